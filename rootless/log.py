@@ -1,0 +1,67 @@
+"""The log: errors for people on stderr, or in a file as text or JSON lines, and debug lines where asked for.
+
+`--log-format json` writes one object a line with the keys level, msg, time: the last one whose level is "error" is
+what containerd and podman show to their user.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+_fd = 2
+_json = False
+_debug = False
+
+
+def configure(*, path: str = "", json_format: bool = False, debug: bool = False) -> None:
+    """Set where lines go. Raises OSError where the file cannot be opened for appending."""
+    global _fd, _json, _debug
+    _json, _debug = json_format, debug
+    if path and path != "/dev/stderr":
+        _fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def debugging() -> bool:
+    """Whether --debug was given."""
+    return _debug
+
+
+def debug(text: str) -> None:
+    """A line for --debug."""
+    if _debug:
+        _write(_fd, "debug", text)
+
+
+def warn(text: str) -> None:
+    """A line that a user should see although the command goes on."""
+    _write(_fd, "warning", text)
+
+
+def error(text: str) -> None:
+    """The line that says why the command failed; on stderr too when the log is a file, as runc does."""
+    _write(_fd, "error", text)
+    if _fd != 2:
+        _write(2, "error", text, plain=True)
+
+
+def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
+    if _json and not plain:
+        from rootless.jsonlite import dumps
+
+        line = dumps({"level": level, "msg": text, "time": rfc3339(time.time())})
+    elif fd == 2:
+        line = f"rootless: {text}" if level == "error" else f"rootless: {level}: {text}"
+    else:
+        line = f'time="{rfc3339(time.time())}" level={level} msg="{text}"'
+    try:
+        os.write(fd, line.encode("utf-8", "surrogateescape") + b"\n")
+    except OSError:
+        pass  # nobody is left to be told
+
+
+def rfc3339(seconds: float) -> str:
+    """UTC with nanoseconds, as runc writes it: 2026-01-02T03:04:05.123456789Z."""
+    whole = int(seconds)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+    return f"{stamp}.{int((seconds - whole) * 1e9):09d}Z"
