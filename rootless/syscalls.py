@@ -146,13 +146,13 @@ _NUMBERS = {
         "setgroups": 116, "capget": 125, "capset": 126, "personality": 135, "pivot_root": 155, "prctl": 157,
         "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "set_mempolicy": 238,
         "keyctl": 250, "ioprio_set": 251, "unshare": 272, "setns": 308, "sched_setattr": 314, "seccomp": 317,
-        "bpf": 321, "setresuid": 117, "setresgid": 119, "fstatfs": 138,
+        "bpf": 321, "setresuid": 117, "setresgid": 119, "fstatfs": 138, "prlimit64": 302,
     },
     "aarch64": {
         "setgroups": 159, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41, "prctl": 167,
         "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "set_mempolicy": 237,
         "keyctl": 219, "ioprio_set": 30, "unshare": 97, "setns": 268, "sched_setattr": 274, "seccomp": 277,
-        "bpf": 280, "setresuid": 147, "setresgid": 149, "fstatfs": 44,
+        "bpf": 280, "setresuid": 147, "setresgid": 149, "fstatfs": 44, "prlimit64": 261,
     },
 }  # fmt: skip
 _COMMON = {
@@ -256,6 +256,17 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
 
 
 CLOSE_RANGE_CLOEXEC = 4
+
+
+def prlimit(resource: int, new: tuple[int, int] | None = None) -> tuple[int, int]:
+    """prlimit(2) on this process: set (soft, hard) where given, return those before. 2**64-1 is RLIM64_INFINITY.
+
+    Not the module `resource`, which knows neither errno nor limits from 2**63 on.
+    """
+    old = ctypes.create_string_buffer(16)
+    syscall("prlimit64", 0, resource, struct.pack("2Q", *new) if new else None, old)
+    soft, hard = struct.unpack("2Q", old.raw)
+    return soft, hard
 
 
 # --- ids and capabilities
