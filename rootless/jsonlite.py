@@ -30,7 +30,7 @@ class _Context:
         raise ValueError(f"{name} is no JSON value")
 
 
-_scan = make_scanner(_Context)
+_scan = make_scanner(_Context)  # type: ignore[arg-type]
 
 
 def loads(data: bytes) -> Any:

@@ -1,0 +1,163 @@
+"""`mounts`: each entry of config.json becomes one mount step (runtime-spec, config.md#mounts). Pure."""
+
+from __future__ import annotations
+
+from rootless import syscalls as sc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.node import Node
+
+# option: (attributes set, attributes cleared), as mount_setattr(2) takes them.
+_ATTRIBUTES = {
+    "ro": (sc.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, sc.MOUNT_ATTR_RDONLY),
+    "nosuid": (sc.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, sc.MOUNT_ATTR_NOSUID),
+    "nodev": (sc.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, sc.MOUNT_ATTR_NODEV),
+    "noexec": (sc.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, sc.MOUNT_ATTR_NOEXEC),
+    "nodiratime": (sc.MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, sc.MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": (sc.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "symfollow": (0, sc.MOUNT_ATTR_NOSYMFOLLOW),
+    "relatime": (sc.MOUNT_ATTR_RELATIME, sc.MOUNT_ATTR__ATIME),
+    "norelatime": (0, sc.MOUNT_ATTR__ATIME),
+    "noatime": (sc.MOUNT_ATTR_NOATIME, sc.MOUNT_ATTR__ATIME),
+    "atime": (0, sc.MOUNT_ATTR__ATIME),
+    "strictatime": (sc.MOUNT_ATTR_STRICTATIME, sc.MOUNT_ATTR__ATIME),
+    "nostrictatime": (0, sc.MOUNT_ATTR__ATIME),
+    "defaults": (0, 0),
+}
+# Superblock options: mount(2) has flags for them, fsconfig(2) takes them by name.
+_SUPERBLOCK = {
+    "async": "", "sync": "sync", "dirsync": "dirsync", "mand": "mand", "nomand": "", "lazytime": "lazytime",
+    "nolazytime": "", "iversion": "iversion", "noiversion": "", "silent": "silent", "loud": "",
+}  # fmt: skip
+PROPAGATION = {
+    "shared": sc.MS_SHARED,
+    "rshared": sc.MS_SHARED | sc.MS_REC,
+    "slave": sc.MS_SLAVE,
+    "rslave": sc.MS_SLAVE | sc.MS_REC,
+    "private": sc.MS_PRIVATE,
+    "rprivate": sc.MS_PRIVATE | sc.MS_REC,
+    "unbindable": sc.MS_UNBINDABLE,
+    "runbindable": sc.MS_UNBINDABLE | sc.MS_REC,
+}
+_EXTENSIONS = ("tmpcopyup", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow")
+# Over and below these only what runc allows may be mounted (CVE-2019-16884, CVE-2023-27561).
+_PROC_PIECES = (
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
+    "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+)  # fmt: skip
+
+
+def known_options() -> list[str]:
+    """Every mount option by name, for `features`."""
+    recursive = ["r" + name for name in _ATTRIBUTES if name != "defaults"]
+    return sorted({*_ATTRIBUTES, *recursive, *_SUPERBLOCK, *PROPAGATION, *_EXTENSIONS, "bind", "rbind", "remount"})
+
+
+def compile_mounts(mounts: Node, bundle: str) -> list[tuple[Any, ...]]:
+    """The `mounts` array as steps ("mount", pointer, {...}), in the order of the config."""
+    return [_compile_mount(node, bundle) for node in mounts.items()]
+
+
+def _compile_mount(node: Node, bundle: str) -> tuple[Any, ...]:
+    target = normal_path(node["destination"].required().string())
+    fstype = node["type"].string()
+    entry: dict[str, Any] = {
+        "target": target, "fstype": fstype, "source": node["source"].string(), "bind": False, "recursive": False,
+        "attr_set": 0, "attr_clr": 0, "rec_set": 0, "rec_clr": 0, "propagation": [], "data": [], "extensions": [],
+    }  # fmt: skip
+    for option in node["options"].items():
+        _read_option(option, entry)
+    if fstype == "bind":
+        entry["bind"] = True
+    if entry["bind"]:
+        entry["fstype"] = "bind"
+        if not entry["source"]:
+            raise node["source"].error("a bind mount needs a source")
+        if not entry["source"].startswith("/"):
+            entry["source"] = f"{bundle}/{entry['source']}"
+    elif not fstype:
+        raise node["type"].error("is required for a mount that is no bind mount")
+    elif fstype == "cgroup2":
+        entry["fstype"] = "cgroup"
+    for key in ("uidMappings", "gidMappings"):
+        if node[key]:
+            entry[key] = read_mappings(node[key])
+    if ("uidMappings" in entry) != ("gidMappings" in entry):
+        raise node.error("uidMappings and gidMappings go together")
+    if "uidMappings" in entry and not {"idmap", "ridmap"} & set(entry["extensions"]):
+        entry["extensions"].append("idmap")
+    _check_proc_and_sys(node, entry)
+    return ("mount", node.pointer, entry)
+
+
+def _read_option(option: Node, entry: dict[str, Any]) -> None:
+    name = option.required().string()
+    if name in ("bind", "rbind"):
+        entry["bind"] = True
+        entry["recursive"] = entry["recursive"] or name == "rbind"
+    elif name in _ATTRIBUTES:
+        _combine(entry, "attr", *_ATTRIBUTES[name])
+    elif name in PROPAGATION:
+        entry["propagation"].append(PROPAGATION[name])
+    elif name[:1] == "r" and name[1:] in _ATTRIBUTES and name != "rdefaults":
+        _combine(entry, "rec", *_ATTRIBUTES[name[1:]])
+    elif name in _EXTENSIONS:
+        entry["extensions"].append(name)
+    elif name in _SUPERBLOCK:
+        if _SUPERBLOCK[name]:
+            entry["data"].append(_SUPERBLOCK[name])
+    elif name != "remount" and name:
+        entry["data"].append(name)
+
+
+def _combine(entry: dict[str, Any], kind: str, attr_set: int, attr_clr: int) -> None:
+    """The later option wins over the earlier one."""
+    entry[kind + "_set"] = entry[kind + "_set"] & ~attr_clr | attr_set
+    entry[kind + "_clr"] = entry[kind + "_clr"] & ~attr_set | attr_clr
+
+
+def _check_proc_and_sys(node: Node, entry: dict[str, Any]) -> None:
+    target, fstype = entry["target"], entry["fstype"]
+    if target == "/" and fstype != "bind":
+        raise node["destination"].error("a mount cannot replace the root")
+    if target.startswith("/proc/") and target not in _PROC_PIECES and fstype != "proc":
+        if fstype == "bind" and entry["source"].startswith("/proc/"):
+            return  # a piece of a real procfs: checked again by its file system type when it is opened
+        raise node["destination"].error(
+            f"{target} cannot be mounted over", hint=f"below /proc only {', '.join(_PROC_PIECES)} can be"
+        )
+
+
+def normal_path(path: str) -> str:
+    """An absolute, lexically clean path in the container (a relative destination is below /, as in runc)."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part and part != ".":
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def read_mappings(node: Node) -> list[tuple[int, int, int]]:
+    """uidMappings or gidMappings as (container id, host id, size): config-linux.md#user-namespace-mappings."""
+    mappings = []
+    for item in node.items():
+        size = item["size"].required().uint32()
+        if size == 0:
+            raise item["size"].wrong("a size of at least 1")
+        mappings.append((item["containerID"].required().uint32(), item["hostID"].required().uint32(), size))
+    for kind in (0, 1):
+        spans = sorted((m[kind], m[kind] + m[2]) for m in mappings)
+        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+            if start < end:
+                raise node.error("two ranges overlap")
+    return mappings

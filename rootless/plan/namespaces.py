@@ -1,0 +1,126 @@
+"""`linux.namespaces`, the id maps and `timeOffsets` (runtime-spec, config-linux.md#namespaces). Pure."""
+
+from __future__ import annotations
+
+from rootless import syscalls as sc
+from rootless.errors import SpecError
+from rootless.host import default_id_map
+from rootless.plan.mounts import read_mappings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.host import Host, IdMap
+    from rootless.node import Node
+
+# config name: (clone flag, name below /proc/PID/ns). The order is the one in which existing ones are joined: the
+# user namespace first, for it owns the others; the mount namespace last, for paths are looked up in it.
+NAMESPACES = {
+    "user": (sc.CLONE_NEWUSER, "user"),
+    "ipc": (sc.CLONE_NEWIPC, "ipc"),
+    "uts": (sc.CLONE_NEWUTS, "uts"),
+    "network": (sc.CLONE_NEWNET, "net"),
+    "pid": (sc.CLONE_NEWPID, "pid"),
+    "cgroup": (sc.CLONE_NEWCGROUP, "cgroup"),
+    "time": (sc.CLONE_NEWTIME, "time"),
+    "mount": (sc.CLONE_NEWNS, "mnt"),
+}
+
+
+class Namespaces:
+    """What to create and what to join.
+
+    new: CLONE_NEW* flags; joins: [(flag, path, pointer)] in the order of joining; uid_map, gid_map: [] where no user
+    namespace is created; offsets: [(clock, seconds, nanoseconds)].
+    """
+
+    def __init__(self) -> None:
+        self.new = 0
+        self.joins: list[tuple[int, str, str]] = []
+        self.uid_map: IdMap = []
+        self.gid_map: IdMap = []
+        self.map_is_default = False
+        self.offsets: list[tuple[str, int, int]] = []
+
+    def has(self, flag: int) -> bool:
+        """Whether the container has a namespace of that kind of its own, new or joined."""
+        return bool(self.new & flag) or any(f == flag for f, _, _ in self.joins)
+
+
+def compile_namespaces(linux: Node, host: Host) -> Namespaces:
+    """Read the namespaces; an ordinary user's container gets a user namespace even if none is listed."""
+    result = Namespaces()
+    joins = {}
+    seen = set()
+    for node in linux["namespaces"].items():
+        kind = node["type"].choice(NAMESPACES.keys())
+        if kind in seen:
+            raise node.error(f"the {kind} namespace is listed twice")
+        seen.add(kind)
+        flag = NAMESPACES[kind][0]
+        if node["path"].string():
+            if not node["path"].string().startswith("/"):
+                raise node["path"].wrong("an absolute path")
+            joins[kind] = (flag, node["path"].string(), node["path"].pointer)
+        else:
+            result.new |= flag
+    result.joins = [joins[kind] for kind in NAMESPACES if kind in joins]
+    if not result.has(sc.CLONE_NEWNS):
+        raise linux["namespaces"].error(
+            "no mount namespace is listed", hint='add {"type": "mount"}: without one the container would change the host'
+        )
+    _read_maps(linux, host, result)
+    _read_time_offsets(linux["timeOffsets"], result)
+    return result
+
+
+def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
+    uid, gid = linux["uidMappings"], linux["gidMappings"]
+    if any(flag == sc.CLONE_NEWUSER for flag, _, _ in result.joins):
+        if uid.items() or gid.items():
+            raise uid.error("mappings cannot be set for a user namespace that is joined by path")
+        return
+    if not result.new & sc.CLONE_NEWUSER:
+        if host.privileged:
+            if uid.items() or gid.items():
+                raise uid.error("mappings need a user namespace", hint='add {"type": "user"} to /linux/namespaces')
+            return
+        result.new |= sc.CLONE_NEWUSER
+    if bool(uid.items()) != bool(gid.items()):
+        raise linux.error("uidMappings and gidMappings go together")
+    if uid.items():
+        result.uid_map, result.gid_map = read_mappings(uid), read_mappings(gid)
+        _check_permitted(uid, result.uid_map, host.uid, host.subuid, host, "/etc/subuid")
+        _check_permitted(gid, result.gid_map, host.gid, host.subgid, host, "/etc/subgid")
+        return
+    result.map_is_default = True
+    ranges = bool(host.subuid and host.subgid)
+    result.uid_map = default_id_map(host.uid, host.subuid if ranges else [])
+    result.gid_map = default_id_map(host.gid, host.subgid if ranges else [])
+
+
+def _check_permitted(
+    node: Node, id_map: IdMap, own: int, ranges: list[tuple[int, int]], host: Host, file: str
+) -> None:
+    """A user may map itself and its subordinate ids: user_namespaces(7), newuidmap(1)."""
+    if host.privileged:
+        return
+    for i, (_, first, size) in enumerate(id_map):
+        if first == own and size == 1:
+            continue
+        if not any(start <= first and first + size <= start + count for start, count in ranges):
+            last = first + size - 1
+            raise SpecError(
+                f"the host ids {first}-{last} are not yours to map",
+                f"{node.pointer}/{i}",
+                hint=f"an administrator can add them to {file}; own id is {own}",
+            )
+
+
+def _read_time_offsets(node: Node, result: Namespaces) -> None:
+    for clock, offset in node.members():
+        if clock not in ("monotonic", "boottime"):
+            raise offset.error(f"found {clock!r}, allowed is monotonic, boottime")
+        seconds = offset["secs"].integer(0, -(2**63), 2**63 - 1)
+        result.offsets.append((clock, seconds, offset["nanosecs"].integer(0, 0, 999_999_999)))
+    if result.offsets and not result.new & sc.CLONE_NEWTIME:
+        raise node.error("needs a new time namespace", hint='add {"type": "time"} to /linux/namespaces')
