@@ -66,7 +66,8 @@ def compile_namespaces(linux: Node, host: Host) -> Namespaces:
     result.joins = [joins[kind] for kind in NAMESPACES if kind in joins]
     if not result.has(sc.CLONE_NEWNS):
         raise linux["namespaces"].error(
-            "no mount namespace is listed", hint='add {"type": "mount"}: without one the container would change the host'
+            "no mount namespace is listed",
+            hint='add {"type": "mount"}: without one the container would change the host',
         )
     _read_maps(linux, host, result)
     _read_time_offsets(linux["timeOffsets"], result)
@@ -98,9 +99,7 @@ def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
     result.gid_map = default_id_map(host.gid, host.subgid if ranges else [])
 
 
-def _check_permitted(
-    node: Node, id_map: IdMap, own: int, ranges: list[tuple[int, int]], host: Host, file: str
-) -> None:
+def _check_permitted(node: Node, id_map: IdMap, own: int, ranges: list[tuple[int, int]], host: Host, file: str) -> None:
     """A user may map itself and its subordinate ids: user_namespaces(7), newuidmap(1)."""
     if host.privileged:
         return

@@ -1,0 +1,193 @@
+"""From config.json and host facts to a flat, printable plan. Pure: nothing here changes anything.
+
+`compile` gives a Plan; `Plan.describe()` is what `--dry-run` prints, and rootless/init.py runs the same steps. A step
+is a tuple (operation, JSON pointer, arguments...).
+"""
+
+from __future__ import annotations
+
+from rootless import syscalls as sc
+from rootless.plan.mounts import compile_mounts
+from rootless.plan.namespaces import NAMESPACES, Namespaces, compile_namespaces
+from rootless.plan.process import compile_process
+from rootless.plan.rootfs import (
+    compile_devices,
+    compile_paths,
+    compile_propagation,
+    compile_root,
+    compile_sysctl,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.host import Host
+    from rootless.node import Node
+
+    Step = tuple[Any, ...]
+
+PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
+# Properties that are read by nobody yet: refused, never ignored.
+_REFUSED = (
+    "/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity", "/linux/netDevices", "/linux/intelRdt",
+    "/linux/memoryPolicy", "/linux/personality", "/linux/timeOffsets", "/linux/mountLabel", "/process/apparmorProfile",
+    "/process/selinuxLabel",
+)  # fmt: skip
+
+
+class Plan:
+    """All that will be done for one container, in order.
+
+    prepare: I, before the hooks (mounts, devices); enter: I, up to the pivot and the masks; settle: I, the process's
+    own attributes; process: the program (see plan/process.py).
+    """
+
+    def __init__(self) -> None:
+        self.namespaces = Namespaces()
+        self.rootfs = ""
+        self.prepare: list[Step] = []
+        self.enter: list[Step] = []
+        self.settle: list[Step] = []
+        self.process: dict[str, Any] = {}
+        self.hooks: dict[str, list[dict[str, Any]]] = {}
+        self.seccomp: Any = None
+        self.cgroup: dict[str, Any] = {}
+        self.annotations: dict[str, str] = {}
+
+    def steps(self) -> list[Step]:
+        """The whole plan as one flat list."""
+        ns = self.namespaces
+        steps: list[Step] = [("join", pointer, path) for _, path, pointer in ns.joins]
+        if self.cgroup.get("path"):
+            steps.append(("cgroup", "/linux/cgroupsPath", self.cgroup["manager"], self.cgroup["path"]))
+            steps += [("limit", pointer, file, value) for file, value, pointer in self.cgroup.get("files", [])]
+        kinds = [name for name, (flag, _) in NAMESPACES.items() if ns.new & flag]
+        steps.append(("clone3", "/linux/namespaces", *kinds))
+        for key, id_map in (("uid_map", ns.uid_map), ("gid_map", ns.gid_map)):
+            pointer = f"/linux/{key[:3]}Mappings"
+            steps += [(key, pointer, *entry) for entry in id_map]
+        steps += self.prepare
+        for moment in ("prestart", "createRuntime", "createContainer"):
+            steps += [("hook", hook["pointer"], moment, hook["path"]) for hook in self.hooks.get(moment, [])]
+        steps += [*self.enter, *self.settle, *_describe_process(self.process)]
+        for moment in ("startContainer",):
+            steps += [("hook", hook["pointer"], moment, hook["path"]) for hook in self.hooks.get(moment, [])]
+        if self.seccomp:
+            steps.append(("seccomp", "/linux/seccomp"))
+        steps.append(("execve", "/process/args", *self.process["args"]))
+        return steps
+
+    def describe(self) -> list[str]:
+        """The plan for people: a numbered line a step, with the place in config.json that asks for it."""
+        return [
+            f"{number:3} {step[0]} {' '.join(_show(argument) for argument in step[2:])} [{step[1]}]".replace(
+                "  [", " ["
+            )
+            for number, step in enumerate(self.steps(), 1)
+        ]
+
+
+def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
+    """config.json and facts to a Plan. possible: mask of the capabilities that can be granted.
+
+    Raises SpecError with the JSON pointer of what is wrong or not possible here.
+    """
+    check_version(spec["ociVersion"])
+    for platform in PLATFORMS:
+        if spec[platform]:
+            raise spec[platform].error(f"this config is for {platform}, not for Linux")
+    linux = spec["linux"]
+    refuse_unread(spec)
+    plan = Plan()
+    plan.namespaces = ns = compile_namespaces(linux, host)
+    plan.rootfs, readonly = compile_root(spec["root"], bundle)
+    mounts = compile_mounts(spec["mounts"], bundle)
+    first, propagation = compile_propagation(linux)
+    unmapped = host.privileged and not ns.has(sc.CLONE_NEWUSER) and not host.in_userns
+    plan.prepare = [first, ("rootfs", "/root/path", plan.rootfs), *mounts]
+    plan.prepare += compile_devices(linux, mounts, unmapped)
+    plan.process = compile_process(spec["process"], possible=possible, uid_map=ns.uid_map, gid_map=ns.gid_map)
+    plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
+    plan.prepare += _names(spec, ns) + compile_sysctl(linux, ns)
+    plan.enter = [("pivot_root", "/root/path", propagation), *compile_paths(linux)]
+    if readonly:
+        plan.enter.append(("readonly_root", "/root/readonly"))
+    plan.hooks = read_hooks(spec["hooks"])
+    plan.annotations = spec["annotations"].string_map()
+    if linux["seccomp"]:
+        from rootless.seccomp import read_seccomp
+
+        plan.seccomp = read_seccomp(linux["seccomp"])
+    return plan
+
+
+def check_version(node: Node) -> None:
+    """Any 1.x is taken, with or without a suffix: what a minor version adds is optional (spec.md)."""
+    version = node.required().string()
+    parts = version.split("-")[0].split("+")[0].split(".")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise node.wrong("a version such as 1.3.0")
+    if parts[0] != "1":
+        raise node.error(f"version {version} is not supported, allowed is any 1.x")
+
+
+def refuse_unread(spec: Node) -> None:
+    """Name what would otherwise be ignored."""
+    for pointer in _REFUSED:
+        _, outer, inner = pointer.split("/")
+        node = spec[outer][inner]
+        if node and node.value not in ("", {}, []):
+            raise node.error("is not supported yet")
+
+
+def read_hooks(node: Node) -> dict[str, list[dict[str, Any]]]:
+    """`hooks` as {moment: [{path, args, env, timeout, pointer}]}: config.md#posix-platform-hooks."""
+    hooks: dict[str, list[dict[str, Any]]] = {}
+    for moment in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"):
+        for item in node[moment].items():
+            path = item["path"].required().string()
+            if not path.startswith("/"):
+                raise item["path"].wrong("an absolute path")
+            hook = {"path": path, "args": item["args"].strings() or [path], "env": item["env"].strings(),
+                    "timeout": item["timeout"].integer(0, 1, 2**31) if item["timeout"] else 0,
+                    "pointer": item.pointer}  # fmt: skip
+            hooks.setdefault(moment, []).append(hook)
+    return hooks
+
+
+def _names(spec: Node, ns: Namespaces) -> list[Step]:
+    steps: list[Step] = []
+    for key in ("hostname", "domainname"):
+        name = spec[key].string()
+        if name:
+            if not ns.has(sc.CLONE_NEWUTS):
+                raise spec[key].error(f"a {key} needs a uts namespace", hint='add {"type": "uts"} to /linux/namespaces')
+            if len(name.encode("utf-8", "surrogateescape")) > 64:
+                raise spec[key].error(f"is longer than 64 bytes: set{key}(2)")
+            steps.append((key, spec[key].pointer, name))
+    return steps
+
+
+def _describe_process(process: dict[str, Any]) -> list[Step]:
+    pointer = process["pointer"]
+    steps: list[Step] = [
+        ("user", f"{pointer}/user", f"{process['uid']}:{process['gid']}", *process["groups"]),
+        ("cwd", f"{pointer}/cwd", process["cwd"]),
+        ("capabilities", f"{pointer}/capabilities", *(f"{k}={v:#x}" for k, v in process["caps"].items())),
+    ]
+    steps += [("rlimit", where, number, soft, hard) for number, soft, hard, where in process["rlimits"]]
+    if process["oom_score_adj"] is not None:
+        steps.append(("oom_score_adj", f"{pointer}/oomScoreAdj", process["oom_score_adj"]))
+    if process["no_new_privs"]:
+        steps.append(("no_new_privs", f"{pointer}/noNewPrivileges"))
+    return steps
+
+
+def _show(argument: Any) -> str:
+    if type(argument) is dict:
+        return " ".join(f"{k}={_show(v)}" for k, v in argument.items() if v not in (0, "", [], False))
+    if type(argument) is list:
+        return ",".join(map(_show, argument))
+    text = str(argument)
+    return text if text and text.isprintable() and " " not in text else ascii(text)

@@ -1,0 +1,87 @@
+"""`process`: who the program is and what it may do (runtime-spec, config.md#process). Pure.
+
+The same reader serves `create` and `exec`, whose process.json has this shape.
+"""
+
+from __future__ import annotations
+
+from rootless import caps, rlimits
+from rootless.plan.mounts import normal_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.host import IdMap
+    from rootless.node import Node
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
+    """The process as plain data: args, env, cwd, terminal, size, uid, gid, groups, umask, caps, ...
+
+    possible: the capabilities that can be granted (a mask); uid_map and gid_map: the container's, [] for the
+    caller's own. The key "warnings" holds lines for the user.
+    """
+    process.required()
+    args = process["args"].strings()
+    if not args:
+        raise process["args"].error("is empty: it names no program")
+    if not args[0]:
+        raise process["args"].error("the program's name is empty")
+    cwd = process["cwd"].required().string()
+    if not cwd.startswith("/"):
+        raise process["cwd"].wrong('an absolute path, such as "/"')
+    size = process["consoleSize"]
+    sets, warnings = caps.read_capabilities(process["capabilities"], possible)
+    return {
+        "pointer": process.pointer,
+        "args": args,
+        "env": _read_env(process["env"]),
+        "cwd": normal_path(cwd),
+        "terminal": process["terminal"].boolean(),
+        "size": (size["height"].integer(0, 0, 65535), size["width"].integer(0, 0, 65535)),
+        **_read_user(process["user"], uid_map, gid_map),
+        "caps": sets,
+        "warnings": warnings,
+        "rlimits": rlimits.read_rlimits(process["rlimits"]),
+        "no_new_privs": process["noNewPrivileges"].boolean(),
+        "oom_score_adj": process["oomScoreAdj"].integer(0, -1000, 1000) if process["oomScoreAdj"] else None,
+        "apparmor": process["apparmorProfile"].string(),
+        "selinux": process["selinuxLabel"].string(),
+    }
+
+
+def _read_env(node: Node) -> list[str]:
+    env: dict[str, str] = {}
+    for item in node.items():
+        text = item.required().string()
+        name, equals, _ = text.partition("=")
+        if not equals or not name:
+            raise item.wrong("NAME=VALUE")
+        env[name] = text  # the last one wins, as in runc
+    if "PATH" not in env and node.value is None:
+        return [_PATH]
+    return list(env.values())
+
+
+def _read_user(node: Node, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
+    uid, gid = node["uid"].uint32(), node["gid"].uint32()
+    groups = []
+    for item in node["additionalGids"].items():
+        groups.append(item.required().uint32())
+        _check_mapped(item, groups[-1], gid_map, "gid", "/etc/subgid")
+    _check_mapped(node["uid"], uid, uid_map, "uid", "/etc/subuid")
+    _check_mapped(node["gid"], gid, gid_map, "gid", "/etc/subgid")
+    umask = node["umask"].integer(0o022, 0, 0o7777)
+    return {"uid": uid, "gid": gid, "groups": groups, "umask": umask if node["umask"] else None}
+
+
+def _check_mapped(node: Node, number: int, id_map: IdMap, kind: str, file: str) -> None:
+    if id_map and not any(first <= number < first + size for first, _, size in id_map):
+        ranges = ", ".join(f"{a}-{a + c - 1}" if c > 1 else str(a) for a, _, c in id_map)
+        raise node.error(
+            f"{kind} {number} is not mapped in the container (mapped: {ranges})",
+            hint=f"map it in /linux/{kind}Mappings; an ordinary user needs a range for that in {file}",
+        )

@@ -1,0 +1,125 @@
+"""`root`, default devices, `maskedPaths`, `readonlyPaths`, `sysctl`: what is done inside the root file system. Pure."""
+
+from __future__ import annotations
+
+from rootless import syscalls as sc
+from rootless.plan.mounts import PROPAGATION, normal_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.node import Node
+    from rootless.plan.namespaces import Namespaces
+
+    Step = tuple[Any, ...]
+
+# config-linux.md#default-devices
+DEFAULT_DEVICES = {
+    "/dev/null": (1, 3), "/dev/zero": (1, 5), "/dev/full": (1, 7), "/dev/random": (1, 8), "/dev/urandom": (1, 9),
+    "/dev/tty": (5, 0),
+}  # fmt: skip
+_LINKS = {
+    "/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+}  # fmt: skip
+_DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
+# sysctl(8) names by the namespace that isolates them: ipc_namespaces(7), network_namespaces(7), namespaces(7).
+_IPC_SYSCTLS = (
+    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+)  # fmt: skip
+
+
+def compile_root(root: Node, bundle: str) -> tuple[str, bool]:
+    """(absolute path of the rootfs, readonly)."""
+    path = root.required()["path"].required().string()
+    if not path:
+        raise root["path"].error("is empty")
+    return path if path.startswith("/") else f"{bundle}/{path}", root["readonly"].boolean()
+
+
+def compile_devices(linux: Node, mounts: list[Step], privileged: bool) -> list[Step]:
+    """The default devices and links, then `linux.devices`; nothing where /dev is a bind mount (as in runc)."""
+    if any(m[2]["target"] == "/dev" and m[2]["fstype"] == "bind" for m in mounts):
+        return []
+    wanted: dict[str, Step] = {}
+    for path, (major, minor) in DEFAULT_DEVICES.items():
+        wanted[path] = ("device", "/linux/devices", path, 0o020000, major, minor, 0o666, 0, 0, privileged)
+    for node in linux["devices"].items():
+        path = normal_path(node["path"].required().string())
+        kind = node["type"].required().choice(_DEVICE_TYPES)
+        fifo = node["type"].value == "p"
+        major = node["major"].integer(0, 0, 2**32 - 1) if fifo else node["major"].required().integer(0, 0, 2**12 - 1)
+        minor = node["minor"].integer(0, 0, 2**32 - 1) if fifo else node["minor"].required().integer(0, 0, 2**20 - 1)
+        if path == "/":
+            raise node["path"].error("is no path for a device")
+        mode = node["fileMode"].integer(0o666, 0, 0o177777) & 0o7777
+        ids = node["uid"].uint32(), node["gid"].uint32()
+        wanted[path] = ("device", node.pointer, path, kind, major, minor, mode, *ids, privileged or fifo)
+    steps = list(wanted.values())
+    steps += [("link", "/linux/devices", path, target) for path, target in _LINKS.items()]
+    if any(m[2]["target"] == "/dev/pts" for m in mounts):
+        steps.append(("link", "/linux/devices", "/dev/ptmx", "pts/ptmx"))
+    return steps
+
+
+def compile_paths(linux: Node) -> list[Step]:
+    """`readonlyPaths`, then `maskedPaths` (so that a path in both is masked)."""
+    steps: list[Step] = []
+    for op, key in (("readonly_path", "readonlyPaths"), ("mask", "maskedPaths")):
+        for node in linux[key].items():
+            path = node.required().string()
+            if not path.startswith("/"):
+                raise node.wrong("an absolute path")
+            steps.append((op, node.pointer, normal_path(path)))
+    return steps
+
+
+def compile_propagation(linux: Node) -> tuple[Step, int]:
+    """The step for `/` before anything is mounted, and the rootfs's own propagation afterwards (0: none)."""
+    flags = linux["rootfsPropagation"].choice(PROPAGATION, 0)
+    # Nothing of the container may reach the host, even if the host's root is shared: mount_namespaces(7).
+    step = ("propagation", linux["rootfsPropagation"].pointer, sc.MS_SLAVE | sc.MS_REC)
+    return step, flags
+
+
+def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:
+    """`linux.sysctl`: each belongs to a namespace, and the container must have that namespace for itself."""
+    steps: list[Step] = []
+    for key, node in linux["sysctl"].members():
+        value = node.required().string()
+        name = _sysctl_name(key)
+        kind, flag = _sysctl_namespace(name)
+        if not flag:
+            raise node.error(f"sysctl {name} belongs to no namespace: it would change the host")
+        if not namespaces.has(flag):
+            raise node.error(f"sysctl {name} needs a {kind} namespace", hint="add it to /linux/namespaces")
+        if name == "kernel.hostname":
+            raise node.error("sysctl kernel.hostname is set by /hostname", hint="use /hostname")
+        steps.append(("domainname" if name == "kernel.domainname" else "sysctl", node.pointer, *(
+            (value,) if name == "kernel.domainname" else (name.replace(".", "\0").replace("/", ".").replace("\0", "/"), value)
+        )))  # fmt: skip
+    return steps
+
+
+def _sysctl_name(key: str) -> str:
+    """The dotted form; the slash form is taken too, as in sysctl(8): the first separator decides."""
+    dot, slash = key.find("."), key.find("/")
+    if slash >= 0 and (dot < 0 or slash < dot):
+        return key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+    return key
+
+
+def _sysctl_namespace(name: str) -> tuple[str, int]:
+    if any(part in ("", "..") for part in name.replace("/", ".").split(".")[:1]) or ".." in name:
+        return "", 0
+    if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+        return "ipc", sc.CLONE_NEWIPC
+    if name.startswith("net."):
+        return "network", sc.CLONE_NEWNET
+    if name.startswith("user."):
+        return "user", sc.CLONE_NEWUSER
+    if name in ("kernel.domainname", "kernel.hostname"):
+        return "uts", sc.CLONE_NEWUTS
+    return "", 0
