@@ -110,9 +110,10 @@ def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
     plan.process = compile_process(spec["process"], possible=possible, uid_map=ns.uid_map, gid_map=ns.gid_map)
     plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
     plan.prepare += _names(spec, ns) + compile_sysctl(linux, ns)
-    plan.enter = [("pivot_root", "/root/path", propagation), *compile_paths(linux)]
+    plan.enter = compile_paths(linux)
     if readonly:
         plan.enter.append(("readonly_root", "/root/readonly"))
+    plan.enter.append(("pivot_root", "/root/path", propagation))
     plan.hooks = read_hooks(spec["hooks"])
     plan.annotations = spec["annotations"].string_map()
     if linux["seccomp"]:

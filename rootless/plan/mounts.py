@@ -157,7 +157,7 @@ def read_mappings(node: Node) -> list[tuple[int, int, int]]:
         mappings.append((item["containerID"].required().uint32(), item["hostID"].required().uint32(), size))
     for kind in (0, 1):
         spans = sorted((m[kind], m[kind] + m[2]) for m in mappings)
-        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):  # noqa: RUF007 (itertools is no import for this)
             if start < end:
                 raise node.error("two ranges overlap")
     return mappings

@@ -97,9 +97,10 @@ def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:
             raise node.error(f"sysctl {name} needs a {kind} namespace", hint="add it to /linux/namespaces")
         if name == "kernel.hostname":
             raise node.error("sysctl kernel.hostname is set by /hostname", hint="use /hostname")
-        steps.append(("domainname" if name == "kernel.domainname" else "sysctl", node.pointer, *(
-            (value,) if name == "kernel.domainname" else (name.replace(".", "\0").replace("/", ".").replace("\0", "/"), value)
-        )))  # fmt: skip
+        if name == "kernel.domainname":
+            steps.append(("domainname", node.pointer, value))
+        else:
+            steps.append(("sysctl", node.pointer, _swap(name), value))
     return steps
 
 
@@ -107,8 +108,13 @@ def _sysctl_name(key: str) -> str:
     """The dotted form; the slash form is taken too, as in sysctl(8): the first separator decides."""
     dot, slash = key.find("."), key.find("/")
     if slash >= 0 and (dot < 0 or slash < dot):
-        return key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+        return _swap(key)
     return key
+
+
+def _swap(name: str) -> str:
+    """Dots to slashes and back: a dot inside a component (eth0.1) is written as a slash."""
+    return name.replace(".", "\0").replace("/", ".").replace("\0", "/")
 
 
 def _sysctl_namespace(name: str) -> tuple[str, int]:

@@ -1,0 +1,360 @@
+"""Mounting by file descriptors alone: a container's path is resolved once, inside its root, and never again by name.
+
+The new mount API makes a detached mount, dresses it, and moves it onto the fd of its target. mount(2) serves only
+where fsconfig(2) cannot carry the options (`_mount_by_name`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_ISCHR, S_ISDIR, S_ISLNK
+
+from rootless import syscalls as sc
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# File systems whose every option fsconfig(2) takes. Others (overlay's lowerdir may be longer than its 256 bytes, and
+# hold commas) go through mount(2).
+_BY_FSCONFIG = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2", "ramfs")
+_LINKS_MAX = 40  # as the kernel: path_resolution(7)
+
+
+class Target:
+    """The container's root while it is being built: its fd, and what has to wait until everything is mounted."""
+
+    def __init__(self, root_fd: int, *, own_netns: bool, own_cgroupns: bool, gid_5: bool) -> None:
+        self.root_fd = root_fd
+        self.own_netns = own_netns
+        self.own_cgroupns = own_cgroupns
+        self.gid_5 = gid_5
+        self.late_readonly: list[int] = []
+        self.dev_null = open_dev_null()
+
+
+def open_dev_null() -> int:
+    """The host's /dev/null, checked to be the real one: a swapped one would unmask (CVE-2025-31133)."""
+    fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    found = os.fstat(fd)
+    if not S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+        raise RootlessError("/dev/null is not the null device", "/dev/null")
+    return fd
+
+
+def attach_rootfs(path: str) -> int:
+    """Make the rootfs a mount of its own, as pivot_root(2) demands; the fd of its root."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot open the rootfs", path) from None
+    tree = sc.open_tree(fd, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
+    sc.move_mount(tree, fd)
+    os.close(fd)
+    return tree
+
+
+def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LINKS_MAX) -> int:
+    """mkdir -p inside the root; an O_PATH fd of the directory. Dangling links are followed inside the root."""
+    try:
+        return sc.open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    parent, _, name = path.rstrip("/").rpartition("/")
+    parent_fd = make_directory(root_fd, parent or "/", mode, links)
+    try:
+        try:
+            os.mkdir(name, mode, dir_fd=parent_fd)
+        except FileExistsError:
+            if links == 0:
+                raise OSError(errno.ELOOP, "too many symbolic links", path) from None
+            return make_directory(root_fd, _follow(parent_fd, parent, name), mode, links - 1)
+        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+        os.chmod(f"/proc/self/fd/{fd}", mode)  # whatever the umask is
+        return fd
+    finally:
+        os.close(parent_fd)
+
+
+def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
+    """An O_PATH fd of the file at that path, made empty if it is not there."""
+    try:
+        return sc.open_in_root(root_fd, path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    parent, _, name = path.rstrip("/").rpartition("/")
+    parent_fd = make_directory(root_fd, parent or "/")
+    try:
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent_fd))
+        except FileExistsError:
+            if links == 0:
+                raise OSError(errno.ELOOP, "too many symbolic links", path) from None
+            return make_file(root_fd, _follow(parent_fd, parent, name), links - 1)
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    finally:
+        os.close(parent_fd)
+
+
+def _follow(parent_fd: int, parent: str, name: str) -> str:
+    """Where a dangling link leads, as a path of the container."""
+    target = os.readlink(name, dir_fd=parent_fd)
+    return target if target.startswith("/") else f"{parent}/{target}"
+
+
+def apply_mount(target: Target, entry: dict[str, Any]) -> None:
+    """Carry out one mount step (see plan/mounts.py for the keys)."""
+    if entry["fstype"] == "bind":
+        _bind(target, entry)
+        return
+    fstype = "cgroup2" if entry["fstype"] == "cgroup" else entry["fstype"]
+    place = make_directory(target.root_fd, entry["target"])
+    try:
+        _check_place(place, entry)
+        copy = _copy_up_source(target, entry)
+        try:
+            tree = _make_file_system(target, fstype, entry)
+        except OSError as error:
+            tree = _fall_back(target, fstype, entry, error)
+        if tree < 0:
+            tree = _mount_by_name(target, place, fstype, entry)
+        else:
+            sc.move_mount(tree, place)
+        if copy >= 0:
+            _copy_up(copy, tree)
+        _dress(target, tree, entry)
+    finally:
+        os.close(place)
+
+
+def _check_place(place: int, entry: dict[str, Any]) -> None:
+    """proc and sysfs go onto a plain directory only: nothing may stand between them and their name."""
+    if entry["fstype"] in ("proc", "sysfs") and not S_ISDIR(os.fstat(place).st_mode):
+        raise OSError(errno.ENOTDIR, "not a directory", entry["target"])
+
+
+def _make_file_system(target: Target, fstype: str, entry: dict[str, Any]) -> int:
+    """A detached mount of a new superblock; -1 where mount(2) has to do it."""
+    if fstype not in _BY_FSCONFIG:
+        return -1
+    if fstype == "sysfs" and not target.own_netns:
+        raise PermissionError(errno.EPERM, "sysfs needs a network namespace of one's own")
+    fs_fd = sc.fsopen(fstype)
+    try:
+        if entry["source"]:
+            sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", entry["source"])
+        for option in ",".join(entry["data"]).split(","):
+            key, equals, value = option.partition("=")
+            if fstype == "devpts" and key == "gid" and value == "5" and not target.gid_5:
+                continue  # an unmapped id is EINVAL: devpts(5)
+            if equals:
+                sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
+            elif key:
+                sc.fsconfig(fs_fd, sc.FSCONFIG_SET_FLAG, key)
+        sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
+        return sc.fsmount(fs_fd)
+    finally:
+        os.close(fs_fd)
+
+
+def _fall_back(target: Target, fstype: str, entry: dict[str, Any], error: OSError) -> int:
+    """What a user gets where the kernel refuses a superblock of its own: the host's, or nothing."""
+    if error.errno not in (errno.EPERM, errno.EBUSY, errno.EACCES):
+        raise error
+    if fstype == "sysfs":
+        entry["attr_set"] |= sc.MOUNT_ATTR_RDONLY
+        entry["rec_set"] |= sc.MOUNT_ATTR_RDONLY
+        fd = os.open("/sys", os.O_PATH | os.O_CLOEXEC)
+    elif fstype == "cgroup2" and not target.own_cgroupns:
+        # CVE-2023-25809: without a cgroup namespace the user's own slice must not show through.
+        return _empty_tmpfs()
+    else:
+        raise error
+    try:
+        return sc.open_tree(fd, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
+    finally:
+        os.close(fd)
+
+
+def _empty_tmpfs() -> int:
+    fs_fd = sc.fsopen("tmpfs")
+    try:
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", "tmpfs")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "mode", "755")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_blocks", "1")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_inodes", "1")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
+        return sc.fsmount(fs_fd, sc.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(fs_fd)
+
+
+def _mount_by_name(target: Target, place: int, fstype: str, entry: dict[str, Any]) -> int:
+    """The one use of mount(2): on the target's fd, through /proc/self/fd; the fd of what is mounted there."""
+    sc.mount(entry["source"] or fstype, f"/proc/self/fd/{place}", fstype, 0, ",".join(entry["data"]) or None)
+    return sc.open_in_root(target.root_fd, entry["target"], os.O_PATH | os.O_DIRECTORY)
+
+
+def _bind(target: Target, entry: dict[str, Any]) -> None:
+    nofollow = os.O_NOFOLLOW if "src-nofollow" in entry["extensions"] else 0
+    try:
+        source = os.open(entry["source"], os.O_PATH | os.O_CLOEXEC | nofollow)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot open the source of a bind mount", entry["source"]) from None
+    try:
+        flags = sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if entry["recursive"] else 0)
+        try:
+            tree = sc.open_tree(source, b"", flags)
+        except OSError as error:
+            hint = "it holds mounts that are locked together: use rbind" if error.errno == errno.EINVAL else ""
+            raise RootlessError.from_os(error, "cannot bind", entry["source"], hint) from None
+        if S_ISDIR(os.fstat(source).st_mode):
+            place = make_directory(target.root_fd, entry["target"])
+        else:
+            place = make_file(target.root_fd, entry["target"])
+        if entry["target"] == "/":
+            raise OSError(errno.EINVAL, "the root cannot be mounted over", "/")
+        sc.move_mount(tree, place)
+        os.close(place)
+        _dress(target, tree, entry)
+    finally:
+        os.close(source)
+
+
+def _dress(target: Target, tree: int, entry: dict[str, Any]) -> None:
+    """Attributes, recursive ones, propagation; a tmpfs becomes read-only only when everything below it is there."""
+    attr_set, attr_clr = entry["attr_set"], entry["attr_clr"]
+    late = attr_set & sc.MOUNT_ATTR_RDONLY and entry["fstype"] == "tmpfs"
+    if late:
+        attr_set &= ~sc.MOUNT_ATTR_RDONLY
+    _set_attributes(tree, attr_set, attr_clr, recursive=False)
+    _set_attributes(tree, entry["rec_set"], entry["rec_clr"], recursive=True)
+    for flags in entry["propagation"]:
+        sc.mount_setattr(tree, propagation=flags & ~sc.MS_REC, recursive=bool(flags & sc.MS_REC))
+    if late:
+        target.late_readonly.append(tree)
+    else:
+        os.close(tree)
+
+
+# statvfs(3) flag: mount attribute
+_LOCKABLE = {
+    1: sc.MOUNT_ATTR_RDONLY, 2: sc.MOUNT_ATTR_NOSUID, 4: sc.MOUNT_ATTR_NODEV, 8: sc.MOUNT_ATTR_NOEXEC,
+    1024: sc.MOUNT_ATTR_NOATIME, 2048: sc.MOUNT_ATTR_NODIRATIME,
+}  # fmt: skip
+
+
+def _set_attributes(tree: int, attr_set: int, attr_clr: int, *, recursive: bool) -> None:
+    if not attr_set and not attr_clr:
+        return
+    try:
+        sc.mount_setattr(tree, attr_set=attr_set, attr_clr=attr_clr, recursive=recursive)
+    except PermissionError:
+        # Flags of a mount from a more privileged namespace are locked (mount_namespaces(7)): they stay, as in runc.
+        locked = os.fstatvfs(tree).f_flag
+        for bit, attribute in _LOCKABLE.items():
+            if locked & bit:
+                attr_clr &= ~attribute
+        if attr_clr & sc.MOUNT_ATTR__ATIME != sc.MOUNT_ATTR__ATIME:
+            attr_clr &= ~sc.MOUNT_ATTR__ATIME
+            attr_set &= ~sc.MOUNT_ATTR__ATIME
+        if attr_set or attr_clr:
+            sc.mount_setattr(tree, attr_set=attr_set, attr_clr=attr_clr, recursive=recursive)
+
+
+def apply_late_readonly(target: Target) -> None:
+    """Make those tmpfs read-only that config.json wants so."""
+    for tree in target.late_readonly:
+        sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_RDONLY)
+        os.close(tree)
+    target.late_readonly = []
+
+
+def mask(target: Target, path: str) -> None:
+    """Hide a path: a directory under an empty read-only tmpfs, anything else under the host's null device."""
+    try:
+        place = sc.open_in_root(target.root_fd, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        if S_ISDIR(os.fstat(place).st_mode):
+            tree = _empty_tmpfs()
+        else:
+            tree = sc.open_tree(target.dev_null, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+        sc.move_mount(tree, place)
+        os.close(tree)
+    finally:
+        os.close(place)
+
+
+def make_readonly(target: Target, path: str) -> None:
+    """A path becomes a read-only bind mount of itself, with all below it."""
+    try:
+        place = sc.open_in_root(target.root_fd, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        tree = sc.open_tree(place, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
+        sc.move_mount(tree, place)
+        sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_RDONLY, recursive=False)
+        os.close(tree)
+    finally:
+        os.close(place)
+
+
+def bind_device(target: Target, host_path: str, path: str, rdev: int) -> None:
+    """The host's device node under a container's path: mknod(2) is EPERM in a user namespace."""
+    try:
+        source = os.open(host_path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise RootlessError.from_os(error, "the host has no such device to bind", host_path) from None
+    if rdev and os.fstat(source).st_rdev != rdev:
+        raise RootlessError(f"the host's node is not the device {os.major(rdev)}:{os.minor(rdev)}", host_path)
+    place = make_file(target.root_fd, path)
+    tree = sc.open_tree(source, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+    sc.move_mount(tree, place)
+    for fd in (source, place, tree):
+        os.close(fd)
+
+
+def _copy_up_source(target: Target, entry: dict[str, Any]) -> int:
+    if "tmpcopyup" not in entry["extensions"]:
+        return -1
+    return sc.open_in_root(target.root_fd, entry["target"], os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _copy_up(source: int, destination: int) -> None:
+    """Copy what the tmpfs hides into it, links unfollowed: crun's and runc's tmpcopyup."""
+    for name in os.listdir(source):
+        found = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if S_ISLNK(found.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=destination)
+        elif S_ISDIR(found.st_mode):
+            os.mkdir(name, 0o700, dir_fd=destination)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            below, copy = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=destination)
+            _copy_up(below, copy)
+            _copy_owner(copy, found)
+            os.close(copy)
+        elif found.st_mode & 0o170000 == 0o100000:
+            _copy_file(source, destination, name, found)
+    os.close(source)
+
+
+def _copy_file(source: int, destination: int, name: str, found: os.stat_result) -> None:
+    reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+    writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=destination)
+    while os.sendfile(writer, reader, None, 1 << 20):
+        pass
+    _copy_owner(writer, found)
+    os.close(reader)
+    os.close(writer)
+
+
+def _copy_owner(fd: int, found: os.stat_result) -> None:
+    os.fchown(fd, found.st_uid, found.st_gid)
+    os.fchmod(fd, found.st_mode & 0o7777)
