@@ -72,9 +72,7 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LIN
             if links == 0:
                 raise OSError(errno.ELOOP, "too many symbolic links", path) from None
             return make_directory(root_fd, _follow(parent_fd, parent, name), mode, links - 1)
-        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
-        os.chmod(f"/proc/self/fd/{fd}", mode)  # whatever the umask is
-        return fd
+        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
     finally:
         os.close(parent_fd)
 

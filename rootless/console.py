@@ -1,0 +1,64 @@
+"""Terminals: a pty of the container's own devpts, never the caller's tty (CVE-2017-5226, CVE-2025-52565)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from struct import pack
+
+from rootless import syscalls as sc
+from rootless.errors import RootlessError
+
+_TIOCSWINSZ = 0x5414
+
+
+def open_pty(root_fd: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(master, slave) of the devpts mounted in the container; size is (rows, columns), (0, 0) for none.
+
+    The slave comes from the master itself (TIOCGPTPEER, ioctl_tty(2)): no path that could have been swapped.
+    """
+    try:
+        master = sc.open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, "no pty in the container", "/dev/pts/ptmx", "a terminal needs a devpts mount on /dev/pts"
+        ) from None
+    fcntl.ioctl(master, sc.TIOCSPTLCK, pack("i", 0))
+    slave = fcntl.ioctl(master, sc.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    if size[0] and size[1]:
+        set_size(master, size)
+    return master, slave
+
+
+def set_size(fd: int, size: tuple[int, int]) -> None:
+    """TIOCSWINSZ: (rows, columns)."""
+    fcntl.ioctl(fd, _TIOCSWINSZ, pack("4H", size[0], size[1], 0, 0))
+
+
+def become_controlling(slave: int) -> None:
+    """The terminal becomes this session's (TIOCSCTTY)."""
+    fcntl.ioctl(slave, sc.TIOCSCTTY, 0)
+
+
+def send_to(path: str, master: int) -> None:
+    """Hand the master to the listener of --console-socket, with the name of the pty as runc does."""
+    from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+
+    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        connect(sock, path)
+        sock.sendmsg([b"/dev/pts/ptmx"], [(SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot send the terminal to the console socket", path) from None
+    finally:
+        sock.close()
+
+
+def connect(sock: object, path: str) -> None:
+    """connect(2) to a path of any length: sun_path holds 107 bytes, so the directory goes by its fd (unix(7))."""
+    parent, _, name = path.rpartition("/")
+    directory = os.open(parent or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{directory}/{name}")  # type: ignore[attr-defined]
+    finally:
+        os.close(directory)

@@ -1,0 +1,69 @@
+"""`hooks`: programs that run at fixed moments, with the container's state on their stdin (config.md#posix-platform-hooks)."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from rootless import jsonlite, program
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def run(hooks: dict[str, list[dict[str, Any]]], moment: str, state: dict[str, Any], status: str) -> None:
+    """Run that moment's hooks in their order; the first that fails raises RootlessError.
+
+    state: the container's state as runtime.md#state describes it; its status is replaced, and in I its pid by what
+    the hook sees there is left as R sees it.
+    """
+    for hook in hooks.get(moment, ()):
+        run_one(hook, moment, {**state, "status": status})
+
+
+def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
+    """One hook: stdin holds the state, its end is awaited, at most `timeout` seconds."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    error_reader, error_writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _become_hook(hook, reader, error_writer)
+    os.close(reader)
+    os.close(error_writer)
+    try:
+        os.write(writer, jsonlite.dumps(state).encode())
+    except BrokenPipeError:
+        pass  # it need not read
+    os.close(writer)
+    pidfd = os.pidfd_open(pid)
+    try:
+        if hook["timeout"] and not select.select([pidfd], [], [], hook["timeout"])[0]:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            raise RootlessError(f"{moment} hook took longer than {hook['timeout']} s", hook["pointer"])
+        _, status = os.waitpid(pid, 0)
+        output = os.read(error_reader, 4096).decode("utf-8", "replace").strip() if status else ""
+    finally:
+        os.close(pidfd)
+        os.close(error_reader)
+    if status:
+        code = os.waitstatus_to_exitcode(status)
+        how = f"exit status {code}" if code >= 0 else f"signal {-code}"
+        detail = f": {output}" if output else ""
+        raise RootlessError(f"{moment} hook {hook['path']} failed: {how}{detail}", hook["pointer"])
+
+
+def _become_hook(hook: dict[str, Any], stdin: int, stderr: int) -> None:
+    try:
+        os.dup2(stdin, 0)
+        os.dup2(stderr, 2)
+        os.closerange(3, 1024)
+        program.restore_signals()
+        env = dict(e.split("=", 1) for e in hook["env"] if "=" in e)
+        os.execve(hook["path"], hook["args"], env)
+    except OSError as error:
+        os.write(2, f"{error.strerror}".encode())
+    finally:
+        os._exit(127)

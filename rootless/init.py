@@ -1,0 +1,341 @@
+"""I, the container's init: runs the plan's steps, waits for `start`, becomes the user's program.
+
+It begins in a raw clone of R. Everything it needs is imported before the clone: after the pivot a module would come
+from the container. No decision is left here; each step is one kernel topic's function.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from _signal import signal
+from stat import S_ISDIR
+
+from rootless import caps, channel, console, hooks, mount, program, rlimits
+from rootless import syscalls as sc
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+    from rootless.plan import Plan
+
+    Step = tuple[Any, ...]
+
+_HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
+
+
+class Init:
+    """What I got from R by being its clone.
+
+    sync: the socket to R; listener: the listening start socket; proc_fd: the host's /proc, checked; keep_fds: how
+    many fds from 3 on the program inherits.
+    """
+
+    def __init__(self, plan: Plan, sync: socket, listener: socket, proc_fd: int, options: dict[str, Any]) -> None:
+        self.plan = plan
+        self.sync = sync
+        self.listener = listener
+        self.proc_fd = proc_fd
+        self.options = options
+        self.target: mount.Target
+        self.last_cap = caps.last_cap()
+        self.console_slave = -1
+
+
+def run(init: Init) -> None:
+    """I's whole life up to execve. Never returns."""
+    step: Step = ("init", "")
+    plan = init.plan
+    try:
+        os.umask(0)
+        os.setsid()
+        channel.receive(init.sync, channel.MAPPED)
+        step = ("become root in the container", "/linux/uidMappings")
+        _become_root(plan)
+        if plan.namespaces.new & sc.CLONE_NEWCGROUP:
+            sc.unshare(sc.CLONE_NEWCGROUP)
+        if plan.namespaces.new & sc.CLONE_NEWNET:
+            step = ("set lo up", "/linux/namespaces")
+            init.options["loopback_up"]()
+        for step in plan.prepare:
+            _STEPS[step[0]](init, *step[2:])
+        if plan.process["terminal"]:
+            step = ("console", "/process/terminal")
+            _make_console(init)
+        channel.send(init.sync, channel.MOUNTED)
+        channel.receive(init.sync, channel.HOOKED)
+        step = ("createContainer hooks", "/hooks/createContainer")
+        hooks.run(plan.hooks, "createContainer", init.options["state"], "creating")
+        for step in plan.enter:
+            _STEPS[step[0]](init, *step[2:])
+        step = ("process", "/process")
+        _settle(init)
+        _dumpable_again(plan)
+        step = ("args", "/process/args")
+        path = program.look_up(plan.process["args"][0], plan.process["env"])
+        program.check_cwd()
+    except BaseException as error:
+        channel.send_failure(init.sync, error, str(step[0]), str(step[1]))
+        os._exit(1)
+    _wait_for_start(init, path)
+
+
+def _become_root(plan: Plan) -> None:
+    """Root of the user namespace where 0 is mapped; otherwise the capabilities serve with the ids as they are."""
+    ns = plan.namespaces
+    if not ns.uid_map:
+        return
+    if any(first == 0 for first, _, _ in ns.gid_map):
+        sc.setresgid(0)
+    if any(first == 0 for first, _, _ in ns.uid_map):
+        sc.prctl(sc.PR_SET_KEEPCAPS, 1)
+        sc.setresuid(0)
+
+
+def _make_console(init: Init) -> None:
+    master, slave = console.open_pty(init.target.root_fd, init.plan.process["size"])
+    place = mount.make_file(init.target.root_fd, "/dev/console")
+    tree = sc.open_tree(slave, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+    sc.move_mount(tree, place)
+    os.close(place)
+    os.close(tree)
+    process = init.plan.process
+    os.fchown(slave, process["uid"], -1)
+    channel.send(init.sync, channel.CONSOLE, fds=(master,))
+    os.close(master)
+    init.console_slave = slave
+
+
+# --- the steps
+
+
+def _propagation(init: Init, flags: int) -> None:
+    sc.mount(None, "/", None, flags)
+
+
+def _rootfs(init: Init, path: str) -> None:
+    ns = init.plan.namespaces
+    init.target = mount.Target(
+        mount.attach_rootfs(path),
+        own_netns=ns.has(sc.CLONE_NEWNET),
+        own_cgroupns=ns.has(sc.CLONE_NEWCGROUP),
+        gid_5=not ns.gid_map or any(first <= 5 < first + size for first, _, size in ns.gid_map),
+    )
+
+
+def _mount(init: Init, entry: dict[str, Any]) -> None:
+    try:
+        mount.apply_mount(init.target, entry)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = entry["target"]
+        raise
+
+
+def _device(
+    init: Init, path: str, kind: int, major: int, minor: int, mode: int, uid: int, gid: int, mknod: bool
+) -> None:
+    """A node, made where that is allowed, else bound from the host."""
+    if not mknod:
+        mount.bind_device(init.target, _host_path(path, kind, major, minor), path, os.makedev(major, minor))
+        return
+    parent, _, name = path.rpartition("/")
+    directory = mount.make_directory(init.target.root_fd, parent or "/")
+    try:
+        os.mknod(name, kind | mode, os.makedev(major, minor) if kind != 0o010000 else 0, dir_fd=directory)
+        os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+    except FileExistsError:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if found.st_mode & 0o170000 != kind or (kind != 0o010000 and found.st_rdev != os.makedev(major, minor)):
+            raise
+    finally:
+        os.close(directory)
+
+
+def _host_path(path: str, kind: int, major: int, minor: int) -> str:
+    """The host's node for a device: the same path if it is that device, else the one /sys knows by its numbers."""
+    try:
+        if os.stat(path).st_rdev == os.makedev(major, minor):
+            return path
+    except OSError:
+        pass
+    try:
+        with open(f"/sys/dev/{'block' if kind == 0o060000 else 'char'}/{major}:{minor}/uevent") as file:
+            for line in file:
+                if line.startswith("DEVNAME="):
+                    return f"/dev/{line[8:].rstrip()}"
+    except OSError:
+        pass
+    return path
+
+
+def _link(init: Init, path: str, target: str) -> None:
+    parent, _, name = path.rpartition("/")
+    directory = mount.make_directory(init.target.root_fd, parent)
+    try:
+        os.symlink(target, name, dir_fd=directory)
+    except FileExistsError:
+        if name == "ptmx":  # a host-made or image-made ptmx would open the wrong devpts
+            if not S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=directory)
+                os.symlink(target, name, dir_fd=directory)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    finally:
+        os.close(directory)
+
+
+def _make_cwd(init: Init, path: str) -> None:
+    try:
+        os.close(mount.make_directory(init.target.root_fd, path))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS):  # chdir, as the user, has the last word
+            raise
+
+
+def _sysctl(init: Init, name: str, value: str) -> None:
+    try:
+        fd = sc.openat2(init.proc_fd, f"sys/{name}", os.O_WRONLY, resolve=sc.RESOLVE_BENEATH | sc.RESOLVE_NO_SYMLINKS)
+        os.write(fd, value.encode())
+        os.close(fd)
+    except OSError as error:
+        raise RootlessError.from_os(error, f"sysctl {name.replace('/', '.')}={value}", f"/proc/sys/{name}") from None
+
+
+def _pivot_root(init: Init, propagation: int) -> None:
+    mount.apply_late_readonly(init.target)
+    os.fchdir(init.target.root_fd)
+    if init.options["no_pivot"]:
+        sc.mount(".", "/", None, sc.MS_MOVE)
+        os.chroot(".")
+    else:
+        sc.pivot_root(".", ".")  # the old root now lies on top of the new one: pivot_root(2), "."
+        sc.umount2(".", sc.MNT_DETACH)
+    os.chdir("/")
+    os.close(init.target.root_fd)
+    if propagation:
+        sc.mount(None, "/", None, propagation)
+
+
+_STEPS = {
+    "propagation": _propagation,
+    "rootfs": _rootfs,
+    "mount": _mount,
+    "device": _device,
+    "link": _link,
+    "make_cwd": _make_cwd,
+    "hostname": lambda init, name: sc.sethostname(name),
+    "domainname": lambda init, name: sc.setdomainname(name),
+    "sysctl": _sysctl,
+    "mask": lambda init, path: mount.mask(init.target, path),
+    "readonly_path": lambda init, path: mount.make_readonly(init.target, path),
+    "readonly_root": lambda init: sc.mount_setattr(init.target.root_fd, attr_set=sc.MOUNT_ATTR_RDONLY),
+    "pivot_root": _pivot_root,
+}
+
+
+# --- the process's own attributes
+
+
+def _settle(init: Init) -> None:
+    plan = init.plan
+    process = plan.process
+    if init.console_slave >= 0:
+        console.become_controlling(init.console_slave)
+    if init.options["keyring"]:
+        _join_keyring(init.options["keyring"])
+    apply_process(
+        process, init.proc_fd, init.last_cap, setgroups=init.options["setgroups"], filtered=bool(plan.seccomp)
+    )
+
+
+def _join_keyring(name: str) -> None:
+    try:
+        sc.join_session_keyring(name)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EDQUOT):
+            raise
+
+
+def apply_process(
+    process: dict[str, Any], proc_fd: int, last_cap: int, *, setgroups: bool, filtered: bool, home: bool = True
+) -> None:
+    """rlimits, OOM score, ids, cwd, capabilities: the same order for the first process and for `exec`.
+
+    Afterwards this process is what config.json says, but for the filter and no_new_privs.
+    """
+    if process["oom_score_adj"] is not None:
+        _write_oom_score(proc_fd, process["oom_score_adj"])
+    rlimits.apply_rlimits(process["rlimits"])
+    if home:
+        program.set_home(process)
+    sets = process["caps"]
+    caps.apply_bounding(sets["bounding"], last_cap)
+    if setgroups:
+        sc.setgroups(process["groups"])
+    sc.prctl(sc.PR_SET_KEEPCAPS, 1)
+    sc.setresgid(process["gid"])
+    sc.setresuid(process["uid"])
+    if process["umask"] is not None:
+        os.umask(process["umask"])
+    else:
+        os.umask(0o022)
+    try:
+        os.chdir(process["cwd"])
+    except OSError as error:
+        raise RootlessError.from_os(error, f'chdir to cwd ("{process["cwd"]}") set in config.json failed') from None
+    keep = 1 << 21 if filtered and not process["no_new_privs"] else 0  # CAP_SYS_ADMIN, for seccomp(2)
+    caps.apply_capabilities(sets, keep)
+
+
+def _write_oom_score(proc_fd: int, value: int) -> None:
+    try:
+        fd = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        os.write(fd, b"%d" % value)
+        os.close(fd)
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, f"set oom_score_adj to {value}", "/process/oomScoreAdj", "an ordinary user can only raise it"
+        ) from None
+
+
+def _dumpable_again(plan: Plan) -> None:
+    """Hooks and clients open /proc/PID/ns/* of a created container; where others share the pid namespace, they
+    might trace it (ptrace(2), PTRACE_MODE): there it stays closed until execve."""
+    sc.prctl(sc.PR_SET_DUMPABLE, 1 if plan.namespaces.new & sc.CLONE_NEWPID else 0)
+
+
+# --- start
+
+
+def _leave(signum: int, _frame: Any) -> None:
+    os._exit(128 + signum)
+
+
+def _wait_for_start(init: Init, path: str) -> None:
+    """Wait at the start socket, then run the program. Never returns."""
+    # The first process of a pid namespace gets no signal that it has no handler for: pid_namespaces(7).
+    for signum in (_HUP, _INT, _QUIT, _TERM):
+        signal(signum, _leave)
+    channel.send(init.sync, channel.CREATED)
+    init.sync.close()
+    fd, _ = init.listener._accept()
+    verdict = type(init.listener)(fileno=fd)
+    try:
+        channel.receive(verdict, channel.GO)
+        hooks.run(init.plan.hooks, "startContainer", init.options["state"], "created")
+        program.execute(
+            verdict,
+            path,
+            init.plan.process,
+            seccomp=init.options["seccomp"],
+            preserve=init.options["preserve_fds"],
+            stdio=init.console_slave,
+        )
+    except BaseException as error:
+        channel.send_failure(verdict, error, "start", "/process/args")
+    os._exit(1)

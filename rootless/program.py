@@ -1,0 +1,150 @@
+"""The program itself: found in the container's PATH as its user, then executed with nothing of ours left in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal
+from stat import S_ISDIR, S_ISREG
+
+from rootless import channel
+from rootless import syscalls as sc
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+_LAST_SIGNAL = 65
+_PASSWD_LIMIT = 1 << 20  # bytes of the image's /etc/passwd that are read
+
+
+def look_up(name: str, env: list[str]) -> str:
+    """The path of args[0]. Raises RootlessError in runc's words, which clients map to 127 and 126."""
+    if "/" in name:
+        try:
+            found = os.stat(name)
+        except OSError as error:
+            raise RootlessError(f'exec: "{name}": stat {name}', "/process/args/0", error.errno or 0) from None
+        _check_executable(name, name, found)
+        return name
+    denied = ""
+    search = next((e[5:] for e in env if e.startswith("PATH=")), "")
+    for directory in search.split(":"):
+        path = f"{directory or '.'}/{name}"
+        try:
+            found = os.stat(path)
+        except OSError:
+            continue
+        if S_ISREG(found.st_mode) and os.access(path, os.X_OK, effective_ids=True):
+            return path
+        denied = path
+    if denied:
+        raise RootlessError(f'exec: "{name}"', denied, errno.EACCES, "no file of that name in PATH is executable")
+    raise RootlessError(f'exec: "{name}": executable file not found in $PATH', "/process/args/0")
+
+
+def _check_executable(name: str, path: str, found: os.stat_result) -> None:
+    if S_ISDIR(found.st_mode):
+        raise RootlessError(f'exec: "{name}": is a directory: permission denied', "/process/args/0", errno.EISDIR)
+    if not os.access(path, os.X_OK, effective_ids=True):
+        raise RootlessError(f'exec: "{name}"', "/process/args/0", errno.EACCES, "the file is not executable")
+
+
+def check_cwd() -> None:
+    """The working directory is inside the root: a leaked fd of the host as cwd was CVE-2024-21626 (getcwd(3))."""
+    try:
+        inside = os.getcwd().startswith("/")
+    except OSError:
+        inside = False
+    if not inside:
+        raise RootlessError("the working directory is outside the container's root", "/process/cwd")
+
+
+def set_home(process: dict[str, Any]) -> None:
+    """HOME from the container's passwd where it is unset, "/" for a user that is not in it. The root is entered."""
+    env = process["env"]
+    if not any(e.startswith("HOME=") and e != "HOME=" for e in env):
+        env[:] = [e for e in env if e != "HOME="]
+        env.append(f"HOME={_home_of(process['uid'])}")
+
+
+def _home_of(uid: int) -> str:
+    try:
+        fd = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return "/"
+    try:
+        if not S_ISREG(os.fstat(fd).st_mode):
+            return "/"
+        data = os.read(fd, _PASSWD_LIMIT)
+    except OSError:
+        return "/"
+    finally:
+        os.close(fd)
+    for line in data.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) >= 6 and fields[2] == b"%d" % uid and b"\0" not in fields[5]:
+            return os.fsdecode(fields[5]) or "/"
+    return "/"
+
+
+def execute(
+    verdict: socket, path: str, process: dict[str, Any], *, seccomp: Any, preserve: int, stdio: int = -1
+) -> None:
+    """Byte `E`, the filter, execve: nothing else after the filter. Returns only by raising.
+
+    verdict: the CLOEXEC socket to whoever waits; preserve: fds 3..3+n-1 stay open; stdio: a terminal for 0, 1, 2.
+    """
+    if stdio >= 0:
+        for fd in (0, 1, 2):
+            os.dup2(stdio, fd)
+    sc.close_range(3 + preserve, flags=sc.CLOSE_RANGE_CLOEXEC)
+    for fd in range(3, 3 + preserve):
+        try:
+            os.set_inheritable(fd, True)
+        except OSError:
+            raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF) from None
+    if process["no_new_privs"]:
+        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+    args = [os.fsencode(a) for a in process["args"]]
+    env = dict(os.fsencode(e).split(b"=", 1) for e in process["env"])
+    restore_signals()
+    channel.send(verdict, channel.EXECUTING)
+    if seccomp:
+        seccomp(verdict)
+    try:
+        os.execve(path, args, env)
+    except OSError as error:
+        raise RootlessError(f"exec {path}", "/process/args/0", error.errno or 0, _exec_hint(path, error)) from None
+
+
+def _exec_hint(path: str, error: OSError) -> str:
+    """execve(2) says ENOENT for a missing interpreter too, which puzzles everybody."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(256)
+    except OSError:
+        return ""
+    if error.errno == errno.ENOENT:
+        if head.startswith(b"#!"):
+            words = head[2:].split()
+            name = words[0].decode("utf-8", "replace") if words else ""
+            return f"the interpreter of its first line is missing in the rootfs: {name}"
+        return "the file is there, so its ELF interpreter (the dynamic loader, ld-linux) is missing in the rootfs"
+    if error.errno == errno.ENOEXEC:
+        if head.startswith(b"\x7fELF"):
+            return "it is a program for another architecture"
+        return "it is neither an ELF program nor a script with a #! line"
+    return ""
+
+
+def restore_signals() -> None:
+    """Default dispositions and an empty mask: CPython ignores SIGPIPE and SIGXFSZ, and execve(2) keeps that."""
+    for signum in range(1, _LAST_SIGNAL):
+        try:
+            signal(signum, SIG_DFL)
+        except (OSError, ValueError):
+            continue  # KILL, STOP and the C library's own
+    pthread_sigmask(SIG_SETMASK, [])
