@@ -1,4 +1,4 @@
-"""`hooks`: programs that run at fixed moments, with the container's state on their stdin (config.md#posix-platform-hooks)."""
+"""`hooks`: programs run at fixed moments, the state on their stdin (runtime-spec, config.md#posix-platform-hooks)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from _signal import signal
+from _signal import signal  # type: ignore[import-not-found]
 from stat import S_ISDIR
 
 from rootless import caps, channel, console, hooks, mount, program, rlimits
@@ -18,6 +18,7 @@ from rootless.errors import RootlessError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.plan import Plan
@@ -178,10 +179,10 @@ def _link(init: Init, path: str, target: str) -> None:
     try:
         os.symlink(target, name, dir_fd=directory)
     except FileExistsError:
-        if name == "ptmx":  # a host-made or image-made ptmx would open the wrong devpts
-            if not S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=directory)
-                os.symlink(target, name, dir_fd=directory)
+        # An image's own ptmx would open the wrong devpts.
+        if name == "ptmx" and not S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=directory)
+            os.symlink(target, name, dir_fd=directory)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
@@ -221,7 +222,7 @@ def _pivot_root(init: Init, propagation: int) -> None:
         sc.mount(None, "/", None, propagation)
 
 
-_STEPS = {
+_STEPS: dict[str, Callable[..., None]] = {
     "propagation": _propagation,
     "rootfs": _rootfs,
     "mount": _mount,
@@ -323,7 +324,7 @@ def _wait_for_start(init: Init, path: str) -> None:
         signal(signum, _leave)
     channel.send(init.sync, channel.CREATED)
     init.sync.close()
-    fd, _ = init.listener._accept()
+    fd, _ = init.listener._accept()  # type: ignore[attr-defined]
     verdict = type(init.listener)(fileno=fd)
     try:
         channel.receive(verdict, channel.GO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal
+from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
 from stat import S_ISDIR, S_ISREG
 
 from rootless import channel

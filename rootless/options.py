@@ -1,0 +1,214 @@
+"""THE table of commands and flags: the parser here, click's help, completion and the man pages all read it."""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# (long name, short name, kind, metavar, help). kind: flag, str, int, list, hidden flag/str (accepted, no effect).
+Option = tuple[str, str, str, str, str]
+
+GLOBAL: list[Option] = [
+    ("root", "", "str", "DIR", "where the containers' states are kept"),
+    ("log", "", "str", "FILE", "append the log to FILE instead of standard error"),
+    ("log-format", "", "str", "text|json", "how log lines look"),
+    ("log-level", "", "str", "LEVEL", "debug is the same as --debug"),
+    ("debug", "", "flag", "", "say what is done"),
+    ("systemd-cgroup", "", "flag", "", "let systemd make the cgroup (a scope)"),
+    ("cgroup-manager", "", "str", "MANAGER", "cgroupfs, systemd or disabled"),
+    ("rootless", "", "str", "BOOL", "accepted for compatibility: what is needed is found out"),
+    ("criu", "", "str", "PATH", "accepted for compatibility: criu is looked up in PATH"),
+    ("version", "v", "flag", "", "print the version"),
+]
+_CREATE: list[Option] = [
+    ("bundle", "b", "str", "DIR", "the bundle: a directory with config.json (default: here)"),
+    ("config", "f", "str", "FILE", "read this instead of the bundle's config.json"),
+    ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket"),
+    ("pidfd-socket", "", "str", "PATH", "send a pidfd of the container to this Unix socket"),
+    ("pid-file", "", "str", "FILE", "write the container's process id to FILE"),
+    ("no-pivot", "", "flag", "", "MS_MOVE instead of pivot_root (for a rootfs on the initramfs)"),
+    ("no-new-keyring", "", "flag", "", "keep the caller's session keyring"),
+    ("preserve-fds", "", "int", "N", "pass N more file descriptors, from 3 on"),
+    ("dry-run", "", "flag", "", "print the plan, change nothing"),
+]
+_FORMAT: Option = ("format", "f", "str", "table|json", "how to print")
+_TREE: list[Option] = [
+    ("output", "o", "str", "BUNDLE", "the bundle to make"),
+    ("owners", "", "str", "map|xattr|squash|strict", "how file owners are kept"),
+    ("force", "", "flag", "", "replace an existing bundle"),
+    ("tty", "", "flag", "", "write terminal: true"),
+    ("quiet", "q", "flag", "", "no progress, no notes"),
+    ("max-size", "", "str", "SIZE", "refuse more unpacked data than this"),
+    ("max-files", "", "int", "N", "refuse more members than this"),
+]
+
+# name: (what it does, positionals, options). A positional ends in "?" if it may be missing, in "*" for all the rest.
+COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
+    "create": ("create a container from a bundle", ("container_id?",), _CREATE),
+    "start": ("run the program of a created container", ("container_id",), []),
+    "run": (
+        "create, start and wait for a container, then delete it",
+        ("container_id?", "args*"),
+        [
+            *_CREATE,
+            ("detach", "d", "flag", "", "leave it running and return"),
+            ("keep", "", "flag", "", "do not delete it when it ends"),
+            ("no-subreaper", "", "flag", "", "do not adopt orphans of the container"),
+            ("tty", "t", "flag", "", "give it a terminal, whatever config.json says"),
+        ],
+    ),
+    "state": ("print a container's state as JSON", ("container_id",), []),
+    "kill": (
+        "send a signal to a container",
+        ("container_id", "signal?"),
+        [
+            ("all", "a", "flag", "", "to every process in it"),
+            ("regex", "", "flag", "", "the id is a regular expression"),
+        ],
+    ),
+    "delete": (
+        "delete a stopped container and all that it used",
+        ("container_id",),
+        [
+            ("force", "f", "flag", "", "kill it first if it runs; a missing one is fine"),
+            ("regex", "", "flag", "", "the id is a regular expression"),
+        ],
+    ),
+    "list": ("list the containers", (), [_FORMAT, ("quiet", "q", "flag", "", "ids only")]),
+    "spec": (
+        "write a config.json to start from",
+        ("bundle_dir?",),
+        [
+            ("bundle", "b", "str", "DIR", "where to write it (default: here)"),
+            ("rootless", "", "flag", "", "for an ordinary user (implied for one)"),
+            ("validate", "", "flag", "", "check an existing config.json, say all that is wrong"),
+        ],
+    ),
+    "convert": (
+        "make a bundle of an image archive",
+        ("image",),
+        [
+            *_TREE,
+            ("tag", "t", "str", "NAME:TAG", "which image of the archive"),
+            ("platform", "", "str", "OS/ARCH", "which platform of the image"),
+            ("list", "l", "flag", "", "say what the archive holds"),
+            ("json", "", "flag", "", "with --list: as JSON"),
+        ],
+    ),
+    "import": (
+        "make a bundle of a root file system tar",
+        ("image",),
+        [
+            *_TREE,
+            ("arg", "", "list", "ARG", "the program and its arguments, one each time"),
+            ("change", "c", "list", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ..."),
+        ],
+    ),
+    "remove": ("take a bundle away, files of subordinate ids included", ("bundle",), []),
+    "unshare": ("run a command as root of the user's id map", ("args*",), []),
+}  # fmt: skip
+MODULES = {"import": "import_", "list": "list_"}
+# These take everything after the first positional as it is.
+VERBATIM = ("exec", "unshare", "ps")
+
+
+class Options:
+    """Parsed flags and positionals as attributes, named after the long name with underscores."""
+
+    command: str
+    root: str
+    container_id: str
+    bundle: str
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+class UsageError(RootlessError):
+    """A command line that cannot be read; `rootless/cli.py` words what was meant."""
+
+
+def parse(argv: list[str]) -> Options:
+    """Read a command line. Raises UsageError."""
+    options = Options("")
+    rest = _read_flags(options, GLOBAL, argv, stop_at_word=True)
+    if not rest:
+        return options
+    name = rest.pop(0)
+    if name not in COMMANDS:
+        raise UsageError(f"no such command: {printable(repr(name))}")
+    options.command = name
+    _, positionals, table = COMMANDS[name]
+    words = _read_flags(options, table, rest, stop_at_word=name in VERBATIM)
+    for positional in positionals:
+        key = positional.rstrip("?*")
+        if positional.endswith("*"):
+            setattr(options, key, words)
+            words = []
+        elif words:
+            setattr(options, key, words.pop(0))
+        elif positional.endswith("?"):
+            setattr(options, key, "")
+        else:
+            raise UsageError(f"{name}: {key.replace('_', ' ')} is missing")
+    if words:
+        raise UsageError(f"{name}: unexpected argument {printable(repr(words[0]))}")
+    return options
+
+
+def _read_flags(options: Options, table: list[Option], argv: list[str], *, stop_at_word: bool) -> list[str]:
+    """Set the flags as attributes; what is left, in order."""
+    by_name: dict[str, Option] = {}
+    for option in table:
+        by_name["--" + option[0]] = by_name["-" + option[0]] = option  # Go's flags take one dash too
+        if option[1]:
+            by_name["-" + option[1]] = option
+        setattr(options, option[0].replace("-", "_"), _DEFAULTS[option[2]])
+    words: list[str] = []
+    position = 0
+    while position < len(argv):
+        word = argv[position]
+        position += 1
+        if word == "--":
+            return words + argv[position:]
+        if word[:1] != "-" or word == "-":
+            words.append(word)
+            if stop_at_word:
+                return words + argv[position:]
+            continue
+        name, equals, value = word.partition("=")
+        found = by_name.get(name)
+        if found is None:
+            raise UsageError(f"flag provided but not defined: {printable(name)}")
+        if found[2] != "flag" and not equals:
+            if position >= len(argv):
+                raise UsageError(f"flag needs an argument: {name}")
+            value = argv[position]
+            position += 1
+        _set(options, found, value, bool(equals))
+    return words
+
+
+_DEFAULTS: dict[str, Any] = {"flag": False, "str": "", "int": 0, "list": None}
+
+
+def _set(options: Options, option: Option, value: str, given: bool) -> None:
+    key, kind = option[0].replace("-", "_"), option[2]
+    if kind == "flag":
+        if given and value.lower() not in ("true", "false", "1", "0", "t", "f"):
+            raise UsageError(f"invalid boolean value {printable(repr(value))} for --{option[0]}")
+        setattr(options, key, not given or value.lower() in ("true", "1", "t"))
+    elif kind == "int":
+        if not value.isascii() or not value.isdigit():
+            raise UsageError(f"invalid value {printable(repr(value))} for --{option[0]}: a number is needed")
+        setattr(options, key, int(value))
+    elif kind == "list":
+        setattr(options, key, [*(getattr(options, key) or []), value])
+    else:
+        setattr(options, key, value)
