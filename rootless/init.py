@@ -53,7 +53,8 @@ def run(init: Init) -> None:
     try:
         os.umask(0)
         os.setsid()
-        channel.receive(init.sync, channel.MAPPED)
+        _, groups, _ = channel.receive(init.sync, channel.MAPPED)
+        init.options["setgroups"] = groups == b"1"
         step = ("become root in the container", "/linux/uidMappings")
         _become_root(plan)
         if plan.namespaces.new & sc.CLONE_NEWCGROUP:

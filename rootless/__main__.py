@@ -1,0 +1,102 @@
+"""The entry: argv -> option table -> command. Help and mistakes go to rootless/cli.py (click)."""
+
+from __future__ import annotations
+
+import sys
+
+from rootless import log, options
+from rootless.errors import EXIT_ERROR, RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; its exit code. Errors are one line on standard error (and in the log)."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        parsed = _parse(arguments)
+        if parsed is None:
+            return 0
+        return _run(parsed)
+    except RootlessError as error:
+        log.error(error.message())
+        if log.debugging():
+            import traceback
+
+            traceback.print_exc()
+        return EXIT_ERROR
+    except BrokenPipeError:
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        if log.debugging():
+            import traceback
+
+            traceback.print_exc()
+        log.error(RootlessError.from_os(error, (error.strerror or "failed").rpartition(": ")[0] or "failed").message())
+        return EXIT_ERROR
+
+
+def _parse(arguments: list[str]) -> options.Options | None:
+    """The options; None where help or the version was asked for and printed."""
+    if not arguments or "-h" in arguments or "--help" in arguments or arguments[0] in ("help", "completion"):
+        rest = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        if not arguments or "-h" in rest or "--help" in rest or arguments[0] in ("help", "completion"):
+            from rootless.cli import show_help
+
+            show_help(arguments)
+            return None
+    try:
+        parsed = options.parse(arguments)
+    except options.UsageError as error:
+        from rootless.cli import suggest
+
+        raise suggest(error, arguments) from None
+    if parsed.version and not parsed.command:
+        from rootless.cli import show_version
+
+        show_version()
+        return None
+    return parsed
+
+
+def _run(parsed: options.Options) -> int:
+    if parsed.log_format not in ("", "text", "json"):
+        raise RootlessError(f"unknown log-format {parsed.log_format!r}", hint="text or json")
+    try:
+        log.configure(
+            path=parsed.log,
+            json_format=parsed.log_format == "json",
+            debug=parsed.debug or parsed.log_level in ("debug", "trace"),
+        )
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot open the log") from None
+    return int(_module(parsed.command).main(parsed))
+
+
+def _module(command: str) -> ModuleType:
+    name = f"rootless.commands.{options.MODULES.get(command, command)}"
+    __import__(name)
+    return sys.modules[name]
+
+
+def launcher() -> None:
+    """What the installed script calls: run, flush, leave without tearing the interpreter down."""
+    import gc
+    import os
+
+    gc.disable()
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, AttributeError):
+        pass
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    launcher()

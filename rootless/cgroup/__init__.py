@@ -1,0 +1,115 @@
+"""cgroup v2: where a container's cgroup lies, who makes it, and what is written to it.
+
+`compile` is pure and gives a record, plain data that the state directory keeps; `open` gives the driver for a
+record. Drivers: cgroupfs (fs.py) and a systemd scope (systemd.py); a record whose manager is "disabled" has a
+driver too, one that has no cgroup to work on.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.cgroup.fs import Cgroup
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from rootless.node import Node
+
+    Record = dict[str, Any]
+
+    class Host(Protocol):
+        """The facts that `compile` asks for."""
+
+        @property
+        def uid(self) -> int: ...
+        @property
+        def cgroup_mount(self) -> str: ...
+        @property
+        def own_cgroup(self) -> str: ...
+        @property
+        def in_userns(self) -> bool: ...
+
+
+MANAGERS = ("cgroupfs", "systemd", "disabled")
+
+
+def compile(linux: Node, *, container_id: str, manager: str, host: Host) -> Record:
+    """The record of a container's cgroup. Pure.
+
+    manager: one of MANAGERS, or "" to choose. The record: "manager"; "path", the absolute directory ("" where it is
+    systemd's to say, or where there is none); "files", the [file, value, pointer] entries in the order of writing,
+    without those that ask for nothing; "devices", the rules for a device program ([] where none is to be loaded);
+    for systemd also "unit", "slice" and "user". Where the choice depends on what can be written here, "choices"
+    holds the candidates in order of preference until `open` has settled it. Raises SpecError.
+    """
+    from rootless.cgroup import devices, files, place
+
+    if manager and manager not in MANAGERS:
+        raise RootlessError(f"unknown cgroup manager {manager!r}", hint=f"one of {', '.join(MANAGERS)}")
+    root = host.uid == 0 and not host.in_userns
+    resources = linux["resources"]
+    entries = [e for e in files.compile_files(resources) if not files.asks_nothing(e[0], e[1])]
+    if root:
+        rules = devices.compile_rules(resources["devices"])
+    else:
+        devices.refuse_narrower(resources["devices"], linux["devices"])
+        rules = []
+    record: Record = {"manager": "disabled", "path": "", "files": entries, "devices": rules}
+    choices = place.candidates(linux["cgroupsPath"], container_id, manager, host, root)
+    if len(choices) == 1 and "if" not in choices[0]:
+        record.update(choices[0])
+    elif choices:
+        record["choices"] = choices
+        record.update({k: v for k, v in choices[0].items() if k != "if"})
+    return record
+
+
+def open(record: Record) -> Cgroup:
+    """The driver for a record. Settles the record's choices first, if it has any: what cannot be used for a container
+    that asks for no limits is left out with one debug line.
+
+    Raises RootlessError where limits are asked for and there is no cgroup to set them in.
+    """
+    if "choices" in record:
+        _settle(record)
+    if record["manager"] == "disabled" and record["files"]:
+        _refuse(record)
+    if record["manager"] == "systemd":
+        from rootless.cgroup.systemd import Scope
+
+        return Scope(record)
+    return Cgroup(record)
+
+
+def _settle(record: Record) -> None:
+    """Replace the record's choices by the first that can be used."""
+    from rootless.cgroup import place
+
+    wanted = bool(record["files"])
+    for choice in record.pop("choices"):
+        condition = choice.pop("if", "")
+        if place.usable(choice, condition, wanted):
+            record.update(choice)
+            return
+    record.update(manager="disabled", path="")
+    if not wanted:
+        from rootless import log
+
+        log.debug("no cgroup can be written here: the container runs without one")
+
+
+def _refuse(record: Record) -> None:
+    file, _, pointer = record["files"][0]
+    if os.path.exists("/sys/fs/cgroup/memory") and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        hint = "this host's limits belong to cgroup v1, which rootless does not use; boot it with cgroup v2 alone"
+    elif not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        hint = "no cgroup v2 is mounted at /sys/fs/cgroup"
+    else:
+        hint = (
+            "run it in a delegated cgroup, such as `systemd-run --user --scope -p Delegate=yes`, "
+            "or use --cgroup-manager systemd with a user session"
+        )
+    raise RootlessError(f"{file} cannot be set: there is no cgroup that may be written", pointer, hint=hint)

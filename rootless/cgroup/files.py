@@ -1,0 +1,227 @@
+"""linux.resources of runtime-spec 1.3 -> the files of cgroup v2 that hold it. Pure.
+
+A compiled resource is a triple [file, value, pointer]; the list's order is the order of writing. Values that ask for
+nothing (0, -1, "max", shares of 1024) are compiled as well, for `update` takes a limit away with them;
+`asks_nothing` tells them apart, so that a new cgroup needs no controller for them.
+Source: config-linux.md of the runtime-spec, and the kernel's admin-guide/cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.node import Node
+
+    Entry = list[str]  # [file, value, JSON pointer]
+
+MAX = "max"
+_PERIOD = 100000  # the kernel's default period of cpu.max in microseconds
+_UNLIMITED = {"memory.max", "memory.high", "memory.swap.max", "memory.swap.high", "pids.max"}
+_DEFAULTS = {
+    "memory.low": "0", "memory.min": "0", "memory.oom.group": "0", "cpu.weight": "100", "cpu.idle": "0",
+    "cpu.max.burst": "0", "io.weight": "default 100", "io.bfq.weight": "100",
+}  # fmt: skip
+_RUNTIMES_OWN = {"procs", "threads", "subtree_control", "type", "kill", "freeze", "events", "controllers", "stat"}
+_THROTTLES = (
+    ("throttleReadBpsDevice", "rbps"),
+    ("throttleWriteBpsDevice", "wbps"),
+    ("throttleReadIOPSDevice", "riops"),
+    ("throttleWriteIOPSDevice", "wiops"),
+)
+
+
+def compile_files(resources: Node) -> list[Entry]:
+    """All of `resources` but the device rules, as entries in the order of writing. Raises SpecError."""
+    entries: list[Entry] = []
+    _memory(resources["memory"], entries)
+    _cpu(resources["cpu"], entries)
+    _pids(resources["pids"], entries)
+    _block_io(resources["blockIO"], entries)
+    _hugepages(resources["hugepageLimits"], entries)
+    _rdma(resources["rdma"], entries)
+    _refuse_network(resources["network"])
+    _unified(resources["unified"], entries)
+    return entries
+
+
+def asks_nothing(file: str, value: str) -> bool:
+    """Whether the value is what a new cgroup has anyway, so that neither file nor controller is needed."""
+    if file in _UNLIMITED:
+        return value == MAX
+    if file == "cpu.max":
+        return value.startswith(MAX)
+    if file in ("io.max", "rdma.max"):  # "8:0 rbps=max"
+        return all(pair.endswith("=max") for pair in value.split()[1:])
+    return _DEFAULTS.get(file) == value
+
+
+def controller(file: str) -> str:
+    """The controller that a file belongs to: "memory" of "memory.max", "" for the core files."""
+    name = file.partition(".")[0]
+    return "" if name == "cgroup" else name
+
+
+def weight_of_shares(shares: int) -> int:
+    """cpu.weight (1..10000) of cpu shares (2..262144): the quadratic curve through (2, 1), (1024, 100) and
+    (262144, 10000) that runc >= 1.3.2 and crun >= 1.23 use; 0 stays 0, which means unset."""
+    if shares == 0:
+        return 0
+    if shares <= 2:
+        return 1
+    if shares >= 262144:
+        return 10000
+    import math
+
+    x = math.log2(shares)
+    exponent = (x * x + 125 * x) / 612 - 7 / 34
+    return math.ceil(round(10**exponent, 9))  # rounded first: 1024 is exactly 100
+
+
+def io_weight(weight: int) -> int:
+    """io.weight (1..10000) of a blkio weight (10..1000), linear as in runc and crun."""
+    return 1 + (weight - 10) * 9999 // 990
+
+
+def without_bfq(value: str) -> str:
+    """The io.weight that says what this io.bfq.weight says, for kernels whose scheduler is another."""
+    return f"default {io_weight(int(value))}"
+
+
+def _memory(memory: Node, entries: list[Entry]) -> None:
+    """Limit, reservation, swap. Kernel memory, swappiness and the OOM killer's switch have no form in version 2 and
+    no effect, as in runc; their types are checked all the same."""
+    limit = memory["limit"].integer(low=-1, high=2**63 - 1)
+    swap = memory["swap"].integer(low=-1, high=2**63 - 1)
+    reservation = memory["reservation"].integer(low=-1, high=2**63 - 1)
+    for ignored in ("kernel", "kernelTCP"):
+        memory[ignored].integer(low=-1, high=2**63 - 1)
+    memory["swappiness"].integer(low=0, high=100)
+    for ignored in ("disableOOMKiller", "useHierarchy", "checkBeforeUpdate"):
+        memory[ignored].boolean()
+    if limit == -1 and not swap:
+        swap = -1  # version 1 counts memory+swap: no limit on memory alone means none on both
+    if swap > 0:
+        if limit <= 0:
+            raise memory["swap"].error("a memory+swap limit needs a memory limit", hint="set memory/limit too")
+        if swap < limit:
+            raise memory["swap"].error(f"is {swap}, below the memory limit {limit}", hint="it counts memory plus swap")
+    # The swap limit first: between the two writes nothing may have more than it had or will have.
+    if swap:
+        entries.append(["memory.swap.max", MAX if swap == -1 else str(swap - limit), memory["swap"].pointer])
+    if limit:
+        entries.append(["memory.max", MAX if limit == -1 else str(limit), memory["limit"].pointer])
+    if reservation:
+        low = "0" if reservation == -1 else str(reservation)
+        entries.append(["memory.low", low, memory["reservation"].pointer])
+
+
+def _cpu(cpu: Node, entries: list[Entry]) -> None:
+    for name in ("realtimeRuntime", "realtimePeriod"):
+        if cpu[name].integer() > 0:
+            raise cpu[name].error("real-time CPU time has no form in cgroup v2", hint="leave it out, or use 0")
+    idle, shares = cpu["idle"].integer(low=0, high=1), cpu["shares"].integer(low=0)
+    if cpu["idle"]:
+        entries.append(["cpu.idle", str(idle), cpu["idle"].pointer])
+    if shares and not idle:  # the kernel refuses a weight for an idle group
+        entries.append(["cpu.weight", str(weight_of_shares(shares)), cpu["shares"].pointer])
+    _cpu_bandwidth(cpu, entries)
+    for key in ("cpus", "mems"):
+        if cpu[key].string():
+            entries.append([f"cpuset.{key}", cpu[key].string(), cpu[key].pointer])
+
+
+def _cpu_bandwidth(cpu: Node, entries: list[Entry]) -> None:
+    quota, period = cpu["quota"].integer(high=2**63 - 1), cpu["period"].integer(low=0)
+    burst = cpu["burst"].integer(low=0)
+    if burst and quota > 0 and burst > quota:
+        raise cpu["burst"].error(f"is {burst}, above the quota {quota}")
+    if quota or period:
+        if cpu["burst"]:  # the kernel wants burst <= quota at every moment
+            entries.append(["cpu.max.burst", "0", cpu["burst"].pointer])
+        pointer = cpu["quota" if quota else "period"].pointer
+        entries.append(["cpu.max", f"{quota if quota > 0 else MAX} {period or _PERIOD}", pointer])
+    if cpu["burst"] and (burst or not (quota or period)):
+        entries.append(["cpu.max.burst", str(burst), cpu["burst"].pointer])
+
+
+def _pids(pids: Node, entries: list[Entry]) -> None:
+    limit = pids["limit"].integer(low=-1, high=2**63 - 1)
+    if limit:
+        entries.append(["pids.max", MAX if limit == -1 else str(limit), pids["limit"].pointer])
+
+
+def _block_io(block: Node, entries: list[Entry]) -> None:
+    """Weights go to io.bfq.weight, and to io.weight where the kernel has no BFQ scheduler (`without_bfq`)."""
+    if weight := _weight(block["weight"]):
+        entries.append(["io.bfq.weight", str(weight), block["weight"].pointer])
+    _refuse_leaf(block["leafWeight"])
+    for device in block["weightDevice"].items():
+        _refuse_leaf(device["leafWeight"])
+        if weight := _weight(device["weight"]):
+            entries.append(["io.bfq.weight", f"{_number(device)} {weight}", device.pointer])
+    for key, word in _THROTTLES:
+        for device in block[key].items():
+            rate = device["rate"].required().integer(low=0)
+            entries.append(["io.max", f"{_number(device)} {word}={rate or MAX}", device.pointer])
+
+
+def _weight(node: Node) -> int:
+    weight = node.integer(low=0, high=1000)
+    if 0 < weight < 10:
+        raise node.wrong("0 or a whole number from 10 to 1000")
+    return weight
+
+
+def _refuse_leaf(node: Node) -> None:
+    if node.integer(low=0, high=1000):
+        raise node.error("a leaf weight has no form in cgroup v2", hint="leave it out, or use 0")
+
+
+def _number(device: Node) -> str:
+    """A device's "major:minor"."""
+    major, minor = (device[key].required().integer(low=0, high=2**32 - 1) for key in ("major", "minor"))
+    return f"{major}:{minor}"
+
+
+def _hugepages(limits: Node, entries: list[Entry]) -> None:
+    for limit in limits.items():
+        size = limit["pageSize"].required().string()
+        digits = size[:-2]
+        if size[-2:] not in ("KB", "MB", "GB") or not (digits.isascii() and digits.isdigit() and digits[0] != "0"):
+            raise limit["pageSize"].wrong("a size such as 2MB or 1GB")
+        value = str(limit["limit"].required().integer(low=0))
+        entries.append([f"hugetlb.{size}.max", value, limit.pointer])
+        entries.append([f"hugetlb.{size}.rsvd.max", value, limit.pointer])
+
+
+def _rdma(rdma: Node, entries: list[Entry]) -> None:
+    for name, device in rdma.members():
+        if not name or not name.isprintable() or " " in name:
+            raise device.error("the name is no RDMA device's")
+        pairs = [
+            f"{word}={device[key].integer(low=0, high=2**32 - 1) if device[key] else MAX}"
+            for key, word in (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object"))
+        ]
+        entries.append(["rdma.max", f"{name} {' '.join(pairs)}", device.pointer])
+
+
+def _refuse_network(network: Node) -> None:
+    """net_cls and net_prio are controllers of version 1 alone."""
+    hint = "cgroup v2 has neither net_cls nor net_prio: mark packets by cgroup path in nftables instead"
+    if network["classID"].uint32():
+        raise network["classID"].error("a network class has no form in cgroup v2", hint=hint)
+    for priority in network["priorities"].items():
+        if priority["priority"].uint32():
+            raise priority.error("a network priority has no form in cgroup v2", hint=hint)
+
+
+def _unified(unified: Node, entries: list[Entry]) -> None:
+    """Any file of a controller by its own name, written last, so that it wins."""
+    for name, node in unified.members():
+        value = node.required().string()
+        head, dot, rest = name.partition(".")
+        if "/" in name or not (head and dot and rest) or not name.isascii() or not name.isprintable():
+            raise node.error("is no cgroup file's name", hint="such as memory.high, without a directory")
+        if head == "cgroup" and rest in _RUNTIMES_OWN:
+            raise node.error("this file is the runtime's own")
+        entries.append([name, value, node.pointer])

@@ -1,0 +1,125 @@
+"""Where a container's cgroup goes: the candidates in order of preference, and whether one can be used."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.cgroup.fs import LEAF
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cgroup import Host
+    from rootless.node import Node
+
+    Record = dict[str, Any]
+
+
+def candidates(cgroups_path: Node, container_id: str, manager: str, host: Host, root: bool) -> list[Record]:
+    """The possible places of a container's cgroup, the best first; [] for none. Pure.
+
+    Each has "manager", "path" (and "unit", "slice", "user" for systemd) and, where it is no certainty, "if": a
+    condition for `usable`.
+    """
+    path = cgroups_path.string()
+    if ".." in path.split("/"):
+        raise cgroups_path.error("leads out of its place by ..")
+    if manager == "disabled" or not host.cgroup_mount:
+        return []
+    if manager == "systemd":
+        return [_scope(cgroups_path, container_id, root, strict=True)]
+    if root:
+        return [_directory(path, container_id, host, os.path.dirname(host.own_cgroup))]
+    found = _delegated(path, container_id, host)
+    if manager == "":
+        scope = _scope(cgroups_path, container_id, root, strict=False) | {"if": "session"}
+        # A slice:prefix:name asks for systemd. Otherwise systemd comes after what it gave away itself, and before
+        # directories that merely happen to be writable, where it may take back controllers at any time.
+        found.insert(0 if _is_triple(path) else sum(c["if"] == "delegated" for c in found), scope)
+    return found
+
+
+def usable(choice: Record, condition: str, wanted: bool) -> bool:
+    """Whether a candidate can be used here and now. With `wanted` (limits are asked for) a session whose D-Bus
+    library is missing counts as usable, so that the driver names what is missing."""
+    if not condition:
+        return True
+    if condition == "session":
+        from rootless.cgroup import systemd
+
+        return systemd.session_answers(wanted)
+    # To move from one cgroup to another takes write access to cgroup.procs of their common ancestor too.
+    if not os.access(f"{choice['base']}/cgroup.procs", os.W_OK):
+        return False
+    parent = os.path.dirname(choice["path"])
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    if not (os.access(parent, os.W_OK) and os.access(f"{parent}/cgroup.procs", os.W_OK)):
+        return False
+    return condition == "writable" or _is_delegated(choice["base"])
+
+
+def _is_delegated(directory: str) -> bool:
+    """Whether systemd marked the cgroup as given away (Delegate=yes, systemd.resource-control(5)). The user manager's
+    own cgroup is marked too, but it is the manager's to divide."""
+    if os.path.basename(directory).startswith("user@"):
+        return False
+    try:
+        return os.getxattr(directory, "user.delegate") == b"1"
+    except OSError:
+        return False
+
+
+def _is_triple(path: str) -> bool:
+    return path.count(":") == 2 and "/" not in path
+
+
+def _directory(path: str, container_id: str, host: Host, base: str) -> Record:
+    """A directory: an absolute cgroupsPath counts from the mount, a relative one or the id from `base`."""
+    if not path.startswith("/"):
+        path = f"{base.rstrip('/')}/{path or container_id}"
+    return {"manager": "cgroupfs", "path": os.path.normpath(f"{host.cgroup_mount}/{path.strip('/')}")}
+
+
+def _delegated(path: str, container_id: str, host: Host) -> list[Record]:
+    """Directories for a user: an absolute path as it stands, then below the own cgroup or the one above it: as it is,
+    where systemd delegated it, the upper one first otherwise (it holds no processes, as a rule)."""
+    found: list[Record] = []
+    own = host.own_cgroup
+    if not own:
+        return found
+    if path.startswith("/"):
+        common = os.path.commonpath([own, os.path.dirname(os.path.normpath(path))])
+        found.append(_below(common, _directory(path, container_id, host, "/"), host, "writable"))
+    if os.path.basename(own) == LEAF:
+        own = os.path.dirname(own)
+        upper = own
+    else:
+        upper = os.path.dirname(own)
+    order = [(own, "delegated"), (upper, "delegated"), (upper, "writable"), (own, "writable")]
+    for base, condition in dict.fromkeys(order):
+        found.append(_below(base, _directory(path.lstrip("/"), container_id, host, base), host, condition))
+    return found
+
+
+def _below(base: str, place: Record, host: Host, condition: str) -> Record:
+    return {**place, "base": os.path.normpath(f"{host.cgroup_mount}/{base.strip('/')}"), "if": condition}
+
+
+def _scope(cgroups_path: Node, container_id: str, root: bool, *, strict: bool) -> Record:
+    """A transient scope. cgroupsPath is slice:prefix:name; nothing else is taken from the user who said systemd."""
+    path = cgroups_path.string()
+    if _is_triple(path):
+        slice_, prefix, name = path.split(":")
+    elif path and strict:
+        raise cgroups_path.wrong("slice:prefix:name, as the systemd manager wants it")
+    else:
+        slice_, prefix, name = "", "rootless", container_id
+    if not name:
+        raise cgroups_path.error("names no unit", hint="the form is slice:prefix:name")
+    slice_ = slice_ or ("system.slice" if root else "user.slice")
+    if not slice_.endswith(".slice") or "/" in slice_:
+        raise cgroups_path.error(f"{slice_} is no slice", hint="its name ends in .slice")
+    unit = name if name.endswith((".scope", ".slice")) else f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
+    return {"manager": "systemd", "path": "", "unit": unit, "slice": slice_, "user": not root}

@@ -1,0 +1,53 @@
+"""What this process sees of the cgroups: where version 2 is mounted and where it stands itself (cgroups(7))."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import RootlessError
+
+_USUAL = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified layout, and systemd's hybrid one
+
+
+class View:
+    """mount: the directory of the cgroup2 file system, "" if there is none; own: this process's cgroup below it
+    ("/user.slice/..."), "" where it is outside this cgroup namespace."""
+
+    __slots__ = ("mount", "own")
+
+    def __init__(self, mount: str, own: str) -> None:
+        self.mount = mount
+        self.own = own
+
+
+def read() -> View:
+    """The view of this process. Raises RootlessError where /proc/self/cgroup cannot be read."""
+    for mount in _USUAL:
+        if os.path.exists(f"{mount}/cgroup.controllers"):
+            break
+    else:
+        mount = _mounted()
+    return View(mount, own() if mount else "")
+
+
+def own(pid: int | str = "self") -> str:
+    """The cgroup v2 path of a process as this cgroup namespace names it, "" if it has none here."""
+    try:
+        with open(f"/proc/{pid}/cgroup") as file:
+            for line in file:
+                if line.startswith("0::"):
+                    path = line[3:].rstrip("\n").removesuffix(" (deleted)")
+                    return "" if path.startswith("/..") else path  # outside of our namespace's root
+    except OSError as error:
+        raise RootlessError.from_os(error, "read the cgroup of a process") from None
+    return ""
+
+
+def _mounted() -> str:
+    """A cgroup2 mount at an unusual place, from proc_pid_mountinfo(5), or ""."""
+    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            if after.startswith("cgroup2 "):
+                return before.split()[4]
+    return ""

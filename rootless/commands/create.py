@@ -1,0 +1,125 @@
+"""`create`: a container from a bundle, up to the point where only `start` is missing."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import jsonlite, log
+from rootless.container import state_root
+from rootless.errors import RootlessError, printable
+from rootless.host import Host
+from rootless.state import check_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.launch import Request
+    from rootless.options import Options
+
+_CONFIG_LIMIT = 16 << 20
+
+
+def main(options: Options) -> int:
+    """`rootless create [-b DIR] ID`, or `rootless create BUNDLE`."""
+    request = read_request(options)
+    if options.dry_run:
+        return print_plan(request)
+    from rootless.launch import create
+
+    created = create(request, Host())
+    os.close(created.pidfd)
+    created.container.close()
+    return 0
+
+
+def read_request(options: Options, *, tty: bool = False, args: list[str] | None = None) -> Request:
+    """What the command line asks for, config.json read. Raises RootlessError."""
+    from rootless.launch import Request
+
+    bundle, container_id = find_bundle(options.bundle, options.container_id)
+    path = options.config or f"{bundle}/config.json"
+    text = read_config(path)
+    spec = parse_config(text, path)
+    if tty or args:
+        process = spec.get("process")
+        if isinstance(process, dict):
+            if tty:
+                process["terminal"] = True
+            if args:
+                process["args"] = args
+        text = jsonlite.dumps(spec, 1).encode("utf-8", "surrogatepass")
+    request = Request(container_id, bundle, spec, text)
+    request.root = state_root(options)
+    request.cgroup_manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "")
+    request.console_socket = options.console_socket
+    request.pid_file = options.pid_file
+    request.no_pivot = options.no_pivot
+    request.no_new_keyring = options.no_new_keyring
+    request.preserve_fds = options.preserve_fds
+    if options.pidfd_socket:
+        raise RootlessError("--pidfd-socket is not supported yet")
+    return request
+
+
+def find_bundle(bundle: str, argument: str) -> tuple[str, str]:
+    """(absolute bundle directory, id) of `-b DIR ID`, `ID`, `./BUNDLE` or `BUNDLE`."""
+    if bundle:
+        if not argument:
+            raise RootlessError("a container ID is missing", hint="rootless run --bundle DIR ID")
+        return os.path.abspath(bundle), check_id(argument)
+    if argument and "/" in argument and not os.path.isdir(argument):
+        check_id(argument)
+    named = "/" in argument or not os.path.exists("config.json")
+    if argument and named and os.path.isfile(f"{argument}/config.json"):
+        directory = os.path.abspath(argument)
+        container_id = os.path.basename(directory)
+        try:
+            return directory, check_id(container_id)
+        except RootlessError as error:
+            raise RootlessError(
+                f"the bundle's name is no container ID ({error})", argument, hint="rootless run --bundle DIR ID"
+            ) from None
+    if argument and "/" in argument:
+        raise RootlessError(
+            "no config.json in the bundle", printable(argument), hint="rootless spec --bundle DIR makes one"
+        )
+    if not argument:
+        raise RootlessError("a container ID or a bundle is missing", hint="rootless run ./BUNDLE")
+    return os.getcwd(), check_id(argument)
+
+
+def read_config(path: str) -> bytes:
+    """The bytes of config.json. Raises RootlessError."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read(_CONFIG_LIMIT + 1) or b""
+    except FileNotFoundError as error:
+        raise RootlessError.from_os(error, "no config.json", path, "rootless spec makes one") from None
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot read the config", path) from None
+    if len(data) > _CONFIG_LIMIT:
+        raise RootlessError("the config is larger than 16 MiB", path)
+    return data
+
+
+def parse_config(text: bytes, path: str) -> dict[str, Any]:
+    """config.json as an object. Raises RootlessError."""
+    try:
+        spec = jsonlite.loads(text)
+    except ValueError as error:
+        raise RootlessError(f"config.json is no JSON: {error}", path) from None
+    if type(spec) is not dict:
+        raise RootlessError("config.json holds no object", path)
+    return spec
+
+
+def print_plan(request: Request) -> int:
+    """--dry-run: one numbered line a step, nothing is changed."""
+    from rootless.launch import compile_plan
+
+    made = compile_plan(request, Host())
+    for line in made.process["warnings"]:
+        log.warn(line)
+    os.write(1, ("\n".join(made.describe()) + "\n").encode("utf-8", "surrogateescape"))
+    return 0

@@ -1,0 +1,101 @@
+"""`delete`: take away a stopped (or created, or with --force any) container and all that it used."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from rootless import log
+from rootless.commands.kill import kill_all, send
+from rootless.container import Container, load
+from rootless.errors import NoSuchContainer, RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless delete [--force] ID`."""
+    try:
+        container = _load(options)
+    except NoSuchContainer:
+        if options.force:
+            return 0
+        raise
+    status = container.status()
+    if status not in ("stopped", "created") and not options.force:
+        raise RootlessError(
+            f"cannot delete container {container.container_id} that is not stopped: {status}",
+            hint=f"rootless kill {container.container_id} KILL, or delete --force",
+        )
+    remove(container)
+    return 0
+
+
+def _load(options: Options) -> Container:
+    if not options.force:
+        return load(options, lock=True)
+    from rootless.container import name_of, state_root
+    from rootless.state import StateDir
+
+    directory = StateDir.open(state_root(options), name_of(options.container_id), lock=True)
+    try:
+        state = directory.read("state.json")
+    except RootlessError as error:
+        log.debug(str(error))
+        state = None
+    return Container(directory, state if type(state) is dict else {"creating": True})
+
+
+def remove(container: Container) -> None:
+    """End what still runs, remove the cgroup and the state directory, then run the poststop hooks."""
+    end(container)
+    container.cgroup().remove()
+    config = b""
+    if container.state.get("created"):
+        try:
+            config = jsonless_hooks(container)
+        except RootlessError as error:
+            log.warn(str(error))
+    report = container.report("stopped")
+    container.directory.remove()
+    if config:
+        _poststop(container, report)
+    container.close()
+
+
+def jsonless_hooks(container: Container) -> bytes:
+    """b"1" where the config names poststop hooks; the config is parsed only where the word occurs in it."""
+    fd = os.open("config.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=container.directory.fd)
+    with open(fd, "rb", buffering=0) as file:
+        if b'"poststop"' not in (file.read() or b""):
+            return b""
+    return b"1" if container.config.get("hooks", {}).get("poststop") else b""
+
+
+def end(container: Container) -> None:
+    """Kill init and wait for its end, by its pidfd."""
+    try:
+        pidfd = os.pidfd_open(container.pid) if container.pid else -1
+    except OSError:
+        pidfd = -1
+    if container.state.get("cgroup", {}).get("path"):
+        kill_all(container, 9)
+    if pidfd < 0:
+        return
+    if container.alive():
+        send(container, 9)
+        select.select([pidfd], [], [])
+    os.close(pidfd)
+
+
+def _poststop(container: Container, report: dict[str, object]) -> None:
+    from rootless import hooks, plan
+    from rootless.node import Node
+
+    for hook in plan.read_hooks(Node(container.config)["hooks"]).get("poststop", ()):
+        try:
+            hooks.run_one(hook, "poststop", {**report, "status": "stopped"})
+        except RootlessError as error:  # runtime.md#lifecycle: warned, and the rest goes on
+            log.warn(str(error))

@@ -1,0 +1,58 @@
+"""`list`: the containers of this state directory."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import log
+from rootless.commands.state import owner_name
+from rootless.container import Container, state_root
+from rootless.errors import RootlessError
+from rootless.jsonlite import dumps
+from rootless.state import StateDir, ids
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless list [--quiet] [--format table|json]`, with runc's columns and keys."""
+    if options.format not in ("", "table", "json"):
+        raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
+    found = read_all(state_root(options))
+    if options.quiet:
+        text = "".join(f"{entry['id']}\n" for entry in found)
+    elif options.format == "json":
+        text = dumps(found or None) + "\n"
+    else:
+        text = _table(found)
+    os.write(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def read_all(root: str) -> list[dict[str, Any]]:
+    """The report of each container; a damaged one is warned of and left out."""
+    found = []
+    for container_id in ids(root):
+        try:
+            directory = StateDir.open(root, container_id)
+        except RootlessError:
+            continue  # deleted meanwhile, or no state directory
+        try:
+            container = Container(directory, directory.read("state.json") or {"creating": True})
+            found.append({**container.report(), "owner": owner_name(os.fstat(directory.fd).st_uid)})
+        except RootlessError as error:
+            log.warn(str(error))
+        finally:
+            directory.close()
+    return found
+
+
+def _table(found: list[dict[str, Any]]) -> str:
+    rows = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
+    rows += [(e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"]) for e in found]
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    return "".join("   ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)

@@ -1,0 +1,44 @@
+"""`run`: create, start, wait, delete."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.commands.create import print_plan, read_request
+from rootless.host import Host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless run [--detach] ID` or `rootless run BUNDLE [-- CMD ARG...]`; the program's exit code."""
+    request = read_request(options, tty=options.tty, args=options.args)
+    if options.dry_run:
+        return print_plan(request)
+    from rootless.commands.delete import remove
+    from rootless.launch import create, start
+
+    request.detached = options.detach
+    created = create(request, Host())
+    container = created.container
+    try:
+        start(container)
+    except BaseException:
+        remove(container)
+        raise
+    if options.detach:
+        container.close()
+        return 0
+    from rootless.foreground import wait
+
+    fd = container.directory.fd
+    code = wait(container.pid, created.pidfd, created.master, locked_fd=fd)
+    if not options.keep:
+        from fcntl import LOCK_EX, flock
+
+        flock(fd, LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            remove(container)
+    return code

@@ -1,0 +1,19 @@
+"""`start`: let a created container run its program."""
+
+from __future__ import annotations
+
+from rootless.container import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless start ID`."""
+    container = load(options, lock=True)
+    container.require("created", action="start")
+    from rootless.launch import start
+
+    start(container)
+    return 0

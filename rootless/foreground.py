@@ -1,0 +1,169 @@
+"""R in the foreground: waits for the program, forwards signals, and is the terminal between the user and the pty."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+from _signal import SIG_DFL, set_wakeup_fd, signal  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_WINCH, _CHLD = 28, 17
+# Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
+_FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
+_LIMIT = 65536
+_TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
+
+
+def wait(pid: int, pidfd: int, master: int = -1, *, locked_fd: int = -1) -> int:
+    """Until the program ends: its exit code, 128+n on a signal. With a master: raw mode, window size, all output.
+
+    The container's lock is given up meanwhile, so that `kill`, `exec` and `delete` get on with it.
+    """
+    if locked_fd >= 0:
+        fcntl.flock(locked_fd, fcntl.LOCK_UN)
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for signum in _FORWARDED:
+        signal(signum, _noted)
+    terminal = _Terminal(master) if master >= 0 else None
+    try:
+        _loop(pid, pidfd, reader, terminal)
+    finally:
+        if terminal:
+            terminal.restore()
+        set_wakeup_fd(-1)
+        for signum in _FORWARDED:
+            signal(signum, SIG_DFL)
+    return exit_code(pid)
+
+
+def exit_code(pid: int) -> int:
+    """Reap the child: its exit code, or 128 and the signal's number."""
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _noted(_signum: int, _frame: Any) -> None:
+    """Nothing: the wakeup fd carries the number."""
+
+
+def _loop(pid: int, pidfd: int, reader: int, terminal: _Terminal | None) -> None:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    poller.register(reader, select.POLLIN)
+    if terminal:
+        terminal.register(poller)
+    while True:
+        for fd, events in poller.poll():
+            if fd == reader:
+                for signum in os.read(reader, 64):
+                    _forward(pid, signum, terminal)
+            elif fd == pidfd:
+                if terminal:
+                    terminal.drain()
+                return
+            elif terminal:
+                terminal.move(fd, events, poller)
+
+
+def _forward(pid: int, signum: int, terminal: _Terminal | None) -> None:
+    if signum == _WINCH and terminal:
+        terminal.resize()
+        return
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        pass
+
+
+class _Terminal:
+    """The user's stdin and stdout on one side, the pty's master on the other."""
+
+    def __init__(self, master: int) -> None:
+        self.master = master
+        self.saved: list[Any] | None = None
+        os.set_blocking(master, False)
+        if os.isatty(0):
+            import termios
+            import tty
+
+            self.saved = termios.tcgetattr(0)
+            tty.setraw(0)
+            self.resize()
+        else:
+            from rootless.console import set_size
+
+            set_size(master, (24, 80))
+
+    def register(self, poller: select.poll) -> None:
+        poller.register(self.master, select.POLLIN)
+        poller.register(0, select.POLLIN)
+
+    def resize(self) -> None:
+        try:
+            fcntl.ioctl(self.master, _TIOCSWINSZ, fcntl.ioctl(0, _TIOCGWINSZ, b"\0" * 8))
+        except OSError:
+            pass  # no window on this side
+
+    def move(self, fd: int, events: int, poller: select.poll) -> None:
+        """Copy what one side has to the other."""
+        if fd == self.master:
+            if not self._output():
+                poller.unregister(self.master)
+            return
+        try:
+            data = os.read(0, 4096)
+        except OSError:
+            data = b""
+        if data:
+            _write_all(self.master, data)
+        else:
+            poller.unregister(0)
+            if self.saved is None:
+                _write_all(self.master, b"\x04")  # the end of a pipe is the terminal's end of file
+
+    def _output(self) -> bool:
+        """One piece of the program's output; False where there will be no more."""
+        try:
+            data = os.read(self.master, _LIMIT)
+        except BlockingIOError:
+            return True
+        except OSError:  # EIO: the last slave is closed (pty(7))
+            return False
+        if not data:
+            return False
+        _write_all(1, data)
+        return True
+
+    def drain(self) -> None:
+        """Everything that the program wrote before it ended."""
+        while True:
+            try:
+                data = os.read(self.master, _LIMIT)
+            except OSError:
+                return
+            if not data:
+                return
+            _write_all(1, data)
+
+    def restore(self) -> None:
+        if self.saved is not None:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
+        os.close(self.master)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+        except OSError:
+            return

@@ -1,0 +1,304 @@
+"""R's side of a container's birth: fds, clone3, id maps, cgroup, hooks, console, and the hand-over to `start`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from rootless import cgroup, channel, console, hooks, init, log, plan, proc
+from rootless import syscalls as sc
+from rootless.container import START_SOCKET, Container, undo_all
+from rootless.errors import RootlessError
+from rootless.host import Host
+from rootless.idmap import write_maps
+from rootless.net.loopback import loopback_up
+from rootless.node import Node
+from rootless.state import StateDir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.plan import Plan
+
+
+class Request:
+    """What `create` was asked for.
+
+    spec: the parsed config.json; text: the same as bytes, kept in the state; the rest are the flags.
+    """
+
+    def __init__(self, container_id: str, bundle: str, spec: dict[str, Any], text: bytes) -> None:
+        self.container_id = container_id
+        self.bundle = bundle
+        self.spec = spec
+        self.text = text
+        self.root = ""
+        self.cgroup_manager = ""
+        self.console_socket = ""
+        self.pid_file = ""
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.preserve_fds = 0
+        self.detached = True
+
+
+class Created:
+    """A container that waits for `start`: container, pidfd, and the terminal's master (-1 for none)."""
+
+    def __init__(self, container: Container, pidfd: int, master: int) -> None:
+        self.container = container
+        self.pidfd = pidfd
+        self.master = master
+
+
+def compile_plan(request: Request, host: Host) -> Plan:
+    """The plan for a request: reading only. Raises SpecError."""
+    from rootless.caps import all_capabilities, grantable
+    from rootless.rlimits import check_rlimits
+
+    spec = Node(request.spec)
+    made = plan.compile(spec, host, bundle=request.bundle, possible=-1)
+    new_userns = made.namespaces.new & sc.CLONE_NEWUSER
+    possible = all_capabilities() if new_userns or made.namespaces.has(sc.CLONE_NEWUSER) else grantable()
+    process = made.process
+    beyond = 0
+    for name in process["caps"]:
+        beyond |= process["caps"][name] & ~possible
+        process["caps"][name] &= possible
+    if beyond:
+        from rootless.caps import names
+
+        process["warnings"].append(f"capabilities that cannot be granted here left out: {', '.join(names(beyond))}")
+    if not host.privileged or host.in_userns:
+        check_rlimits(process["rlimits"])
+    made.cgroup = cgroup.compile(
+        spec["linux"], container_id=request.container_id, manager=request.cgroup_manager, host=host
+    )
+    if not os.path.isdir(made.rootfs):
+        raise RootlessError("the rootfs is no directory", made.rootfs, hint="/root/path in config.json names it")
+    return made
+
+
+def create(request: Request, host: Host) -> Created:
+    """Everything up to the created state. What was made before a failure is taken back in reverse order."""
+    made = compile_plan(request, host)
+    for line in made.process["warnings"]:
+        log.warn(line)
+    if made.namespaces.joins or made.namespaces.offsets or made.namespaces.new & sc.CLONE_NEWTIME:
+        where = made.namespaces.joins[0][2] if made.namespaces.joins else "/linux/namespaces"
+        raise RootlessError("joining namespaces by path and time namespaces are not supported yet", where)
+    if made.process["terminal"] and request.detached and not request.console_socket:
+        raise RootlessError(
+            "a terminal needs someone to hold it",
+            "/process/terminal",
+            hint="give --console-socket, or run without --detach",
+        )
+    undo: list[Callable[[], None]] = []
+    directory = StateDir.make(request.root, request.container_id)
+    undo += [directory.close, directory.remove]
+    try:
+        return _create(request, host, made, directory, undo)
+    except BaseException:
+        undo_all(undo)
+        raise
+
+
+def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo: list[Callable[[], None]]) -> Created:
+    directory.write("config.json", request.text)
+    state: dict[str, Any] = {
+        "ociVersion": request.spec["ociVersion"],
+        "id": request.container_id,
+        "pid": 0,
+        "start_time": 0,
+        "bundle": request.bundle,
+        "rootfs": made.rootfs,
+        "annotations": made.annotations,
+        "cgroup": made.cgroup,
+        "creating": True,
+    }
+    container = Container(directory, state)
+    group = cgroup.open(made.cgroup)
+    if not group.needs_pid:
+        undo.append(group.remove)
+        group.create()
+    started = _clone(request, made, directory, group, container, undo)
+    pid, pidfd, sync = started
+    undo.append(lambda: _end(pid, pidfd))
+    state.update(pid=pid, start_time=proc.start_time(pid))
+    if group.needs_pid:
+        undo.append(group.remove)
+        group.create(pid=pid)
+    container.save()
+    master = _converse(request, host, made, container, pid, sync)
+    state["created"] = log.rfc3339(time.time())
+    del state["creating"]
+    container.save()
+    if request.pid_file:
+        write_pid_file(request.pid_file, pid)
+    undo.clear()
+    return Created(container, pidfd, master)
+
+
+def _clone(
+    request: Request, made: Plan, directory: StateDir, group: Any, container: Container, undo: list[Callable[[], None]]
+) -> tuple[int, int, socket]:
+    """The one clone3. In the child this never returns."""
+    proc_fd = proc.open_proc()
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    listener.bind(f"/proc/self/fd/{directory.fd}/{START_SOCKET}")
+    listener.listen(1)
+    seccomp = _prepare_seccomp(made)
+    sync, theirs = channel.pair()
+    keyring = "" if request.no_new_keyring else f"_ses.{request.container_id}"
+    options: dict[str, Any] = {
+        "no_pivot": request.no_pivot,
+        "preserve_fds": request.preserve_fds,
+        "keyring": keyring,
+        "state": container.report("creating"),
+        "seccomp": seccomp,
+        "loopback_up": loopback_up,
+        "setgroups": True,
+    }
+    # The cgroup namespace is entered later, by I: made by clone3 its root would be R's cgroup (cgroup_namespaces(7)).
+    flags = made.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
+    task = init.Init(made, theirs, listener, proc_fd, options)
+    try:
+        pid, pidfd = sc.clone3(flags, cgroup_fd=group.fd)
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, "cannot create the namespaces", "/linux/namespaces", _clone_hint(error)
+        ) from None
+    if pid == 0:
+        sync.close()
+        init.run(task)
+        os._exit(1)
+    theirs.close()
+    listener.close()
+    os.close(proc_fd)
+    return pid, pidfd, sync
+
+
+def _clone_hint(error: OSError) -> str:
+    if error.errno == errno.EPERM:
+        return "users may not make user namespaces here: sysctl kernel.unprivileged_userns_clone, or a sandbox"
+    if error.errno == errno.ENOSPC:
+        return "the limit of user namespaces is reached: sysctl user.max_user_namespaces"
+    if error.errno == errno.ENOSYS:
+        return "Linux 5.12 or newer is needed"
+    return ""
+
+
+def _prepare_seccomp(made: Plan) -> Any:
+    if not made.seccomp:
+        return None
+    from rootless.seccomp import prepare
+
+    return prepare(made.seccomp)
+
+
+def _converse(request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket) -> int:
+    """Talk I through its set-up. Returns the terminal's master, -1 for none (or when it was handed on)."""
+    master = -1
+    ns = made.namespaces
+    try:
+        groups = True
+        if ns.uid_map:
+            proc_fd = proc.open_proc()
+            groups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
+            os.close(proc_fd)
+        channel.send(sync, channel.MAPPED, b"1" if groups else b"0")
+        if made.process["terminal"]:
+            _, _, fds = channel.receive(sync, channel.CONSOLE)
+            master = fds[0]
+            if request.console_socket:
+                console.send_to(request.console_socket, master)
+                os.close(master)
+                master = -1
+        channel.receive(sync, channel.MOUNTED)
+        for moment in ("prestart", "createRuntime"):
+            hooks.run(made.hooks, moment, container.report("creating"), "creating")
+        channel.send(sync, channel.HOOKED)
+        channel.receive(sync, channel.CREATED)
+    except (EOFError, ConnectionResetError, BrokenPipeError):
+        raise _death(container, pid) from None
+    finally:
+        sync.close()
+    return master
+
+
+def _death(container: Container, pid: int) -> RootlessError:
+    """I ended without a word: say how, and whether the memory limit was the reason."""
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+    hint = ""
+    if container.state["cgroup"].get("path") and container.cgroup().oom_kills():
+        hint = "the cgroup counted an OOM kill: the memory limit is too small for the set-up"
+    return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)
+
+
+def _end(pid: int, pidfd: int) -> None:
+    try:
+        sc.pidfd_send_signal(pidfd, 9)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    os.close(pidfd)
+
+
+def start(container: Container) -> None:
+    """Let a created container run its program; returns when execve has happened.
+
+    Raises RootlessError with the reason where it did not: the container is stopped then.
+    """
+    container.require("created", action="start")
+    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
+        container.directory.unlink(START_SOCKET)
+        channel.send(sock, channel.GO)
+        await_verdict(sock, container)
+    except (ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
+        raise _lost(container) from None
+    finally:
+        sock.close()
+    if "poststart" in container.state.get("hooks", ("poststart",)) and "hooks" in container.config:
+        found = plan.read_hooks(Node(container.config)["hooks"])
+        hooks.run(found, "poststart", container.report("running"), "running")
+
+
+def await_verdict(sock: socket, container: Container) -> None:
+    """`E` and the end: it runs. `E` and a message: execve failed. The end without `E`: it died before."""
+    try:
+        tag, _, fds = channel.receive(sock, channel.EXECUTING, channel.LISTENER)
+        while tag == channel.LISTENER or fds:
+            tag, _, fds = channel.receive(sock, channel.EXECUTING)
+    except EOFError:
+        raise _lost(container) from None
+    try:
+        channel.receive(sock)
+    except EOFError:
+        return
+
+
+def _lost(container: Container) -> RootlessError:
+    hint = ""
+    if container.state.get("cgroup", {}).get("path") and container.cgroup().oom_kills():
+        hint = "the cgroup counted an OOM kill: the memory limit is too small"
+    return RootlessError("the container's init died before it could run the program", hint=hint)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Digits only, no newline, in one step: clients parse the file as it is."""
+    temporary = f"{os.path.dirname(path) or '.'}/.{os.path.basename(path)}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        os.write(fd, b"%d" % pid)
+        os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot write the pid file", path) from None

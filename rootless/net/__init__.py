@@ -1,0 +1,1 @@
+"""The network of a container: its own loopback, and devices that are moved into it."""

@@ -1,0 +1,33 @@
+"""Processes as /proc shows them: proc(5). A pid alone is no identity, its start time makes it one."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import syscalls as sc
+from rootless.errors import RootlessError
+
+
+def start_time(pid: int) -> int:
+    """The start time in clock ticks since boot, 0 where the process is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(4096).rpartition(b") ")[2].split()
+    except OSError:
+        return 0
+    if not fields or fields[0] in (b"Z", b"X"):
+        return 0
+    return int(fields[19])
+
+
+def alive(pid: int, started: int) -> bool:
+    """Whether that very process still runs."""
+    return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def open_proc() -> int:
+    """The host's /proc as an fd, checked to be procfs: a faked one would redirect writes (CVE-2019-19921)."""
+    fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
+        raise RootlessError("/proc is no proc file system", "/proc", hint="mount -t proc proc /proc")
+    return fd

@@ -1,0 +1,31 @@
+"""Signal names and numbers: signal(7), without the `signal` module (whose enums are slow to import)."""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError, printable
+
+SIGNALS = {
+    "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10,
+    "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "STKFLT": 16, "CHLD": 17, "CLD": 17, "CONT": 18,
+    "STOP": 19, "TSTP": 20, "TTIN": 21, "TTOU": 22, "URG": 23, "XCPU": 24, "XFSZ": 25, "VTALRM": 26, "PROF": 27,
+    "WINCH": 28, "IO": 29, "POLL": 29, "PWR": 30, "SYS": 31, "RTMIN": 34, "RTMAX": 64,
+}  # fmt: skip
+
+
+def parse_signal(text: str) -> int:
+    """15, TERM, SIGTERM, sigterm, RTMIN+3, RTMAX-2 to a number. Raises RootlessError."""
+    if text.isascii() and text.isdigit():
+        number = int(text)
+        if 0 <= number <= 64:
+            return number
+        raise RootlessError(f"unknown signal {text}", hint="the numbers are 1 to 64")
+    name = text.upper().removeprefix("SIG")
+    base, sign, offset = name, "", ""
+    for mark in "+-":
+        if mark in name:
+            base, sign, offset = name.partition(mark)
+    if base in SIGNALS and (not sign or (base in ("RTMIN", "RTMAX") and offset.isascii() and offset.isdigit())):
+        number = SIGNALS[base] + (int(offset) if sign == "+" else -int(offset) if sign else 0)
+        if not sign or 34 <= number <= 64:
+            return number
+    raise RootlessError(f"unknown signal {printable(repr(text))}", hint="a name such as TERM or SIGKILL, or a number")
