@@ -1,0 +1,30 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test lint bench clean
+
+help: ## say what each target does
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup: $(BIN)/rootless ## make a virtual environment with rootless and its tools in it
+
+$(BIN)/rootless: pyproject.toml
+	PYTHON=$(PYTHON) VENV=$(VENV) ./contrib/setup.sh
+
+demo: setup ## convert the example archive and run it
+	./contrib/demo.sh
+
+test: setup ## run the tests (as root also as an ordinary user)
+	./contrib/test.sh
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check rootless oci tests
+	$(BIN)/ruff format --check rootless oci tests
+	$(BIN)/mypy
+
+bench: setup ## compare with crun and runc where they are installed
+	$(BIN)/python tests/bench/runtime.py
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Make a virtual environment ($VENV, default .venv) with rootless and its development tools.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+venv=${VENV:-.venv}
+# An ordinary user cannot read an interpreter below root's home: where root runs this, prefer the system's own.
+[ "$(id -u)" = 0 ] && [ -x /usr/bin/python3 ] && [ -z "${PYTHON_CHOSEN:-}" ] && python=/usr/bin/python3
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+  echo "rootless: Python 3.11 or newer is needed (Debian package: python3)" >&2; exit 1
+fi
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } >/dev/null
+  else
+    echo "rootless: the modules venv and ensurepip are missing (Debian package: python3-venv)" >&2; exit 1
+  fi
+fi
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=68' wheel
+"$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4,systemd]' \
+  pytest pytest-xdist hypothesis ruff mypy
+# The peer of a differential test: it needs a C compiler, and its test skips by name without it.
+"$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation unshare >/dev/null 2>&1 || :
+rm -rf build rootless.egg-info

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Run all tests. As root: as root, then the container tests once more as an ordinary user.
+set -eu
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+here=$PWD
+# A copy that an ordinary user can read, since a checkout below root's home is closed to others.
+if [ "$(id -u)" != 0 ]; then
+  exec .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" tests
+fi
+.venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not vm and not client" tests
+user=${TEST_USER:-tester}
+if ! id -u "$user" >/dev/null 2>&1; then
+  command -v useradd >/dev/null || { echo "no useradd: the tests as an ordinary user are left out"; exit 0; }
+  useradd -m -s /bin/sh "$user"
+fi
+copy=$(mktemp -d /tmp/rootless-test.XXXXXX)
+trap 'rm -rf "$copy"' EXIT
+chmod 755 "$copy"
+tar -C "$here" --exclude=./.git --exclude=./.venv -cf - . | tar -C "$copy" -xf -
+/usr/bin/python3 -m venv "$copy/.venv"
+"$copy/.venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=68' wheel
+(cd "$copy" && .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4,systemd]' pytest pytest-xdist hypothesis)
+rm -rf "$copy/build"
+chown -R "$user" "$copy"
+run=/run/user/$(id -u "$user")
+[ -d "$run" ] || install -d -m 700 -o "$user" -g "$(id -g "$user")" "$run"
+shared=${ROOTLESS_SHARED:-$here/../shared}
+cd "$copy"
+env -i PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 TERM=xterm USER="$user" XDG_RUNTIME_DIR="$run" \
+  HOME="$(getent passwd "$user" | cut -d: -f6)" ROOTLESS_SHARED="$shared" \
+  setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups \
+  .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" tests
