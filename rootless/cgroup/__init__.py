@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
-def compile(linux: Node, *, container_id: str, manager: str, host: Host) -> Record:
+def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotations: Node | None = None) -> Record:
     """The record of a container's cgroup. Pure.
 
     manager: one of MANAGERS, or "" to choose. The record: "manager"; "path", the absolute directory ("" where it is
     systemd's to say, or where there is none); "files", the [file, value, pointer] entries in the order of writing,
     without those that ask for nothing; "devices", the rules for a device program ([] where none is to be loaded);
-    for systemd also "unit", "slice" and "user". Where the choice depends on what can be written here, "choices"
-    holds the candidates in order of preference until `open` has settled it. Raises SpecError.
+    for systemd also "unit", "slice", "user" and "properties" (of `annotations`, the config's). Where the choice
+    depends on what can be written here, "choices" holds the candidates in order of preference until `open` has settled it. Raises SpecError.
     """
     from rootless.cgroup import devices, files, place
 
@@ -58,6 +58,10 @@ def compile(linux: Node, *, container_id: str, manager: str, host: Host) -> Reco
         devices.refuse_narrower(resources["devices"], linux["devices"])
         rules = []
     record: Record = {"manager": "disabled", "path": "", "files": entries, "devices": rules}
+    if annotations and any(key.startswith("org.systemd.property.") for key, _ in annotations.members()):
+        from rootless.cgroup import properties
+
+        record["properties"] = properties.compile_properties(annotations)
     choices = place.candidates(linux["cgroupsPath"], container_id, manager, host, root)
     if len(choices) == 1 and "if" not in choices[0]:
         record.update(choices[0])

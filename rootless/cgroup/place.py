@@ -46,9 +46,7 @@ def usable(choice: Record, condition: str, wanted: bool) -> bool:
     if not condition:
         return True
     if condition == "session":
-        from rootless.cgroup import systemd
-
-        return systemd.session_answers(wanted)
+        return _session(wanted)
     # To move from one cgroup to another takes write access to cgroup.procs of their common ancestor too.
     if not os.access(f"{choice['base']}/cgroup.procs", os.W_OK):
         return False
@@ -58,6 +56,18 @@ def usable(choice: Record, condition: str, wanted: bool) -> bool:
     if not (os.access(parent, os.W_OK) and os.access(f"{parent}/cgroup.procs", os.W_OK)):
         return False
     return condition == "writable" or _is_delegated(choice["base"])
+
+
+def _session(wanted: bool) -> bool:
+    """Whether the user's systemd can be asked: its run directory and the bus are there, and the library."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not (runtime and os.path.exists(f"{runtime}/bus") and os.path.isdir(f"{runtime}/systemd")):
+        return False
+    if wanted:
+        return True
+    from importlib.util import find_spec
+
+    return find_spec("jeepney") is not None
 
 
 def _is_delegated(directory: str) -> bool:
@@ -121,5 +131,5 @@ def _scope(cgroups_path: Node, container_id: str, root: bool, *, strict: bool) -
     slice_ = slice_ or ("system.slice" if root else "user.slice")
     if not slice_.endswith(".slice") or "/" in slice_:
         raise cgroups_path.error(f"{slice_} is no slice", hint="its name ends in .slice")
-    unit = name if name.endswith((".scope", ".slice")) else f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
+    unit = name if name.endswith(".scope") else f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
     return {"manager": "systemd", "path": "", "unit": unit, "slice": slice_, "user": not root}

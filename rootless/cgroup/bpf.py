@@ -1,0 +1,133 @@
+"""Device rules as an eBPF program on the cgroup (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE): needs root.
+
+The kernel runs it at every open and mknod of a device node, with {u32 access << 16 | type, u32 major, u32 minor}
+(linux/bpf.h, struct bpf_cgroup_dev_ctx); the answer 0 is EPERM.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import struct
+
+from rootless import syscalls
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cgroup.devices import Rule
+
+BPF_PROG_LOAD = 5
+BPF_PROG_ATTACH = 8
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+BPF_F_ALLOW_MULTI = 2
+
+_ACCESS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_*
+_TYPE = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_*
+
+# Operations (linux/bpf_common.h, linux/bpf.h): class | source or size | code.
+_LOAD_U32 = 0x61  # dst = *(u32 *)(src + offset)
+_MOV32 = 0xB4
+_MOV32_REG = 0xBC
+_AND32 = 0x54
+_RSH32 = 0x74
+_JNE32 = 0x56
+_JNE32_REG = 0x5E
+_EXIT = 0x95
+_TYPE_REG, _WANTED_REG, _MAJOR_REG, _MINOR_REG, _SCRATCH = 2, 3, 4, 5, 6
+
+
+def attach(path: str, rules: list[Rule]) -> None:
+    """Compile, load and attach the rules to the cgroup. Raises RootlessError: fail closed."""
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            program = _load(compile_program(rules))
+            try:
+                attributes = struct.pack("=4I", directory, program, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI)
+                syscalls.syscall("bpf", BPF_PROG_ATTACH, attributes, len(attributes), path=path)
+            finally:
+                os.close(program)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, "load the device rules", "/linux/resources/devices", hint="the kernel needs CONFIG_CGROUP_BPF"
+        ) from None
+
+
+def compile_program(rules: list[Rule]) -> bytes:
+    """The program's instructions. Pure.
+
+    The last rule that matches an access decides it, so the rules are looked at from the last to the first; bits of
+    the access that a rule allows are struck out, and none may be left when a rule denies it or the rules end.
+    """
+    code = [
+        _instruction(_LOAD_U32, _WANTED_REG, 1, 0),
+        _instruction(_MOV32_REG, _TYPE_REG, _WANTED_REG),
+        _instruction(_AND32, _TYPE_REG, value=0xFFFF),
+        _instruction(_RSH32, _WANTED_REG, value=16),
+        _instruction(_LOAD_U32, _MAJOR_REG, 1, 4),
+        _instruction(_LOAD_U32, _MINOR_REG, 1, 8),
+    ]
+    for rule in reversed(rules):
+        block = _rule(rule)
+        code += block
+    code += _answer(0)
+    return b"".join(code)
+
+
+def _rule(rule: Rule) -> list[bytes]:
+    """One rule: the comparisons jump over the rest of the block when they fail."""
+    allow, kind, major, minor, access = rule
+    bits = 0
+    for letter in str(access):
+        bits |= _ACCESS[letter]
+    tests = []
+    if kind != "a":
+        tests.append((_TYPE_REG, _TYPE[str(kind)]))
+    if major != -1:
+        tests.append((_MAJOR_REG, int(str(major))))
+    if minor != -1:
+        tests.append((_MINOR_REG, int(str(minor))))
+    if allow:
+        body = [_instruction(_AND32, _WANTED_REG, value=~bits), _instruction(_JNE32, _WANTED_REG, 0, 2), *_answer(1)]
+    else:
+        body = [
+            _instruction(_MOV32_REG, _SCRATCH, _WANTED_REG),
+            _instruction(_AND32, _SCRATCH, value=bits),
+            _instruction(0x16, _SCRATCH, 0, 2),  # JEQ32: none of the denied bits is left
+            *_answer(0),
+        ]
+    size = len(tests) + len(body)
+    jumps = [_instruction(_JNE32, register, 0, size - i - 1, v) for i, (register, v) in enumerate(tests)]
+    return jumps + body
+
+
+def _answer(value: int) -> list[bytes]:
+    return [_instruction(_MOV32, 0, value=value), _instruction(_EXIT, 0)]
+
+
+def _instruction(code: int, dst: int, src: int = 0, offset: int = 0, value: int = 0) -> bytes:
+    """struct bpf_insn: u8 code, u4 dst, u4 src, s16 offset, s32 immediate."""
+    return struct.pack("=BBhI", code, dst | src << 4, offset, value & 0xFFFFFFFF)
+
+
+def _load(code: bytes) -> int:
+    """BPF_PROG_LOAD. Returns the program's fd."""
+    instructions, licence = array.array("B", code), array.array("B", b"Apache-2.0\0")
+    # union bpf_attr: prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
+    attributes = struct.pack(
+        "=2I2Q2IQ2I",
+        BPF_PROG_TYPE_CGROUP_DEVICE,
+        len(code) // 8,
+        instructions.buffer_info()[0],
+        licence.buffer_info()[0],
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
+    return syscalls.syscall("bpf", BPF_PROG_LOAD, attributes, len(attributes))

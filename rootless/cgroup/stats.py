@@ -1,0 +1,143 @@
+"""The figures of a cgroup in the form of runc's `events --stats` (go-runc's Stats), which containerd reads."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cgroup.fs import Cgroup
+
+    Figures = dict[str, Any]
+
+UNLIMITED = 2**64 - 1
+_IO = (("rbytes", "Read"), ("wbytes", "Write"), ("dbytes", "Discard"))
+_IOS = (("rios", "Read"), ("wios", "Write"), ("dios", "Discard"))
+
+
+def collect(cgroup: Cgroup) -> Figures:
+    """cpu, cpuset, memory, pids, blkio, hugetlb and PSI. Where a controller is missing its figures are 0."""
+    return {
+        "cpu": _cpu(cgroup),
+        "cpuset": _cpuset(cgroup),
+        "memory": _memory(cgroup),
+        "pids": {"current": _number(cgroup, "pids.current"), "limit": _limit(cgroup, "pids.max", 0)},
+        "blkio": _block_io(cgroup),
+        "hugetlb": _hugepages(cgroup),
+        "intel_rdt": {},
+        "network_interfaces": None,
+    }
+
+
+def _cpu(cgroup: Cgroup) -> Figures:
+    """cpu.stat counts microseconds, runc nanoseconds."""
+    stat = cgroup.keyed("cpu.stat")
+    return {
+        "usage": {
+            "total": stat.get("usage_usec", 0) * 1000,
+            "kernel": stat.get("system_usec", 0) * 1000,
+            "user": stat.get("user_usec", 0) * 1000,
+        },
+        "throttling": {
+            "periods": stat.get("nr_periods", 0),
+            "throttledPeriods": stat.get("nr_throttled", 0),
+            "throttledTime": stat.get("throttled_usec", 0) * 1000,
+        },
+        **_pressure(cgroup, "cpu.pressure"),
+    }
+
+
+def _cpuset(cgroup: Cgroup) -> Figures:
+    """The CPUs and nodes in force, as lists of numbers."""
+    figures: Figures = {}
+    for key, file in (("cpus", "cpuset.cpus.effective"), ("mems", "cpuset.mems.effective")):
+        if text := cgroup.read(file):
+            figures[key] = _numbers(text)
+    return figures
+
+
+def _memory(cgroup: Cgroup) -> Figures:
+    """swap counts memory plus swap, as version 1 did and runc still does."""
+    stat, events = cgroup.keyed("memory.stat"), cgroup.keyed("memory.events")
+    usage, limit = _number(cgroup, "memory.current"), _limit(cgroup, "memory.max", 0)
+    swap_limit = _limit(cgroup, "memory.swap.max", 0)
+    whole = UNLIMITED if UNLIMITED in (limit, swap_limit) else limit + swap_limit
+    return {
+        "cache": stat.get("file", 0),
+        "usage": {
+            "limit": limit,
+            "usage": usage,
+            "max": _number(cgroup, "memory.peak"),
+            "failcnt": events.get("max", 0),
+        },
+        "swap": {"limit": whole, "usage": usage + _number(cgroup, "memory.swap.current"), "failcnt": 0},
+        "kernel": {"limit": UNLIMITED, "usage": stat.get("kernel", 0), "failcnt": 0},
+        "kernelTCP": {"limit": UNLIMITED, "usage": stat.get("sock", 0), "failcnt": 0},
+        "raw": stat,
+        **_pressure(cgroup, "memory.pressure"),
+    }
+
+
+def _block_io(cgroup: Cgroup) -> Figures:
+    """io.stat: "8:0 rbytes=1 wbytes=2 rios=1 wios=1 dbytes=0 dios=0"."""
+    sizes: list[Figures] = []
+    counts: list[Figures] = []
+    for line in cgroup.read("io.stat").splitlines():
+        device, *pairs = line.split()
+        major, minor = map(int, device.split(":"))
+        values = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        for table, into in ((_IO, sizes), (_IOS, counts)):
+            for key, op in table:
+                if key in values:
+                    into.append({"major": major, "minor": minor, "op": op, "value": int(values[key])})
+    return {
+        "ioServiceBytesRecursive": sizes,
+        "ioServicedRecursive": counts,
+        **_pressure(cgroup, "io.pressure"),
+    }
+
+
+def _hugepages(cgroup: Cgroup) -> Figures:
+    """One entry a size of huge pages: {"2MB": {"usage", "max", "failcnt"}}."""
+    figures: Figures = {}
+    names = os.listdir(cgroup.path) if cgroup.path and os.path.isdir(cgroup.path) else []
+    for name in sorted(names):
+        head, _, rest = name.partition(".")
+        size, _, last = rest.partition(".")
+        if head == "hugetlb" and last == "current":
+            figures[size] = {
+                "usage": _number(cgroup, name),
+                "failcnt": cgroup.keyed(f"hugetlb.{size}.events").get("max", 0),
+            }
+    return figures
+
+
+def _pressure(cgroup: Cgroup, file: str) -> Figures:
+    """{"psi": {"some": {...}, "full": {...}}} of "some avg10=0.00 avg60=0.00 avg300=0.00 total=0"; {} without PSI."""
+    figures: Figures = {}
+    for line in cgroup.read(file).splitlines():
+        kind, *pairs = line.split()
+        values = dict(pair.split("=", 1) for pair in pairs)
+        figures[kind] = {key: int(v) if key == "total" else float(v) for key, v in values.items()}
+    return {"psi": figures} if figures else {}
+
+
+def _number(cgroup: Cgroup, file: str) -> int:
+    text = cgroup.read(file)
+    return int(text) if text.isdigit() else 0
+
+
+def _limit(cgroup: Cgroup, file: str, default: int) -> int:
+    text = cgroup.read(file)
+    return UNLIMITED if text == "max" else int(text) if text.isdigit() else default
+
+
+def _numbers(text: str) -> list[int]:
+    """ "0-2,4" as [0, 1, 2, 4]."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers

@@ -1,0 +1,282 @@
+"""The systemd driver: a transient scope, asked for over D-Bus (org.freedesktop.systemd1(5)).
+
+systemd makes the cgroup and keeps limits that it knows as unit properties; whatever it does not know is written to
+the files, which Delegate=yes allows. The D-Bus library, jeepney, is imported when a message is to be sent.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from rootless.cgroup.fs import Cgroup
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from jeepney.io.blocking import DBusConnection  # type: ignore[import-untyped]
+
+    Record = dict[str, Any]
+    Entry = list[str]
+    Property = tuple[str, tuple[str, Any]]  # (name, (D-Bus signature, value))
+
+INFINITY = 2**64 - 1
+PATIENCE = 30  # seconds for systemd's answer, and for a job's end
+_NO_UNIT = ("org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.ScopeNotRunning")
+
+
+class Scope(Cgroup):
+    """A container's cgroup that is a systemd scope. A scope begins with a process: create() needs one."""
+
+    needs_pid = True
+
+    def create(self, pid: int = 0) -> None:
+        """Start the scope with `pid` in it, wait for it, and write the files. Raises RootlessError; the scope is then
+        gone again (not the process)."""
+        with _Manager(self.record["user"]) as manager:
+            manager.run("StartTransientUnit", "ssa(sv)a(sa(sv))", (self.unit, "replace", self._properties(pid), []))
+            self._find(pid)
+            try:
+                self._configure()
+            except BaseException:
+                self._leave(pid)
+                manager.stop(self.unit)
+                raise
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        """Write the files, then tell systemd, so that a later daemon-reload finds the same values."""
+        entries = list(entries)
+        super().apply(entries)
+        if properties := translate(entries):
+            with _Manager(self.record["user"]) as manager:
+                manager.call("SetUnitProperties", "sba(sv)", (self.unit, True, properties))
+
+    def remove(self) -> None:
+        """Stop the scope, wait until systemd has let it go, and remove what is left of its directory."""
+        if self.path and os.path.isdir(self.path):
+            if self.keyed("cgroup.events").get("populated"):
+                self.kill()
+                self.wait_empty()
+            with _Manager(self.record["user"]) as manager:
+                manager.stop(self.unit)
+        super().remove()
+
+    @property
+    def unit(self) -> str:
+        """The scope's name."""
+        name: str = self.record["unit"]
+        return name
+
+    def _properties(self, pid: int) -> list[Property]:
+        """What the scope starts with. TasksMax is always said: the manager's default would limit it otherwise."""
+        properties: dict[str, tuple[str, Any]] = {
+            "Description": ("s", f"container {self.unit.removesuffix('.scope')}"),
+            "Slice": ("s", self.record["slice"]),
+            "PIDs": ("au", [pid]),
+            "Delegate": ("b", True),
+            "DefaultDependencies": ("b", False),
+            "CollectMode": ("s", "inactive-or-failed"),
+            "TasksMax": ("t", INFINITY),
+        }
+        for kind in ("CPU", "IO", "Memory", "Tasks"):
+            properties[f"{kind}Accounting"] = ("b", True)
+        properties.update(translate(self.record["files"]))
+        properties.update((name, (kind, value)) for name, kind, value in self.record.get("properties", ()))
+        return list(properties.items())
+
+    def _find(self, pid: int) -> None:
+        """Read where systemd put it from the process itself."""
+        from rootless.cgroup import view
+
+        here = view.read()
+        own = view.own(pid)
+        if not own.endswith(f"/{self.unit}"):
+            raise RootlessError(f"systemd started {self.unit} without the container's process", own)
+        self.record["path"] = os.path.normpath(here.mount + own)
+        self.record["made"] = []
+
+    def _leave(self, pid: int) -> None:
+        """Take the process out again: stopping a scope kills what is in it, and that is the caller's to do."""
+        from rootless.cgroup import view
+
+        here = view.read()
+        try:
+            with open(f"{here.mount}{here.own}/cgroup.procs", "w") as file:
+                file.write(str(pid))
+        except OSError:
+            pass
+        self.close()
+
+
+def translate(entries: Iterable[Entry]) -> list[Property]:
+    """The unit properties that say what these files say (systemd.resource-control(5)); other files have none."""
+    properties: list[Property] = []
+    for file, value, _ in entries:
+        if file in _NUMBERS:
+            properties.append((_NUMBERS[file], ("t", INFINITY if value == "max" else int(value))))
+        elif file == "cpu.max":
+            properties += _cpu_quota(value)
+        elif file in ("cpuset.cpus", "cpuset.mems"):
+            name = "AllowedCPUs" if file == "cpuset.cpus" else "AllowedMemoryNodes"
+            properties.append((name, ("ay", bit_mask(value))))
+        elif file == "io.bfq.weight" and value.isdigit():
+            from rootless.cgroup.files import io_weight
+
+            properties.append(("IOWeight", ("t", io_weight(int(value)))))
+    return properties
+
+
+_NUMBERS = {
+    "memory.max": "MemoryMax", "memory.high": "MemoryHigh", "memory.low": "MemoryLow", "memory.min": "MemoryMin",
+    "memory.swap.max": "MemorySwapMax", "pids.max": "TasksMax", "cpu.weight": "CPUWeight",
+}  # fmt: skip
+
+
+def _cpu_quota(value: str) -> list[Property]:
+    """Microseconds a second, rounded up: systemd rounds down on the way back, to the same quota."""
+    quota, _, period = value.partition(" ")
+    microseconds = int(period or 100000)
+    per_second = INFINITY if quota == "max" else -(-int(quota) * 1000000 // microseconds)
+    return [("CPUQuotaPerSecUSec", ("t", per_second)), ("CPUQuotaPeriodUSec", ("t", microseconds))]
+
+
+def bit_mask(ranges: str) -> bytes:
+    """ "0-2,8" as systemd's array of bytes, the lowest bit first. Raises RootlessError."""
+    mask = 0
+    try:
+        for part in filter(None, ranges.replace("\n", "").split(",")):
+            first, _, last = part.partition("-")
+            for number in range(int(first), int(last or first) + 1):
+                if not 0 <= number < 65536:
+                    raise ValueError
+                mask |= 1 << number
+    except ValueError:
+        raise RootlessError(f"{ranges!r} is no list of CPUs or memory nodes", hint="such as 0-3,7") from None
+    return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+
+
+class _Manager:
+    """A connection to a systemd instance, the user's or the system's, over its message bus."""
+
+    def __init__(self, user: bool) -> None:
+        try:
+            from jeepney import DBusAddress, MatchRule  # type: ignore[import-untyped]
+        except ImportError:
+            raise RootlessError(
+                "the systemd cgroup manager needs the Python package jeepney",
+                hint="pip install 'rootless[systemd]', or apt install python3-jeepney",
+            ) from None
+        self._manager = DBusAddress(
+            "/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager"
+        )
+        self._removed = MatchRule(
+            type="signal", interface=self._manager.interface, member="JobRemoved", path=self._manager.object_path
+        )
+        self._bus = _connect(user)
+
+    def __enter__(self) -> _Manager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bus.close()
+
+    def call(self, method: str, signature: str, body: tuple[Any, ...]) -> tuple[Any, ...]:
+        """One method of the manager. Raises RootlessError with systemd's words."""
+        from jeepney import DBusErrorResponse, new_method_call
+        from jeepney.wrappers import unwrap_msg  # type: ignore[import-untyped]
+
+        try:
+            message = new_method_call(self._manager, method, signature, body)
+            reply: tuple[Any, ...] = unwrap_msg(self._bus.send_and_get_reply(message, timeout=PATIENCE))
+            return reply
+        except DBusErrorResponse as error:
+            words = error.data[0] if error.data else error.name
+            raise _Refused(f"systemd: {method} {body[0]}: {words}", error.name) from None
+        except (OSError, EOFError) as error:
+            raise RootlessError(f"systemd: {method} {body[0]}: no answer ({error})") from None
+
+    def run(self, method: str, signature: str, body: tuple[Any, ...]) -> None:
+        """A method that gives a job, and that job up to its end, which a signal tells."""
+        from collections import deque
+
+        from jeepney import message_bus
+        from jeepney.wrappers import unwrap_msg
+
+        signals: deque[Any] = deque()
+        unwrap_msg(self._bus.send_and_get_reply(message_bus.AddMatch(self._removed), timeout=PATIENCE))
+        with self._bus.filter(self._removed, queue=signals):
+            job = self.call(method, signature, body)[0]
+            end = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    signal = self._bus.recv_until_filtered(signals, timeout=end - time.monotonic())
+                except (OSError, TimeoutError) as error:
+                    raise RootlessError(f"systemd: {method} {body[0]}: the job does not end ({error})") from None
+                _, path, _, result = signal.body
+                if path == job:
+                    break
+        if result != "done":
+            raise RootlessError(f"systemd: {method} {body[0]}: {result}", hint="journalctl may tell why")
+
+    def stop(self, unit: str) -> None:
+        """Stop a unit; one that is gone is fine."""
+        try:
+            self.run("StopUnit", "ss", (unit, "replace"))
+        except _Refused as error:
+            if error.name not in _NO_UNIT:
+                raise
+
+
+class _Refused(RootlessError):
+    """systemd's refusal; `name` is D-Bus's name of the error."""
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(what)
+        self.name = name
+
+
+def _connect(user: bool) -> DBusConnection:
+    """The bus of the user's session or of the system."""
+    from jeepney.io.blocking import DBusConnection
+
+    path = session_bus() if user else "/run/dbus/system_bus_socket"
+    if not path:
+        raise RootlessError(
+            "no D-Bus session of this user", hint="log in through systemd-logind, or `loginctl enable-linger`"
+        )
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+        # EXTERNAL without a name: the bus takes the user from the socket. In a user namespace (podman's, for one)
+        # our own number would be wrong.
+        connection.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\n")
+        answer = b""
+        while answer.count(b"\r\n") < 2:
+            answer += (piece := connection.recv(4096))
+            if not piece or answer.startswith(b"REJECTED"):
+                raise RootlessError("the message bus does not accept this user", path)
+        connection.sendall(b"BEGIN\r\n")
+        connection.settimeout(None)
+        return DBusConnection(connection)
+    except OSError as error:
+        connection.close()
+        raise RootlessError.from_os(error, "connect to the message bus", path) from None
+    except BaseException:
+        connection.close()
+        raise
+
+
+def session_bus() -> str:
+    """The path of the user's bus socket, or "". podman passes XDG_RUNTIME_DIR alone, so that is asked first."""
+    address = os.environ.get("DBUS_SESSION_BUS_ADDRESS", "")
+    named = address.partition("unix:path=")[2].partition(",")[0].partition(";")[0]
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    for path in (f"{runtime}/bus" if runtime else "", named):
+        if path and os.path.exists(path):
+            return path
+    return ""
