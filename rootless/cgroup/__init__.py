@@ -39,11 +39,12 @@ MANAGERS = ("cgroupfs", "systemd", "disabled")
 def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotations: Node | None = None) -> Record:
     """The record of a container's cgroup. Pure.
 
-    manager: one of MANAGERS, or "" to choose. The record: "manager"; "path", the absolute directory ("" where it is
-    systemd's to say, or where there is none); "files", the [file, value, pointer] entries in the order of writing,
-    without those that ask for nothing; "devices", the rules for a device program ([] where none is to be loaded);
-    for systemd also "unit", "slice", "user" and "properties" (of `annotations`, the config's). Where the choice
-    depends on what can be written here, "choices" holds the candidates in order of preference until `open` has settled it. Raises SpecError.
+    manager: one of MANAGERS, or "" to choose. annotations: the config's, for systemd's properties. The record:
+    "manager"; "path", the absolute directory ("" where it is systemd's to say, or where there is none); "files", the
+    [file, value, pointer] entries in the order of writing, without those that ask for nothing; "devices", the rules
+    for a device program ([] where none is to be loaded); for systemd also "unit", "slice", "user", "properties".
+    Where the choice depends on what can be written here, "choices" holds the candidates in order of preference until
+    `open` has settled it. Raises SpecError.
     """
     from rootless.cgroup import devices, files, place
 

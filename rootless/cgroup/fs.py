@@ -79,6 +79,7 @@ class Cgroup:
         except BaseException:
             self.close()
             _remove_directories(made)
+            self.record["path"] = ""  # what stands there is somebody else's: remove() must not touch it
             raise
 
     def add(self, pid: int) -> None:
@@ -210,9 +211,9 @@ class Cgroup:
 
     def stats(self) -> dict[str, Any]:
         """The "data" of runc's `events --stats`."""
-        from rootless.cgroup import stats
+        from rootless.cgroup.stats import collect
 
-        return stats.collect(self)
+        return collect(self)
 
     def join_fd(self, pid: int) -> int:
         """Where a process that joins the container goes: the cgroup, or the one of its init (host pid) when the

@@ -97,7 +97,7 @@ def _delegated(path: str, container_id: str, host: Host) -> list[Record]:
     where systemd delegated it, the upper one first otherwise (it holds no processes, as a rule)."""
     found: list[Record] = []
     own = host.own_cgroup
-    if not own:
+    if not own or own.startswith("/.."):  # outside of this cgroup namespace
         return found
     if path.startswith("/"):
         common = os.path.commonpath([own, os.path.dirname(os.path.normpath(path))])

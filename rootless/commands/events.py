@@ -1,0 +1,114 @@
+"""`events`: a container's figures, once or in an interval, and its OOM kills, one JSON object a line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+
+from rootless.container import Container, load
+from rootless.errors import RootlessError
+from rootless.jsonlite import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.options import Options
+
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def main(options: Options) -> int:
+    """`rootless events [--stats | --interval DUR] ID`; without --stats it ends with the container."""
+    interval = read_duration(options.interval or "5s")
+    container = load(options)
+    container.require("created", "running", "paused", action="watch")
+    if not container.cgroup().path:
+        raise RootlessError("events: the container has no cgroup", hint="it was created without one")
+    if options.stats:
+        _print(container, "stats", container.cgroup().stats())
+    else:
+        watch(container, interval)
+    return 0
+
+
+def watch(container: Container, interval: float) -> None:
+    """Print the figures every `interval` seconds and each OOM kill at once, until the container ends. The kernel tells
+    both: the end by a pidfd, the kill by POLLPRI on memory.events."""
+    group = container.cgroup()
+    poller = select.poll()
+    try:
+        pidfd = os.pidfd_open(container.pid)
+    except ProcessLookupError:
+        return
+    poller.register(pidfd, select.POLLIN)
+    memory = _open_memory_events(group.fd)
+    if memory >= 0:
+        poller.register(memory, select.POLLPRI)
+    kills = _oom_kills(memory)
+    following = time.monotonic() + interval
+    try:
+        while True:
+            ready = dict(poller.poll(max(0.0, following - time.monotonic()) * 1000))
+            now = _oom_kills(memory, kills)
+            for _ in range(now - kills):
+                _print(container, "oom", None)
+            kills = now
+            if pidfd in ready:
+                return
+            if time.monotonic() >= following:
+                _print(container, "stats", group.stats())
+                following += interval
+    finally:
+        os.close(pidfd)
+        if memory >= 0:
+            os.close(memory)
+
+
+def read_duration(text: str) -> float:
+    """Go's form of a duration, such as 5s or 1m30s, in seconds. Raises RootlessError."""
+    seconds, number, unit = 0.0, "", ""
+    wrong = RootlessError(f"invalid duration {text!r}", hint="such as 5s, 500ms or 1m30s")
+    for char in [*text, "0"]:
+        if char.isdigit() or char == ".":
+            if unit:
+                if unit not in _SECONDS or not number or number.count(".") > 1 or number == ".":
+                    raise wrong
+                seconds += float(number) * _SECONDS[unit]
+                number = unit = ""
+            number += char
+        else:
+            unit += char
+    if number != "0" or seconds <= 0:
+        raise wrong
+    return seconds
+
+
+def _open_memory_events(directory: int) -> int:
+    try:
+        return os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return -1  # no memory controller, no OOM kills of the cgroup's own
+
+
+def _oom_kills(memory: int, before: int = 0) -> int:
+    """oom_kill in memory.events, `before` when the cgroup is gone."""
+    if memory < 0:
+        return before
+    try:
+        text = os.pread(memory, 4096, 0).decode()
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return before
+        raise
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), before)
+
+
+def _print(container: Container, kind: str, data: dict[str, Any] | None) -> None:
+    """One line, as runc's events prints it."""
+    event: dict[str, Any] = {"type": kind, "id": container.container_id}
+    if data is not None:
+        event["data"] = data
+    os.write(1, f"{dumps(event)}\n".encode())
