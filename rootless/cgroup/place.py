@@ -65,9 +65,9 @@ def _session(wanted: bool) -> bool:
         return False
     if wanted:
         return True
-    from importlib.util import find_spec
+    from rootless.cgroup import systemd
 
-    return find_spec("jeepney") is not None
+    return systemd.library_found()
 
 
 def _is_delegated(directory: str) -> bool:

@@ -163,13 +163,13 @@ class _Manager:
     """A connection to a systemd instance, the user's or the system's, over its message bus."""
 
     def __init__(self, user: bool) -> None:
-        try:
-            from jeepney import DBusAddress, MatchRule  # type: ignore[import-untyped]
-        except ImportError:
+        if not library_found():
             raise RootlessError(
                 "the systemd cgroup manager needs the Python package jeepney",
                 hint="pip install 'rootless[systemd]', or apt install python3-jeepney",
-            ) from None
+            )
+        from jeepney import DBusAddress, MatchRule  # type: ignore[import-untyped]
+
         self._manager = DBusAddress(
             "/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager"
         )
@@ -269,6 +269,18 @@ def _connect(user: bool) -> DBusConnection:
     except BaseException:
         connection.close()
         raise
+
+
+def library_found() -> bool:
+    """Whether jeepney can be imported, looked for in the interpreter's own site-packages too (the launcher starts
+    without them)."""
+    from importlib.util import find_spec
+
+    if find_spec("jeepney") is None:
+        import site
+
+        site.main()
+    return find_spec("jeepney") is not None
 
 
 def session_bus() -> str:
