@@ -174,6 +174,7 @@ def _clone(
         ) from None
     if pid == 0:
         sync.close()
+        os.close(directory.fd)  # the lock hangs on the open file description: flock(2)
         init.run(task)
         os._exit(1)
     theirs.close()
