@@ -1,0 +1,57 @@
+"""Errors for people: one line that says what failed, where, why, and what to do."""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+
+class OciError(Exception):
+    """A failure to show to the user.
+
+    what: what is wrong ("a layer is missing"); where: the archive, member or path; errno: 0 or the kernel's
+    answer; hint: what the user can do about it.
+    """
+
+    def __init__(self, what: str, where: object = "", errno: int = 0, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = printable(where)
+        self.errno = errno
+        self.hint = hint
+
+    @classmethod
+    def from_os(cls, error: OSError, what: str, where: object = "", hint: str = "") -> OciError:
+        """Wrap an OSError; its file name serves as the place where none is given."""
+        if not where and error.filename is not None:
+            where = error.filename
+        return cls(what, where, error.errno or 0, hint or _HINTS.get(error.errno or 0, ""))
+
+    def message(self) -> str:
+        """The line without the program's name: `what: where: ENOENT (no such file or directory); hint: ...`."""
+        parts = [printable(self.what)]
+        if self.where:
+            parts.append(self.where)
+        if self.errno:
+            text = os.strerror(self.errno)
+            parts.append(f"{_errno.errorcode.get(self.errno, self.errno)} ({text[:1].lower()}{text[1:]})")
+        line = ": ".join(parts)
+        return f"{line}; hint: {self.hint}" if self.hint else line
+
+    __str__ = message
+
+
+_HINTS = {
+    _errno.ENOSPC: "free space on that file system, or choose another one with --output",
+    _errno.EDQUOT: "your disk quota is used up",
+    _errno.EROFS: "choose a writable place with --output",
+    _errno.ENAMETOOLONG: "the file system allows no longer names",
+}
+
+
+def printable(value: object) -> str:
+    """A path or any other value as text that is safe on a terminal and on one line."""
+    text = os.fsdecode(value) if isinstance(value, bytes) else str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
