@@ -6,13 +6,14 @@ An archive is read at random, so a compressed one, or one from standard input, g
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import posixpath
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import attrs
 
@@ -70,7 +71,7 @@ class Archive:
         member = self.find(name)
         if member is None:
             raise OciError(f"{what} is missing in the archive", f"{self.source}: {name}")
-        raw = _Slice(self.file, member.offset_data, member.size)
+        raw = cast("IO[bytes]", _Slice(self.file, member.offset_data, member.size))
         kind = compression.detect(raw.read(compression.MAGIC_SIZE))
         raw.seek(0)
         return _spool(compression.decompress(kind, _chunks(raw), name)) if kind else raw
@@ -86,13 +87,14 @@ class Archive:
             raise OciError(f"{what} is no JSON: {error}", f"{self.source}: {name}") from None
 
 
-class _Slice(IO[bytes]):
+class _Slice(io.RawIOBase):
     """A part of the archive as a file of its own."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        super().__init__()
         self._file, self._start, self._size, self._at = file, start, size, 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         left = self._size - self._at
         size = left if size < 0 else min(size, left)
         if size <= 0:
@@ -101,7 +103,7 @@ class _Slice(IO[bytes]):
         self._at += len(data)
         return data
 
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def seek(self, offset: int, whence: int = 0, /) -> int:
         self._at = offset if whence == 0 else (self._at if whence == 1 else self._size) + offset
         return self._at
 
@@ -114,12 +116,6 @@ class _Slice(IO[bytes]):
     def readable(self) -> bool:
         return True
 
-    def close(self) -> None:
-        """The archive stays open."""
-
-
-_Slice.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
-
 
 def read_tar(file: IO[bytes], where: str) -> Iterator[tarfile.TarInfo]:
     """The members in their order. Unlike tarfile it does not take a broken header for the end."""
@@ -129,7 +125,7 @@ def read_tar(file: IO[bytes], where: str) -> Iterator[tarfile.TarInfo]:
     if size == 0:
         return
     try:
-        tar = tarfile.open(fileobj=file, mode="r:", errors="surrogateescape", encoding="utf-8")  # noqa: SIM115
+        tar = tarfile.open(fileobj=file, mode="r:", errors="surrogateescape", encoding="utf-8")
         while True:
             member = tar.next()
             if member is None:
@@ -137,7 +133,7 @@ def read_tar(file: IO[bytes], where: str) -> Iterator[tarfile.TarInfo]:
             if member.size < 0 or (member.isreg() and not member.sparse and member.offset_data + member.size > size):
                 raise OciError("the archive is cut off or broken", f"{where}: {printable(member.name)}")
             yield member
-            tar.members.clear()
+            tar.members.clear()  # type: ignore[attr-defined]
         file.seek(tar.offset)
         rest = file.read(512)
     except (tarfile.TarError, ValueError, OverflowError, IndexError) as error:
@@ -274,7 +270,7 @@ def _legacy_image(archive: Archive, configs: dict[str, dict[str, Any]], top: str
 
 def _open_seekable(source: str) -> IO[bytes]:
     try:
-        file: IO[bytes] = os.fdopen(os.dup(0), "rb") if source == "-" else open(source, "rb")  # noqa: SIM115
+        file: IO[bytes] = os.fdopen(os.dup(0), "rb") if source == "-" else open(source, "rb")
     except OSError as error:
         raise OciError.from_os(error, "cannot open the archive") from None
     try:

@@ -190,7 +190,7 @@ class Tree:
     def _file(self, member: tarfile.TarInfo, base: str, parent: int, layer: IO[bytes], where: str) -> None:
         fd = os.open(base, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
         try:
-            if member.sparse is not None:  # type: ignore[attr-defined]
+            if member.sparse is not None:
                 with tarfile.open(fileobj=layer, mode="r:") as tar:
                     source = tar.extractfile(member)
                     while source is not None and (chunk := source.read(_CHUNK)):

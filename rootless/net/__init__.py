@@ -1,1 +1,1 @@
-"""The network of a container: its own loopback, and devices that are moved into it."""
+"""The container's network: none, the host's, the loopback device, user-mode engines, devices moved in."""

@@ -1,0 +1,27 @@
+"""`unshare`: a command as root of the user's id map, to look at, change or pack a converted tree."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import program, userns
+from rootless.errors import RootlessError
+from rootless.host import Host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless unshare CMD ARG...`; its exit code."""
+    args = options.args or [os.environ.get("SHELL", "/bin/sh")]
+
+    def execute() -> int:
+        program.restore_signals()
+        try:
+            os.execvp(args[0], args)
+        except OSError as error:
+            raise RootlessError.from_os(error, "cannot run", args[0]) from None
+
+    return userns.run(*userns.default_maps(Host()), execute)
