@@ -93,8 +93,8 @@ def _directory(path: str, container_id: str, host: Host, base: str) -> Record:
 
 
 def _delegated(path: str, container_id: str, host: Host) -> list[Record]:
-    """Directories for a user: an absolute path as it stands, then below the own cgroup or the one above it: as it is,
-    where systemd delegated it, the upper one first otherwise (it holds no processes, as a rule)."""
+    """Directories for a user: an absolute path as it stands, then below the own cgroup or the one above it, which
+    holds no processes as a rule; first of all what systemd marked as delegated."""
     found: list[Record] = []
     own = host.own_cgroup
     if not own or own.startswith("/.."):  # outside of this cgroup namespace
@@ -107,7 +107,9 @@ def _delegated(path: str, container_id: str, host: Host) -> list[Record]:
         upper = own
     else:
         upper = os.path.dirname(own)
-    order = [(own, "delegated"), (upper, "delegated"), (upper, "writable"), (own, "writable")]
+    # systemd 252 leaves its users' units unmarked. A slice is systemd's to divide, a unit in it rather ours.
+    unmarked = [own, upper] if upper.endswith(".slice") else [upper, own]
+    order = [(own, "delegated"), (upper, "delegated"), *((base, "writable") for base in unmarked)]
     for base, condition in dict.fromkeys(order):
         found.append(_below(base, _directory(path.lstrip("/"), container_id, host, base), host, condition))
     return found

@@ -44,7 +44,8 @@ def test_a_users_choices_in_order():
         ("cgroupfs", "writable"),
     ]
     assert choices[0]["path"] == "/sys/fs/cgroup/user.slice/app.scope/box"
-    assert choices[1]["path"] == "/sys/fs/cgroup/user.slice/box"
+    assert choices[1]["path"] == choices[4]["path"] == "/sys/fs/cgroup/user.slice/box"  # a slice is systemd's own
+    assert compiled(own="/mine/session")["choices"][3]["path"] == "/sys/fs/cgroup/mine/box"
 
 
 def test_a_triple_prefers_systemd_and_a_leaf_is_no_base():

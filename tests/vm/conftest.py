@@ -35,6 +35,7 @@ class Limited:
 
     def __init__(self, container: Any, state: Path) -> None:
         self.container = container
+        self.out = container.bundle.path / "out"  # what it prints
         self.record: dict[str, Any] = json.loads((state / container.id / "state.json").read_text())["cgroup"]
         self.path = Path(self.record["path"])
 

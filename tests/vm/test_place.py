@@ -1,0 +1,109 @@
+"""Which manager and which cgroup a container gets in each session, and the words where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from .conftest import run
+
+pytestmark = pytest.mark.vm
+
+LIMIT = {"linux": {"resources": {"memory": {"limit": 64 * 2**20}}}}
+
+
+def test_without_a_manager_named_limits_hold_in_every_session(container, rootless, who):
+    box = container(LIMIT | {"process": {"args": ["sleep", "1000"]}})
+    assert box.run_detached().returncode == 0, (box.bundle.path / "stderr").read_text()
+    record = json.loads((rootless.state / box.id / "state.json").read_text())["cgroup"]
+    assert record["manager"] == ("cgroupfs" if who == "root" else "systemd")
+    with open(f"{record['path']}/memory.max") as file:
+        assert file.read() == f"{64 * 2**20}\n"
+
+
+def test_cgroupfs_in_a_login_refuses_limits_and_says_who_has_to_do_what(container, rootless, who):
+    if who != "login":
+        pytest.skip("only a plain login has no cgroup that it may write")
+    box = container(LIMIT)
+    result = rootless("--cgroup-manager", "cgroupfs", "run", "-b", box.bundle.path, box.id)
+    assert result.returncode == 1
+    assert "/linux/resources/memory/limit" in result.stderr
+    assert "systemd-run --user --scope -p Delegate=yes" in result.stderr
+    box.bundle.patch({"linux": {"resources": {"memory": None}}})
+    result = rootless("--cgroup-manager", "cgroupfs", "run", "-b", box.bundle.path, box.id, "--", "echo", "unlimited")
+    assert result.stdout == "unlimited\n"
+
+
+def test_without_the_bus_the_systemd_manager_says_so(container, rootless, who):
+    if who == "root":
+        pytest.skip("root's bus is at a fixed place")
+    box = container(LIMIT)
+    environment = {k: v for k, v in os.environ.items() if k not in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")}
+    result = rootless("--systemd-cgroup", "run", "-b", box.bundle.path, box.id, env=environment)
+    assert result.returncode == 1
+    assert "no D-Bus session of this user" in result.stderr
+
+
+def test_a_scope_that_exists_is_refused_with_systemds_words(container, rootless):
+    patch = {"process": {"args": ["sleep", "1000"]}, "linux": {"cgroupsPath": ":same:name"}}
+    first, second = container(patch), container(patch)
+    out = (first.bundle.path / "out").open("w")
+    started = rootless("--systemd-cgroup", "run", "-d", "-b", first.bundle.path, first.id,
+                       capture_output=False, stdout=out, stderr=out)  # fmt: skip
+    assert started.returncode == 0, (first.bundle.path / "out").read_text()
+    result = rootless("--systemd-cgroup", "run", "-b", second.bundle.path, second.id)
+    assert result.returncode == 1
+    assert "same-name.scope" in result.stderr
+    assert first.status() == "running"
+
+
+@pytest.mark.parametrize("manager", ["cgroupfs", "systemd"])
+def test_the_smallest_memory_limit_in_which_true_runs(container, rootless, who, manager):
+    """At most 5 MiB: what counts is the pages of the interpreter that are copied before execve."""
+    if who == "login" and manager == "cgroupfs":
+        pytest.skip("a plain login has no cgroup that it may write")
+    low, high = 0, 64  # in quarters of a MiB
+    while high - low > 1:
+        middle = (low + high) // 2
+        limit = middle * 2**18
+        box = container({"process": {"args": ["true"]}, "linux": {"resources": {"memory": {"limit": limit}}}})
+        result = rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id)
+        if result.returncode == 0:
+            high = middle
+        else:
+            low = middle
+    print(f"the smallest memory.max: {high / 4} MiB under {manager} as {who}; last refusal: {result.stderr}")
+    assert high / 4 <= 5
+
+
+def test_podman_with_limits(manager, who, tmp_path):
+    """podman drives the runtime under both managers, and its limits are there."""
+    if who == "login":
+        pytest.skip("podman's own cgroups need a session of the user's manager")
+    launcher = tmp_path / "rootless"
+    here = os.path.abspath(f"{__file__}/../../../bin/rootless")
+    launcher.write_text(f'#!/bin/sh\nexec /usr/bin/python3 -IS {here} "$@"\n')
+    launcher.chmod(0o755)
+    rootfs = tmp_path / "rootfs/bin"
+    rootfs.mkdir(parents=True)
+    run("cp", "/bin/busybox", str(rootfs))
+    for name in ("sh", "sleep", "true"):
+        (rootfs / name).symlink_to("busybox")
+    podman = ["podman", "--root", str(tmp_path / "graph"), "--runroot", str(tmp_path / "run"), "--runtime",
+              str(launcher), "--cgroup-manager", manager, "--events-backend", "file"]  # fmt: skip
+    result = run(*podman, "run", "-d", "--name", "box", "--memory", "64m", "--pids-limit", "33", "--network", "none",
+                 "--rootfs", str(tmp_path / "rootfs"), "sleep", "1000")  # fmt: skip
+    try:
+        assert result.returncode == 0, result.stderr
+        pid = run(*podman, "inspect", "-f", "{{.State.Pid}}", "box").stdout.strip()
+        with open(f"/proc/{pid}/cgroup") as file:
+            path = "/sys/fs/cgroup" + file.read().strip().removeprefix("0::")
+        with open(f"{path}/memory.max") as memory, open(f"{path}/pids.max") as pids:
+            assert (memory.read(), pids.read()) == (f"{64 * 2**20}\n", "33\n")
+        stats = run(*podman, "stats", "--no-stream", "--format", "{{.MemLimit}}", "box")
+        assert stats.returncode == 0, stats.stderr
+    finally:
+        run(*podman, "rm", "-f", "-t", "0", "box")
+    assert not os.path.exists(path)
