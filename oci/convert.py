@@ -110,8 +110,8 @@ def _fill(plan: Build, bundle: str) -> None:
     os.mkdir(rootfs, 0o755)
     root_fd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        mapped = [(first, size) for first, _, size in plan.uid_map] if plan.keep_owners else None
-        tree = Tree(root_fd, mapped, strict=plan.strict)
+        mapped = [(first, size) for first, _, size in plan.uid_map] or [(0, 2**32 - 1)]  # root: every id
+        tree = Tree(root_fd, mapped if plan.keep_owners else None, strict=plan.strict)
         for open_layer in plan.layers:
             layer, where = open_layer()
             tree.apply(layer, where)
