@@ -194,11 +194,7 @@ def _clone_hint(error: OSError) -> str:
 
 
 def _prepare_seccomp(made: Plan) -> Any:
-    if not made.seccomp:
-        return None
-    from rootless.seccomp import prepare
-
-    return prepare(made.seccomp)
+    return None
 
 
 def _converse(request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket) -> int:

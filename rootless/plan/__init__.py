@@ -31,7 +31,7 @@ PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
 # Properties that are read by nobody yet: refused, never ignored.
 _REFUSED = (
     "/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity", "/linux/netDevices", "/linux/intelRdt",
-    "/linux/memoryPolicy", "/linux/personality", "/linux/timeOffsets", "/linux/mountLabel", "/process/apparmorProfile",
+    "/linux/memoryPolicy", "/linux/seccomp", "/linux/personality", "/linux/timeOffsets", "/linux/mountLabel", "/process/apparmorProfile",
     "/process/selinuxLabel",
 )  # fmt: skip
 
@@ -116,10 +116,6 @@ def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
     plan.enter.append(("pivot_root", "/root/path", propagation))
     plan.hooks = read_hooks(spec["hooks"])
     plan.annotations = spec["annotations"].string_map()
-    if linux["seccomp"]:
-        from rootless.seccomp import read_seccomp
-
-        plan.seccomp = read_seccomp(linux["seccomp"])
     return plan
 
 
