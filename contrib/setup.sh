@@ -17,7 +17,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
   fi
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=68' wheel
+"$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
 "$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4,systemd]' \
   pytest pytest-xdist hypothesis ruff mypy
 # The peer of a differential test: it needs a C compiler, and its test skips by name without it.

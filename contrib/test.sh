@@ -19,7 +19,7 @@ trap 'rm -rf "$copy"' EXIT
 chmod 755 "$copy"
 tar -C "$here" --exclude=./.git --exclude=./.venv -cf - . | tar -C "$copy" -xf -
 /usr/bin/python3 -m venv "$copy/.venv"
-"$copy/.venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=68' wheel
+"$copy/.venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
 (cd "$copy" && .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4,systemd]' pytest pytest-xdist hypothesis)
 rm -rf "$copy/build"
 chown -R "$user" "$copy"

@@ -1,0 +1,95 @@
+"""Namespaces, id maps and the pivot: the container sees itself and nothing of the host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+KINDS = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup", "user": "user"}
+
+
+def test_every_namespace_differs_from_the_hosts(container):
+    listing = container().sh("for n in /proc/self/ns/*; do echo ${n##*/} $(readlink $n); done")
+    inside = dict(line.split() for line in listing.splitlines())
+    expected = set(KINDS.values()) - (set() if os.geteuid() else {"user"})
+    differing = {name for name in inside if inside[name] != os.readlink(f"/proc/self/ns/{name}")}
+    assert {n for n in differing if not n.endswith("_for_children")} == expected
+
+
+def test_a_namespace_that_is_not_listed_is_the_hosts(container):
+    c = container()
+    kept = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] not in ("ipc", "network")]
+    c.bundle.patch({"linux": {"namespaces": kept}})
+    out = c.sh("readlink /proc/self/ns/ipc /proc/self/ns/net").split()
+    assert out == [os.readlink("/proc/self/ns/ipc"), os.readlink("/proc/self/ns/net")]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root's default config has no user namespace")
+def test_uid_map_is_the_users_own_id(container):
+    maps = container().sh("cat /proc/self/uid_map /proc/self/gid_map; cat /proc/self/setgroups").split()
+    assert maps == ["0", str(os.geteuid()), "1", "0", str(os.getegid()), "1", "deny"]
+
+
+def test_program_is_pid_1_and_alone(container):
+    out = container().sh("echo $$; ls -d /proc/[0-9]*").split()
+    assert out[0] == "1"
+    assert len(out) <= 3
+
+
+def test_hostname_is_the_containers_and_the_host_keeps_its_own(container):
+    before = os.uname().nodename
+    c = container({"hostname": "inside", "domainname": "example.org"})
+    assert c.sh("hostname; cat /proc/sys/kernel/domainname").split() == ["inside", "example.org"]
+    assert os.uname().nodename == before
+
+
+def test_loopback_is_up(container):
+    assert "127.0.0.1" in container().sh("ip addr show lo; ping -c1 -W2 127.0.0.1 >/dev/null && echo pong")
+
+
+def test_old_root_is_not_reachable(container, tmp_path):
+    (tmp_path / "secret").write_text("of the host")
+    script = f"ls {tmp_path} / /proc/1/root /proc/1/root/.. /proc/1/cwd/../../.. 2>&1; cat {tmp_path}/secret 2>&1"
+    result = container().run("sh", "-c", script)
+    assert "of the host" not in result.stdout
+    assert "No such file" in result.stdout
+
+
+def test_mountinfo_holds_nothing_of_the_host(container, tmp_path):
+    host = {line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    lines = container().sh("cat /proc/self/mountinfo").splitlines()
+    points = [line.split(" ")[4] for line in lines]
+    assert points[0] == "/"
+    assert points.count("/") == 1
+    allowed = ("/", "/proc", "/dev", "/sys")
+    assert all(p in allowed or p.startswith(("/proc/", "/dev/", "/sys/")) for p in points)
+    assert not {p for p in points if p in host} - {"/", "/proc", "/dev", "/sys", "/dev/pts", "/dev/shm",
+                                                    "/dev/mqueue", "/sys/fs/cgroup"}  # fmt: skip
+
+
+def test_root_cannot_be_left_by_chroot_tricks(container):
+    out = container().sh("cd /; ls -id / /.. /../../.. | awk '{print $1}' | sort -u | wc -l")
+    assert out.strip() == "1"
+
+
+def test_no_pivot_starts_too(container):
+    assert container().output("echo", "moved", flags=("--no-pivot",)) == "moved\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root needs no user namespace")
+def test_user_without_a_user_namespace_in_the_config_gets_the_default_map(container):
+    c = container()
+    kept = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "user"]
+    c.bundle.patch({"linux": {"namespaces": kept, "uidMappings": None, "gidMappings": None}})
+    assert c.sh("cat /proc/self/uid_map").split()[:3] == ["0", str(os.geteuid()), "1"]
+
+
+@pytest.mark.parametrize("propagation", ["private", "rprivate", "slave", "rslave", "unbindable", "runbindable"])
+def test_rootfs_propagation(container, propagation):
+    root = container({"linux": {"rootfsPropagation": propagation}}).sh("grep ' / / ' /proc/self/mountinfo || "
+                                                                       "awk '$5==\"/\"' /proc/self/mountinfo")  # fmt: skip
+    fields = root.split(" - ")[0]
+    assert "shared:" not in fields
+    assert ("unbindable" in fields) == propagation.endswith("unbindable")
