@@ -1,9 +1,10 @@
-"""Bundles, containers, and the check that a test leaves nothing behind: no mocks, real kernel, ordinary user or root."""
+"""Bundles, containers, and the check that a test leaves nothing behind: a real kernel, an ordinary user or root."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -238,7 +239,11 @@ def container(
 
     def make(patch: Patch | None = None, container_id: str = "") -> Container:
         number = len(made)
-        new = Container(rootless, make_bundle(f"bundle{number}", patch), container_id or f"c{number}")
+        new = Container(
+            rootless,
+            make_bundle(f"bundle{number}", patch),
+            container_id or f"c{number}-{os.getpid()}-{secrets.token_hex(3)}",
+        )
         made.append(new)
         return new
 

@@ -114,7 +114,7 @@ def _settle(route: socket, index: int, addresses: list[netlink.Address], *, up: 
         netlink.set_link(route, index, up=True)
 
 
-def _socket_in(netns_fd: int, device: NetDevice) -> socket:
+def _socket_in(netns_fd: int, device: NetDevice) -> netlink.RouteSocket:
     """A route socket in another network namespace."""
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -48,9 +48,19 @@ IFA_F_PERMANENT = 0x80
 _IFA_F_CONFIGURED = 0x02 | 0x10 | 0x200 | 0x400  # NODAD, HOMEADDRESS, NOPREFIXROUTE, MCAUTOJOIN: what a user can set
 
 
-def open_socket() -> socket:
+class RouteSocket(socket):
+    """A `_socket.socket` that `with` closes, as the heavier socket.socket has it."""
+
+    def __enter__(self) -> RouteSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_socket() -> RouteSocket:
     """A route socket in the network namespace of this thread; close-on-exec."""
-    return socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+    return RouteSocket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
 
 
 def loopback_up() -> None:
@@ -113,7 +123,7 @@ def add_address(route: socket, index: int, address: Address) -> None:
 def request(route: socket, kind: int, flags: int, payload: bytes) -> list[bytes]:
     """Send one message and read its answer: the payloads of a dump, [] for an acknowledgement."""
     route.send(pack("=IHHII", 16 + len(payload), kind, NLM_F_REQUEST | flags, 1, 0) + payload)
-    answers = []
+    answers: list[bytes] = []
     while True:
         for answer, body in _messages(route.recv(1 << 16)):
             if answer == NLMSG_DONE:

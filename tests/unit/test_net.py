@@ -168,7 +168,15 @@ def test_all_or_nothing() -> None:
 def test_hosts_device_is_refused_to_an_ordinary_user() -> None:
     """From a user namespace without power over the network namespace that it is in."""
 
+    uid, gid = os.geteuid(), os.getegid()
+
     def body() -> None:
+        with open("/proc/self/uid_map", "w") as file:  # unmapped ids make no user namespace: user_namespaces(7)
+            file.write(f"0 {uid} 1")
+        with open("/proc/self/setgroups", "w") as file:
+            file.write("deny")
+        with open("/proc/self/gid_map", "w") as file:
+            file.write(f"0 {gid} 1")
         syscalls.unshare(syscalls.CLONE_NEWNET)  # the "host": of the outer user namespace
         target = open_netns()
         with pytest.raises(RootlessError, match=r"EPERM.*root's to move") as error:
