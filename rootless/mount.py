@@ -167,6 +167,11 @@ def _fall_back(target: Target, fstype: str, entry: dict[str, Any], error: OSErro
         entry["attr_set"] |= sc.MOUNT_ATTR_RDONLY
         entry["rec_set"] |= sc.MOUNT_ATTR_RDONLY
         fd = os.open("/sys", os.O_PATH | os.O_CLOEXEC)
+    elif fstype == "mqueue":  # without an ipc namespace of one's own the queues are the host's: mq_overview(7)
+        try:
+            fd = os.open("/dev/mqueue", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            raise error from None
     elif fstype == "cgroup2" and not target.own_cgroupns:
         # CVE-2023-25809: without a cgroup namespace the user's own slice must not show through.
         return _empty_tmpfs()

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
 # Properties that are read by nobody yet: refused, never ignored.
 _REFUSED = (
-    "/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity", "/linux/netDevices", "/linux/intelRdt",
-    "/linux/memoryPolicy", "/linux/seccomp", "/linux/personality", "/linux/timeOffsets", "/linux/mountLabel", "/process/apparmorProfile",
-    "/process/selinuxLabel",
+    "/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity", "/process/apparmorProfile",
+    "/process/selinuxLabel", "/linux/netDevices", "/linux/intelRdt", "/linux/memoryPolicy", "/linux/seccomp",
+    "/linux/personality", "/linux/timeOffsets", "/linux/mountLabel",
 )  # fmt: skip
 
 

@@ -46,7 +46,8 @@ def test_hostname_is_the_containers_and_the_host_keeps_its_own(container):
 
 
 def test_loopback_is_up(container):
-    assert "127.0.0.1" in container().sh("ip addr show lo; ping -c1 -W2 127.0.0.1 >/dev/null && echo pong")
+    out = container().sh("ip addr show lo")
+    assert ",UP" in out and "127.0.0.1/8" in out
 
 
 def test_old_root_is_not_reachable(container, tmp_path):
