@@ -48,12 +48,10 @@ class Cgroup:
     @property
     def fd(self) -> int:
         """The directory as an O_PATH fd, good for CLONE_INTO_CGROUP, and the driver's to close; -1 for none."""
-        if self._fd < 0 and self.path:
-            try:
-                self._fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            except OSError as error:
-                raise RootlessError.from_os(error, "open the container's cgroup") from None
-        return self._fd
+        try:
+            return self._open() if self.path else -1
+        except OSError as error:
+            raise RootlessError.from_os(error, "open the container's cgroup") from None
 
     def close(self) -> None:
         """Close the fd, if it was opened."""
@@ -109,11 +107,12 @@ class Cgroup:
                 raise self._refusal(error, file, value, pointer) from None
 
     def read(self, file: str, default: str = "") -> str:
-        """A file's text without the last newline, `default` where it does not exist."""
+        """A file's text without the last newline, `default` where it does not exist (systemd removes the cgroup of a
+        scope as soon as its last process is gone)."""
         if not self.path:
             return default
         try:
-            return _read(self.fd, file)
+            return _read(self._open(), file)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.EINVAL):
                 return default
@@ -240,6 +239,11 @@ class Cgroup:
 
     # --- how
 
+    def _open(self) -> int:
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._fd
+
     def _make(self, made: list[str]) -> None:
         """Make the directory and those above it, noting each in `made`."""
         needed = {controller for entry in self.record["files"] if (controller := _controller(entry[0]))}
@@ -292,7 +296,7 @@ class Cgroup:
         return True
 
     def _write(self, file: str, value: str) -> None:
-        _write(self.fd, file, value)
+        _write(self._open(), file, value)
 
     def _refusal(self, error: OSError, file: str, value: str, pointer: str) -> RootlessError:
         """The error of a value that could not be written: who has to do what."""
@@ -325,7 +329,7 @@ class Cgroup:
 
         end = time.monotonic() + seconds
         try:
-            events = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
+            events = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._open())
         except FileNotFoundError:
             return True
         try:
