@@ -1,0 +1,89 @@
+"""`make bench`: run, and create+start+delete, beside crun and runc where they are installed; minimum and median.
+
+The commands alternate in one run, so that a busy machine disturbs all alike. Only the ratios mean anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from oci.config import default_config
+
+RUNS = int(os.environ.get("RUNS", "20"))
+Call = Callable[[str, Path, Path, str], None]
+
+
+def call(*command: object) -> None:
+    """Run it; what it says is only shown when it fails."""
+    done = subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr.decode()}")
+
+
+def make_bundle(path: Path, version: str) -> None:
+    """The default rootless bundle around the host's busybox, its program `true`."""
+    (path / "rootfs/bin").mkdir(parents=True)
+    for name in ("proc", "sys", "dev"):
+        (path / "rootfs" / name).mkdir()
+    shutil.copy("/bin/busybox", path / "rootfs/bin/busybox")
+    (path / "rootfs/bin/true").symlink_to("busybox")
+    config = default_config(os.geteuid() != 0, os.geteuid(), os.getegid())
+    config["process"]["terminal"] = False
+    config["process"]["args"] = ["true"]
+    config["ociVersion"] = version
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def run(runtime: str, root: Path, bundle: Path, name: str) -> None:
+    call(runtime, "--root", root, "run", "--bundle", bundle, name)
+
+
+def cycle(runtime: str, root: Path, bundle: Path, name: str) -> None:
+    call(runtime, "--root", root, "create", "--bundle", bundle, name)
+    call(runtime, "--root", root, "start", name)
+    call(runtime, "--root", root, "delete", "--force", name)
+
+
+def measure(action: Call, runtimes: dict[str, str], work: Path) -> dict[str, list[float]]:
+    """Milliseconds of each run, the runtimes in turn."""
+    times: dict[str, list[float]] = {name: [] for name in runtimes}
+    for number in range(RUNS + 2):
+        for name, program in runtimes.items():
+            began = time.perf_counter()
+            action(program, work / f"state-{name}", work / "bundle", f"b{number}")
+            if number >= 2:
+                times[name].append((time.perf_counter() - began) * 1000)
+    return times
+
+
+def main() -> None:
+    """Print a table with the ratios to each peer."""
+    checkout = Path(__file__).resolve().parents[2]
+    own = checkout / ".venv/bin/rootless"
+    runtimes = {"rootless": os.environ.get("ROOTLESS") or str(own if own.exists() else checkout / "bin/rootless")}
+    runtimes |= {name: path for name in ("crun", "runc") if (path := shutil.which(name))}
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        make_bundle(work / "bundle", "1.0.2")
+        actions: dict[str, Call] = {"run": run, "create+start+delete": cycle}
+        for label, action in actions.items():
+            times = measure(action, runtimes, work)
+            for name, values in times.items():
+                line = f"{label:20} {name:9} min {min(values):6.1f} ms  median {statistics.median(values):6.1f} ms"
+                if name != "rootless":
+                    line += f"  rootless/{name} {min(times['rootless']) / min(values):.2f}"
+                print(line)
+
+
+if __name__ == "__main__":
+    main()
