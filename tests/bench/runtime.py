@@ -41,6 +41,8 @@ def make_bundle(path: Path, version: str) -> None:
     config["process"]["terminal"] = False
     config["process"]["args"] = ["true"]
     config["ociVersion"] = version
+    for mount in config["mounts"]:  # peers pass an unmapped gid on, which is EINVAL
+        mount["options"] = [o for o in mount.get("options", []) if o != "gid=5"]
     (path / "config.json").write_text(json.dumps(config))
 
 
@@ -71,7 +73,9 @@ def main() -> None:
     checkout = Path(__file__).resolve().parents[2]
     own = checkout / ".venv/bin/rootless"
     runtimes = {"rootless": os.environ.get("ROOTLESS") or str(own if own.exists() else checkout / "bin/rootless")}
-    runtimes |= {name: path for name in ("crun", "runc") if (path := shutil.which(name))}
+    runtimes |= {
+        name: path for name in ("crun", "runc") if (path := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin"))
+    }
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         make_bundle(work / "bundle", "1.0.2")
