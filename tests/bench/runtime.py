@@ -24,10 +24,14 @@ Call = Callable[[str, Path, Path, str], None]
 
 
 def call(*command: object) -> None:
-    """Run it; what it says is only shown when it fails."""
-    done = subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr.decode()}")
+    """Run it; what it says is only shown when it fails. A file takes it: a created container keeps a pipe open."""
+    with tempfile.TemporaryFile() as said:
+        done = subprocess.run(
+            [str(c) for c in command], stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False
+        )
+        if done.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(map(str, command))}: {said.read().decode()}")
 
 
 def make_bundle(path: Path, version: str) -> None:

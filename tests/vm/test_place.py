@@ -101,7 +101,8 @@ def test_podman_with_limits(manager, who, tmp_path, short):
     run("cp", "/bin/busybox", str(rootfs))
     for name in ("sh", "sleep", "true"):
         (rootfs / name).symlink_to("busybox")
-    podman = ["podman", "--root", str(tmp_path / "graph"), "--runroot", short, "--runtime", str(launcher), "--cgroup-manager", manager, "--events-backend", "file"]  # fmt: skip
+    places = ["--root", str(tmp_path / "graph"), "--runroot", short]
+    podman = ["podman", *places, "--runtime", str(launcher), "--cgroup-manager", manager, "--events-backend", "file"]
     result = run(*podman, "run", "-d", "--name", "box", "--memory", "64m", "--pids-limit", "33", "--network", "none",
                  "--rootfs", str(tmp_path / "rootfs"), "sleep", "1000")  # fmt: skip
     try:
