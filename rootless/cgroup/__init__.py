@@ -46,18 +46,12 @@ def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotat
     Where the choice depends on what can be written here, "choices" holds the candidates in order of preference until
     `open` has settled it. Raises SpecError.
     """
-    from rootless.cgroup import devices, files, place
+    from rootless.cgroup import place
 
     if manager and manager not in MANAGERS:
         raise RootlessError(f"unknown cgroup manager {manager!r}", hint=f"one of {', '.join(MANAGERS)}")
     root = host.uid == 0 and not host.in_userns
-    resources = linux["resources"]
-    entries = [e for e in files.compile_files(resources) if not files.asks_nothing(e[0], e[1])]
-    if root:
-        rules = devices.compile_rules(resources["devices"])
-    else:
-        devices.refuse_narrower(resources["devices"], linux["devices"])
-        rules = []
+    entries, rules = _compile_resources(linux, root) if linux["resources"] else ([], [])
     record: Record = {"manager": "disabled", "path": "", "files": entries, "devices": rules}
     if annotations and any(key.startswith("org.systemd.property.") for key, _ in annotations.members()):
         from rootless.cgroup import properties
@@ -70,6 +64,18 @@ def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotat
         record["choices"] = choices
         record.update({k: v for k, v in choices[0].items() if k != "if"})
     return record
+
+
+def _compile_resources(linux: Node, root: bool) -> tuple[list[Any], list[Any]]:
+    """(files to write, device rules)."""
+    from rootless.cgroup import devices, files
+
+    resources = linux["resources"]
+    entries = [e for e in files.compile_files(resources) if not files.asks_nothing(e[0], e[1])]
+    if root:
+        return entries, devices.compile_rules(resources["devices"])
+    devices.refuse_narrower(resources["devices"], linux["devices"])
+    return entries, []
 
 
 def open(record: Record) -> Cgroup:

@@ -90,8 +90,8 @@ def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
         raise linux.error("uidMappings and gidMappings go together")
     if uid.items():
         result.uid_map, result.gid_map = read_mappings(uid), read_mappings(gid)
-        _check_permitted(uid, result.uid_map, host.uid, host.subuid, host, "/etc/subuid")
-        _check_permitted(gid, result.gid_map, host.gid, host.subgid, host, "/etc/subgid")
+        _check_permitted(uid, result.uid_map, host, "uid")
+        _check_permitted(gid, result.gid_map, host, "gid")
         return
     result.map_is_default = True
     ranges = bool(host.subuid and host.subgid)
@@ -99,19 +99,21 @@ def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
     result.gid_map = default_id_map(host.gid, host.subgid if ranges else [])
 
 
-def _check_permitted(node: Node, id_map: IdMap, own: int, ranges: list[tuple[int, int]], host: Host, file: str) -> None:
+def _check_permitted(node: Node, id_map: IdMap, host: Host, kind: str) -> None:
     """A user may map itself and its subordinate ids: user_namespaces(7), newuidmap(1)."""
     if host.privileged:
         return
+    own = host.uid if kind == "uid" else host.gid
     for i, (_, first, size) in enumerate(id_map):
         if first == own and size == 1:
             continue
+        ranges = host.subuid if kind == "uid" else host.subgid
         if not any(start <= first and first + size <= start + count for start, count in ranges):
             last = first + size - 1
             raise SpecError(
                 f"the host ids {first}-{last} are not yours to map",
                 f"{node.pointer}/{i}",
-                hint=f"an administrator can add them to {file}; own id is {own}",
+                hint=f"an administrator can add them to /etc/sub{kind}; own id is {own}",
             )
 
 
