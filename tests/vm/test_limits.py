@@ -215,3 +215,17 @@ def _properties(box, who):
     flags = () if who == "root" else ("--user",)
     result = run("systemctl", *flags, "show", box.record["unit"])
     return dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
+
+
+def test_device_rules_bite_for_root(container, rootless, who):
+    """A node that the rules do not allow is there and cannot be opened; the default ones can."""
+    if who != "root":
+        pytest.skip("a device program needs root")
+    rules = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}]
+    box = container({"linux": {"resources": {"devices": rules}}})
+    script = (
+        "mknod /tmp/loop b 7 0; mknod /tmp/kmsg c 1 11; "
+        "for f in /tmp/loop /tmp/kmsg /dev/null; do dd if=$f of=/dev/null bs=1 count=0 2>/dev/null; echo $?; done"
+    )
+    box.bundle.patch({"process": {"capabilities": {k: ["CAP_MKNOD"] for k in ("bounding", "effective", "permitted")}}})
+    assert box.sh(script).split() == ["1", "0", "0"]

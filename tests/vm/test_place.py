@@ -104,6 +104,7 @@ def test_podman_with_limits(manager, who, tmp_path, short):
     places = ["--root", str(tmp_path / "graph"), "--runroot", short]
     podman = ["podman", *places, "--runtime", str(launcher), "--cgroup-manager", manager, "--events-backend", "file"]
     result = run(*podman, "run", "-d", "--name", "box", "--memory", "64m", "--pids-limit", "33", "--network", "none",
+                 "--security-opt", "seccomp=unconfined",
                  "--rootfs", str(tmp_path / "rootfs"), "sleep", "1000")  # fmt: skip
     try:
         assert result.returncode == 0, result.stderr
