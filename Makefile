@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test test-vm lint bench clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -17,6 +17,9 @@ demo: setup ## convert the example archive and run it
 
 test: setup ## run the tests (as root also as an ordinary user)
 	./contrib/test.sh
+
+test-vm: ## run the tests of limits in a virtual machine with all cgroup controllers
+	./tests/vm/run
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check rootless oci tests
