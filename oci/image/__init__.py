@@ -1,0 +1,243 @@
+"""The model of an image, and the reading of all layouts into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+
+from oci import compression
+from oci.errors import OciError, printable
+from oci.image.blobs import Archive, Blob, Progress
+from oci.stream import Budget, Chunks, verified
+
+_MACHINES = {
+    "x86_64": ("amd64", ""), "aarch64": ("arm64", "v8"), "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"),
+    "i686": ("386", ""), "i386": ("386", ""), "ppc64le": ("ppc64le", ""), "s390x": ("s390x", ""),
+    "riscv64": ("riscv64", ""), "loongarch64": ("loong64", ""),
+}  # fmt: skip
+
+
+@attrs.frozen
+class Layer:
+    """One layer of an image.
+
+    blob: where it is, None if the archive lacks it; name: what messages call it; digest, size: of the stored bytes,
+    diff_id: of the tar inside; "" and -1 where the layout does not say; accepted: digests of which one must be right
+    (a legacy checksum may be of the stored bytes or of the tar).
+    """
+
+    blob: Blob | None
+    name: str
+    digest: str = ""
+    size: int = -1
+    diff_id: str = ""
+    media_type: str = ""
+    urls: tuple[str, ...] = ()
+
+    def stored(self, progress: Progress | None = None) -> Chunks:
+        """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError."""
+        if self.blob is None:
+            hint = f"it was to be fetched from {printable(self.urls[0])}" if self.urls else ""
+            raise OciError("a layer is missing in the archive", self.name, hint=hint)
+        return verified(self.blob.chunks(progress), self.digest, self.size, "the layer", self.name)
+
+    def tar(self, budget: Budget, progress: Progress | None = None) -> Chunks:
+        """The tar inside, checked at its end against the diff_id as well. Raises OciError."""
+        stored = self.stored(progress)
+        assert self.blob is not None
+        kind = self.blob.compression()
+        if not kind and self.digest == self.diff_id:
+            return budget.spend(stored, self.name)  # the same bytes, already checked
+        plain = compression.decompress(kind, stored, self.name)
+        return budget.spend(verified(plain, self.diff_id, -1, "the unpacked layer", self.name), self.name)
+
+
+@attrs.frozen
+class Image:
+    """One image of an archive.
+
+    family: legacy, docker, oci or rootfs; names: as in the archive ("name:tag", or a bare ref name), none for some;
+    digest: of its manifest or config, or its legacy id; config: the image config (image-spec config.md, or the json
+    of the topmost legacy layer); layers: base first; os, architecture, variant: "" where nothing says.
+    """
+
+    family: str
+    names: tuple[str, ...]
+    digest: str
+    config: dict[str, Any]
+    layers: tuple[Layer, ...]
+    history: tuple[dict[str, Any], ...] = ()
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    raw_config: bytes = b""
+
+    @property
+    def label(self) -> str:
+        """Its first name, or its short digest."""
+        return self.names[0] if self.names else self.digest.rpartition(":")[2][:12]
+
+    @property
+    def platform(self) -> str:
+        """os/arch[/variant]"""
+        return "/".join(p for p in (self.os or "linux", self.architecture or "unknown", self.variant) if p)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its layers as stored; missing ones count nothing."""
+        return sum(layer.blob.size for layer in self.layers if layer.blob is not None)
+
+
+def read_images(archive: Archive) -> list[Image]:
+    """All images of an archive. Raises OciError where it holds none, or they cannot be read."""
+    from oci.image import docker, layout, legacy
+
+    if archive.find("index.json") is not None and archive.find("oci-layout") is not None:
+        images = layout.read(archive)
+        if archive.find("manifest.json") is not None:
+            images = _merge(images, docker.read(archive))
+    elif archive.find("manifest.json") is not None:
+        images = docker.read(archive)
+    elif archive.find("index.json") is not None:
+        images = layout.read(archive)  # without its marker file: some tools forget it
+    elif archive.find("repositories") is not None or any(_is_layer_json(name) for name in archive.names):
+        images = legacy.read(archive)
+    elif not archive.names:
+        raise OciError("the archive is empty", archive.source)
+    else:
+        raise OciError(
+            "no image archive: this looks like a root file system tar", archive.source, hint="`import` takes it"
+        )
+    if not images:
+        raise OciError("the archive holds no image", archive.source)
+    return images
+
+
+def is_image_archive(names: Iterable[str]) -> bool:
+    """Whether top-level names are those of an image archive, which `import` refuses."""
+    found = set(names)
+    return bool(found & {"manifest.json", "repositories"}) or {"oci-layout", "index.json"} <= found
+
+
+def _is_layer_json(name: str) -> bool:
+    return re.fullmatch(r"[^/]+/json", name) is not None
+
+
+def _merge(images: list[Image], named: list[Image]) -> list[Image]:
+    """Docker 25 and later write both layouts: blobs by the OCI one, names by either."""
+    result = list(images)
+    for other in named:
+        for position, image in enumerate(result):
+            if image.raw_config == other.raw_config:
+                # containerd notes a bare tag as the ref name: the full names of manifest.json replace it
+                bare = {name.rpartition(":")[2] for name in other.names}
+                names = dict.fromkeys([*other.names, *(n for n in image.names if n not in bare)])
+                result[position] = attrs.evolve(image, names=tuple(names))
+                break
+        else:
+            result.append(other)
+    return result
+
+
+def host_platform() -> tuple[str, str, str]:
+    """(os, architecture, variant) of this machine in the words of images."""
+    machine = os.uname().machine
+    architecture, variant = _MACHINES.get(machine, (machine, ""))
+    return "linux", architecture, variant
+
+
+def choose(
+    images: list[Image],
+    tag: str = "",
+    platform: str = "",
+    source: str = "",
+    note: Callable[[str], None] = lambda text: None,
+) -> Image:
+    """The image that a name, digest, `@position` or platform picks, or the only one. Raises OciError, which lists them.
+
+    A single image of another machine is chosen with a note; one that is not for Linux is refused.
+    """
+    found = [image for position, image in enumerate(images) if not tag or _is_named(image, position, tag)]
+    if not found:
+        raise OciError(f"no image {printable(tag)!r} in the archive", source, hint=f"it holds {_listing(images)}")
+    linux = [image for image in found if image.os in ("", "linux")]
+    if not linux:
+        raise OciError(f"an image for {printable(found[0].os)}, not for Linux", source)
+    wanted = _split_platform(platform) if platform else host_platform()
+    fitting = [image for image in linux if _fits(image, wanted)]
+    if platform and not fitting:
+        raise OciError(f"no image for {printable(platform)}", source, hint=f"it holds {_listing(linux)}")
+    if len(linux) > 1 and len({image.platform for image in linux}) > 1 and fitting:
+        linux = _closest(fitting, wanted)
+    elif platform:
+        linux = fitting
+    if len(linux) > 1:
+        raise OciError(f"the archive holds {len(linux)} images", source, hint=f"choose with --tag: {_listing(linux)}")
+    if not _fits(linux[0], host_platform()):
+        note(f"the image is for {linux[0].platform}: its programs do not run on this machine")
+    return linux[0]
+
+
+def _is_named(image: Image, position: int, tag: str) -> bool:
+    if tag == f"@{position}":
+        return True
+    digits = tag.removeprefix("sha256:")
+    if re.fullmatch(r"[0-9a-f]{7,64}", digits) and image.digest.removeprefix("sha256:").startswith(digits):
+        return True
+    wanted = {_familiar(tag), _familiar(f"{tag}:latest")}
+    return any(_familiar(name) in wanted or name == tag for name in image.names)
+
+
+def _familiar(name: str) -> str:
+    """A name without what docker adds to it: docker.io/library/busybox:latest is busybox:latest."""
+    for prefix in ("docker.io/", "index.docker.io/", "library/", "localhost/"):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _split_platform(platform: str) -> tuple[str, str, str]:
+    parts = platform.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise OciError(f"no platform: {printable(platform)!r}", hint="linux/amd64 or linux/arm/v7, for example")
+    return parts[0], parts[1], parts[2] if len(parts) == 3 else ""
+
+
+def _fits(image: Image, wanted: tuple[str, str, str]) -> bool:
+    system, architecture, variant = wanted
+    if (image.os or "linux") != system or (image.architecture or architecture) != architecture:
+        return False
+    return not image.variant or not variant or image.variant == variant or (architecture == "arm")
+
+
+def _closest(images: list[Image], wanted: tuple[str, str, str]) -> list[Image]:
+    """Of several variants the one asked for; of arm, the newest that runs; of others all."""
+    exact = [image for image in images if image.variant == wanted[2]]
+    if exact or wanted[1] != "arm":
+        return exact or images
+    below = [image for image in images if image.variant <= (wanted[2] or "v8")]
+    newest = max((image.variant for image in below), default="")
+    return [image for image in below if image.variant == newest] or images
+
+
+def _listing(images: list[Image]) -> str:
+    shown = [f"{', '.join(map(printable, i.names)) or i.digest[:19]} ({i.platform})" for i in images[:12]]
+    return "; ".join(shown) + (f" and {len(images) - 12} more" if len(images) > 12 else "")
+
+
+def text(value: object) -> str:
+    """A JSON value that should be a string, "" where it is none."""
+    return value if isinstance(value, str) else ""
+
+
+@contextlib.contextmanager
+def shape(what: str, where: object) -> Any:
+    """Wrong types in untrusted JSON become an OciError that names the document."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise OciError(f"{what} does not have the form that it should ({error})", where) from None

@@ -1,0 +1,272 @@
+"""Archives opened for reading by name: a tar (compressed ones and pipes through a spool file), or a directory.
+
+Nothing is extracted here: names of an archive are keys of a table, links among them are followed inside it only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import posixpath
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+
+from oci import compression, tar
+from oci.errors import OciError, printable
+from oci.root import Root
+from oci.stream import Budget, Chunks, FileSource, counted, read_all, read_range, split_digest, verified
+
+MAX_SIZE = 64 << 30  # default of --max-size: bytes, all layers unpacked
+MAX_MEMBERS = 200_000  # of the outer archive
+MAX_JSON = 8 << 20
+_MAX_LINKS = 16
+
+Progress = Callable[[int], None]
+
+
+@attrs.frozen
+class Blob:
+    """A part of an archive: `size` bytes at `offset` of an open file."""
+
+    fd: int
+    offset: int
+    size: int
+    where: str
+
+    def chunks(self, progress: Progress | None = None) -> Chunks:
+        """Its bytes as they are stored."""
+        return counted(read_range(self.fd, self.offset, self.size, self.where), progress)
+
+    def compression(self) -> str:
+        """How it is compressed, by its first bytes."""
+        return compression.detect(os.pread(self.fd, min(self.size, compression.MAGIC_SIZE), self.offset))
+
+    def read(self, limit: int, what: str) -> bytes:
+        """All of it. Raises OciError where it is larger than `limit`."""
+        if self.size > limit:
+            raise OciError(f"{what} is larger than {limit} bytes", self.where)
+        return b"".join(self.chunks())
+
+
+class Archive:
+    """An image archive, open: names to blobs. A context manager; `source` is what messages call it."""
+
+    def __init__(self, source: str, fd: int, find: Callable[[str], Blob | None], names: list[str]) -> None:
+        self.source = source
+        self.names = names
+        self._fd = fd
+        self._find = find
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; blobs are of no use afterwards."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def find(self, name: str) -> Blob | None:
+        """The file of that name; symbolic and hard links are followed inside the archive only."""
+        return self._find(posixpath.normpath(name))
+
+    def place(self, name: str) -> str:
+        """How messages name a member."""
+        return f"{self.source}: {printable(name)}"
+
+    def blob(self, digest: object) -> Blob | None:
+        """The file of blobs/ that a digest names: image-spec image-layout.md."""
+        algorithm, digits = split_digest(digest, self.source)
+        return self.find(f"blobs/{algorithm}/{digits}")
+
+    def json(self, name: str, what: str, digest: str = "", size: int = -1) -> Any:
+        """A file as JSON, checked against digest and size. Raises OciError where it is missing or is no JSON."""
+        blob = self.find(name)
+        if blob is None:
+            raise OciError(f"{what} is missing in the archive", self.place(name))
+        if blob.size > MAX_JSON:
+            raise OciError(f"{what} is larger than {MAX_JSON} bytes", self.place(name))
+        return read_json(b"".join(verified(blob.chunks(), digest, size, what, self.place(name))), what, blob.where)
+
+
+def read_json(data: bytes, what: str, where: object) -> Any:
+    """Parse untrusted JSON. Raises OciError; NaN and the like are refused."""
+    try:
+        return json.loads(data, parse_constant=_refuse)
+    except RecursionError:
+        raise OciError(f"{what} is nested too deeply", where) from None
+    except ValueError as error:
+        raise OciError(f"{what} is no JSON: {error}", where) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not allowed")
+
+
+def open_archive(source: str, spool_directory: str = "", max_size: int = MAX_SIZE) -> Archive:
+    """Open a file, a directory, or standard input ("-"). Raises OciError.
+
+    What cannot be read at random (compressed, a pipe) is first copied to an unlinked file in `spool_directory`.
+    """
+    if source != "-" and os.path.isdir(source):
+        return _open_directory(source)
+    label = "standard input" if source == "-" else source
+    fd = open_seekable(source, spool_directory, max_size)
+    try:
+        blobs, links = _index(fd, label)
+    except BaseException:
+        os.close(fd)
+        raise
+
+    def find(name: str) -> Blob | None:
+        for _ in range(_MAX_LINKS):
+            if name in blobs or name not in links:
+                return blobs.get(name)
+            name = links[name]
+        return None
+
+    return Archive(label, fd, find, [*blobs, *links])
+
+
+def open_input(source: str) -> int:
+    """A file, or standard input for "-", opened for reading. Raises OciError."""
+    try:
+        return os.dup(0) if source == "-" else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OciError.from_os(error, "cannot open the archive", source) from None
+
+
+def plain_chunks(fd: int, where: str) -> tuple[str, Chunks]:
+    """(compression, all bytes of an input decompressed)."""
+    chunks = _errors_named(read_all(fd), where)
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= compression.MAGIC_SIZE:
+            break
+    kind = compression.detect(head)
+    return kind, compression.decompress(kind, _chain(head, chunks), where)
+
+
+def open_seekable(source: str, spool_directory: str, max_size: int = MAX_SIZE) -> int:
+    """An fd of the plain tar that can be read at random: the file itself, or a spool file."""
+    label = "standard input" if source == "-" else source
+    fd = open_input(source)
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, fd)
+        if _is_at_start(fd):
+            try:
+                if not compression.detect(os.pread(fd, compression.MAGIC_SIZE, 0)):
+                    undo.pop_all()
+                    return fd
+            except OSError as error:
+                raise OciError.from_os(error, "cannot read the archive", label) from None
+        _, chunks = plain_chunks(fd, label)
+        return _spool(Budget(max_size).spend(chunks, label), spool_directory)
+
+
+def _is_at_start(fd: int) -> bool:
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR) == 0
+    except OSError:
+        return False
+
+
+def _chain(head: bytes, chunks: Chunks) -> Chunks:
+    if head:
+        yield head
+    yield from chunks
+
+
+def _errors_named(chunks: Chunks, where: str) -> Chunks:
+    try:
+        yield from chunks
+    except OSError as error:
+        raise OciError.from_os(error, "cannot read the archive", where) from None
+
+
+def _spool(chunks: Chunks, directory: str) -> int:
+    if not directory or not os.access(directory, os.W_OK):
+        directory = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[file.write(view) :]
+            return os.dup(file.fileno())
+    except OSError as error:
+        raise OciError.from_os(error, "cannot copy the archive to a spool file", directory) from None
+
+
+def _index(fd: int, source: str) -> tuple[dict[str, Blob], dict[str, str]]:
+    """(files, links) of the outer tar by normalised names; a later member of the same name wins."""
+    blobs: dict[str, Blob] = {}
+    links: dict[str, str] = {}
+    for number, member in enumerate(tar.members(FileSource(fd, os.fstat(fd).st_size), source)):
+        if number >= MAX_MEMBERS:
+            raise OciError(f"more than {MAX_MEMBERS} members", source, hint="is it a root file system tar?")
+        name = posixpath.normpath(os.fsdecode(member.name).lstrip("/"))
+        blobs.pop(name, None)
+        links.pop(name, None)
+        if member.type == tar.FILE and member.sparse is None:
+            blobs[name] = Blob(fd, member.offset, member.stored, f"{source}: {printable(name)}")
+        elif member.type == tar.HARDLINK:
+            links[name] = posixpath.normpath(os.fsdecode(member.link).lstrip("/"))
+        elif member.type == tar.SYMLINK:
+            links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), os.fsdecode(member.link)))
+    return blobs, links
+
+
+def _open_directory(source: str) -> Archive:
+    try:
+        fd = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OciError.from_os(error, "cannot open the directory", source) from None
+    files: dict[str, Blob | None] = {}
+    root = Root(fd)
+
+    def find(name: str) -> Blob | None:
+        if name not in files:
+            opened = root.open_file(os.fsencode(name))
+            where = f"{source}: {printable(name)}"
+            files[name] = None if opened is None else Blob(opened, 0, os.fstat(opened).st_size, where)
+        return files[name]
+
+    return _DirectoryArchive(source, fd, find, list(_list(fd)), files)
+
+
+class _DirectoryArchive(Archive):
+    """Adds the closing of each file that was opened."""
+
+    def __init__(
+        self, source: str, fd: int, find: Callable[[str], Blob | None], names: list[str], files: dict[str, Blob | None]
+    ) -> None:
+        super().__init__(source, fd, find, names)
+        self._files = files
+
+    def close(self) -> None:
+        for blob in self._files.values():
+            if blob is not None:
+                os.close(blob.fd)
+        self._files.clear()
+        super().close()
+
+
+def _list(fd: int) -> Iterator[str]:
+    """Names two levels deep, which is all that the layouts need."""
+    for name in os.listdir(fd):
+        yield name
+        with contextlib.suppress(OSError):
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                yield from (f"{name}/{entry}" for entry in os.listdir(below))
+            finally:
+                os.close(below)

@@ -1,0 +1,68 @@
+"""The layout of `docker save` from 1.10 on: manifest.json names a config file and the layers in their order."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from oci.errors import OciError, printable
+from oci.image import Image, Layer, shape, text
+from oci.image.blobs import MAX_JSON, Archive, read_json
+from oci.stream import verified
+
+
+def read(archive: Archive) -> list[Image]:
+    """All images that manifest.json names. Raises OciError."""
+    manifest = archive.json("manifest.json", "manifest.json")
+    if manifest is None:
+        return []
+    if not isinstance(manifest, list):
+        raise OciError("manifest.json is no list", archive.place("manifest.json"))
+    with shape("manifest.json", archive.source):
+        return [_image(archive, entry) for entry in manifest]
+
+
+def _image(archive: Archive, entry: dict[str, Any]) -> Image:
+    name = entry["Config"]
+    blob = archive.find(name)
+    if blob is None:
+        raise OciError("the image's config is missing in the archive", archive.place(name))
+    data = blob.read(MAX_JSON, "the image's config")
+    if said := _digest_in(name):
+        b"".join(verified(iter([data]), said, -1, "the image's config", blob.where))
+    config = read_json(data, "the image's config", blob.where)
+    with shape("the image's config", blob.where):
+        rootfs = config.get("rootfs") or {}
+        diff_ids = list(rootfs.get("diff_ids") or [])
+        names = list(entry.get("Layers") or [])
+        if diff_ids and len(diff_ids) != len(names):
+            raise OciError(f"{len(names)} layers, but {len(diff_ids)} diff_ids in the config", blob.where)
+        layers = [
+            _layer(archive, layer, diff_ids[position] if diff_ids else "") for position, layer in enumerate(names)
+        ]
+        return Image(
+            family="docker",
+            names=tuple(map(printable, entry.get("RepoTags") or [])),
+            digest=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            config=config,
+            layers=tuple(layers),
+            history=tuple(config.get("history") or []),
+            os=text(config.get("os")),
+            architecture=text(config.get("architecture")),
+            variant=text(config.get("variant")),
+            raw_config=data,
+        )
+
+
+def _layer(archive: Archive, name: str, diff_id: str) -> Layer:
+    return Layer(archive.find(name), archive.place(name), _digest_in(name), -1, diff_id)
+
+
+def _digest_in(name: str) -> str:
+    """The digest that a name promises: blobs/sha256/<hex>, sha256:<hex>.
+
+    <hex>.json is a name that docker gives and never checks; archives that were edited by hand keep it.
+    """
+    match = re.fullmatch(r"(?:blobs/sha256/|sha256:)([0-9a-f]{64})", name)
+    return f"sha256:{match[1]}" if match else ""

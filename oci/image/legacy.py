@@ -1,0 +1,96 @@
+"""The layout of `docker save` before 1.10: <id>/{json,layer.tar,VERSION}, `repositories`; no manifest.json.
+
+Layers are chained by the `parent` in each json (docker's image specification v1). Without `repositories` the images
+are the layers that are nobody's parent.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from oci.errors import OciError, printable
+from oci.image import Image, Layer, shape, text
+from oci.image.blobs import Archive
+
+MAX_LAYERS = 10_000
+
+Chain = dict[str, dict[str, Any]]  # layer id -> its json
+
+
+def read(archive: Archive) -> list[Image]:
+    """All images of the archive. Raises OciError: cyclic or missing parents, a repository that names nothing."""
+    found: Chain = {}
+    for name in archive.names:
+        match = re.fullmatch(r"([^/]+)/json", name)
+        if match:
+            document = archive.json(name, "a layer's json")
+            if not isinstance(document, dict):
+                raise OciError("a layer's json is no object", archive.place(name))
+            found[match[1]] = document
+    with shape("a layer's json", archive.source):
+        tops = _named(archive, found) if archive.find("repositories") is not None else _leaves(archive, found)
+        return [_image(archive, found, top, names) for top, names in tops.items()]
+
+
+def _named(archive: Archive, found: Chain) -> dict[str, list[str]]:
+    repositories = archive.json("repositories", "repositories")
+    tops: dict[str, list[str]] = {}
+    with shape("repositories", archive.place("repositories")):
+        for name, tags in repositories.items():
+            for tag, layer_id in tags.items():
+                if layer_id not in found:
+                    raise OciError(
+                        f"{printable(name)}:{printable(tag)} is the layer {printable(layer_id)}, which is missing",
+                        archive.place("repositories"),
+                    )
+                tops.setdefault(layer_id, []).append(f"{printable(name)}:{printable(tag)}")
+    return tops or _leaves(archive, found)
+
+
+def _leaves(archive: Archive, found: Chain) -> dict[str, list[str]]:
+    parents = {document.get("parent") for document in found.values()}
+    leaves: dict[str, list[str]] = {layer_id: [] for layer_id in sorted(found) if layer_id not in parents}
+    if found and not leaves:
+        raise OciError("the parents of the layers form a circle", archive.source)
+    return leaves
+
+
+def _image(archive: Archive, found: Chain, top: str, names: list[str]) -> Image:
+    chain: list[str] = []
+    seen: set[str] = set()
+    layer_id = top
+    while layer_id:
+        if layer_id in seen or len(chain) > MAX_LAYERS:
+            raise OciError("the parents of the layers form a circle", archive.place(layer_id))
+        if layer_id not in found:
+            raise OciError("a parent layer is missing in the archive", archive.place(layer_id))
+        seen.add(layer_id)
+        chain.append(layer_id)
+        layer_id = found[layer_id].get("parent") or ""
+    chain.reverse()
+    config = found[top]
+    return Image(
+        family="legacy",
+        names=tuple(names),
+        digest=top,
+        config=config,
+        layers=tuple(_layer(archive, layer_id, found[layer_id]) for layer_id in chain),
+        history=tuple(_history(found[layer_id]) for layer_id in chain),
+        os=text(config.get("os")),
+        architecture=text(config.get("architecture")),
+        variant=text(config.get("variant")),
+    )
+
+
+def _layer(archive: Archive, layer_id: str, document: dict[str, Any]) -> Layer:
+    name = f"{layer_id}/layer.tar"
+    checksum = text(document.get("checksum"))
+    # tarsum checksums are of the members and their order, not of the bytes: they cannot be compared here
+    digest = checksum if re.fullmatch(r"sha256:[0-9a-f]{64}", checksum) else ""
+    return Layer(archive.find(name), archive.place(name), digest)
+
+
+def _history(document: dict[str, Any]) -> dict[str, Any]:
+    command = (document.get("container_config") or {}).get("Cmd") or []
+    return {"created": text(document.get("created")), "created_by": " ".join(map(str, command))}

@@ -1,0 +1,97 @@
+"""Owners of files: how the ids in an archive become ids on disk.
+
+map: the real ids, written by a process that may (root, or root of a user namespace with the user's range);
+xattr: everything is the user's, the ids are kept in the attribute that umoci reads; squash: everything is the user's.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from oci.errors import OciError
+
+NOBODY = 65534  # the kernel's overflow id, /proc/sys/kernel/overflowuid
+XATTR = b"user.rootlesscontainers"
+
+IdMap = list[tuple[int, int, int]]  # (container id, host id, size), as user_namespaces(7) has them
+
+
+@attrs.define
+class Owners:
+    """A way to own files, and the count of what did not fit.
+
+    mode: map, xattr or squash; uids, gids: with map the ids that can be given, [] for all of them; strict: refuse ids
+    beyond these instead of folding them to 65534.
+    """
+
+    mode: str
+    uids: IdMap = attrs.field(factory=list)
+    gids: IdMap = attrs.field(factory=list)
+    strict: bool = False
+    folded: int = 0
+    highest: int = 0
+
+    def fit(self, uid: int, gid: int, where: object) -> tuple[int, int]:
+        """The ids to write for the ids of an archive. Raises OciError with strict."""
+        fitted = self._fit_one(uid, self.uids), self._fit_one(gid, self.gids)
+        if fitted != (uid, gid):
+            self.folded += 1
+            self.highest = max(self.highest, uid, gid)
+            if self.strict:
+                hint = (
+                    f"it needs ids up to {max(uid, gid)} in /etc/subuid and /etc/subgid; without strict they are folded"
+                )
+                raise OciError(f"the owner {uid}:{gid} is beyond your range of ids", where, hint=hint)
+        return fitted
+
+    @staticmethod
+    def _fit_one(number: int, id_map: IdMap) -> int:
+        if not id_map:
+            return number if number < 0xFFFFFFFF else NOBODY
+        if _holds(id_map, number):
+            return number
+        return NOBODY if _holds(id_map, NOBODY) else max(first + size - 1 for first, _, size in id_map)
+
+
+def _holds(id_map: IdMap, number: int) -> bool:
+    return any(first <= number < first + size for first, _, size in id_map)
+
+
+def encode(uid: int, gid: int) -> bytes:
+    """The value of user.rootlesscontainers: the protobuf message {uint32 uid = 1; uint32 gid = 2}."""
+    message = b""
+    for field, number in ((b"\x08", uid), (b"\x10", gid)):
+        if number:  # proto3 leaves a zero out
+            message += field + _varint(number)
+    return message
+
+
+def decode(value: bytes) -> tuple[int, int]:
+    """(uid, gid) of a user.rootlesscontainers value; unknown fields are refused with ValueError."""
+    found = {1: 0, 2: 0}
+    position = 0
+    while position < len(value):
+        key = value[position]
+        if key not in (0x08, 0x10):
+            raise ValueError("no rootlesscontainers message")
+        number = shift = 0
+        while True:
+            position += 1
+            if position >= len(value) or shift > 28:
+                raise ValueError("no rootlesscontainers message")
+            number |= (value[position] & 0x7F) << shift
+            shift += 7
+            if not value[position] & 0x80:
+                break
+        position += 1
+        found[key >> 3] = number & 0xFFFFFFFF
+    return found[1], found[2]
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -1,0 +1,114 @@
+"""The record of what was written to a rootfs: one line an entry, in the words of mtree(5).
+
+It is written while layers are applied, so it is a journal: a later line for a path stands for an earlier one, and
+`type=none` takes the path away. `pack` compares the tree with it; it also keeps what the disk cannot: owners without
+a range of ids, devices, attributes of root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import IO
+
+import attrs
+
+_UNSAFE = re.compile(rb"[^!-\x22\x24-\x3c\x3e-\x5b\x5d-\x7e]")  # blanks, controls, non-ASCII, and # = \
+_TYPES = {"f": "file", "d": "dir", "l": "link", "h": "hard", "p": "fifo", "c": "char", "b": "block"}
+_LETTERS = {name: letter for letter, name in _TYPES.items()}
+HEADER = b"#rootless record 1\n"
+
+
+@attrs.define(slots=True)
+class Entry:
+    """What one path is to be. link: a symbolic link's target, or the path that a hard link is the same file as."""
+
+    type: str
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int | None = None  # ns; None where no layer says
+    link: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[bytes, bytes] = attrs.field(factory=dict)
+
+
+class Recorder:
+    """Writes the lines."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._write = file.write
+        file.write(HEADER)
+
+    def add(self, path: bytes, type_: str, mode: int, uid: int, gid: int, size: int, mtime: int | None) -> None:
+        """A plain entry; see `extra` for the rest."""
+        if _UNSAFE.search(path):
+            path = escape(path)
+        if mtime is None:
+            self._write(b"./%b type=%b mode=%o uid=%d gid=%d\n" % (path, _TYPES[type_].encode(), mode, uid, gid))
+            return
+        line = b"./%b type=%b mode=%o uid=%d gid=%d size=%d time=%d\n"
+        self._write(line % (path, _TYPES[type_].encode(), mode, uid, gid, size, mtime))
+
+    def extra(self, path: bytes, entry: Entry) -> None:
+        """An entry with a link, a device or extended attributes."""
+        line = b"./%b type=%b mode=%o uid=%d gid=%d size=%d" % (
+            escape(path), _TYPES[entry.type].encode(), entry.mode, entry.uid, entry.gid, entry.size,
+        )  # fmt: skip
+        if entry.mtime is not None:
+            line += b" time=%d" % entry.mtime
+        if entry.link:
+            line += b" link=" + escape(entry.link)
+        if entry.type in "cb":
+            line += b" device=%d,%d" % entry.device
+        for name, value in entry.xattrs.items():
+            line += b" xattr." + escape(name) + b"=" + value.hex().encode()
+        self._write(line + b"\n")
+
+    def remove(self, path: bytes) -> None:
+        """The path is gone (and nothing below it is left, or lines for it were or will be written)."""
+        self._write(b"./%b type=none\n" % escape(path))
+
+
+def escape(text: bytes) -> bytes:
+    """vis(3)'s octal form, as mtree has it."""
+    return _UNSAFE.sub(lambda m: b"\\%03o" % m[0][0], text)
+
+
+def unescape(text: bytes) -> bytes:
+    """The inverse of `escape`."""
+    return re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), text)
+
+
+def read(file: IO[bytes]) -> dict[bytes, Entry]:
+    """The entries that are left at the journal's end. Raises ValueError for anything else than a record."""
+    if file.readline() != HEADER:
+        raise ValueError("no record of this version")
+    entries: dict[bytes, Entry] = {}
+    for path, entry in _lines(file):
+        if entry is None:
+            entries.pop(path, None)
+        else:
+            entries[path] = entry
+    return entries
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[bytes, Entry | None]]:
+    for line in file:
+        words = line.split()
+        path = unescape(words[0][2:])
+        fields = dict(word.split(b"=", 1) for word in words[1:])
+        kind = fields["type".encode()].decode()
+        if kind == "none":
+            yield path, None
+            continue
+        entry = Entry(_LETTERS[kind], int(fields[b"mode"], 8), int(fields[b"uid"]), int(fields[b"gid"]))
+        entry.size = int(fields.get(b"size", 0))
+        entry.mtime = int(fields[b"time"]) if b"time" in fields else None
+        entry.link = unescape(fields.get(b"link", b""))
+        if b"device" in fields:
+            major, _, minor = fields[b"device"].partition(b",")
+            entry.device = int(major), int(minor)
+        entry.xattrs = {unescape(k[6:]): bytes.fromhex(v.decode()) for k, v in fields.items() if k[:6] == b"xattr."}
+        yield path, entry

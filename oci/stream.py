@@ -1,0 +1,215 @@
+"""Bytes on their way from an archive to a tree: read, checked, decompressed and counted in a thread of their own.
+
+Everything is an iterator of chunks, so that memory stays bounded; zlib, hashlib and read(2) let go of the
+interpreter's lock, so that the thread works beside the one that writes files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+
+from oci.errors import OciError
+
+CHUNK = 1 << 18
+_AHEAD = 16  # chunks between the two threads
+_ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+Chunks = Iterator[bytes]
+
+
+def read_range(fd: int, offset: int, size: int, where: object) -> Chunks:
+    """`size` bytes of a file from `offset`, by pread(2). Raises OciError where the file is shorter."""
+    end = offset + size
+    while offset < end:
+        chunk = os.pread(fd, min(CHUNK, end - offset), offset)
+        if not chunk:
+            raise OciError("truncated", where)
+        offset += len(chunk)
+        yield chunk
+
+
+def read_all(fd: int) -> Chunks:
+    """All bytes of a file or pipe, to its end."""
+    while chunk := os.read(fd, CHUNK):
+        yield chunk
+
+
+def split_digest(digest: object, where: object) -> tuple[str, str]:
+    """(algorithm, hex) of `sha256:...`, image-spec descriptor.md "Digests". Raises OciError."""
+    algorithm, _, digits = digest.partition(":") if isinstance(digest, str) else ("", "", "")
+    if _ALGORITHMS.get(algorithm) != len(digits) or digits.strip("0123456789abcdef"):
+        raise OciError(f"{digest!r} is no digest that is known here", where, hint="sha256, sha384 and sha512 are")
+    return algorithm, digits
+
+
+def verified(chunks: Chunks, digest: str, size: int, what: str, where: object) -> Chunks:
+    """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError."""
+    algorithm, digits = split_digest(digest, where) if digest else ("", "")
+    sum_ = hashlib.new(algorithm) if algorithm else None
+    seen = 0
+    for chunk in chunks:
+        seen += len(chunk)
+        if 0 <= size < seen:
+            raise OciError(f"{what} is larger than the {size} bytes that its descriptor says", where)
+        if sum_:
+            sum_.update(chunk)
+        yield chunk
+    if 0 <= size != seen:
+        raise OciError(f"{what} has {seen} bytes, its descriptor says {size}", where)
+    if sum_ and sum_.hexdigest() != digits:
+        raise OciError(f"{what} has the digest {algorithm}:{sum_.hexdigest()}, not {digest}", where)
+
+
+class Budget:
+    """A bound for what an archive may unpack to, against decompression bombs."""
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+        self.used = 0
+
+    def spend(self, chunks: Chunks, where: object) -> Chunks:
+        """The same chunks, counted. Raises OciError when they are too many."""
+        for chunk in chunks:
+            self.used += len(chunk)
+            if self.used > self.max_size:
+                raise OciError(f"more than {self.max_size} bytes unpacked", where, hint="--max-size sets the limit")
+            yield chunk
+
+
+def counted(chunks: Chunks, progress: Callable[[int], None] | None) -> Chunks:
+    """The same chunks; `progress` is told the length of each."""
+    if progress is None:
+        return chunks
+    return _counted(chunks, progress)
+
+
+def _counted(chunks: Chunks, progress: Callable[[int], None]) -> Chunks:
+    for chunk in chunks:
+        progress(len(chunk))
+        yield chunk
+
+
+class Ahead:
+    """The same chunks, fetched by a thread that runs a bounded number of them ahead. A context manager."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_AHEAD)
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Ahead:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        while True:  # the thread may be waiting for room: it gets it, sees the flag and ends
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                return
+
+    def __iter__(self) -> Chunks:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _run(self) -> None:
+        try:
+            for chunk in self._chunks:
+                if self._stopped:
+                    return
+                self._queue.put(chunk)
+            self._queue.put(None)
+        except BaseException as error:
+            self._queue.put(error)
+        finally:
+            if isinstance(self._chunks, Generator):
+                self._chunks.close()
+
+
+class StreamSource:
+    """A tar.Source over chunks that come once."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self.position = 0
+        self._chunks = chunks
+        self._chunk = b""
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, or fewer at the end of the stream only."""
+        end = self._at + size
+        if end <= len(self._chunk):
+            data = self._chunk[self._at : end]
+            self._at = end
+            self.position += size
+            return data
+        return b"".join(self.pieces(size))
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """The next `size` bytes in pieces; fewer at the end of the stream only."""
+        while size:
+            left = len(self._chunk) - self._at
+            if not left:
+                if not self._next():
+                    return
+                left = len(self._chunk)
+            length = min(left, size)
+            piece = memoryview(self._chunk)[self._at : self._at + length]
+            self._at += length
+            self.position += length
+            size -= length
+            yield piece
+
+    def skip(self, size: int) -> int:
+        """Pass over `size` bytes; the number passed."""
+        end = self._at + size
+        if end <= len(self._chunk):
+            self._at = end
+            self.position += size
+            return size
+        return sum(map(len, self.pieces(size)))
+
+    def drain(self) -> None:
+        """Read to the end, so that what was said of the whole stream is checked."""
+        self.position += len(self._chunk) - self._at
+        for chunk in self._chunks:
+            self.position += len(chunk)
+        self._chunk, self._at = b"", 0
+
+    def _next(self) -> bool:
+        self._chunk, self._at = next(self._chunks, b""), 0
+        return bool(self._chunk)
+
+
+class FileSource:
+    """A tar.Source over a part of a file: what is not read costs nothing."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.position = 0
+        self._fd = fd
+        self._size = size
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, or fewer at the end of the file only."""
+        return b"".join(self.pieces(size))
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """The next `size` bytes in pieces; fewer at the end of the file only."""
+        while size and (chunk := os.pread(self._fd, min(size, CHUNK), self.position)):
+            self.position += len(chunk)
+            size -= len(chunk)
+            yield memoryview(chunk)
+
+    def skip(self, size: int) -> int:
+        """Pass over `size` bytes; the number passed."""
+        passed = max(0, min(size, self._size - self.position))
+        self.position += passed
+        return passed
