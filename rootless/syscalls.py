@@ -454,6 +454,12 @@ def seccomp_load(program: bytes, flags: int = 0) -> int:
     return syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, sock_fprog)
 
 
+def pinned(data: bytes) -> tuple[object, int]:
+    """A copy of the bytes that lives as long as the object returned, and its address: for pointers inside structs."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    return buffer, ctypes.addressof(buffer)
+
+
 def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict[str, Callable[..., Any]]:
     """Open a shared library by its soname and type the functions asked for: {name: (restype, [argtypes])}.
 

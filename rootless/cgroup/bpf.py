@@ -6,7 +6,6 @@ The kernel runs it at every open and mknod of a device node, with {u32 access <<
 
 from __future__ import annotations
 
-import array
 import os
 import struct
 
@@ -116,18 +115,21 @@ def _instruction(code: int, dst: int, src: int = 0, offset: int = 0, value: int 
 
 def _load(code: bytes) -> int:
     """BPF_PROG_LOAD. Returns the program's fd."""
-    instructions, licence = array.array("B", code), array.array("B", b"Apache-2.0\0")
+    instructions, code_address = syscalls.pinned(code)
+    licence, licence_address = syscalls.pinned(b"Apache-2.0\0")
     # union bpf_attr: prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
     attributes = struct.pack(
         "=2I2Q2IQ2I",
         BPF_PROG_TYPE_CGROUP_DEVICE,
         len(code) // 8,
-        instructions.buffer_info()[0],
-        licence.buffer_info()[0],
+        code_address,
+        licence_address,
         0,
         0,
         0,
         0,
         0,
     )
-    return syscalls.syscall("bpf", BPF_PROG_LOAD, attributes, len(attributes))
+    fd = syscalls.syscall("bpf", BPF_PROG_LOAD, attributes, len(attributes))
+    del instructions, licence  # they had to live until here
+    return fd
