@@ -39,7 +39,7 @@ def loads(data: bytes) -> Any:
     start = len(text) - len(text.lstrip(_BLANKS))
     try:
         value, end = _scan(text, start)
-    except (StopIteration, ValueError, RecursionError):
+    except (StopIteration, ValueError, RecursionError, SystemError):  # SystemError: it looks for json.JSONDecodeError
         return _loads_slowly(text)
     if text[end:].strip(_BLANKS):
         return _loads_slowly(text)

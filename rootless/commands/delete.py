@@ -12,7 +12,10 @@ from rootless.errors import NoSuchContainer, RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.options import Options
+    from rootless.state import StateDir
 
 
 def main(options: Options) -> int:
@@ -45,7 +48,26 @@ def _load(options: Options) -> Container:
     except RootlessError as error:
         log.debug(str(error))
         state = None
-    return Container(directory, state if type(state) is dict else {"creating": True})
+    if type(state) is not dict:
+        state = {"creating": True, "cgroup": _cgroup_of(directory)}
+    return Container(directory, state)
+
+
+def _cgroup_of(directory: StateDir) -> dict[str, Any] | None:
+    """Where the cgroup must be, of a container whose state is lost: what `create` made of the config it kept."""
+    from rootless import cgroup
+    from rootless.host import Host
+    from rootless.node import Node
+
+    try:
+        linux = Node(directory.read("config.json"))["linux"]
+        record = cgroup.compile(linux, container_id=directory.container_id, manager="", host=Host())
+        record["files"] = []
+        cgroup.open(record)
+    except RootlessError as error:
+        log.debug(str(error))
+        return None
+    return record if record["path"] and os.path.isdir(record["path"]) else None
 
 
 def remove(container: Container) -> None:
