@@ -82,13 +82,18 @@ def unescape(text: bytes) -> bytes:
 
 
 def read(file: IO[bytes]) -> dict[bytes, Entry]:
-    """The entries that are left at the journal's end. Raises ValueError for anything else than a record."""
+    """The entries that are left at the journal's end; hard links of one file are the same object.
+
+    Raises ValueError for anything else than a record.
+    """
     if file.readline() != HEADER:
         raise ValueError("no record of this version")
     entries: dict[bytes, Entry] = {}
     for path, entry in _lines(file):
         if entry is None:
             entries.pop(path, None)
+        elif entry.type == "h":
+            entries[path] = entries[entry.link]
         else:
             entries[path] = entry
     return entries
@@ -99,7 +104,7 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[bytes, Entry | None]]:
         words = line.split()
         path = unescape(words[0][2:])
         fields = dict(word.split(b"=", 1) for word in words[1:])
-        kind = fields["type".encode()].decode()
+        kind = fields[b"type"].decode()
         if kind == "none":
             yield path, None
             continue

@@ -53,7 +53,7 @@ def _load(options: Options) -> Container:
     return Container(directory, state)
 
 
-def _cgroup_of(directory: StateDir) -> dict[str, Any] | None:
+def _cgroup_of(directory: StateDir) -> dict[str, Any]:
     """Where the cgroup must be, of a container whose state is lost: what `create` made of the config it kept."""
     from rootless import cgroup
     from rootless.host import Host
@@ -66,8 +66,8 @@ def _cgroup_of(directory: StateDir) -> dict[str, Any] | None:
         cgroup.open(record)
     except RootlessError as error:
         log.debug(str(error))
-        return None
-    return record if record["path"] and os.path.isdir(record["path"]) else None
+        return {}
+    return record if record["path"] and os.path.isdir(record["path"]) else {}
 
 
 def remove(container: Container) -> None:
