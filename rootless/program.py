@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
+from _signal import SIG_DFL, SIG_SETMASK, getsignal, pthread_sigmask, signal  # type: ignore[import-not-found]
 from stat import S_ISDIR, S_ISREG
 
 from rootless import channel
@@ -144,7 +144,8 @@ def restore_signals() -> None:
     """Default dispositions and an empty mask: CPython ignores SIGPIPE and SIGXFSZ, and execve(2) keeps that."""
     for signum in range(1, _LAST_SIGNAL):
         try:
-            signal(signum, SIG_DFL)
+            if getsignal(signum) != SIG_DFL:
+                signal(signum, SIG_DFL)
         except (OSError, ValueError):
             continue  # KILL, STOP and the C library's own
     pthread_sigmask(SIG_SETMASK, [])

@@ -102,7 +102,7 @@ def end(container: Container) -> None:
         pidfd = os.pidfd_open(container.pid) if container.pid else -1
     except OSError:
         pidfd = -1
-    if container.state.get("cgroup", {}).get("path"):
+    if container.state.get("cgroup", {}).get("path") and container.cgroup().procs():
         kill_all(container, 9)
     if pidfd < 0:
         return
