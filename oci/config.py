@@ -65,3 +65,87 @@ def default_mounts() -> list[dict[str, Any]]:
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*nosuid, "ro"]},
         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*nosuid, "relatime", "ro"]},
     ]  # fmt: skip
+
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_IMAGE = "org.opencontainers.image."
+_OWN = "org.rootless.image."  # what image-spec's conversion has no name for
+
+
+def convert_config(image: dict[str, Any], *, terminal: bool = False, args: list[str] | None = None) -> dict[str, Any]:
+    """The config.json of an image's config, by image-spec's conversion.md; user and id maps are the caller's to set.
+
+    args replaces Entrypoint and Cmd; without any of them the program is /bin/sh. Raises TypeError, AttributeError or
+    ValueError where the image's config has not the form that it should.
+    """
+    wanted = image.get("config") or {}
+    config = default_config(True)
+    process = config["process"]
+    process["terminal"] = terminal
+    process["args"] = args or _strings(wanted, "Entrypoint") + _strings(wanted, "Cmd") or ["/bin/sh"]
+    process["env"] = _environment(_strings(wanted, "Env"), terminal)
+    process["cwd"] = "/" + str(wanted.get("WorkingDir") or "").lstrip("/")
+    config["hostname"] = str(wanted.get("Hostname") or config["hostname"])[:64]
+    if wanted.get("Domainname"):
+        config["domainname"] = str(wanted["Domainname"])[:64]
+    config["root"]["readonly"] = False
+    annotations = convert_annotations(image)
+    if annotations:
+        config["annotations"] = annotations
+    return config
+
+
+def _strings(wanted: dict[str, Any], key: str) -> list[str]:
+    value = wanted.get(key) or []
+    if isinstance(value, str):  # docker's first images had a shell command here
+        return ["/bin/sh", "-c", value] if key == "Cmd" else [value]
+    if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
+        raise ValueError(f"config.{key} is no list of strings")
+    return list(value)
+
+
+def _environment(given: list[str], terminal: bool) -> list[str]:
+    env = {entry.partition("=")[0]: entry for entry in given if "=" in entry}  # the last of equals wins, as in a shell
+    if "PATH" not in env:
+        env = {"PATH": DEFAULT_PATH, **env}
+    if terminal:
+        env.setdefault("TERM", "TERM=xterm")
+    return list(env.values())
+
+
+def convert_annotations(image: dict[str, Any]) -> dict[str, str]:
+    """image-spec conversion.md, "Annotation Fields"; the image's own labels win over what is generated.
+
+    Volumes and Healthcheck, which the runtime has no place for, are kept as annotations of our own.
+    """
+    wanted = image.get("config") or {}
+    found: dict[str, str] = {}
+    for key, name in (
+        ("os", "os"), ("architecture", "architecture"), ("variant", "variant"), ("os.version", "os.version"),
+        ("author", "author"), ("created", "created"),
+    ):  # fmt: skip
+        if isinstance(image.get(key), str) and image[key]:
+            found[_IMAGE + name] = image[key]
+    if isinstance(image.get("os.features"), list) and image["os.features"]:
+        found[_IMAGE + "os.features"] = ",".join(map(str, image["os.features"]))
+    if isinstance(wanted.get("StopSignal"), str) and wanted["StopSignal"]:
+        found[_IMAGE + "stopSignal"] = wanted["StopSignal"]
+    if wanted.get("ExposedPorts"):
+        found[_IMAGE + "exposedPorts"] = ",".join(sorted(map(str, wanted["ExposedPorts"])))
+    if wanted.get("Volumes"):
+        found[_OWN + "volumes"] = ",".join(sorted(map(str, wanted["Volumes"])))
+    if wanted.get("Healthcheck"):
+        import json
+
+        found[_OWN + "healthcheck"] = json.dumps(wanted["Healthcheck"], sort_keys=True)
+    found.update({str(key): str(value) for key, value in (wanted.get("Labels") or {}).items()})
+    return found
+
+
+def volume_paths(image: dict[str, Any]) -> list[str]:
+    """The image's Volumes as absolute paths. Raises ValueError for one that is none."""
+    paths = sorted(map(str, (image.get("config") or {}).get("Volumes") or {}))
+    for path in paths:
+        if not path.startswith("/") or ".." in path.split("/") or "\0" in path or not path.strip("/"):
+            raise ValueError(f"the volume {path!r} is no path in the container")
+    return paths

@@ -6,13 +6,13 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from oci import compression
 from oci.errors import OciError, printable
-from oci.image.blobs import Archive, Blob, Progress
+from oci.image.blobs import Archive, Progress
 from oci.stream import Budget, Chunks, verified
 
 _MACHINES = {
@@ -22,16 +22,29 @@ _MACHINES = {
 }  # fmt: skip
 
 
+class Stored(Protocol):
+    """Where a layer's bytes are: a part of an archive (blobs.Blob), or a pipe that is read once (rootfs.PipeBlob)."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, 0 where they are not known."""
+
+    def chunks(self, progress: Progress | None = None) -> Chunks:
+        """The bytes as they are stored."""
+
+    def compression(self) -> str:
+        """How they are compressed, as compression.detect names it."""
+
+
 @attrs.frozen
 class Layer:
     """One layer of an image.
 
     blob: where it is, None if the archive lacks it; name: what messages call it; digest, size: of the stored bytes,
-    diff_id: of the tar inside; "" and -1 where the layout does not say; accepted: digests of which one must be right
-    (a legacy checksum may be of the stored bytes or of the tar).
+    diff_id: of the tar inside; "" and -1 where the layout does not say; urls: where a foreign layer could be fetched.
     """
 
-    blob: Blob | None
+    blob: Stored | None
     name: str
     digest: str = ""
     size: int = -1

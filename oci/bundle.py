@@ -1,0 +1,297 @@
+"""An image becomes a bundle: config.json, rootfs/, and under .oci/ what was converted. Complete or not at all.
+
+The bundle is built as a temporary sibling and renamed. Nothing here makes namespaces: who wants mapped owners calls
+`build` as root of a user namespace that has the maps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import attrs
+
+from oci import config as runtime
+from oci import record
+from oci.errors import OciError, printable
+from oci.image import Image, is_image_archive
+from oci.image.blobs import MAX_SIZE
+from oci.layer import MAX_FILES, Tree
+from oci.owners import IdMap, Owners
+from oci.passwd import find_user
+from oci.progress import Progress
+from oci.remove import remove_tree
+from oci.root import Root
+from oci.stream import Ahead, Budget, StreamSource
+
+META = ".oci"  # of the bundle: image.json, base.mtree
+_SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
+_VOLUMES = ("", "tmpfs", "bind")
+
+
+@attrs.define
+class Request:
+    """What to build.
+
+    image, source: what is converted, and the path that it came from ("" for a pipe); target: the bundle; owners: how
+    ids are written; uid_map, gid_map: what config.json's user namespace is to have, [] for none (real root); volumes:
+    "" keeps the image's Volumes as an annotation, "tmpfs" and "bind" mount something there; devices: make real ones;
+    temporary: as `temporary_name` makes it; note: told one line for each thing that a user should know.
+    """
+
+    image: Image
+    target: str
+    owners: Owners
+    uid_map: IdMap
+    gid_map: IdMap
+    source: str = ""
+    args: list[str] = attrs.field(factory=list)
+    terminal: bool = False
+    force: bool = False
+    devices: bool = False
+    volumes: str = ""
+    max_size: int = MAX_SIZE
+    max_files: int = MAX_FILES
+    progress: bool = False
+    temporary: str = ""
+    note: Callable[[str], None] = lambda text: None
+
+
+def bundle_name(source: str) -> str:
+    """An archive's name without its suffixes."""
+    name = os.path.basename(os.path.abspath(source))
+    while True:
+        stem = next((name[: -len(s)] for s in _SUFFIXES if name.endswith(s) and len(name) > len(s)), None)
+        if stem is None:
+            return name
+        name = stem
+
+
+def build(request: Request) -> None:
+    """Build the bundle. Raises OciError; whatever was written is gone then, at an interrupt too."""
+    check_target(request.target, force=request.force)
+    target = os.path.abspath(request.target)
+    temporary = request.temporary or temporary_name(target)
+    umask = os.umask(0)
+    try:
+        _make_directory(temporary)
+        _fill(request, temporary)
+        _put(temporary, target)
+    except OSError as error:
+        raise OciError.from_os(error, "cannot write the bundle") from None
+    finally:
+        os.umask(umask)
+        remove_tree(temporary)
+
+
+def temporary_name(target: str) -> str:
+    """A new name beside the target: where a bundle is until it is complete."""
+    parent, name = os.path.split(os.path.abspath(target))
+    return f"{parent}/.{name[:200]}.{secrets.token_hex(4)}"
+
+
+def check_target(target: str, *, force: bool) -> None:
+    """Refuse a target that exists, and with `force` one that is no bundle. Raises OciError."""
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise OciError("the bundle exists already", target, hint="--force replaces it, --output names another")
+    if os.path.islink(target) or not os.path.isdir(target):
+        raise OciError("the target is no directory", target)
+    entries = os.listdir(target)
+    if entries and "config.json" not in entries:
+        raise OciError("the target is no bundle: it holds no config.json", target, hint="only bundles are replaced")
+
+
+def _make_directory(path: str) -> None:
+    """0700, without what a setgid bit or a default ACL of the directory above would hand down."""
+    try:
+        os.mkdir(path, 0o700)
+        os.chown(path, -1, os.getegid())
+        os.chmod(path, 0o700)
+    except OSError as error:
+        raise OciError.from_os(error, "cannot make the bundle", os.path.dirname(path)) from None
+    with contextlib.suppress(OSError):
+        os.removexattr(path, "system.posix_acl_default")
+
+
+def _put(temporary: str, target: str) -> None:
+    if not os.path.lexists(target):
+        os.rename(temporary, target)
+        return
+    old = f"{temporary}.old"
+    os.rename(target, old)
+    try:
+        os.rename(temporary, target)
+    except BaseException:
+        os.rename(old, target)
+        raise
+    remove_tree(old)
+
+
+def _fill(request: Request, bundle: str) -> None:
+    rootfs, aside = f"{bundle}/rootfs", f"{bundle}/{META}/aside"
+    os.mkdir(rootfs, 0o755)
+    os.mkdir(f"{bundle}/{META}", 0o700)
+    os.mkdir(aside, 0o700)
+    with _directory(rootfs) as root_fd, _directory(aside) as aside_fd, _record(f"{bundle}/{META}/base.mtree") as out:
+        tree = Tree(
+            root_fd, aside_fd, request.owners, record.Recorder(out), max_files=request.max_files,
+            devices=request.devices,
+        )  # fmt: skip
+        _unpack(request, tree)
+        if request.image.family == "rootfs":
+            _check_rootfs(request, tree, root_fd)
+        config = _config(request, tree.root, bundle)
+        tree.finish()
+        tree.root.close()
+        _note(request, tree)
+    os.rmdir(aside)
+    _write_json(f"{bundle}/config.json", config, 0o644)
+    _write_json(f"{bundle}/{META}/image.json", _image_record(request), 0o600)
+
+
+def _unpack(request: Request, tree: Tree) -> None:
+    image = request.image
+    budget = Budget(request.max_size)
+    progress = Progress(image.size, len(image.layers)) if request.progress else None
+    try:
+        for layer in image.layers:
+            if progress:
+                progress.next_layer()
+            with Ahead(layer.tar(budget, progress.advance if progress else None)) as chunks:
+                source = StreamSource(iter(chunks))
+                tree.apply(source, layer.name)
+                source.drain()
+    finally:
+        if progress:
+            progress.finish()
+
+
+def _check_rootfs(request: Request, tree: Tree, root_fd: int) -> None:
+    where = request.image.layers[0].name
+    if not tree.report.members:
+        raise OciError("the archive is empty", where)
+    if is_image_archive(os.listdir(root_fd)):
+        raise OciError("this is an image archive, no root file system", where, hint="`convert` takes it")
+
+
+def _config(request: Request, root: Root, bundle: str) -> dict[str, Any]:
+    """config.json, with the maps that were used for writing."""
+    image = request.image
+    try:
+        config = runtime.convert_config(image.config, terminal=request.terminal, args=request.args)
+        volumes = runtime.volume_paths(image.config) if request.volumes else []
+        wanted = str((image.config.get("config") or {}).get("User") or "")
+    except (TypeError, AttributeError, ValueError) as error:
+        raise OciError(f"the image's config has not the form that it should ({error})", image.label) from None
+    user = find_user(root, wanted)
+    process, linux = config["process"], config["linux"]
+    process["user"] = {"uid": user.uid, "gid": user.gid}
+    if user.home and not any(entry.startswith("HOME=") for entry in process["env"]):
+        process["env"].append(f"HOME={user.home}")
+    single = len(request.uid_map) == 1 and request.uid_map[0][2] == 1
+    if single:
+        # One id alone: the image's user is the caller, so that the program can use the files, which are the caller's.
+        linux["uidMappings"] = [{"containerID": user.uid, "hostID": request.uid_map[0][1], "size": 1}]
+        linux["gidMappings"] = [{"containerID": user.gid, "hostID": request.gid_map[0][1], "size": 1}]
+        if user.uid or user.gid:
+            request.note(
+                f"the image's user {user.uid}:{user.gid} is mapped to you instead of 0: one id is all there is"
+            )
+    else:
+        if user.groups:
+            process["user"]["additionalGids"] = list(user.groups)
+        for key, id_map in (("uidMappings", request.uid_map), ("gidMappings", request.gid_map)):
+            linux[key] = [{"containerID": a, "hostID": b, "size": c} for a, b, c in id_map]
+        if not request.uid_map:
+            del linux["uidMappings"], linux["gidMappings"]
+            linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "user"]
+    config["mounts"] += [_volume(request, path, bundle, number) for number, path in enumerate(volumes)]
+    return config
+
+
+def _volume(request: Request, path: str, bundle: str, number: int) -> dict[str, Any]:
+    """A mount for one of the image's Volumes: a tmpfs with what the image has there, or a directory of the bundle."""
+    if request.volumes == "tmpfs":
+        options = ["nosuid", "nodev", "tmpcopyup", "mode=755"]
+        return {"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options}
+    directory = f"{bundle}/volumes/{number}"
+    os.makedirs(directory, 0o755)
+    place = f"{os.path.abspath(request.target)}/volumes/{number}"
+    return {"destination": path, "type": "bind", "source": place, "options": ["rbind", "nosuid", "nodev", "rw"]}
+
+
+def _note(request: Request, tree: Tree) -> None:
+    report, owners = tree.report, request.owners
+    if report.devices:
+        names = ", ".join(report.first_devices) + (", ..." if report.devices > len(report.first_devices) else "")
+        request.note(f"{report.devices} device nodes became empty files ({names})")
+    if owners.folded and owners.mode == "map":
+        request.note(
+            f"{owners.folded} files have owners beyond your range of ids and were given to another id: "
+            f"a range up to {owners.highest} in /etc/subuid and /etc/subgid keeps them"
+        )
+    if report.absolute:
+        request.note(f"{report.absolute} absolute member names were taken as below the root")
+    if report.lost_xattrs:
+        lost = ", ".join(f"{name} ({count})" for name, count in sorted(report.lost_xattrs.items()))
+        request.note(f"extended attributes that cannot be set here are in the bundle's record only: {lost}")
+
+
+def _image_record(request: Request) -> dict[str, Any]:
+    """What `pack` and `inspect` know of the image afterwards."""
+    image = request.image
+    layers = [
+        {"name": layer.name, "digest": layer.digest, "size": layer.size, "diffId": layer.diff_id,
+         "mediaType": layer.media_type}
+        for layer in image.layers
+    ]  # fmt: skip
+    return {
+        "version": 1, "source": os.path.abspath(request.source) if request.source else "", "family": image.family,
+        "names": list(image.names), "digest": image.digest, "platform": image.platform, "config": image.config,
+        "history": list(image.history), "layers": layers, "owners": request.owners.mode,
+        "uidMap": request.uid_map, "gidMap": request.gid_map,
+    }  # fmt: skip
+
+
+def _record(path: str) -> IO[bytes]:
+    return open(_new(path), "wb", buffering=1 << 16)
+
+
+@contextlib.contextmanager
+def _directory(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _new(path: str, mode: int = 0o600) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def _write_json(path: str, document: dict[str, Any], mode: int) -> None:
+    with open(_new(path, mode), "w", encoding="utf-8", errors="surrogateescape") as file:
+        json.dump(document, file, indent=4, ensure_ascii=True)
+        file.write("\n")
+
+
+def read_image_record(bundle: str) -> dict[str, Any]:
+    """image.json of a bundle. Raises OciError where it is missing or no such record."""
+    path = f"{bundle}/{META}/image.json"
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except OSError as error:
+        raise OciError.from_os(error, "the bundle has no record of what was converted", path) from None
+    except ValueError as error:
+        raise OciError(f"no JSON: {error}", path) from None
+    if not isinstance(document, dict) or document.get("version") != 1:
+        raise OciError("a record of another version", printable(path))
+    return document

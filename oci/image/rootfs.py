@@ -1,0 +1,149 @@
+"""A plain root file system tar, taken as an image of one layer: what `docker import` takes, with its --change."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+
+from oci import compression
+from oci.errors import OciError, printable
+from oci.image import Image, Layer, host_platform
+from oci.image.blobs import Blob, Progress, open_input
+from oci.stream import Chunks, counted, read_all
+
+
+@attrs.define
+class PipeBlob:
+    """Standard input or another pipe, read once: one pass, no spool file."""
+
+    fd: int
+    where: str
+    size: int = 0
+    _head: bytes = b""
+
+    def compression(self) -> str:
+        """How it is compressed, by its first bytes."""
+        while len(self._head) < compression.MAGIC_SIZE:
+            more = os.read(self.fd, compression.MAGIC_SIZE - len(self._head))
+            if not more:
+                break
+            self._head += more
+        return compression.detect(self._head)
+
+    def chunks(self, progress: Progress | None = None) -> Chunks:
+        """All bytes; only once."""
+        self.compression()
+        return counted(self._chunks(), progress)
+
+    def _chunks(self) -> Chunks:
+        if self._head:
+            yield self._head
+        yield from read_all(self.fd)
+
+
+def open_rootfs(source: str, changes: Iterable[str] = ()) -> Image:
+    """The image of one layer that a tar, compressed or not, or standard input ("-") is. Raises OciError.
+
+    Its fd stays open until the process ends or the layer was read.
+    """
+    label = "standard input" if source == "-" else source
+    if source != "-" and os.path.isdir(source):
+        raise OciError("a directory, not a tar", source, hint="tar -C DIRECTORY -c . | `import -o BUNDLE -`")
+    fd = open_input(source)
+    try:
+        seekable = os.lseek(fd, 0, os.SEEK_CUR) == 0
+    except OSError:
+        seekable = False
+    blob = Blob(fd, 0, os.fstat(fd).st_size, label) if seekable else PipeBlob(fd, label)
+    system, architecture, variant = host_platform()
+    config: dict[str, Any] = {"os": system, "architecture": architecture, "config": {}}
+    apply_changes(config["config"], changes)
+    return Image("rootfs", (), "", config, (Layer(blob, label),), (), system, architecture, variant)
+
+
+def apply_changes(config: dict[str, Any], changes: Iterable[str]) -> None:
+    """Dockerfile instructions on an image's `config`: those that docker import --change takes. Raises OciError."""
+    for change in changes:
+        name, _, rest = change.strip().partition(" ")
+        change_one = _INSTRUCTIONS.get(name.upper())
+        if change_one is None:
+            raise OciError(
+                f"unknown instruction {printable(name)!r}", "--change", hint=f"known are {', '.join(_INSTRUCTIONS)}"
+            )
+        try:
+            change_one(config, rest.strip())
+        except ValueError as error:
+            raise OciError(f"{name.upper()}: {error}", "--change") from None
+
+
+def _command(key: str) -> Callable[[dict[str, Any], str], None]:
+    def change(config: dict[str, Any], rest: str) -> None:
+        if rest.startswith("["):
+            words = json.loads(rest)
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError("a list of strings is needed")
+        else:
+            words = ["/bin/sh", "-c", rest] if rest else []
+        config[key] = words
+
+    return change
+
+
+def _text(key: str) -> Callable[[dict[str, Any], str], None]:
+    def change(config: dict[str, Any], rest: str) -> None:
+        if not rest:
+            raise ValueError("a value is needed")
+        config[key] = rest
+
+    return change
+
+
+def _environment(config: dict[str, Any], rest: str) -> None:
+    env = {entry.partition("=")[0]: entry for entry in config.get("Env") or []}
+    env.update({name: f"{name}={value}" for name, value in _pairs(rest)})
+    config["Env"] = list(env.values())
+
+
+def _labels(config: dict[str, Any], rest: str) -> None:
+    config.setdefault("Labels", {}).update(_pairs(rest))
+
+
+def _pairs(rest: str) -> list[tuple[str, str]]:
+    words = shlex.split(rest)
+    if words and "=" not in words[0]:
+        name, _, value = rest.partition(" ")  # ENV NAME VALUE, the old form
+        return [(name, value.strip())]
+    if not words or not all("=" in word and word[0] != "=" for word in words):
+        raise ValueError("NAME=VALUE is needed")
+    return [(word.partition("=")[0], word.partition("=")[2]) for word in words]
+
+
+def _ports(config: dict[str, Any], rest: str) -> None:
+    for port in rest.split():
+        number, _, protocol = port.partition("/")
+        if not number.replace("-", "").isdigit() or protocol not in ("", "tcp", "udp", "sctp"):
+            raise ValueError(f"{port!r} is no port")
+        config.setdefault("ExposedPorts", {})[f"{number}/{protocol or 'tcp'}"] = {}
+
+
+def _volumes(config: dict[str, Any], rest: str) -> None:
+    for path in json.loads(rest) if rest.startswith("[") else shlex.split(rest):
+        config.setdefault("Volumes", {})[str(path)] = {}
+
+
+_INSTRUCTIONS: dict[str, Callable[[dict[str, Any], str], None]] = {
+    "CMD": _command("Cmd"),
+    "ENTRYPOINT": _command("Entrypoint"),
+    "ENV": _environment,
+    "USER": _text("User"),
+    "WORKDIR": _text("WorkingDir"),
+    "LABEL": _labels,
+    "EXPOSE": _ports,
+    "VOLUME": _volumes,
+    "STOPSIGNAL": _text("StopSignal"),
+}

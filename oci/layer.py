@@ -1,0 +1,478 @@
+"""Apply layers to a directory: whiteouts, links, owners, attributes, times (image-spec layer.md).
+
+Layers are hostile. Every path is resolved by `oci.root`, directory fd by directory fd; the last part of a name is
+only ever created, linked or unlinked relative to such an fd, never followed. Nothing that exists is opened for
+writing, and no fifo or device is opened at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_ISDIR, S_ISLNK
+
+import attrs
+
+from oci import owners as ids
+from oci import tar
+from oci.errors import OciError, printable
+from oci.owners import Owners
+from oci.record import Entry, Recorder
+from oci.root import Root, normal
+
+MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
+_WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FAR = 1 << 55  # seconds; file systems clamp times long before, but Python must get them into a time_t
+# What the kernel says of attributes that this process may not set, or that the file system does not know.
+_NO_XATTR = (errno.EPERM, errno.ENOTSUP, errno.EACCES)
+_OVERLAY_OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
+
+
+@attrs.define
+class Report:
+    """What a user should know of afterwards: counts, and the first few devices by name."""
+
+    members: int = 0
+    devices: int = 0
+    first_devices: list[str] = attrs.field(factory=list)
+    absolute: int = 0
+    lost_xattrs: dict[str, int] = attrs.field(factory=dict)
+
+
+class Tree:
+    """A root file system that layers are applied to, the lowest first, until `finish`.
+
+    root_fd: an empty directory; aside_fd: a directory beside it, for what AUFS kept out of the tree; owners: how ids
+    are written; record: where the entries are noted. The process must have umask 0.
+    """
+
+    def __init__(
+        self, root_fd: int, aside_fd: int, owners: Owners, record: Recorder, *, max_files: int = MAX_FILES,
+        devices: bool = False,
+    ) -> None:  # fmt: skip
+        self.report = Report()
+        self.root = Root(root_fd, self._made)
+        self._aside_fd = aside_fd
+        self._plinks: dict[bytes, tar.Member | bytes] = {}  # kept aside -> its member, then the first link to it
+        self._owners = owners
+        self._record = record
+        self._max_files = max_files
+        self._real_devices = devices
+        self._own = (os.geteuid(), os.getegid())
+        self._where = ""
+        # Directories stay writable for us until the end, and their times change with every entry.
+        self._pending: dict[bytes, tuple[int, int]] = {}  # real path -> (mode, mtime)
+        # What this layer made, so that its whiteouts spare it: directories that are all its own, and hashes of paths
+        # in directories of lower layers (hashes: a hundred bytes less each; their key is random). None: no lower layer.
+        self._own_dirs: set[bytes] = set()
+        self._upper: set[int] | None = None
+        self._layers = 0
+        self._stale = False  # a directory or link was taken away: cached paths may lead elsewhere now
+
+    def apply(self, source: tar.Source, where: str) -> None:
+        """Apply one layer. Raises OciError, after which the tree is of no use."""
+        self._where = where
+        self._own_dirs.clear()
+        self._upper = set() if self._layers else None
+        self._layers += 1
+        for member in tar.members(source, where):
+            self.report.members += 1
+            if self.report.members > self._max_files:
+                raise OciError(f"more than {self._max_files} members", where, hint="--max-files sets the limit")
+            try:
+                self._add(source, member)
+            except OSError as error:
+                raise OciError.from_os(error, "cannot unpack", self._at(member.name)) from None
+        for name in self._plinks:
+            os.unlink(name, dir_fd=self._aside_fd)
+        self._plinks.clear()
+
+    def finish(self) -> None:
+        """Set modes and times of directories, those below before those above. Raises OciError."""
+        path = b""
+        try:
+            for path in sorted(self._pending, reverse=True):
+                mode, mtime = self._pending[path]
+                parent, _, name = path.rpartition(b"/")
+                fd = os.open(name or b".", _DIRECTORY, dir_fd=self.root.directory(parent)[0])
+                try:
+                    if mode >= 0:
+                        os.fchmod(fd, mode)
+                    os.utime(fd, ns=(mtime, mtime))
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            raise OciError.from_os(error, "cannot unpack", path) from None
+
+    def _at(self, name: bytes) -> str:
+        return f"{self._where}: {printable(name)}"
+
+    def _add(self, source: tar.Source, member: tar.Member) -> None:
+        if self._stale:
+            self.root.forget()
+            self._stale = False
+        path = self._clean(member.name)
+        parent, _, base = path.rpartition(b"/")
+        if _WHITEOUT in path and self._special(source, member, path, parent, base):
+            return
+        fd, real = self.root.directory(parent, create=True)
+        if not base:
+            self._add_root(member, fd)
+            return
+        whole = real + b"/" + base if real else base
+        if member.type == tar.CHARACTER and member.device == (0, 0):
+            self._white_out(parent, base)  # overlayfs's own form of a whiteout
+            return
+        if self._upper is not None and real not in self._own_dirs:
+            self._upper.add(hash(whole))
+        if member.type == tar.FILE:
+            self._add_file(source, member, fd, whole, base)
+        elif member.type == tar.DIRECTORY:
+            self._add_directory(member, fd, whole, base)
+        elif member.type == tar.HARDLINK:
+            self._add_hard_link(member, fd, whole, base)
+        else:
+            self._add_other(member, fd, whole, base)
+
+    def _clean(self, name: bytes) -> bytes:
+        """A path without empty parts, dots or a leading slash. Raises OciError for `..`."""
+        if name.startswith(b"/"):
+            self.report.absolute += 1
+        if b"//" in name or b"." in name[:1] or b"/" in name[:1] or b"/." in name:
+            name = normal(name)
+            if b".." in name.split(b"/"):
+                raise OciError("a member name with ..", self._at(name))
+        return name
+
+    def _special(self, source: tar.Source, member: tar.Member, path: bytes, parent: bytes, base: bytes) -> bool:
+        """Whiteouts and what AUFS kept in its branches; False for names that only look alike."""
+        parts = path.split(b"/")
+        if any(part.startswith(_AUFS) for part in parts[:-1]):
+            if parts[0] == _PLINKS and len(parts) == 2 and member.type == tar.FILE:
+                self._keep_aside(source, member, base)
+            return True
+        if any(part.startswith(_WHITEOUT) for part in parts[:-1]):
+            raise OciError("a member below a whiteout", self._at(path))
+        if not base.startswith(_WHITEOUT):
+            return False
+        if base == _OPAQUE:
+            self._clear_lower(parent)
+        elif not base.startswith(_AUFS):
+            name = base[len(_WHITEOUT) :]
+            if name in (b"", b".", b".."):
+                raise OciError("a whiteout of nothing", self._at(path))
+            self._white_out(parent, name)
+        return True
+
+    def _white_out(self, parent: bytes, name: bytes) -> None:
+        if self._upper is None:
+            return
+        try:
+            fd, real = self.root.directory(parent)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if real not in self._own_dirs:
+            self._take_away(fd, real, name, keep_upper=True)
+
+    def _clear_lower(self, path: bytes) -> None:
+        """An opaque directory: what lower layers left in it goes, what this layer put there stays."""
+        if self._upper is None:
+            return
+        try:
+            fd, real = self.root.directory(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if real not in self._own_dirs:
+            self._empty(fd, b".", real, keep_upper=True)
+
+    def _empty(self, parent: int, name: bytes, path: bytes, *, keep_upper: bool) -> bool:
+        """Take away what is in a directory; whether nothing is left."""
+        fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        try:
+            gone = [self._take_away(fd, path, os.fsencode(n), keep_upper=keep_upper) for n in os.listdir(fd)]
+        finally:
+            os.close(fd)
+        return all(gone)
+
+    def _take_away(self, parent_fd: int, parent: bytes, name: bytes, *, keep_upper: bool) -> bool:
+        """Remove an entry and all below it, but with keep_upper not what this layer made; whether it is gone."""
+        path = parent + b"/" + name if parent else name
+        try:
+            mode = os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return True
+        spared = keep_upper and self._upper is not None and (path in self._own_dirs or hash(path) in self._upper)
+        if not S_ISDIR(mode):
+            if spared:
+                return False
+            os.unlink(name, dir_fd=parent_fd)
+            self._stale = self._stale or S_ISLNK(mode)
+        else:
+            if keep_upper and path in self._own_dirs:
+                return False
+            gone = self._empty(parent_fd, name, path, keep_upper=keep_upper)
+            if spared:
+                return False
+            self._pending.pop(path, None)
+            if not gone:  # it is there only because this layer has something in it, as if it had never been named
+                os.chmod(name, 0o755, dir_fd=parent_fd)
+                self._record.add(path, tar.DIRECTORY, 0o755, 0, 0, 0, None)
+                if self._owners.mode == "map":
+                    os.chown(name, *self._own, dir_fd=parent_fd, follow_symlinks=False)
+                return False
+            os.rmdir(name, dir_fd=parent_fd)
+            self._own_dirs.discard(path)
+            self._stale = True
+        self._record.remove(path)
+        return True
+
+    def _made(self, path: bytes) -> None:
+        """A directory that no member names: 0755, owned by 0:0, whatever its time."""
+        parent, _, _ = path.rpartition(b"/")
+        self._record.add(path, tar.DIRECTORY, 0o755, 0, 0, 0, None)
+        self._note_directory(path, parent)
+
+    def _note_directory(self, path: bytes, parent: bytes) -> None:
+        if self._upper is not None:
+            if parent not in self._own_dirs:
+                self._upper.add(hash(path))
+            self._own_dirs.add(path)
+
+    def _add_root(self, member: tar.Member, fd: int) -> None:
+        if member.type != tar.DIRECTORY:
+            raise OciError("the root is no directory in this layer", self._at(member.name))
+        self._describe_directory(member, fd, b"", b".", fresh=False)
+
+    def _add_directory(self, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
+        fresh = True
+        try:
+            os.mkdir(base, member.mode & 0o777 | 0o700, dir_fd=fd)
+        except FileExistsError:
+            fresh = not S_ISDIR(os.stat(base, dir_fd=fd, follow_symlinks=False).st_mode)
+            if fresh:
+                self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
+                os.mkdir(base, member.mode & 0o777 | 0o700, dir_fd=fd)
+        if fresh:
+            self._note_directory(path, path.rpartition(b"/")[0])
+        self._describe_directory(member, fd, path, base, fresh=fresh)
+
+    def _describe_directory(self, member: tar.Member, fd: int, path: bytes, base: bytes, *, fresh: bool) -> None:
+        exact = fresh and member.mode & 0o7700 == 0o700
+        self._pending[path] = (-1 if exact else member.mode, _clamp(member.mtime))
+        opaque = any(member.xattrs.get(name) == b"y" for name in _OVERLAY_OPAQUE)
+        if opaque and path:
+            self._clear_lower(path)
+        owner = self._owners.fit(member.uid, member.gid, self._where)
+        if not fresh or member.xattrs or self._owners.mode == "xattr":
+            own = os.open(base, _DIRECTORY, dir_fd=fd)
+            try:
+                if not fresh:
+                    os.fchmod(own, member.mode & 0o777 | 0o700)
+                    self._drop_xattrs(own)
+                self._set_xattrs(own, member)
+            finally:
+                os.close(own)
+        if self._owners.mode == "map" and (not fresh or owner != self._own):
+            os.chown(base, *owner, dir_fd=fd, follow_symlinks=False)
+        self._note(path, member)
+
+    def _add_file(self, source: tar.Source, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
+        owner = self._owners.fit(member.uid, member.gid, self._where)
+        kept = self._owners.mode == "xattr" and (member.uid or member.gid)
+        chown = self._owners.mode == "map" and owner != self._own
+        # A change of owner and a write may take setuid away; attributes need a mode that lets their owner write.
+        later = bool(kept or chown or member.xattrs or member.mode & 0o7000)
+        mode = 0o600 if later else member.mode
+        try:
+            file = os.open(base, _NEW, mode, dir_fd=fd)
+        except FileExistsError:
+            self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
+            file = os.open(base, _NEW, mode, dir_fd=fd)
+        try:
+            self._write(source, member, file)
+            if later:
+                if kept or member.xattrs:
+                    self._set_xattrs(file, member)
+                if chown:
+                    os.fchown(file, *owner)
+                    self._set_capability(file, member)
+                os.fchmod(file, member.mode)
+            mtime = _clamp(member.mtime)
+            os.utime(file, ns=(mtime, mtime))
+        finally:
+            os.close(file)
+        self._note(path, member)
+
+    def _write(self, source: tar.Source, member: tar.Member, file: int) -> None:
+        if member.sparse is None:
+            left = member.stored
+            for piece in source.pieces(left):
+                size = len(piece)
+                written = os.write(file, piece)
+                while written < size:
+                    written += os.write(file, piece[written:])
+                left -= size
+            if left:
+                raise OciError("truncated in the middle of a file", self._at(member.name))
+            return
+        seen = 0
+        for offset, piece in tar.contents(source, member):
+            seen += len(piece)
+            while piece:
+                written = os.pwrite(file, piece, offset)
+                piece, offset = piece[written:], offset + written
+        if seen != member.stored:
+            raise OciError("truncated in the middle of a file", self._at(member.name))
+        os.ftruncate(file, member.size)
+
+    def _add_hard_link(self, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
+        target = self._clean(member.link)
+        parent, _, name = target.rpartition(b"/")
+        if parent == _PLINKS and name in self._plinks:
+            source, real = self._aside_fd, b""
+        else:
+            try:
+                source, real = self.root.directory(parent)
+            except (FileNotFoundError, NotADirectoryError):
+                raise OciError("a hard link to nothing", self._at(member.name)) from None
+            if name in (b"", b"."):
+                raise OciError("a hard link to a directory", self._at(member.name))
+        whole = real + b"/" + name if real else name
+        try:
+            os.link(name, base, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            raise OciError("a hard link to nothing", self._at(member.name)) from None
+        except FileExistsError:
+            if self._same(source, name, fd, base):
+                return
+            self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
+            os.link(name, base, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
+        except PermissionError as error:
+            if S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+                raise OciError("a hard link to a directory", self._at(member.name)) from None
+            raise error from None
+        if source == self._aside_fd:
+            kept = self._plinks[name]
+            if isinstance(kept, tar.Member):
+                self._plinks[name] = path
+                self._note(path, kept)
+                return
+            whole = kept
+        self._record.extra(path, Entry(tar.HARDLINK, link=whole))
+
+    def _same(self, source: int, name: bytes, fd: int, base: bytes) -> bool:
+        """Whether both names are the same file: the link is there already (or leads to itself)."""
+        one, two = (os.stat(n, dir_fd=d, follow_symlinks=False) for n, d in ((name, source), (base, fd)))
+        if S_ISDIR(one.st_mode):
+            raise OciError("a hard link to a directory", f"{self._where}: {printable(base)}")
+        return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
+
+    def _keep_aside(self, source: tar.Source, member: tar.Member, base: bytes) -> None:
+        """A file below .wh..wh.plnk: only its hard links stay."""
+        if base not in self._plinks:
+            self._plinks[base] = member
+            self._add_file(source, member, self._aside_fd, _PLINKS + b"/" + base, base)
+            self._record.remove(_PLINKS + b"/" + base)
+
+    def _add_other(self, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
+        """A symbolic link, fifo or device."""
+        try:
+            exact = self._create_other(member, fd, base)
+        except FileExistsError:
+            self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
+            exact = self._create_other(member, fd, base)
+        owner = self._owners.fit(member.uid, member.gid, self._where)
+        if self._owners.mode == "map" and owner != self._own:
+            os.chown(base, *owner, dir_fd=fd, follow_symlinks=False)
+        if exact and member.type != tar.SYMLINK and member.mode & 0o7000:
+            os.chmod(base, member.mode, dir_fd=fd)  # ours a moment ago, in a directory that only we can write to
+        mtime = _clamp(member.mtime)
+        os.utime(base, ns=(mtime, mtime), dir_fd=fd, follow_symlinks=False)
+        for name in member.xattrs:
+            self._lose(name)
+        self._note(path, member)
+
+    def _create_other(self, member: tar.Member, fd: int, base: bytes) -> bool:
+        """Whether the entry is what the archive says: a device may be an empty file in its place."""
+        if member.type == tar.SYMLINK:
+            if not member.link:
+                raise OciError("a symbolic link to nothing", self._at(member.name))
+            os.symlink(member.link, base, dir_fd=fd)
+            return True
+        if member.type == tar.FIFO:
+            os.mkfifo(base, member.mode & 0o777, dir_fd=fd)
+            return True
+        if self._real_devices:
+            kind = 0o020000 if member.type == tar.CHARACTER else 0o060000
+            major, minor = member.device
+            if major < 1 << 12 and minor < 1 << 20:  # the kernel's dev_t
+                try:
+                    os.mknod(base, kind | member.mode & 0o777, os.makedev(major, minor), dir_fd=fd)
+                    return True
+                except PermissionError:
+                    pass
+        os.close(os.open(base, _NEW, 0, dir_fd=fd))
+        self.report.devices += 1
+        if len(self.report.first_devices) < 3:
+            self.report.first_devices.append(printable(member.name))
+        return False
+
+    def _set_xattrs(self, fd: int, member: tar.Member) -> None:
+        if self._owners.mode == "xattr" and (member.uid or member.gid):
+            self._set_xattr(fd, ids.XATTR, ids.encode(member.uid & 0xFFFFFFFF, member.gid & 0xFFFFFFFF))
+        for name, value in member.xattrs.items():
+            if name in _OVERLAY_OPAQUE or name == b"security.selinux":
+                continue  # of the machine that packed it
+            if name == ids.XATTR and self._owners.mode == "xattr":
+                continue
+            self._set_xattr(fd, name, value)
+
+    def _set_capability(self, fd: int, member: tar.Member) -> None:
+        """Once more after a change of owner, which takes file capabilities away (capabilities(7))."""
+        value = member.xattrs.get(b"security.capability")
+        if value is not None:
+            self._set_xattr(fd, b"security.capability", value, again=True)
+
+    def _set_xattr(self, fd: int, name: bytes, value: bytes, again: bool = False) -> None:
+        try:
+            os.setxattr(fd, name, value)
+        except OSError as error:
+            if error.errno not in _NO_XATTR:
+                raise
+            if not again:
+                self._lose(name)
+
+    def _lose(self, name: bytes) -> None:
+        key = printable(name)
+        if len(self.report.lost_xattrs) < 20 or key in self.report.lost_xattrs:
+            self.report.lost_xattrs[key] = self.report.lost_xattrs.get(key, 0) + 1
+
+    @staticmethod
+    def _drop_xattrs(fd: int) -> None:
+        """A directory that is named again has the attributes of the new member only."""
+        try:
+            for name in os.listxattr(fd):
+                if name.startswith("user."):
+                    os.removexattr(fd, name)
+        except OSError as error:
+            if error.errno not in _NO_XATTR:
+                raise
+
+    def _note(self, path: bytes, member: tar.Member) -> None:
+        """One line of the record."""
+        mtime = _clamp(member.mtime)
+        kind = member.type
+        if kind in (tar.FILE, tar.DIRECTORY) and not member.xattrs:
+            self._record.add(path, kind, member.mode, member.uid, member.gid, member.size, mtime)
+            return
+        device = member.device if member.type in (tar.CHARACTER, tar.BLOCK_DEVICE) else (0, 0)
+        link = member.link if member.type == tar.SYMLINK else b""
+        self._record.extra(
+            path, Entry(kind, member.mode, member.uid, member.gid, member.size, mtime, link, device, member.xattrs)
+        )
+
+
+def _clamp(ns: int) -> int:
+    return min(max(ns, -_FAR * 1_000_000_000), _FAR * 1_000_000_000)
