@@ -76,7 +76,11 @@ def compile_plan(request: Request, host: Host) -> Plan:
     if not host.privileged or host.in_userns:
         check_rlimits(process["rlimits"])
     made.cgroup = cgroup.compile(
-        spec["linux"], container_id=request.container_id, manager=request.cgroup_manager, host=host
+        spec["linux"],
+        container_id=request.container_id,
+        manager=request.cgroup_manager,
+        host=host,
+        annotations=spec["annotations"],
     )
     if not os.path.isdir(made.rootfs):
         raise RootlessError("the rootfs is no directory", made.rootfs, hint="/root/path in config.json names it")
