@@ -1,8 +1,49 @@
 """Image archives and bundles: formats only, with no knowledge of running; usable alone.
 
-from oci.archive import Archive, choose, read_images
-from oci.convert import Build, build, image_layers
+from oci import Owners, Request, build, choose, open_archive, read_images
 
-archive = Archive("busybox.tar")
-image = choose(read_images(archive), "", archive.source)
+with open_archive("busybox.tar") as archive:
+    image = choose(read_images(archive))
+    build(Request(image, "busybox", Owners("squash"), [(0, 1000, 1)], [(0, 1000, 1)]))
+
+The names are loaded when they are first used, so that `oci.config` alone stays cheap to import.
 """
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci.bundle import Request, build
+    from oci.config import default_config
+    from oci.errors import OciError
+    from oci.image import Image, Layer, choose, read_images
+    from oci.image.blobs import open_archive
+    from oci.image.rootfs import open_rootfs
+    from oci.owners import Owners
+
+__all__ = [
+    "Image", "Layer", "OciError", "Owners", "Request", "build", "choose", "default_config", "open_archive",
+    "open_rootfs", "read_images",
+]  # fmt: skip
+
+_HOME = {
+    "Image": "oci.image",
+    "Layer": "oci.image",
+    "OciError": "oci.errors",
+    "Owners": "oci.owners",
+    "Request": "oci.bundle",
+    "build": "oci.bundle",
+    "choose": "oci.image",
+    "default_config": "oci.config",
+    "open_archive": "oci.image.blobs",
+    "open_rootfs": "oci.image.rootfs",
+    "read_images": "oci.image",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'oci' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

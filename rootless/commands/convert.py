@@ -1,119 +1,206 @@
-"""`convert`: a bundle of an image archive. The rest of it is in the package `oci`."""
+"""`convert`: a bundle of an image archive. The work is done by the package `oci`; here are ids, signals and output."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import signal
-import sys
 
-import oci.archive
-import oci.convert
+import oci.bundle
 from oci.errors import OciError
+from oci.image import Image, choose, read_images
+from oci.image.blobs import MAX_SIZE, open_archive
+from oci.layer import MAX_FILES
+from oci.owners import IdMap, Owners
+from oci.remove import remove_tree
 from rootless import log, userns
 from rootless.errors import RootlessError
 from rootless.host import Host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
-    from typing import IO, Any
+    from typing import NoReturn
 
     from rootless.options import Options
 
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_HOW = ("map", "xattr", "squash", "strict")
+
 
 def main(options: Options) -> int:
-    """`rootless convert IMAGE.tar [-o BUNDLE] [--tag NAME:TAG]`; prints the bundle's path."""
-    if options.platform:
-        raise RootlessError("--platform is not supported yet", hint="only archives of one platform are read")
-    try:
-        archive = oci.archive.Archive(options.image)
-        images = oci.archive.read_images(archive)
-        if options.list:
-            return _list(images, as_json=options.json)
-        image = oci.archive.choose(images, options.tag, archive.source)
-        target = options.output or _default_target(options.image, image)
-        layers = oci.convert.image_layers(archive, image)
-    except OciError as error:
-        raise RootlessError(error.what, error.where, error.errno, error.hint) from None
-    return build(options, target, layers, image.config)
+    """`rootless convert IMAGE [-o BUNDLE] [--tag NAME:TAG]`: prints the bundle's path; with --list what there is."""
+    with translated():
+        target = options.output or (oci.bundle.bundle_name(options.image) if options.image != "-" else "")
+        if target and not options.list:
+            oci.bundle.check_target(target, force=options.force)
+        place = os.path.dirname(os.path.abspath(target or "."))
+        with open_archive(options.image, place, read_size(options.max_size)) as archive:
+            images = read_images(archive)
+            if options.list:
+                return _list(images, as_json=options.json)
+            say = (lambda text: None) if options.quiet else log.warn
+            image = choose(images, options.tag, options.platform, archive.source, say)
+            if not target and image.names:
+                target = image.names[0].rpartition("/")[2].replace(":", "-")
+            return build(options, image, target or _nameless())
 
 
-def _default_target(source: str, image: oci.archive.Image) -> str:
-    if source != "-":
-        return f"./{oci.convert.bundle_name(source)}"
-    if not image.names:
-        raise RootlessError("a bundle for standard input needs a name", hint="--output BUNDLE")
-    return "./" + image.names[0].rpartition("/")[2].replace(":", "-")
-
-
-def _list(images: list[oci.archive.Image], *, as_json: bool) -> int:
-    if as_json:
-        import json
-
-        print(json.dumps([{"names": i.names, "layers": len(i.layers)} for i in images], indent=2))
-        return 0
-    for image in images:
-        print(f"{', '.join(image.names) or '-'}\t{len(image.layers)} layers")
-    return 0
-
-
-def build(
-    options: Options, target: str, layers: list[Callable[[], tuple[IO[bytes], str]]], image: dict[str, Any]
-) -> int:
-    """Write the bundle in the user's id map; print its path."""
+def build(options: Options, image: Image, target: str) -> int:
+    """Write the bundle in the user's id map and print its path; the exit code. Signals take everything back."""
     host = Host()
-    uid_map, gid_map = userns.default_maps(host)
-    if options.owners not in ("", "map", "squash", "strict"):
-        raise RootlessError(f"owners {options.owners!r} are not supported yet", hint="map, squash or strict")
-    single = len(uid_map) == 1
-    if single and options.owners == "strict":
-        raise RootlessError(
-            "strict owners need a range of ids", hint="an administrator adds one to /etc/subuid, /etc/subgid"
-        )
-    plan = oci.convert.Build(
-        target,
-        layers,
-        image,
-        uid_map if uid_map else [],
-        gid_map if gid_map else [],
-        keep_owners=not single and options.owners != "squash",
-        strict=options.owners == "strict",
-        force=options.force,
-        tty=options.tty,
+    owners, uid_map, gid_map = choose_owners(host, options.owners or "")
+    in_namespace = owners.mode == "map" and not host.privileged
+    request = oci.bundle.Request(
+        image, target, owners, uid_map, gid_map,
+        source="" if options.image == "-" else options.image,
         args=list(getattr(options, "arg", None) or []),
-    )
-    if not uid_map:
-        plan.uid_map, plan.gid_map = [], []
-    code = userns.run(uid_map, gid_map, lambda: _build(plan, quiet=options.quiet, everything=not uid_map))
+        terminal=options.tty, force=options.force,
+        devices=host.privileged and not host.in_userns,
+        volumes=_volumes(options),
+        max_size=read_size(options.max_size), max_files=options.max_files or MAX_FILES,
+        progress=not options.quiet, temporary=oci.bundle.temporary_name(target),
+    )  # fmt: skip
+    code = run_job(lambda: _build(request, quiet=options.quiet), (uid_map, gid_map) if in_namespace else ([], []))
     if code == 0:
-        print(target)
+        print(target if "/" in target else f"./{target}")
+    elif os.path.lexists(request.temporary):  # it was killed
+        remove_in_ids(request.temporary, (uid_map, gid_map) if in_namespace else ([], []))
     return code
 
 
-def _build(plan: oci.convert.Build, *, quiet: bool, everything: bool) -> int:
-    """In the user namespace: build, say the notes; SIGINT and SIGTERM take everything back."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _interrupted)
-    if everything:
-        plan.keep_owners = True
-        plan.uid_map = []
+def remove_in_ids(path: str, maps: tuple[IdMap, IdMap]) -> int:
+    """Remove a tree as root of these id maps; the exit code."""
+
+    def remove() -> int:
+        remove_tree(path)
+        return 0
+
+    return userns.run(*maps, remove)
+
+
+def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
+    """(how owners are written, uid map, gid map for config.json). Raises RootlessError.
+
+    The default is map where there is a range of ids, else xattr. Root keeps all ids and needs no user namespace.
+    """
+    if how and how not in _HOW:
+        raise RootlessError(f"unknown --owners {how!r}", hint=", ".join(_HOW))
+    if host.privileged:
+        ids = (host.uid_map, host.gid_map) if host.in_userns else ([], [])
+        mode = how if how in ("xattr", "squash") else "map"
+        return Owners(mode, *ids, strict=how == "strict"), [], []
+    uid_map, gid_map = userns.default_maps(host)
+    ranged = len(uid_map) > 1
+    if how in ("map", "strict") and not ranged:
+        raise RootlessError(
+            f"--owners {how} needs a range of ids", hint="an administrator adds one to /etc/subuid and /etc/subgid"
+        )
+    if not ranged or how in ("xattr", "squash"):
+        return Owners(how or "xattr"), [(0, host.uid, 1)], [(0, host.gid, 1)]
+    return Owners("map", uid_map, gid_map, strict=how == "strict"), uid_map, gid_map
+
+
+def run_job(job: Callable[[], int], maps: tuple[IdMap, IdMap]) -> int:
+    """Run `job`, in a child of the user namespace where maps are given; signals reach it wherever they are sent."""
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+
+    def announce() -> int:
+        os.write(theirs, b"%d\n" % os.getpid())
+        for signum in _SIGNALS:
+            signal.signal(signum, _interrupt)
+        try:
+            return job()
+        except _Interrupted as error:
+            log.error("interrupted: nothing is left behind")
+            return 128 + error.signum
+
+    def forward(signum: int, _frame: FrameType | None) -> None:
+        os.kill(int(os.read(ours, 20)), signum)
+
+    before = {signum: signal.signal(signum, forward) for signum in _SIGNALS}
     try:
-        oci.convert.build(plan)
-    except OciError as error:
-        log.error(error.message())
-        return 1
-    except _Interrupted as error:
-        log.error("interrupted: nothing was left behind")
-        return 128 + int(str(error))
-    for note in plan.notes if not quiet else []:
-        log.warn(note)
-    sys.stdout.flush()
-    return 0
+        return userns.run(*maps, announce)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        os.close(ours)
+        os.close(theirs)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Interrupted(BaseException):
-    """A signal asked for an end."""
+    """A signal asked for an end: everything is taken back on the way up."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
 
 
-def _interrupted(signum: int, _frame: FrameType | None) -> None:
-    raise _Interrupted(str(signum))
+def _interrupt(signum: int, _frame: FrameType | None) -> NoReturn:
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # a second one must not stop the clean-up
+    raise _Interrupted(signum)
+
+
+def _build(request: oci.bundle.Request, *, quiet: bool) -> int:
+    notes: list[str] = []
+    request.note = notes.append
+    try:
+        oci.bundle.build(request)
+    except OciError as error:
+        log.error(error.message())
+        return 1
+    for note in [] if quiet else notes:
+        log.warn(note)
+    return 0
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """An OciError becomes a RootlessError of the same words."""
+    try:
+        yield
+    except OciError as error:
+        raise RootlessError(error.what, error.where, error.errno, error.hint) from None
+
+
+def read_size(text: str) -> int:
+    """Bytes of `10g`, `500M`, `4096`; "" gives the default. Raises RootlessError."""
+    if not text:
+        return MAX_SIZE
+    number = text.lower().rstrip("b").rstrip("i")
+    unit = number[-1:] if number[-1:].isalpha() else ""
+    digits = number[: len(number) - len(unit)]
+    if not digits.isascii() or not digits.isdigit() or unit not in _UNITS:
+        raise RootlessError(f"no size: {text!r}", hint="bytes, or with k, m, g or t")
+    return int(digits) * _UNITS[unit]
+
+
+def _volumes(options: Options) -> str:
+    volumes = str(getattr(options, "volumes", "") or "")
+    if volumes not in ("", "tmpfs", "bind"):
+        raise RootlessError(f"unknown --volumes {volumes!r}", hint="tmpfs or bind")
+    return volumes
+
+
+def _nameless() -> NoReturn:
+    raise RootlessError("a bundle of standard input needs a name", hint="--output BUNDLE")
+
+
+def _list(images: list[Image], *, as_json: bool) -> int:
+    if as_json:
+        keys = ("family", "names", "digest", "platform", "size")
+        found = [{key: getattr(image, key) for key in keys} | {"layers": len(image.layers)} for image in images]
+        print(json.dumps(found, indent=2))
+        return 0
+    print(f"{'NAME':<40} {'DIGEST':<19} {'PLATFORM':<16} {'LAYERS':>6} {'SIZE':>12}")
+    for image in images:
+        short = image.digest.removeprefix("sha256:")[:12]
+        for name in image.names or ("-",):
+            print(f"{name:<40} {short:<19} {image.platform:<16} {len(image.layers):>6} {image.size:>12}")
+    return 0

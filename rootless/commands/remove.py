@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from oci.unpack import remove_tree
 from rootless import userns
+from rootless.commands.convert import remove_in_ids
 from rootless.errors import RootlessError
 from rootless.host import Host
 
@@ -17,13 +17,10 @@ if TYPE_CHECKING:
 def main(options: Options) -> int:
     """`rootless remove BUNDLE`: refuses what is no bundle."""
     path = os.path.abspath(options.bundle)
-    if not os.path.isdir(path):
+    if os.path.islink(path) or not os.path.isdir(path):
         raise RootlessError("no such bundle", options.bundle)
-    if os.path.islink(options.bundle.rstrip("/")) or not os.path.isfile(f"{path}/config.json"):
+    if not os.path.isfile(f"{path}/config.json"):
         raise RootlessError("this is no bundle: it holds no config.json", options.bundle)
 
-    def remove() -> int:
-        remove_tree(path)
-        return 0
-
-    return userns.run(*userns.default_maps(Host()), remove)
+    host = Host()
+    return remove_in_ids(path, ([], []) if host.privileged else userns.default_maps(host))
