@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from oci.owners import decode
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
 IMAGES, EXPECTED = SHARED / "fixtures/images", SHARED / "fixtures/expected"
 PLAIN = ("rootfs-", "layer-", "tar-", "bundle-", "busybox-rootfs")
-OCI_LAYOUT = ("oci-", "hybrid-hello-world")
 
 pytestmark = pytest.mark.skipif(not IMAGES.is_dir(), reason="the shared image archives are not on this machine")
 
@@ -25,7 +26,7 @@ def rootless(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 def expected() -> list[str]:
     if not EXPECTED.is_dir():
         return []
-    return sorted(p.name.removesuffix(".txt.gz") for p in EXPECTED.iterdir() if not p.name.startswith("oci-"))
+    return sorted(p.name.removesuffix(".txt.gz") for p in EXPECTED.iterdir())
 
 
 def has_range() -> bool:
@@ -54,26 +55,91 @@ def compare(row: list[str], want: list[str], owners: bool) -> bool:
     return kind not in "fd" or set(row[9].split(";")) - {"-"} == user
 
 
+def read_tree(bundle: Path, *, mapped: bool = True) -> dict[str, list[str]]:
+    """The listing of a bundle's rootfs, as the container sees the owners where they are mapped."""
+    script = [sys.executable, str(Path(__file__).with_name("listing.py")), str(bundle / "rootfs")]
+    if mapped:
+        listing = rootless("unshare", *script, cwd=bundle)
+    else:
+        listing = subprocess.run(script, capture_output=True, text=True, check=False, errors="surrogateescape")
+    assert listing.returncode == 0, listing.stderr
+    return {line.split("\t")[0]: line.split("\t") for line in listing.stdout.splitlines()}
+
+
+def command_for(name: str, image: str) -> tuple[list[str], Path]:
+    """(convert or import with the right --tag, archive) for an expected listing."""
+    archive = IMAGES / name.split("@")[0]
+    if archive.name.startswith(PLAIN):
+        return ["import"], archive
+    return ["convert", *(["--tag", image] if "@" in name else [])], archive
+
+
+def check(bundle: Path, want: dict[str, list[str]], *, owners: bool, mapped: bool = True) -> None:
+    rows = read_tree(bundle, mapped=mapped)
+    assert sorted(rows) == sorted(want)
+    assert not [(rows[path], want[path]) for path in want if not compare(rows[path], want[path], owners)]
+    removed = rootless("remove", bundle, cwd=bundle.parent)
+    assert removed.returncode == 0, removed.stderr
+    assert os.listdir(bundle.parent) == []
+
+
 @pytest.mark.parametrize("name", expected())
 def test_archive_gives_the_expected_tree(name: str, tmp_path: Path) -> None:
-    archive = IMAGES / name.split("@")[0]
     image, want = read_expected(name)
-    command: list[object] = ["import" if archive.name.startswith(PLAIN) else "convert", archive, "-o", tmp_path / "b"]
-    if "@" in name and command[0] == "convert":
-        command += ["--tag", image]
-    converted = rootless(*command, cwd=tmp_path)
+    command, archive = command_for(name, image)
+    converted = rootless(*command, archive, "-o", tmp_path / "b", cwd=tmp_path)
     assert converted.returncode == 0, converted.stderr
-    listing = rootless(
-        "unshare", sys.executable, Path(__file__).with_name("listing.py"), tmp_path / "b/rootfs", cwd=tmp_path
-    )
-    assert listing.returncode == 0, listing.stderr
-    rows = {line.split("\t")[0]: line.split("\t") for line in listing.stdout.splitlines()}
-    removed = rootless("remove", tmp_path / "b", cwd=tmp_path)
-    assert sorted(rows) == sorted(want)
-    owners = has_range()
-    wrong = [(rows[path], want[path]) for path in want if not compare(rows[path], want[path], owners)]
-    assert not wrong
-    assert removed.returncode == 0, removed.stderr
+    check(tmp_path / "b", want, owners=has_range())
+
+
+@pytest.mark.parametrize("name", expected())
+def test_archive_on_standard_input_gives_the_same_tree(name: str, tmp_path: Path) -> None:
+    image, want = read_expected(name)
+    command, archive = command_for(name, image)
+    command = [str(CHECKOUT / "bin/rootless"), *command, "-", "-o", str(tmp_path / "b")]
+    with subprocess.Popen(["cat", archive], stdout=subprocess.PIPE) as pipe:
+        converted = subprocess.run(command, stdin=pipe.stdout, capture_output=True, text=True, check=False)
+    assert converted.returncode == 0, converted.stderr
+    check(tmp_path / "b", want, owners=has_range())
+
+
+IMAGE_ARCHIVES = [name for name in expected() if not name.startswith(PLAIN) and not name.split("@")[0].endswith("gz")]
+
+
+@pytest.mark.parametrize("name", IMAGE_ARCHIVES)
+def test_directory_gives_the_same_tree(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    image, want = read_expected(name)
+    command, archive = command_for(name, image)
+    directory = tmp_path_factory.mktemp("archive")
+    subprocess.run(["tar", "-C", directory, "-xf", archive], check=True)
+    converted = rootless(*command, directory, "-o", tmp_path / "b", cwd=tmp_path)
+    assert converted.returncode == 0, converted.stderr
+    check(tmp_path / "b", want, owners=has_range())
+
+
+@pytest.mark.parametrize("how", ["xattr", "squash"])
+@pytest.mark.parametrize("name", ["semantics.tar", "busybox.tar", "legacy-dive.tar", "oci-gzip.tar", "tar-xattrs.tar"])
+def test_without_a_map_everything_is_the_users(name: str, how: str, tmp_path: Path) -> None:
+    image, want = read_expected(name)
+    command, archive = command_for(name, image)
+    converted = rootless(*command, archive, "-o", tmp_path / "b", "--owners", how, cwd=tmp_path)
+    assert converted.returncode == 0, converted.stderr
+    rootfs = tmp_path / "b/rootfs"
+    for directory, names, files in os.walk(rootfs):
+        for entry in names + files:
+            assert os.lstat(os.path.join(directory, entry)).st_uid == os.geteuid()
+    kept: dict[int, list[str]] = {}
+    for path, row in want.items():
+        if how == "xattr" and row[1] in "fd" and (row[3], row[4]) != ("0", "0"):
+            inode = os.lstat(rootfs / path).st_ino  # hard links have it together
+            kept.setdefault(inode, []).append(path)
+    for paths in kept.values():
+        row = want[paths[0]]
+        assert decode(os.getxattr(rootfs / paths[0], "user.rootlesscontainers")) == (int(row[3]), int(row[4]))
+        os.chmod(rootfs / paths[0], 0o600)
+        os.removexattr(rootfs / paths[0], "user.rootlesscontainers")
+        os.chmod(rootfs / paths[0], int(row[2], 8))
+    check(tmp_path / "b", want, owners=False)
 
 
 REFUSED = [
@@ -83,6 +149,9 @@ REFUSED = [
     "manifest-stub-layers.tar.gz",
     "rootfs-dotdot.tar",
     "tar-negative-size.tar",
+    "oci-blob-missing.tar",
+    "oci-no-manifests.tar",
+    "oci-broken-layers.tar",
 ]
 
 
