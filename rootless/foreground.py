@@ -6,6 +6,7 @@ import fcntl
 import os
 import select
 from _signal import SIG_DFL, set_wakeup_fd, signal  # type: ignore[import-not-found]
+from struct import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ def wait(pid: int, pidfd: int, master: int = -1, *, locked_fd: int = -1) -> int:
         for signum in _FORWARDED:
             signal(signum, SIG_DFL)
     return exit_code(pid)
+
+
+def fit(master: int) -> None:
+    """Give the pty the size of the user's window, 24x80 where there is none. Before the program looks at it."""
+    try:
+        size = fcntl.ioctl(0, _TIOCGWINSZ, b"\0" * 8)
+    except OSError:
+        size = pack("4H", 24, 80, 0, 0)
+    fcntl.ioctl(master, _TIOCSWINSZ, size)
 
 
 def exit_code(pid: int) -> int:
@@ -94,21 +104,13 @@ class _Terminal:
 
             self.saved = termios.tcgetattr(0)
             tty.setraw(0)
-            self.resize()
-        else:
-            from rootless.console import set_size
-
-            set_size(master, (24, 80))
 
     def register(self, poller: select.poll) -> None:
         poller.register(self.master, select.POLLIN)
         poller.register(0, select.POLLIN)
 
     def resize(self) -> None:
-        try:
-            fcntl.ioctl(self.master, _TIOCSWINSZ, fcntl.ioctl(0, _TIOCGWINSZ, b"\0" * 8))
-        except OSError:
-            pass  # no window on this side
+        fit(self.master)
 
     def move(self, fd: int, events: int, poller: select.poll) -> None:
         """Copy what one side has to the other."""

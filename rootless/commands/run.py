@@ -24,6 +24,10 @@ def main(options: Options) -> int:
     created = create(request, Host())
     container = created.container
     try:
+        if created.master >= 0:
+            from rootless.foreground import fit
+
+            fit(created.master)
         start(container)
     except BaseException:
         remove(container)
