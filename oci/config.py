@@ -97,8 +97,8 @@ def convert_config(image: dict[str, Any], *, terminal: bool = False, args: list[
 
 def _strings(wanted: dict[str, Any], key: str) -> list[str]:
     value = wanted.get(key) or []
-    if isinstance(value, str):  # docker's first images had a shell command here
-        return ["/bin/sh", "-c", value] if key == "Cmd" else [value]
+    if isinstance(value, str) and key == "Cmd":  # docker's first images had a shell command here
+        value = ["/bin/sh", "-c", value]
     if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
         raise ValueError(f"config.{key} is no list of strings")
     return list(value)
