@@ -78,6 +78,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ],
     ),
     "list": ("list the containers", (), [_FORMAT, ("quiet", "q", "flag", "", "ids only")]),
+    "features": ("print what this runtime can do, as JSON", (), []),
     "spec": (
         "write a config.json to start from",
         ("bundle_dir?",),

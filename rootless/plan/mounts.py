@@ -47,7 +47,7 @@ PROPAGATION = {
     "unbindable": sc.MS_UNBINDABLE,
     "runbindable": sc.MS_UNBINDABLE | sc.MS_REC,
 }
-_EXTENSIONS = ("tmpcopyup", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow")
+_EXTENSIONS = ("tmpcopyup", "idmap", "ridmap", "src-nofollow")
 # Over and below these only what runc allows may be mounted (CVE-2019-16884, CVE-2023-27561).
 _PROC_PIECES = (
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
@@ -92,8 +92,8 @@ def _compile_mount(node: Node, bundle: str) -> tuple[Any, ...]:
             entry[key] = read_mappings(node[key])
     if ("uidMappings" in entry) != ("gidMappings" in entry):
         raise node.error("uidMappings and gidMappings go together")
-    if "uidMappings" in entry and not {"idmap", "ridmap"} & set(entry["extensions"]):
-        entry["extensions"].append("idmap")
+    if "uidMappings" in entry or {"idmap", "ridmap"} & set(entry["extensions"]):
+        raise node.error("id-mapped mounts are not supported yet")
     _check_proc_and_sys(node, entry)
     return ("mount", node.pointer, entry)
 
