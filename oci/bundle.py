@@ -143,12 +143,14 @@ def _fill(request: Request, bundle: str) -> None:
             root_fd, aside_fd, request.owners, record.Recorder(out), max_files=request.max_files,
             devices=request.devices,
         )  # fmt: skip
-        _unpack(request, tree)
-        if request.image.family == "rootfs":
-            _check_rootfs(request, tree, root_fd)
-        config = _config(request, tree.root, bundle)
-        tree.finish()
-        tree.root.close()
+        try:
+            _unpack(request, tree)
+            if request.image.family == "rootfs":
+                _check_rootfs(request, tree, root_fd)
+            config = _config(request, tree.root, bundle)
+            tree.finish()
+        finally:
+            tree.root.close()
         _note(request, tree)
     os.rmdir(aside)
     _write_json(f"{bundle}/config.json", config, 0o644)

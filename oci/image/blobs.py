@@ -161,7 +161,7 @@ def open_seekable(source: str, spool_directory: str, max_size: int = MAX_SIZE) -
     fd = open_input(source)
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, fd)
-        if _is_at_start(fd):
+        if is_at_start(fd):
             try:
                 if not compression.detect(os.pread(fd, compression.MAGIC_SIZE, 0)):
                     undo.pop_all()
@@ -172,7 +172,8 @@ def open_seekable(source: str, spool_directory: str, max_size: int = MAX_SIZE) -
         return _spool(Budget(max_size).spend(chunks, label), spool_directory)
 
 
-def _is_at_start(fd: int) -> bool:
+def is_at_start(fd: int) -> bool:
+    """Whether this is a file that can be read at random, and nothing of it was read yet."""
     try:
         return os.lseek(fd, 0, os.SEEK_CUR) == 0
     except OSError:
@@ -240,19 +241,21 @@ def _open_directory(source: str) -> Archive:
             files[name] = None if opened is None else Blob(opened, 0, os.fstat(opened).st_size, where)
         return files[name]
 
-    return _DirectoryArchive(source, fd, find, list(_list(fd)), files)
+    return _DirectoryArchive(source, root, find, files)
 
 
 class _DirectoryArchive(Archive):
     """Adds the closing of each file that was opened."""
 
     def __init__(
-        self, source: str, fd: int, find: Callable[[str], Blob | None], names: list[str], files: dict[str, Blob | None]
+        self, source: str, root: Root, find: Callable[[str], Blob | None], files: dict[str, Blob | None]
     ) -> None:
-        super().__init__(source, fd, find, names)
+        super().__init__(source, root.fd, find, list(_list(root.fd)))
+        self._root = root
         self._files = files
 
     def close(self) -> None:
+        self._root.close()
         for blob in self._files.values():
             if blob is not None:
                 os.close(blob.fd)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -13,7 +14,7 @@ import attrs
 from oci import compression
 from oci.errors import OciError, printable
 from oci.image import Image, Layer, host_platform
-from oci.image.blobs import Blob, Progress, open_input
+from oci.image.blobs import Blob, Progress, is_at_start, open_input
 from oci.stream import Chunks, counted, read_all
 
 
@@ -46,24 +47,21 @@ class PipeBlob:
         yield from read_all(self.fd)
 
 
-def open_rootfs(source: str, changes: Iterable[str] = ()) -> Image:
-    """The image of one layer that a tar, compressed or not, or standard input ("-") is. Raises OciError.
-
-    Its fd stays open until the process ends or the layer was read.
-    """
+@contextlib.contextmanager
+def open_rootfs(source: str, changes: Iterable[str] = ()) -> Iterator[Image]:
+    """The image of one layer that a tar, compressed or not, or standard input ("-") is. Raises OciError."""
     label = "standard input" if source == "-" else source
     if source != "-" and os.path.isdir(source):
         raise OciError("a directory, not a tar", source, hint="tar -C DIRECTORY -c . | `import -o BUNDLE -`")
     fd = open_input(source)
     try:
-        seekable = os.lseek(fd, 0, os.SEEK_CUR) == 0
-    except OSError:
-        seekable = False
-    blob = Blob(fd, 0, os.fstat(fd).st_size, label) if seekable else PipeBlob(fd, label)
-    system, architecture, variant = host_platform()
-    config: dict[str, Any] = {"os": system, "architecture": architecture, "config": {}}
-    apply_changes(config["config"], changes)
-    return Image("rootfs", (), "", config, (Layer(blob, label),), (), system, architecture, variant)
+        blob = Blob(fd, 0, os.fstat(fd).st_size, label) if is_at_start(fd) else PipeBlob(fd, label)
+        system, architecture, variant = host_platform()
+        config: dict[str, Any] = {"os": system, "architecture": architecture, "config": {}}
+        apply_changes(config["config"], changes)
+        yield Image("rootfs", (), "", config, (Layer(blob, label),), (), system, architecture, variant)
+    finally:
+        os.close(fd)
 
 
 def apply_changes(config: dict[str, Any], changes: Iterable[str]) -> None:

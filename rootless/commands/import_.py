@@ -19,4 +19,5 @@ def main(options: Options) -> int:
     with translated():
         target = options.output or oci.bundle.bundle_name(options.image)
         oci.bundle.check_target(target, force=options.force)
-        return build(options, open_rootfs(options.image, options.change or []), target)
+        with open_rootfs(options.image, options.change or []) as image:
+            return build(options, image, target)

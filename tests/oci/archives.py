@@ -145,9 +145,8 @@ def unpack_rootfs(archive: Path, bundle: Path, **more: Any) -> list[str]:
     """Import in this process; the notes. Raises OciError."""
     notes: list[str] = []
     ids = [(0, os.geteuid(), 1)], [(0, os.getegid(), 1)]
-    request = Request(open_rootfs(str(archive)), str(bundle), Owners("squash"), *ids, **more)
-    request.note = notes.append
-    build(request)
+    with open_rootfs(str(archive)) as image:
+        build(Request(image, str(bundle), Owners("squash"), *ids, note=notes.append, **more))
     return notes
 
 
