@@ -1,0 +1,280 @@
+"""What became of a rootfs since it was converted: the tree compared with the record, as the members of a new layer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from typing import IO
+
+import attrs
+
+from oci import owners as ids
+from oci.errors import OciError
+from oci.owners import Owners
+from oci.record import Entry
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFREG: "f",
+    stat.S_IFDIR: "d",
+    stat.S_IFLNK: "l",
+    stat.S_IFIFO: "p",
+    stat.S_IFCHR: "c",
+    stat.S_IFBLK: "b",
+}
+
+Entries = dict[bytes, Entry]
+
+
+@attrs.define
+class Changes:
+    """now: every entry of the tree as an image has it; added: paths that are new or differ, with the directories above
+    them; removed: paths that are gone, without those below one that is gone; suspects: files with the size and time of
+    the record that were touched since, whose contents only a look at the base can tell.
+    """
+
+    now: Entries
+    added: set[bytes]
+    removed: list[bytes]
+    suspects: list[bytes]
+
+
+def find_changes(root_fd: int, base: Entries, owners: Owners, stamp: int) -> Changes:
+    """Compare the tree at `root_fd` with the record `base`, which was complete at `stamp` (ns, by the file system).
+
+    owners: as the tree was written. Raises OSError.
+    """
+    walk = _Walk(root_fd, base, owners)
+    walk.directory(root_fd, b"")
+    now = walk.now
+    added: set[bytes] = set()
+    suspects: list[bytes] = []
+    for path, entry in now.items():
+        if _differs(path, entry, base.get(path)):
+            added.add(path)
+        elif entry.type == "f" and walk.changed_at.get(path, 0) >= stamp:
+            suspects.append(path)
+    removed = sorted(path for path in base if path not in now and _parent(path) in now)
+    removed = [path for path in removed if now[_parent(path)].type == "d"]
+    return Changes(now, added, removed, suspects)
+
+
+def complete(changes: Changes) -> None:
+    """Add to `added` all names of a file that is in it, and the directories above every change."""
+    together: dict[int, list[bytes]] = {}
+    for path, entry in changes.now.items():
+        together.setdefault(id(entry), []).append(path)
+    for path in list(changes.added):
+        changes.added.update(together[id(changes.now[path])])
+    for path in [*changes.added, *changes.removed]:
+        while path:
+            path = _parent(path)
+            changes.added.add(path)
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
+
+
+def _differs(path: bytes, now: Entry, then: Entry | None) -> bool:
+    if then is None:
+        # a root that no layer names is 0755 and 0:0
+        return bool(path or now.mode != 0o755 or now.uid or now.gid or now.xattrs)
+    if then.type in "cb" and now.type == "f" and now.size == 0 and now.mode == 0:
+        return False  # the empty file in the place of a device
+    if now.type != then.type or (now.uid, now.gid) != (then.uid, then.gid):
+        return True
+    if now.type == "l":
+        return now.link != then.link
+    if now.mode != then.mode or _user(now.xattrs) != _user(then.xattrs):
+        return True
+    return now.type == "f" and (now.size, now.mtime) != (then.size, then.mtime)
+
+
+def _user(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The attributes that everybody may set; the others may have been refused when the tree was written."""
+    return {name: value for name, value in xattrs.items() if name.startswith(b"user.")}
+
+
+class _Walk:
+    """The tree as an image has it: owners and devices by the record where the disk cannot tell."""
+
+    def __init__(self, root_fd: int, base: Entries, owners: Owners) -> None:
+        self.now: Entries = {b"": self._entry(os.fstat(root_fd), b"", root_fd, b".", base, owners)}
+        self.changed_at: dict[bytes, int] = {}
+        self._base = base
+        self._owners = owners
+        self._inodes: dict[tuple[int, int], Entry] = {}
+
+    def directory(self, fd: int, path: bytes) -> None:
+        for name in sorted(map(os.fsencode, os.listdir(fd))):
+            whole = path + b"/" + name if path else name
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            self.changed_at[whole] = st.st_ctime_ns
+            if stat.S_ISSOCK(st.st_mode):
+                continue  # tar has no sockets, and they mean nothing without their process
+            key = (st.st_dev, st.st_ino)
+            entry = self._inodes.get(key)
+            if entry is None:
+                entry = self._entry(st, whole, fd, name, self._base, self._owners)
+                if st.st_nlink > 1 and entry.type != "d":
+                    self._inodes[key] = entry
+            self.now[whole] = entry
+            if entry.type == "d":
+                below = os.open(name, _DIRECTORY, dir_fd=fd)
+                try:
+                    self.directory(below, whole)
+                finally:
+                    os.close(below)
+
+    @staticmethod
+    def _entry(st: os.stat_result, path: bytes, fd: int, name: bytes, base: Entries, owners: Owners) -> Entry:
+        kind = _KINDS[stat.S_IFMT(st.st_mode)]
+        mode = 0o777 if kind == "l" else stat.S_IMODE(st.st_mode)
+        entry = Entry(kind, mode, st.st_uid, st.st_gid, mtime=st.st_mtime_ns)
+        if kind == "f":
+            entry.size = st.st_size
+        elif kind == "l":
+            entry.link = os.readlink(name, dir_fd=fd)
+        elif kind in "cb":
+            entry.device = os.major(st.st_rdev), os.minor(st.st_rdev)
+        if kind in "fd":
+            entry.xattrs = _read_xattrs(name, fd, kind)
+        kept = entry.xattrs.pop(ids.XATTR, None) if owners.mode == "xattr" else None
+        then = base.get(path)
+        if kept is not None:
+            entry.uid, entry.gid = ids.decode(kept)
+        elif then is not None and (
+            owners.mode != "map" or owners.fit(then.uid, then.gid, path) == (st.st_uid, st.st_gid)
+        ):
+            entry.uid, entry.gid = then.uid, then.gid
+        elif owners.mode != "map":
+            entry.uid = entry.gid = 0
+        if then is not None and then.type == "l" == kind:
+            entry.mode = then.mode
+        return entry
+
+
+def _read_xattrs(name: bytes, fd: int, kind: str) -> dict[bytes, bytes]:
+    try:
+        opened = os.open(name, _DIRECTORY if kind == "d" else _FILE, dir_fd=fd)
+    except PermissionError:
+        return {}  # a file that its owner may not read: its contents will be asked for if it has changed
+    try:
+        names = [os.fsencode(n) for n in os.listxattr(opened) if n.startswith(("user.", "security.capability"))]
+        return {n: os.getxattr(opened, n) for n in names}
+    except OSError:
+        return {}
+    finally:
+        os.close(opened)
+
+
+def write_layer(root_fd: int, changes: Changes, out: IO[bytes]) -> None:
+    """Write what was added and removed as a layer, names in order. Raises OSError, OciError."""
+    members: list[tuple[bytes, bool]] = [(path, True) for path in changes.added]
+    members += [(path, False) for path in changes.removed]
+    first: dict[int, bytes] = {}
+    with tarfile.open(
+        fileobj=out, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+    ) as tar:
+        for path, is_there in sorted(members):
+            if not is_there:
+                parent, _, name = path.rpartition(b"/")
+                info = tarfile.TarInfo(os.fsdecode(parent + b"/.wh." + name if parent else b".wh." + name))
+                info.mode = 0o600
+                tar.addfile(info)
+                continue
+            entry = changes.now[path]
+            info = _info(path, entry)
+            if id(entry) in first and entry.type != "d":
+                info.type, info.linkname, info.size = tarfile.LNKTYPE, os.fsdecode(first[id(entry)]), 0
+                info.pax_headers = {}
+                tar.addfile(info)
+                continue
+            first[id(entry)] = path
+            if entry.type == "f":
+                with _open(root_fd, path) as file:
+                    info.size = os.fstat(file.fileno()).st_size
+                    tar.addfile(info, file)
+            else:
+                tar.addfile(info)
+
+
+def _info(path: bytes, entry: Entry) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(os.fsdecode(path or b"."))
+    info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
+    info.type = {
+        "f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "p": tarfile.FIFOTYPE,
+        "c": tarfile.CHRTYPE, "b": tarfile.BLKTYPE,
+    }[entry.type]  # fmt: skip
+    seconds, ns = divmod(entry.mtime or 0, 1_000_000_000)
+    info.mtime = seconds
+    info.linkname = os.fsdecode(entry.link)
+    info.devmajor, info.devminor = entry.device
+    records = {"mtime": f"{seconds}.{ns:09d}"} if ns else {}
+    for name, value in entry.xattrs.items():
+        records["SCHILY.xattr." + os.fsdecode(name)] = value.decode("utf-8", "surrogateescape")
+    info.pax_headers = records
+    return info
+
+
+def _open(root_fd: int, path: bytes) -> IO[bytes]:
+    """A regular file of the tree; no link is followed, for nothing of the tree is trusted."""
+    fd = os.dup(root_fd)
+    try:
+        *parents, name = path.split(b"/")
+        for parent in parents:
+            following = os.open(parent, _DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = following
+        opened = os.open(name, _FILE, dir_fd=fd)
+    except OSError as error:
+        hint = "give its owner the right to read it first" if isinstance(error, PermissionError) else ""
+        raise OciError.from_os(error, "cannot read", path, hint) from None
+    finally:
+        os.close(fd)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OciError("the file was replaced while it was read", path)
+    return open(opened, "rb")
+
+
+def digest_of(root_fd: int, path: bytes) -> str:
+    """SHA-256 of a file of the tree."""
+    with _open(root_fd, path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def settle_suspects(root_fd: int, changes: Changes, base_digests: Callable[[set[bytes]], dict[bytes, str]]) -> None:
+    """Move the suspects whose contents differ from the base's (or are not found there) to `added`."""
+    if not changes.suspects:
+        return
+    known = base_digests(set(changes.suspects))
+    by_entry: dict[int, str] = {}
+    for path in changes.suspects:
+        entry = changes.now[path]
+        if id(entry) not in by_entry:
+            by_entry[id(entry)] = digest_of(root_fd, path)
+        if known.get(path, "") != by_entry[id(entry)]:
+            changes.added.add(path)
+    changes.suspects.clear()
+
+
+def whole_tree(changes: Changes, base: Entries) -> Changes:
+    """Everything as added, devices that are empty files here as devices again."""
+    now = dict(changes.now)
+    for path, entry in now.items():
+        then = base.get(path)
+        if then is not None and then.type in "cb" and entry.type == "f" and entry.size == 0 and entry.mode == 0:
+            now[path] = then
+    return Changes(now, set(now), [], [])
+
+
+def size_of(changes: Changes) -> int:
+    """Bytes of the files that a layer of these changes holds: docker's `Size`."""
+    files = {id(entry): entry.size for entry in map(changes.now.__getitem__, changes.added) if entry.type == "f"}
+    return sum(files.values())

@@ -1,0 +1,372 @@
+"""A bundle becomes an image archive again: the base's layers, and what was changed as one layer on top.
+
+Formats: oci (an OCI layout in a tar), docker (manifest.json, docker 1.10 and later), docker-legacy (before 1.10:
+<id>/{VERSION,json,layer.tar}, repositories).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import attrs
+
+from oci import changes as tree
+from oci import config as runtime
+from oci import record, tar
+from oci.bundle import META, read_image_record
+from oci.errors import OciError, printable
+from oci.image import Image, Layer, read_images
+from oci.image.blobs import MAX_SIZE, open_archive
+from oci.image.rootfs import apply_changes, open_rootfs
+from oci.owners import Owners
+from oci.root import normal
+from oci.stream import Budget, Chunks, StreamSource
+
+FORMATS = ("oci", "docker", "docker-legacy")
+_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_IN_OCI = {"": "", "gzip": "+gzip", "zstd": "+zstd"}  # compressions that media types know
+
+
+@attrs.define
+class Request:
+    """What to pack.
+
+    bundle, output: paths; format: one of FORMATS; tag: NAME:TAG, "" for the one it came with; owners: as the tree was
+    written; base: the archive that the bundle was converted from, if it is not where it was; flatten: one layer of
+    the whole tree, no base needed; changes: Dockerfile instructions for the image's config; message: its history.
+    """
+
+    bundle: str
+    output: str
+    owners: Owners
+    format: str = "oci"
+    tag: str = ""
+    base: str = ""
+    flatten: bool = False
+    force: bool = False
+    changes: list[str] = attrs.field(factory=list)
+    message: str = ""
+    note: Callable[[str], None] = lambda text: None
+
+
+@attrs.define
+class _Part:
+    """A layer of the archive to be, in a spool file or the base archive."""
+
+    diff_id: str
+    digest: str
+    size: int
+    compression: str
+    open: Callable[[], Chunks]
+    plain: Callable[[], Chunks]
+    plain_size: int
+    history: dict[str, Any]
+    bytes_added: int = 0
+
+
+def pack(request: Request) -> None:
+    """Write the archive, complete or not at all. Raises OciError."""
+    if request.format not in FORMATS:
+        raise OciError(f"unknown format {printable(request.format)!r}", hint=", ".join(FORMATS))
+    if os.path.lexists(request.output) and not request.force:
+        raise OciError("the output exists already", request.output, hint="--force replaces it")
+    document = read_image_record(request.bundle)
+    target = os.path.abspath(request.output)
+    temporary = f"{os.path.dirname(target)}/.{os.path.basename(target)[:200]}.{secrets.token_hex(4)}"
+    try:
+        with contextlib.ExitStack() as stack:
+            image = None if request.flatten else stack.enter_context(_base(request, document))
+            parts = [_base_part(layer, number, image) for number, layer in enumerate(image.layers)] if image else []
+            added = stack.enter_context(_changed(request, document, image))
+            if added is None:
+                request.note("nothing has changed: the image is the one that was converted")
+            else:
+                parts.append(added)
+            config = _image_config(request, document)
+            history = list(image.history) if image else []
+            if len([entry for entry in history if not entry.get("empty_layer")]) == len(parts) - (added is not None):
+                config["history"] = history + ([added.history] if added else [])
+            else:
+                config["history"] = [part.history for part in parts]
+            out = open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb")
+            with out, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                _WRITERS[request.format](archive, _named(request, document), config, parts)
+        os.rename(temporary, target)
+    except OSError as error:
+        raise OciError.from_os(error, "cannot pack") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _named(request: Request, document: dict[str, Any]) -> str:
+    """NAME:TAG in lower case, as registries want it."""
+    name = request.tag or next(iter(document["names"]), "") or os.path.basename(os.path.abspath(request.bundle)).lower()
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+@contextlib.contextmanager
+def _base(request: Request, document: dict[str, Any]) -> Iterator[Image]:
+    source = request.base or document["source"]
+    hint = "--base names the archive that it was converted from, --flatten packs the tree as one layer"
+    if not source or not os.path.exists(source):
+        raise OciError("the archive of the lower layers is not there", source or request.bundle, hint=hint)
+    if document["family"] == "rootfs":
+        with open_rootfs(source) as image:
+            yield image
+        return
+    with open_archive(source, os.path.dirname(os.path.abspath(request.output))) as archive:
+        for image in read_images(archive):
+            if image.digest == document["digest"]:
+                yield image
+                return
+    raise OciError("the archive does not hold the image that was converted", source, hint=hint)
+
+
+def _base_part(layer: Layer, number: int, image: Image) -> _Part:
+    """A layer of the base: read once to know its digests and sizes, which not every layout tells."""
+    assert layer.blob is not None or layer.stored()  # stored raises where the blob is missing
+    plain_sum, plain_size = _sum(layer.tar(Budget(MAX_SIZE)))
+    digest, size = (layer.digest, layer.size) if layer.digest and layer.size >= 0 else _sum(layer.stored())
+    history = [entry for entry in image.history if not entry.get("empty_layer")]
+    assert layer.blob is not None
+    return _Part(
+        plain_sum, digest, size, layer.blob.compression(), layer.stored, lambda: layer.tar(Budget(MAX_SIZE)),
+        plain_size, history[number] if number < len(history) else {"created_by": "converted"},
+    )  # fmt: skip
+
+
+def _sum(chunks: Chunks) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+    return f"sha256:{digest.hexdigest()}", size
+
+
+@contextlib.contextmanager
+def _changed(request: Request, document: dict[str, Any], image: Image | None) -> Iterator[_Part | None]:
+    """The new layer, in a spool file; None where nothing has changed."""
+    try:
+        with open(f"{request.bundle}/{META}/base.mtree", "rb") as file:
+            stamp = os.fstat(file.fileno()).st_mtime_ns
+            entries = record.read(file)
+    except (ValueError, KeyError, IndexError) as error:
+        raise OciError(f"no record of the base ({error})", f"{request.bundle}/{META}/base.mtree") from None
+    root_fd = os.open(f"{request.bundle}/rootfs", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, root_fd)
+        found = tree.find_changes(root_fd, entries, request.owners, stamp)
+        if image is None:
+            found = tree.whole_tree(found, entries)
+        else:
+            layers = image.layers
+            tree.settle_suspects(root_fd, found, lambda wanted: _base_digests(layers, wanted))
+            tree.complete(found)
+        if not found.added and not found.removed:
+            yield None
+            return
+        spool = stack.enter_context(_spool(request))
+        tree.write_layer(root_fd, found, spool)
+        history = {"created": _now(), "created_by": request.message or "rootless pack"}
+        yield _spooled(spool, stack.enter_context(_spool(request)), history, tree.size_of(found))
+
+
+def _spool(request: Request) -> IO[bytes]:
+    return tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(request.output)))
+
+
+def _spooled(spool: IO[bytes], packed: IO[bytes], history: dict[str, Any], added: int) -> _Part:
+    diff_id, plain_size = _sum(_read(spool))
+    with gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0, compresslevel=6) as out:
+        shutil.copyfileobj(_rewound(spool), out)
+    digest, size = _sum(_read(packed))
+    return _Part(diff_id, digest, size, "gzip", lambda: _read(packed), lambda: _read(spool), plain_size, history, added)
+
+
+def _rewound(file: IO[bytes]) -> IO[bytes]:
+    file.seek(0)
+    return file
+
+
+def _read(file: IO[bytes]) -> Chunks:
+    _rewound(file)
+    while chunk := file.read(1 << 18):
+        yield chunk
+
+
+def _base_digests(layers: tuple[Layer, ...], wanted: set[bytes]) -> dict[bytes, str]:
+    """SHA-256 of the files of the base by path, the topmost layer's each."""
+    found: dict[bytes, str] = {}
+    for layer in layers:
+        source = StreamSource(layer.tar(Budget(MAX_SIZE)))
+        for member in tar.members(source, layer.name):
+            path = normal(member.name)
+            if path not in wanted:
+                continue
+            found.pop(path, None)
+            if member.type == tar.HARDLINK and normal(member.link) in found:
+                found[path] = found[normal(member.link)]
+            elif member.type == tar.FILE and member.sparse is None:
+                digest = hashlib.sha256()
+                for piece in source.pieces(member.stored):
+                    digest.update(piece)
+                found[path] = digest.hexdigest()
+    return found
+
+
+def _now() -> str:
+    """RFC 3339; SOURCE_DATE_EPOCH makes archives reproducible."""
+    seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _image_config(request: Request, document: dict[str, Any]) -> dict[str, Any]:
+    """The image config to be, without rootfs and history."""
+    old = document["config"]
+    keys = ("author", "architecture", "os", "os.version", "os.features", "variant")
+    config = {key: old[key] for key in keys if old.get(key)}
+    config.setdefault("os", "linux")
+    config.setdefault("architecture", document["platform"].split("/")[1])
+    config["created"] = _now()
+    config["config"] = dict(old.get("config") or {})
+    apply_changes(config["config"], request.changes)
+    if not config["config"].get("Cmd") and not config["config"].get("Entrypoint"):
+        config["config"]["Cmd"] = ["/bin/sh"]
+    if not any(str(entry).startswith("PATH=") for entry in config["config"].get("Env") or []):
+        config["config"]["Env"] = [runtime.DEFAULT_PATH, *(config["config"].get("Env") or [])]
+    return config
+
+
+def _with_layers(config: dict[str, Any], parts: list[_Part]) -> bytes:
+    rootfs = {"type": "layers", "diff_ids": [part.diff_id for part in parts]}
+    return _dumped({**config, "rootfs": rootfs})
+
+
+def _dumped(document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+class _Reader:
+    """Chunks as the file that tarfile copies from."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
+            self._rest += chunk
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def finish(self) -> None:
+        """Read on, so that what is said of the whole is checked."""
+        for _ in self._chunks:
+            pass
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    _add_chunks(archive, name, len(data), iter([data]))
+
+
+def _add_chunks(archive: tarfile.TarFile, name: str, size: int, chunks: Chunks) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = size, 0o644, 0
+    reader = _Reader(chunks)
+    archive.addfile(info, reader)  # type: ignore[arg-type]
+    reader.finish()
+
+
+def _add_directory(archive: tarfile.TarFile, name: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    archive.addfile(info)
+
+
+def _write_oci(archive: tarfile.TarFile, name: str, config: dict[str, Any], parts: list[_Part]) -> None:
+    for directory in ("blobs", "blobs/sha256"):
+        _add_directory(archive, directory)
+    written: set[str] = set()
+
+    def blob(digest: str, size: int, chunks: Chunks) -> None:
+        if digest not in written:
+            written.add(digest)
+            _add_chunks(archive, "blobs/" + digest.replace(":", "/"), size, chunks)
+
+    def document(data: bytes, media_type: str) -> dict[str, Any]:
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        blob(digest, len(data), iter([data]))
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    layers = []
+    for part in parts:
+        if part.compression in _IN_OCI:
+            digest, size, chunks = part.digest, part.size, part.open()
+        else:  # bzip2, xz, lz4: there is no media type for these
+            digest, size, chunks = part.diff_id, part.plain_size, part.plain()
+        blob(digest, size, chunks)
+        layers.append({"mediaType": _LAYER_TYPE + _IN_OCI.get(part.compression, ""), "digest": digest, "size": size})
+    manifest: dict[str, Any] = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "layers": layers}
+    manifest["config"] = document(_with_layers(config, parts), _CONFIG_TYPE)
+    top = document(_dumped(manifest), _MANIFEST_TYPE)
+    top["annotations"] = {"org.opencontainers.image.ref.name": name}
+    top["platform"] = {"os": config["os"], "architecture": config["architecture"]}
+    _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    _add(archive, "index.json", _dumped({"schemaVersion": 2, "manifests": [top]}))
+
+
+def _write_docker(archive: tarfile.TarFile, name: str, config: dict[str, Any], parts: list[_Part]) -> None:
+    names = []
+    for part in parts:
+        layer = f"{part.diff_id.partition(':')[2]}.tar"
+        if layer not in names:
+            _add_chunks(archive, layer, part.plain_size, part.plain())
+        names.append(layer)
+    data = _with_layers(config, parts)
+    config_name = f"{hashlib.sha256(data).hexdigest()}.json"
+    _add(archive, config_name, data)
+    _add(archive, "manifest.json", _dumped([{"Config": config_name, "RepoTags": [name], "Layers": names}]))
+
+
+def _write_legacy(archive: tarfile.TarFile, name: str, config: dict[str, Any], parts: list[_Part]) -> None:
+    """The layers as a chain of ids; each json but the topmost says only what a layer needs."""
+    parent = ""
+    for number, part in enumerate(parts):
+        top = number == len(parts) - 1
+        document: dict[str, Any] = {
+            "created": part.history.get("created") or config["created"],
+            "container_config": {"Cmd": [part.history.get("created_by") or ""]},
+            "os": config["os"],
+            "architecture": config["architecture"],
+            "Size": part.bytes_added or part.plain_size,
+        }
+        if top:
+            document |= {key: value for key, value in config.items() if key != "history"}
+        if parent:
+            document["parent"] = parent
+        layer_id = hashlib.sha256(_dumped({**document, "layer": part.diff_id})).hexdigest()
+        document["id"] = layer_id
+        _add_directory(archive, layer_id)
+        _add(archive, f"{layer_id}/VERSION", b"1.0")
+        _add(archive, f"{layer_id}/json", _dumped(document))
+        _add_chunks(archive, f"{layer_id}/layer.tar", part.plain_size, part.plain())
+        parent = layer_id
+    repository, _, tag = name.rpartition(":")
+    _add(archive, "repositories", _dumped({repository: {tag: parent}}))
+
+
+_WRITERS = {"oci": _write_oci, "docker": _write_docker, "docker-legacy": _write_legacy}

@@ -1,0 +1,69 @@
+"""`inspect`: config, history and layers of an image in an archive, or of the one that a bundle was made of."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from oci.bundle import META, read_image_record
+from oci.errors import printable
+from oci.image import choose, read_images
+from oci.image.blobs import open_archive
+from rootless import log
+from rootless.commands.convert import read_size, translated
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless inspect IMAGE|BUNDLE [--tag NAME:TAG] [--platform OS/ARCH] [--json]`."""
+    with translated():
+        document = _document(options)
+    if options.json:
+        print(json.dumps(document, indent=2))
+        return 0
+    print(f"names     {', '.join(document['names']) or '-'}")
+    print(f"digest    {document['digest'] or '-'}")
+    print(f"layout    {document['family']}")
+    print(f"platform  {document['platform']}")
+    for key, value in sorted((document["config"].get("config") or {}).items()):
+        if value:
+            print(f"{key.lower():<9} {printable(value if isinstance(value, str) else json.dumps(value))}")
+    print("layers")
+    for layer in document["layers"]:
+        print(f"  {layer['digest'] or layer['diffId'] or layer['name']}  {max(layer['size'], 0)} bytes")
+    print("history")
+    for entry in document["history"]:
+        text = printable(str(entry.get("created_by", "")))
+        print(f"  {entry.get('created', '-')}  {text[:160]}")
+    return 0
+
+
+def _document(options: Options) -> dict[str, Any]:
+    if options.image != "-" and os.path.exists(f"{options.image}/{META}/image.json"):
+        return read_image_record(options.image)
+    with open_archive(options.image, "", read_size("")) as archive:
+        image = choose(read_images(archive), options.tag, options.platform, archive.source, log.warn)
+        layers = [
+            {
+                "name": layer.name,
+                "digest": layer.digest,
+                "size": layer.blob.size if layer.blob else layer.size,
+                "diffId": layer.diff_id,
+                "mediaType": layer.media_type,
+            }
+            for layer in image.layers
+        ]
+        return {
+            "names": list(image.names),
+            "digest": image.digest,
+            "family": image.family,
+            "platform": image.platform,
+            "config": image.config,
+            "history": list(image.history),
+            "layers": layers,
+        }

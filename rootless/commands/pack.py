@@ -1,0 +1,43 @@
+"""`pack`: an image archive of a bundle, its changes as one new layer."""
+
+from __future__ import annotations
+
+from oci.bundle import read_image_record
+from oci.errors import OciError
+from oci.owners import Owners
+from oci.pack import Request, pack
+from rootless import log
+from rootless.commands.convert import run_job, translated
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless pack BUNDLE -o IMAGE.tar [--format oci|docker|docker-legacy]`; prints the archive's path."""
+    with translated():
+        document = read_image_record(options.bundle_dir)
+    uid_map, gid_map = ([tuple(entry) for entry in document[key]] for key in ("uidMap", "gidMap"))
+    mapped = document["owners"] == "map" and bool(uid_map)
+    owners = Owners(document["owners"], uid_map if mapped else [], gid_map if mapped else [])
+    request = Request(
+        options.bundle_dir, options.output or f"{options.bundle_dir.rstrip('/')}.tar", owners,
+        format=options.format or "oci", tag=options.tag, base=options.base, flatten=options.flatten,
+        force=options.force, changes=list(options.change or []), message=options.message,
+    )  # fmt: skip
+    code = run_job(lambda: _pack(request, quiet=options.quiet), (uid_map, gid_map) if mapped else ([], []))
+    if code == 0:
+        print(request.output)
+    return code
+
+
+def _pack(request: Request, *, quiet: bool) -> int:
+    if not quiet:
+        request.note = log.warn
+    try:
+        pack(request)
+    except OciError as error:
+        log.error(error.message())
+        return 1
+    return 0
