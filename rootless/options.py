@@ -148,6 +148,30 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("change", "c", "list", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ..."),
         ],
     ),
+    "inspect": (
+        "show an image's config, history and layers",
+        ("image",),
+        [
+            ("tag", "t", "str", "NAME:TAG", "which image of the archive"),
+            ("platform", "", "str", "OS/ARCH", "which platform of the image"),
+            ("json", "", "flag", "", "as JSON"),
+        ],
+    ),
+    "pack": (
+        "make an image archive of a bundle, its changes as one new layer",
+        ("bundle_dir",),
+        [
+            ("output", "o", "str", "IMAGE.tar", "the archive to write"),
+            ("format", "", "str", "FORMAT", "oci, docker or docker-legacy"),
+            ("tag", "t", "str", "NAME:TAG", "the image's name"),
+            ("base", "", "str", "IMAGE", "the archive that the bundle was made of"),
+            ("flatten", "", "flag", "", "one layer with everything"),
+            ("force", "", "flag", "", "replace an existing archive"),
+            ("change", "c", "list", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ..."),
+            ("message", "m", "str", "TEXT", "the comment of the new layer"),
+            ("quiet", "q", "flag", "", "no notes"),
+        ],
+    ),
     "remove": ("take a bundle away, files of subordinate ids included", ("bundle",), []),
     "unshare": ("run a command as root of the user's id map", ("args*",), []),
 }  # fmt: skip
