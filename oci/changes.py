@@ -56,7 +56,7 @@ def find_changes(root_fd: int, base: Entries, owners: Owners, stamp: int) -> Cha
     for path, entry in now.items():
         if _differs(path, entry, base.get(path)):
             added.add(path)
-        elif entry.type == "f" and walk.changed_at.get(path, 0) >= stamp:
+        elif path and base[path].type == entry.type == "f" and walk.changed_at.get(path, 0) >= stamp:
             suspects.append(path)
     removed = sorted(path for path in base if path not in now and _parent(path) in now)
     removed = [path for path in removed if now[_parent(path)].type == "d"]

@@ -6,6 +6,7 @@ import stat
 import sys
 
 KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFIFO: "p"}
+KINDS |= {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
 
 
 def escape(name: bytes) -> str:
@@ -44,6 +45,8 @@ def main() -> None:
         elif kind == "l":
             target = os.readlink(full)
             size, what = len(target), escape(target)
+        elif kind in "cb":
+            what = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
         mode = "0777" if kind == "l" else f"{stat.S_IMODE(st.st_mode):04o}"
         link = escape(first.get((st.st_dev, st.st_ino), b"-")) if kind != "d" else "-"
         xattrs = "-"

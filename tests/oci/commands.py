@@ -1,0 +1,62 @@
+"""The commands of a checkout, run as processes; commands that the option table does not have yet, by their module."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LAUNCHER = str(CHECKOUT / "bin/rootless")
+Result = subprocess.CompletedProcess[str]
+
+
+def rootless(*args: object, cwd: Path, **more: Any) -> Result:
+    """`bin/rootless ARGS`"""
+    return subprocess.run(
+        [LAUNCHER, *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        errors="surrogateescape",
+        **more,
+    )
+
+
+def call(module: str, cwd: Path, **options: Any) -> Result:
+    """`rootless.commands.MODULE.main` with these options, in a process of its own."""
+    script = (
+        "import json, sys, types, importlib\n"
+        f"sys.path.insert(0, {str(CHECKOUT)!r})\n"
+        "from rootless import log\n"
+        "from rootless.errors import RootlessError\n"
+        "module = importlib.import_module('rootless.commands.' + sys.argv[1])\n"
+        "try:\n"
+        "    sys.exit(module.main(types.SimpleNamespace(**json.loads(sys.argv[2]))))\n"
+        "except RootlessError as error:\n"
+        "    log.error(error.message())\n"
+        "    sys.exit(1)\n"
+    )
+    command = [sys.executable, "-c", script, module, json.dumps(options)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def pack(bundle: Path, output: Path, **more: Any) -> Result:
+    """`pack` with its defaults."""
+    options = {
+        "bundle_dir": str(bundle), "output": str(output), "format": "oci", "tag": "", "base": "", "flatten": False,
+        "force": False, "change": None, "message": "", "quiet": False,
+    }  # fmt: skip
+    return call("pack", bundle.parent, **{**options, **more})
+
+
+def tree(bundle: Path) -> list[str]:
+    """The listing of a bundle's rootfs, owners as the container has them."""
+    listing = rootless(
+        "unshare", sys.executable, CHECKOUT / "tests/oci/listing.py", bundle / "rootfs", cwd=bundle.parent
+    )
+    assert listing.returncode == 0, listing.stderr
+    return listing.stdout.splitlines()

@@ -1,0 +1,232 @@
+"""pack: what was changed is one new layer, in every format; the round trip gives the same tree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import archives as a
+import pytest
+from commands import Result, pack, rootless, tree
+
+from oci import record
+from oci.pack import FORMATS
+
+BASE = (
+    a.directory("bin") + a.file("bin/sh", b"#!shell", mode=0o755) + a.directory("etc") + a.file("etc/old", b"old")
+    + a.file("etc/same", b"same") + a.directory("gone") + a.file("gone/f") + a.hard_link("bin/ash", "bin/sh")
+    + a.file("mine", b"m", uid=7, gid=8) + a.header("null", type_=b"3", device=(1, 3), mode=0o666)
+    + a.symlink("link", "etc/old") + a.file("touched", b"12345")
+)  # fmt: skip
+
+
+def run_inside(bundle: Path, script: str) -> None:
+    done = rootless("unshare", "sh", "-ec", script, cwd=bundle / "rootfs")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    archive = tmp_path / "base.tar"
+    archive.write_bytes(a.docker_archive([BASE + a.END], {"Env": ["A=b"]}))
+    converted = rootless("convert", archive, "-q", "-o", "b", cwd=tmp_path)
+    assert converted.returncode == 0, converted.stderr
+    yield tmp_path / "b"
+    for entry in os.listdir(tmp_path):
+        if os.path.exists(tmp_path / entry / "config.json"):
+            rootless("remove", entry, cwd=tmp_path)
+
+
+def top_layer(archive: Path) -> dict[str, tarfile.TarInfo]:
+    """The members of the topmost layer."""
+    with tarfile.open(archive) as tar:
+        documents = {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}
+    if "manifest.json" in documents:
+        name = json.loads(documents["manifest.json"])[0]["Layers"][-1]
+    elif "index.json" in documents:
+        digest = json.loads(documents["index.json"])["manifests"][0]["digest"]
+        manifest = json.loads(documents["blobs/" + digest.replace(":", "/")])
+        name = "blobs/" + manifest["layers"][-1]["digest"].replace(":", "/")
+    else:
+        (tags,) = json.loads(documents["repositories"]).values()
+        name = f"{next(iter(tags.values()))}/layer.tar"
+    layer = archive.with_name("top.tar")
+    layer.write_bytes(documents[name])
+    with tarfile.open(layer) as tar:
+        return {m.name: m for m in tar}
+
+
+def change(bundle: Path) -> None:
+    run_inside(
+        bundle,
+        "echo changed > etc/old; echo new > etc/new; rm -r gone; chmod 700 bin; ln etc/new etc/newer; ln -s x symlink;"
+        "mkdir dir; mkfifo dir/pipe; rm link; mkdir link; printf 54321 > touched; touch -d @1420070400 touched",
+    )
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_round_trip_gives_the_changed_tree(bundle: Path, layout: str) -> None:
+    change(bundle)
+    out = bundle.with_name("out.tar")
+    packed = pack(bundle, out, format=layout)
+    assert packed.returncode == 0, packed.stderr
+    again = rootless("convert", out, "-q", "-o", "again", cwd=bundle.parent)
+    assert again.returncode == 0, again.stderr
+    assert [row.split("\t")[:7] for row in tree(bundle.with_name("again"))] == [
+        row.split("\t")[:7] for row in tree(bundle)
+    ]
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_new_layer_holds_the_changes_only(bundle: Path, layout: str) -> None:
+    change(bundle)
+    out = bundle.with_name("out.tar")
+    assert pack(bundle, out, format=layout).returncode == 0
+    members = top_layer(out)
+    assert sorted(members) == [
+        ".", ".wh.gone", "bin", "dir", "dir/pipe", "etc", "etc/new", "etc/newer", "etc/old", "link",
+        "symlink", "touched",
+    ]  # fmt: skip
+    assert members["etc/newer"].islnk() and members["etc/newer"].linkname == "etc/new"
+    assert members["bin"].mode == 0o700 and members["dir/pipe"].isfifo()
+
+
+def test_unchanged_bundle_packs_without_a_new_layer(bundle: Path) -> None:
+    out = bundle.with_name("out.tar")
+    packed = pack(bundle, out, format="docker")
+    assert packed.returncode == 0 and "nothing has changed" in packed.stderr
+    with tarfile.open(out) as tar:
+        manifest = json.loads(tar.extractfile("manifest.json").read())
+    assert len(manifest[0]["Layers"]) == 1
+
+
+def test_touched_file_of_same_size_and_time_is_told_by_its_contents(bundle: Path) -> None:
+    run_inside(bundle, "printf 99999 > touched; touch -d @1420070400 touched; touch -d @1420070400 etc/same")
+    out = bundle.with_name("out.tar")
+    assert pack(bundle, out).returncode == 0
+    members = top_layer(out)
+    assert "touched" in members and "etc/same" not in members
+
+
+def test_device_that_is_an_empty_file_is_no_change_and_a_device_again_when_flattened(bundle: Path) -> None:
+    run_inside(bundle, "echo x > new")
+    out = bundle.with_name("out.tar")
+    assert pack(bundle, out).returncode == 0
+    assert "null" not in top_layer(out)
+    assert pack(bundle, out, flatten=True, force=True).returncode == 0
+    member = top_layer(out)["null"]
+    assert member.ischr() and (member.devmajor, member.devminor) == (1, 3) and member.mode == 0o666
+
+
+@pytest.mark.parametrize("how", ["xattr", "squash"])
+def test_owners_that_the_disk_cannot_keep_are_packed_from_the_record(tmp_path: Path, how: str) -> None:
+    archive = tmp_path / "base.tar"
+    archive.write_bytes(a.docker_archive([BASE + a.END]))
+    assert rootless("convert", archive, "-q", "-o", "b", "--owners", how, cwd=tmp_path).returncode == 0
+    (tmp_path / "b/rootfs/new").write_text("x")
+    out = tmp_path / "out.tar"
+    packed = pack(tmp_path / "b", out, flatten=True)
+    assert packed.returncode == 0, packed.stderr
+    members = top_layer(out)
+    assert (members["mine"].uid, members["mine"].gid) == (7, 8)
+    assert (members["new"].uid, members["new"].gid) == (0, 0)
+    rootless("remove", "b", cwd=tmp_path)
+
+
+def test_legacy_archive_has_the_files_of_docker_before_1_10(bundle: Path) -> None:
+    run_inside(bundle, "echo x > new")
+    out = bundle.with_name("out.tar")
+    assert pack(bundle, out, format="docker-legacy", tag="me/test:v2").returncode == 0
+    with tarfile.open(out) as tar:
+        names = tar.getnames()
+        top = json.loads(tar.extractfile("repositories").read())["me/test"]["v2"]
+        document = json.loads(tar.extractfile(f"{top}/json").read())
+        assert tar.extractfile(f"{top}/VERSION").read() == b"1.0"
+        parent = json.loads(tar.extractfile(f"{document['parent']}/json").read())
+    assert f"{top}/layer.tar" in names and "manifest.json" not in names and "parent" not in parent
+    assert document["id"] == top and document["config"]["Cmd"] == ["/bin/sh"]
+
+
+def test_base_that_is_gone_is_named_with_the_ways_out(bundle: Path) -> None:
+    bundle.with_name("base.tar").rename(bundle.with_name("moved.tar"))
+    out = bundle.with_name("out.tar")
+    refused = pack(bundle, out)
+    assert refused.returncode == 1 and "--base" in refused.stderr and "--flatten" in refused.stderr
+    assert not out.exists()
+    assert pack(bundle, out, base=str(bundle.with_name("moved.tar"))).returncode == 0
+
+
+def test_changes_of_the_config(bundle: Path) -> None:
+    out = bundle.with_name("out.tar")
+    assert pack(bundle, out, format="docker", change=['CMD ["/bin/ash"]', "ENV X=1", "LABEL a=b"]).returncode == 0
+    listed = rootless("convert", out, "-q", "-o", "again", cwd=bundle.parent)
+    assert listed.returncode == 0, listed.stderr
+    config = json.loads((bundle.with_name("again") / "config.json").read_text())
+    assert config["process"]["args"] == ["/bin/ash"] and "X=1" in config["process"]["env"]
+    assert config["annotations"]["a"] == "b"
+
+
+def test_archives_are_the_same_when_the_epoch_is_given(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1420070400")
+    run_inside(bundle, "echo x > new; touch -d @1420070400 new .")
+    sums = set()
+    for _ in range(2):
+        out = bundle.with_name("out.tar")
+        assert pack(bundle, out, force=True).returncode == 0
+        sums.add(hashlib.sha256(out.read_bytes()).hexdigest())
+    assert len(sums) == 1
+
+
+def test_record_reads_back_what_was_written(bundle: Path) -> None:
+    with open(bundle / ".oci/base.mtree", "rb") as file:
+        entries = record.read(file)
+    assert entries[b"bin/ash"] is entries[b"bin/sh"]
+    assert (entries[b"mine"].uid, entries[b"mine"].gid, entries[b"null"].device) == (7, 8, (1, 3))
+    assert entries[b"link"].link == b"etc/old" and entries[b"etc/old"].mtime == 1420070400 * 10**9
+
+
+def peer(*command: object, cwd: Path) -> Result:
+    return subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
+@pytest.mark.parametrize(("layout", "transport"), [("oci", "oci-archive"), ("docker", "docker-archive")])
+def test_skopeo_reads_the_archive(bundle: Path, layout: str, transport: str) -> None:
+    change(bundle)
+    out = bundle.with_name("out.tar")
+    assert pack(bundle, out, format=layout).returncode == 0
+    copied = peer("skopeo", "--insecure-policy", "copy", f"{transport}:{out}", "oci:copy:v1", cwd=bundle.parent)
+    assert copied.returncode == 0, copied.stderr
+    again = rootless("convert", "copy", "-q", "-o", "again", cwd=bundle.parent)
+    assert again.returncode == 0, again.stderr
+    assert [row.split("\t")[:7] for row in tree(bundle.with_name("again"))] == [
+        row.split("\t")[:7] for row in tree(bundle)
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("umoci"), reason="umoci is not installed")
+def test_umoci_unpacks_the_archive(bundle: Path) -> None:
+    run_inside(bundle, "echo x > new; rm -r gone")
+    out = bundle.with_name("out.tar")
+    assert pack(bundle, out, tag="v1").returncode == 0
+    (bundle.parent / "layout").mkdir()
+    with tarfile.open(out) as tar:
+        for member in tar:
+            tar.extract(member, bundle.parent / "layout")
+    (bundle.parent / "layout/index.json").write_bytes(
+        (bundle.parent / "layout/index.json").read_bytes().replace(b"v1:latest", b"v1")
+    )
+    done = peer("umoci", "unpack", "--rootless", "--image", "layout:v1", "theirs", cwd=bundle.parent)
+    assert done.returncode == 0, done.stderr
+    ours = {row.split("\t")[0] for row in tree(bundle)}
+    theirs = {"."} | {
+        os.path.relpath(os.path.join(where, name), bundle.parent / "theirs/rootfs")
+        for where, names, files in os.walk(bundle.parent / "theirs/rootfs")
+        for name in names + files
+    }
+    assert ours == theirs
