@@ -477,3 +477,8 @@ def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict
         entry.argtypes = [getattr(ctypes, argument) for argument in arguments]
         found[function] = entry
     return found
+
+
+def read_memory(address: int, size: int) -> bytes:
+    """A copy of what a library's function points to."""
+    return ctypes.string_at(address, size)
