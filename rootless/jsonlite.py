@@ -65,7 +65,7 @@ def dumps(value: Any, indent: int = 0, _level: int = 1) -> str:
     if kind is bool:
         return "true" if value else "false"
     if kind is int or kind is float:
-        return repr(value)
+        return repr(value).replace("inf", "1e999")  # what 1e999 is read as; JSON has no word for it
     if kind is dict:
         parts = [f"{encode_basestring_ascii(k)}:{' ' if indent else ''}{dumps(v, indent, _level + 1)}"
                  for k, v in value.items()]  # fmt: skip

@@ -1,0 +1,82 @@
+"""The command line: Go's and GNU's spellings, and one error for everything else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rootless import options
+from rootless.options import UsageError, parse
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--bundle", "/b", "c"], ["run", "--bundle=/b", "c"], ["run", "-b", "/b", "c"], ["run", "-b=/b", "c"],
+        ["run", "-bundle", "/b", "c"], ["run", "c", "--bundle", "/b"], ["run", "c", "-b", "/b", "--"],
+    ],
+)  # fmt: skip
+def test_spellings_of_a_flag(words: list[str]) -> None:
+    found = parse(words)
+    assert (found.command, found.bundle, found.container_id) == ("run", "/b", "c")
+
+
+def test_global_flags_stand_before_the_command() -> None:
+    found = parse(["--root", "/r", "--log-format=json", "--debug", "state", "c"])
+    assert (found.root, found.log_format, found.debug, found.command) == ("/r", "json", True, "state")
+
+
+def test_after_two_dashes_nothing_is_a_flag() -> None:
+    assert parse(["run", "c", "--", "sh", "-c", "--debug"]).args == ["sh", "-c", "--debug"]
+
+
+def test_unshare_takes_the_rest_as_it_is() -> None:
+    assert parse(["unshare", "ls", "-l", "--all"]).args == ["ls", "-l", "--all"]
+
+
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("false", False), ("1", True), ("0", False), ("T", True)])
+def test_boolean_values(word: str, value: bool) -> None:
+    assert parse(["delete", f"--force={word}", "c"]).force is value
+
+
+def test_the_signal_may_be_missing() -> None:
+    assert parse(["kill", "c"]).signal == ""
+    assert parse(["kill", "c", "KILL"]).signal == "KILL"
+
+
+def test_a_negative_looking_value_belongs_to_its_flag() -> None:
+    assert parse(["run", "--pid-file", "-x", "c"]).pid_file == "-x"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["nosuch"], "no such command"), (["state"], "missing"), (["state", "a", "b"], "unexpected argument"),
+        (["run", "--nosuch", "c"], "not defined: --nosuch"), (["run", "c", "--bundle"], "needs an argument"),
+        (["run", "--preserve-fds", "x", "c"], "a number"), (["run", "--preserve-fds=-1", "c"], "a number"),
+        (["delete", "--force=maybe", "c"], "boolean"), (["run", "-xb", "c"], "not defined"),
+    ],
+)  # fmt: skip
+def test_mistakes(words: list[str], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        parse(words)
+
+
+_FLAGS = sorted({f"--{o[0]}" for _, _, table in options.COMMANDS.values() for o in table})
+_WORDS = st.one_of(
+    st.sampled_from([*options.COMMANDS, *_FLAGS, "--", "-", "--=", "-b", "=", "c", "--root"]), st.text(max_size=8)
+)
+
+
+@given(st.lists(_WORDS, max_size=8))
+def test_any_words_parse_or_are_a_usage_error(words: list[str]) -> None:
+    try:
+        parse(words)
+    except UsageError as error:
+        assert "\n" not in error.message()
+
+
+def test_every_command_has_a_summary_and_unique_flags() -> None:
+    for name, (summary, _, table) in options.COMMANDS.items():
+        assert summary, name
+        names = [o[0] for o in table] + [o[1] for o in table if o[1]]
+        assert len(names) == len(set(names)), name

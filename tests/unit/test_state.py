@@ -1,0 +1,133 @@
+"""The state directory: ids, one writer at a time, files replaced in one step."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rootless.errors import NoSuchContainer, RootlessError
+from rootless.state import StateDir, check_id, default_root, ids
+
+
+@pytest.mark.parametrize("name", ["a", "A-b_c.d+e", "0", "x" * 255, "a..b"])
+def test_ids_that_are_taken(name: str) -> None:
+    assert check_id(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".a", "a/b", "/", "a b", "a\n", "é", "a\0", "x" * 256, "a:b", "\udcff"]
+)
+def test_ids_that_are_not(name: str) -> None:
+    with pytest.raises(RootlessError) as caught:
+        check_id(name)
+    assert caught.value.message().isprintable()
+
+
+@given(st.text(max_size=12))
+def test_an_id_is_one_plain_file_name(name: str) -> None:
+    try:
+        check_id(name)
+    except RootlessError:
+        return
+    assert name.isascii() and "/" not in name and name not in ("", ".", "..")
+
+
+def test_make_read_write_remove(tmp_path: Path) -> None:
+    root = str(tmp_path / "a/state")
+    directory = StateDir.make(root, "c")
+    assert os.stat(root).st_mode & 0o7777 == 0o1700
+    directory.write("state.json", b'{"a": 1}')
+    directory.write("state.json", b'{"a": 2}')
+    assert directory.read("state.json") == {"a": 2}
+    assert directory.read("nothing") is None
+    assert os.listdir(f"{root}/c") == ["state.json"]
+    assert ids(root) == ["c"]
+    directory.remove()
+    directory.close()
+    directory.close()
+    assert ids(root) == []
+
+
+def test_large_files_are_written_whole(tmp_path: Path) -> None:
+    directory = StateDir.make(str(tmp_path / "s"), "c")
+    data = b'"' + b"x" * 300000 + b'"'
+    directory.write("config.json", data)
+    assert directory.read("config.json") == "x" * 300000
+    directory.close()
+
+
+def test_an_id_in_use(tmp_path: Path) -> None:
+    StateDir.make(str(tmp_path / "s"), "c").close()
+    with pytest.raises(RootlessError, match="already exists"):
+        StateDir.make(str(tmp_path / "s"), "c")
+
+
+def test_an_id_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchContainer):
+        StateDir.open(str(tmp_path), "c")
+    assert ids(str(tmp_path / "nowhere")) == []
+
+
+def test_a_link_is_no_state_directory(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "c").symlink_to("real")
+    with pytest.raises(RootlessError):
+        StateDir.open(str(tmp_path), "c")
+
+
+def test_a_linked_file_is_not_followed(tmp_path: Path) -> None:
+    """Nothing in a state directory makes the runtime read or write elsewhere."""
+    directory = StateDir.make(str(tmp_path / "s"), "c")
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / "s/c/.state.json.new").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match=r"."):
+        directory.write("state.json", b"{}")
+    assert (tmp_path / "victim").read_text() == "kept"
+    directory.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1", '{"a"', "\0"])
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, text: str) -> None:
+    directory = StateDir.make(str(tmp_path / "s"), "c")
+    directory.write("state.json", text.encode())
+    with pytest.raises(RootlessError, match="damaged") as caught:
+        directory.read("state.json")
+    assert "delete --force c" in caught.value.hint
+    directory.close()
+
+
+def test_who_waited_for_a_deleted_one_is_told(tmp_path: Path) -> None:
+    """The lock is taken on a directory that is gone by then: it does not exist, as for who comes later."""
+    root = str(tmp_path / "s")
+    holder = StateDir.make(root, "c")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        holder.close()
+        os.write(writer, b"x")
+        try:
+            StateDir.open(root, "c", lock=True)
+        except NoSuchContainer:
+            os._exit(7)
+        os._exit(1)
+    os.read(reader, 1)
+    holder.remove()
+    holder.close()
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    os.close(reader)
+    os.close(writer)
+
+
+def test_default_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = os.geteuid()
+    monkeypatch.delenv("ROOTLESS_ROOT", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert default_root(0, False) == "/run/rootless"
+    assert default_root(uid or 1, True) == (f"{tmp_path}/rootless" if uid else "/tmp/rootless-1")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    assert default_root(5, False) == "/tmp/rootless-5"
+    monkeypatch.setenv("ROOTLESS_ROOT", "/elsewhere")
+    assert default_root(5, False) == "/elsewhere"
