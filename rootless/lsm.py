@@ -1,0 +1,133 @@
+"""Labels of AppArmor and SELinux: process.apparmorProfile, process.selinuxLabel, linux.mountLabel.
+
+A label for a module that this kernel does not run protects nothing and is left out with a debug line: configs carry
+them from host to host.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rootless import log, syscalls
+from rootless.errors import RootlessError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    ExecLabel = tuple[str, str]  # APPARMOR or SELINUX, label
+
+APPARMOR = "AppArmor"
+SELINUX = "SELinux"
+_POINTERS = {APPARMOR: "/process/apparmorProfile", SELINUX: "/process/selinuxLabel"}
+# Their labels are the policy's: a context option is EINVAL there.
+_WITHOUT_CONTEXT = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2", "bind")
+CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")
+
+
+def apparmor_enabled(sys_path: str = "/sys") -> bool:
+    """Whether AppArmor runs: its module parameter says Y."""
+    try:
+        with open(f"{sys_path}/module/apparmor/parameters/enabled", "rb") as file:
+            return file.read(1) == b"Y"
+    except OSError:
+        return False
+
+
+def selinux_enabled(sys_path: str = "/sys") -> bool:
+    """Whether SELinux runs: selinuxfs is mounted, as is_selinux_enabled(3) has it."""
+    return os.path.exists(f"{sys_path}/fs/selinux/enforce")
+
+
+def exec_labels(apparmor_profile: str, selinux_label: str, sys_path: str = "/sys") -> list[ExecLabel]:
+    """What apply_exec_label has to do here; decided in R, where /sys is the host's."""
+    labels: list[ExecLabel] = []
+    if apparmor_profile:
+        if apparmor_enabled(sys_path):
+            labels.append((APPARMOR, apparmor_profile))
+        else:
+            _skip(APPARMOR, "/process/apparmorProfile", apparmor_profile)
+    if selinux_label:
+        if selinux_enabled(sys_path):
+            labels.append((SELINUX, selinux_label))
+        else:
+            _skip(SELINUX, "/process/selinuxLabel", selinux_label)
+    return labels
+
+
+def apply_exec_label(proc_fd: int, kind: str, label: str, *, no_new_privs: bool = False) -> None:
+    """Ask that the next execve gives this process a label, through an fd of the host's /proc.
+
+    Before no_new_privs is set. AppArmor lets a confined process that has it only add a profile to its own: the two
+    are stacked then. Raises RootlessError with the JSON pointer.
+    """
+    if kind == APPARMOR:
+        text = f"{'stack' if no_new_privs and _is_confined(proc_fd) else 'exec'} {label}"
+        names = ["self/attr/apparmor/exec", "self/attr/exec"]
+    else:
+        text, names = label, ["self/attr/exec"]
+    try:
+        fd = _open_attribute(proc_fd, names, os.O_WRONLY)
+        try:
+            os.write(fd, os.fsencode(text))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, f"cannot set the {kind} label {printable(label)}", _POINTERS[kind], _hint(error, kind)
+        ) from None
+
+
+def mount_context(label: str, fstype: str, context_type: str = "context", sys_path: str = "/sys") -> tuple[str, str]:
+    """linux.mountLabel as the mount option (key, value) for a file system, ("", "") for none.
+
+    The value is as fsconfig(2) takes it; in the data of mount(2) it needs double quotes, as labels hold commas.
+    context_type is one of CONTEXT_TYPES (crun's annotation run.oci.mount_context_type).
+    """
+    if not label or fstype in _WITHOUT_CONTEXT:
+        return "", ""
+    if not selinux_enabled(sys_path):
+        _skip(SELINUX, "/linux/mountLabel", label)
+        return "", ""
+    return context_type, label
+
+
+def _skip(kind: str, pointer: str, label: str) -> None:
+    log.debug(f"{pointer}: {kind} does not run here, the label {printable(label)} is left out")
+
+
+def _is_confined(proc_fd: int) -> bool:
+    """Whether AppArmor already holds this process; in doubt it does."""
+    try:
+        fd = _open_attribute(proc_fd, ["self/attr/apparmor/current", "self/attr/current"], os.O_RDONLY)
+        try:
+            return os.read(fd, 256).split()[:1] != [b"unconfined"]
+        finally:
+            os.close(fd)
+    except OSError:
+        return True
+
+
+def _open_attribute(proc_fd: int, names: list[str], flags: int) -> int:
+    """The first of the files that is there. No mount on top of /proc is followed: a label written into some other
+    file would not hold (CVE-2019-16884)."""
+    for name in names[:-1]:
+        try:
+            return _open(proc_fd, name, flags)
+        except FileNotFoundError:
+            continue
+    return _open(proc_fd, names[-1], flags)
+
+
+def _open(proc_fd: int, name: str, flags: int) -> int:
+    return syscalls.openat2(proc_fd, name, flags, resolve=syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_XDEV)
+
+
+def _hint(error: OSError, kind: str) -> str:
+    if kind == APPARMOR:
+        if error.errno == errno.ENOENT:
+            return "the profile is not loaded: apparmor_parser -r FILE, and aa-status shows what is there"
+        if error.errno in (errno.EPERM, errno.EACCES):
+            return "the profile of this process does not allow the change"
+    elif error.errno == errno.EINVAL:
+        return "the loaded SELinux policy does not know the label"
+    return ""

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rootless import lsm, syscalls
+from rootless.errors import RootlessError
+
+
+@pytest.fixture
+def sys_path(tmp_path: Path) -> Path:
+    """A /sys of a kernel that runs both modules."""
+    (tmp_path / "module/apparmor/parameters").mkdir(parents=True)
+    (tmp_path / "module/apparmor/parameters/enabled").write_text("Y\n")
+    (tmp_path / "fs/selinux").mkdir(parents=True)
+    (tmp_path / "fs/selinux/enforce").write_text("1")
+    return tmp_path
+
+
+def test_labels_of_modules_that_run(sys_path: Path) -> None:
+    assert lsm.exec_labels("p", "u:r:t:s0", str(sys_path)) == [("AppArmor", "p"), ("SELinux", "u:r:t:s0")]
+    assert lsm.exec_labels("", "", str(sys_path)) == []
+
+
+def test_labels_of_modules_that_do_not_run(tmp_path: Path, sys_path: Path) -> None:
+    (sys_path / "module/apparmor/parameters/enabled").write_text("N\n")
+    assert lsm.exec_labels("p", "", str(sys_path)) == []
+    assert lsm.exec_labels("p", "u:r:t:s0", str(tmp_path / "nothing")) == []
+
+
+def test_mount_context(tmp_path: Path, sys_path: Path) -> None:
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    assert lsm.mount_context(label, "tmpfs", sys_path=str(sys_path)) == ("context", label)
+    assert lsm.mount_context(label, "tmpfs", "rootcontext", str(sys_path)) == ("rootcontext", label)
+    assert lsm.mount_context(label, "proc", sys_path=str(sys_path)) == ("", "")
+    assert lsm.mount_context("", "tmpfs", sys_path=str(sys_path)) == ("", "")
+    assert lsm.mount_context(label, "tmpfs", sys_path=str(tmp_path / "nothing")) == ("", "")
+
+
+def fake_proc(tmp_path: Path, *names: str) -> tuple[int, Path]:
+    """A tree in the shape of /proc, to see what is written where."""
+    (tmp_path / "proc/7/attr/apparmor").mkdir(parents=True)
+    (tmp_path / "proc/self").symlink_to("7")
+    for name in names:
+        (tmp_path / "proc/7/attr" / name).touch()
+    return os.open(tmp_path / "proc", os.O_PATH | os.O_DIRECTORY), tmp_path / "proc/7/attr"
+
+
+def test_apparmor_writes_its_own_file_first(tmp_path: Path) -> None:
+    proc_fd, attr = fake_proc(tmp_path, "apparmor/exec", "exec")
+    lsm.apply_exec_label(proc_fd, lsm.APPARMOR, "docker-default")
+    assert (attr / "apparmor/exec").read_text() == "exec docker-default"
+    assert (attr / "exec").read_text() == ""
+    os.close(proc_fd)
+
+
+def test_apparmor_falls_back_to_the_shared_file(tmp_path: Path) -> None:
+    proc_fd, attr = fake_proc(tmp_path, "exec")
+    lsm.apply_exec_label(proc_fd, lsm.APPARMOR, "p")
+    assert (attr / "exec").read_text() == "exec p"
+    os.close(proc_fd)
+
+
+@pytest.mark.parametrize(
+    ("current", "no_new_privs", "written"),
+    [
+        ("unconfined\n", True, "exec p"),
+        ("unconfined_friend (enforce)\n", True, "stack p"),
+        ("mine (enforce)\n", True, "stack p"),
+        ("mine (enforce)\n", False, "exec p"),
+    ],
+)
+def test_confined_with_no_new_privs_is_stacked(tmp_path: Path, current: str, no_new_privs: bool, written: str) -> None:
+    proc_fd, attr = fake_proc(tmp_path, "apparmor/exec", "apparmor/current")
+    (attr / "apparmor/current").write_text(current)
+    lsm.apply_exec_label(proc_fd, lsm.APPARMOR, "p", no_new_privs=no_new_privs)
+    assert (attr / "apparmor/exec").read_text() == written
+    os.close(proc_fd)
+
+
+def test_selinux_writes_the_label_alone(tmp_path: Path) -> None:
+    proc_fd, attr = fake_proc(tmp_path, "exec")
+    lsm.apply_exec_label(proc_fd, lsm.SELINUX, "u:r:t:s0")
+    assert (attr / "exec").read_text() == "u:r:t:s0"
+    os.close(proc_fd)
+
+
+def test_a_link_out_of_proc_is_not_followed(tmp_path: Path) -> None:
+    proc_fd, attr = fake_proc(tmp_path)
+    outside = tmp_path / "outside"
+    outside.touch()
+    (attr / "exec").symlink_to(outside)
+    with pytest.raises(RootlessError):
+        lsm.apply_exec_label(proc_fd, lsm.SELINUX, "u:r:t:s0")
+    assert outside.read_text() == ""
+    os.close(proc_fd)
+
+
+def in_child(body: Callable[[], None]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            body()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_mount_on_top_of_proc_is_not_followed(tmp_path: Path) -> None:
+    """The attack of CVE-2019-16884: the label goes into a file that says yes to everything."""
+    decoy = tmp_path / "decoy"
+    decoy.touch()
+
+    def body() -> None:
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        syscalls.mount(str(decoy), "/proc/self/attr/exec", None, syscalls.MS_BIND)
+        proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+        with pytest.raises(RootlessError, match="/process/selinuxLabel: EXDEV"):
+            lsm.apply_exec_label(proc_fd, lsm.SELINUX, "u:r:t:s0")
+        assert decoy.read_text() == ""
+
+    in_child(body)
+
+
+def test_the_kernels_refusal_is_told() -> None:
+    """Whichever modules run, none knows this label."""
+    proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    with pytest.raises(RootlessError, match=r"cannot set the SELinux label no_such_label: /process/selinuxLabel: E"):
+        lsm.apply_exec_label(proc_fd, lsm.SELINUX, "no_such_label")
+    os.close(proc_fd)
