@@ -19,17 +19,25 @@ _LIMIT = 65536
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 
 
-def wait(pid: int, pidfd: int, master: int = -1, *, locked_fd: int = -1) -> int:
+def listen() -> int:
+    """Catch all that is forwarded, from now on: the fd from which `wait` reads the numbers.
+
+    Called before `start`: a signal for the program that has just begun must not end R.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for signum in _FORWARDED:
+        signal(signum, _noted)
+    return reader
+
+
+def wait(pid: int, pidfd: int, reader: int, master: int = -1, *, locked_fd: int = -1) -> int:
     """Until the program ends: its exit code, 128+n on a signal. With a master: raw mode, window size, all output.
 
     The container's lock is given up meanwhile, so that `kill`, `exec` and `delete` get on with it.
     """
     if locked_fd >= 0:
         fcntl.flock(locked_fd, fcntl.LOCK_UN)
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for signum in _FORWARDED:
-        signal(signum, _noted)
     terminal = _Terminal(master) if master >= 0 else None
     try:
         _loop(pid, pidfd, reader, terminal)

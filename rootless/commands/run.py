@@ -24,10 +24,12 @@ def main(options: Options) -> int:
     created = create(request, Host())
     container = created.container
     try:
-        if created.master >= 0:
-            from rootless.foreground import fit
+        if not options.detach:
+            from rootless.foreground import fit, listen, wait
 
-            fit(created.master)
+            reader = listen()
+            if created.master >= 0:
+                fit(created.master)
         start(container)
     except BaseException:
         remove(container)
@@ -35,10 +37,8 @@ def main(options: Options) -> int:
     if options.detach:
         container.close()
         return 0
-    from rootless.foreground import wait
-
     fd = container.directory.fd
-    code = wait(container.pid, created.pidfd, created.master, locked_fd=fd)
+    code = wait(container.pid, created.pidfd, reader, created.master, locked_fd=fd)
     if not options.keep:
         from fcntl import LOCK_EX, flock
 

@@ -1,0 +1,284 @@
+"""runtime.md#lifecycle in full: what the small table of test_refusals.py leaves out."""
+
+import json
+import os
+import re
+import select
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TIMEOUT = 60  # seconds until what hangs is a failure
+STATES = ("created", "running", "stopped")
+
+
+class Fifo:
+    """A fifo that a process of the container or a hook writes to when it is there."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path, 0o666)
+        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def wait(self) -> None:
+        """Until something was written."""
+        assert select.select([self.fd], [], [], TIMEOUT)[0], "nobody wrote"
+        os.read(self.fd, 4096)
+
+
+def brought_to(container, status: str):
+    """A container in that status. The running one ends by TERM, for its program handles it."""
+    script = "trap 'exit 3' TERM; echo > /ready; while :; do sleep 1000 & wait $!; done"
+    c = container({"process": {"args": ["sh", "-c", script] if status == "running" else ["true"]}})
+    ready = Fifo(c.bundle.rootfs / "ready")
+    assert c.create().returncode == 0
+    if status != "created":
+        assert c.start().returncode == 0
+    if status == "running":
+        ready.wait()
+    if status == "stopped":
+        c.wait()
+    assert c.status() == status
+    return c
+
+
+@pytest.mark.parametrize("status", STATES)
+@pytest.mark.parametrize("command", ["create", "run"])
+def test_an_id_in_use_is_refused_in_every_state_and_stays_as_it_was(container, status, command) -> None:
+    c = brought_to(container, status)
+    before = c.state()
+    result = c.create() if command == "create" else c.run("true")
+    assert result.returncode == 1
+    assert "already exists" in result.stderr
+    assert c.state() == before
+
+
+@pytest.mark.parametrize("status", STATES)
+def test_delete_force_is_right_in_every_state(container, rootless, status) -> None:
+    c = brought_to(container, status)
+    result = c.delete("--force")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert rootless.ids() == []
+
+
+def test_delete_force_of_nothing_is_fine(rootless) -> None:
+    assert rootless("delete", "--force", "nobody").returncode == 0
+
+
+def test_a_running_container_is_not_deleted_and_says_how(container) -> None:
+    c = brought_to(container, "running")
+    result = c.delete()
+    assert result.returncode == 1
+    assert "that is not stopped: running" in result.stderr and "hint:" in result.stderr
+    assert c.status() == "running"
+
+
+@pytest.mark.parametrize("spelling", ["TERM", "SIGTERM", "term", "sigterm", "15"])
+def test_signal_spellings(container, spelling) -> None:
+    c = brought_to(container, "running")
+    assert c.kill(spelling).returncode == 0
+    c.wait()
+    assert c.status() == "stopped"
+
+
+def test_the_default_signal_is_term(container) -> None:
+    c = brought_to(container, "running")
+    assert c.kill().returncode == 0
+    c.wait()
+
+
+@pytest.mark.parametrize("spelling", ["SIGFOO", "65", "-1", "", "1e1", "SIG", "9x"])
+def test_no_such_signal(container, spelling) -> None:
+    c = brought_to(container, "created")
+    result = c.rootless("kill", c.id, spelling) if spelling else c.rootless("kill", c.id, "SIG ")
+    assert result.returncode == 1
+    assert result.stderr.startswith("rootless: ") and result.stderr.count("\n") == 1
+    assert c.status() == "created"
+
+
+def test_kill_all_reaches_the_whole_container(container) -> None:
+    c = brought_to(container, "running")
+    assert c.kill("--all", "KILL").returncode == 0
+    c.wait()
+    assert c.status() == "stopped"
+
+
+def test_run_of_a_background_container(container) -> None:
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.run_detached("--pid-file", str(c.bundle.path / "pid")).returncode == 0
+    assert (c.bundle.path / "pid").read_text() == str(c.state()["pid"])
+    assert c.status() == "running"
+
+
+def test_keep_leaves_it_stopped(container) -> None:
+    c = container({"process": {"args": ["true"]}})
+    assert c.run(flags=("--keep",)).returncode == 0
+    assert c.status() == "stopped"
+    assert c.state()["pid"] == 0
+    assert c.delete().returncode == 0
+
+
+def test_signals_are_forwarded_to_the_program(container, rootless) -> None:
+    c = container()
+    script = "trap 'exit 42' USR1; echo ready; while :; do sleep 1000 & wait $!; done"
+    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", script)
+    assert process.stdout.readline() == "ready\n"
+    rootless.note_cgroups()
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(60) == 42
+    assert process.communicate() == ("", "")
+
+
+def test_the_program_killed_from_outside_is_128_and_the_signal(container, rootless) -> None:
+    c = container()
+    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", "echo ready; sleep 1000")
+    assert process.stdout.readline() == "ready\n"
+    assert c.kill("KILL").returncode == 0
+    assert process.wait(60) == 128 + 9
+    process.communicate()
+
+
+def test_deleted_by_force_while_run_waits(container, rootless) -> None:
+    """`run` and `delete --force` meet: one removes it, the other ends without a word."""
+    c = container()
+    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", "echo ready; sleep 1000")
+    assert process.stdout.readline() == "ready\n"
+    assert c.delete("--force").returncode == 0
+    assert process.wait(60) == 128 + 9
+    assert process.communicate()[1] == ""
+
+
+def test_program_reads_the_callers_input(container) -> None:
+    assert container().output("cat", input="through\n") == "through\n"
+
+
+STATE_KEYS = {"ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "owner"}
+
+
+def test_state_is_what_the_spec_says(container) -> None:
+    c = brought_to(container, "created")
+    state = c.state()
+    assert set(state) == STATE_KEYS
+    assert state["bundle"] == str(c.bundle.path) and state["rootfs"] == str(c.bundle.rootfs)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", state["created"])
+    assert Path(f"/proc/{state['pid']}").exists()
+
+
+def test_annotations_are_kept_in_the_state(container) -> None:
+    c = container({"annotations": {"org.example.key": "value"}})
+    assert c.create().returncode == 0
+    assert c.state()["annotations"] == {"org.example.key": "value"}
+
+
+def test_list_in_all_formats(container, rootless) -> None:
+    assert rootless("list", "--quiet").stdout == ""
+    assert json.loads(rootless("list", "--format", "json").stdout) is None
+    one, two = brought_to(container, "created"), brought_to(container, "stopped")
+    assert sorted(rootless("list", "-q").stdout.split()) == sorted([one.id, two.id])
+    found = {entry["id"]: entry["status"] for entry in json.loads(rootless("list", "-f", "json").stdout)}
+    assert found == {one.id: "created", two.id: "stopped"}
+    head, *rows = rootless("list").stdout.splitlines()
+    assert head.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    assert len(rows) == 2
+    result = rootless("list", "--format", "xml")
+    assert result.returncode == 1 and "table or json" in result.stderr
+
+
+def as_argument(bundle: Path, name: str) -> list[tuple[str, Path]]:
+    return [(str(bundle), Path("/")), (f"./{name}", bundle.parent), (f"{name}/", bundle.parent), (name, bundle.parent)]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_bundle_is_an_argument(make_bundle: Callable, rootless, number) -> None:
+    """An absolute path, ./BUNDLE, BUNDLE/, and BUNDLE where the current directory has no config.json."""
+    name = f"busybox-{os.getpid()}-{number}"
+    bundle = make_bundle(name)
+    argument, cwd = as_argument(bundle.path, name)[number]
+    result = rootless("run", argument, "--", "echo", "hello", cwd=cwd)
+    assert (result.returncode, result.stdout) == (0, "hello\n"), result.stderr
+    assert rootless("create", argument, cwd=cwd, capture_output=False).returncode == 0
+    assert rootless.ids() == [name]
+    for command in ("state", "start", "delete --force"):
+        words = command.split()
+        assert rootless(*words, argument.rstrip("/") if argument == f"{name}/" else argument, cwd=cwd).returncode == 0
+
+
+def test_an_id_here_wins_where_the_current_directory_is_a_bundle(bundle, rootless) -> None:
+    name = f"here-{os.getpid()}"
+    result = rootless("run", name, "--", "hostname", cwd=bundle.path)
+    assert (result.returncode, result.stdout) == (0, "rootless\n"), result.stderr
+
+
+def test_a_bundle_whose_name_is_no_id_asks_for_one(make_bundle: Callable, rootless) -> None:
+    bundle = make_bundle("no id")
+    result = rootless("run", str(bundle.path))
+    assert result.returncode == 1 and "rootless run --bundle DIR ID" in result.stderr
+
+
+def test_spec_writes_a_config_that_runs_and_refuses_to_overwrite(bundle, rootless) -> None:
+    (bundle.path / "config.json").unlink()
+    assert rootless("spec", "--bundle", str(bundle.path)).returncode == 0
+    config = json.loads((bundle.path / "config.json").read_text())
+    if os.geteuid():
+        assert config["linux"]["uidMappings"] == [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
+    result = rootless("spec", "--bundle", str(bundle.path))
+    assert result.returncode == 1 and "exists" in result.stderr
+    result = rootless("run", "-b", str(bundle.path), f"spec-{os.getpid()}", "--", "echo", "ran")
+    assert (result.returncode, result.stdout) == (0, "ran\n"), result.stderr
+
+
+def test_start_reports_what_only_execve_knows_and_leaves_it_stopped(container) -> None:
+    c = container({"process": {"args": ["/bin/garbage"]}})
+    (c.bundle.rootfs / "bin/garbage").write_bytes(b"\1\2\3garbage")
+    (c.bundle.rootfs / "bin/garbage").chmod(0o755)
+    assert c.create().returncode == 0
+    result = c.start()
+    assert result.returncode == 1
+    assert "exec format error" in result.stderr and "hint:" in result.stderr
+    c.wait()
+    assert c.status() == "stopped"
+    assert c.delete().returncode == 0
+
+
+@pytest.mark.parametrize("moment", ["prestart", "createRuntime", "createContainer"])
+def test_the_runtime_killed_on_its_way_leaves_what_delete_force_removes(container, rootless, moment, tmp_path) -> None:
+    """kill -9 of `create` in the middle: whatever is there then, `delete --force` takes it away."""
+    here = Fifo(tmp_path / "here")
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo > {tmp_path}/here; exec sleep 1000"], "env": ["PATH=/bin"]}
+    c = container({"process": {"args": ["true"]}, "hooks": {moment: [hook]}})
+    with open(os.devnull, "w") as nothing:
+        options = {"stdout": nothing, "stderr": nothing, "start_new_session": True}
+        process = rootless.popen("create", "-b", c.bundle.path, c.id, **options)
+    here.wait()
+    rootless.note_cgroups()
+    hooks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    if moment != "createContainer":
+        os.kill(int(hooks[-1]), signal.SIGKILL)  # the hook of a dead runtime is nobody's but ours
+    result = c.delete("--force")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert rootless.ids() == []
+
+
+@pytest.mark.parametrize("files", [{}, {"state.json": ""}, {"config.json": "{}", ".state.json.new": "{"}])
+def test_the_runtime_killed_before_there_was_a_process(rootless, files) -> None:
+    directory = rootless.state / "half"
+    directory.mkdir(parents=True)
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    result = rootless("delete", "--force", "half")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert rootless.ids() == []
+
+
+def test_the_container_survives_its_runtime_killed_in_the_foreground(container, rootless) -> None:
+    c = container()
+    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", "echo ready; exec sleep 1000")
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    process.wait()
+    assert c.status() == "running"
+    assert c.delete("--force").returncode == 0
+    process.communicate()
