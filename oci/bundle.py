@@ -17,6 +17,8 @@ import attrs
 
 from oci import config as runtime
 from oci import record
+from oci.cache import Cache
+from oci.clone import clone_tree
 from oci.errors import OciError, printable
 from oci.image import Image, is_image_archive
 from oci.image.blobs import MAX_SIZE
@@ -40,7 +42,8 @@ class Request:
     image, source: what is converted, and the path that it came from ("" for a pipe); target: the bundle; owners: how
     ids are written; uid_map, gid_map: what config.json's user namespace is to have, [] for none (real root); volumes:
     "" keeps the image's Volumes as an annotation, "tmpfs" and "bind" mount something there; devices: make real ones;
-    temporary: as `temporary_name` makes it; note: told one line for each thing that a user should know.
+    cache: where unpacked layers are kept between conversions; temporary: as `temporary_name` makes it; note: told one
+    line for each thing that a user should know.
     """
 
     image: Image
@@ -58,6 +61,7 @@ class Request:
     max_files: int = MAX_FILES
     progress: bool = False
     temporary: str = ""
+    cache: Cache | None = None
     note: Callable[[str], None] = lambda text: None
 
 
@@ -144,11 +148,15 @@ def _fill(request: Request, bundle: str) -> None:
             devices=request.devices,
         )  # fmt: skip
         try:
-            _unpack(request, tree)
+            kept = _restore(request, tree, root_fd, out)
+            _unpack(request, tree, kept)
             if request.image.family == "rootfs":
                 _check_rootfs(request, tree, root_fd)
             config = _config(request, tree.root, bundle)
             tree.finish()
+            out.flush()
+            if request.cache and kept < len(request.image.layers):
+                request.cache.store(request.image, request.owners, tree.report, root_fd, f"{bundle}/{META}/base.mtree")
         finally:
             tree.root.close()
         _note(request, tree)
@@ -157,14 +165,28 @@ def _fill(request: Request, bundle: str) -> None:
     _write_json(f"{bundle}/{META}/image.json", _image_record(request), 0o600)
 
 
-def _unpack(request: Request, tree: Tree) -> None:
+def _restore(request: Request, tree: Tree, root_fd: int, out: IO[bytes]) -> int:
+    """Take as many of the lower layers as there are from the cache; their number."""
+    if request.cache is None:
+        return 0
+    kept = request.cache.restore(request.image, request.owners, tree.report, root_fd, out)
+    if 0 < kept < len(request.image.layers):
+        out.flush()
+        with open(out.name, "rb") as file:
+            tree.adopt(record.read(file), kept)
+    return kept
+
+
+def _unpack(request: Request, tree: Tree, kept: int) -> None:
     image = request.image
     budget = Budget(request.max_size)
     progress = Progress(image.size, len(image.layers)) if request.progress else None
     try:
-        for layer in image.layers:
+        for number, layer in enumerate(image.layers):
             if progress:
                 progress.next_layer()
+            if number < kept:
+                continue
             with Ahead(layer.tar(budget, progress.advance if progress else None)) as chunks:
                 source = StreamSource(iter(chunks))
                 tree.apply(source, layer.name)
@@ -213,17 +235,24 @@ def _config(request: Request, root: Root, bundle: str) -> dict[str, Any]:
         if not request.uid_map:
             del linux["uidMappings"], linux["gidMappings"]
             linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "user"]
-    config["mounts"] += [_volume(request, path, bundle, number) for number, path in enumerate(volumes)]
+    config["mounts"] += [_volume(request, root, path, bundle, number) for number, path in enumerate(volumes)]
     return config
 
 
-def _volume(request: Request, path: str, bundle: str, number: int) -> dict[str, Any]:
+def _volume(request: Request, root: Root, path: str, bundle: str, number: int) -> dict[str, Any]:
     """A mount for one of the image's Volumes: a tmpfs with what the image has there, or a directory of the bundle."""
     if request.volumes == "tmpfs":
         options = ["nosuid", "nodev", "tmpcopyup", "mode=755"]
         return {"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options}
     directory = f"{bundle}/volumes/{number}"
     os.makedirs(directory, 0o755)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), _directory(directory) as copy:
+        found = root.directory(os.fsencode(path.strip("/")))[0]
+        original = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
+        try:
+            clone_tree(original, copy)
+        finally:
+            os.close(original)
     place = f"{os.path.abspath(request.target)}/volumes/{number}"
     return {"destination": path, "type": "bind", "source": place, "options": ["rbind", "nosuid", "nodev", "rw"]}
 
@@ -262,7 +291,7 @@ def _image_record(request: Request) -> dict[str, Any]:
 
 
 def _record(path: str) -> IO[bytes]:
-    return open(_new(path), "wb", buffering=1 << 16)
+    return open(path, "xb", buffering=1 << 16, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 @contextlib.contextmanager

@@ -89,6 +89,18 @@ class Tree:
             os.unlink(name, dir_fd=self._aside_fd)
         self._plinks.clear()
 
+    def adopt(self, entries: dict[bytes, Entry], layers: int) -> None:
+        """Go on with a tree that holds so many layers already, as the record `entries` says."""
+        self._layers = layers
+        for path, entry in entries.items():
+            if entry.type != tar.DIRECTORY:
+                continue
+            if entry.mtime is not None:
+                self._pending[path] = (entry.mode, entry.mtime)
+            if entry.mode & 0o700 != 0o700:
+                parent, _, name = path.rpartition(b"/")
+                os.chmod(name or b".", entry.mode | 0o700, dir_fd=self.root.directory(parent)[0])
+
     def finish(self) -> None:
         """Set modes and times of directories, those below before those above. Raises OciError."""
         path = b""

@@ -185,10 +185,10 @@ def choose(
     fitting = [image for image in linux if _fits(image, wanted)]
     if platform and not fitting:
         raise OciError(f"no image for {printable(platform)}", source, hint=f"it holds {_listing(linux)}")
-    if len(linux) > 1 and len({image.platform for image in linux}) > 1 and fitting:
-        linux = _closest(fitting, wanted)
-    elif platform:
+    if platform:
         linux = fitting
+    if fitting and (tag or len({image.names for image in linux}) == 1):
+        linux = _closest(fitting, wanted)  # one image for several machines
     if len(linux) > 1:
         raise OciError(f"the archive holds {len(linux)} images", source, hint=f"choose with --tag: {_listing(linux)}")
     if not _fits(linux[0], host_platform()):

@@ -8,6 +8,7 @@ import os
 import signal
 
 import oci.bundle
+from oci.cache import Cache, default_directory
 from oci.errors import OciError
 from oci.image import Image, choose, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
@@ -59,7 +60,7 @@ def build(options: Options, image: Image, target: str) -> int:
         args=list(getattr(options, "arg", None) or []),
         terminal=options.tty, force=options.force,
         devices=host.privileged and not host.in_userns,
-        volumes=_volumes(options),
+        volumes=_volumes(options), cache=Cache(default_directory()) if getattr(options, "cache", False) else None,
         max_size=read_size(options.max_size), max_files=options.max_files or MAX_FILES,
         progress=not options.quiet, temporary=oci.bundle.temporary_name(target),
     )  # fmt: skip

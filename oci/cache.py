@@ -1,0 +1,179 @@
+"""A store of unpacked trees, so that layers which were unpacked once are copied (shared, where reflinks exist) later.
+
+A tree is kept under the digests of the layers that it is made of, base first, and the way its owners are written. A
+conversion starts from the tree with the most of its own lower layers. Trees appear by rename, so that conversions
+may run side by side; a lock keeps `prune` away from those that are being read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from typing import IO, Any
+
+import attrs
+
+from oci.clone import clone_tree
+from oci.errors import OciError
+from oci.image import Image, Layer
+from oci.layer import Report
+from oci.owners import Owners
+from oci.record import HEADER
+from oci.remove import remove_tree
+
+MAX_SIZE = 10 << 30  # default bound in bytes
+_VERSION = 1
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@attrs.define
+class Kept:
+    """A tree in the cache. size: bytes on disk; used: seconds since the epoch; layers: digests, base first."""
+
+    key: str
+    names: list[str]
+    layers: list[str]
+    owners: str
+    size: int
+    used: float
+
+
+def default_directory() -> str:
+    """$XDG_CACHE_HOME/rootless, by default ~/.cache/rootless."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "rootless", "trees")
+
+
+class Cache:
+    """The store in `directory`, which is made when something is stored; trees used last go first above `max_size`.
+
+    All methods must be called with the ids that the trees were written with. They raise OSError.
+    """
+
+    def __init__(self, directory: str, max_size: int = MAX_SIZE) -> None:
+        self.directory = directory
+        self.max_size = max_size
+
+    def restore(self, image: Image, owners: Owners, report: Report, root_fd: int, record: IO[bytes]) -> int:
+        """Fill an empty root with the longest run of lower layers that is kept, record too; the number of layers."""
+        if not os.path.isdir(self.directory):
+            return 0
+        identities = [_identity(layer) for layer in image.layers]
+        with self._lock(fcntl.LOCK_SH):
+            for count in range(len(identities), 0, -1):
+                path = f"{self.directory}/{_key(identities[:count], owners)}"
+                document = _read(path)
+                if document is None or (owners.strict and document["folded"]):
+                    continue
+                source = os.open(f"{path}/rootfs", _DIRECTORY)
+                try:
+                    clone_tree(source, root_fd)
+                finally:
+                    os.close(source)
+                with open(f"{path}/base.mtree", "rb") as file:
+                    file.seek(len(HEADER))
+                    while chunk := file.read(1 << 18):
+                        record.write(chunk)
+                for key, value in document["report"].items():
+                    setattr(report, key, value)
+                owners.folded, owners.highest = document["folded"], document["highest"]
+                os.utime(f"{path}/tree.json")
+                return count
+        return 0
+
+    def store(self, image: Image, owners: Owners, report: Report, root_fd: int, record: str) -> None:
+        """Keep a finished tree and its record, then make room. A tree larger than the bound is not kept."""
+        os.makedirs(self.directory, 0o700, exist_ok=True)
+        identities = [_identity(layer) for layer in image.layers]
+        key = _key(identities, owners)
+        path, temporary = f"{self.directory}/{key}", f"{self.directory}/.{key[:16]}.{secrets.token_hex(4)}"
+        if os.path.exists(path):
+            return
+        try:
+            os.mkdir(temporary, 0o700)
+            os.mkdir(f"{temporary}/rootfs", 0o700)
+            target = os.open(f"{temporary}/rootfs", _DIRECTORY)
+            try:
+                size = clone_tree(root_fd, target)
+            finally:
+                os.close(target)
+            with open(record, "rb") as old, open(f"{temporary}/base.mtree", "xb") as new:
+                while chunk := old.read(1 << 18):
+                    new.write(chunk)
+            document = {
+                "version": _VERSION, "names": list(image.names), "layers": identities, "owners": owners.mode,
+                "size": size, "folded": owners.folded, "highest": owners.highest, "report": attrs.asdict(report),
+            }  # fmt: skip
+            with open(f"{temporary}/tree.json", "x", encoding="utf-8") as out:
+                json.dump(document, out)
+            with contextlib.suppress(FileExistsError, OSError):  # another conversion was first
+                if size <= self.max_size:
+                    os.rename(temporary, path)
+        finally:
+            remove_tree(temporary)
+        self.prune(self.max_size)
+
+    def trees(self) -> list[Kept]:
+        """What is kept, the last used first."""
+        found = []
+        for key in os.listdir(self.directory) if os.path.isdir(self.directory) else []:
+            document = _read(f"{self.directory}/{key}") if not key.startswith(".") else None
+            if document is not None:
+                used = os.stat(f"{self.directory}/{key}/tree.json").st_mtime
+                found.append(
+                    Kept(key, document["names"], document["layers"], document["owners"], document["size"], used)
+                )
+        return sorted(found, key=lambda tree: tree.used, reverse=True)
+
+    def prune(self, max_size: int) -> list[Kept]:
+        """Remove the trees that were not used for longest until no more than `max_size` bytes are left."""
+        if not os.path.isdir(self.directory):
+            return []
+        removed = []
+        with self._lock(fcntl.LOCK_EX):
+            total = 0
+            for tree in self.trees():
+                total += tree.size
+                if total > max_size or max_size == 0:
+                    remove_tree(f"{self.directory}/{tree.key}")
+                    removed.append(tree)
+        return removed
+
+    @contextlib.contextmanager
+    def _lock(self, how: int) -> Iterator[None]:
+        fd = os.open(f"{self.directory}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, how)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _identity(layer: Layer) -> str:
+    """A layer's digest: as the image says (the cache has what it names, and checked it), else of its bytes."""
+    if layer.diff_id or layer.digest:
+        return layer.diff_id or layer.digest
+    if layer.blob is None:
+        raise OciError("a layer is missing in the archive", layer.name)
+    digest = hashlib.sha256()
+    for chunk in layer.stored():
+        digest.update(chunk)
+    return f"stored:{digest.hexdigest()}"
+
+
+def _key(identities: list[str], owners: Owners) -> str:
+    how: list[Any] = [_VERSION, owners.mode, owners.uids, owners.gids, os.geteuid(), identities]
+    return hashlib.sha256(json.dumps(how).encode()).hexdigest()
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    try:
+        with open(f"{path}/tree.json", encoding="utf-8") as file:
+            document = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+    return document if isinstance(document, dict) and document.get("version") == _VERSION else None
