@@ -126,7 +126,7 @@ def _read_action(action: Node, errno: Node) -> int:
 def _read_rule(node: Node) -> Rule:
     names = node["names"]
     listed = names.value
-    if type(listed) is not list or not all(type(n) is str and n and "\0" not in n for n in listed):
+    if type(listed) is not list or not all(type(n) is str and n and n.isascii() and "\0" not in n for n in listed):
         listed = names.required().strings()  # words the error
     if not listed:
         raise names.error("is empty: it names no system call")

@@ -141,5 +141,8 @@ def _failed(error: OSError, verb: str, device: NetDevice) -> RootlessError:
 
 def _is_valid(name: str) -> bool:
     """dev_valid_name of net/core/dev.c."""
-    raw = os.fsencode(name)
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:  # a lone surrogate, which is no character
+        return False
     return 0 < len(raw) < 16 and name not in (".", "..") and not any(c in b"/:% \t\n\v\f\r\xa0" for c in raw)

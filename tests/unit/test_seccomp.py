@@ -177,6 +177,7 @@ def notify(**changes: object) -> dict[str, object]:
         (rule(names=["a", 1]), "/syscalls/0/names/1"),
         (rule(names=["a", ""]), "/syscalls/0/names"),
         (rule(names=["a\0"]), "/syscalls/0/names/0"),
+        (rule(names=["\ud800"]), "/syscalls/0/names/0"),
         (rule(action=None), "/syscalls/0/action"),
         (rule(errnoRet=1), "/syscalls/0/errnoRet"),
         (condition(index=6), "/syscalls/0/args/0/index"),
