@@ -1,0 +1,295 @@
+"""Mounts, paths and devices in a real rootfs; links of the image that try to lead out of it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+USER = os.geteuid() != 0
+
+
+def with_mounts(container, *mounts: dict[str, Any], readonly: bool = False, **linux: Any):
+    """A container with more mounts than the default ones."""
+    c = container({"root": {"readonly": readonly}, "linux": linux})
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"], *mounts]})
+    return c
+
+
+def mount_of(c, target: str) -> tuple[list[str], list[str], str]:
+    """(options, superblock options, type) of the topmost mount at that target."""
+    line = c.sh(f"awk '$5==\"{target}\"' /proc/self/mountinfo").splitlines()[-1]
+    before, after = line.split(" - ")
+    return before.split()[5].split(","), after.split()[2].split(","), after.split()[0]
+
+
+# option: (what mountinfo shows with it, what it does not show)
+ATTRIBUTES = {
+    "ro": ("ro", "rw"), "nosuid": ("nosuid", ""), "nodev": ("nodev", ""), "noexec": ("noexec", ""),
+    "nodiratime": ("nodiratime", ""), "noatime": ("noatime", "relatime"), "relatime": ("relatime", "noatime"),
+    "strictatime": ("rw", "relatime"), "nosymfollow": ("nosymfollow", ""), "rw": ("rw", "ro"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ATTRIBUTES)
+def test_attribute_of_a_tmpfs(container, option) -> None:
+    shown, hidden = ATTRIBUTES[option]
+    mount = {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [option]}
+    options, _, fstype = mount_of(with_mounts(container, mount), "/mnt")
+    assert fstype == "tmpfs" and shown in options and hidden not in options
+
+
+def bound(container, tmp_path, option: str):
+    (tmp_path / "source").mkdir()
+    mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "source"), "options": ["bind", option]}
+    return with_mounts(container, mount)
+
+
+@pytest.mark.parametrize("option", ["ro", "nosuid", "nodev", "noexec", "nosymfollow"])
+def test_attribute_of_a_bind_mount(container, tmp_path, option) -> None:
+    assert option in mount_of(bound(container, tmp_path, option), "/mnt")[0]
+
+
+@pytest.mark.parametrize("option", ["noatime", "nodiratime"])
+def test_atime_of_a_bind_mount(container, tmp_path, option) -> None:
+    """In a user namespace the atime flags of the host's mounts are locked: mount_namespaces(7)."""
+    c = bound(container, tmp_path, option)
+    if not USER:
+        assert option in mount_of(c, "/mnt")[0]
+        return
+    result = c.create()
+    assert result.returncode == 1 and "/mounts/7: /mnt: EPERM" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"), [(["ro", "rw"], "rw"), (["rw", "ro"], "ro"), (["noexec", "exec", "noexec"], "noexec")]
+)
+def test_the_later_option_wins(container, options, shown) -> None:
+    mount = {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options}
+    assert shown in mount_of(with_mounts(container, mount), "/mnt")[0]
+
+
+def test_recursive_readonly_reaches_what_lies_below(container, tmp_path) -> None:
+    """rro makes the submounts read-only too; ro alone does not."""
+    (tmp_path / "source/below").mkdir(parents=True)
+    source = str(tmp_path / "source")
+    first = {"destination": "/a", "type": "tmpfs", "source": "tmpfs"}
+    below = {"destination": "/a/below", "type": "tmpfs", "source": "tmpfs"}
+    assert "rw" in mount_of(with_mounts(container, first, below), "/a/below")[0]
+    bind = {"destination": "/b", "type": "bind", "source": source, "options": ["rbind", "rro", "rnosuid", "rnoexec"]}
+    options = mount_of(with_mounts(container, bind), "/b")[0]
+    assert {"ro", "nosuid", "noexec"} <= set(options)
+
+
+def test_data_of_a_tmpfs(container) -> None:
+    mount = {
+        "destination": "/mnt",
+        "type": "tmpfs",
+        "source": "shm",
+        "options": ["size=4k", "mode=1777", "nr_inodes=9"],
+    }
+    c = with_mounts(container, mount)
+    _, data, _ = mount_of(c, "/mnt")
+    assert {"size=4k", "nr_inodes=9"} <= set(data)
+    assert c.sh("stat -c %a /mnt").strip() == "1777"
+
+
+def test_an_option_that_the_file_system_does_not_know_is_refused(container, rootless) -> None:
+    mount = {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["nosuchoption"]}
+    result = with_mounts(container, mount).create()
+    assert result.returncode == 1 and "/mounts/7" in result.stderr and "EINVAL" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert rootless.ids() == []
+
+
+def test_a_readonly_tmpfs_gets_what_is_mounted_in_it(container) -> None:
+    dev = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "mode=755"]}
+    c = container()
+    mounts = [dev if m["destination"] == "/dev" else m for m in c.bundle.config["mounts"]]
+    c.bundle.patch({"mounts": mounts})
+    out = c.sh("echo x >/dev/null && ls /dev/pts/ptmx; touch /dev/new 2>/dev/null || echo ro").split()
+    assert out == ["/dev/pts/ptmx", "ro"]
+
+
+def test_tmpcopyup_keeps_what_the_tmpfs_hides(container) -> None:
+    c = with_mounts(container, {"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]})
+    (c.bundle.rootfs / "etc/link").symlink_to("passwd")
+    (c.bundle.rootfs / "etc/deep/er").mkdir(parents=True)
+    (c.bundle.rootfs / "etc/deep/er/file").write_text("deep\n")
+    (c.bundle.rootfs / "etc/deep/er/file").chmod(0o640)
+    script = "head -c 4 /etc/link; echo; cat /etc/deep/er/file; stat -c %a /etc/deep/er/file; echo new > /etc/passwd"
+    assert c.sh(script).split() == ["root", "deep", "640"]
+    assert (c.bundle.rootfs / "etc/passwd").read_text().startswith("root:")
+
+
+def test_targets_are_made_and_a_relative_one_is_below_the_root(container, tmp_path) -> None:
+    (tmp_path / "file").write_text("content\n")
+    c = with_mounts(
+        container,
+        {"destination": "made/for/it", "type": "bind", "source": str(tmp_path / "file"), "options": ["bind"]},
+        {"destination": "/made/../other", "type": "tmpfs", "source": "tmpfs"},
+    )
+    assert c.sh("cat /made/for/it; grep -c ' /other ' /proc/self/mountinfo") == "content\n1\n"
+
+
+def test_a_relative_source_is_in_the_bundle(container) -> None:
+    c = with_mounts(container, {"destination": "/mnt", "type": "bind", "source": "data", "options": ["bind"]})
+    (c.bundle.path / "data").mkdir()
+    (c.bundle.path / "data/file").write_text("ours\n")
+    assert c.sh("cat /mnt/file") == "ours\n"
+
+
+def test_a_socket_can_be_bound(container, tmp_path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as sock:
+        here = os.open(tmp_path, os.O_PATH)
+        sock.bind(f"/proc/self/fd/{here}/sock")
+        os.close(here)
+        mount = {"destination": "/run/sock", "type": "bind", "source": str(tmp_path / "sock"), "options": ["bind"]}
+        assert with_mounts(container, mount).sh("test -S /run/sock && echo socket") == "socket\n"
+
+
+def test_a_later_mount_lies_on_the_earlier_one(container) -> None:
+    first = {"destination": "/mnt", "type": "tmpfs", "source": "first", "options": ["size=4k"]}
+    second = {"destination": "/mnt", "type": "tmpfs", "source": "second", "options": ["size=8k"]}
+    assert "size=8k" in mount_of(with_mounts(container, first, second), "/mnt")[1]
+
+
+def test_proc_options(container) -> None:
+    c = container()
+    proc = {"destination": "/proc", "type": "proc", "source": "proc", "options": ["hidepid=2"]}
+    c.bundle.patch({"mounts": [proc if m["destination"] == "/proc" else m for m in c.bundle.config["mounts"]]})
+    assert "hidepid=invisible" in mount_of(c, "/proc")[1]
+
+
+# --- attacks: what an image may hold
+
+ESCAPES = ["/", "../../../../../..", "/proc/self/root", "/proc/1/root", "/host"]
+
+
+@pytest.mark.parametrize("link", ESCAPES)
+def test_a_target_through_a_link_of_the_image_stays_inside(container, tmp_path, link) -> None:
+    """CVE-2019-5736's family, CVE-2021-30465: /link leads to the root of the container, never to the host's."""
+    name = f"rootless-{os.getpid()}"
+    c = with_mounts(container, {"destination": f"/link/{name}", "type": "tmpfs", "source": "tmpfs"})
+    (c.bundle.rootfs / "link").symlink_to(link)
+    result = c.run("sh", "-c", f"grep -c /{name} /proc/self/mountinfo")
+    assert not Path(f"/{name}").exists()
+    assert name not in Path("/proc/self/mountinfo").read_text()
+    if result.returncode:
+        assert result.stderr.startswith("rootless: ") and result.stderr.count("\n") == 1
+    else:
+        assert result.stdout == "1\n"
+
+
+@pytest.mark.parametrize("directory", ["proc", "sys", "dev"])
+def test_proc_sys_and_dev_as_links(container, tmp_path, directory) -> None:
+    """CVE-2019-19921, CVE-2025-52881: the image makes /proc a link; nothing of the host is mounted over."""
+    (tmp_path / "outside").mkdir()
+    c = container()
+    (c.bundle.rootfs / directory).rmdir()
+    (c.bundle.rootfs / directory).symlink_to(tmp_path / "outside")
+    result = c.run("true")
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert result.returncode == 0 or result.stderr.count("\n") == 1
+
+
+def test_a_loop_of_links_is_an_error_in_one_line(container, rootless) -> None:
+    c = with_mounts(container, {"destination": "/loop/mnt", "type": "tmpfs", "source": "tmpfs"})
+    (c.bundle.rootfs / "loop").symlink_to("loop")
+    result = c.create()
+    assert result.returncode == 1 and "ELOOP" in result.stderr and result.stderr.count("\n") == 1
+    assert rootless.ids() == []
+
+
+def test_a_file_target_that_dangles_out_is_made_inside(container, tmp_path) -> None:
+    (tmp_path / "source").write_text("x")
+    mount = {"destination": "/etc/resolv.conf", "type": "bind", "source": str(tmp_path / "source"), "options": ["bind"]}
+    c = with_mounts(container, mount)
+    (c.bundle.rootfs / "etc/resolv.conf").symlink_to(f"{tmp_path}/made")
+    assert c.sh("cat /etc/resolv.conf") == "x"
+    assert not (tmp_path / "made").exists()
+
+
+def test_masks_and_readonly_paths_through_links(container, tmp_path) -> None:
+    """A masked path that the image made a link is masked where the link leads inside, and nothing outside is."""
+    (tmp_path / "outside").write_text("seen\n")
+    c = container({"linux": {"maskedPaths": ["/a", "/nowhere/at/all", "/b"], "readonlyPaths": ["/c", "/nope"]}})
+    (c.bundle.rootfs / "a").symlink_to(tmp_path / "outside")
+    (c.bundle.rootfs / "b").symlink_to("/etc/passwd")
+    (c.bundle.rootfs / "c").symlink_to("/tmp")
+    c.bundle.patch({"root": {"readonly": False}})
+    assert c.sh("wc -c < /etc/passwd; touch /tmp/x 2>/dev/null || echo ro").split() == ["0", "ro"]
+    assert (tmp_path / "outside").read_text() == "seen\n"
+
+
+def test_a_masked_directory_is_empty_and_readonly(container) -> None:
+    c = container({"root": {"readonly": False}, "linux": {"maskedPaths": ["/etc"], "readonlyPaths": []}})
+    assert c.sh("ls -A /etc | wc -l; touch /etc/x 2>/dev/null || echo ro").split() == ["0", "ro"]
+
+
+def test_masks_cannot_be_taken_off(container) -> None:
+    """Without CAP_SYS_ADMIN umount(2) is EPERM; the mask stays."""
+    out = container().run("sh", "-c", "umount /proc/keys /sys/firmware /proc/sys 2>&1; cat /proc/keys | wc -c")
+    assert out.stdout.split()[-1] == "0" and "not permitted" in out.stdout
+
+
+def test_what_is_below_proc_is_not_mounted_over(container, rootless) -> None:
+    """CVE-2019-16884, CVE-2023-27561."""
+    for target in ("/proc/self/attr", "/proc/sys", "/proc/../proc/1"):
+        mount = {"destination": target, "type": "tmpfs", "source": "tmpfs"}
+        result = with_mounts(container, mount).create()
+        assert result.returncode == 1 and "/mounts/7/destination" in result.stderr
+    assert rootless.ids() == []
+
+
+# --- devices and the root itself
+
+DEFAULT = {"null": "1:3", "zero": "1:5", "full": "1:7", "random": "1:8", "urandom": "1:9", "tty": "5:0"}
+
+
+def test_default_devices(container) -> None:
+    out = container().sh(f"cd /dev; stat -c '%n %t:%T %F' {' '.join(DEFAULT)}")
+    for line, (name, numbers) in zip(out.splitlines(), DEFAULT.items(), strict=True):
+        major, minor = numbers.split(":")
+        assert line == f"{name} {int(major):x}:{int(minor):x} character special file"
+
+
+def test_links_in_dev(container) -> None:
+    out = container().sh("cd /dev; for name in fd stdin stdout stderr ptmx; do readlink $name; done").split()
+    assert out == ["/proc/self/fd", *(f"/proc/self/fd/{n}" for n in range(3)), "pts/ptmx"]
+
+
+def test_a_fifo_as_a_device(container) -> None:
+    fifo = {"type": "p", "path": "/dev/pipe", "fileMode": 0o640, "uid": 0, "gid": 0}
+    assert container({"linux": {"devices": [fifo]}}).sh("stat -c '%F %a' /dev/pipe") == "fifo 640\n"
+
+
+def test_a_device_that_the_host_does_not_have(container, rootless) -> None:
+    if not USER:
+        pytest.skip("real root makes its nodes itself")
+    device = {"type": "c", "path": "/dev/none", "major": 4000, "minor": 12345}
+    result = container({"linux": {"devices": [device]}}).create()
+    assert result.returncode == 1 and "/dev/none" in result.stderr and result.stderr.count("\n") == 1
+    assert rootless.ids() == []
+
+
+def test_a_rootfs_by_absolute_path_and_through_a_link(container, tmp_path) -> None:
+    c = container()
+    (tmp_path / "link").symlink_to(c.bundle.rootfs)
+    for path in (str(c.bundle.rootfs), str(tmp_path / "link")):
+        c.bundle.patch({"root": {"path": path}})
+        assert c.output("echo", "hello") == "hello\n"
+
+
+def test_what_is_written_is_in_the_rootfs(container) -> None:
+    c = container({"root": {"readonly": False}})
+    c.sh("echo written > /new")
+    assert (c.bundle.rootfs / "new").read_text() == "written\n"
+
+
+def test_devpts_is_the_containers_own(container) -> None:
+    c = container()
+    out = c.run("sh", "-c", "ls /dev/pts; tty", flags=("--tty",)).stdout.split()
+    assert out == ["0", "ptmx", "/dev/pts/0"]
