@@ -249,13 +249,14 @@ def _settle(init: Init) -> None:
     if init.console_slave >= 0:
         console.become_controlling(init.console_slave)
     if init.options["keyring"]:
-        _join_keyring(init.options["keyring"])
+        join_keyring(init.options["keyring"])
     apply_process(
         process, init.proc_fd, init.last_cap, setgroups=init.options["setgroups"], filtered=bool(plan.seccomp)
     )
 
 
-def _join_keyring(name: str) -> None:
+def join_keyring(name: str) -> None:
+    """A session keyring of that name, where there can be one: session-keyring(7)."""
     try:
         sc.join_session_keyring(name)
     except OSError as error:
@@ -271,7 +272,7 @@ def apply_process(
     Afterwards this process is what config.json says, but for the filter and no_new_privs.
     """
     if process["oom_score_adj"] is not None:
-        _write_oom_score(proc_fd, process["oom_score_adj"])
+        write_oom_score(proc_fd, process["oom_score_adj"])
     rlimits.apply_rlimits(process["rlimits"])
     if home:
         program.set_home(process)
@@ -294,7 +295,8 @@ def apply_process(
     caps.apply_capabilities(sets, keep)
 
 
-def _write_oom_score(proc_fd: int, value: int) -> None:
+def write_oom_score(proc_fd: int, value: int) -> None:
+    """This process's oom_score_adj. Raises RootlessError."""
     try:
         fd = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
         os.write(fd, b"%d" % value)

@@ -1,0 +1,218 @@
+"""`exec`: one more process in a container."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import caps, channel, console, foreground, join, jsonlite, log
+from rootless.container import Container, load
+from rootless.errors import RootlessError, printable
+from rootless.node import Node
+from rootless.plan.process import compile_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+    from rootless.options import Options
+
+_EXIT_EXEC = 255  # runc's code for what is exec's own failure, not the program's
+_UNREAD = ("scheduler", "ioPriority", "execCPUAffinity", "apparmorProfile", "selinuxLabel")
+
+
+def main(options: Options) -> int:
+    """`rootless exec ID CMD ARG...` or `rootless exec --process FILE ID`; the program's exit code, 255 without one."""
+    try:
+        return _exec(options)
+    except RootlessError as error:
+        failure = error
+    except OSError as error:
+        failure = RootlessError.from_os(error, error.strerror or "failed")
+    failure.what = f"exec failed: {failure.what}"
+    log.error(failure.message())
+    return _EXIT_EXEC
+
+
+def _exec(options: Options) -> int:
+    container = load(options, lock=True)
+    _require(container, options)
+    target = join.Target(container)
+    from rootless.interpreter import protect
+
+    # Ours is the target's own user namespace: then all ids that exist here are the container's.
+    protect(target.uid_map, target.gid_map)
+    process = _compile(options, container, target)
+    task = join.Task(
+        process,
+        seccomp=_prepare_seccomp(container),
+        keyring=f"_ses.{container.container_id}",
+        preserve=options.preserve_fds,
+    )
+    cgroup_fd = _cgroup_fd(container, options.cgroup)
+    container.close()  # a process for a paused container waits for `resume`, which takes the lock
+    reader = -1 if options.detach else foreground.listen()
+    pid, pidfd, sync = join.spawn(target, task, cgroup_fd)
+    try:
+        master = _converse(sync, options, process)
+        if options.pid_file:
+            from rootless.launch import write_pid_file
+
+            write_pid_file(options.pid_file, pid)
+    except BaseException:
+        _end(pid, pidfd)
+        raise
+    finally:
+        sync.close()
+    return 0 if options.detach else foreground.wait(pid, pidfd, reader, master)
+
+
+def _require(container: Container, options: Options) -> None:
+    status = container.status()
+    if status == "paused" and not options.ignore_paused:
+        raise RootlessError("cannot exec in a paused container (use --ignore-paused to override)")
+    if status not in ("created", "running", "paused"):
+        raise RootlessError(f"cannot exec in a {status} container")
+
+
+def _compile(options: Options, container: Container, target: join.Target) -> dict[str, Any]:
+    """The process as rootless.plan.process gives it. Raises SpecError."""
+    from rootless import syscalls as sc
+    from rootless.host import Host
+    from rootless.rlimits import check_rlimits
+
+    spec = _read_process(options.process) if options.process else _derive(options, container.config["process"])
+    if options.tty:
+        spec["terminal"] = True
+    node = Node({"process": spec})["process"]
+    for key in _UNREAD:
+        if node[key] and node[key].value not in ("", {}):
+            raise node[key].error("is not supported yet")
+    possible = caps.all_capabilities() if target.flags & sc.CLONE_NEWUSER else caps.grantable()
+    process = compile_process(node, possible=possible, uid_map=target.uid_map, gid_map=target.gid_map)
+    for line in process["warnings"]:
+        log.warn(line)
+    host = Host()
+    if not host.privileged or host.in_userns:
+        check_rlimits(process["rlimits"])
+    if process["terminal"] and options.detach and not options.console_socket:
+        raise RootlessError("a terminal needs someone to hold it", hint="give --console-socket, or no --detach")
+    return process
+
+
+def _read_process(path: str) -> dict[str, Any]:
+    """process.json as an object."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            found = jsonlite.loads(file.read() or b"")
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot read the process", path) from None
+    except ValueError as error:
+        raise RootlessError(f"the process is no JSON: {error}", path) from None
+    if type(found) is not dict:
+        raise RootlessError("the process is no JSON object", path)
+    return found
+
+
+def _derive(options: Options, first: dict[str, Any]) -> dict[str, Any]:
+    """The container's own process with what the flags change."""
+    args = options.args[1:] if options.args[:1] == ["--"] else options.args
+    if not args:
+        raise RootlessError("process args cannot be empty", hint="rootless exec ID CMD ARG...")
+    spec = {**first, "args": args, "terminal": options.tty, "env": [*(first.get("env") or ()), *(options.env or ())]}
+    if options.cwd:
+        spec["cwd"] = options.cwd
+    if options.no_new_privs:
+        spec["noNewPrivileges"] = True
+    if options.apparmor:
+        spec["apparmorProfile"] = options.apparmor
+    if options.process_label:
+        spec["selinuxLabel"] = options.process_label
+    user = dict(first.get("user") or {})
+    if options.user:
+        user.update(parse_user(options.user))
+    if options.additional_gids:
+        more = [_read_id(gid, "additional gid") for gid in options.additional_gids]
+        user["additionalGids"] = [*(user.get("additionalGids") or ()), *more]
+    spec["user"] = user
+    if options.cap:
+        spec["capabilities"] = _add_capabilities(first.get("capabilities") or {}, options.cap)
+    return spec
+
+
+def _add_capabilities(sets: dict[str, list[str]], more: list[str]) -> dict[str, list[str]]:
+    """Not to the inheritable set: a file's capabilities would add to it (CVE-2022-29162)."""
+    known = caps.names(sum(1 << bit for bit in {caps.parse_cap(name) for name in more}))
+    added = dict(sets)
+    for name in ("bounding", "effective", "permitted"):
+        added[name] = [*(sets.get(name) or ()), *known]
+    return added
+
+
+def parse_user(text: str) -> dict[str, int]:
+    """`UID[:GID]` as the members of process.user; all of it must be numbers (CVE-2026-30892). Raises RootlessError."""
+    uid, colon, gid = text.partition(":")
+    found = {"uid": _read_id(uid, "user")}
+    if colon:
+        found["gid"] = _read_id(gid, "group")
+    return found
+
+
+def _read_id(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**32 - 1:
+        raise RootlessError(f"invalid {what} {printable(repr(text))}", hint="--user UID[:GID], as numbers")
+    return int(text)
+
+
+def _prepare_seccomp(container: Container) -> Any:
+    """What loads the container's filter, None without one."""
+    node = Node(container.config)["linux"]["seccomp"]
+    if not node:
+        return None
+    from rootless.seccomp import prepare, read_seccomp
+
+    profile = read_seccomp(node)
+    return prepare(profile) if profile else None
+
+
+def _cgroup_fd(container: Container, below: str) -> int:
+    """The cgroup to start in, -1 where the container has none. `below` is a path under the container's own."""
+    group = container.cgroup()
+    if not group.path:
+        if below:
+            raise RootlessError("--cgroup: the container has no cgroup", printable(below))
+        return -1
+    return group.child_fd(below) if below else group.join_fd(container.pid)
+
+
+def _converse(sync: socket, options: Options, process: dict[str, Any]) -> int:
+    """Let the process go and wait for its verdict. The terminal's master, -1 for none or when it was handed on."""
+    master = -1
+    try:
+        channel.send(sync, channel.GO)
+        if process["terminal"]:
+            _, _, (master,) = channel.receive(sync, channel.CONSOLE)
+            if options.console_socket:
+                console.send_to(options.console_socket, master)
+                os.close(master)
+                master = -1
+            elif process["size"] == (0, 0):
+                foreground.fit(master)
+        channel.receive(sync, channel.EXECUTING)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise RootlessError("the process was killed before it could run the program") from None
+    try:
+        channel.receive(sync)
+    except EOFError:
+        return master
+    raise AssertionError
+
+
+def _end(pid: int, pidfd: int) -> None:
+    from rootless import syscalls as sc
+
+    try:
+        sc.pidfd_send_signal(pidfd, 9)
+    except ProcessLookupError:
+        pass
+    os.waitpid(pid, 0)
