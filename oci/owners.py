@@ -11,6 +11,7 @@ import attrs
 from oci.errors import OciError
 
 NOBODY = 65534  # the kernel's overflow id, /proc/sys/kernel/overflowuid
+_OWN = 0xFFFFFFFF
 XATTR = b"user.rootlesscontainers"
 
 IdMap = list[tuple[int, int, int]]  # (container id, host id, size), as user_namespaces(7) has them
@@ -67,7 +68,10 @@ def encode(uid: int, gid: int) -> bytes:
 
 
 def decode(value: bytes) -> tuple[int, int]:
-    """(uid, gid) of a user.rootlesscontainers value; unknown fields are refused with ValueError."""
+    """(uid, gid) of a user.rootlesscontainers value; unknown fields are refused with ValueError.
+
+    umoci writes 2^32-1 for an id that is the user's own, which is root's inside.
+    """
     found = {1: 0, 2: 0}
     position = 0
     while position < len(value):
@@ -84,7 +88,7 @@ def decode(value: bytes) -> tuple[int, int]:
             if not value[position] & 0x80:
                 break
         position += 1
-        found[key >> 3] = number & 0xFFFFFFFF
+        found[key >> 3] = 0 if number == _OWN else number & 0xFFFFFFFF
     return found[1], found[2]
 
 

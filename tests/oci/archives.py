@@ -59,8 +59,8 @@ def symlink(name: str | bytes, target: str | bytes) -> bytes:
     return long + header(name, type_=b"2", link=target, mode=0o777)
 
 
-def hard_link(name: str | bytes, target: str | bytes) -> bytes:
-    return header(name, type_=b"1", link=target)
+def hard_link(name: str | bytes, target: str | bytes, **more: Any) -> bytes:
+    return header(name, type_=b"1", link=target, **more)
 
 
 def pax(records: dict[str, bytes | str], type_: bytes = b"x") -> bytes:

@@ -182,8 +182,9 @@ def test_capability_is_kept_in_the_users_namespace(work: Path) -> None:
 
 def test_rootlesscontainers_value_is_umocis() -> None:
     assert owners.encode(1000, 100) == b"\x08\xe8\x07\x10\x64" and owners.encode(0, 5) == b"\x10\x05"
-    for ids in ((0, 0), (1, 0), (0, 1), (1000, 65534), (2**32 - 1, 2**31)):
+    for ids in ((0, 0), (1, 0), (0, 1), (1000, 65534), (2**32 - 2, 2**31)):
         assert owners.decode(owners.encode(*ids)) == ids
+    assert owners.decode(b"\x08\xff\xff\xff\xff\x0f\x10\x2a") == (0, 42)
 
 
 def test_setgid_directory_above_hands_nothing_down(work: Path) -> None:

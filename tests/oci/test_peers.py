@@ -1,0 +1,110 @@
+"""The same archive converted by us and unpacked by umoci and podman: equal trees, entry by entry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import archives as a
+import pytest
+from commands import CHECKOUT, pack, rootless, tree
+
+from oci.owners import decode
+
+SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
+IMAGES = SHARED / "fixtures/images"
+MODERN = ["manifest-dive.tar", "manifest-opaque.tar", "manifest-whiteout-dir.tar", "manifest-whiteout.tar"]
+LEGACY = ["semantics.tar", "chain-60.tar"]
+FIXTURES = pytest.mark.skipif(not IMAGES.is_dir(), reason="the shared image archives are not on this machine")
+OWN = "made-here"
+
+
+def run(*command: object, cwd: Path) -> str:
+    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def modern_archive(name: str, work: Path) -> Path:
+    """A docker archive that others read: legacy ones are packed anew by us, from the converted bundle."""
+    if name == OWN:
+        how = {"uid": 3, "gid": 4, "mode": 0o4755}  # of the link too: podman takes a link's header for the file
+        lower = a.directory("d") + a.file("d/f", b"f", **how) + a.hard_link("d/g", "d/f", **how)
+        upper = (
+            a.symlink("l", "d/f") + a.file("d/.wh.g", b"") + a.file("n" * 99, bytes(5000)) + a.directory("e", 0o1777)
+        )
+        path = work / "own.tar"
+        path.write_bytes(a.docker_archive([lower + a.END, upper + a.END]))
+        return path
+    if name in LEGACY:
+        run(CHECKOUT / "bin/rootless", "convert", "-q", IMAGES / name, "-o", "packed", cwd=work)
+        packed = pack(work / "packed", work / "packed.tar", format="docker", tag="test:1")
+        assert packed.returncode == 0, packed.stderr
+        rootless("remove", "packed", cwd=work)
+        return work / "packed.tar"
+    return IMAGES / name
+
+
+def ours(archive: Path, work: Path) -> dict[str, list[str]]:
+    run(CHECKOUT / "bin/rootless", "convert", "-q", archive, "-o", "ours", cwd=work)
+    rows = {row.split("\t")[0]: row.split("\t") for row in tree(work / "ours")}
+    rootless("remove", "ours", cwd=work)
+    return rows
+
+
+def differences(mine: dict[str, list[str]], theirs: dict[str, list[str]], owners: bool) -> list[object]:
+    """Path, type, mode, size, digest, links, owner; times of what is no directory."""
+    found: list[object] = sorted(set(mine) ^ set(theirs))
+    for path in set(mine) & set(theirs):
+        fields = [1, 2, 5, 6, 8] + ([3, 4] if owners else []) + ([7] if mine[path][1] != "d" else [])
+        if path != "." and any(mine[path][i] != theirs[path][i] for i in fields):
+            found.append((mine[path], theirs[path]))
+    return found
+
+
+@FIXTURES
+@pytest.mark.skipif(not shutil.which("umoci") or not shutil.which("skopeo"), reason="umoci or skopeo is not installed")
+@pytest.mark.parametrize("name", [*MODERN, *LEGACY, OWN])
+def test_umoci_unpacks_the_same_tree(name: str, tmp_path: Path) -> None:
+    archive = modern_archive(name, tmp_path)
+    run("skopeo", "--insecure-policy", "copy", f"docker-archive:{archive}", "oci:layout:v1", cwd=tmp_path)
+    run("umoci", "unpack", "--rootless", "--image", "layout:v1", "theirs", cwd=tmp_path)
+    rootfs = tmp_path / "theirs/rootfs"
+    theirs = {row.split("\t")[0]: row.split("\t") for row in tree(tmp_path / "theirs")}
+    mine = ours(archive, tmp_path)
+    assert differences(mine, theirs, owners=False) == []
+    for path, row in mine.items():
+        names = os.listxattr(rootfs / path, follow_symlinks=False) if row[1] in "fd" and "\\" not in path else []
+        if "user.rootlesscontainers" in names:
+            value = os.getxattr(rootfs / path, "user.rootlesscontainers")
+            assert decode(value) == (int(row[3]), int(row[4])), path
+
+
+@FIXTURES
+@pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed")
+@pytest.mark.parametrize("name", [*MODERN, *LEGACY, OWN])
+def test_podman_unpacks_the_same_tree(name: str, tmp_path: Path) -> None:
+    archive = modern_archive(name, tmp_path)
+    runroot = tempfile.mkdtemp(prefix="p-", dir="/tmp")  # podman refuses one of more than 50 characters
+    podman = ["podman", "--root", tmp_path / "storage", "--runroot", runroot, "--storage-driver", "vfs"]
+    loaded = run(*podman, "load", "-q", "-i", archive, cwd=tmp_path)
+    image = loaded.strip().rpartition(" ")[2]
+    listing = Path(__file__).with_name("listing.py")
+    script = f"{sys.executable} {listing} $({' '.join(map(str, podman))} image mount {image})"
+    inside = ["sh", "-c", script] if os.geteuid() == 0 else [*podman, "unshare", "sh", "-c", script]
+    rows = run(*inside, cwd=tmp_path).splitlines()
+    theirs = {row.split("\t")[0]: row.split("\t") for row in rows}
+    for path in ("hard/s", "hard/s2"):
+        if path in theirs:
+            theirs[path][8] = "hard/s"  # its vfs driver copies layers and forgets that links are linked
+    try:
+        assert differences(ours(archive, tmp_path), theirs, owners=True) == []
+    finally:
+        cleanup = [*podman, "image", "unmount", "-a"], [*podman, "system", "reset", "-f"]
+        for command in cleanup:
+            subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, check=False)
+        shutil.rmtree(runroot, ignore_errors=True)
