@@ -80,7 +80,7 @@ def _members(
             except broken as error:
                 raise OciError(f"broken {what} stream ({error})", where) from None
             if decoder.eof:
-                data = decoder.unused_data
+                data = decoder.unused_data or b""  # lz4 says None
                 decoder = None
     if decoder is not None or data.strip(b"\0"):
         raise OciError(f"truncated {what} stream", where)

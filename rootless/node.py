@@ -43,7 +43,7 @@ class Node:
 
     def error(self, what: str, hint: str = "") -> SpecError:
         """A SpecError at this place."""
-        return SpecError(what, self.pointer or "/", hint=hint)
+        return SpecError(what, printable(self.pointer) or "/", hint=hint)
 
     def wrong(self, allowed: str) -> SpecError:
         """`found X, allowed is Y` at this place."""
