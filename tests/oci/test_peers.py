@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import archives as a
@@ -84,27 +86,31 @@ def test_umoci_unpacks_the_same_tree(name: str, tmp_path: Path) -> None:
             assert decode(value) == (int(row[3]), int(row[4])), path
 
 
+@pytest.fixture
+def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """podman with storage and run-time files of its own: nothing of the user's is seen or changed."""
+    short = tempfile.mkdtemp(prefix="rootless-")  # podman refuses a runroot of more than 50 characters
+    monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+    command = ["podman", "--root", f"{tmp_path}/storage", "--runroot", f"{short}/run", "--tmpdir", f"{short}/tmp"]
+    yield [*command, "--storage-driver", "vfs"]
+    for path in Path(short).rglob("pause.pid"):  # what keeps its user namespace
+        os.kill(int(path.read_text()), signal.SIGKILL)
+    for left in (f"{tmp_path}/storage", short):
+        rootless("unshare", "rm", "-rf", left, cwd=tmp_path)
+
+
 @FIXTURES
 @pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed")
 @pytest.mark.parametrize("name", [*MODERN, *LEGACY, OWN])
-def test_podman_unpacks_the_same_tree(name: str, tmp_path: Path) -> None:
+def test_podman_unpacks_the_same_tree(name: str, podman: list[str], tmp_path: Path) -> None:
     archive = modern_archive(name, tmp_path)
-    runroot = tempfile.mkdtemp(prefix="p-", dir="/tmp")  # podman refuses one of more than 50 characters
-    podman = ["podman", "--root", tmp_path / "storage", "--runroot", runroot, "--storage-driver", "vfs"]
-    loaded = run(*podman, "load", "-q", "-i", archive, cwd=tmp_path)
-    image = loaded.strip().rpartition(" ")[2]
-    listing = Path(__file__).with_name("listing.py")
-    script = f"{sys.executable} {listing} $({' '.join(map(str, podman))} image mount {image})"
+    image = run(*podman, "load", "-q", "-i", archive, cwd=tmp_path).strip().rpartition(" ")[2]
+    listing = f"{sys.executable} {Path(__file__).with_name('listing.py')}"
+    # the mount is gone with the shell's mount namespace for a user; root's vfs driver mounts nothing
+    script = f"{listing} $({' '.join(podman)} image mount {image})"
     inside = ["sh", "-c", script] if os.geteuid() == 0 else [*podman, "unshare", "sh", "-c", script]
-    rows = run(*inside, cwd=tmp_path).splitlines()
-    theirs = {row.split("\t")[0]: row.split("\t") for row in rows}
+    theirs = {row.split("\t")[0]: row.split("\t") for row in run(*inside, cwd=tmp_path).splitlines()}
     for path in ("hard/s", "hard/s2"):
         if path in theirs:
             theirs[path][8] = "hard/s"  # its vfs driver copies layers and forgets that links are linked
-    try:
-        assert differences(ours(archive, tmp_path), theirs, owners=True) == []
-    finally:
-        cleanup = [*podman, "image", "unmount", "-a"], [*podman, "system", "reset", "-f"]
-        for command in cleanup:
-            subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, check=False)
-        shutil.rmtree(runroot, ignore_errors=True)
+    assert differences(ours(archive, tmp_path), theirs, owners=True) == []
