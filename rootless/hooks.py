@@ -24,19 +24,18 @@ def run(hooks: dict[str, list[dict[str, Any]]], moment: str, state: dict[str, An
 
 
 def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
-    """One hook: stdin holds the state, its end is awaited, at most `timeout` seconds."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    error_reader, error_writer = os.pipe2(os.O_CLOEXEC)
+    """One hook: stdin holds the state, its end is awaited, at most `timeout` seconds.
+
+    Its stdin and stderr are files in memory: a pipe would block whoever writes more than it holds (pipe(7)).
+    """
+    stdin, stderr = os.memfd_create("state"), os.memfd_create("stderr")
+    with open(stdin, "wb", closefd=False) as file:
+        file.write(jsonlite.dumps(state).encode())
+    os.lseek(stdin, 0, os.SEEK_SET)
     pid = os.fork()
     if pid == 0:
-        _become_hook(hook, reader, error_writer)
-    os.close(reader)
-    os.close(error_writer)
-    try:
-        os.write(writer, jsonlite.dumps(state).encode())
-    except BrokenPipeError:
-        pass  # it need not read
-    os.close(writer)
+        _become_hook(hook, stdin, stderr)
+    os.close(stdin)
     pidfd = os.pidfd_open(pid)
     try:
         if hook["timeout"] and not select.select([pidfd], [], [], hook["timeout"])[0]:
@@ -44,10 +43,10 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
             os.waitpid(pid, 0)
             raise RootlessError(f"{moment} hook took longer than {hook['timeout']} s", hook["pointer"])
         _, status = os.waitpid(pid, 0)
-        output = os.read(error_reader, 4096).decode("utf-8", "replace").strip() if status else ""
+        output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip() if status else ""
     finally:
         os.close(pidfd)
-        os.close(error_reader)
+        os.close(stderr)
     if status:
         code = os.waitstatus_to_exitcode(status)
         how = f"exit status {code}" if code >= 0 else f"signal {-code}"

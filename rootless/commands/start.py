@@ -15,5 +15,11 @@ def main(options: Options) -> int:
     container.require("created", action="start")
     from rootless.launch import start
 
-    start(container)
+    try:
+        start(container)
+    except BaseException:
+        from rootless.commands.delete import end
+
+        end(container)  # runtime.md#lifecycle: what fails from here on stops the container
+        raise
     return 0

@@ -1,0 +1,174 @@
+"""Hooks: config.md#posix-platform-hooks and runtime.md#lifecycle, in moment, namespace, order and failure."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MOMENTS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+OUTSIDE = ("prestart", "createRuntime", "poststart", "poststop")
+
+
+def shell(script: str, **more: Any) -> dict[str, Any]:
+    return {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"], **more}
+
+
+def test_the_moments_in_their_order(container, tmp_path) -> None:
+    """Those of the runtime's side write to the test's directory, startContainer to the container's."""
+    log = tmp_path / "log"
+    log.touch()
+    hooks = {moment: [shell(f"echo {moment} >> {log}")] for moment in MOMENTS if moment != "startContainer"}
+    hooks["startContainer"] = [shell("echo startContainer > /log")]
+    c = container({"hooks": hooks, "process": {"args": ["true"]}, "root": {"readonly": False}})
+    assert c.create().returncode == 0
+    assert log.read_text().split() == ["prestart", "createRuntime", "createContainer"]
+    assert not (c.bundle.rootfs / "log").exists()
+    assert c.start().returncode == 0
+    assert log.read_text().split()[3:] == ["poststart"]
+    assert (c.bundle.rootfs / "log").read_text() == "startContainer\n"
+    c.wait()
+    assert c.delete().returncode == 0
+    assert log.read_text().split()[4:] == ["poststop"]
+
+
+STATUS = {"prestart": "creating", "createRuntime": "creating", "createContainer": "creating", "poststart": "running",
+          "poststop": "stopped"}  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", STATUS)
+def test_the_state_on_stdin(container, tmp_path, moment) -> None:
+    output = tmp_path / "seen"
+    c = container({"hooks": {moment: [shell(f"cat > {output}")]}, "annotations": {"org.example.a": "b"},
+                   "process": {"args": ["sleep", "1000"]}})  # fmt: skip
+    assert c.create().returncode == 0
+    pid = c.state()["pid"]
+    assert c.start().returncode == 0
+    assert c.delete("--force").returncode == 0
+    state = json.loads(output.read_text())
+    assert (state["id"], state["status"], state["bundle"]) == (c.id, STATUS[moment], str(c.bundle.path))
+    assert state["annotations"] == {"org.example.a": "b"} and state["ociVersion"]
+    if moment in ("prestart", "createRuntime", "poststart"):
+        assert state["pid"] == pid
+
+
+@pytest.mark.parametrize("moment", OUTSIDE)
+def test_hooks_of_the_runtimes_side_are_in_its_namespaces(container, tmp_path, moment) -> None:
+    output = tmp_path / "ns"
+    names = "mnt pid uts net"
+    c = container({"hooks": {moment: [shell(f"cd /proc/self/ns; for n in {names}; do readlink $n; done > {output}")]}})
+    assert c.run("true").returncode == 0
+    assert output.read_text().split() == [os.readlink(f"/proc/self/ns/{n}") for n in names.split()]
+
+
+def test_create_runtime_sees_the_containers_namespaces_by_pid(container, tmp_path) -> None:
+    """What network set-up needs: /proc/PID/ns/net of the state's pid."""
+    output = tmp_path / "net"
+    script = f"pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net > {output}"
+    c = container({"hooks": {"createRuntime": [shell(script)]}})
+    inside = c.sh("readlink /proc/self/ns/net")
+    assert output.read_text() == inside != os.readlink("/proc/self/ns/net")
+
+
+def test_create_container_is_in_the_containers_namespaces_before_the_pivot(container, tmp_path) -> None:
+    output = tmp_path / "seen"
+    c = container({"hostname": "inner", "hooks": {"createContainer": [shell(f"hostname > {output}")]}})
+    assert c.run("true").returncode == 0
+    assert output.read_text() == "inner\n"
+
+
+def test_args_and_env_are_the_hooks_own(container, tmp_path) -> None:
+    output = tmp_path / "out"
+    hook = {"path": "/bin/sh", "args": ["named", "-c", f'echo "$0 $# $A $HOME" > {output}'], "env": ["A=b c"]}
+    assert (
+        container({"hooks": {"createRuntime": [hook]}}).run("true", env={"HOME": "/h", "PATH": "/bin"}).returncode == 0
+    )
+    assert output.read_text() == "named 0 b c \n"
+
+
+@pytest.mark.parametrize("moment", ["prestart", "createRuntime", "createContainer"])
+def test_a_failure_before_created_undoes_all(container, rootless, moment) -> None:
+    c = container({"hooks": {moment: [shell("echo because >&2; exit 7")]}})
+    result = c.create()
+    assert result.returncode == 1
+    assert f"/hooks/{moment}/0" in result.stderr and "exit status 7" in result.stderr and "because" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert rootless.ids() == []
+
+
+@pytest.mark.parametrize("moment", ["startContainer", "poststart"])
+def test_a_failure_at_start_fails_it(container, rootless, moment) -> None:
+    c = container({"hooks": {moment: [shell("exit 7")]}, "process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    result = c.start()
+    assert result.returncode == 1 and f"/hooks/{moment}/0" in result.stderr
+    assert c.status() == "stopped"
+
+
+def test_a_failing_poststop_only_warns_and_the_rest_goes_on(container, rootless, tmp_path) -> None:
+    hooks = [shell("exit 7"), shell(f"touch {tmp_path}/second")]
+    result = container({"hooks": {"poststop": hooks}}).run("true")
+    assert result.returncode == 0 and "warning" in result.stderr and "/hooks/poststop/0" in result.stderr
+    assert (tmp_path / "second").exists()
+    assert rootless.ids() == []
+
+
+def test_the_first_failure_ends_the_row(container, tmp_path) -> None:
+    hooks = [shell("exit 1"), shell(f"touch {tmp_path}/second")]
+    assert container({"hooks": {"createRuntime": hooks}}).create().returncode == 1
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_timeout_ends_the_hook(container, rootless) -> None:
+    c = container({"hooks": {"createRuntime": [shell("exec sleep 1000", timeout=1)]}})
+    result = c.create()
+    assert result.returncode == 1 and "longer than 1 s" in result.stderr
+    assert rootless.ids() == []
+
+
+@pytest.mark.parametrize(
+    ("hook", "where"),
+    [({"path": "relative"}, "/hooks/prestart/0/path"), ({}, "/hooks/prestart/0/path"),
+     ({"path": "/bin/true", "timeout": 0}, "/hooks/prestart/0/timeout"), ({"path": 1}, "/hooks/prestart/0/path"),
+     ({"path": "/bin/true", "args": "x"}, "/hooks/prestart/0/args")],
+)  # fmt: skip
+def test_wrong_hooks_are_refused_at_their_place(container, rootless, hook, where) -> None:
+    result = container({"hooks": {"prestart": [hook]}}).create()
+    assert result.returncode == 1 and where in result.stderr and result.stderr.count("\n") == 1
+    assert rootless.ids() == []
+
+
+def test_a_hook_that_is_not_there(container, rootless) -> None:
+    result = container({"hooks": {"createRuntime": [{"path": "/no/such/hook"}]}}).create()
+    assert result.returncode == 1 and "/no/such/hook" in result.stderr and "No such file" in result.stderr
+    assert rootless.ids() == []
+
+
+def test_a_hook_gets_no_descriptor_of_the_runtime(container, tmp_path) -> None:
+    output = tmp_path / "fds"
+    assert container({"hooks": {"createRuntime": [shell(f"ls /proc/self/fd > {output}")]}}).run("true").returncode == 0
+    assert output.read_text().split() == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
+
+
+def test_a_hook_that_does_not_read_its_stdin(container) -> None:
+    big = {f"org.example.{n}": "x" * 1000 for n in range(100)}
+    c = container({"hooks": {"createRuntime": [{"path": "/bin/true"}]}, "annotations": big})
+    assert c.run("true").returncode == 0
+
+
+def test_a_talkative_hook_that_fails(container, rootless) -> None:
+    """More on standard error than a pipe holds: it must not hang."""
+    script = "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 3"
+    result = container({"hooks": {"createRuntime": [shell(script, timeout=30)]}}).create()
+    assert result.returncode == 1 and "exit status 3" in result.stderr
+    assert rootless.ids() == []
+
+
+def test_hooks_do_not_see_the_bundle_changed(container, tmp_path) -> None:
+    """poststop is the one of the config as it was created."""
+    c = container({"hooks": {"poststop": [shell(f"touch {tmp_path}/ran")]}, "process": {"args": ["true"]}})
+    assert c.create().returncode == 0
+    c.bundle.patch({"hooks": None})
+    assert c.delete().returncode == 0
+    assert Path(f"{tmp_path}/ran").exists()
