@@ -101,14 +101,17 @@ class StateDir:
         return cls(root, container_id, fd)
 
     def read(self, name: str) -> Any:
-        """A JSON file of the directory, None where it is missing. Raises RootlessError for a broken one."""
+        """A JSON object of the directory, None where its file is missing. Raises RootlessError for a broken one."""
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
         except FileNotFoundError:
             return None
         try:
             with open(fd, "rb", buffering=0) as file:
-                return jsonlite.loads(file.read() or b"")
+                found = jsonlite.loads(file.read() or b"")
+            if type(found) is not dict:
+                raise ValueError("it holds no object")
+            return found
         except ValueError as error:
             raise RootlessError(
                 f"the container's {name} is damaged ({error})",
@@ -178,7 +181,7 @@ def _make_root(root: str) -> None:
     """The root of all states: 0700 and sticky (so that no tmp cleaner takes it), ours, no symbolic link."""
     try:
         found = os.lstat(root)
-    except FileNotFoundError:
+    except OSError:
         try:
             os.makedirs(root, 0o700, exist_ok=True)
             os.chmod(root, 0o1700)

@@ -48,7 +48,7 @@ def _load(options: Options) -> Container:
     except RootlessError as error:
         log.debug(str(error))
         state = None
-    if type(state) is not dict:
+    if state is None:
         state = {"creating": True, "cgroup": _cgroup_of(directory)}
     return Container(directory, state)
 

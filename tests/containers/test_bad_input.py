@@ -1,0 +1,180 @@
+"""Bad input beyond test_refusals.py: what cannot be read, written or reached; one line each, nothing left."""
+
+import json
+import os
+
+import pytest
+
+USER = os.geteuid() != 0
+
+
+def one_line(result, *words: str) -> None:
+    assert result.returncode == 1, result
+    assert result.stderr.startswith("rootless: ") and result.stderr.count("\n") == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr, result.stderr
+
+
+@pytest.fixture
+def unreadable():
+    """Takes the mode of a path away, and gives it back at the end (so that the test's directory can go)."""
+    changed = []
+
+    def take(path) -> None:
+        if not USER:
+            pytest.skip("real root reads everything")
+        changed.append((path, path.stat().st_mode))
+        path.chmod(0)
+
+    yield take
+    for path, mode in changed:
+        path.chmod(mode & 0o7777)
+
+
+def test_a_config_that_may_not_be_read(container, rootless, unreadable) -> None:
+    c = container()
+    unreadable(c.bundle.path / "config.json")
+    one_line(c.create(), "config.json", "EACCES")
+    assert rootless.ids() == []
+
+
+def test_a_bundle_that_may_not_be_entered(container, rootless, unreadable) -> None:
+    c = container()
+    unreadable(c.bundle.path)
+    one_line(rootless("create", "-b", c.bundle.path, c.id), "EACCES")
+    assert rootless.ids() == []
+
+
+def test_a_rootfs_that_may_not_be_entered(container, rootless, unreadable) -> None:
+    c = container()
+    unreadable(c.bundle.rootfs)
+    one_line(c.create())
+    assert rootless.ids() == []
+
+
+def test_config_json_is_a_directory(container, rootless) -> None:
+    c = container()
+    (c.bundle.path / "config.json").unlink()
+    (c.bundle.path / "config.json").mkdir()
+    one_line(c.create(), "EISDIR")
+    assert rootless.ids() == []
+
+
+def test_the_rootfs_is_a_file(container, rootless) -> None:
+    c = container({"root": {"path": "config.json"}})
+    one_line(c.create(), "config.json", "directory")
+    assert rootless.ids() == []
+
+
+def test_a_config_beyond_every_size(container, rootless) -> None:
+    c = container()
+    (c.bundle.path / "config.json").write_bytes(b" " * (17 << 20))
+    one_line(c.create(), "16 MiB")
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe{}", b"[" * 100000, b'{"a":' * 50000, b'{"ociVersion": 1e999}', b"\0"])
+def test_bytes_that_are_no_config(container, rootless, text) -> None:
+    c = container()
+    (c.bundle.path / "config.json").write_bytes(text)
+    one_line(c.create())
+    assert rootless.ids() == []
+
+
+@pytest.mark.parametrize(
+    "key", ["process", "root", "mounts", "linux", "hooks", "annotations", "hostname", "ociVersion"]
+)
+@pytest.mark.parametrize("value", [True, 7, "text", [1], {"a": {"b": 1}}, 1.5], ids=str)
+def test_wrong_types_at_the_top(container, rootless, key, value) -> None:
+    """Refused with the pointer, or (an object of unknown keys) taken; never a traceback."""
+    c = container()
+    c.bundle.config[key] = value
+    c.bundle.write()
+    result = c.rootless("create", "--dry-run", "-b", c.bundle.path, c.id)
+    if result.returncode == 0:
+        assert (key, type(value)) in {("linux", dict), ("hooks", dict), ("hostname", str)}, result.stdout
+    else:
+        one_line(result, "/")
+    assert rootless.ids() == []
+
+
+def test_the_state_root_cannot_be_made(container, tmp_path) -> None:
+    c = container()
+    (tmp_path / "file").write_text("")
+    result = c.rootless("--root", str(tmp_path / "file/state"), "create", "-b", c.bundle.path, c.id)
+    one_line(result, "--root")
+
+
+def test_the_pid_file_cannot_be_written(container, rootless) -> None:
+    one_line(container().create("--pid-file", "/no/such/directory/pid"), "/no/such/directory/pid", "ENOENT")
+    assert rootless.ids() == []
+
+
+def test_nobody_listens_on_the_console_socket(container, rootless, tmp_path) -> None:
+    c = container({"process": {"terminal": True}})
+    one_line(c.create("--console-socket", str(tmp_path / "nobody")), "console socket", "ENOENT")
+    assert rootless.ids() == []
+
+
+def test_the_log_cannot_be_opened(rootless) -> None:
+    one_line(rootless("--log", "/no/such/directory/log", "list"), "/no/such/directory/log")
+
+
+def test_the_log_as_json_holds_the_error(rootless, tmp_path) -> None:
+    log = tmp_path / "log"
+    one_line(rootless("--log", str(log), "--log-format", "json", "state", "nobody"), "does not exist")
+    (line,) = log.read_text().splitlines()
+    entry = json.loads(line)
+    assert entry["level"] == "error" and "does not exist" in entry["msg"] and entry["time"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [(["nosuch"], "no such command"), (["state"], "missing"), (["run", "--nosuch", "x"], "--nosuch"),
+     (["--log-format", "xml", "list"], "text or json"), (["delete", "--force=maybe", "x"], "boolean"),
+     (["statee", "x"], "state"), (["run", "--bundel", "x"], "--bundle")],
+)  # fmt: skip
+def test_wrong_command_lines(rootless, words, text) -> None:
+    one_line(rootless(*words), text)
+
+
+@pytest.mark.parametrize("command", ["start", "state", "kill", "delete"])
+@pytest.mark.parametrize("name", ["../x", "a/b", "/etc", "..", "", "x\ny", "x" * 4000])
+def test_ids_that_are_none(rootless, command, name) -> None:
+    one_line(rootless(command, name))
+
+
+def test_an_id_is_shown_on_one_line_without_escapes(rootless) -> None:
+    result = rootless("state", "a\n\x1b[31mb")
+    one_line(result)
+    assert "\x1b" not in result.stderr
+
+
+def test_a_bundle_given_to_create_is_hinted_at(rootless, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    one_line(rootless("create", str(tmp_path / "empty")), "config.json", "hint:")
+    one_line(rootless("create", "-b", str(tmp_path / "nowhere"), "x"), "nowhere", "ENOENT")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", '"x"', "null"])
+@pytest.mark.parametrize("command", ["state", "start", "kill", "delete", "list"])
+def test_a_damaged_state_file(rootless, content, command) -> None:
+    directory = rootless.state / "damaged"
+    directory.mkdir(parents=True)
+    (directory / "state.json").write_text(content)
+    result = rootless(command, *([] if command == "list" else ["damaged"]))
+    assert "Traceback" not in result.stderr
+    if command == "list":
+        assert result.returncode == 0 and result.stderr.startswith("rootless: warning: ")
+    else:
+        one_line(result, "damaged", "rootless delete --force damaged")
+    assert rootless("delete", "--force", "damaged").returncode == 0
+    assert rootless.ids() == []
+
+
+def test_a_foreign_file_in_the_state_root_disturbs_nobody(rootless) -> None:
+    rootless.state.mkdir()
+    (rootless.state / "file").write_text("x")
+    assert rootless("list", "-q").returncode == 0
+    one_line(rootless("state", "file"))
+    (rootless.state / "file").unlink()
