@@ -34,11 +34,12 @@ FAILED = b"x"  # I -> R: what failed, as JSON
 GO = b"g"  # start -> I: run the program
 EXECUTING = b"E"  # I -> start: execve is next
 PID = b"p"  # J -> R: the pid of what J cloned
+UNMAPPED = b"j"  # J -> R: its new user namespace needs maps
 LISTENER = b"l"  # I -> start: seccomp's notification fd
 
 _NAMES = {
     MAPPED: "mapped", MOUNTED: "mounted", HOOKED: "hooks done", CONSOLE: "console", CREATED: "created",
-    FAILED: "failed", GO: "go", EXECUTING: "executing", PID: "pid", LISTENER: "listener",
+    FAILED: "failed", GO: "go", EXECUTING: "executing", PID: "pid", UNMAPPED: "unmapped", LISTENER: "listener",
 }  # fmt: skip
 _LIMIT = 65536
 

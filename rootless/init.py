@@ -55,8 +55,10 @@ def run(init: Init) -> None:
         os.setsid()
         _, groups, _ = channel.receive(init.sync, channel.MAPPED)
         init.options["setgroups"] = groups == b"1"
+        if plan.namespaces.joins:
+            sc.prctl(sc.PR_SET_DUMPABLE, 0)  # others are in there already: ptrace(2)
         step = ("become root in the container", "/linux/uidMappings")
-        _become_root(plan)
+        _become_root(init)
         if plan.namespaces.new & sc.CLONE_NEWCGROUP:
             sc.unshare(sc.CLONE_NEWCGROUP)
         if plan.namespaces.new & sc.CLONE_NEWNET:
@@ -85,9 +87,12 @@ def run(init: Init) -> None:
     _wait_for_start(init, path)
 
 
-def _become_root(plan: Plan) -> None:
+def _become_root(init: Init) -> None:
     """Root of the user namespace where 0 is mapped; otherwise the capabilities serve with the ids as they are."""
-    ns = plan.namespaces
+    ns = init.plan.namespaces
+    if any(flag == sc.CLONE_NEWUSER for flag, _, _ in ns.joins):
+        _become_root_of_joined(init)
+        return
     if not ns.uid_map:
         return
     if any(first == 0 for first, _, _ in ns.gid_map):
@@ -95,6 +100,25 @@ def _become_root(plan: Plan) -> None:
     if any(first == 0 for first, _, _ in ns.uid_map):
         sc.prctl(sc.PR_SET_KEEPCAPS, 1)
         sc.setresuid(0)
+
+
+def _become_root_of_joined(init: Init) -> None:
+    """The same in a user namespace that somebody else has mapped."""
+    init.options["setgroups"] = _read_own(init, "setgroups") == ["allow"]
+    numbers = [int(word) for word in _read_own(init, "gid_map")]
+    init.plan.namespaces.gid_map = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+    sc.prctl(sc.PR_SET_KEEPCAPS, 1)
+    for become in (sc.setresgid, sc.setresuid):
+        try:
+            become(0)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # 0 is not mapped
+                raise
+
+
+def _read_own(init: Init, name: str) -> list[str]:
+    with open(os.open(f"self/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=init.proc_fd)) as file:
+        return file.read().split()
 
 
 def _make_console(init: Init) -> None:

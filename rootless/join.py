@@ -1,27 +1,36 @@
-"""A process in an existing container: R clones J, J enters the namespaces and clones the process as R's child.
+"""Joining namespaces that exist: R clones J, J enters them and clones the process, `exec`'s or I, as R's child.
 
-J is needed because setns(2) puts only children into a pid namespace; CLONE_PARENT makes its child R's, so that R (or
-whoever adopts R's children) waits for it.
+J is needed because setns(2) and unshare(2) put only children into a pid or time namespace; CLONE_PARENT makes its child
+R's, so that R (or whoever adopts R's children) waits for it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from fcntl import ioctl
+from struct import unpack
 
 from rootless import caps, channel, console, init, proc, program
 from rootless import syscalls as sc
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, SpecError
 from rootless.host import read_id_map
 from rootless.plan.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.container import Container
-    from rootless.host import IdMap
+    from rootless.host import Host, IdMap
+    from rootless.plan import Plan
+    from rootless.plan.namespaces import Namespaces
+
+    Join = tuple[int, int, str]  # CLONE_NEW* flag, fd, JSON pointer
+
+_NS_GET_NSTYPE, _NS_GET_OWNER_UID = 0xB703, 0xB704  # ioctl_ns(2)
 
 
 class Target:
@@ -99,24 +108,32 @@ def spawn(target: Target, task: Task, cgroup_fd: int) -> tuple[int, int, socket]
         _join(target, task, theirs)
     theirs.close()
     os.close(pidfd)
+    return *_await_child(joiner, sync), sync
+
+
+def _await_child(joiner: int, sync: socket, write_maps: Callable[[int], None] | None = None) -> tuple[int, int]:
+    """(pid, pidfd) of what J cloned; J is reaped. Raises RootlessError, then the socket is closed."""
     try:
-        _, number, (pidfd,) = channel.receive(sync, channel.PID)
-    except EOFError:
-        raise RootlessError("the process that joins the container was killed") from None
+        tag, number, fds = channel.receive(sync, channel.PID, channel.UNMAPPED)
+        if tag == channel.UNMAPPED and write_maps:
+            write_maps(joiner)
+            channel.send(sync, channel.MAPPED)
+            _, number, fds = channel.receive(sync, channel.PID)
+        return int(number), fds[0]
+    except BaseException as error:
+        sync.close()  # J may wait for an answer
+        if isinstance(error, (EOFError, BrokenPipeError)):
+            raise RootlessError("the process that joins the namespaces was killed") from None
+        raise
     finally:
         os.waitpid(joiner, 0)
-    return int(number), pidfd, sync
 
 
 def _join(target: Target, task: Task, sync: socket) -> None:
     """J. Never returns."""
     try:
         sys.path.clear()  # a module from now on would be the container's
-        process = task.process
-        if process["oom_score_adj"] is not None:
-            # Before the next line: the file is root's when the process is not dumpable, proc(5).
-            init.write_oom_score(target.proc_fd, process["oom_score_adj"])
-            process["oom_score_adj"] = None
+        _adjust_oom_score(task.process, target.proc_fd)
         # A process of the container could otherwise trace this one, and open what it has open: ptrace(2).
         sc.prctl(sc.PR_SET_DUMPABLE, 0)
         if target.flags:
@@ -129,6 +146,13 @@ def _join(target: Target, task: Task, sync: socket) -> None:
         channel.send_failure(sync, error, "cannot join the container's namespaces")
         os._exit(1)
     _become(target, task, sync)
+
+
+def _adjust_oom_score(process: dict[str, Any], proc_fd: int) -> None:
+    """In J already: the file is root's when a process is not dumpable, proc(5)."""
+    if process["oom_score_adj"] is not None:
+        init.write_oom_score(proc_fd, process["oom_score_adj"])
+        process["oom_score_adj"] = None
 
 
 def _become(target: Target, task: Task, sync: socket) -> None:
@@ -167,3 +191,97 @@ def _open_terminal(process: dict[str, Any], sync: socket) -> int:
     os.close(master)
     console.become_controlling(slave)
     return slave
+
+
+# --- namespaces by path, and time namespaces, for a new container
+
+
+def open_namespaces(ns: Namespaces, host: Host) -> list[Join]:
+    """Open the namespaces that config.json names by path, each checked to be of its kind. Raises SpecError."""
+    opened: list[Join] = []
+    kinds = {flag: kind for kind, (flag, _) in NAMESPACES.items()}
+    for flag, path, pointer in ns.joins:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise SpecError(f"cannot open the {kinds[flag]} namespace {path}", pointer, error.errno or 0) from None
+        opened.append((flag, fd, pointer))
+        try:
+            kind = ioctl(fd, _NS_GET_NSTYPE)
+        except OSError:  # ENOTTY: no file of nsfs
+            kind = 0
+        if kind != flag:
+            found = f"it is a {kinds[kind]} namespace" if kind in kinds else "it is no namespace"
+            raise SpecError(f"{path} is no {kinds[flag]} namespace", pointer, hint=found)
+        if flag == sc.CLONE_NEWUSER and not host.privileged:
+            owner = unpack("I", ioctl(fd, _NS_GET_OWNER_UID, bytes(4)))[0]
+            if owner != host.uid:
+                raise SpecError(f"the user namespace {path} belongs to uid {owner}, not to you", pointer)
+    return opened
+
+
+def clone(
+    plan: Plan,
+    joins: list[Join],
+    proc_fd: int,
+    socks: tuple[socket, socket],
+    cgroup_fd: int,
+    child: Callable[[], None],
+    write_maps: Callable[[int], None],
+) -> tuple[int, int]:
+    """(pid, pidfd) of I, a child of this process in those namespaces and the new ones; it runs `child`.
+
+    write_maps(pid) is called where a new user namespace has to be mapped before I exists: a time namespace's offsets
+    are written before anyone is in it (time_namespaces(7)). Raises RootlessError and OSError.
+    """
+    sync, theirs = socks
+    joiner, pidfd = sc.clone3(0, cgroup_fd=cgroup_fd)
+    if joiner == 0:
+        sync.close()
+        _enter(plan, joins, proc_fd, theirs, child)
+    theirs.close()
+    os.close(pidfd)
+    return _await_child(joiner, sync, write_maps)
+
+
+def _enter(plan: Plan, joins: list[Join], proc_fd: int, sync: socket, child: Callable[[], None]) -> None:
+    """J for I. Never returns."""
+    step = ("process", "/process")
+    ns = plan.namespaces
+    new = ns.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
+    try:
+        _adjust_oom_score(plan.process, proc_fd)
+        # The files of /proc/self that the maps and offsets go to are root's when the process is not dumpable.
+        if joins and not new & sc.CLONE_NEWUSER and not ns.offsets:
+            sc.prctl(sc.PR_SET_DUMPABLE, 0)
+        for flag, fd, pointer in joins:
+            step = ("join the namespace", pointer)
+            sc.setns(fd, flag)
+        if ns.new & sc.CLONE_NEWTIME:
+            step = ("make a time namespace", "/linux/timeOffsets")
+            if new & sc.CLONE_NEWUSER:  # it owns the time namespace
+                sc.unshare(sc.CLONE_NEWUSER)
+                new &= ~sc.CLONE_NEWUSER
+                channel.send(sync, channel.UNMAPPED)
+                channel.receive(sync, channel.MAPPED)
+            sc.unshare(sc.CLONE_NEWTIME)
+            _write_offsets(ns, proc_fd)
+        if joins and not new & sc.CLONE_NEWUSER:
+            sc.prctl(sc.PR_SET_DUMPABLE, 0)
+        step = ("create the namespaces", "/linux/namespaces")
+        pid, pidfd = sc.clone3(new | sc.CLONE_PARENT, exit_signal=0)
+        if pid:
+            channel.send(sync, channel.PID, b"%d" % pid, (pidfd,))
+            os._exit(0)
+    except BaseException as error:
+        channel.send_failure(sync, error, *step)
+        os._exit(1)
+    child()
+    os._exit(1)
+
+
+def _write_offsets(ns: Namespaces, proc_fd: int) -> None:
+    if ns.offsets:
+        fd = os.open("self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        os.write(fd, "".join(f"{clock} {seconds} {nanos}\n" for clock, seconds, nanos in ns.offsets).encode())
+        os.close(fd)

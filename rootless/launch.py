@@ -13,6 +13,7 @@ from rootless.container import START_SOCKET, Container, undo_all
 from rootless.errors import RootlessError
 from rootless.host import Host
 from rootless.idmap import write_maps
+from rootless.interpreter import protect
 from rootless.net.loopback import loopback_up
 from rootless.node import Node
 from rootless.state import StateDir
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from rootless.host import IdMap
     from rootless.plan import Plan
 
 
@@ -92,15 +94,13 @@ def create(request: Request, host: Host) -> Created:
     made = compile_plan(request, host)
     for line in made.process["warnings"]:
         log.warn(line)
-    if made.namespaces.joins or made.namespaces.offsets or made.namespaces.new & sc.CLONE_NEWTIME:
-        where = made.namespaces.joins[0][2] if made.namespaces.joins else "/linux/namespaces"
-        raise RootlessError("joining namespaces by path and time namespaces are not supported yet", where)
     if made.process["terminal"] and request.detached and not request.console_socket:
         raise RootlessError(
             "a terminal needs someone to hold it",
             "/process/terminal",
             hint="give --console-socket, or run without --detach",
         )
+    protect(*_possible_maps(made, host))
     undo: list[Callable[[], None]] = []
     directory = StateDir.make(request.root, request.container_id)
     undo += [directory.close, directory.remove]
@@ -109,6 +109,16 @@ def create(request: Request, host: Host) -> Created:
     except BaseException:
         undo_all(undo)
         raise
+
+
+def _possible_maps(made: Plan, host: Host) -> tuple[IdMap, IdMap]:
+    """The ids that the container can have: of a user namespace that is joined, at most the user's own."""
+    ns = made.namespaces
+    if any(flag == sc.CLONE_NEWUSER for flag, _, _ in ns.joins):
+        from rootless.userns import default_maps
+
+        return default_maps(host)
+    return ns.uid_map, ns.gid_map
 
 
 def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo: list[Callable[[], None]]) -> Created:
@@ -129,7 +139,7 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
     if not group.needs_pid:
         undo.append(group.remove)
         group.create()
-    started = _clone(request, made, directory, group, container, undo)
+    started = _clone(request, host, made, directory, group, container)
     pid, pidfd, sync = started
     undo.append(lambda: _end(pid, pidfd))
     state.update(pid=pid, start_time=proc.start_time(pid))
@@ -148,9 +158,9 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
 
 
 def _clone(
-    request: Request, made: Plan, directory: StateDir, group: Any, container: Container, undo: list[Callable[[], None]]
+    request: Request, host: Host, made: Plan, directory: StateDir, group: Any, container: Container
 ) -> tuple[int, int, socket]:
-    """The one clone3. In the child this never returns."""
+    """The one clone3, or J's way to it. In the child this never returns."""
     proc_fd = proc.open_proc()
     listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     listener.bind(f"/proc/self/fd/{directory.fd}/{START_SOCKET}")
@@ -170,21 +180,46 @@ def _clone(
     # The cgroup namespace is entered later, by I: made by clone3 its root would be R's cgroup (cgroup_namespaces(7)).
     flags = made.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
     task = init.Init(made, theirs, listener, proc_fd, options)
+
+    def become_init() -> None:
+        os.close(directory.fd)  # the lock hangs on the open file description: flock(2)
+        init.run(task)
+
     try:
-        pid, pidfd = sc.clone3(flags, cgroup_fd=group.fd)
+        if made.namespaces.joins or made.namespaces.new & sc.CLONE_NEWTIME:
+            pid, pidfd = _clone_joined(made, host, proc_fd, (sync, theirs), group.fd, become_init)
+        else:
+            pid, pidfd = sc.clone3(flags, cgroup_fd=group.fd)
     except OSError as error:
         raise RootlessError.from_os(
             error, "cannot create the namespaces", "/linux/namespaces", _clone_hint(error)
         ) from None
     if pid == 0:
         sync.close()
-        os.close(directory.fd)  # the lock hangs on the open file description: flock(2)
-        init.run(task)
+        become_init()
         os._exit(1)
     theirs.close()
     listener.close()
     os.close(proc_fd)
     return pid, pidfd, sync
+
+
+def _clone_joined(
+    made: Plan, host: Host, proc_fd: int, socks: tuple[socket, socket], cgroup_fd: int, child: Callable[[], None]
+) -> tuple[int, int]:
+    from rootless import join
+
+    ns = made.namespaces
+
+    def write(pid: int) -> None:
+        ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
+
+    joins = join.open_namespaces(ns, host)
+    try:
+        return join.clone(made, joins, proc_fd, socks, cgroup_fd, child, write)
+    finally:
+        for _, fd, _ in joins:
+            os.close(fd)
 
 
 def _clone_hint(error: OSError) -> str:
@@ -206,12 +241,11 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
     master = -1
     ns = made.namespaces
     try:
-        groups = True
-        if ns.uid_map:
+        if ns.uid_map and ns.setgroups is None:
             proc_fd = proc.open_proc()
-            groups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
+            ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
             os.close(proc_fd)
-        channel.send(sync, channel.MAPPED, b"1" if groups else b"0")
+        channel.send(sync, channel.MAPPED, b"0" if ns.setgroups is False else b"1")
         if made.process["terminal"]:
             _, _, fds = channel.receive(sync, channel.CONSOLE)
             master = fds[0]

@@ -32,7 +32,7 @@ PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
 _REFUSED = (
     "/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity", "/process/apparmorProfile",
     "/process/selinuxLabel", "/linux/netDevices", "/linux/intelRdt", "/linux/memoryPolicy", "/linux/seccomp",
-    "/linux/personality", "/linux/timeOffsets", "/linux/mountLabel",
+    "/linux/personality", "/linux/mountLabel",
 )  # fmt: skip
 
 

@@ -30,7 +30,8 @@ class Namespaces:
     """What to create and what to join.
 
     new: CLONE_NEW* flags; joins: [(flag, path, pointer)] in the order of joining; uid_map, gid_map: [] where no user
-    namespace is created; offsets: [(clock, seconds, nanoseconds)].
+    namespace is created; offsets: [(clock, seconds, nanoseconds)]; setgroups: whether setgroups(2) works in the new
+    user namespace, None until its maps are written.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class Namespaces:
         self.gid_map: IdMap = []
         self.map_is_default = False
         self.offsets: list[tuple[str, int, int]] = []
+        self.setgroups: bool | None = None
 
     def has(self, flag: int) -> bool:
         """Whether the container has a namespace of that kind of its own, new or joined."""
