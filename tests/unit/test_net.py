@@ -97,7 +97,7 @@ def test_read() -> None:
         ({"e/h": {}}, "/e~1h"),
         ({"": {}}, "/"),
         ({"..": {}}, "/.."),
-        ({"\ud800": {}}, "/\ud800"),
+        ({"\ud800": {}}, "/\\ud800"),
         ({"eth0": {"name": "sixteen-bytes-ab"}}, "/eth0/name"),
         ({"eth0": {"name": "a b"}}, "/eth0/name"),
         ({"eth0": {"name": "a%s"}}, "/eth0/name"),
