@@ -108,7 +108,7 @@ def test_wrong_linux_is_refused_at_its_place(linux: dict[str, Any], pointer: str
 @pytest.mark.parametrize(
     ("key", "value"),
     [("scheduler", {"policy": "SCHED_FIFO"}), ("ioPriority", {"class": "IOPRIO_CLASS_IDLE"}),
-     ("apparmorProfile", "x"), ("selinuxLabel", "x"), ("execCPUAffinity", {"initial": "0"})],
+     ("apparmorProfile", "x"), ("selinuxLabel", "x")],
 )  # fmt: skip
 def test_what_is_not_read_is_never_ignored(key: str, value: Any) -> None:
     """Either a step of the plan or of its process comes of it, or it is refused by its pointer."""
