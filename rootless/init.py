@@ -297,7 +297,17 @@ def apply_process(
     """
     if process["oom_score_adj"] is not None:
         write_oom_score(proc_fd, process["oom_score_adj"])
+    if process["attributes"]:
+        from rootless import scheduler  # R's reader has loaded it already
+
+        for name, arguments in process["attributes"]:
+            getattr(scheduler, f"apply_{name}")(*arguments)
     rlimits.apply_rlimits(process["rlimits"])
+    if process["apparmor"] or process["selinux"]:
+        from rootless import lsm  # loaded by `exec_labels` in R
+
+        for kind, label in process["labels"]:
+            lsm.apply_exec_label(proc_fd, kind, label, no_new_privs=process["no_new_privs"])
     if home:
         program.set_home(process)
     sets = process["caps"]

@@ -7,7 +7,7 @@ import os
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import cgroup, channel, console, hooks, init, log, plan, proc
+from rootless import cgroup, channel, console, hooks, init, log, plan, proc, program
 from rootless import syscalls as sc
 from rootless.container import START_SOCKET, Container, undo_all
 from rootless.errors import RootlessError
@@ -75,6 +75,7 @@ def compile_plan(request: Request, host: Host) -> Plan:
         from rootless.caps import names
 
         process["warnings"].append(f"capabilities that cannot be granted here left out: {', '.join(names(beyond))}")
+    program.read_labels(process)
     if not host.privileged or host.in_userns:
         check_rlimits(process["rlimits"])
     made.cgroup = cgroup.compile(
@@ -134,6 +135,8 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
         "cgroup": made.cgroup,
         "creating": True,
     }
+    if made.seccomp and made.seccomp["notify"]:
+        state["listener"] = [made.seccomp["listener_path"], made.seccomp["metadata"]]
     container = Container(directory, state)
     group = cgroup.open(made.cgroup)
     if not group.needs_pid:
@@ -233,7 +236,11 @@ def _clone_hint(error: OSError) -> str:
 
 
 def _prepare_seccomp(made: Plan) -> Any:
-    return None
+    if not made.seccomp:
+        return None
+    from rootless.seccomp import prepare
+
+    return prepare(made.seccomp)
 
 
 def _converse(request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket) -> int:
@@ -291,12 +298,13 @@ def start(container: Container) -> None:
     Raises RootlessError with the reason where it did not: the container is stopped then.
     """
     container.require("created", action="start")
+    agent = connect_agent(container)
     sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
         sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.GO)
-        await_verdict(sock, container)
+        await_verdict(sock, container, agent)
     except (ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
         raise _lost(container) from None
     finally:
@@ -306,16 +314,32 @@ def start(container: Container) -> None:
         hooks.run(found, "poststart", container.report("running"), "running")
 
 
-def await_verdict(sock: socket, container: Container) -> None:
-    """`E` and the end: it runs. `E` and a message: execve failed. The end without `E`: it died before."""
+def connect_agent(container: Container) -> socket | None:
+    """A connection to the agent of a filter that notifies, before the program may go; None without such a filter."""
+    if not container.state.get("listener"):
+        return None
+    from rootless.seccomp import connect_listener
+
+    return connect_listener(container.state["listener"][0])
+
+
+def await_verdict(sock: socket, container: Container, agent: socket | None = None) -> None:
+    """`E` and the end: it runs. `E` and a message: execve failed. The end without `E`: it died before.
+
+    Between the two a filter's listener may come, which goes on to the agent: it answers from then on.
+    """
     try:
-        tag, _, fds = channel.receive(sock, channel.EXECUTING, channel.LISTENER)
-        while tag == channel.LISTENER or fds:
-            tag, _, fds = channel.receive(sock, channel.EXECUTING)
+        channel.receive(sock, channel.EXECUTING)
     except EOFError:
         raise _lost(container) from None
     try:
-        channel.receive(sock)
+        while True:
+            _, _, fds = channel.receive(sock, channel.LISTENER)
+            if agent is None:
+                raise RootlessError("a seccomp listener, and nobody to send it to", "/linux/seccomp/listenerPath")
+            from rootless.seccomp import send_listener
+
+            send_listener(agent, fds[0], container.report("running"), container.state["listener"][1])
     except EOFError:
         return
 

@@ -52,6 +52,14 @@ def _check_executable(name: str, path: str, found: os.stat_result) -> None:
         raise RootlessError(f'exec: "{name}"', "/process/args/0", errno.EACCES, "the file is not executable")
 
 
+def read_labels(process: dict[str, Any]) -> None:
+    """Decide in R, where /sys is the host's, which LSM labels the program gets."""
+    if process["apparmor"] or process["selinux"]:
+        from rootless.lsm import exec_labels
+
+        process["labels"] = exec_labels(process["apparmor"], process["selinux"])
+
+
 def check_cwd() -> None:
     """The working directory is inside the root: a leaked fd of the host as cwd was CVE-2024-21626 (getcwd(3))."""
     try:

@@ -9,6 +9,7 @@ from rootless.container import Container, load
 from rootless.errors import RootlessError, printable
 from rootless.node import Node
 from rootless.plan.process import compile_process
+from rootless.program import read_labels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from rootless.options import Options
 
 _EXIT_EXEC = 255  # runc's code for what is exec's own failure, not the program's
-_UNREAD = ("scheduler", "ioPriority", "execCPUAffinity", "apparmorProfile", "selinuxLabel")
 
 
 def main(options: Options) -> int:
@@ -85,11 +85,9 @@ def _compile(options: Options, container: Container, target: join.Target) -> dic
     if options.tty:
         spec["terminal"] = True
     node = Node({"process": spec})["process"]
-    for key in _UNREAD:
-        if node[key] and node[key].value not in ("", {}):
-            raise node[key].error("is not supported yet")
     possible = caps.all_capabilities() if target.flags & sc.CLONE_NEWUSER else caps.grantable()
     process = compile_process(node, possible=possible, uid_map=target.uid_map, gid_map=target.gid_map)
+    read_labels(process)
     for line in process["warnings"]:
         log.warn(line)
     host = Host()

@@ -22,6 +22,18 @@ def main(options: Options) -> int:
     return 0
 
 
+def _seccomp() -> dict[str, Any]:
+    from rootless import seccomp
+
+    return {
+        "actions": sorted(seccomp.ACTIONS),
+        "operators": sorted(seccomp.OPERATORS),
+        "archs": sorted(seccomp.ARCHITECTURES),
+        "knownFlags": sorted(seccomp.FLAGS),
+        "supportedFlags": sorted(seccomp.supported_flags()),
+    }
+
+
 def features() -> dict[str, Any]:
     """The features object: true to what works, so what is refused by name is false here."""
     return {
@@ -33,7 +45,7 @@ def features() -> dict[str, Any]:
             "namespaces": sorted(name for name in NAMESPACES if name != "time"),
             "capabilities": sorted(caps.CAPABILITIES),
             "cgroup": {"v1": False, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
-            "seccomp": {"enabled": False},
+            "seccomp": {"enabled": True, **_seccomp()},
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},

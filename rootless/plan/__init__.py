@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
 # Properties that are read by nobody yet: refused, never ignored.
-_REFUSED = (
-    "/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity", "/process/apparmorProfile",
-    "/process/selinuxLabel", "/linux/netDevices", "/linux/intelRdt", "/linux/memoryPolicy", "/linux/seccomp",
-    "/linux/personality", "/linux/mountLabel",
-)  # fmt: skip
+_REFUSED = ("/linux/netDevices", "/linux/intelRdt", "/linux/mountLabel")
 
 
 class Plan:
@@ -108,6 +104,9 @@ def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
     plan.prepare = [first, ("rootfs", "/root/path", plan.rootfs), *mounts]
     plan.prepare += compile_devices(linux, mounts, unmapped)
     plan.process = compile_process(spec["process"], possible=possible, uid_map=ns.uid_map, gid_map=ns.gid_map)
+    # execCPUAffinity is for `exec`, "not applicable to the container's init process" (config.md#linux-process).
+    plan.process["attributes"] = [a for a in plan.process["attributes"] if a[0] != "cpu_affinity"]
+    plan.process["attributes"] += _linux_attributes(linux)
     plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
     plan.prepare += _names(spec, ns) + compile_sysctl(linux, ns)
     plan.enter = compile_paths(linux)
@@ -116,7 +115,27 @@ def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
     plan.enter.append(("pivot_root", "/root/path", propagation))
     plan.hooks = read_hooks(spec["hooks"])
     plan.annotations = spec["annotations"].string_map()
+    if linux["seccomp"]:
+        from rootless.seccomp import read_seccomp
+
+        plan.seccomp = read_seccomp(linux["seccomp"], plan.annotations.get("run.oci.seccomp.receiver", ""))
     return plan
+
+
+def _linux_attributes(linux: Node) -> list[tuple[str, tuple[Any, ...]]]:
+    """`personality` and `memoryPolicy`, in the form of process["attributes"]."""
+    if not (linux["personality"] or linux["memoryPolicy"]):
+        return []
+    from rootless import scheduler
+
+    found: list[tuple[str, tuple[Any, ...]]] = []
+    personality = scheduler.read_personality(linux["personality"])
+    if personality is not None:
+        found.append(("personality", (personality,)))
+    policy = scheduler.read_memory_policy(linux["memoryPolicy"])
+    if policy:
+        found.append(("memory_policy", policy))
+    return found
 
 
 def check_version(node: Node) -> None:
@@ -176,6 +195,7 @@ def _describe_process(process: dict[str, Any]) -> list[Step]:
     steps += [("rlimit", where, number, soft, hard) for number, soft, hard, where in process["rlimits"]]
     if process["oom_score_adj"] is not None:
         steps.append(("oom_score_adj", f"{pointer}/oomScoreAdj", process["oom_score_adj"]))
+    steps += [(name, pointer, *arguments) for name, arguments in process["attributes"]]
     if process["no_new_privs"]:
         steps.append(("no_new_privs", f"{pointer}/noNewPrivileges"))
     return steps

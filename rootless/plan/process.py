@@ -48,9 +48,30 @@ def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: Id
         "rlimits": rlimits.read_rlimits(process["rlimits"]),
         "no_new_privs": process["noNewPrivileges"].boolean(),
         "oom_score_adj": process["oomScoreAdj"].integer(0, -1000, 1000) if process["oomScoreAdj"] else None,
+        "attributes": _read_attributes(process),
+        "labels": [],
         "apparmor": process["apparmorProfile"].string(),
         "selinux": process["selinuxLabel"].string(),
     }
+
+
+def _read_attributes(process: Node) -> list[tuple[str, tuple[Any, ...]]]:
+    """Scheduling: [(the name of an apply_ function of rootless.scheduler, its arguments)], in the order of applying."""
+    if not (process["scheduler"] or process["ioPriority"] or process["execCPUAffinity"]):
+        return []
+    from rootless import scheduler
+
+    found: list[tuple[str, tuple[Any, ...]]] = []
+    affinity = scheduler.read_exec_cpu_affinity(process["execCPUAffinity"])
+    if affinity:
+        found += [("cpu_affinity", (affinity[0], "initial")), ("cpu_affinity", (affinity[1], "final"))]
+    policy = scheduler.read_scheduler(process["scheduler"])
+    if policy:
+        found.append(("scheduler", (policy,)))
+    priority = scheduler.read_io_priority(process["ioPriority"])
+    if priority is not None:
+        found.append(("io_priority", (priority,)))
+    return found
 
 
 def _read_env(node: Node) -> list[str]:

@@ -1,0 +1,107 @@
+"""`linux.seccomp` and the process's scheduling, in real containers."""
+
+import os
+import socket
+import subprocess
+
+import pytest
+
+from rootless import syscalls as sc
+
+FILTER = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 17}],
+}
+
+
+def has_libseccomp() -> bool:
+    try:
+        sc.load_library("libseccomp.so.2", {})
+    except OSError:
+        return False
+    return True
+
+
+needs_libseccomp = pytest.mark.skipif(not has_libseccomp(), reason="this machine lacks libseccomp.so.2")
+
+
+@needs_libseccomp
+@pytest.mark.parametrize("no_new_privs", [True, False])
+def test_a_forbidden_call_gets_its_errno(container, no_new_privs) -> None:
+    c = container({"linux": {"seccomp": FILTER}, "process": {"noNewPrivileges": no_new_privs}})
+    c.bundle.patch({"root": {"readonly": False}})
+    result = c.run("sh", "-c", "grep Seccomp: /proc/self/status; mkdir /x; echo $?")
+    assert result.stdout.split() == ["Seccomp:", "2", "1"]
+    assert "File exists" in result.stderr
+
+
+@needs_libseccomp
+def test_a_filter_is_refused_before_anything_is_made(container, rootless) -> None:
+    c = container({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_SOMETHING"}}})
+    result = c.create()
+    assert result.returncode == 1 and "/linux/seccomp/defaultAction" in result.stderr
+    assert rootless.ids() == []
+
+
+@needs_libseccomp
+def test_listener_goes_to_the_agent(container, tmp_path) -> None:
+    path = tmp_path / "agent"
+    notify = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": str(path),
+        "listenerMetadata": "of the test",
+        "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    agent = socket.socket(socket.AF_UNIX)
+    agent.bind(str(path))
+    agent.listen()
+    c = container({"linux": {"seccomp": notify}, "process": {"args": ["true"]}})
+    assert c.create().returncode == 0
+    started = c.start()
+    assert started.returncode == 0, started.stderr
+    connection, _ = agent.accept()
+    data, fds, _, _ = socket.recv_fds(connection, 1 << 16, 1)
+    assert len(fds) == 1 and b'"metadata":"of the test"' in data and c.id.encode() in data
+    os.close(fds[0])
+    connection.close()
+    agent.close()
+
+
+@needs_libseccomp
+def test_no_agent_no_start(container) -> None:
+    notify = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nowhere/agent",
+              "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}]}  # fmt: skip
+    c = container({"linux": {"seccomp": notify}, "process": {"args": ["true"]}})
+    assert c.create().returncode == 0
+    result = c.start()
+    assert result.returncode == 1 and "/linux/seccomp/listenerPath" in result.stderr
+    assert c.status() == "stopped"
+
+
+def test_personality_scheduler_and_io_priority(container) -> None:
+    patch = {
+        "process": {
+            "scheduler": {"policy": "SCHED_BATCH", "nice": 7},
+            "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6},
+        },
+        "linux": {"personality": {"domain": "LINUX32"}, "memoryPolicy": {"mode": "MPOL_DEFAULT"}},
+    }
+    out = container(patch).sh("uname -m; ionice -p $$; awk '{print $19, $41}' /proc/self/stat")
+    assert "best-effort: prio 6" in out
+    assert out.split()[-2:] == ["7", "3"]  # nice, SCHED_BATCH: proc_pid_stat(5)
+    if os.uname().machine == "x86_64":
+        assert out.split()[0] == "i686"
+
+
+def test_what_the_kernel_refuses_is_named(container) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may raise its priority")
+    result = container({"process": {"scheduler": {"policy": "SCHED_FIFO", "priority": 10}}}).create()
+    assert result.returncode == 1 and "/process/scheduler" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_label_without_its_lsm_is_left_out(container) -> None:
+    if os.path.exists("/sys/kernel/security/apparmor"):
+        pytest.skip("this machine has AppArmor")
+    done: subprocess.CompletedProcess[str] = container({"process": {"apparmorProfile": "some-profile"}}).run("true")
+    assert done.returncode == 0, done.stderr
