@@ -79,7 +79,8 @@ def run(init: Init) -> None:
         _settle(init)
         _dumpable_again(plan)
         step = ("args", "/process/args")
-        path = program.look_up(plan.process["args"][0], plan.process["env"])
+        args = plan.process["args"]
+        path = program.look_up(args[0], plan.process["env"]) if args else ""
         program.check_cwd()
     except BaseException as error:
         channel.send_failure(init.sync, error, str(step[0]), str(step[1]))

@@ -10,7 +10,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from rootless import cgroup, channel, console, hooks, init, log, plan, proc, program
 from rootless import syscalls as sc
 from rootless.container import START_SOCKET, Container, undo_all
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, SpecError
 from rootless.host import Host
 from rootless.idmap import write_maps
 from rootless.interpreter import protect
@@ -57,6 +57,16 @@ class Created:
         self.master = master
 
 
+def _check_mount_label(linux: Node) -> None:
+    """mountLabel asks for nothing where SELinux is off; where it is on, it is not written yet."""
+    if linux["mountLabel"].string():
+        from rootless.lsm import selinux_enabled
+
+        if selinux_enabled("/sys"):
+            raise linux["mountLabel"].error("is not supported yet where SELinux is enabled")
+        log.debug("SELinux is off: mountLabel is left out")
+
+
 def compile_plan(request: Request, host: Host) -> Plan:
     """The plan for a request: reading only. Raises SpecError."""
     from rootless.caps import all_capabilities, grantable
@@ -64,6 +74,7 @@ def compile_plan(request: Request, host: Host) -> Plan:
 
     spec = Node(request.spec)
     made = plan.compile(spec, host, bundle=request.bundle, possible=-1)
+    _check_mount_label(spec["linux"])
     new_userns = made.namespaces.new & sc.CLONE_NEWUSER
     possible = all_capabilities() if new_userns or made.namespaces.has(sc.CLONE_NEWUSER) else grantable()
     process = made.process
@@ -135,6 +146,8 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
         "cgroup": made.cgroup,
         "creating": True,
     }
+    if not request.spec.get("process"):
+        state["without_process"] = True
     if made.seccomp and made.seccomp["notify"]:
         state["listener"] = [made.seccomp["listener_path"], made.seccomp["metadata"]]
     container = Container(directory, state)
@@ -262,7 +275,9 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
                 master = -1
         channel.receive(sync, channel.MOUNTED)
         for moment in ("prestart", "createRuntime"):
-            hooks.run(made.hooks, moment, container.report("creating"), "creating")
+            # config.md#prestart: "after the runtime environment has been created"; what it is told is `created`.
+            status = "created" if moment == "prestart" else "creating"
+            hooks.run(made.hooks, moment, container.report(status), status)
         channel.send(sync, channel.HOOKED)
         channel.receive(sync, channel.CREATED)
     except (EOFError, ConnectionResetError, BrokenPipeError):
@@ -298,6 +313,8 @@ def start(container: Container) -> None:
     Raises RootlessError with the reason where it did not: the container is stopped then.
     """
     container.require("created", action="start")
+    if container.state.get("without_process"):
+        raise SpecError("is required when `start` is called", "/process", hint="create it again with a process")
     agent = connect_agent(container)
     sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:

@@ -7,6 +7,7 @@ is a tuple (operation, JSON pointer, arguments...).
 from __future__ import annotations
 
 from rootless import syscalls as sc
+from rootless.node import Node
 from rootless.plan.mounts import compile_mounts
 from rootless.plan.namespaces import NAMESPACES, Namespaces, compile_namespaces
 from rootless.plan.process import compile_process
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.host import Host
-    from rootless.node import Node
 
     Step = tuple[Any, ...]
 
 PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
 # Properties that are read by nobody yet: refused, never ignored.
-_REFUSED = ("/linux/netDevices", "/linux/intelRdt", "/linux/mountLabel")
+_REFUSED = ("/linux/netDevices", "/linux/intelRdt")
 
 
 class Plan:
@@ -103,7 +103,11 @@ def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
     unmapped = host.privileged and not ns.has(sc.CLONE_NEWUSER) and not host.in_userns
     plan.prepare = [first, ("rootfs", "/root/path", plan.rootfs), *mounts]
     plan.prepare += compile_devices(linux, mounts, unmapped)
-    plan.process = compile_process(spec["process"], possible=possible, uid_map=ns.uid_map, gid_map=ns.gid_map)
+    # config.md#process: "REQUIRED when start is called", not before.
+    process = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
+    plan.process = compile_process(process, possible=possible, uid_map=ns.uid_map, gid_map=ns.gid_map)
+    if not spec["process"]:
+        plan.process["args"] = []
     # execCPUAffinity is for `exec`, "not applicable to the container's init process" (config.md#linux-process).
     plan.process["attributes"] = [a for a in plan.process["attributes"] if a[0] != "cpu_affinity"]
     plan.process["attributes"] += _linux_attributes(linux)

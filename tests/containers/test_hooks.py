@@ -33,7 +33,7 @@ def test_the_moments_in_their_order(container, tmp_path) -> None:
     assert log.read_text().split()[4:] == ["poststop"]
 
 
-STATUS = {"prestart": "creating", "createRuntime": "creating", "createContainer": "creating", "poststart": "running",
+STATUS = {"prestart": "created", "createRuntime": "creating", "createContainer": "creating", "poststart": "running",
           "poststop": "stopped"}  # fmt: skip
 
 

@@ -24,7 +24,6 @@ CONFIGS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("args", {"process": {"args": []}}, ("/process/args", "empty")),
     ("type of args", {"process": {"args": "sh"}}, ("/process/args", "array")),
     ("type of an arg", {"process": {"args": ["sh", 1]}}, ("/process/args/1", "string")),
-    ("no process", {"process": None}, ("/process", "required")),
     ("namespace", {"linux": {"namespaces": [{"type": "mount"}, {"type": "nett"}]}}, ("/linux/namespaces/1/type",)),
     ("twice", {"linux": {"namespaces": [{"type": "mount"}, {"type": "mount"}]}}, ("/linux/namespaces/1", "twice")),
     ("no rootfs", {"root": {"path": "nowhere"}}, ("nowhere", "rootfs")),
@@ -72,6 +71,15 @@ def test_a_bundle_without_config_is_refused(container) -> None:
 )  # fmt: skip
 def test_an_id_is_refused(rootless, bundle, name, word) -> None:
     refused(rootless("create", "--bundle", bundle.path, name), word)
+
+
+def test_without_a_process_start_is_refused(container) -> None:
+    """config.md#process: it is required when `start` is called."""
+    c = container({"process": None})
+    created = c.create()
+    assert created.returncode == 0, created.stderr
+    refused(c.start(), "/process", "required")
+    assert c.delete("--force").returncode == 0
 
 
 def test_an_id_in_use_is_refused(container) -> None:
