@@ -110,10 +110,13 @@ def execute(
             os.dup2(stdio, fd)
     sc.close_range(3 + preserve, flags=sc.CLOSE_RANGE_CLOEXEC)
     for fd in range(3, 3 + preserve):
+        # What the caller passed on came through an execve; a close-on-exec one took the free number and is the host's.
         try:
-            os.set_inheritable(fd, True)
+            passed = os.get_inheritable(fd)
         except OSError:
-            raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF) from None
+            passed = False
+        if not passed:
+            raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF)
     if process["no_new_privs"]:
         sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
     args = [os.fsencode(a) for a in process["args"]]
