@@ -28,7 +28,7 @@ from oci.passwd import find_user
 from oci.progress import Progress
 from oci.remove import remove_tree
 from oci.root import Root
-from oci.stream import Ahead, Budget, StreamSource
+from oci.stream import Ahead, Budget, Chunks, StreamSource
 
 META = ".oci"  # of the bundle: image.json, base.mtree
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
@@ -187,13 +187,21 @@ def _unpack(request: Request, tree: Tree, kept: int) -> None:
                 progress.next_layer()
             if number < kept:
                 continue
-            with Ahead(layer.tar(budget, progress.advance if progress else None)) as chunks:
-                source = StreamSource(iter(chunks))
-                tree.apply(source, layer.name)
-                source.drain()
+            chunks = layer.tar(budget, progress.advance if progress else None)
+            if layer.is_plain():
+                _apply(tree, chunks, layer.name)
+            else:
+                with Ahead(chunks) as ahead:
+                    _apply(tree, iter(ahead), layer.name)
     finally:
         if progress:
             progress.finish()
+
+
+def _apply(tree: Tree, chunks: Chunks, name: str) -> None:
+    source = StreamSource(chunks)
+    tree.apply(source, name)
+    source.drain()
 
 
 def _check_rootfs(request: Request, tree: Tree, root_fd: int) -> None:

@@ -21,6 +21,7 @@ from typing import IO, Any
 from oci.errors import OciError
 
 CHUNK = 1 << 18
+_PIECE = 1 << 16
 MAGIC_SIZE = 8  # bytes needed by `detect`
 _LZMA_MEMORY = 64 << 20  # a dictionary above this would break the promise about memory
 
@@ -56,7 +57,7 @@ def _members(
     """Concatenated compressed members; each decoder has decompress/eof/unused_data as in bz2 and lzma."""
     decoder = None
     data = b""
-    for chunk in chunks:
+    for chunk in _pieces(chunks):
         data = data + chunk if data else chunk
         while data:
             if decoder is None:
@@ -86,18 +87,28 @@ def _members(
         raise OciError(f"truncated {what} stream", where)
 
 
+def _pieces(chunks: Chunks) -> Chunks:
+    """Smaller pieces: a decoder copies the rest of its input each time that its output is full."""
+    for chunk in chunks:
+        if len(chunk) <= _PIECE:
+            yield chunk
+        else:
+            yield from (chunk[start : start + _PIECE] for start in range(0, len(chunk), _PIECE))
+
+
 class _Gzip:
     """One gzip member with the interface of bz2.BZ2Decompressor."""
 
-    def __init__(self) -> None:
-        self._inflate = zlib.decompressobj(wbits=31)
+    def __init__(self, inflate: Any) -> None:
+        self._inflate = inflate
 
     def decompress(self, data: bytes, limit: int) -> bytes:
-        return self._inflate.decompress(data or self._inflate.unconsumed_tail, limit)
+        plain: bytes = self._inflate.decompress(data or self._inflate.unconsumed_tail, limit)
+        return plain
 
     @property
     def eof(self) -> bool:
-        return self._inflate.eof
+        return bool(self._inflate.eof)
 
     @property
     def needs_input(self) -> bool:
@@ -105,11 +116,16 @@ class _Gzip:
 
     @property
     def unused_data(self) -> bytes:
-        return self._inflate.unused_data
+        return bytes(self._inflate.unused_data)
 
 
 def _gunzip(chunks: Chunks, where: object) -> Chunks:
-    return _members(chunks, _Gzip, b"\x1f\x8b", (zlib.error,), "gzip", where)
+    try:
+        fast = importlib.import_module("isal.isal_zlib")  # twice as fast, where it is installed
+    except ImportError:
+        return _members(chunks, lambda: _Gzip(zlib.decompressobj(wbits=31)), b"\x1f\x8b", (zlib.error,), "gzip", where)
+    new = fast.decompressobj
+    return _members(chunks, lambda: _Gzip(new(wbits=31)), b"\x1f\x8b", (fast.error, zlib.error), "gzip", where)
 
 
 def _bunzip2(chunks: Chunks, where: object) -> Chunks:

@@ -24,7 +24,7 @@ MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
 _WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FAR = 1 << 55  # seconds; file systems clamp times long before, but Python must get them into a time_t
+_FAR = (1 << 55) * 1_000_000_000  # ns; file systems clamp times long before, but Python must get them into a time_t
 # What the kernel says of attributes that this process may not set, or that the file system does not know.
 _NO_XATTR = (errno.EPERM, errno.ENOTSUP, errno.EACCES)
 _OVERLAY_OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
@@ -125,6 +125,7 @@ class Tree:
         if self._stale:
             self.root.forget()
             self._stale = False
+        member.mtime = min(max(member.mtime, -_FAR), _FAR)
         path = self._clean(member.name)
         parent, _, base = path.rpartition(b"/")
         if _WHITEOUT in path and self._special(source, member, path, parent, base):
@@ -272,7 +273,7 @@ class Tree:
 
     def _describe_directory(self, member: tar.Member, fd: int, path: bytes, base: bytes, *, fresh: bool) -> None:
         exact = fresh and member.mode & 0o7700 == 0o700
-        self._pending[path] = (-1 if exact else member.mode, _clamp(member.mtime))
+        self._pending[path] = (-1 if exact else member.mode, member.mtime)
         opaque = any(member.xattrs.get(name) == b"y" for name in _OVERLAY_OPAQUE)
         if opaque and path:
             self._clear_lower(path)
@@ -311,7 +312,7 @@ class Tree:
                     os.fchown(file, *owner)
                     self._set_capability(file, member)
                 os.fchmod(file, member.mode)
-            mtime = _clamp(member.mtime)
+            mtime = member.mtime
             os.utime(file, ns=(mtime, mtime))
         finally:
             os.close(file)
@@ -400,7 +401,7 @@ class Tree:
             os.chown(base, *owner, dir_fd=fd, follow_symlinks=False)
         if exact and member.type != tar.SYMLINK and member.mode & 0o7000:
             os.chmod(base, member.mode, dir_fd=fd)  # ours a moment ago, in a directory that only we can write to
-        mtime = _clamp(member.mtime)
+        mtime = member.mtime
         os.utime(base, ns=(mtime, mtime), dir_fd=fd, follow_symlinks=False)
         for name in member.xattrs:
             self._lose(name)
@@ -474,7 +475,7 @@ class Tree:
 
     def _note(self, path: bytes, member: tar.Member) -> None:
         """One line of the record."""
-        mtime = _clamp(member.mtime)
+        mtime = member.mtime
         kind = member.type
         if kind in (tar.FILE, tar.DIRECTORY) and not member.xattrs:
             self._record.add(path, kind, member.mode, member.uid, member.gid, member.size, mtime)
@@ -484,7 +485,3 @@ class Tree:
         self._record.extra(
             path, Entry(kind, member.mode, member.uid, member.gid, member.size, mtime, link, device, member.xattrs)
         )
-
-
-def _clamp(ns: int) -> int:
-    return min(max(ns, -_FAR * 1_000_000_000), _FAR * 1_000_000_000)

@@ -31,9 +31,12 @@ class Owners:
     strict: bool = False
     folded: int = 0
     highest: int = 0
+    _last: tuple[int, int] = (-1, -1)
 
     def fit(self, uid: int, gid: int, where: object) -> tuple[int, int]:
         """The ids to write for the ids of an archive. Raises OciError with strict."""
+        if (uid, gid) == self._last:
+            return uid, gid
         fitted = self._fit_one(uid, self.uids), self._fit_one(gid, self.gids)
         if fitted != (uid, gid):
             self.folded += 1
@@ -43,6 +46,8 @@ class Owners:
                     f"it needs ids up to {max(uid, gid)} in /etc/subuid and /etc/subgid; without strict they are folded"
                 )
                 raise OciError(f"the owner {uid}:{gid} is beyond your range of ids", where, hint=hint)
+        else:
+            self._last = fitted  # many files in a row have the same owner
         return fitted
 
     @staticmethod

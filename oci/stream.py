@@ -1,7 +1,7 @@
-"""Bytes on their way from an archive to a tree: read, checked, decompressed and counted in a thread of their own.
+"""Bytes on their way from an archive to a tree: read, checked, decompressed and counted.
 
 Everything is an iterator of chunks, so that memory stays bounded; zlib, hashlib and read(2) let go of the
-interpreter's lock, so that the thread works beside the one that writes files.
+interpreter's lock, so that checksums and decompression run in threads beside the one that writes files.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from oci.errors import OciError
 
-CHUNK = 1 << 18
-_AHEAD = 16  # chunks between the two threads
+CHUNK = 1 << 20
+_AHEAD = 8  # chunks that decompression may be ahead of the writer
+_BEHIND = 4  # chunks that a checksum may be behind
 _ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 Chunks = Iterator[bytes]
@@ -49,19 +50,63 @@ def split_digest(digest: object, where: object) -> tuple[str, str]:
 def verified(chunks: Chunks, digest: str, size: int, what: str, where: object) -> Chunks:
     """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError."""
     algorithm, digits = split_digest(digest, where) if digest else ("", "")
-    sum_ = hashlib.new(algorithm) if algorithm else None
     seen = 0
-    for chunk in chunks:
-        seen += len(chunk)
-        if 0 <= size < seen:
-            raise OciError(f"{what} is larger than the {size} bytes that its descriptor says", where)
-        if sum_:
+    with _Sum(algorithm) as sum_:
+        for chunk in chunks:
+            seen += len(chunk)
+            if 0 <= size < seen:
+                raise OciError(f"{what} is larger than the {size} bytes that its descriptor says", where)
             sum_.update(chunk)
-        yield chunk
-    if 0 <= size != seen:
-        raise OciError(f"{what} has {seen} bytes, its descriptor says {size}", where)
-    if sum_ and sum_.hexdigest() != digits:
-        raise OciError(f"{what} has the digest {algorithm}:{sum_.hexdigest()}, not {digest}", where)
+            yield chunk
+        if 0 <= size != seen:
+            raise OciError(f"{what} has {seen} bytes, its descriptor says {size}", where)
+        found = sum_.hexdigest()
+    if found != digits:
+        raise OciError(f"{what} has the digest {algorithm}:{found}, not {digest}", where)
+
+
+class _Sum:
+    """A checksum, "" for none. From the second chunk on it is made by a thread: nobody waits for it until the end."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._sum = hashlib.new(algorithm) if algorithm else None
+        self._queue: queue.Queue[bytes | None] | None = None
+        self._thread: threading.Thread | None = None
+        self._first = True
+
+    def __enter__(self) -> _Sum:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def update(self, chunk: bytes) -> None:
+        if self._sum is None:
+            return
+        if self._first:
+            self._first = False
+            self._sum.update(chunk)
+            return
+        if self._queue is None:
+            self._queue = queue.Queue(_BEHIND)
+            self._thread = threading.Thread(target=self._run, args=(self._queue, self._sum.update), daemon=True)
+            self._thread.start()
+        self._queue.put(chunk)
+
+    def hexdigest(self) -> str:
+        self._stop()
+        return self._sum.hexdigest() if self._sum else ""
+
+    def _stop(self) -> None:
+        if self._queue is not None and self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._queue = self._thread = None
+
+    @staticmethod
+    def _run(chunks: queue.Queue[bytes | None], update: Callable[[bytes], None]) -> None:
+        while (chunk := chunks.get()) is not None:
+            update(chunk)
 
 
 class Budget:
@@ -153,8 +198,16 @@ class StreamSource:
             return data
         return b"".join(self.pieces(size))
 
-    def pieces(self, size: int) -> Iterator[memoryview]:
+    def pieces(self, size: int) -> Iterable[memoryview]:
         """The next `size` bytes in pieces; fewer at the end of the stream only."""
+        at = self._at
+        if at + size <= len(self._chunk):  # most files are in one chunk
+            self._at = at + size
+            self.position += size
+            return (memoryview(self._chunk)[at : at + size],) if size else ()
+        return self._pieces(size)
+
+    def _pieces(self, size: int) -> Iterator[memoryview]:
         while size:
             left = len(self._chunk) - self._at
             if not left:

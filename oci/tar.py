@@ -12,7 +12,7 @@ import re
 import struct
 import urllib.parse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from oci.errors import OciError
@@ -21,6 +21,7 @@ BLOCK = 512
 MAX_HEADER = 1 << 20  # bytes of one pax header, long name or sparse map
 MAX_NAME = 4096  # PATH_MAX of the kernel, with its NUL
 MAX_SPARSE = 1 << 16  # pieces of one sparse file
+_KNOWN = 1024
 
 # name mode uid gid size mtime checksum type link magic+version uname gname major minor prefix rest
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
@@ -42,8 +43,8 @@ class Source(Protocol):
     def skip(self, size: int) -> int:
         """Pass over `size` bytes; the number passed, fewer at the end of the stream only."""
 
-    def pieces(self, size: int) -> Iterator[memoryview]:
-        """The next `size` bytes in pieces of any length; the iterator ends early at the end of the stream."""
+    def pieces(self, size: int) -> Iterable[memoryview]:
+        """The next `size` bytes in pieces of any length; they end early at the end of the stream."""
 
 
 class Member:
@@ -96,6 +97,7 @@ class _Reader:
         self._source = source
         self._where = where
         self._global: dict[bytes, bytes] = {}
+        self._known: dict[tuple[bytes, ...], tuple[int, int, int, int]] = {}
 
     def members(self) -> Iterator[Member]:
         source = self._source
@@ -163,9 +165,9 @@ class _Reader:
         """The checksum: the sum of all bytes, its own eight taken as blanks (some old tars added signed ones)."""
         want = self._number(stored, "checksum")
         # Adler-32's low half is 1 + the sum modulo 65521, at the speed of C; an ASCII header's sum is below that.
-        blank = header[:148] + b"        " + header[156:]
-        if zlib.adler32(blank) & 0xFFFF == want + 1 and header.isascii():
+        if header.isascii() and (zlib.adler32(header) & 0xFFFF) - 1 - sum(stored) + 8 * 32 == want:
             return
+        blank = header[:148] + b"        " + header[156:]
         total = sum(blank)
         if want not in (total, total - 256 * sum(byte > 127 for byte in blank)):
             raise self._fail("wrong checksum, or no tar at all")
@@ -240,11 +242,21 @@ class _Reader:
             raise self._fail(f"unknown member type {kind!r}") from None
         name = long_name or self._short_name(fields)
         member.link = long_link or fields[8].split(b"\0", 1)[0]
-        member.mode = self._number(fields[1], "mode") & 0o7777
-        member.uid = self._number(fields[2], "owner")
-        member.gid = self._number(fields[3], "group")
+        # Mode, owner and time are the same for many members: what was read before is kept.
+        described = fields[1:4] + fields[5:6]
+        known = self._known.get(described)
+        if known is None:
+            known = (
+                self._number(fields[1], "mode") & 0o7777,
+                self._number(fields[2], "owner"),
+                self._number(fields[3], "group"),
+                self._number(fields[5], "time", signed=True) * 1_000_000_000,
+            )
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[described] = known
+        member.mode, member.uid, member.gid, member.mtime = known
         member.size = self._number(fields[4], "size")
-        member.mtime = self._number(fields[5], "time", signed=True) * 1_000_000_000
         member.xattrs = _NO_XATTRS
         if pax:
             name = self._override(member, name, pax)
