@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless unshare CMD ARG...`; its exit code."""
+    """`rootless unshare CMD ARG...`; its exit code. Root, also of a namespace, has its ids already."""
     args = options.args or [os.environ.get("SHELL", "/bin/sh")]
 
     def execute() -> int:
@@ -24,4 +24,5 @@ def main(options: Options) -> int:
         except OSError as error:
             raise RootlessError.from_os(error, "cannot run", args[0]) from None
 
-    return userns.run(*userns.default_maps(Host()), execute)
+    host = Host()
+    return userns.run(*(([], []) if host.privileged else userns.default_maps(host)), execute)
