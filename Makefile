@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-vm lint bench clean
+.PHONY: help setup demo test test-vm lint bench bench-convert clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -28,6 +28,9 @@ lint: setup ## ruff and mypy
 
 bench: setup ## compare with crun and runc where they are installed
 	$(BIN)/python tests/bench/runtime.py
+
+bench-convert: setup ## compare conversion with tar, umoci and podman where they are installed
+	$(BIN)/python tests/oci/bench_convert.py --svg docs/convert.svg
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -156,6 +156,19 @@ def load(options: Options, *, lock: bool = False) -> Container:
     return Container(directory, state)
 
 
+def matching(options: Options) -> list[str]:
+    """The ids that the regular expression options.container_id finds, for --regex. Raises RootlessError."""
+    import re
+
+    from rootless.state import ids
+
+    try:
+        pattern = re.compile(options.container_id)
+    except re.error as error:
+        raise RootlessError(f"no regular expression: {error}", options.container_id) from None
+    return [container_id for container_id in ids(state_root(options)) if pattern.search(container_id)]
+
+
 def undo_all(undo: list[Any]) -> None:
     """Take back what was made, the last first; what fails is only told, so that the rest is taken back too."""
     while undo:

@@ -60,7 +60,8 @@ def _become_hook(hook: dict[str, Any], stdin: int, stderr: int) -> None:
         os.dup2(stderr, 2)
         os.closerange(3, 1024)
         program.restore_signals()
-        env = dict(e.split("=", 1) for e in hook["env"] if "=" in e)
+        given = hook["env"]  # without `env` a hook has ours, as with runc
+        env = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
         os.execve(hook["path"], hook["args"], env)
     except OSError as error:
         os.write(2, f"{error.strerror}".encode())

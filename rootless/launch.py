@@ -45,6 +45,7 @@ class Request:
         self.no_pivot = False
         self.no_new_keyring = False
         self.preserve_fds = 0
+        self.listen_fds = 0
         self.detached = True
 
 
@@ -106,6 +107,7 @@ def create(request: Request, host: Host) -> Created:
     made = compile_plan(request, host)
     for line in made.process["warnings"]:
         log.warn(line)
+    _pass_sockets(request, made)
     if made.process["terminal"] and request.detached and not request.console_socket:
         raise RootlessError(
             "a terminal needs someone to hold it",
@@ -131,6 +133,21 @@ def _possible_maps(made: Plan, host: Host) -> tuple[IdMap, IdMap]:
 
         return default_maps(host)
     return ns.uid_map, ns.gid_map
+
+
+def _pass_sockets(request: Request, made: Plan) -> None:
+    """Socket activation, sd_listen_fds(3): the sockets from 3 on go to the program, whose pid is 1."""
+    if not request.listen_fds:
+        return
+    env = [e for e in made.process["env"] if not e.startswith(("LISTEN_FDS=", "LISTEN_PID="))]
+    made.process["env"] = [*env, f"LISTEN_FDS={request.listen_fds}", "LISTEN_PID=1"]
+    passed = 0
+    try:
+        while passed < request.listen_fds and os.get_inheritable(3 + passed):
+            passed += 1
+    except OSError:
+        pass  # fewer than promised: the program will see
+    request.preserve_fds = max(request.preserve_fds, passed)
 
 
 def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo: list[Callable[[], None]]) -> Created:

@@ -319,6 +319,7 @@ def bind_device(target: Target, host_path: str, path: str, rdev: int) -> None:
         raise RootlessError(f"the host's node is not the device {os.major(rdev)}:{os.minor(rdev)}", host_path)
     place = make_file(target.root_fd, path)
     tree = sc.open_tree(source, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+    sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC)
     sc.move_mount(tree, place)
     for fd in (source, place, tree):
         os.close(fd)

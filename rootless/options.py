@@ -41,8 +41,10 @@ _TREE: list[Option] = [
     ("force", "", "flag", "", "replace an existing bundle"),
     ("tty", "", "flag", "", "write terminal: true"),
     ("quiet", "q", "flag", "", "no progress, no notes"),
-    ("max-size", "", "str", "SIZE", "refuse more unpacked data than this"),
-    ("max-files", "", "int", "N", "refuse more members than this"),
+    ("max-size", "", "str", "SIZE", "refuse more unpacked data than this (default: 64g)"),
+    ("max-files", "", "int", "N", "refuse more members than this (default: 4,000,000)"),
+    ("volumes", "", "str", "tmpfs|bind", "mount the image's Volumes"),
+    ("cache", "", "flag", "", "keep and reuse unpacked layers"),
 ]
 
 # name: (what it does, positionals, options). A positional ends in "?" if it may be missing, in "*" for all the rest.
@@ -170,6 +172,14 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("change", "c", "list", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ..."),
         ],
     ),
+    "cache": (
+        "list or empty the store of unpacked layers",
+        ("action",),
+        [
+            ("json", "", "flag", "", "with ls: as JSON"),
+            ("max-size", "", "str", "SIZE", "with prune: keep this much (default: nothing)"),
+        ],
+    ),
     "inspect": (
         "show an image's config, history and layers",
         ("image",),
@@ -209,6 +219,7 @@ class Options:
     root: str
     container_id: str
     bundle: str
+    regex: bool
 
     def __init__(self, command: str) -> None:
         self.command = command

@@ -57,6 +57,7 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
     request.no_pivot = options.no_pivot
     request.no_new_keyring = options.no_new_keyring
     request.preserve_fds = options.preserve_fds
+    request.listen_fds = int(os.environ["LISTEN_FDS"]) if os.environ.get("LISTEN_FDS", "").isdecimal() else 0
     if options.pidfd_socket:
         raise RootlessError("--pidfd-socket is not supported yet")
     return request

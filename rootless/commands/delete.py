@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """`rootless delete [--force] ID`."""
+    if options.regex:
+        from rootless.container import matching
+
+        found = matching(options)
+        options.regex = False
+        for options.container_id in found:
+            main(options)
+        return 0
     try:
         container = _load(options)
     except NoSuchContainer:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 def main(options: Options) -> int:
     """`rootless kill [--all] ID [SIGNAL]`."""
     signum = parse_signal(options.signal or "TERM")
+    if options.regex:
+        from rootless.container import matching
+
+        found = matching(options)
+        options.regex = False
+        for options.container_id in found:
+            main(options)
+        return 0
     container = load(options)
     if options.all:
         kill_all(container, signum)

@@ -7,6 +7,7 @@ is a tuple (operation, JSON pointer, arguments...).
 from __future__ import annotations
 
 from rootless import syscalls as sc
+from rootless.errors import SpecError
 from rootless.node import Node
 from rootless.plan.mounts import compile_mounts
 from rootless.plan.namespaces import NAMESPACES, Namespaces, compile_namespaces
@@ -112,7 +113,11 @@ def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
     plan.process["attributes"] = [a for a in plan.process["attributes"] if a[0] != "cpu_affinity"]
     plan.process["attributes"] += _linux_attributes(linux)
     plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
-    plan.prepare += _names(spec, ns) + compile_sysctl(linux, ns)
+    names, sysctls = _names(spec, ns), compile_sysctl(linux, ns)
+    for step in sysctls:
+        if step[0] == "domainname" and spec["domainname"].string():
+            raise SpecError("kernel.domainname is set by /domainname too", step[1], hint="set it once")
+    plan.prepare += names + sysctls
     plan.enter = compile_paths(linux)
     if readonly:
         plan.enter.append(("readonly_root", "/root/readonly"))
@@ -169,7 +174,8 @@ def read_hooks(node: Node) -> dict[str, list[dict[str, Any]]]:
             path = item["path"].required().string()
             if not path.startswith("/"):
                 raise item["path"].wrong("an absolute path")
-            hook = {"path": path, "args": item["args"].strings() or [path], "env": item["env"].strings(),
+            hook = {"path": path, "args": item["args"].strings() or [path],
+                    "env": item["env"].strings() if item["env"] else None,
                     "timeout": item["timeout"].integer(0, 1, 2**31) if item["timeout"] else 0,
                     "pointer": item.pointer}  # fmt: skip
             hooks.setdefault(moment, []).append(hook)

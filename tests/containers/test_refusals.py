@@ -200,3 +200,15 @@ def test_dry_run_changes_nothing(container, rootless) -> None:
     out = c.output("true", flags=("--dry-run",))
     assert "  1 " in out and "pivot_root" in out and "[/mounts/0]" in out
     assert not rootless.state.exists()
+
+
+def test_delete_by_regular_expression(container, rootless) -> None:
+    c = container({"process": {"args": ["true"]}})
+    for name in ("re-1", "re-2", "other"):
+        with open(os.devnull, "w") as nothing:
+            command = rootless.command("create", "-b", c.bundle.path, name)
+            assert subprocess.run(command, stdout=nothing, stderr=nothing, check=False).returncode == 0
+    assert rootless("delete", "--force", "--regex", "^re-.*").returncode == 0
+    assert rootless.ids() == ["other"]
+    assert rootless("delete", "other").returncode == 0
+    refused(rootless("delete", "--regex", "("), "regular expression")
