@@ -102,7 +102,8 @@ def read_seccomp(node: Node, receiver: str = "") -> Profile | None:
         "rules": rules,
         "architectures": [item.choice(ARCHITECTURES) for item in node["architectures"].items()],
         "flags": flags,
-        "notify": default == _NOTIFY or any(action == _NOTIFY for _, action, _ in rules),
+        # An agent that is named gets its listener, whether or not an action asks for it yet.
+        "notify": default == _NOTIFY or any(action == _NOTIFY for _, action, _ in rules) or bool(path),
         "listener_path": path or receiver,
         "metadata": metadata,
     }
