@@ -1,7 +1,7 @@
 """The kernel, by its own names: raw system calls, constants and struct packing.
 
-This is the only module that uses ctypes. Every failure is an OSError whose text begins with the call's name
-and whose `filename` is the path, if there is one. Paths are bytes or str; both go through os.fsencode.
+This is the only module that uses ctypes (and `_ctypes`, its core). Every failure is an OSError whose text begins with
+the call's name and whose `filename` is the path, if there is one. Paths are bytes or str; both go through os.fsencode.
 
 The shared library is the process's own (`CDLL(None)`): nothing is loaded from a path, so nothing can come from a
 container's file system. Calls are made with the interpreter's lock held (PyDLL): `clone3` returns twice, and the
@@ -10,7 +10,7 @@ child must own the lock that its parent owned.
 
 from __future__ import annotations
 
-import ctypes
+import _ctypes
 import errno
 import os
 import struct
@@ -163,9 +163,39 @@ _COMMON = {
 MACHINE = os.uname().machine
 _NR = {**_NUMBERS.get(MACHINE, {}), **_COMMON}
 
-_libc = ctypes.PyDLL(None, use_errno=True)
-_syscall = _libc.syscall
-_syscall.restype = ctypes.c_long
+
+# ctypes itself is Python on top of `_ctypes` and costs a millisecond to import, which every container would pay.
+
+
+class _Char(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "c"
+
+
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "i"
+
+
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "l"
+
+
+class _Function(_ctypes.CFuncPtr):
+    """A C function of the process itself, called with the interpreter's lock held; what ctypes.PyDLL makes."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+_ITSELF: Any = None  # dlopen(3): the process itself
+_syscall: Callable[..., int] = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "syscall"))
+
+
+def _buffer(data: bytes | int) -> Any:
+    """Memory with these bytes, or with so many zeroes; `.raw` reads it."""
+    array: Any = (_Char * (data if isinstance(data, int) else len(data)))()
+    if not isinstance(data, int):
+        array.raw = data
+    return array
 
 
 def syscall(name: str, *args: Any, path: Path | None = None) -> int:
@@ -176,7 +206,7 @@ def syscall(name: str, *args: Any, path: Path | None = None) -> int:
     number = _NR.get(name)
     if number is None:
         raise OSError(errno.ENOSYS, f"{name}: no number known for {MACHINE}")
-    result: int = _syscall(ctypes.c_long(number), *[ctypes.c_long(a) if type(a) is int else a for a in args])
+    result: int = _syscall(_Long(number), *[_Long(a) if type(a) is int else a for a in args])
     if result == -1:
         fail(name, path)
     return result
@@ -184,7 +214,7 @@ def syscall(name: str, *args: Any, path: Path | None = None) -> int:
 
 def fail(name: str, path: Path | None = None) -> None:
     """Raise the OSError for the last failed call."""
-    number = ctypes.get_errno()
+    number = _ctypes.get_errno()
     raise OSError(number, f"{name}: {os.strerror(number)}", path)
 
 
@@ -197,7 +227,7 @@ def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[i
     The child has a copy of this thread alone: it must not run atexit handlers nor flush stdio, and leaves by
     os._exit or execve. The pidfd is close-on-exec. With `cgroup_fd` the child starts in that cgroup v2 directory.
     """
-    pidfd = ctypes.c_int(-1)
+    pidfd = _Int(-1)
     if cgroup_fd >= 0:
         flags |= CLONE_INTO_CGROUP
     # struct clone_args (linux/sched.h), 88 bytes: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
@@ -205,7 +235,7 @@ def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[i
     args = struct.pack(
         "11Q",
         flags | CLONE_PIDFD,
-        ctypes.addressof(pidfd),
+        _ctypes.addressof(pidfd),
         0,
         0,
         exit_signal,
@@ -263,7 +293,7 @@ def prlimit(resource: int, new: tuple[int, int] | None = None) -> tuple[int, int
 
     Not the module `resource`, which knows neither errno nor limits from 2**63 on.
     """
-    old = ctypes.create_string_buffer(16)
+    old = _buffer(16)
     syscall("prlimit64", 0, resource, struct.pack("2Q", *new) if new else None, old)
     soft, hard = struct.unpack("2Q", old.raw)
     return soft, hard
@@ -293,7 +323,7 @@ def setgroups(gids: list[int]) -> None:
 
 def capget(pid: int = 0) -> tuple[int, int, int]:
     """The (effective, permitted, inheritable) sets as bit masks: capget(2)."""
-    data = ctypes.create_string_buffer(24)
+    data = _buffer(24)
     syscall("capget", struct.pack("Ii", _CAPABILITY_VERSION_3, pid), data)
     e0, p0, i0, e1, p1, i1 = struct.unpack("6I", data.raw)
     return e0 | e1 << 32, p0 | p1 << 32, i0 | i1 << 32
@@ -352,7 +382,7 @@ def open_in_root(root_fd: int, path: Path, flags: int = os.O_PATH, *, mode: int 
 
 def fstatfs_type(fd: int) -> int:
     """The file system's magic number (statfs(2)), for the checks against a faked /proc or cgroup."""
-    buffer = ctypes.create_string_buffer(256)
+    buffer = _buffer(256)
     syscall("fstatfs", fd, buffer)
     return int(struct.unpack_from("l", buffer.raw)[0]) & 0xFFFFFFFF
 
@@ -449,15 +479,15 @@ def seccomp_load(program: bytes, flags: int = 0) -> int:
 
     Returns 0, or the listener's fd where SECCOMP_FILTER_FLAG_NEW_LISTENER is in flags.
     """
-    buffer = ctypes.create_string_buffer(program, len(program))
-    sock_fprog = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    buffer = _buffer(program)
+    sock_fprog = struct.pack("HxxxxxxQ", len(program) // 8, _ctypes.addressof(buffer))
     return syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, sock_fprog)
 
 
 def pinned(data: bytes) -> tuple[object, int]:
     """A copy of the bytes that lives as long as the object returned, and its address: for pointers inside structs."""
-    buffer = ctypes.create_string_buffer(data, len(data))
-    return buffer, ctypes.addressof(buffer)
+    buffer = _buffer(data)
+    return buffer, _ctypes.addressof(buffer)
 
 
 def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict[str, Callable[..., Any]]:
@@ -466,6 +496,8 @@ def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict
     Types are named by their ctypes names ("c_int", "c_void_p", ...). Raises OSError where the library or one of
     its functions is missing.
     """
+    import ctypes
+
     library = ctypes.CDLL(name, use_errno=True)
     found: dict[str, Callable[..., Any]] = {}
     for function, (result, arguments) in functions.items():
@@ -481,4 +513,6 @@ def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict
 
 def read_memory(address: int, size: int) -> bytes:
     """A copy of what a library's function points to."""
+    import ctypes
+
     return ctypes.string_at(address, size)
