@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 
+from rootless import caps
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from rootless.cgroup.view import View
 
 IdMap = list[tuple[int, int, int]]  # (container id, host id, size) of each range
 
@@ -44,8 +48,12 @@ class Host:
     subuid: list[tuple[int, int]]
     subgid: list[tuple[int, int]]
     groups: list[int]
+    cgroup_view: View
     cgroup_mount: str
     own_cgroup: str
+    all_capabilities: int
+    grantable: int
+    real_root: bool
 
     def __init__(self, **facts: Any) -> None:
         self.__dict__.update(facts)
@@ -61,8 +69,14 @@ class Host:
     privileged = _Fact(lambda host: host.uid == 0 and effective_capabilities() >> 21 & 1 == 1)  # type: ignore[assignment]
     subuid = _Fact(lambda host: read_subids("/etc/subuid", host.uid))  # type: ignore[assignment]
     subgid = _Fact(lambda host: read_subids("/etc/subgid", host.uid))  # type: ignore[assignment]
-    cgroup_mount = _Fact(lambda _: find_cgroup_mount())  # type: ignore[assignment]
-    own_cgroup = _Fact(lambda _: read_own_cgroup())  # type: ignore[assignment]
+    cgroup_view = _Fact(lambda _: read_cgroup_view())  # type: ignore[assignment]
+    cgroup_mount = _Fact(lambda host: host.cgroup_view.mount)  # type: ignore[assignment]
+    own_cgroup = _Fact(lambda host: host.cgroup_view.own)  # type: ignore[assignment]
+    # Masks of the capabilities that the first process of a new user namespace has, and that can be handed on without.
+    all_capabilities = _Fact(lambda _: caps.all_capabilities())  # type: ignore[assignment]
+    grantable = _Fact(lambda _: caps.grantable())  # type: ignore[assignment]
+    # Root of the initial user namespace, who needs no other and may raise limits.
+    real_root = _Fact(lambda host: host.privileged and not host.in_userns)  # type: ignore[assignment]
 
 
 def read_id_map(path: str) -> IdMap:
@@ -113,22 +127,8 @@ def default_id_map(own: int, ranges: list[tuple[int, int]]) -> IdMap:
     return id_map
 
 
-def find_cgroup_mount() -> str:
-    """Where the unified hierarchy is mounted: "/sys/fs/cgroup", ".../unified" on a hybrid host, "" if nowhere."""
-    found = ""
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            if " - cgroup2 " in line:
-                target = line.split(" ", 5)[4]
-                if not found or target.startswith("/sys/fs/cgroup"):
-                    found = target
-    return found
+def read_cgroup_view() -> View:
+    """Where cgroup v2 is mounted and where this process stands in it."""
+    from rootless.cgroup import view
 
-
-def read_own_cgroup() -> str:
-    """This process's path in the unified hierarchy: cgroups(7), "" where there is none."""
-    with open("/proc/self/cgroup") as file:
-        for line in file:
-            if line.startswith("0::"):
-                return line[3:].rstrip("\n")
-    return ""
+    return view.read()

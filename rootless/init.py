@@ -14,6 +14,7 @@ from stat import S_ISDIR
 from rootless import caps, channel, console, hooks, mount, program, rlimits
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
+from rootless.net.loopback import loopback_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ _HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
 class Init:
     """What I got from R by being its clone.
 
-    sync: the socket to R; listener: the listening start socket; proc_fd: the host's /proc, checked; keep_fds: how
-    many fds from 3 on the program inherits.
+    sync: the socket to R; listener: the listening start socket; proc_fd: the host's /proc, checked; options: what the
+    command line asked for, with the state that hooks are told.
     """
 
     def __init__(self, plan: Plan, sync: socket, listener: socket, proc_fd: int, options: dict[str, Any]) -> None:
@@ -63,7 +64,7 @@ def run(init: Init) -> None:
             sc.unshare(sc.CLONE_NEWCGROUP)
         if plan.namespaces.new & sc.CLONE_NEWNET:
             step = ("set lo up", "/linux/namespaces")
-            init.options["loopback_up"]()
+            loopback_up()
         for step in plan.prepare:
             _STEPS[step[0]](init, *step[2:])
         if plan.process["terminal"]:
@@ -289,9 +290,7 @@ def join_keyring(name: str) -> None:
             raise
 
 
-def apply_process(
-    process: dict[str, Any], proc_fd: int, last_cap: int, *, setgroups: bool, filtered: bool, home: bool = True
-) -> None:
+def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgroups: bool, filtered: bool) -> None:
     """rlimits, OOM score, ids, cwd, capabilities: the same order for the first process and for `exec`.
 
     Afterwards this process is what config.json says, but for the filter and no_new_privs.
@@ -304,13 +303,12 @@ def apply_process(
         for name, arguments in process["attributes"]:
             getattr(scheduler, f"apply_{name}")(*arguments)
     rlimits.apply_rlimits(process["rlimits"])
-    if process["apparmor"] or process["selinux"]:
-        from rootless import lsm  # loaded by `exec_labels` in R
+    if process["labels"]:
+        from rootless import lsm  # `exec_labels` has loaded it in R
 
         for kind, label in process["labels"]:
             lsm.apply_exec_label(proc_fd, kind, label, no_new_privs=process["no_new_privs"])
-    if home:
-        program.set_home(process)
+    program.set_home(process)
     sets = process["caps"]
     caps.apply_bounding(sets["bounding"], last_cap)
     if setgroups:
@@ -318,10 +316,7 @@ def apply_process(
     sc.prctl(sc.PR_SET_KEEPCAPS, 1)
     sc.setresgid(process["gid"])
     sc.setresuid(process["uid"])
-    if process["umask"] is not None:
-        os.umask(process["umask"])
-    else:
-        os.umask(0o022)
+    os.umask(process["umask"])
     try:
         os.chdir(process["cwd"])
     except OSError as error:

@@ -14,8 +14,8 @@ from rootless.errors import RootlessError, SpecError
 from rootless.host import Host
 from rootless.idmap import write_maps
 from rootless.interpreter import protect
-from rootless.net.loopback import loopback_up
 from rootless.node import Node
+from rootless.rlimits import check_rlimits
 from rootless.state import StateDir
 
 TYPE_CHECKING = False
@@ -70,26 +70,12 @@ def _check_mount_label(linux: Node) -> None:
 
 def compile_plan(request: Request, host: Host) -> Plan:
     """The plan for a request: reading only. Raises SpecError."""
-    from rootless.caps import all_capabilities, grantable
-    from rootless.rlimits import check_rlimits
-
     spec = Node(request.spec)
-    made = plan.compile(spec, host, bundle=request.bundle, possible=-1)
+    made = plan.compile(spec, host, bundle=request.bundle)
     _check_mount_label(spec["linux"])
-    new_userns = made.namespaces.new & sc.CLONE_NEWUSER
-    possible = all_capabilities() if new_userns or made.namespaces.has(sc.CLONE_NEWUSER) else grantable()
-    process = made.process
-    beyond = 0
-    for name in process["caps"]:
-        beyond |= process["caps"][name] & ~possible
-        process["caps"][name] &= possible
-    if beyond:
-        from rootless.caps import names
-
-        process["warnings"].append(f"capabilities that cannot be granted here left out: {', '.join(names(beyond))}")
-    program.read_labels(process)
-    if not host.privileged or host.in_userns:
-        check_rlimits(process["rlimits"])
+    program.read_labels(made.process)
+    if not host.real_root:
+        check_rlimits(made.process["rlimits"])
     made.cgroup = cgroup.compile(
         spec["linux"],
         container_id=request.container_id,
@@ -207,7 +193,6 @@ def _clone(
         "keyring": keyring,
         "state": container.report("creating"),
         "seccomp": seccomp,
-        "loopback_up": loopback_up,
         "setgroups": True,
     }
     # The cgroup namespace is entered later, by I: made by clone3 its root would be R's cgroup (cgroup_namespaces(7)).

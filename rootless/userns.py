@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def default_maps(host: Host) -> tuple[IdMap, IdMap]:
     """(uid map, gid map): container 0 is the user, 1 and up the subordinate ids; root keeps its own ids."""
-    if host.privileged and not host.in_userns:
+    if host.real_root:
         return [], []
     ranges = bool(host.subuid and host.subgid)
     return (

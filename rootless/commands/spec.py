@@ -22,7 +22,7 @@ def main(options: Options) -> int:
     from oci.config import default_config
 
     host = Host()
-    config = default_config(options.rootless or not host.privileged or host.in_userns, host.uid, host.gid)
+    config = default_config(options.rootless or not host.real_root, host.uid, host.gid)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
@@ -40,5 +40,5 @@ def _validate(bundle: str, path: str) -> int:
     from rootless.node import Node
 
     spec = parse_config(read_config(path), path)
-    plan.compile(Node(spec), Host(), bundle=os.path.abspath(bundle), possible=-1)
+    plan.compile(Node(spec), Host(), bundle=os.path.abspath(bundle))
     return 0

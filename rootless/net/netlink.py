@@ -38,7 +38,6 @@ RT_SCOPE_UNIVERSE = 0
 IFF_UP = 1
 IFLA_IFNAME = 3
 IFLA_NET_NS_FD = 28
-LOOPBACK_INDEX = 1  # LOOPBACK_IFINDEX of include/net/flow.h: in every network namespace
 
 # linux/if_addr.h
 IFA_LABEL = 3
@@ -61,12 +60,6 @@ class RouteSocket(socket):
 def open_socket() -> RouteSocket:
     """A route socket in the network namespace of this thread; close-on-exec."""
     return RouteSocket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
-
-
-def loopback_up() -> None:
-    """Set `lo` up in this network namespace."""
-    with open_socket() as route:
-        set_link(route, LOOPBACK_INDEX, up=True)
 
 
 def links(route: socket) -> dict[str, Link]:

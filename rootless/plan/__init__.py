@@ -36,8 +36,8 @@ _REFUSED = ("/linux/netDevices", "/linux/intelRdt")
 class Plan:
     """All that will be done for one container, in order.
 
-    prepare: I, before the hooks (mounts, devices); enter: I, up to the pivot and the masks; settle: I, the process's
-    own attributes; process: the program (see plan/process.py).
+    prepare: I, before the hooks (mounts, devices); enter: I, up to the pivot and the masks; process: the program (see
+    plan/process.py).
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,6 @@ class Plan:
         self.rootfs = ""
         self.prepare: list[Step] = []
         self.enter: list[Step] = []
-        self.settle: list[Step] = []
         self.process: dict[str, Any] = {}
         self.hooks: dict[str, list[dict[str, Any]]] = {}
         self.seccomp: Any = None
@@ -66,14 +65,16 @@ class Plan:
             steps += [(key, pointer, *entry) for entry in id_map]
         steps += self.prepare
         for moment in ("prestart", "createRuntime", "createContainer"):
-            steps += [("hook", hook["pointer"], moment, hook["path"]) for hook in self.hooks.get(moment, [])]
-        steps += [*self.enter, *self.settle, *_describe_process(self.process)]
-        for moment in ("startContainer",):
-            steps += [("hook", hook["pointer"], moment, hook["path"]) for hook in self.hooks.get(moment, [])]
+            steps += self._hooks(moment)
+        steps += [*self.enter, *_describe_process(self.process)]
+        steps += self._hooks("startContainer")
         if self.seccomp:
             steps.append(("seccomp", "/linux/seccomp"))
         steps.append(("execve", "/process/args", *self.process["args"]))
         return steps
+
+    def _hooks(self, moment: str) -> list[Step]:
+        return [("hook", hook["pointer"], moment, hook["path"]) for hook in self.hooks.get(moment, [])]
 
     def describe(self) -> list[str]:
         """The plan for people: a numbered line a step, with the place in config.json that asks for it."""
@@ -85,8 +86,8 @@ class Plan:
         ]
 
 
-def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
-    """config.json and facts to a Plan. possible: mask of the capabilities that can be granted.
+def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
+    """config.json and facts to a Plan.
 
     Raises SpecError with the JSON pointer of what is wrong or not possible here.
     """
@@ -101,11 +102,12 @@ def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
     plan.rootfs, readonly = compile_root(spec["root"], bundle)
     mounts = compile_mounts(spec["mounts"], bundle)
     first, propagation = compile_propagation(linux)
-    unmapped = host.privileged and not ns.has(sc.CLONE_NEWUSER) and not host.in_userns
+    own_userns = ns.has(sc.CLONE_NEWUSER)
     plan.prepare = [first, ("rootfs", "/root/path", plan.rootfs), *mounts]
-    plan.prepare += compile_devices(linux, mounts, unmapped)
+    plan.prepare += compile_devices(linux, mounts, host.real_root and not own_userns)
     # config.md#process: "REQUIRED when start is called", not before.
     process = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
+    possible = host.all_capabilities if own_userns else host.grantable
     plan.process = compile_process(process, possible=possible, uid_map=ns.uid_map, gid_map=ns.gid_map)
     if not spec["process"]:
         plan.process["args"] = []
@@ -124,11 +126,17 @@ def compile(spec: Node, host: Host, *, bundle: str, possible: int) -> Plan:
     plan.enter.append(("pivot_root", "/root/path", propagation))
     plan.hooks = read_hooks(spec["hooks"])
     plan.annotations = spec["annotations"].string_map()
-    if linux["seccomp"]:
-        from rootless.seccomp import read_seccomp
-
-        plan.seccomp = read_seccomp(linux["seccomp"], plan.annotations.get("run.oci.seccomp.receiver", ""))
+    plan.seccomp = compile_seccomp(spec)
     return plan
+
+
+def compile_seccomp(spec: Node) -> dict[str, Any] | None:
+    """The filter's profile (see rootless/seccomp.py), None where config.json has none; `exec` reads it here too."""
+    if not spec["linux"]["seccomp"]:
+        return None
+    from rootless.seccomp import read_seccomp
+
+    return read_seccomp(spec["linux"]["seccomp"], spec["annotations"]["run.oci.seccomp.receiver"].string())
 
 
 def _linux_attributes(linux: Node) -> list[tuple[str, tuple[Any, ...]]]:

@@ -96,7 +96,7 @@ def _read_user(node: Node, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
     _check_mapped(node["uid"], uid, uid_map, "uid", "/etc/subuid")
     _check_mapped(node["gid"], gid, gid_map, "gid", "/etc/subgid")
     umask = node["umask"].integer(0o022, 0, 0o7777)
-    return {"uid": uid, "gid": gid, "groups": groups, "umask": umask if node["umask"] else None}
+    return {"uid": uid, "gid": gid, "groups": groups, "umask": umask}
 
 
 def _check_mapped(node: Node, number: int, id_map: IdMap, kind: str, file: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from rootless import syscalls
 from rootless.errors import RootlessError, SpecError
 from rootless.net import devices, netlink
+from rootless.net.loopback import loopback_up
 from rootless.node import Node
 
 POINTER = "/linux/netDevices"
@@ -65,7 +66,7 @@ def test_loopback_up() -> None:
     def body() -> None:
         with netlink.open_socket() as route:
             assert not netlink.links(route)["lo"][1] & netlink.IFF_UP
-            netlink.loopback_up()
+            loopback_up()
             assert netlink.links(route)["lo"][1] & netlink.IFF_UP
 
     in_namespaces(body)

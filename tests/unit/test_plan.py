@@ -17,12 +17,12 @@ from rootless.node import Node
 from rootless.plan import Plan
 
 USER = {"uid": 1000, "gid": 1000, "subuid": [(100000, 65536)], "subgid": [(100000, 65536)],
-        "in_userns": False, "privileged": False}  # fmt: skip
+        "in_userns": False, "privileged": False, "all_capabilities": -1, "grantable": -1}  # fmt: skip
 ROOT = {**USER, "uid": 0, "gid": 0, "privileged": True, "subuid": [], "subgid": []}
 
 
 def compiled(config: dict[str, Any], **facts: Any) -> Plan:
-    return plan.compile(Node(config), Host(**{**USER, **facts}), bundle="/bundle", possible=-1)
+    return plan.compile(Node(config), Host(**{**USER, **facts}), bundle="/bundle")
 
 
 def config(**linux: Any) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_an_ordinary_user_gets_a_user_namespace_unasked() -> None:
 
 
 def test_root_gets_none_unasked() -> None:
-    made = plan.compile(Node(default_config(False)), Host(**ROOT), bundle="/b", possible=-1)
+    made = plan.compile(Node(default_config(False)), Host(**ROOT), bundle="/b")
     assert not made.namespaces.has(sc.CLONE_NEWUSER)
     assert made.namespaces.uid_map == []
     assert all(step[-1] is True for step in made.prepare if step[0] == "device")
