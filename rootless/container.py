@@ -10,6 +10,7 @@ from rootless.state import StateDir, check_id, default_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.cgroup.fs import Cgroup
@@ -46,6 +47,26 @@ class Container:
             self._config = self.directory.read("config.json") or {}
         return self._config
 
+    @property
+    def cgroup_path(self) -> str:
+        """The directory of its cgroup, "" where it has none."""
+        return str((self.state.get("cgroup") or {}).get("path", ""))
+
+    def hooks(self, moment: str) -> dict[str, list[dict[str, Any]]]:
+        """That moment's hooks, as rootless.hooks.run takes them; config.json is parsed only where there are any."""
+        if moment not in self.state.get("hooks", ()):
+            return {}
+        from rootless.node import Node
+        from rootless.plan import read_hooks
+
+        return {moment: read_hooks(Node(self.config)["hooks"]).get(moment, [])}
+
+    def oom_hint(self, stage: str) -> str:
+        """A hint that names the memory limit, where the cgroup counted an OOM kill; else ""."""
+        if not self.cgroup_path or not self.cgroup().oom_kills():
+            return ""
+        return f"the cgroup counted an OOM kill: the memory limit is too small{stage}"
+
     def alive(self) -> bool:
         """Whether its init runs: the same pid with the same start time."""
         return proc.alive(self.pid, int(self.state.get("start_time", 0)))
@@ -56,7 +77,7 @@ class Container:
             return "creating" if not self.pid and self.state.get("creating") else "stopped"
         if self.directory.has(START_SOCKET):
             return "created" if self.state.get("created") else "creating"
-        if self.state.get("cgroup", {}).get("path") and self.cgroup().frozen():
+        if self.cgroup_path and self.cgroup().frozen():
             return "paused"
         return "running"
 
@@ -104,26 +125,6 @@ class Container:
         """Give the lock up."""
         self.directory.close()
 
-    def lock(self) -> _Lock:
-        """A context in which the container is locked (it is already, if it was loaded so)."""
-        return _Lock(self)
-
-
-class _Lock:
-    def __init__(self, container: Container) -> None:
-        self.container = container
-
-    def __enter__(self) -> Container:
-        from fcntl import LOCK_EX, flock
-
-        flock(self.container.directory.fd, LOCK_EX)
-        return self.container
-
-    def __exit__(self, *_: object) -> None:
-        from fcntl import LOCK_UN, flock
-
-        flock(self.container.directory.fd, LOCK_UN)
-
 
 def state_root(options: Options) -> str:
     """The root of all states for this command line."""
@@ -156,8 +157,8 @@ def load(options: Options, *, lock: bool = False) -> Container:
     return Container(directory, state)
 
 
-def matching(options: Options) -> list[str]:
-    """The ids that the regular expression options.container_id finds, for --regex. Raises RootlessError."""
+def each_match(options: Options, command: Callable[[Options], int]) -> int:
+    """--regex: run the command on every id that the regular expression options.container_id finds."""
     import re
 
     from rootless.state import ids
@@ -166,7 +167,12 @@ def matching(options: Options) -> list[str]:
         pattern = re.compile(options.container_id)
     except re.error as error:
         raise RootlessError(f"no regular expression: {error}", options.container_id) from None
-    return [container_id for container_id in ids(state_root(options)) if pattern.search(container_id)]
+    options.regex = False
+    for container_id in ids(state_root(options)):
+        if pattern.search(container_id):
+            options.container_id = container_id
+            command(options)
+    return 0
 
 
 def undo_all(undo: list[Any]) -> None:

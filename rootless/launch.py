@@ -7,7 +7,7 @@ import os
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import cgroup, channel, console, hooks, init, log, plan, proc, program
+from rootless import cgroup, channel, console, hooks, init, log, plan, proc, program, verdict
 from rootless import syscalls as sc
 from rootless.container import START_SOCKET, Container, undo_all
 from rootless.errors import RootlessError, SpecError
@@ -147,6 +147,7 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
         "rootfs": made.rootfs,
         "annotations": made.annotations,
         "cgroup": made.cgroup,
+        "hooks": list(made.hooks),
         "creating": True,
     }
     if not request.spec.get("process"):
@@ -160,7 +161,7 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
         group.create()
     started = _clone(request, host, made, directory, group, container)
     pid, pidfd, sync = started
-    undo.append(lambda: _end(pid, pidfd))
+    undo.append(lambda: proc.end(pid, pidfd))
     state.update(pid=pid, start_time=proc.start_time(pid))
     if group.needs_pid:
         undo.append(group.remove)
@@ -171,7 +172,7 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
     del state["creating"]
     container.save()
     if request.pid_file:
-        write_pid_file(request.pid_file, pid)
+        proc.write_pid_file(request.pid_file, pid)
     undo.clear()
     return Created(container, pidfd, master)
 
@@ -184,7 +185,7 @@ def _clone(
     listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     listener.bind(f"/proc/self/fd/{directory.fd}/{START_SOCKET}")
     listener.listen(1)
-    seccomp = _prepare_seccomp(made)
+    seccomp = program.prepare_seccomp(made.seccomp)
     sync, theirs = channel.pair()
     keyring = "" if request.no_new_keyring else f"_ses.{request.container_id}"
     options: dict[str, Any] = {
@@ -250,14 +251,6 @@ def _clone_hint(error: OSError) -> str:
     return ""
 
 
-def _prepare_seccomp(made: Plan) -> Any:
-    if not made.seccomp:
-        return None
-    from rootless.seccomp import prepare
-
-    return prepare(made.seccomp)
-
-
 def _converse(request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket) -> int:
     """Talk I through its set-up. Returns the terminal's master, -1 for none (or when it was handed on)."""
     master = -1
@@ -294,19 +287,8 @@ def _death(container: Container, pid: int) -> RootlessError:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
-    hint = ""
-    if container.state["cgroup"].get("path") and container.cgroup().oom_kills():
-        hint = "the cgroup counted an OOM kill: the memory limit is too small for the set-up"
+    hint = container.oom_hint(" for the set-up")
     return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)
-
-
-def _end(pid: int, pidfd: int) -> None:
-    try:
-        sc.pidfd_send_signal(pidfd, 9)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
-    os.close(pidfd)
 
 
 def start(container: Container) -> None:
@@ -317,66 +299,19 @@ def start(container: Container) -> None:
     container.require("created", action="start")
     if container.state.get("without_process"):
         raise SpecError("is required when `start` is called", "/process", hint="create it again with a process")
-    agent = connect_agent(container)
+    agent = verdict.connect_agent(container)
     sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
         sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.GO)
-        await_verdict(sock, container, agent)
-    except (ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
+        verdict.receive(sock, container, agent)
+    except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
         raise _lost(container) from None
     finally:
         sock.close()
-    if "poststart" in container.state.get("hooks", ("poststart",)) and "hooks" in container.config:
-        found = plan.read_hooks(Node(container.config)["hooks"])
-        hooks.run(found, "poststart", container.report("running"), "running")
-
-
-def connect_agent(container: Container) -> socket | None:
-    """A connection to the agent of a filter that notifies, before the program may go; None without such a filter."""
-    if not container.state.get("listener"):
-        return None
-    from rootless.seccomp import connect_listener
-
-    return connect_listener(container.state["listener"][0])
-
-
-def await_verdict(sock: socket, container: Container, agent: socket | None = None) -> None:
-    """`E` and the end: it runs. `E` and a message: execve failed. The end without `E`: it died before.
-
-    Between the two a filter's listener may come, which goes on to the agent: it answers from then on.
-    """
-    try:
-        channel.receive(sock, channel.EXECUTING)
-    except EOFError:
-        raise _lost(container) from None
-    try:
-        while True:
-            _, _, fds = channel.receive(sock, channel.LISTENER)
-            if agent is None:
-                raise RootlessError("a seccomp listener, and nobody to send it to", "/linux/seccomp/listenerPath")
-            from rootless.seccomp import send_listener
-
-            send_listener(agent, fds[0], container.report("running"), container.state["listener"][1])
-    except EOFError:
-        return
+    hooks.run(container.hooks("poststart"), "poststart", container.report("running"), "running")
 
 
 def _lost(container: Container) -> RootlessError:
-    hint = ""
-    if container.state.get("cgroup", {}).get("path") and container.cgroup().oom_kills():
-        hint = "the cgroup counted an OOM kill: the memory limit is too small"
-    return RootlessError("the container's init died before it could run the program", hint=hint)
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Digits only, no newline, in one step: clients parse the file as it is."""
-    temporary = f"{os.path.dirname(path) or '.'}/.{os.path.basename(path)}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        os.write(fd, b"%d" % pid)
-        os.close(fd)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise RootlessError.from_os(error, "cannot write the pid file", path) from None
+    return RootlessError("the container's init died before it could run the program", hint=container.oom_hint(""))

@@ -31,3 +31,25 @@ def open_proc() -> int:
     if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
         raise RootlessError("/proc is no proc file system", "/proc", hint="mount -t proc proc /proc")
     return fd
+
+
+def end(pid: int, pidfd: int) -> None:
+    """Kill a child, reap it, and close its pidfd."""
+    try:
+        sc.pidfd_send_signal(pidfd, 9)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    os.close(pidfd)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Digits only, no newline, in one step: clients parse the file as it is."""
+    temporary = f"{os.path.dirname(path) or '.'}/.{os.path.basename(path)}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        os.write(fd, b"%d" % pid)
+        os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot write the pid file", path) from None

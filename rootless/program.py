@@ -14,6 +14,7 @@ from rootless.errors import RootlessError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable
     from typing import Any
 
 _LAST_SIGNAL = 65
@@ -58,6 +59,15 @@ def read_labels(process: dict[str, Any]) -> None:
         from rootless.lsm import exec_labels
 
         process["labels"] = exec_labels(process["apparmor"], process["selinux"])
+
+
+def prepare_seccomp(profile: dict[str, Any] | None) -> Callable[[socket], None] | None:
+    """What loads a profile's filter (see rootless/seccomp.py), None without one."""
+    if not profile:
+        return None
+    from rootless.seccomp import prepare
+
+    return prepare(profile)
 
 
 def check_cwd() -> None:

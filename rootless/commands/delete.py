@@ -7,7 +7,7 @@ import select
 
 from rootless import log
 from rootless.commands.kill import kill_all, send
-from rootless.container import Container, load
+from rootless.container import Container, each_match, load
 from rootless.errors import NoSuchContainer, RootlessError
 
 TYPE_CHECKING = False
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 def main(options: Options) -> int:
     """`rootless delete [--force] ID`."""
     if options.regex:
-        from rootless.container import matching
-
-        found = matching(options)
-        options.regex = False
-        for options.container_id in found:
-            main(options)
-        return 0
+        return each_match(options, main)
     try:
         container = _load(options)
     except NoSuchContainer:
@@ -82,26 +76,32 @@ def remove(container: Container) -> None:
     """End what still runs, remove the cgroup and the state directory, then run the poststop hooks."""
     end(container)
     container.cgroup().remove()
-    config = b""
-    if container.state.get("created"):
-        try:
-            config = jsonless_hooks(container)
-        except RootlessError as error:
-            log.warn(str(error))
+    hooks = _poststop_hooks(container)
     report = container.report("stopped")
     container.directory.remove()
-    if config:
-        _poststop(container, report)
+    for hook in hooks:
+        _run_poststop(hook, report)
     container.close()
 
 
-def jsonless_hooks(container: Container) -> bytes:
-    """b"1" where the config names poststop hooks; the config is parsed only where the word occurs in it."""
-    fd = os.open("config.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=container.directory.fd)
-    with open(fd, "rb", buffering=0) as file:
-        if b'"poststop"' not in (file.read() or b""):
-            return b""
-    return b"1" if container.config.get("hooks", {}).get("poststop") else b""
+def _poststop_hooks(container: Container) -> list[dict[str, Any]]:
+    """None for a container that was never created; a config that is damaged by now is only warned of."""
+    if not container.state.get("created"):
+        return []
+    try:
+        return container.hooks("poststop").get("poststop", [])
+    except RootlessError as error:
+        log.warn(str(error))
+        return []
+
+
+def _run_poststop(hook: dict[str, Any], report: dict[str, Any]) -> None:
+    from rootless.hooks import run_one
+
+    try:
+        run_one(hook, "poststop", report)
+    except RootlessError as error:  # runtime.md#lifecycle: warned, and the rest goes on
+        log.warn(str(error))
 
 
 def end(container: Container) -> None:
@@ -110,7 +110,7 @@ def end(container: Container) -> None:
         pidfd = os.pidfd_open(container.pid) if container.pid else -1
     except OSError:
         pidfd = -1
-    if container.state.get("cgroup", {}).get("path") and container.cgroup().procs():
+    if container.cgroup_path and container.cgroup().procs():
         kill_all(container, 9)
     if pidfd < 0:
         return
@@ -118,14 +118,3 @@ def end(container: Container) -> None:
         send(container, 9)
         select.select([pidfd], [], [])
     os.close(pidfd)
-
-
-def _poststop(container: Container, report: dict[str, object]) -> None:
-    from rootless import hooks, plan
-    from rootless.node import Node
-
-    for hook in plan.read_hooks(Node(container.config)["hooks"]).get("poststop", ()):
-        try:
-            hooks.run_one(hook, "poststop", {**report, "status": "stopped"})
-        except RootlessError as error:  # runtime.md#lifecycle: warned, and the rest goes on
-            log.warn(str(error))

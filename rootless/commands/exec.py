@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from rootless import caps, channel, console, foreground, join, jsonlite, log
+from rootless import caps, channel, console, foreground, join, jsonlite, log, proc, verdict
 from rootless.container import Container, load
-from rootless.errors import RootlessError, printable
+from rootless.errors import EXIT_EXEC_ERROR, RootlessError, printable
 from rootless.node import Node
+from rootless.plan import compile_seccomp
 from rootless.plan.process import compile_process
-from rootless.program import read_labels
+from rootless.program import prepare_seccomp, read_labels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.options import Options
-
-_EXIT_EXEC = 255  # runc's code for what is exec's own failure, not the program's
 
 
 def main(options: Options) -> int:
@@ -31,7 +30,7 @@ def main(options: Options) -> int:
         failure = RootlessError.from_os(error, error.strerror or "failed")
     failure.what = f"exec failed: {failure.what}"
     log.error(failure.message())
-    return _EXIT_EXEC
+    return EXIT_EXEC_ERROR
 
 
 def _exec(options: Options) -> int:
@@ -45,22 +44,21 @@ def _exec(options: Options) -> int:
     process = _compile(options, container, target)
     task = join.Task(
         process,
-        seccomp=_prepare_seccomp(container),
+        seccomp=prepare_seccomp(compile_seccomp(Node(container.config))),
         keyring=f"_ses.{container.container_id}",
         preserve=options.preserve_fds,
     )
     cgroup_fd = _cgroup_fd(container, options.cgroup)
+    agent = verdict.connect_agent(container)
     container.close()  # a process for a paused container waits for `resume`, which takes the lock
     reader = -1 if options.detach else foreground.listen()
     pid, pidfd, sync = join.spawn(target, task, cgroup_fd)
     try:
-        master = _converse(sync, options, process)
+        master = _converse(sync, options, process, container, agent)
         if options.pid_file:
-            from rootless.launch import write_pid_file
-
-            write_pid_file(options.pid_file, pid)
+            proc.write_pid_file(options.pid_file, pid)
     except BaseException:
-        _end(pid, pidfd)
+        proc.end(pid, pidfd)
         raise
     finally:
         sync.close()
@@ -85,13 +83,13 @@ def _compile(options: Options, container: Container, target: join.Target) -> dic
     if options.tty:
         spec["terminal"] = True
     node = Node({"process": spec})["process"]
-    possible = caps.all_capabilities() if target.flags & sc.CLONE_NEWUSER else caps.grantable()
+    host = Host()
+    possible = host.all_capabilities if target.flags & sc.CLONE_NEWUSER else host.grantable
     process = compile_process(node, possible=possible, uid_map=target.uid_map, gid_map=target.gid_map)
     read_labels(process)
     for line in process["warnings"]:
         log.warn(line)
-    host = Host()
-    if not host.privileged or host.in_userns:
+    if not host.real_root:
         check_rlimits(process["rlimits"])
     if process["terminal"] and options.detach and not options.console_socket:
         raise RootlessError("a terminal needs someone to hold it", hint="give --console-socket, or no --detach")
@@ -162,17 +160,6 @@ def _read_id(text: str, what: str) -> int:
     return int(text)
 
 
-def _prepare_seccomp(container: Container) -> Any:
-    """What loads the container's filter, None without one."""
-    node = Node(container.config)["linux"]["seccomp"]
-    if not node:
-        return None
-    from rootless.seccomp import prepare, read_seccomp
-
-    profile = read_seccomp(node)
-    return prepare(profile) if profile else None
-
-
 def _cgroup_fd(container: Container, below: str) -> int:
     """The cgroup to start in, -1 where the container has none. `below` is a path under the container's own."""
     group = container.cgroup()
@@ -183,7 +170,9 @@ def _cgroup_fd(container: Container, below: str) -> int:
     return group.child_fd(below) if below else group.join_fd(container.pid)
 
 
-def _converse(sync: socket, options: Options, process: dict[str, Any]) -> int:
+def _converse(
+    sync: socket, options: Options, process: dict[str, Any], container: Container, agent: socket | None
+) -> int:
     """Let the process go and wait for its verdict. The terminal's master, -1 for none or when it was handed on."""
     master = -1
     try:
@@ -196,21 +185,7 @@ def _converse(sync: socket, options: Options, process: dict[str, Any]) -> int:
                 master = -1
             elif process["size"] == (0, 0):
                 foreground.fit(master)
-        channel.receive(sync, channel.EXECUTING)
+        verdict.receive(sync, container, agent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise RootlessError("the process was killed before it could run the program") from None
-    try:
-        channel.receive(sync)
-    except EOFError:
-        return master
-    raise AssertionError
-
-
-def _end(pid: int, pidfd: int) -> None:
-    from rootless import syscalls as sc
-
-    try:
-        sc.pidfd_send_signal(pidfd, 9)
-    except ProcessLookupError:
-        pass
-    os.waitpid(pid, 0)
+    return master

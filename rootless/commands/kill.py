@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
-from rootless.container import Container, load
+from rootless.container import Container, each_match, load
 from rootless.errors import RootlessError
 from rootless.signals import parse_signal
 
@@ -18,13 +18,7 @@ def main(options: Options) -> int:
     """`rootless kill [--all] ID [SIGNAL]`."""
     signum = parse_signal(options.signal or "TERM")
     if options.regex:
-        from rootless.container import matching
-
-        found = matching(options)
-        options.regex = False
-        for options.container_id in found:
-            main(options)
-        return 0
+        return each_match(options, main)
     container = load(options)
     if options.all:
         kill_all(container, signum)
@@ -41,7 +35,7 @@ def send(container: Container, signum: int) -> bool:
     """Signal the init, and it alone: by a pidfd whose process is checked after it is open. False if it is gone."""
     try:
         pidfd = os.pidfd_open(container.pid)
-    except (ProcessLookupError, OSError):
+    except OSError:
         return False
     try:
         if not container.alive():
@@ -58,7 +52,7 @@ def send(container: Container, signum: int) -> bool:
 
 def kill_all(container: Container, signum: int) -> None:
     """Every process: by the cgroup where there is one, else init (a pid namespace ends with it: pid_namespaces(7))."""
-    if container.state.get("cgroup", {}).get("path"):
+    if container.cgroup_path:
         group = container.cgroup()
         if signum == 9:
             group.kill()

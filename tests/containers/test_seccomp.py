@@ -68,6 +68,27 @@ def test_listener_goes_to_the_agent(container, tmp_path) -> None:
 
 
 @needs_libseccomp
+def test_exec_sends_its_listener_too(container, tmp_path) -> None:
+    notify = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": str(tmp_path / "agent"),
+              "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}]}  # fmt: skip
+    agent = socket.socket(socket.AF_UNIX)
+    agent.bind(str(tmp_path / "agent"))
+    agent.listen()
+    c = container({"linux": {"seccomp": notify}, "process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    assert c.start().returncode == 0
+    result = c.rootless("exec", c.id, "echo", "inside")
+    assert (result.returncode, result.stdout) == (0, "inside\n"), result.stderr
+    for _ in ("start", "exec"):
+        connection, _ = agent.accept()
+        data, fds, _, _ = socket.recv_fds(connection, 1 << 16, 1)
+        assert len(fds) == 1 and c.id.encode() in data
+        os.close(fds[0])
+        connection.close()
+    agent.close()
+
+
+@needs_libseccomp
 def test_no_agent_no_start(container) -> None:
     notify = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nowhere/agent",
               "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_NOTIFY"}]}  # fmt: skip

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import os
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
+import children
 import pytest
 
 from rootless import lsm, syscalls
@@ -101,20 +99,6 @@ def test_a_link_out_of_proc_is_not_followed(tmp_path: Path) -> None:
     os.close(proc_fd)
 
 
-def in_child(body: Callable[[], None]) -> None:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            body()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
 def test_a_mount_on_top_of_proc_is_not_followed(tmp_path: Path) -> None:
     """The attack of CVE-2019-16884: the label goes into a file that says yes to everything."""
     decoy = tmp_path / "decoy"
@@ -128,7 +112,7 @@ def test_a_mount_on_top_of_proc_is_not_followed(tmp_path: Path) -> None:
             lsm.apply_exec_label(proc_fd, lsm.SELINUX, "u:r:t:s0")
         assert decoy.read_text() == ""
 
-    in_child(body)
+    children.succeeds(body)
 
 
 def test_the_kernels_refusal_is_told() -> None:

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import os
-import sys
-import traceback
 from collections.abc import Callable
 from struct import pack
 
+import children
 import pytest
 
 from rootless import syscalls
@@ -19,18 +18,12 @@ POINTER = "/linux/netDevices"
 
 def in_namespaces(body: Callable[[], None], flags: int = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET) -> None:
     """Run body in a child with new namespaces; its exception becomes ours."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            syscalls.unshare(flags)
-            body()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def enter() -> None:
+        syscalls.unshare(flags)
+        body()
+
+    children.succeeds(enter)
 
 
 def open_netns() -> int:

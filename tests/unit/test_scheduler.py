@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import os
-import sys
-import traceback
 from collections.abc import Callable
 
+import children
 import pytest
 
 from rootless import scheduler as s
@@ -18,20 +17,7 @@ FIRST_CPU = min(os.sched_getaffinity(0))
 
 def in_child(body: Callable[[], object]) -> str:
     """repr of what body returns in a child, whose attributes nobody else inherits."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(write_end, repr(body()).encode())
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(0)
-    os.close(write_end)
-    with open(read_end) as file:
-        answer = file.read()
-    os.waitpid(pid, 0)
-    return answer
+    return children.answer_of(body)[0]
 
 
 def drop_capabilities() -> None:

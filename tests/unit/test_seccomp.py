@@ -5,13 +5,12 @@ import errno
 import fcntl
 import json
 import os
-import sys
-import traceback
 from _socket import AF_UNIX, CMSG_LEN, SOCK_STREAM, socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import pack, unpack, unpack_from
 
+import children
 import pytest
 
 from rootless import channel, libseccomp, seccomp, syscalls
@@ -77,21 +76,13 @@ def podman() -> dict[str, object]:
 
 def in_child(body: Callable[[], object]) -> str:
     """repr of what body returns in a child with no_new_privs, or how the child ended."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-            os.write(write_end, repr(body()).encode())
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(0)
-    os.close(write_end)
-    with open(read_end) as file:
-        answer = file.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return answer if status == 0 else f"ended {status}"
+
+    def bound() -> object:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        return body()
+
+    answer, ended = children.answer_of(bound)
+    return answer if ended in (0, 1) else f"ended {ended}"
 
 
 def outcomes(profile: dict[str, object], *calls: tuple[object, ...]) -> str:
