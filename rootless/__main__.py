@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rootless import log, options
+from rootless import codecache, log, options
 from rootless.errors import EXIT_ERROR, RootlessError
 
 TYPE_CHECKING = False
@@ -80,6 +80,7 @@ def _run(parsed: options.Options) -> int:
 def _module(command: str) -> ModuleType:
     name = f"rootless.commands.{options.MODULES.get(command, command)}"
     __import__(name)
+    codecache.note()
     return sys.modules[name]
 
 
@@ -95,6 +96,7 @@ def launcher() -> None:
         sys.stderr.flush()
     except (OSError, AttributeError):
         pass
+    codecache.save()
     os._exit(code)
 
 

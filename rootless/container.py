@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rootless.cgroup.fs import Cgroup
     from rootless.options import Options
 
-START_SOCKET = "start.sock"
+START_SOCKET = "start.sock"  # in the state directory of a created container; `start` connects and unlinks it
+CREATING_SOCKET = "creating.sock"  # the same until the container is created
 
 
 class Container:
@@ -76,7 +77,9 @@ class Container:
         if not self.alive():
             return "creating" if not self.pid and self.state.get("creating") else "stopped"
         if self.directory.has(START_SOCKET):
-            return "created" if self.state.get("created") else "creating"
+            return "created"
+        if self.directory.has(CREATING_SOCKET):
+            return "creating"
         if self.cgroup_path and self.cgroup().frozen():
             return "paused"
         return "running"

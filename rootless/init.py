@@ -70,8 +70,9 @@ def run(init: Init) -> None:
         if plan.process["terminal"]:
             step = ("console", "/process/terminal")
             _make_console(init)
-        channel.send(init.sync, channel.MOUNTED)
-        channel.receive(init.sync, channel.HOOKED)
+        if plan.waits_for_runtime:
+            channel.send(init.sync, channel.MOUNTED)
+            channel.receive(init.sync, channel.HOOKED)
         step = ("createContainer hooks", "/hooks/createContainer")
         hooks.run(plan.hooks, "createContainer", init.options["state"], "creating")
         for step in plan.enter:

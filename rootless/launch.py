@@ -9,7 +9,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless import cgroup, channel, console, hooks, init, log, plan, proc, program, verdict
 from rootless import syscalls as sc
-from rootless.container import START_SOCKET, Container, undo_all
+from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
 from rootless.errors import RootlessError, SpecError
 from rootless.host import Host
 from rootless.idmap import write_maps
@@ -148,7 +148,7 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
         "annotations": made.annotations,
         "cgroup": made.cgroup,
         "hooks": list(made.hooks),
-        "creating": True,
+        "created": log.rfc3339(time.time()),
     }
     if not request.spec.get("process"):
         state["without_process"] = True
@@ -166,11 +166,8 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
     if group.needs_pid:
         undo.append(group.remove)
         group.create(pid=pid)
-    container.save()
     master = _converse(request, host, made, container, pid, sync)
-    state["created"] = log.rfc3339(time.time())
-    del state["creating"]
-    container.save()
+    directory.rename(CREATING_SOCKET, START_SOCKET)
     if request.pid_file:
         proc.write_pid_file(request.pid_file, pid)
     undo.clear()
@@ -183,7 +180,7 @@ def _clone(
     """The one clone3, or J's way to it. In the child this never returns."""
     proc_fd = proc.open_proc()
     listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-    listener.bind(f"/proc/self/fd/{directory.fd}/{START_SOCKET}")
+    listener.bind(f"/proc/self/fd/{directory.fd}/{CREATING_SOCKET}")
     listener.listen(1)
     seccomp = program.prepare_seccomp(made.seccomp)
     sync, theirs = channel.pair()
@@ -261,6 +258,7 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
             ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
             os.close(proc_fd)
         channel.send(sync, channel.MAPPED, b"0" if ns.setgroups is False else b"1")
+        container.save()  # while I mounts: were R killed before, I would find nobody to talk to, and end
         if made.process["terminal"]:
             _, _, fds = channel.receive(sync, channel.CONSOLE)
             master = fds[0]
@@ -268,12 +266,13 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
                 console.send_to(request.console_socket, master)
                 os.close(master)
                 master = -1
-        channel.receive(sync, channel.MOUNTED)
-        for moment in ("prestart", "createRuntime"):
-            # config.md#prestart: "after the runtime environment has been created"; what it is told is `created`.
-            status = "created" if moment == "prestart" else "creating"
-            hooks.run(made.hooks, moment, container.report(status), status)
-        channel.send(sync, channel.HOOKED)
+        if made.waits_for_runtime:
+            channel.receive(sync, channel.MOUNTED)
+            for moment in ("prestart", "createRuntime"):
+                # config.md#prestart: "after the runtime environment has been created"; what it is told is `created`.
+                status = "created" if moment == "prestart" else "creating"
+                hooks.run(made.hooks, moment, container.report(status), status)
+            channel.send(sync, channel.HOOKED)
         channel.receive(sync, channel.CREATED)
     except (EOFError, ConnectionResetError, BrokenPipeError):
         raise _death(container, pid) from None

@@ -138,6 +138,10 @@ class StateDir:
             return False
         return True
 
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name, in one step."""
+        os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
     def unlink(self, name: str) -> None:
         """Take a file away; a missing one is fine."""
         try:

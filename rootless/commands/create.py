@@ -8,13 +8,13 @@ from rootless import jsonlite, log
 from rootless.container import state_root
 from rootless.errors import RootlessError, printable
 from rootless.host import Host
+from rootless.launch import Request, compile_plan, create
 from rootless.state import check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless.launch import Request
     from rootless.options import Options
 
 _CONFIG_LIMIT = 16 << 20
@@ -25,8 +25,6 @@ def main(options: Options) -> int:
     request = read_request(options)
     if options.dry_run:
         return print_plan(request)
-    from rootless.launch import create
-
     created = create(request, Host())
     os.close(created.pidfd)
     created.container.close()
@@ -35,8 +33,6 @@ def main(options: Options) -> int:
 
 def read_request(options: Options, *, tty: bool = False, args: list[str] | None = None) -> Request:
     """What the command line asks for, config.json read. Raises RootlessError."""
-    from rootless.launch import Request
-
     bundle, container_id = find_bundle(options.bundle, options.container_id)
     path = options.config or f"{bundle}/config.json"
     text = read_config(path)
@@ -117,8 +113,6 @@ def parse_config(text: bytes, path: str) -> dict[str, Any]:
 
 def print_plan(request: Request) -> int:
     """--dry-run: one numbered line a step, nothing is changed."""
-    from rootless.launch import compile_plan
-
     made = compile_plan(request, Host())
     for line in made.process["warnings"]:
         log.warn(line)

@@ -7,7 +7,7 @@ import select
 
 from rootless import log
 from rootless.commands.kill import kill_all, send
-from rootless.container import Container, each_match, load
+from rootless.container import CREATING_SOCKET, Container, each_match, load
 from rootless.errors import NoSuchContainer, RootlessError
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ def remove(container: Container) -> None:
 
 def _poststop_hooks(container: Container) -> list[dict[str, Any]]:
     """None for a container that was never created; a config that is damaged by now is only warned of."""
-    if not container.state.get("created"):
+    if not container.state.get("created") or container.directory.has(CREATING_SOCKET):
         return []
     try:
         return container.hooks("poststop").get("poststop", [])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 
 from rootless.commands.create import print_plan, read_request
+from rootless.commands.delete import remove
+from rootless.foreground import fit, listen, wait
 from rootless.host import Host
+from rootless.launch import create, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,16 +20,11 @@ def main(options: Options) -> int:
     request = read_request(options, tty=options.tty, args=options.args)
     if options.dry_run:
         return print_plan(request)
-    from rootless.commands.delete import remove
-    from rootless.launch import create, start
-
     request.detached = options.detach
     created = create(request, Host())
     container = created.container
     try:
         if not options.detach:
-            from rootless.foreground import fit, listen, wait
-
             reader = listen()
             if created.master >= 0:
                 fit(created.master)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rootless.container import load
+from rootless.launch import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ def main(options: Options) -> int:
     """`rootless start ID`."""
     container = load(options, lock=True)
     container.require("created", action="start")
-    from rootless.launch import start
-
     try:
         start(container)
     except BaseException:

@@ -51,6 +51,11 @@ class Plan:
         self.cgroup: dict[str, Any] = {}
         self.annotations: dict[str, str] = {}
 
+    @property
+    def waits_for_runtime(self) -> bool:
+        """Whether something is done from outside between the mounts and the pivot: prestart, createRuntime."""
+        return "prestart" in self.hooks or "createRuntime" in self.hooks
+
     def steps(self) -> list[Step]:
         """The whole plan as one flat list."""
         ns = self.namespaces
