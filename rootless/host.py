@@ -44,6 +44,7 @@ class Host:
     uid_map: IdMap
     gid_map: IdMap
     in_userns: bool
+    setgroups: bool
     privileged: bool
     subuid: list[tuple[int, int]]
     subgid: list[tuple[int, int]]
@@ -65,6 +66,8 @@ class Host:
     gid_map = _Fact(lambda _: read_id_map("/proc/self/gid_map"))  # type: ignore[assignment]
     # Whether this process is outside the initial user namespace (whose map is the whole range).
     in_userns = _Fact(lambda host: host.uid_map != [(0, 0, _WHOLE)])  # type: ignore[assignment]
+    # Whether setgroups(2) is allowed here: user_namespaces(7).
+    setgroups = _Fact(lambda host: not host.in_userns or read_setgroups())  # type: ignore[assignment]
     # Whether no user namespace is needed: root, with CAP_SYS_ADMIN in its own.
     privileged = _Fact(lambda host: host.uid == 0 and effective_capabilities() >> 21 & 1 == 1)  # type: ignore[assignment]
     subuid = _Fact(lambda host: read_subids("/etc/subuid", host.uid))  # type: ignore[assignment]
@@ -83,6 +86,12 @@ def read_id_map(path: str) -> IdMap:
     """The ranges of a uid_map or gid_map: user_namespaces(7)."""
     with open(path) as file:
         return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in file)]
+
+
+def read_setgroups() -> bool:
+    """Whether this user namespace allows setgroups(2)."""
+    with open("/proc/self/setgroups") as file:
+        return file.read().strip() == "allow"
 
 
 def effective_capabilities() -> int:

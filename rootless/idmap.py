@@ -20,7 +20,7 @@ def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Hos
     if host.privileged:
         _write(proc_fd, f"{pid}/gid_map", gid_map)
         _write(proc_fd, f"{pid}/uid_map", uid_map)
-        return True
+        return host.setgroups
     if _is_own(uid_map, host.uid) and _is_own(gid_map, host.gid):
         _write_single(proc_fd, pid, uid_map, gid_map)
         return False

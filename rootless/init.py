@@ -109,7 +109,7 @@ def _become_root_of_joined(init: Init) -> None:
     """The same in a user namespace that somebody else has mapped."""
     init.options["setgroups"] = _read_own(init, "setgroups") == ["allow"]
     numbers = [int(word) for word in _read_own(init, "gid_map")]
-    init.plan.namespaces.gid_map = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+    init.plan.namespaces.gids = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
     sc.prctl(sc.PR_SET_KEEPCAPS, 1)
     for become in (sc.setresgid, sc.setresuid):
         try:
@@ -151,7 +151,7 @@ def _rootfs(init: Init, path: str) -> None:
         mount.attach_rootfs(path),
         own_netns=ns.has(sc.CLONE_NEWNET),
         own_cgroupns=ns.has(sc.CLONE_NEWCGROUP),
-        gid_5=not ns.gid_map or any(first <= 5 < first + size for first, _, size in ns.gid_map),
+        gid_5=not ns.gids or any(first <= 5 < first + size for first, _, size in ns.gids),
     )
 
 
@@ -260,7 +260,7 @@ _STEPS: dict[str, Callable[..., None]] = {
     "hostname": lambda init, name: sc.sethostname(name),
     "domainname": lambda init, name: sc.setdomainname(name),
     "sysctl": _sysctl,
-    "mask": lambda init, path: mount.mask(init.target, path),
+    "mask": lambda init, path, *context: mount.mask(init.target, path, *context),
     "readonly_path": lambda init, path: mount.make_readonly(init.target, path),
     "readonly_root": lambda init: sc.mount_setattr(init.target.root_fd, attr_set=sc.MOUNT_ATTR_RDONLY),
     "pivot_root": _pivot_root,

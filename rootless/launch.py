@@ -58,22 +58,19 @@ class Created:
         self.master = master
 
 
-def _check_mount_label(linux: Node) -> None:
-    """mountLabel asks for nothing where SELinux is off; where it is on, it is not written yet."""
-    if linux["mountLabel"].string():
-        from rootless.lsm import selinux_enabled
-
-        if selinux_enabled("/sys"):
-            raise linux["mountLabel"].error("is not supported yet where SELinux is enabled")
-        log.debug("SELinux is off: mountLabel is left out")
-
-
 def compile_plan(request: Request, host: Host) -> Plan:
     """The plan for a request: reading only. Raises SpecError."""
     spec = Node(request.spec)
     made = plan.compile(spec, host, bundle=request.bundle)
-    _check_mount_label(spec["linux"])
     program.read_labels(made.process)
+    if spec["linux"]["mountLabel"].string():
+        from rootless.lsm import label_mounts
+
+        label_mounts(made, spec)
+    if made.intel_rdt:
+        from rootless.rdt import find_resctrl
+
+        made.intel_rdt["root"] = find_resctrl()
     if not host.real_root:
         check_rlimits(made.process["rlimits"])
     made.cgroup = cgroup.compile(
@@ -166,12 +163,34 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
     if group.needs_pid:
         undo.append(group.remove)
         group.create(pid=pid)
+    held = _set_from_outside(made, container, undo)
     master = _converse(request, host, made, container, pid, sync)
     directory.rename(CREATING_SOCKET, START_SOCKET)
     if request.pid_file:
         proc.write_pid_file(request.pid_file, pid)
     undo.clear()
+    for fd in held:
+        os.close(fd)
     return Created(container, pidfd, master)
+
+
+def _set_from_outside(made: Plan, container: Container, undo: list[Callable[[], None]]) -> list[int]:
+    """What only R can do to I: its class of the cache, its network devices. Returns fds to close in the end."""
+    if made.intel_rdt:
+        from rootless import rdt
+
+        groups = rdt.apply_intel_rdt(made.intel_rdt, container.container_id, container.pid, made.intel_rdt["root"])
+        container.state["intel_rdt"] = groups
+        undo.append(lambda: rdt.remove_intel_rdt(groups))
+    if not made.net_devices:
+        return []
+    from rootless.net import devices
+
+    # Held, for the namespace would end with I, and virtual devices with it, before they are brought back.
+    netns = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    moved = devices.apply_net_devices(made.net_devices, netns)
+    undo.append(lambda: devices.undo_net_devices(moved, netns))
+    return [netns]
 
 
 def _clone(

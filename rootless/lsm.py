@@ -14,6 +14,9 @@ from rootless.errors import RootlessError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.node import Node
+    from rootless.plan import Plan
+
     ExecLabel = tuple[str, str]  # APPARMOR or SELINUX, label
 
 APPARMOR = "AppArmor"
@@ -89,6 +92,18 @@ def mount_context(label: str, fstype: str, context_type: str = "context", sys_pa
         _skip(SELINUX, "/linux/mountLabel", label)
         return "", ""
     return context_type, label
+
+
+def label_mounts(plan: Plan, spec: Node, sys_path: str = "/sys") -> None:
+    """linux.mountLabel for every new file system of a plan, the empty ones that mask directories too."""
+    label = spec["linux"]["mountLabel"].string()
+    kind = spec["annotations"]["run.oci.mount_context_type"].choice(CONTEXT_TYPES, "context")
+    for operation, _, *arguments in plan.prepare:
+        if operation == "mount":
+            arguments[0]["context"] = mount_context(label, arguments[0]["fstype"], kind, sys_path)
+    context = mount_context(label, "tmpfs", kind, sys_path)
+    if context[0]:
+        plan.enter = [(*step, context) if step[0] == "mask" else step for step in plan.enter]
 
 
 def _skip(kind: str, pointer: str, label: str) -> None:

@@ -153,6 +153,9 @@ def _make_file_system(target: Target, fstype: str, entry: dict[str, Any]) -> int
                 sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
             elif key:
                 sc.fsconfig(fs_fd, sc.FSCONFIG_SET_FLAG, key)
+        key, value = entry.get("context", ("", ""))
+        if key:  # apart from the data, as labels hold commas
+            sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
         sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
         return sc.fsmount(fs_fd)
     finally:
@@ -183,13 +186,15 @@ def _fall_back(target: Target, fstype: str, entry: dict[str, Any], error: OSErro
         os.close(fd)
 
 
-def _empty_tmpfs() -> int:
+def _empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
     fs_fd = sc.fsopen("tmpfs")
     try:
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", "tmpfs")
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "mode", "755")
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_blocks", "1")
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_inodes", "1")
+        if context[0]:
+            sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, *context)
         sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
         return sc.fsmount(fs_fd, sc.MOUNT_ATTR_RDONLY)
     finally:
@@ -198,7 +203,9 @@ def _empty_tmpfs() -> int:
 
 def _mount_by_name(target: Target, place: int, fstype: str, entry: dict[str, Any]) -> int:
     """The one use of mount(2): on the target's fd, through /proc/self/fd; the fd of what is mounted there."""
-    sc.mount(entry["source"] or fstype, f"/proc/self/fd/{place}", fstype, 0, ",".join(entry["data"]) or None)
+    key, value = entry.get("context", ("", ""))
+    data = ",".join([*entry["data"], f'{key}="{value}"'] if key else entry["data"])
+    sc.mount(entry["source"] or fstype, f"/proc/self/fd/{place}", fstype, 0, data or None)
     return sc.open_in_root(target.root_fd, entry["target"], os.O_PATH | os.O_DIRECTORY)
 
 
@@ -277,7 +284,7 @@ def apply_late_readonly(target: Target) -> None:
     target.late_readonly = []
 
 
-def mask(target: Target, path: str) -> None:
+def mask(target: Target, path: str, context: tuple[str, str] = ("", "")) -> None:
     """Hide a path: a directory under an empty read-only tmpfs, anything else under the host's null device."""
     try:
         place = sc.open_in_root(target.root_fd, path)
@@ -285,7 +292,7 @@ def mask(target: Target, path: str) -> None:
         return
     try:
         if S_ISDIR(os.fstat(place).st_mode):
-            tree = _empty_tmpfs()
+            tree = _empty_tmpfs(context)
         else:
             tree = sc.open_tree(target.dev_null, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
         sc.move_mount(tree, place)

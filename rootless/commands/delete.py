@@ -76,12 +76,21 @@ def remove(container: Container) -> None:
     """End what still runs, remove the cgroup and the state directory, then run the poststop hooks."""
     end(container)
     container.cgroup().remove()
+    _give_back(container)
     hooks = _poststop_hooks(container)
     report = container.report("stopped")
     container.directory.remove()
     for hook in hooks:
         _run_poststop(hook, report)
     container.close()
+
+
+def _give_back(container: Container) -> None:
+    """What `create` did outside of the container that does not end with its processes."""
+    if container.state.get("intel_rdt"):
+        from rootless.rdt import remove_intel_rdt
+
+        remove_intel_rdt(container.state["intel_rdt"])
 
 
 def _poststop_hooks(container: Container) -> list[dict[str, Any]]:

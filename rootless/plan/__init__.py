@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.host import Host
+    from rootless.net.devices import NetDevice
 
     Step = tuple[Any, ...]
 
 PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
-# Properties that are read by nobody yet: refused, never ignored.
-_REFUSED = ("/linux/netDevices", "/linux/intelRdt")
 
 
 class Plan:
@@ -50,6 +49,8 @@ class Plan:
         self.seccomp: Any = None
         self.cgroup: dict[str, Any] = {}
         self.annotations: dict[str, str] = {}
+        self.net_devices: list[NetDevice] = []
+        self.intel_rdt: dict[str, Any] | None = None
 
     @property
     def waits_for_runtime(self) -> bool:
@@ -68,6 +69,9 @@ class Plan:
         for key, id_map in (("uid_map", ns.uid_map), ("gid_map", ns.gid_map)):
             pointer = f"/linux/{key[:3]}Mappings"
             steps += [(key, pointer, *entry) for entry in id_map]
+        if self.intel_rdt:
+            steps.append(("intel_rdt", "/linux/intelRdt", self.intel_rdt))
+        steps += [("net_device", pointer, name, new_name) for name, new_name, pointer in self.net_devices]
         steps += self.prepare
         for moment in ("prestart", "createRuntime", "createContainer"):
             steps += self._hooks(moment)
@@ -101,9 +105,9 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
         if spec[platform]:
             raise spec[platform].error(f"this config is for {platform}, not for Linux")
     linux = spec["linux"]
-    refuse_unread(spec)
     plan = Plan()
     plan.namespaces = ns = compile_namespaces(linux, host)
+    plan.net_devices, plan.intel_rdt = _compile_host_devices(linux, ns)
     plan.rootfs, readonly = compile_root(spec["root"], bundle)
     mounts = compile_mounts(spec["mounts"], bundle)
     first, propagation = compile_propagation(linux)
@@ -113,7 +117,7 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     # config.md#process: "REQUIRED when start is called", not before.
     process = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
     possible = host.all_capabilities if own_userns else host.grantable
-    plan.process = compile_process(process, possible=possible, uid_map=ns.uid_map, gid_map=ns.gid_map)
+    plan.process = compile_process(process, possible=possible, uid_map=ns.uids, gid_map=ns.gids)
     if not spec["process"]:
         plan.process["args"] = []
     # execCPUAffinity is for `exec`, "not applicable to the container's init process" (config.md#linux-process).
@@ -170,13 +174,18 @@ def check_version(node: Node) -> None:
         raise node.error(f"version {version} is not supported, allowed is any 1.x")
 
 
-def refuse_unread(spec: Node) -> None:
-    """Name what would otherwise be ignored."""
-    for pointer in _REFUSED:
-        _, outer, inner = pointer.split("/")
-        node = spec[outer][inner]
-        if node and node.value not in ("", {}, []):
-            raise node.error("is not supported yet")
+def _compile_host_devices(linux: Node, ns: Namespaces) -> tuple[list[NetDevice], dict[str, Any] | None]:
+    """`netDevices` and `intelRdt`, which R carries out from outside; an empty object asks for nothing."""
+    devices, rdt = [], None
+    if linux["netDevices"]:
+        from rootless.net.devices import read_net_devices
+
+        devices = read_net_devices(linux["netDevices"], private=ns.has(sc.CLONE_NEWNET))
+    if linux["intelRdt"].value not in (None, {}):
+        from rootless.rdt import read_intel_rdt
+
+        rdt = read_intel_rdt(linux["intelRdt"])
+    return devices, rdt
 
 
 def read_hooks(node: Node) -> dict[str, list[dict[str, Any]]]:

@@ -30,8 +30,9 @@ class Namespaces:
     """What to create and what to join.
 
     new: CLONE_NEW* flags; joins: [(flag, path, pointer)] in the order of joining; uid_map, gid_map: [] where no user
-    namespace is created; offsets: [(clock, seconds, nanoseconds)]; setgroups: whether setgroups(2) works in the new
-    user namespace, None until its maps are written.
+    namespace is created; uids, gids: the ids that exist in the container, [] where that is all or not known before it
+    is joined; offsets: [(clock, seconds, nanoseconds)]; setgroups: whether setgroups(2) works in the new
+    user namespace, None until its maps are written (where there are any).
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,8 @@ class Namespaces:
         self.joins: list[tuple[int, str, str]] = []
         self.uid_map: IdMap = []
         self.gid_map: IdMap = []
+        self.uids: IdMap = []
+        self.gids: IdMap = []
         self.map_is_default = False
         self.offsets: list[tuple[str, int, int]] = []
         self.setgroups: bool | None = None
@@ -72,6 +75,11 @@ def compile_namespaces(linux: Node, host: Host) -> Namespaces:
             hint='add {"type": "mount"}: without one the container would change the host',
         )
     _read_maps(linux, host, result)
+    if not result.has(sc.CLONE_NEWUSER) and host.in_userns:
+        result.uids, result.gids = host.uid_map, host.gid_map
+        result.setgroups = host.setgroups
+    else:
+        result.uids, result.gids = result.uid_map, result.gid_map
     _read_time_offsets(linux["timeOffsets"], result)
     return result
 

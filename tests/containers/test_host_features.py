@@ -1,0 +1,140 @@
+"""What needs something of the host that this machine may lack: resctrl and SELinux, played by files and a driver.
+
+The driver runs `rootless` with one function replaced, in a process of its own; all the rest is real.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, TIMEOUT
+
+RESCTRL = """
+import os, sys
+sys.path.insert(0, sys.argv.pop(1))
+from rootless import __main__, rdt
+tree = sys.argv.pop(1)
+rdt.find_resctrl = lambda: tree
+# The kernel's rmdir(2) takes a group away with its files.
+real = os.rmdir
+def rmdir(path, **more):
+    if path.startswith(tree + "/"):
+        for directory, below, files in os.walk(path, topdown=False):
+            [os.unlink(f"{directory}/{name}") for name in files]
+            [real(f"{directory}/{name}") for name in below]
+    real(path, **more)
+os.rmdir = rmdir
+__main__.launcher()
+"""
+SELINUX = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from rootless import __main__, lsm
+lsm.selinux_enabled = lambda sys_path="/sys": True
+__main__.launcher()
+"""
+
+
+def drive(driver: str, *args: str, **options):
+    argv = [sys.executable, "-IS", "-c", driver, str(CHECKOUT), *args]
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, text=True, timeout=TIMEOUT, check=False, **options)
+
+
+class Resctrl:
+    """`rootless` where a directory is the resctrl file system, with the class `gold`."""
+
+    def __init__(self, tree: Path, container) -> None:
+        self.tree = tree
+        self.container = container
+        (tree / "info").mkdir(parents=True)
+        (tree / "gold/mon_groups").mkdir(parents=True)
+        (tree / "gold/schemata").write_text("L3:0=ff\n")
+
+    def __call__(self, *args: str) -> subprocess.CompletedProcess[str]:
+        out = self.tree.parent / "output"  # a container keeps a pipe open
+        with out.open("w") as file:
+            command = ["--root", str(self.container.rootless.state), *args]
+            result = drive(RESCTRL, str(self.tree), *command, stdout=file, stderr=file)
+        self.container.rootless.note_cgroups()
+        return subprocess.CompletedProcess(result.args, result.returncode, out.read_text())
+
+    def create(self) -> subprocess.CompletedProcess[str]:
+        return self("create", "-b", str(self.container.bundle.path), self.container.id)
+
+    def groups(self) -> list[str]:
+        return sorted(str(p.relative_to(self.tree)) for p in self.tree.rglob("*") if p.is_dir() and p.name != "info")
+
+
+@pytest.fixture
+def resctrl(container, tmp_path):
+    """`resctrl(intelRdt)`."""
+    return lambda value: Resctrl(tmp_path / "resctrl", container({"linux": {"intelRdt": value}}))
+
+
+def test_a_class_of_the_containers_own(resctrl) -> None:
+    fake = resctrl({"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L2:0=1"]})
+    result = fake.create()
+    assert result.returncode == 0, result.stdout
+    name = fake.container.id
+    assert (fake.tree / name / "schemata").read_text() == "L3:0=f\nMB:0=20\nL2:0=1\n"
+    assert (fake.tree / name / "tasks").read_text() == str(fake.container.state()["pid"])
+    assert fake("delete", "--force", name).returncode == 0
+    assert fake.groups() == ["gold", "gold/mon_groups"]
+
+
+def test_a_class_that_exists_with_monitoring(resctrl) -> None:
+    fake = resctrl({"closID": "gold", "enableMonitoring": True})
+    assert fake.create().returncode == 0
+    name = fake.container.id
+    pid = str(fake.container.state()["pid"])
+    assert (fake.tree / "gold/tasks").read_text() == pid
+    assert (fake.tree / f"gold/mon_groups/{name}/tasks").read_text() == pid
+    assert fake("delete", name).returncode == 0
+    assert fake.groups() == ["gold", "gold/mon_groups"]
+
+
+def test_a_class_is_taken_back_when_create_fails(resctrl, rootless) -> None:
+    fake = resctrl({"schemata": ["L3:0=f"]})
+    fake.container.bundle.patch({"process": {"args": ["nosuch"]}})
+    assert fake.create().returncode == 1
+    assert fake.groups() == ["gold", "gold/mon_groups"] and rootless.ids() == []
+
+
+def test_without_resctrl_a_class_is_refused(container, rootless) -> None:
+    if "resctrl" in Path("/proc/filesystems").read_text():
+        pytest.skip("this machine has resctrl")
+    result = container({"linux": {"intelRdt": {"closID": "gold"}}}).create()
+    assert result.returncode == 1 and "/linux/intelRdt" in result.stderr and "resctrl" in result.stderr
+    assert rootless.ids() == [] and result.stderr.count("\n") == 1
+
+
+def test_an_empty_class_asks_for_nothing(container) -> None:
+    assert container({"linux": {"intelRdt": {}}}).output("echo", "ran") == "ran\n"
+
+
+def test_a_mount_label_is_left_out_without_selinux(container) -> None:
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        pytest.skip("this machine runs SELinux")
+    assert container({"linux": {"mountLabel": "system_u:object_r:t:s0"}}).output("echo", "ran") == "ran\n"
+
+
+def test_a_mount_label_reaches_the_kernel(container, rootless) -> None:
+    """A kernel without SELinux knows no context: that it refuses shows that it was asked."""
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        pytest.skip("this machine runs SELinux")
+    c = container(
+        {
+            "linux": {"mountLabel": "system_u:object_r:t:s0:c1,c2"},
+            "annotations": {"run.oci.mount_context_type": "rootcontext"},
+        }
+    )
+    command = ["--root", str(rootless.state), "create", "-b", str(c.bundle.path), c.id]
+    result = drive(SELINUX, *command, capture_output=True)
+    assert result.returncode == 1 and "/mounts/1: rootcontext: EINVAL" in result.stderr, result.stderr
+    plan = drive(SELINUX, *command[:3], "--dry-run", *command[3:], capture_output=True).stdout.splitlines()
+    labelled = [line.split()[1:3] for line in plan if "s0:c1,c2" in line]
+    kinds = [word for line in plan if "s0:c1,c2" in line for word in line.split() if word.startswith("fstype=")]
+    assert "fstype=tmpfs" in kinds and "fstype=devpts" in kinds and not {"fstype=proc", "fstype=sysfs"} & set(kinds)
+    assert any(line[0] == "mask" for line in labelled)
