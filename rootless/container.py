@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.cgroup.fs import Cgroup
+    from rootless.cgroup.oom import Watch
     from rootless.options import Options
 
 START_SOCKET = "start.sock"  # in the state directory of a created container; `start` connects and unlinks it
@@ -62,11 +63,26 @@ class Container:
 
         return {moment: read_hooks(Node(self.config)["hooks"]).get(moment, [])}
 
-    def oom_hint(self, stage: str) -> str:
-        """A hint that names the memory limit, where the cgroup counted an OOM kill; else ""."""
-        if not self.cgroup_path or not self.cgroup().oom_kills():
+    def watch_oom(self) -> Watch | None:
+        """A watch over the kills that its memory limit causes; None without a limit, and then nothing is loaded."""
+        record = self.state.get("cgroup") or {}
+        if not record.get("path") or not any(entry[0] == "memory.max" for entry in record["files"]):
+            return None
+        from rootless.cgroup.oom import Watch
+
+        return Watch(self.cgroup())
+
+    def describe_oom(self, kills: int) -> str:
+        """One line on so many kills, with the limit; "" for none."""
+        if not kills:
             return ""
-        return f"the cgroup counted an OOM kill: the memory limit is too small{stage}"
+        from rootless.cgroup import oom
+
+        return oom.describe(kills, oom.memory_limit(self.state.get("cgroup") or {}))
+
+    def oom_hint(self) -> str:
+        """The same for all kills since the container was created."""
+        return self.describe_oom(self.cgroup().oom_kills()) if self.cgroup_path else ""
 
     def alive(self) -> bool:
         """Whether its init runs: the same pid with the same start time."""

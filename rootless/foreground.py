@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless.cgroup.oom import Watch
+
 _WINCH, _CHLD = 28, 17
 # Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
 _FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
@@ -31,16 +33,17 @@ def listen() -> int:
     return reader
 
 
-def wait(pid: int, pidfd: int, reader: int, master: int = -1, *, locked_fd: int = -1) -> int:
+def wait(pid: int, pidfd: int, reader: int, master: int = -1, *, locked_fd: int = -1, oom: Watch | None = None) -> int:
     """Until the program ends: its exit code, 128+n on a signal. With a master: raw mode, window size, all output.
 
-    The container's lock is given up meanwhile, so that `kill`, `exec` and `delete` get on with it.
+    The container's lock is given up meanwhile, so that `kill`, `exec` and `delete` get on with it. `oom` counts along:
+    when the program has ended, a scope's cgroup and its figures may be gone.
     """
     if locked_fd >= 0:
         fcntl.flock(locked_fd, fcntl.LOCK_UN)
     terminal = _Terminal(master) if master >= 0 else None
     try:
-        _loop(pid, pidfd, reader, terminal)
+        _loop(pid, pidfd, reader, terminal, oom)
     finally:
         if terminal:
             terminal.restore()
@@ -70,10 +73,12 @@ def _noted(_signum: int, _frame: Any) -> None:
     """Nothing: the wakeup fd carries the number."""
 
 
-def _loop(pid: int, pidfd: int, reader: int, terminal: _Terminal | None) -> None:
+def _loop(pid: int, pidfd: int, reader: int, terminal: _Terminal | None, oom: Watch | None) -> None:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     poller.register(reader, select.POLLIN)
+    if oom and oom.fd >= 0:
+        poller.register(oom.fd, select.POLLPRI)
     if terminal:
         terminal.register(poller)
     while True:
@@ -82,9 +87,13 @@ def _loop(pid: int, pidfd: int, reader: int, terminal: _Terminal | None) -> None
                 for signum in os.read(reader, 64):
                     _forward(pid, signum, terminal)
             elif fd == pidfd:
+                if oom:
+                    oom.look()
                 if terminal:
                     terminal.drain()
                 return
+            elif oom and fd == oom.fd:
+                oom.look()
             elif terminal:
                 terminal.move(fd, events, poller)
 

@@ -99,13 +99,18 @@ def spawn(target: Target, task: Task, cgroup_fd: int) -> tuple[int, int, socket]
     it. Raises RootlessError.
     """
     sync, theirs = channel.pair()
+    later = -1  # the cgroup that only J's child can enter
     try:
-        joiner, pidfd = sc.clone3(0, cgroup_fd=cgroup_fd)
+        try:
+            joiner, pidfd = sc.clone3(0, cgroup_fd=cgroup_fd)
+        except PermissionError:  # it belongs to a subordinate id: root of the container's user namespace may
+            later = cgroup_fd
+            joiner, pidfd = sc.clone3(0)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot start a process in the container's cgroup") from None
     if joiner == 0:
         sync.close()
-        _join(target, task, theirs)
+        _join(target, task, theirs, later)
     theirs.close()
     os.close(pidfd)
     return *_await_child(joiner, sync), sync
@@ -129,8 +134,8 @@ def _await_child(joiner: int, sync: socket, write_maps: Callable[[int], None] | 
         os.waitpid(joiner, 0)
 
 
-def _join(target: Target, task: Task, sync: socket) -> None:
-    """J. Never returns."""
+def _join(target: Target, task: Task, sync: socket, cgroup_fd: int) -> None:
+    """J. Its child starts in the cgroup where there is one. Never returns."""
     try:
         sys.path.clear()  # a module from now on would be the container's
         _adjust_oom_score(task.process, target.proc_fd)
@@ -138,7 +143,8 @@ def _join(target: Target, task: Task, sync: socket) -> None:
         sc.prctl(sc.PR_SET_DUMPABLE, 0)
         if target.flags:
             sc.setns(target.pidfd, target.flags)
-        pid, pidfd = sc.clone3(sc.CLONE_PARENT, exit_signal=0)  # the signal is J's: EINVAL for another
+        # The signal is J's: EINVAL for another.
+        pid, pidfd = sc.clone3(sc.CLONE_PARENT, cgroup_fd=cgroup_fd, exit_signal=0)
         if pid:
             channel.send(sync, channel.PID, b"%d" % pid, (pidfd,))
             os._exit(0)

@@ -103,9 +103,20 @@ def create(request: Request, host: Host) -> Created:
     undo += [directory.close, directory.remove]
     try:
         return _create(request, host, made, directory, undo)
-    except BaseException:
+    except BaseException as error:
         undo_all(undo)
+        if isinstance(error, RootlessError) and error.errno == errno.ENOMEM and not error.hint:
+            _blame_limit(error, made.cgroup)
         raise
+
+
+def _blame_limit(error: RootlessError, record: dict[str, Any]) -> None:
+    """The kernel's own memory counts too: under a small limit a system call fails before anyone is killed."""
+    from rootless.cgroup.oom import memory_limit
+
+    value, pointer = memory_limit(record)
+    if value:
+        error.hint = f"memory.max is {value} bytes, too small for the set-up: {pointer}"
 
 
 def _possible_maps(made: Plan, host: Host) -> tuple[IdMap, IdMap]:
@@ -276,6 +287,10 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
             proc_fd = proc.open_proc()
             ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
             os.close(proc_fd)
+        if made.hands_over_cgroup():
+            from rootless.cgroup import ownership
+
+            ownership.hand_over(container.cgroup(), pid, made.process["uid"], host)
         channel.send(sync, channel.MAPPED, b"0" if ns.setgroups is False else b"1")
         container.save()  # while I mounts: were R killed before, I would find nobody to talk to, and end
         if made.process["terminal"]:
@@ -302,10 +317,10 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
 
 def _death(container: Container, pid: int) -> RootlessError:
     """I ended without a word: say how, and whether the memory limit was the reason."""
+    hint = container.oom_hint()  # at once: systemd removes a scope's cgroup as soon as its last process is gone
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
-    hint = container.oom_hint(" for the set-up")
     return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)
 
 
@@ -332,4 +347,4 @@ def start(container: Container) -> None:
 
 
 def _lost(container: Container) -> RootlessError:
-    return RootlessError("the container's init died before it could run the program", hint=container.oom_hint(""))
+    return RootlessError("the container's init died before it could run the program", hint=container.oom_hint())

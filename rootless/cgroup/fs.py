@@ -13,7 +13,7 @@ from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     Record = dict[str, Any]
@@ -112,7 +112,7 @@ class Cgroup:
         if not self.path:
             return default
         try:
-            return _read(self._open(), file)
+            return _whatever_the_container_did(lambda: _read(self._open(), file))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.EINVAL):
                 return default
@@ -125,19 +125,11 @@ class Cgroup:
 
     def procs(self) -> list[int]:
         """The processes in this cgroup and below, sorted. Those of a foreign pid namespace do not show."""
-        found: set[int] = set()
-        below = [self.path] if self.path else []
-        while below:
-            directory = below.pop()
-            try:
-                with os.scandir(directory) as entries:
-                    below += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
-                with open(f"{directory}/cgroup.procs") as file:
-                    found.update(map(int, file.read().split()))
-            except OSError as error:  # it went away meanwhile, or is a threaded one, whose processes show above it
-                if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
-                    raise RootlessError.from_os(error, "list the container's processes") from None
-        return sorted(found - {0})
+        try:
+            text = _whatever_the_container_did(lambda: _list_below(self.path)) if self.path else ""
+        except OSError as error:
+            raise RootlessError.from_os(error, "list the container's processes") from None
+        return sorted(set(map(int, text.split())) - {0})
 
     def freeze(self) -> None:
         """Stop all processes and return when they stand still. Raises RootlessError, and then none is stopped."""
@@ -182,27 +174,6 @@ class Cgroup:
                 raise RootlessError.from_os(error, "remove the container's cgroup") from None
             self._remove_tree()
         _remove_directories(p for p in self.record.get("made", ()) if p != self.path)
-
-    def delegate(self, uid: int, gid: int) -> None:
-        """Give the directory and the files named in /sys/kernel/cgroup/delegate to the container's root (host ids;
-        runtime-spec, "cgroup ownership"). An ordinary user can give nothing away: to be called where the ids may be
-        changed, in the container's user namespace, or where `uid` is the caller itself."""
-        if not self.path:
-            return
-        try:
-            with open("/sys/kernel/cgroup/delegate") as file:
-                names = file.read().split()
-        except OSError:
-            names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
-        for name in (".", *names):
-            try:
-                stat = os.stat(name, dir_fd=self.fd)
-                if (stat.st_uid, stat.st_gid) != (uid, gid):
-                    os.chown(name, uid, gid if gid != stat.st_gid else -1, dir_fd=self.fd)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                raise RootlessError.from_os(error, "give the cgroup to the container", f"{self.path}/{name}") from None
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed for want of memory, here and below."""
@@ -296,7 +267,7 @@ class Cgroup:
         return True
 
     def _write(self, file: str, value: str) -> None:
-        _write(self._open(), file, value)
+        _whatever_the_container_did(lambda: _write(self._open(), file, value))
 
     def _refusal(self, error: OSError, file: str, value: str, pointer: str) -> RootlessError:
         """The error of a value that could not be written: who has to do what."""
@@ -329,7 +300,7 @@ class Cgroup:
 
         end = time.monotonic() + seconds
         try:
-            events = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._open())
+            events = _open_events(self._open())
         except FileNotFoundError:
             return True
         try:
@@ -368,12 +339,25 @@ class Cgroup:
                 raise RootlessError(f"a process did not end within {PATIENCE} seconds", self.path)
         self.close()
         try:
-            _remove_below(self.path)
+            _whatever_the_container_did(lambda: _remove_below(self.path))
             os.rmdir(self.path)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise RootlessError.from_os(error, "remove the container's cgroup", self.path) from None
+
+
+def _whatever_the_container_did(function: Callable[[], str]) -> str:
+    """Call it. A container that has its cgroup writable can change modes, and owners within the user's ids: what that
+    forbids is done as root of them all, who needs no permission (user_namespaces(7))."""
+    try:
+        return function()
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+    from rootless.cgroup.ownership import as_root_of_the_range
+
+    return as_root_of_the_range(function)
 
 
 def _controller(file: str) -> str:
@@ -401,12 +385,44 @@ def _read(directory: int, file: str) -> str:
         os.close(fd)
 
 
-def _write(directory: int, file: str, value: str) -> None:
+def _write(directory: int, file: str, value: str) -> str:
     fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         os.write(fd, value.encode())
     finally:
         os.close(fd)
+    return ""
+
+
+def _open_events(directory: int) -> int:
+    try:
+        return os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except PermissionError:
+        _whatever_the_container_did(lambda: _make_readable(directory, "cgroup.events"))
+        return os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+
+
+def _make_readable(directory: int, file: str) -> str:
+    os.chmod(f"/proc/self/fd/{directory}", 0o755)
+    os.chmod(file, 0o444, dir_fd=directory)
+    return ""
+
+
+def _list_below(path: str) -> str:
+    """cgroup.procs of a cgroup and of all below it."""
+    found = ""
+    below = [path]
+    while below:
+        directory = below.pop()
+        try:
+            with os.scandir(directory) as entries:
+                below += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+            with open(f"{directory}/cgroup.procs") as file:
+                found += file.read()
+        except OSError as error:  # it went away meanwhile, or is a threaded one, whose processes show above it
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                raise
+    return found
 
 
 def _reset(file: str, value: str, old: str) -> str:
@@ -499,7 +515,9 @@ def _clear(fd: int, directory: str) -> None:
                 pass
             except OSError as error:
                 raise RootlessError.from_os(error, f"move process {pid} to {LEAF}", directory) from None
-    log.debug(f"moved {count} processes from {directory} to {LEAF} below it: it hands on controllers now")
+    log.warn(
+        f"moved {count} processes from {directory} to {LEAF} below it: a cgroup that hands on controllers holds none"
+    )
 
 
 def _remove_directories(paths: Iterable[str]) -> None:
@@ -511,7 +529,7 @@ def _remove_directories(paths: Iterable[str]) -> None:
             pass
 
 
-def _remove_below(path: str) -> None:
+def _remove_below(path: str) -> str:
     """Remove all cgroups below, depth first, with one fd that climbs up and down: no depth can exhaust fds, stack
     or the length of a path."""
     fd = os.open(path, _DIRECTORY)
@@ -521,7 +539,7 @@ def _remove_below(path: str) -> None:
             with os.scandir(fd) as entries:
                 child = next((e.name for e in entries if e.is_dir(follow_symlinks=False)), None)
             if child is None and not names:
-                return
+                return ""
             into = os.open(child or "..", _DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = into

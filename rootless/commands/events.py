@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import time
 
+from rootless.cgroup.oom import Watch
 from rootless.container import Container, load
 from rootless.errors import RootlessError
 from rootless.jsonlite import dumps
@@ -44,18 +44,15 @@ def watch(container: Container, interval: float) -> None:
     except ProcessLookupError:
         return
     poller.register(pidfd, select.POLLIN)
-    memory = _open_memory_events(group.fd)
-    if memory >= 0:
-        poller.register(memory, select.POLLPRI)
-    kills = _oom_kills(memory)
+    oom = Watch(group)
+    if oom.fd >= 0:
+        poller.register(oom.fd, select.POLLPRI)
     following = time.monotonic() + interval
     try:
         while True:
             ready = dict(poller.poll(max(0.0, following - time.monotonic()) * 1000))
-            now = _oom_kills(memory, kills)
-            for _ in range(now - kills):
+            for _ in range(oom.look()):
                 _print(container, "oom", None)
-            kills = now
             if pidfd in ready:
                 return
             if time.monotonic() >= following:
@@ -63,8 +60,7 @@ def watch(container: Container, interval: float) -> None:
                 following += interval
     finally:
         os.close(pidfd)
-        if memory >= 0:
-            os.close(memory)
+        oom.close()
 
 
 def read_duration(text: str) -> float:
@@ -84,26 +80,6 @@ def read_duration(text: str) -> float:
     if number != "0" or seconds <= 0:
         raise wrong
     return seconds
-
-
-def _open_memory_events(directory: int) -> int:
-    try:
-        return os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        return -1  # no memory controller, no OOM kills of the cgroup's own
-
-
-def _oom_kills(memory: int, before: int = 0) -> int:
-    """oom_kill in memory.events, `before` when the cgroup is gone."""
-    if memory < 0:
-        return before
-    try:
-        text = os.pread(memory, 4096, 0).decode()
-    except OSError as error:
-        if error.errno == errno.ENODEV:
-            return before
-        raise
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), before)
 
 
 def _print(container: Container, kind: str, data: dict[str, Any] | None) -> None:

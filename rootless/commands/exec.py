@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from _socket import socket
     from typing import Any
 
+    from rootless.cgroup.oom import Watch
     from rootless.options import Options
 
 
@@ -50,11 +51,16 @@ def _exec(options: Options) -> int:
     )
     cgroup_fd = _cgroup_fd(container, options.cgroup)
     agent = verdict.connect_agent(container)
+    oom = container.watch_oom()
     container.close()  # a process for a paused container waits for `resume`, which takes the lock
     reader = -1 if options.detach else foreground.listen()
-    pid, pidfd, sync = join.spawn(target, task, cgroup_fd)
     try:
-        master = _converse(sync, options, process, container, agent)
+        pid, pidfd, sync = join.spawn(target, task, cgroup_fd)
+    except RootlessError as error:
+        error.hint = error.hint or container.describe_oom(oom.look() if oom else 0)
+        raise
+    try:
+        master = _converse(sync, options, process, container, agent, oom)
         if options.pid_file:
             proc.write_pid_file(options.pid_file, pid)
     except BaseException:
@@ -62,7 +68,12 @@ def _exec(options: Options) -> int:
         raise
     finally:
         sync.close()
-    return 0 if options.detach else foreground.wait(pid, pidfd, reader, master)
+    if options.detach:
+        return 0
+    code = foreground.wait(pid, pidfd, reader, master, oom=oom)
+    if oom and oom.kills:
+        log.warn(container.describe_oom(oom.kills))
+    return code
 
 
 def _require(container: Container, options: Options) -> None:
@@ -171,7 +182,12 @@ def _cgroup_fd(container: Container, below: str) -> int:
 
 
 def _converse(
-    sync: socket, options: Options, process: dict[str, Any], container: Container, agent: socket | None
+    sync: socket,
+    options: Options,
+    process: dict[str, Any],
+    container: Container,
+    agent: socket | None,
+    oom: Watch | None,
 ) -> int:
     """Let the process go and wait for its verdict. The terminal's master, -1 for none or when it was handed on."""
     master = -1
@@ -187,5 +203,6 @@ def _converse(
                 foreground.fit(master)
         verdict.receive(sync, container, agent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise RootlessError("the process was killed before it could run the program") from None
+        hint = container.describe_oom(oom.look() if oom else 0)
+        raise RootlessError("the process was killed before it could run the program", hint=hint) from None
     return master

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rootless import log
 from rootless.commands.create import print_plan, read_request
 from rootless.commands.delete import remove
 from rootless.foreground import fit, listen, wait
@@ -26,6 +27,7 @@ def main(options: Options) -> int:
     try:
         if not options.detach:
             reader = listen()
+            oom = container.watch_oom()
             if created.master >= 0:
                 fit(created.master)
         start(container)
@@ -36,7 +38,9 @@ def main(options: Options) -> int:
         container.close()
         return 0
     fd = container.directory.fd
-    code = wait(container.pid, created.pidfd, reader, created.master, locked_fd=fd)
+    code = wait(container.pid, created.pidfd, reader, created.master, locked_fd=fd, oom=oom)
+    if oom and oom.kills:
+        log.warn(container.describe_oom(oom.kills))
     if not options.keep:
         from fcntl import LOCK_EX, flock
 

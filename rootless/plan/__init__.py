@@ -85,6 +85,16 @@ class Plan:
     def _hooks(self, moment: str) -> list[Step]:
         return [("hook", hook["pointer"], moment, hook["path"]) for hook in self.hooks.get(moment, [])]
 
+    def hands_over_cgroup(self) -> bool:
+        """Whether the container's user gets the cgroup: config-linux.md#cgroup-ownership."""
+        return bool(self.namespaces.new & sc.CLONE_NEWCGROUP) and any(
+            step[0] == "mount"
+            and step[2]["fstype"] == "cgroup"
+            and step[2]["target"] == "/sys/fs/cgroup"
+            and not step[2]["attr_set"] & sc.MOUNT_ATTR_RDONLY
+            for step in self.prepare
+        )
+
     def describe(self) -> list[str]:
         """The plan for people: a numbered line a step, with the place in config.json that asks for it."""
         return [

@@ -1,0 +1,61 @@
+"""OOM kills of a container: counted in memory.events, told by POLLPRI, and put into words that name the limit."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cgroup.fs import Cgroup
+
+    Record = dict[str, Any]
+
+
+class Watch:
+    """The kills of a cgroup from now on. fd: becomes ready with POLLPRI at each change, -1 without a memory
+    controller; kills: how many there were when `look` was last called."""
+
+    def __init__(self, group: Cgroup) -> None:
+        self.kills = 0
+        try:
+            self.fd = os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=group.fd) if group.path else -1
+        except OSError:  # no memory controller, or a container that shuts its own files
+            self.fd = -1
+        self._before = self._count()
+
+    def look(self) -> int:
+        """Count again; the kills that are new. What was counted stays when the cgroup goes (systemd is quick)."""
+        before = self.kills
+        self.kills = max(before, self._count() - self._before)
+        return self.kills - before
+
+    def close(self) -> None:
+        """Close the fd."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _count(self) -> int:
+        if self.fd < 0:
+            return 0
+        try:
+            text = os.pread(self.fd, 4096, 0).decode()
+        except OSError:  # ENODEV: the cgroup is gone
+            return 0
+        return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
+
+
+def memory_limit(record: Record) -> tuple[str, str]:
+    """(bytes, JSON pointer) of the memory limit in a container's record, ("", "") where it has none."""
+    found = (entry for entry in record.get("files", ()) if entry[0] == "memory.max")
+    return next(((value, pointer) for _, value, pointer in found), ("", ""))
+
+
+def describe(kills: int, limit: tuple[str, str]) -> str:
+    """One line on OOM kills."""
+    value, pointer = limit
+    processes = "a process" if kills == 1 else f"{kills} processes"
+    because = f": memory.max is {value} bytes: {pointer}" if value else ""
+    return f"out of memory: the kernel killed {processes} of the container{because}"

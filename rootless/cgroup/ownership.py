@@ -1,0 +1,84 @@
+"""Who owns a container's cgroup (runtime-spec, config-linux.md#cgroup-ownership).
+
+A container that has its cgroup writable, in a cgroup namespace of its own, gets the directory and the files named in
+/sys/kernel/cgroup/delegate: its process's user owns them, and so may divide what the container has.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import RootlessError
+from rootless.host import Host, read_id_map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rootless.cgroup.fs import Cgroup
+
+_FALLBACK = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]  # the specification's
+
+
+def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
+    """Give the cgroup to `uid` as the user namespace of process `pid` counts. Raises RootlessError.
+
+    The caller's own uid is the owner already. Another one can be given it by root alone: by us, or, since the kernel
+    wants both ids mapped where the capability is (chown(2)), as root of the user's whole range.
+    """
+    if not group.path:
+        return
+    owner = _outside(uid, read_id_map(f"/proc/{pid}/uid_map"))
+    if owner < 0 or owner == os.fstat(group.fd).st_uid:
+        return
+    if host.privileged:
+        _change(group, owner)
+        return
+    from rootless.userns import default_maps, run
+
+    uid_map, gid_map = default_maps(host)
+    inside = next((first + owner - start for first, start, size in uid_map if start <= owner < start + size), -1)
+    if run(uid_map, gid_map, lambda: _change(group, inside)):
+        raise RootlessError(f"give the cgroup to uid {owner}", group.path)
+
+
+def as_root_of_the_range(function: Callable[[], str]) -> str:
+    """What the function returns, called as root of all the user's ids. Raises OSError and RootlessError."""
+    from rootless.userns import default_maps, run
+
+    result = os.memfd_create("result")
+    try:
+        if number := run(*default_maps(Host()), lambda: _store(result, function)):
+            raise OSError(number, os.strerror(number))
+        return os.pread(result, os.fstat(result).st_size, 0).decode()
+    finally:
+        os.close(result)
+
+
+def _store(result: int, function: Callable[[], str]) -> int:
+    try:
+        os.write(result, function().encode())
+    except OSError as error:
+        return error.errno or 1
+    return 0
+
+
+def _outside(uid: int, uid_map: list[tuple[int, int, int]]) -> int:
+    """A container's uid as this process counts, -1 where it is not mapped."""
+    return next((start + uid - first for first, start, size in uid_map if first <= uid < first + size), -1)
+
+
+def _change(group: Cgroup, owner: int) -> int:
+    try:
+        with open("/sys/kernel/cgroup/delegate") as file:
+            names = file.read().split()
+    except OSError:
+        names = _FALLBACK
+    for name in (".", *names):
+        try:
+            os.chown(name, owner, -1, dir_fd=group.fd)
+        except FileNotFoundError:
+            pass  # a controller's file that is not enabled
+        except OSError as error:
+            raise RootlessError.from_os(error, "give the cgroup to the container", f"{group.path}/{name}") from None
+    return 0

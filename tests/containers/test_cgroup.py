@@ -1,0 +1,86 @@
+"""A container's own cgroup as it sees it: read-only or writable, whose it is, what it makes of it, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rootless import cgroup
+from rootless.host import Host
+from rootless.node import Node
+
+READY = "echo ready; exec sleep 1000"
+
+
+@pytest.fixture
+def boxed(container, rootless):
+    """`boxed(option, script, uid)`: a running container that has its cgroup mounted with that option and has said
+    `ready`, and the cgroup's directory."""
+    made = cgroup.compile(Node({}, "/linux"), container_id="x", manager="", host=Host())
+    cgroup.open(made)
+    if not (made["path"] and os.access(os.path.dirname(made["path"]), os.W_OK)):
+        pytest.skip("this machine lacks a cgroup v2 that this user may write")
+
+    def make(option, script, uid=0):
+        if uid and os.geteuid() and not (Host().subuid and shutil.which("newuidmap")):
+            pytest.skip("this user lacks subordinate ids")
+        maps = {"uidMappings": None, "gidMappings": None} if os.geteuid() else {}
+        ready = container({"process": {"args": ["sh", "-c", script], "user": {"uid": uid, "gid": uid}}, "linux": maps})
+        options = ready.bundle.config["mounts"][-1]["options"]
+        options[-1] = option
+        ready.bundle.write()
+        fifo = ready.bundle.path / "out"
+        os.mkfifo(fifo)
+        held = os.open(fifo, os.O_RDWR)  # so that opening for writing does not wait
+        result = ready.rootless("run", "--detach", "-b", ready.bundle.path, ready.id,
+                                capture_output=False, stdout=held, stderr=held)  # fmt: skip
+        said = b""
+        while result.returncode == 0 and not said.endswith(b"ready\n"):
+            said += os.read(held, 4096)
+            assert b"sh:" not in said, said
+        os.close(held)
+        assert result.returncode == 0
+        path = json.loads((rootless.state / ready.id / "state.json").read_text())["cgroup"]["path"]
+        return ready, Path(path)
+
+    return make
+
+
+NESTED = "cd /sys/fs/cgroup && mkdir -p init child/deep && echo 1 >init/cgroup.procs && echo 3 >child/cgroup.max.depth"
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_a_writable_cgroup_belongs_to_the_containers_user_who_divides_it(boxed, uid):
+    """config-linux.md#cgroup-ownership: the directory and what /sys/kernel/cgroup/delegate names, nothing else."""
+    box, path = boxed("rw", f"{NESTED} && {READY}", uid)
+    listed = Path("/sys/kernel/cgroup/delegate").read_text().split()
+    files = [name for name in listed if (path / name).exists()]
+    inside = box.rootless("exec", box.id, "stat", "-c", "%u", *(f"/sys/fs/cgroup/{name}" for name in [".", *files]))
+    assert inside.returncode == 0, inside.stderr
+    assert inside.stdout.split() == [str(uid)] * (1 + len(files))
+    assert (path / "cgroup.max.depth").stat().st_uid == os.geteuid()
+    assert (path / "child/cgroup.max.depth").read_text() == "3\n"
+    assert (path / "init/cgroup.procs").read_text().split() == [str(box.state()["pid"])]
+    assert box.delete("--force").returncode == 0
+    assert not path.exists()
+
+
+def test_a_read_only_cgroup_stays_the_callers(boxed):
+    box, path = boxed("ro", f"mkdir /sys/fs/cgroup/x 2>/dev/null || {READY}", 1000)
+    assert path.stat().st_uid == os.geteuid()
+    assert not (path / "x").exists()
+    assert box.delete("--force").returncode == 0
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_a_container_that_shuts_its_cgroup_is_seen_killed_and_deleted_all_the_same(boxed, uid):
+    """The attack: its cgroup is of our own id, or of one of ours, and it takes the modes away."""
+    box, path = boxed("rw", f"{NESTED} && chmod 0 child/deep child cgroup.* . 2>/dev/null; {READY}", uid)
+    assert path.stat().st_mode & 0o777 == 0
+    assert box.status() == "running"
+    assert box.delete("--force").returncode == 0
+    assert not path.exists()
