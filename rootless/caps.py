@@ -125,7 +125,8 @@ def _read_set(node: Node, unknown: dict[str, None]) -> int:
 def _check_subset(node: Node, sets: dict[str, int], name: str, within: str) -> None:
     extra = sets[name] & ~sets[within]
     if extra:
-        raise node[name].error(f"holds {_list(extra)}, which {within} lacks", hint=f"add it to {node[within].pointer}")
+        place = node[within].pointer
+        node[name].refuse(f"holds {_list(extra)}, which {within} lacks", hint=f"add it to {place}", about=place)
 
 
 def _list(mask: int) -> str:

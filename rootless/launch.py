@@ -58,12 +58,12 @@ class Created:
         self.master = master
 
 
-def compile_plan(request: Request, host: Host) -> Plan:
-    """The plan for a request: reading only. Raises SpecError."""
-    spec = Node(request.spec)
+def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan:
+    """The plan for a request (with `spec`, of another reader of its config): reading only. Raises SpecError."""
+    spec = spec or Node(request.spec)
     made = plan.compile(spec, host, bundle=request.bundle)
     program.read_labels(made.process)
-    if spec["linux"]["mountLabel"].string():
+    if made.mount_label:
         from rootless.lsm import label_mounts
 
         label_mounts(made, spec)

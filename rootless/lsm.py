@@ -96,7 +96,7 @@ def mount_context(label: str, fstype: str, context_type: str = "context", sys_pa
 
 def label_mounts(plan: Plan, spec: Node, sys_path: str = "/sys") -> None:
     """linux.mountLabel for every new file system of a plan, the empty ones that mask directories too."""
-    label = spec["linux"]["mountLabel"].string()
+    label = plan.mount_label
     kind = spec["annotations"]["run.oci.mount_context_type"].choice(CONTEXT_TYPES, "context")
     for operation, _, *arguments in plan.prepare:
         if operation == "mount":

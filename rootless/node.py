@@ -45,6 +45,11 @@ class Node:
         """A SpecError at this place."""
         return SpecError(what, printable(self.pointer) or "/", hint=hint)
 
+    def refuse(self, what: str, hint: str = "", about: str = "") -> None:
+        """Raise the error of this place. For what does not fit another place, `about`: all that was read stays of use,
+        so that a review of the whole config (rootless/validate.py) notes it and goes on."""
+        raise self.error(what, hint)
+
     def wrong(self, allowed: str) -> SpecError:
         """`found X, allowed is Y` at this place."""
         kind = type(self.value)
@@ -53,7 +58,8 @@ class Node:
         elif kind in (dict, list):
             found = _NAMES[kind]
         else:
-            found = repr(self.value) if len(repr(self.value)) < 80 else _NAMES.get(kind, "a value")
+            found = repr(self.value) if kind is not bool else "true" if self.value else "false"
+            found = found if len(found) < 80 else _NAMES.get(kind, "a value")
         return self.error(f"found {printable(found)}, allowed is {allowed}")
 
     def string(self, default: str = "") -> str:

@@ -35,7 +35,8 @@ def read_rlimits(node: Node) -> list[Rlimit]:
         soft = item["soft"].required().integer(low=0)
         hard = item["hard"].required().integer(low=0)
         if soft > hard:
-            raise item["soft"].error(f"found {_value(soft)}, allowed is at most the hard limit, {_value(hard)}")
+            what = f"found {_value(soft)}, allowed is at most the hard limit, {_value(hard)}"
+            item["soft"].refuse(what, about=item["hard"].pointer)
         found.append((number, soft, hard, item.pointer))
     return found
 

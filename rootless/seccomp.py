@@ -87,8 +87,8 @@ def read_seccomp(node: Node, receiver: str = "") -> Profile | None:
     """
     if not node:
         return None
-    default = _read_action(node["defaultAction"], node["defaultErrnoRet"])
     rules = [_read_rule(item) for item in node["syscalls"].items()]
+    default = _read_action(node["defaultAction"], node["defaultErrnoRet"])
     flags = 0
     for item in node["flags"].items():
         flags |= item.choice(FLAGS)

@@ -102,9 +102,10 @@ def _memory(memory: Node, entries: list[Entry]) -> None:
         swap = -1  # version 1 counts memory+swap: no limit on memory alone means none on both
     if swap > 0:
         if limit <= 0:
-            raise memory["swap"].error("a memory+swap limit needs a memory limit", hint="set memory/limit too")
+            what, place = "a memory+swap limit needs a memory limit", memory["limit"].pointer
+            memory["swap"].refuse(what, hint="set memory/limit too", about=place)
         if swap < limit:
-            raise memory["swap"].error(f"is {swap}, below the memory limit {limit}", hint="it counts memory plus swap")
+            memory["swap"].refuse(f"is {swap}, below the memory limit {limit}", hint="it counts memory plus swap")
     # The swap limit first: between the two writes nothing may have more than it had or will have.
     if swap:
         entries.append(["memory.swap.max", MAX if swap == -1 else str(swap - limit), memory["swap"].pointer])
@@ -116,8 +117,8 @@ def _memory(memory: Node, entries: list[Entry]) -> None:
 
 
 def _cpu(cpu: Node, entries: list[Entry]) -> None:
-    for name in ("realtimeRuntime", "realtimePeriod"):
-        if cpu[name].integer() > 0:
+    for name, low in (("realtimeRuntime", -(2**63)), ("realtimePeriod", 0)):
+        if cpu[name].integer(low=low) > 0:
             raise cpu[name].error("real-time CPU time has no form in cgroup v2", hint="leave it out, or use 0")
     idle, shares = cpu["idle"].integer(low=0, high=1), cpu["shares"].integer(low=0)
     if cpu["idle"]:
@@ -157,8 +158,9 @@ def _block_io(block: Node, entries: list[Entry]) -> None:
     _refuse_leaf(block["leafWeight"])
     for device in block["weightDevice"].items():
         _refuse_leaf(device["leafWeight"])
-        if weight := _weight(device["weight"]):
-            entries.append(["io.bfq.weight", f"{_number(device)} {weight}", device.pointer])
+        number, weight = _number(device), _weight(device["weight"])
+        if weight:
+            entries.append(["io.bfq.weight", f"{number} {weight}", device.pointer])
     for key, word in _THROTTLES:
         for device in block[key].items():
             rate = device["rate"].required().integer(low=0)
@@ -211,7 +213,8 @@ def _refuse_network(network: Node) -> None:
     if network["classID"].uint32():
         raise network["classID"].error("a network class has no form in cgroup v2", hint=hint)
     for priority in network["priorities"].items():
-        if priority["priority"].uint32():
+        priority["name"].required().string()
+        if priority["priority"].required().uint32():
             raise priority.error("a network priority has no form in cgroup v2", hint=hint)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from rootless.errors import RootlessError
+from rootless import log
+from rootless.errors import EXIT_ERROR, RootlessError
 from rootless.host import Host
 from rootless.jsonlite import dumps
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless spec [--rootless] [--bundle DIR]`; refuses to overwrite."""
+    """`rootless spec [--rootless] [--bundle DIR]`, which refuses to overwrite; `rootless spec --validate [BUNDLE]`."""
     bundle = options.bundle or options.bundle_dir or "."
     path = f"{bundle}/config.json"
     if options.validate:
@@ -35,10 +36,17 @@ def main(options: Options) -> int:
 
 
 def _validate(bundle: str, path: str) -> int:
-    from rootless import plan
+    """Every error in a line of its own; 1 if there is one."""
     from rootless.commands.create import parse_config, read_config
-    from rootless.node import Node
+    from rootless.launch import Request, compile_plan
+    from rootless.validate import validate
 
-    spec = parse_config(read_config(path), path)
-    plan.compile(Node(spec), Host(), bundle=os.path.abspath(bundle))
-    return 0
+    text = read_config(path)
+    request = Request("validated", os.path.abspath(bundle), parse_config(text, path), text)
+    host = Host()
+    errors, warnings = validate(request.spec, lambda node: list(compile_plan(request, host, node).process["warnings"]))
+    for line in warnings:
+        log.warn(line)
+    for error in errors:
+        log.error(error.message())
+    return EXIT_ERROR if errors else 0

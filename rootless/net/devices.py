@@ -41,7 +41,8 @@ def read_net_devices(node: Node, *, private: bool) -> list[NetDevice]:
         taken[new_name] = name
         found.append((name, new_name, device.pointer))
     if found and not private:
-        raise node.error("needs a network namespace of the container's own", hint="add it to /linux/namespaces")
+        what, hint = "needs a network namespace of the container's own", 'add {"type": "network"} to /linux/namespaces'
+        node.refuse(what, hint, about="/linux/namespaces")
     return found
 
 

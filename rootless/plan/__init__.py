@@ -7,7 +7,7 @@ is a tuple (operation, JSON pointer, arguments...).
 from __future__ import annotations
 
 from rootless import syscalls as sc
-from rootless.errors import SpecError
+from rootless.errors import SpecError, printable
 from rootless.node import Node
 from rootless.plan.mounts import compile_mounts
 from rootless.plan.namespaces import NAMESPACES, Namespaces, compile_namespaces
@@ -47,6 +47,7 @@ class Plan:
         self.process: dict[str, Any] = {}
         self.hooks: dict[str, list[dict[str, Any]]] = {}
         self.seccomp: Any = None
+        self.mount_label = ""
         self.cgroup: dict[str, Any] = {}
         self.annotations: dict[str, str] = {}
         self.net_devices: list[NetDevice] = []
@@ -113,7 +114,7 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     check_version(spec["ociVersion"])
     for platform in PLATFORMS:
         if spec[platform]:
-            raise spec[platform].error(f"this config is for {platform}, not for Linux")
+            spec[platform].refuse(f"this config is for {platform}, not for Linux")
     linux = spec["linux"]
     plan = Plan()
     plan.namespaces = ns = compile_namespaces(linux, host)
@@ -146,6 +147,7 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.hooks = read_hooks(spec["hooks"])
     plan.annotations = spec["annotations"].string_map()
     plan.seccomp = compile_seccomp(spec)
+    plan.mount_label = linux["mountLabel"].string()
     return plan
 
 
@@ -179,9 +181,9 @@ def check_version(node: Node) -> None:
     version = node.required().string()
     parts = version.split("-")[0].split("+")[0].split(".")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
-        raise node.wrong("a version such as 1.3.0")
-    if parts[0] != "1":
-        raise node.error(f"version {version} is not supported, allowed is any 1.x")
+        node.refuse(f"found {printable(repr(version))}, allowed is a version such as 1.3.0")
+    elif parts[0] != "1":
+        node.refuse(f"version {version} is not supported, allowed is any 1.x")
 
 
 def _compile_host_devices(linux: Node, ns: Namespaces) -> tuple[list[NetDevice], dict[str, Any] | None]:
@@ -220,7 +222,8 @@ def _names(spec: Node, ns: Namespaces) -> list[Step]:
         name = spec[key].string()
         if name:
             if not ns.has(sc.CLONE_NEWUTS):
-                raise spec[key].error(f"a {key} needs a uts namespace", hint='add {"type": "uts"} to /linux/namespaces')
+                hint = 'add {"type": "uts"} to /linux/namespaces'
+                spec[key].refuse(f"a {key} needs a uts namespace", hint, about="/linux/namespaces")
             if len(name.encode("utf-8", "surrogateescape")) > 64:
                 raise spec[key].error(f"is longer than 64 bytes: set{key}(2)")
             steps.append((key, spec[key].pointer, name))

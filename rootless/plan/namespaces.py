@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from rootless import syscalls as sc
-from rootless.errors import SpecError
+from rootless.errors import printable
 from rootless.host import default_id_map
+from rootless.node import closest
 from rootless.plan.mounts import read_mappings
 
 TYPE_CHECKING = False
@@ -70,9 +71,10 @@ def compile_namespaces(linux: Node, host: Host) -> Namespaces:
             result.new |= flag
     result.joins = [joins[kind] for kind in NAMESPACES if kind in joins]
     if not result.has(sc.CLONE_NEWNS):
-        raise linux["namespaces"].error(
+        linux["namespaces"].refuse(
             "no mount namespace is listed",
             hint='add {"type": "mount"}: without one the container would change the host',
+            about="/linux/namespaces",
         )
     _read_maps(linux, host, result)
     if not result.has(sc.CLONE_NEWUSER) and host.in_userns:
@@ -88,17 +90,19 @@ def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
     uid, gid = linux["uidMappings"], linux["gidMappings"]
     if any(flag == sc.CLONE_NEWUSER for flag, _, _ in result.joins):
         if uid.items() or gid.items():
-            raise uid.error("mappings cannot be set for a user namespace that is joined by path")
+            (uid or gid).refuse("mappings cannot be set for a user namespace that is joined by path")
         return
     if not result.new & sc.CLONE_NEWUSER:
         if host.privileged:
             if uid.items() or gid.items():
-                raise uid.error("mappings need a user namespace", hint='add {"type": "user"} to /linux/namespaces')
+                hint = 'add {"type": "user"} to /linux/namespaces'
+                (uid or gid).refuse("mappings need a user namespace", hint, about="/linux/namespaces")
             return
         result.new |= sc.CLONE_NEWUSER
     if bool(uid.items()) != bool(gid.items()):
-        raise linux.error("uidMappings and gidMappings go together")
-    if uid.items():
+        missing = gid if uid.items() else uid
+        missing.refuse("is required: uidMappings and gidMappings go together", about=missing.pointer)
+    if uid.items() or gid.items():
         result.uid_map, result.gid_map = read_mappings(uid), read_mappings(gid)
         _check_permitted(uid, result.uid_map, host, "uid")
         _check_permitted(gid, result.gid_map, host, "gid")
@@ -114,15 +118,14 @@ def _check_permitted(node: Node, id_map: IdMap, host: Host, kind: str) -> None:
     if host.privileged:
         return
     own = host.uid if kind == "uid" else host.gid
-    for i, (_, first, size) in enumerate(id_map):
+    for item, (_, first, size) in zip(node.items(), id_map, strict=True):
         if first == own and size == 1:
             continue
         ranges = host.subuid if kind == "uid" else host.subgid
         if not any(start <= first and first + size <= start + count for start, count in ranges):
             last = first + size - 1
-            raise SpecError(
+            item.refuse(
                 f"the host ids {first}-{last} are not yours to map",
-                f"{node.pointer}/{i}",
                 hint=f"an administrator can add them to /etc/sub{kind}; own id is {own}",
             )
 
@@ -130,8 +133,10 @@ def _check_permitted(node: Node, id_map: IdMap, host: Host, kind: str) -> None:
 def _read_time_offsets(node: Node, result: Namespaces) -> None:
     for clock, offset in node.members():
         if clock not in ("monotonic", "boottime"):
-            raise offset.error(f"found {clock!r}, allowed is monotonic, boottime")
+            hint = closest(clock, ("monotonic", "boottime"))
+            raise offset.error(f"found {printable(repr(clock))}, allowed is monotonic, boottime", hint)
         seconds = offset["secs"].integer(0, -(2**63), 2**63 - 1)
         result.offsets.append((clock, seconds, offset["nanosecs"].integer(0, 0, 999_999_999)))
     if result.offsets and not result.new & sc.CLONE_NEWTIME:
-        raise node.error("needs a new time namespace", hint='add {"type": "time"} to /linux/namespaces')
+        hint = 'add {"type": "time"} to /linux/namespaces'
+        node.refuse("needs a new time namespace", hint, about="/linux/namespaces")

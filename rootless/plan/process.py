@@ -6,6 +6,7 @@ The same reader serves `create` and `exec`, whose process.json has this shape.
 from __future__ import annotations
 
 from rootless import caps, rlimits
+from rootless.errors import printable
 from rootless.plan.mounts import normal_path
 
 TYPE_CHECKING = False
@@ -27,13 +28,13 @@ def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: Id
     process.required()
     args = process["args"].strings()
     if not args:
-        raise process["args"].error("is empty: it names no program")
-    if not args[0]:
-        raise process["args"].error("the program's name is empty")
+        process["args"].refuse("is empty: it names no program", about=process["args"].pointer)
+    elif not args[0]:
+        process["args"].refuse("the program's name is empty")
     cwd = process["cwd"].required().string()
     if not cwd.startswith("/"):
-        raise process["cwd"].wrong('an absolute path, such as "/"')
-    size = process["consoleSize"]
+        process["cwd"].refuse(f'found {printable(repr(cwd))}, allowed is an absolute path, such as "/"')
+    process["commandLine"].string()  # Windows reads it, and user/username: here only the type counts
     sets, warnings = caps.read_capabilities(process["capabilities"], possible)
     return {
         "pointer": process.pointer,
@@ -41,7 +42,7 @@ def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: Id
         "env": _read_env(process["env"]),
         "cwd": normal_path(cwd),
         "terminal": process["terminal"].boolean(),
-        "size": (size["height"].integer(0, 0, 65535), size["width"].integer(0, 0, 65535)),
+        "size": _read_size(process["consoleSize"]),
         **_read_user(process["user"], uid_map, gid_map),
         "caps": sets,
         "warnings": warnings,
@@ -53,6 +54,13 @@ def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: Id
         "apparmor": process["apparmorProfile"].string(),
         "selinux": process["selinuxLabel"].string(),
     }
+
+
+def _read_size(node: Node) -> tuple[int, int]:
+    """Height and width for TIOCSWINSZ, zeros where there is no consoleSize: tty_ioctl(4) has 16 bits for each."""
+    if not node:
+        return 0, 0
+    return node["height"].required().integer(0, 0, 65535), node["width"].required().integer(0, 0, 65535)
 
 
 def _read_attributes(process: Node) -> list[tuple[str, tuple[Any, ...]]]:
@@ -89,6 +97,7 @@ def _read_env(node: Node) -> list[str]:
 
 def _read_user(node: Node, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
     uid, gid = node["uid"].uint32(), node["gid"].uint32()
+    node["username"].string()
     groups = []
     for item in node["additionalGids"].items():
         groups.append(item.required().uint32())
@@ -102,7 +111,8 @@ def _read_user(node: Node, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
 def _check_mapped(node: Node, number: int, id_map: IdMap, kind: str, file: str) -> None:
     if id_map and not any(first <= number < first + size for first, _, size in id_map):
         ranges = ", ".join(f"{a}-{a + c - 1}" if c > 1 else str(a) for a, _, c in id_map)
-        raise node.error(
+        node.refuse(
             f"{kind} {number} is not mapped in the container (mapped: {ranges})",
             hint=f"map it in /linux/{kind}Mappings; an ordinary user needs a range for that in {file}",
+            about=f"/linux/{kind}Mappings",
         )

@@ -35,7 +35,7 @@ def compile_root(root: Node, bundle: str) -> tuple[str, bool]:
     """(absolute path of the rootfs, readonly)."""
     path = root.required()["path"].required().string()
     if not path:
-        raise root["path"].error("is empty")
+        root["path"].refuse("is empty")
     return path if path.startswith("/") else f"{bundle}/{path}", root["readonly"].boolean()
 
 
@@ -94,7 +94,8 @@ def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:
         if not flag:
             raise node.error(f"sysctl {name} belongs to no namespace: it would change the host")
         if not namespaces.has(flag):
-            raise node.error(f"sysctl {name} needs a {kind} namespace", hint="add it to /linux/namespaces")
+            hint = f'add {{"type": "{kind}"}} to /linux/namespaces'
+            node.refuse(f"sysctl {name} needs a {kind} namespace", hint, about="/linux/namespaces")
         if name == "kernel.hostname":
             raise node.error("sysctl kernel.hostname is set by /hostname", hint="use /hostname")
         if name == "kernel.domainname":
