@@ -5,8 +5,6 @@ may be written, and is used as long as every source has the size and time that i
 are imported as ever. Only the launcher (bin/rootless) and __main__.py know of it.
 """
 
-from __future__ import annotations
-
 import marshal
 import posix
 import sys
@@ -25,10 +23,10 @@ _PACKAGE = __file__.rpartition("/")[0] + "/"
 
 _interpreters_own = frozenset(sys.modules)
 _missing = ""  # the command whose cache was not there, or old
-_imported: list[str] = []
+_imported: "list[str]" = []
 
 
-def load(arguments: list[str]) -> None:
+def load(arguments: "list[str]") -> None:
     """Import what the cache of this command line's command holds, each module once all that it imports is there."""
     global _missing
     _missing = next((word for word in arguments if word in _COMMANDS), "")
@@ -51,7 +49,7 @@ def load(arguments: list[str]) -> None:
         exec(code, module.__dict__)
 
 
-def _make(name: str, file: str, is_package: bool) -> ModuleType:
+def _make(name: str, file: str, is_package: bool) -> "ModuleType":
     module = type(sys)(name)
     module.__file__ = _absolute(file)
     module.__package__ = name if is_package else name.rpartition(".")[0]
@@ -87,7 +85,7 @@ def save() -> None:
     posix.close(fd)
 
 
-def _entry(name: str) -> Entry | None:
+def _entry(name: str) -> "Entry | None":
     """None for what has no source here: built in, frozen or a library."""
     module = sys.modules[name]
     loader = module.__spec__ and module.__spec__.loader
@@ -101,7 +99,7 @@ def _absolute(file: str) -> str:
     return file if file.startswith("/") else _PACKAGE + file
 
 
-def _signature(file: str) -> tuple[int, int]:
+def _signature(file: str) -> "tuple[int, int]":
     found = posix.stat(_absolute(file))
     return found.st_mtime_ns, found.st_size
 

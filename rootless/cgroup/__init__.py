@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from rootless.cgroup import place
 from rootless.cgroup.fs import Cgroup
 from rootless.errors import RootlessError
 
@@ -46,8 +47,6 @@ def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotat
     Where the choice depends on what can be written here, "choices" holds the candidates in order of preference until
     `open` has settled it. Raises SpecError.
     """
-    from rootless.cgroup import place
-
     if manager and manager not in MANAGERS:
         raise RootlessError(f"unknown cgroup manager {manager!r}", hint=f"one of {', '.join(MANAGERS)}")
     root = host.uid == 0 and not host.in_userns
@@ -97,8 +96,6 @@ def open(record: Record) -> Cgroup:
 
 def _settle(record: Record) -> None:
     """Replace the record's choices by the first that can be used."""
-    from rootless.cgroup import place
-
     wanted = bool(record["files"])
     for choice in record.pop("choices"):
         condition = choice.pop("if", "")

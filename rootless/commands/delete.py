@@ -74,8 +74,9 @@ def _cgroup_of(directory: StateDir) -> dict[str, Any]:
 
 def remove(container: Container) -> None:
     """End what still runs, remove the cgroup and the state directory, then run the poststop hooks."""
-    end(container)
-    container.cgroup().remove()
+    if container.alive():
+        end(container)
+    container.cgroup().remove()  # what is left in there is killed
     _give_back(container)
     hooks = _poststop_hooks(container)
     report = container.report("stopped")
