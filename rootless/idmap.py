@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from rootless import log
+from rootless import channel, log
+from rootless import syscalls as sc
 from rootless.errors import RootlessError, errno_text
 
 TYPE_CHECKING = False
@@ -46,6 +47,57 @@ def _write_single(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap) -> Non
     _write_text(proc_fd, f"{pid}/setgroups", "deny")
     _write(proc_fd, f"{pid}/gid_map", gid_map)
     _write(proc_fd, f"{pid}/uid_map", uid_map)
+
+
+def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = False) -> int:
+    """The fd of a new user namespace with these maps, which nobody is in: for mount_setattr(2).
+
+    The ids are this namespace's, all of which its root may map. alone: nobody else can see the process that makes it.
+    """
+    ours, theirs = channel.pair()
+    pid, pidfd = sc.clone3(sc.CLONE_NEWUSER)
+    if pid == 0:
+        try:
+            ours.close()
+            if alone:  # after a change of ids its files in /proc are the host's root's: proc(5)
+                sc.prctl(sc.PR_SET_DUMPABLE, 1)
+            # Its number is another in /proc, which need not be of this pid namespace: it shows itself.
+            here = os.open("self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
+            channel.send(theirs, channel.UNMAPPED, fds=(here,))
+            channel.receive(theirs, channel.MAPPED)
+        finally:
+            os._exit(0)
+    theirs.close()
+    os.close(pidfd)
+    try:
+        _, _, (there,) = channel.receive(ours, channel.UNMAPPED)
+        try:
+            _write(there, "gid_map", gid_map)
+            _write(there, "uid_map", uid_map)
+            return os.open("ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=there)
+        finally:
+            os.close(there)
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+
+
+def nested_map(own: IdMap, wanted: IdMap | None) -> IdMap:
+    """`wanted`, whose host ids are those outside of this user namespace, as a map of a namespace below this one.
+
+    own: this namespace's map; None wants each id to stay itself. Raises RootlessError.
+    """
+    if wanted is None:
+        return [(inside, inside, size) for inside, _, size in own]
+    found = []
+    for first, outside, size in wanted:
+        for inside, start, count in own:
+            if start <= outside and outside + size <= start + count:
+                found.append((first, inside + outside - start, size))
+                break
+        else:
+            raise RootlessError(f"the ids {outside}-{outside + size - 1} are not mapped in the container")
+    return found
 
 
 def _write(proc_fd: int, name: str, id_map: IdMap) -> None:

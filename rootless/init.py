@@ -149,8 +149,10 @@ def _rootfs(init: Init, path: str) -> None:
     ns = init.plan.namespaces
     init.target = mount.Target(
         mount.attach_rootfs(path),
+        init.proc_fd,
         own_netns=ns.has(sc.CLONE_NEWNET),
         own_cgroupns=ns.has(sc.CLONE_NEWCGROUP),
+        own_pidns=bool(ns.new & sc.CLONE_NEWPID),
         gid_5=not ns.gids or any(first <= 5 < first + size for first, _, size in ns.gids),
     )
 

@@ -7,7 +7,7 @@ import os
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import cgroup, channel, console, hooks, init, log, plan, proc, program, verdict
+from rootless import cgroup, channel, console, hooks, init, log, mount, plan, proc, program, verdict
 from rootless import syscalls as sc
 from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
 from rootless.errors import RootlessError, SpecError
@@ -213,6 +213,9 @@ def _clone(
     listener.bind(f"/proc/self/fd/{directory.fd}/{CREATING_SOCKET}")
     listener.listen(1)
     seccomp = program.prepare_seccomp(made.seccomp)
+    outside = [step[2] for step in made.prepare if step[0] == "mount" and step[2].get("outside")]
+    if outside:
+        mount.prepare_binds(proc_fd, outside)
     sync, theirs = channel.pair()
     keyring = "" if request.no_new_keyring else f"_ses.{request.container_id}"
     options: dict[str, Any] = {

@@ -10,8 +10,10 @@ import errno
 import os
 from stat import S_ISCHR, S_ISDIR, S_ISLNK
 
+from rootless import idmap
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
+from rootless.host import read_id_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +28,14 @@ _LINKS_MAX = 40  # as the kernel: path_resolution(7)
 class Target:
     """The container's root while it is being built: its fd, and what has to wait until everything is mounted."""
 
-    def __init__(self, root_fd: int, *, own_netns: bool, own_cgroupns: bool, gid_5: bool) -> None:
+    def __init__(
+        self, root_fd: int, proc_fd: int, *, own_netns: bool, own_cgroupns: bool, own_pidns: bool, gid_5: bool
+    ) -> None:
         self.root_fd = root_fd
+        self.proc_fd = proc_fd
         self.own_netns = own_netns
         self.own_cgroupns = own_cgroupns
+        self.own_pidns = own_pidns  # a new one
         self.gid_5 = gid_5
         self.late_readonly: list[int] = []
         self.dev_null = open_dev_null()
@@ -110,6 +116,8 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
         _bind(target, entry)
         return
     fstype = "cgroup2" if entry["fstype"] == "cgroup" else entry["fstype"]
+    if fstype == "tmpfs":
+        _keep_mode(target, entry)
     place = make_directory(target.root_fd, entry["target"])
     try:
         _check_place(place, entry)
@@ -121,6 +129,7 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
         if tree < 0:
             tree = _mount_by_name(target, place, fstype, entry)
         else:
+            _map_ids(target, tree, entry)
             sc.move_mount(tree, place)
         if copy >= 0:
             _copy_up(copy, tree)
@@ -129,10 +138,25 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
         os.close(place)
 
 
+def _keep_mode(target: Target, entry: dict[str, Any]) -> None:
+    """A tmpfs without mode= has that of the directory it hides, as runc and crun have it."""
+    if any(option.startswith("mode=") for option in ",".join(entry["data"]).split(",")):
+        return
+    try:
+        hidden = sc.open_in_root(target.root_fd, entry["target"])
+    except OSError:
+        return
+    entry["data"].insert(0, f"mode={os.fstat(hidden).st_mode & 0o7777:o}")
+    os.close(hidden)
+
+
 def _check_place(place: int, entry: dict[str, Any]) -> None:
-    """proc and sysfs go onto a plain directory only: nothing may stand between them and their name."""
+    """proc and sysfs go onto a plain directory only: nothing may stand between them and their name. Nothing goes onto
+    a piece of procfs that a link of the image leads to (CVE-2019-16884)."""
     if entry["fstype"] in ("proc", "sysfs") and not S_ISDIR(os.fstat(place).st_mode):
         raise OSError(errno.ENOTDIR, "not a directory", entry["target"])
+    if not entry["target"].startswith("/proc") and sc.fstatfs_type(place) == sc.PROC_SUPER_MAGIC:
+        raise OSError(errno.EXDEV, "it leads into procfs", entry["target"])
 
 
 def _make_file_system(target: Target, fstype: str, entry: dict[str, Any]) -> int:
@@ -203,6 +227,8 @@ def _empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
 
 def _mount_by_name(target: Target, place: int, fstype: str, entry: dict[str, Any]) -> int:
     """The one use of mount(2): on the target's fd, through /proc/self/fd; the fd of what is mounted there."""
+    if "idmap" in entry:
+        raise RootlessError(f"a mount of type {fstype} cannot be id-mapped", entry["pointer"])
     key, value = entry.get("context", ("", ""))
     data = ",".join([*entry["data"], f'{key}="{value}"'] if key else entry["data"])
     sc.mount(entry["source"] or fstype, f"/proc/self/fd/{place}", fstype, 0, data or None)
@@ -210,29 +236,128 @@ def _mount_by_name(target: Target, place: int, fstype: str, entry: dict[str, Any
 
 
 def _bind(target: Target, entry: dict[str, Any]) -> None:
-    nofollow = os.O_NOFOLLOW if "src-nofollow" in entry["extensions"] else 0
+    source = entry["made"] if "made" in entry else _open_source(entry)
     try:
-        source = os.open(entry["source"], os.O_PATH | os.O_CLOEXEC | nofollow)
-    except OSError as error:
-        raise RootlessError.from_os(error, "cannot open the source of a bind mount", entry["source"]) from None
-    try:
-        flags = sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if entry["recursive"] else 0)
-        try:
-            tree = sc.open_tree(source, b"", flags)
-        except OSError as error:
-            hint = "it holds mounts that are locked together: use rbind" if error.errno == errno.EINVAL else ""
-            raise RootlessError.from_os(error, "cannot bind", entry["source"], hint) from None
-        if S_ISDIR(os.fstat(source).st_mode):
-            place = make_directory(target.root_fd, entry["target"])
-        else:
-            place = make_file(target.root_fd, entry["target"])
-        if entry["target"] == "/":
-            raise OSError(errno.EINVAL, "the root cannot be mounted over", "/")
-        sc.move_mount(tree, place)
-        os.close(place)
-        _dress(target, tree, entry)
+        kind = os.fstat(source).st_mode
+        if S_ISLNK(kind) and "copy-symlink" in entry["extensions"]:
+            _copy_link(target, source, entry)
+            return
+        tree = os.dup(source) if "made" in entry else _clone_tree(source, entry)
     finally:
         os.close(source)
+    _map_ids(target, tree, entry)
+    if entry["target"] == "/":
+        raise OSError(errno.EINVAL, "the root cannot be mounted over", "/")
+    place = _bind_target(target, entry["target"], kind, follow="dest-nofollow" not in entry["extensions"])
+    _check_place(place, entry)
+    sc.move_mount(tree, place)
+    os.close(place)
+    _dress(target, tree, entry)
+
+
+def _open_source(entry: dict[str, Any]) -> int:
+    nofollow = os.O_NOFOLLOW if {"src-nofollow", "copy-symlink"} & set(entry["extensions"]) else 0
+    try:
+        return os.open(entry["source"], os.O_PATH | os.O_CLOEXEC | nofollow)
+    except OSError as error:
+        place = f"{entry['pointer']}/source: {entry['source']}"
+        raise RootlessError.from_os(error, "cannot open the source of a bind mount", place) from None
+
+
+def _clone_tree(source: int, entry: dict[str, Any]) -> int:
+    flags = sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if entry["recursive"] else 0)
+    try:
+        return sc.open_tree(source, b"", flags)
+    except OSError as error:
+        hint = "it holds mounts that are locked together: use rbind" if error.errno == errno.EINVAL else ""
+        raise RootlessError.from_os(error, "cannot bind", f"{entry['pointer']}: {entry['source']}", hint) from None
+
+
+def _bind_target(target: Target, path: str, kind: int, *, follow: bool) -> int:
+    """The fd to mount on, made if it is not there; with dest-nofollow it is there, perhaps as a symbolic link."""
+    if follow and S_ISDIR(kind):
+        return make_directory(target.root_fd, path)
+    if follow and not S_ISLNK(kind):
+        return make_file(target.root_fd, path)
+    parent, _, name = path.rpartition("/")
+    directory = make_directory(target.root_fd, parent or "/")
+    try:
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _copy_link(target: Target, source: int, entry: dict[str, Any]) -> None:
+    """crun's copy-symlink: the link itself, not what it leads to; the same link may be there already."""
+    text = os.readlink("", dir_fd=source)
+    parent, _, name = entry["target"].rpartition("/")
+    directory = make_directory(target.root_fd, parent or "/")
+    try:
+        os.symlink(text, name, dir_fd=directory)
+    except FileExistsError:
+        try:
+            found = os.readlink(name, dir_fd=directory)
+        except OSError:
+            found = ""
+        if found != text:
+            raise OSError(errno.EEXIST, f"it exists and is no link to {text}", entry["target"]) from None
+    finally:
+        os.close(directory)
+
+
+def _map_ids(target: Target, tree: int, entry: dict[str, Any]) -> None:
+    """An id-mapped mount of a file system that belongs to the container's user namespace, or is root's."""
+    wanted = entry.get("idmap")
+    if not wanted or "made" in entry:
+        return
+    maps = []
+    for name in ("uid_map", "gid_map"):
+        own = read_id_map(f"/proc/self/fd/{target.proc_fd}/self/{name}")
+        try:
+            maps.append(idmap.nested_map(own, wanted[name]))
+        except RootlessError as error:
+            raise RootlessError(error.what, f"{entry['pointer']}/{name[:3]}Mappings") from None
+    userns = idmap.make_userns(target.proc_fd, maps[0], maps[1], alone=target.own_pidns)
+    try:
+        set_id_map(tree, userns, entry)
+    finally:
+        os.close(userns)
+
+
+def set_id_map(tree: int, userns: int, entry: dict[str, Any]) -> None:
+    """mount_setattr(2) with MOUNT_ATTR_IDMAP on a detached mount. Raises RootlessError."""
+    try:
+        sc.mount_setattr(
+            tree, attr_set=sc.MOUNT_ATTR_IDMAP, userns_fd=userns, recursive=bool(entry["idmap"]["recursive"])
+        )
+    except OSError as error:
+        hint = ""
+        if error.errno == errno.EPERM:
+            hint = "its file system is the host's, whose root alone may map its ids; a tmpfs of the container can be"
+        elif error.errno == errno.EINVAL:
+            hint = "its file system knows no id-mapped mounts: mount_setattr(2)"
+        place = f"{entry['pointer']}: {entry['source'] or entry['target']}"
+        raise RootlessError.from_os(error, "cannot map the ids of the mount", place, hint) from None
+
+
+def prepare_binds(proc_fd: int, mounts: list[dict[str, Any]]) -> None:
+    """In R, as root: make the bind mounts whose source the container's root could not reach or map; I attaches them."""
+    for entry in mounts:
+        source = _open_source(entry)
+        if S_ISLNK(os.fstat(source).st_mode) and "copy-symlink" in entry["extensions"]:
+            entry["made"] = source
+            continue
+        entry["made"] = _clone_tree(source, entry)
+        os.close(source)
+        wanted = entry.get("idmap")
+        if not wanted:
+            continue
+        if wanted["userns"]:
+            userns = os.open(wanted["userns"], os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            userns = idmap.make_userns(proc_fd, wanted["uid_map"], wanted["gid_map"])
+        set_id_map(entry["made"], userns, entry)
+        os.close(userns)
 
 
 def _dress(target: Target, tree: int, entry: dict[str, Any]) -> None:
@@ -241,8 +366,12 @@ def _dress(target: Target, tree: int, entry: dict[str, Any]) -> None:
     late = attr_set & sc.MOUNT_ATTR_RDONLY and entry["fstype"] == "tmpfs"
     if late:
         attr_set &= ~sc.MOUNT_ATTR_RDONLY
-    _set_attributes(tree, attr_set, attr_clr, recursive=False)
-    _set_attributes(tree, entry["rec_set"], entry["rec_clr"], recursive=True)
+    try:
+        _set_attributes(tree, attr_set, attr_clr, recursive=False)
+        _set_attributes(tree, entry["rec_set"], entry["rec_clr"], recursive=True)
+    except PermissionError as error:
+        place = f"{entry['pointer']}: {entry['target']}"
+        raise RootlessError.from_os(error, "cannot set the flags of the mount", place, _LOCKED) from None
     for flags in entry["propagation"]:
         sc.mount_setattr(tree, propagation=flags & ~sc.MS_REC, recursive=bool(flags & sc.MS_REC))
     if late:
@@ -251,6 +380,10 @@ def _dress(target: Target, tree: int, entry: dict[str, Any]) -> None:
         os.close(tree)
 
 
+_LOCKED = (
+    "flags of the host's mounts are locked in a user namespace, those of access times always "
+    "(mount_namespaces(7)): leave the option out, or run as root"
+)
 # statvfs(3) flag: mount attribute
 _LOCKABLE = {
     1: sc.MOUNT_ATTR_RDONLY, 2: sc.MOUNT_ATTR_NOSUID, 4: sc.MOUNT_ATTR_NODEV, 8: sc.MOUNT_ATTR_NOEXEC,

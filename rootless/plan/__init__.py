@@ -121,6 +121,13 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.net_devices, plan.intel_rdt = _compile_host_devices(linux, ns)
     plan.rootfs, readonly = compile_root(spec["root"], bundle)
     mounts = compile_mounts(spec["mounts"], bundle)
+    if host.privileged and ns.has(sc.CLONE_NEWUSER):
+        for _, _, entry in mounts:
+            entry["outside"] = entry["fstype"] == "bind"  # its root may not get to what the host's root names
+    if any("idmap" in entry for _, _, entry in mounts):
+        from rootless.plan.idmaps import compile_idmaps
+
+        compile_idmaps(spec["mounts"], mounts, ns, host)
     first, propagation = compile_propagation(linux)
     own_userns = ns.has(sc.CLONE_NEWUSER)
     plan.prepare = [first, ("rootfs", "/root/path", plan.rootfs), *mounts]
@@ -248,7 +255,9 @@ def _describe_process(process: dict[str, Any]) -> list[Step]:
 
 def _show(argument: Any) -> str:
     if type(argument) is dict:
-        return " ".join(f"{k}={_show(v)}" for k, v in argument.items() if v not in (0, "", [], False))
+        return " ".join(
+            f"{k}={_show(v)}" for k, v in argument.items() if v not in (0, "", [], False) and k != "pointer"
+        )
     if type(argument) is list:
         return ",".join(map(_show, argument))
     text = str(argument)

@@ -47,7 +47,7 @@ PROPAGATION = {
     "unbindable": sc.MS_UNBINDABLE,
     "runbindable": sc.MS_UNBINDABLE | sc.MS_REC,
 }
-_EXTENSIONS = ("tmpcopyup", "idmap", "ridmap", "src-nofollow")
+_EXTENSIONS = ("tmpcopyup", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow")
 # Over and below these only what runc allows may be mounted (CVE-2019-16884, CVE-2023-27561).
 _PROC_PIECES = (
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
@@ -70,7 +70,8 @@ def _compile_mount(node: Node, bundle: str) -> tuple[Any, ...]:
     target = normal_path(node["destination"].required().string())
     fstype = node["type"].string()
     entry: dict[str, Any] = {
-        "target": target, "fstype": fstype, "source": node["source"].string(), "bind": False, "recursive": False,
+        "pointer": node.pointer, "target": target, "fstype": fstype, "source": node["source"].string(),
+        "bind": False, "recursive": False,
         "attr_set": 0, "attr_clr": 0, "rec_set": 0, "rec_clr": 0, "propagation": [], "data": [], "extensions": [],
     }  # fmt: skip
     for option in node["options"].items():
@@ -87,13 +88,14 @@ def _compile_mount(node: Node, bundle: str) -> tuple[Any, ...]:
         raise node["type"].error("is required for a mount that is no bind mount")
     elif fstype == "cgroup2":
         entry["fstype"] = "cgroup"
-    for key in ("uidMappings", "gidMappings"):
-        if node[key]:
-            entry[key] = read_mappings(node[key])
-    if ("uidMappings" in entry) != ("gidMappings" in entry):
-        raise node.error("uidMappings and gidMappings go together")
-    if "uidMappings" in entry or {"idmap", "ridmap"} & set(entry["extensions"]):
-        raise node.error("id-mapped mounts are not supported yet")
+    if (
+        node["uidMappings"]
+        or node["gidMappings"]
+        or any(e.startswith(("idmap", "ridmap")) for e in entry["extensions"])
+    ):
+        entry["idmap"] = {}  # plan/idmaps.py
+    if "copy-symlink" in entry["extensions"] and {"src-nofollow", "dest-nofollow"} & set(entry["extensions"]):
+        raise node["options"].error("copy-symlink goes with neither src-nofollow nor dest-nofollow")
     _check_proc_and_sys(node, entry)
     return ("mount", node.pointer, entry)
 
@@ -109,7 +111,7 @@ def _read_option(option: Node, entry: dict[str, Any]) -> None:
         entry["propagation"].append(PROPAGATION[name])
     elif name[:1] == "r" and name[1:] in _ATTRIBUTES and name != "rdefaults":
         _combine(entry, "rec", *_ATTRIBUTES[name[1:]])
-    elif name in _EXTENSIONS:
+    elif name in _EXTENSIONS or name.startswith(("idmap=", "ridmap=")):
         entry["extensions"].append(name)
     elif name in _SUPERBLOCK:
         if _SUPERBLOCK[name]:
@@ -155,9 +157,14 @@ def read_mappings(node: Node) -> list[tuple[int, int, int]]:
         if size == 0:
             raise item["size"].wrong("a size of at least 1")
         mappings.append((item["containerID"].required().uint32(), item["hostID"].required().uint32(), size))
+    check_overlap(node, mappings)
+    return mappings
+
+
+def check_overlap(node: Node, mappings: list[tuple[int, int, int]]) -> None:
+    """The kernel takes no map with an id twice: user_namespaces(7)."""
     for kind in (0, 1):
         spans = sorted((m[kind], m[kind] + m[2]) for m in mappings)
         for (_, end), (start, _) in zip(spans, spans[1:], strict=False):  # noqa: RUF007 (itertools is no import for this)
             if start < end:
                 raise node.error("two ranges overlap")
-    return mappings

@@ -59,6 +59,7 @@ def test_atime_of_a_bind_mount(container, tmp_path, option) -> None:
         return
     result = c.create()
     assert result.returncode == 1 and "/mounts/7: /mnt: EPERM" in result.stderr and result.stderr.count("\n") == 1
+    assert "hint: flags of the host's mounts are locked" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,54 @@ def test_a_readonly_tmpfs_gets_what_is_mounted_in_it(container) -> None:
     c.bundle.patch({"mounts": mounts})
     out = c.sh("echo x >/dev/null && ls /dev/pts/ptmx; touch /dev/new 2>/dev/null || echo ro").split()
     assert out == ["/dev/pts/ptmx", "ro"]
+
+
+@pytest.mark.parametrize(
+    ("options", "there", "mode"),
+    [([], 0o712, "712"), (["size=4k"], 0o1755, "1755"), (["mode=1777"], 0o700, "1777"), ([], None, "1777")],
+)
+def test_a_tmpfs_has_the_mode_of_the_directory_it_hides(container, options, there, mode) -> None:
+    c = with_mounts(container, {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options})
+    if there is not None:
+        (c.bundle.rootfs / "mnt").mkdir()
+        (c.bundle.rootfs / "mnt").chmod(there)
+    assert c.sh("stat -c %a /mnt") == f"{mode}\n"
+
+
+def linked(container, tmp_path, *options: str):
+    """A bind mount on /target whose source is a link to a file; /target dangles in the image."""
+    (tmp_path / "file").write_text("content\n")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    mount = {"destination": "/target", "type": "bind", "source": str(tmp_path / "link"), "options": ["bind", *options]}
+    c = with_mounts(container, mount)
+    (c.bundle.rootfs / "target").symlink_to("nowhere")
+    return c
+
+
+def test_dest_nofollow_mounts_on_the_link(container, tmp_path) -> None:
+    c = linked(container, tmp_path, "dest-nofollow")
+    assert c.sh("cat /target; test -e /nowhere || echo untouched") == "content\nuntouched\n"
+    assert os.readlink(c.bundle.rootfs / "target") == "nowhere"
+
+
+def test_src_nofollow_mounts_the_link_itself(container, tmp_path) -> None:
+    c = linked(container, tmp_path, "dest-nofollow", "src-nofollow")
+    assert c.output("readlink", "/target") == f"{tmp_path}/file\n"
+
+
+def test_copy_symlink(container, tmp_path) -> None:
+    """The link is made again, and found there by the next container of the bundle."""
+    c = linked(container, tmp_path, "copy-symlink")
+    result = c.create()
+    assert result.returncode == 1 and "/mounts/7: /target: EEXIST" in result.stderr
+    (c.bundle.rootfs / "target").unlink()
+    for _ in range(2):
+        assert c.output("readlink", "/target") == f"{tmp_path}/file\n"
+
+
+def test_copy_symlink_goes_alone(container, tmp_path) -> None:
+    result = linked(container, tmp_path, "copy-symlink", "src-nofollow").create()
+    assert result.returncode == 1 and "/mounts/7/options" in result.stderr
 
 
 def test_tmpcopyup_keeps_what_the_tmpfs_hides(container) -> None:
@@ -193,6 +242,15 @@ def test_proc_sys_and_dev_as_links(container, tmp_path, directory) -> None:
     result = c.run("true")
     assert list((tmp_path / "outside").iterdir()) == []
     assert result.returncode == 0 or result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("fstype", ["tmpfs", "bind"])
+def test_a_link_into_proc_is_no_target(container, tmp_path, fstype) -> None:
+    """CVE-2019-16884: by a link, the image would have /proc/self/attr lie elsewhere."""
+    c = with_mounts(container, {"destination": "/link/sys", "type": fstype, "source": str(tmp_path)})
+    (c.bundle.rootfs / "link").symlink_to("proc")
+    result = c.create()
+    assert result.returncode == 1 and "/mounts/7: /link/sys: EXDEV" in result.stderr
 
 
 def test_a_loop_of_links_is_an_error_in_one_line(container, rootless) -> None:

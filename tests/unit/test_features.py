@@ -14,5 +14,5 @@ def test_what_clients_look_for() -> None:
     assert done.stderr == ""
     assert found["ociVersionMin"] == "1.0.0" and found["ociVersionMax"] == "1.3.0"
     assert {"ro", "rro", "nosuid", "rbind", "tmpcopyup"} <= set(found["mountOptions"])
-    assert found["linux"]["mountExtensions"]["idmap"]["enabled"] is False
+    assert found["linux"]["mountExtensions"]["idmap"]["enabled"] is True
     assert "CAP_SYS_ADMIN" in found["linux"]["capabilities"] and "user" in found["linux"]["namespaces"]

@@ -1,0 +1,66 @@
+"""Id-mapped mounts: `uidMappings` and `gidMappings` of a mount, the options `idmap` and `ridmap`. Pure.
+
+config.md#mounts; mount_setattr(2), "ID-mapped mounts". A mount's mapping turns the ids of its file system (containerID)
+into ids of the host (hostID).
+"""
+
+from __future__ import annotations
+
+from rootless import syscalls as sc
+from rootless.plan.mounts import check_overlap, read_mappings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.host import Host, IdMap
+    from rootless.node import Node
+    from rootless.plan.namespaces import Namespaces
+
+
+def compile_idmaps(mounts: Node, steps: list[tuple[Any, ...]], namespaces: Namespaces, host: Host) -> None:
+    """Fill the key "idmap" of those mount steps that have it.
+
+    {uid_map, gid_map: None for the container's own map, userns: the path of the namespace that has it, recursive}.
+    And to bind mounts the key "outside" where R makes them, who alone may map what is in the caller's user namespace.
+    """
+    for node, (_, _, entry) in zip(mounts.items(), steps, strict=True):
+        extensions = entry["extensions"]
+        if "idmap" not in entry:
+            continue
+        inline = next((e for e in extensions if e.startswith(("idmap=", "ridmap="))), "")
+        if bool(node["uidMappings"]) != bool(node["gidMappings"]):
+            raise node.error("uidMappings and gidMappings go together")
+        uid_map, gid_map = _read_inline(node, inline) if inline else (None, None)
+        if node["uidMappings"]:
+            uid_map, gid_map = read_mappings(node["uidMappings"]), read_mappings(node["gidMappings"])
+        userns = next((path for flag, path, _ in namespaces.joins if flag == sc.CLONE_NEWUSER), "")
+        entry["outside"] = entry["fstype"] == "bind" and host.privileged
+        if uid_map is None:
+            if not namespaces.has(sc.CLONE_NEWUSER):
+                raise node.error(
+                    "an id-mapped mount has no mapping",
+                    hint="give it uidMappings and gidMappings, or the container a user namespace",
+                )
+            if entry["outside"] and not userns:
+                uid_map, gid_map = namespaces.uid_map, namespaces.gid_map
+        entry["idmap"] = {
+            "uid_map": uid_map, "gid_map": gid_map, "userns": userns if uid_map is None else "",
+            "recursive": "ridmap" in extensions or inline.startswith("ridmap"),
+        }  # fmt: skip
+
+
+def _read_inline(node: Node, option: str) -> tuple[IdMap, IdMap]:
+    """crun's `idmap=uids=0-1000-1#1-2000-5;gids=0-1000-1`: container id, host id, size of each range."""
+    maps: dict[str, IdMap] = {"uids": [], "gids": []}
+    for part in option.partition("=")[2].split(";"):
+        kind, _, ranges = part.partition("=")
+        for words in (each.split("-") for each in ranges.split("#")):
+            if kind not in maps or len(words) != 3 or not all(word.isdecimal() for word in words):
+                raise node["options"].error(f"found {option!r}, allowed is such as idmap=uids=0-1000-1;gids=0-1000-1")
+            maps[kind].append((int(words[0]), int(words[1]), int(words[2])))
+    if not maps["uids"] or not maps["gids"]:
+        raise node["options"].error(f"{option!r} lacks uids or gids")
+    for id_map in maps.values():
+        check_overlap(node["options"], id_map)
+    return maps["uids"], maps["gids"]
