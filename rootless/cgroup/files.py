@@ -83,8 +83,9 @@ def io_weight(weight: int) -> int:
 
 
 def without_bfq(value: str) -> str:
-    """The io.weight that says what this io.bfq.weight says, for kernels whose scheduler is another."""
-    return f"default {io_weight(int(value))}"
+    """The io.weight that says what this io.bfq.weight ("500" or "8:0 500") says, where there is no BFQ scheduler."""
+    device, _, weight = value.rpartition(" ")
+    return f"{device or 'default'} {io_weight(int(weight))}"
 
 
 def _memory(memory: Node, entries: list[Entry]) -> None:

@@ -217,9 +217,8 @@ class Cgroup:
 
     def _make(self, made: list[str]) -> None:
         """Make the directory and those above it, noting each in `made`."""
-        needed = {controller for entry in self.record["files"] if (controller := _controller(entry[0]))}
         try:
-            _make_directory(self.path, needed, made)
+            _make_directory(self.path, self._controllers(), made)
         except OSError as error:
             if self.record["files"] or error.errno not in _UNWRITABLE:
                 hint = (
@@ -235,6 +234,10 @@ class Cgroup:
             return
         if self.path not in made and (count := len(self.procs())):
             raise RootlessError(f"the container's cgroup holds {count} processes already", self.path)
+
+    def _controllers(self) -> set[str]:
+        """Those that the files need."""
+        return {name for entry in self.record["files"] if (name := _controller(entry[0]))}
 
     def _configure(self) -> None:
         """Write a new cgroup's files and load its device program."""
@@ -443,7 +446,7 @@ def _make_directory(path: str, needed: set[str], made: list[str]) -> None:
     parent = os.path.dirname(path)
     if not os.path.isdir(parent):
         _make_directory(parent, needed, made)
-    _enable(parent, needed)
+    enable(parent, needed)
     try:
         os.mkdir(path, 0o755)
     except FileExistsError:
@@ -451,14 +454,14 @@ def _make_directory(path: str, needed: set[str], made: list[str]) -> None:
     made.append(path)
 
 
-def _enable(directory: str, needed: set[str]) -> None:
+def enable(directory: str, needed: set[str]) -> None:
     """Hand the directory's controllers on to its children: all where it can be had, `needed` ones with more effort.
     What is missing in the end shows when a file is written."""
     fd = os.open(directory, _DIRECTORY)
     try:
         available = set(_read(fd, "cgroup.controllers").split())
         if needed - available and os.path.exists(f"{os.path.dirname(directory)}/cgroup.controllers"):
-            _enable(os.path.dirname(directory), needed)
+            enable(os.path.dirname(directory), needed)
             available = set(_read(fd, "cgroup.controllers").split())
         missing = available - set(_read(fd, "cgroup.subtree_control").split())
         if not missing:

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 
-from rootless.cgroup.fs import Cgroup
+from rootless.cgroup.fs import Cgroup, enable
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
@@ -41,6 +41,7 @@ class Scope(Cgroup):
             manager.run("StartTransientUnit", "ssa(sv)a(sa(sv))", (self.unit, "replace", self._properties(pid), []))
             self._find(pid)
             try:
+                self._enable_rest()
                 self._configure()
             except BaseException:
                 self._leave(pid)
@@ -98,6 +99,14 @@ class Scope(Cgroup):
             raise RootlessError(f"systemd started {self.unit} without the container's process", own)
         self.record["path"] = os.path.normpath(here.mount + own)
         self.record["made"] = []
+
+    def _enable_rest(self) -> None:
+        """Controllers that systemd knows nothing of, such as hugetlb and rdma, are for us to hand down."""
+        if needed := self._controllers() - set(self.read("cgroup.controllers").split()):
+            try:
+                enable(os.path.dirname(self.path), needed)
+            except OSError:
+                pass  # the refusal of the file itself has the better words
 
     def _leave(self, pid: int) -> None:
         """Take the process out again: stopping a scope kills what is in it, and that is the caller's to do."""

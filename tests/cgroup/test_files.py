@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootless.cgroup.files import asks_nothing, compile_files, controller, weight_of_shares
+from rootless.cgroup.files import asks_nothing, compile_files, controller, weight_of_shares, without_bfq
 from rootless.errors import SpecError
 from rootless.node import Node
 
@@ -108,6 +108,11 @@ def test_what_cannot_be_is_refused_at_its_place(resources, place):
 )  # fmt: skip
 def test_what_asks_for_nothing(file, value, nothing):
     assert asks_nothing(file, value) is nothing
+
+
+@pytest.mark.parametrize(("bfq", "plain"), [("10", "default 1"), ("1000", "default 10000"), ("8:0 500", "8:0 4950")])
+def test_weights_without_the_bfq_scheduler(bfq, plain):
+    assert without_bfq(bfq) == plain
 
 
 def test_controllers_of_files():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rootless import cgroup
+from rootless.cgroup import view
 from rootless.host import Host
 from rootless.node import Node
 
@@ -22,14 +23,17 @@ def boxed(container, rootless):
     `ready`, and the cgroup's directory."""
     made = cgroup.compile(Node({}, "/linux"), container_id="x", manager="", host=Host())
     cgroup.open(made)
-    if not (made["path"] and os.access(os.path.dirname(made["path"]), os.W_OK)):
+    scope = made["manager"] == "systemd"
+    if not (scope or (made["path"] and os.access(os.path.dirname(made["path"]), os.W_OK))):
         pytest.skip("this machine lacks a cgroup v2 that this user may write")
 
-    def make(option, script, uid=0):
+    def make(option, script, uid=0, cgroups_path=None):
         if uid and os.geteuid() and not (Host().subuid and shutil.which("newuidmap")):
             pytest.skip("this user lacks subordinate ids")
-        maps = {"uidMappings": None, "gidMappings": None} if os.geteuid() else {}
-        ready = container({"process": {"args": ["sh", "-c", script], "user": {"uid": uid, "gid": uid}}, "linux": maps})
+        linux = {"uidMappings": None, "gidMappings": None} if os.geteuid() else {}
+        if cgroups_path:
+            linux["cgroupsPath"] = cgroups_path
+        ready = container({"process": {"args": ["sh", "-c", script], "user": {"uid": uid, "gid": uid}}, "linux": linux})
         options = ready.bundle.config["mounts"][-1]["options"]
         options[-1] = option
         ready.bundle.write()
@@ -74,6 +78,21 @@ def test_a_read_only_cgroup_stays_the_callers(boxed):
     assert path.stat().st_uid == os.geteuid()
     assert not (path / "x").exists()
     assert box.delete("--force").returncode == 0
+
+
+@pytest.mark.parametrize("form", ["relative", "absolute"])
+def test_cgroups_path(boxed, rootless, form):
+    """config-linux.md#cgroups-path: an absolute path counts from the mount, a relative one is ours to place."""
+    _, first = boxed("ro", READY)
+    if first.suffix == ".scope":
+        pytest.skip("a scope's place is systemd's to choose")
+    name = f"deep-{os.getpid()}/box"
+    mount = view.read().mount
+    wanted = name if form == "relative" else f"{str(first.parent).removeprefix(mount)}/{name}"
+    box, path = boxed("ro", READY, cgroups_path=wanted)
+    assert path == first.parent / name
+    assert box.delete("--force").returncode == 0
+    assert not path.parent.exists()
 
 
 @pytest.mark.parametrize("uid", [0, 1000])
