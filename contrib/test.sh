@@ -31,3 +31,5 @@ env -i PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 TERM=xterm USER="$user" XD
   HOME="$(getent passwd "$user" | cut -d: -f6)" ROOTLESS_SHARED="$shared" \
   setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups \
   .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" tests
+# The clients: podman and buildah as the ordinary user, containerd and docker as root; each in a pure cgroup v2 view.
+env TEST_USER="$user" .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m client tests/clients

@@ -1,0 +1,74 @@
+# Sourced by the clients' check scripts: numbered steps with a count at the end, and a root file system of busybox.
+# $RUNTIME is the runtime to drive: this checkout's rootless, or a peer's path.
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+RUNTIME=${RUNTIME:-$here/../bin/rootless}
+RUNTIME=$(realpath -s "$(command -v "$RUNTIME")") || { echo "no such runtime" >&2; exit 1; }
+NAME=$(basename "$RUNTIME")
+work=$(mktemp -d "${TMPDIR:-/tmp}/check.XXXXXX")
+chmod 755 "$work"
+passed=0 failed=0 skipped=0
+export TERM=${TERM:-xterm}
+
+# _report WHAT STATUS: one line, and what was seen where the step failed.
+_report() {
+  if [ "$2" = 0 ]; then
+    passed=$((passed + 1)); echo "ok $1"
+  else
+    failed=$((failed + 1)); echo "not ok $1"; shift 2; printf '  %s\n' "$@"; sed 's/^/  | /' "$work/out" "$work/err"
+  fi
+}
+
+# prints WANT WHAT CMD...: CMD ends with 0, and its output is WANT (a glob; carriage returns do not count).
+prints() {
+  local want=$1 what=$2 status=0 got
+  shift 2
+  "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+  got=$(tr -d '\r' <"$work/out")
+  # shellcheck disable=SC2053 # a glob is meant
+  if [ "$status" = 0 ] && { [ "$got" = "$want" ] || [[ $got == $want ]]; }; then _report "$what" 0; else _report "$what" 1 "$*" "exit $status, wanted: $want"; fi
+}
+
+# exits CODE WHAT CMD...: CMD ends with CODE.
+exits() {
+  local want=$1 what=$2 status=0
+  shift 2
+  "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+  if [ "$status" = "$want" ]; then _report "$what" 0; else _report "$what" 1 "$*" "exit $status, wanted $want"; fi
+}
+
+# fails WANT WHAT CMD...: CMD ends with another code than 0, and says WANT (a glob) on standard error.
+fails() {
+  local want=$1 what=$2 status=0
+  shift 2
+  "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+  # shellcheck disable=SC2053
+  if [ "$status" != 0 ] && [[ $(cat "$work/err") == $want ]]; then _report "$what" 0; else _report "$what" 1 "$*" "exit $status, wanted on standard error: $want"; fi
+}
+
+# skip WHAT WHY: a step that this machine, or this runtime, has not got.
+skip() { skipped=$((skipped + 1)); echo "skip $1: $2"; }
+
+# on_tty CMD...: CMD with a terminal of its own, on which nobody types; what it prints there.
+on_tty() { python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' "$@"; }
+
+# a pipe on standard input: given TEXT CMD...
+given() { local text=$1; shift; printf '%s' "$text" | "$@"; }
+
+# busybox_tree DIR: the host's static busybox as a root file system.
+busybox_tree() {
+  local applet
+  mkdir -p "$1"/{bin,etc,root,home/user,tmp,proc,sys,dev,run,var}
+  chmod 1777 "$1/tmp"
+  cp /bin/busybox "$1/bin/busybox"
+  for applet in $(/bin/busybox --list); do [ -e "$1/bin/$applet" ] || ln -s busybox "$1/bin/$applet"; done
+  printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n' >"$1/etc/passwd"
+  printf 'root:x:0:\nuser:x:1000:\nwheel:x:10:user\n' >"$1/etc/group"
+  tar -C "$1" --owner=0 --group=0 -cf "$1.tar" .
+}
+
+# summary: the last line; 0 only if no step failed.
+summary() {
+  echo "$NAME: $passed passed, $failed failed, $skipped skipped"
+  [ "$failed" = 0 ]
+}

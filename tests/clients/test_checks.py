@@ -1,0 +1,75 @@
+"""Every client's own script in contrib/, with `rootless` and with the peers: so a step that fails is the runtime's."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import CHECKOUT
+
+VIEW = CHECKOUT / "tests/clients/view"
+HANGS = 900  # seconds until a script that hangs is a failure
+
+pytestmark = pytest.mark.client
+
+
+@pytest.fixture(params=["rootless", "crun", "runc"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    """The path of a runtime that this machine has."""
+    name = str(request.param)
+    path = str(CHECKOUT / "bin/rootless") if name == "rootless" else shutil.which(name)
+    if not path:
+        pytest.skip(f"this machine lacks {name}")
+    return path
+
+
+@pytest.fixture
+def check(runtime: str, record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """`check(client, needed, user)`: run contrib/CLIENT/check to its end; every step must pass."""
+
+    def run(client: str, needed: tuple[str, ...], user: str) -> None:
+        missing = [name for name in needed if not shutil.which(name)]
+        if missing:
+            pytest.skip(f"this machine lacks {', '.join(missing)}")
+        command = [str(CHECKOUT / "contrib" / client / "check")]
+        if os.geteuid() == 0:
+            command = [str(VIEW), user, *command]
+        elif user == "root":
+            pytest.skip("only root can start this daemon")
+        environment = {**os.environ, "RUNTIME": runtime}
+        with subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=-1, stderr=-2, text=True, start_new_session=True
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=HANGS)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGTERM)
+                raise
+        last = output.strip().rpartition("\n")[2]
+        record_property("steps", f"{client} with {last}")
+        assert process.returncode == 0, output
+        assert " passed, 0 failed" in last, output
+
+    return run
+
+
+def ordinary_user() -> str:
+    """Whose the rootless clients are: TEST_USER, made by contrib/test.sh."""
+    user = os.environ.get("TEST_USER", "tester")
+    if os.geteuid() == 0:
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            pytest.skip(f"this machine lacks the user {user}")
+    return user
+
+
+def test_podman(check: Callable[..., None]) -> None:
+    """As an ordinary user."""
+    check("podman", ("podman", "conmon", "newuidmap", "busybox"), ordinary_user())
