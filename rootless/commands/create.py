@@ -113,8 +113,10 @@ def parse_config(text: bytes, path: str) -> dict[str, Any]:
 
 def print_plan(request: Request) -> int:
     """--dry-run: one numbered line a step, nothing is changed."""
+    from rootless.plan.describe import describe
+
     made = compile_plan(request, Host())
     for line in made.process["warnings"]:
         log.warn(line)
-    os.write(1, ("\n".join(made.describe()) + "\n").encode("utf-8", "surrogateescape"))
+    os.write(1, ("\n".join(describe(made)) + "\n").encode("utf-8", "surrogateescape"))
     return 0

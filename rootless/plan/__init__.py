@@ -1,7 +1,7 @@
 """From config.json and host facts to a flat, printable plan. Pure: nothing here changes anything.
 
-`compile` gives a Plan; `Plan.describe()` is what `--dry-run` prints, and rootless/init.py runs the same steps. A step
-is a tuple (operation, JSON pointer, arguments...).
+`compile` gives a Plan, which rootless/init.py runs; plan/describe.py says it for people. A step is a tuple (operation,
+JSON pointer, arguments...).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from rootless import syscalls as sc
 from rootless.errors import SpecError, printable
 from rootless.node import Node
 from rootless.plan.mounts import compile_mounts
-from rootless.plan.namespaces import NAMESPACES, Namespaces, compile_namespaces
+from rootless.plan.namespaces import Namespaces, compile_namespaces
 from rootless.plan.process import compile_process
 from rootless.plan.rootfs import (
     compile_devices,
@@ -58,34 +58,6 @@ class Plan:
         """Whether something is done from outside between the mounts and the pivot: prestart, createRuntime."""
         return "prestart" in self.hooks or "createRuntime" in self.hooks
 
-    def steps(self) -> list[Step]:
-        """The whole plan as one flat list."""
-        ns = self.namespaces
-        steps: list[Step] = [("join", pointer, path) for _, path, pointer in ns.joins]
-        if self.cgroup.get("path"):
-            steps.append(("cgroup", "/linux/cgroupsPath", self.cgroup["manager"], self.cgroup["path"]))
-            steps += [("limit", pointer, file, value) for file, value, pointer in self.cgroup.get("files", [])]
-        kinds = [name for name, (flag, _) in NAMESPACES.items() if ns.new & flag]
-        steps.append(("clone3", "/linux/namespaces", *kinds))
-        for key, id_map in (("uid_map", ns.uid_map), ("gid_map", ns.gid_map)):
-            pointer = f"/linux/{key[:3]}Mappings"
-            steps += [(key, pointer, *entry) for entry in id_map]
-        if self.intel_rdt:
-            steps.append(("intel_rdt", "/linux/intelRdt", self.intel_rdt))
-        steps += [("net_device", pointer, name, new_name) for name, new_name, pointer in self.net_devices]
-        steps += self.prepare
-        for moment in ("prestart", "createRuntime", "createContainer"):
-            steps += self._hooks(moment)
-        steps += [*self.enter, *_describe_process(self.process)]
-        steps += self._hooks("startContainer")
-        if self.seccomp:
-            steps.append(("seccomp", "/linux/seccomp"))
-        steps.append(("execve", "/process/args", *self.process["args"]))
-        return steps
-
-    def _hooks(self, moment: str) -> list[Step]:
-        return [("hook", hook["pointer"], moment, hook["path"]) for hook in self.hooks.get(moment, [])]
-
     def hands_over_cgroup(self) -> bool:
         """Whether the container's user gets the cgroup: config-linux.md#cgroup-ownership."""
         return bool(self.namespaces.new & sc.CLONE_NEWCGROUP) and any(
@@ -95,15 +67,6 @@ class Plan:
             and not step[2]["attr_set"] & sc.MOUNT_ATTR_RDONLY
             for step in self.prepare
         )
-
-    def describe(self) -> list[str]:
-        """The plan for people: a numbered line a step, with the place in config.json that asks for it."""
-        return [
-            f"{number:3} {step[0]} {' '.join(_show(argument) for argument in step[2:])} [{step[1]}]".replace(
-                "  [", " ["
-            )
-            for number, step in enumerate(self.steps(), 1)
-        ]
 
 
 def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
@@ -235,30 +198,3 @@ def _names(spec: Node, ns: Namespaces) -> list[Step]:
                 raise spec[key].error(f"is longer than 64 bytes: set{key}(2)")
             steps.append((key, spec[key].pointer, name))
     return steps
-
-
-def _describe_process(process: dict[str, Any]) -> list[Step]:
-    pointer = process["pointer"]
-    steps: list[Step] = [
-        ("user", f"{pointer}/user", f"{process['uid']}:{process['gid']}", *process["groups"]),
-        ("cwd", f"{pointer}/cwd", process["cwd"]),
-        ("capabilities", f"{pointer}/capabilities", *(f"{k}={v:#x}" for k, v in process["caps"].items())),
-    ]
-    steps += [("rlimit", where, number, soft, hard) for number, soft, hard, where in process["rlimits"]]
-    if process["oom_score_adj"] is not None:
-        steps.append(("oom_score_adj", f"{pointer}/oomScoreAdj", process["oom_score_adj"]))
-    steps += [(name, pointer, *arguments) for name, arguments in process["attributes"]]
-    if process["no_new_privs"]:
-        steps.append(("no_new_privs", f"{pointer}/noNewPrivileges"))
-    return steps
-
-
-def _show(argument: Any) -> str:
-    if type(argument) is dict:
-        return " ".join(
-            f"{k}={_show(v)}" for k, v in argument.items() if v not in (0, "", [], False) and k != "pointer"
-        )
-    if type(argument) is list:
-        return ",".join(map(_show, argument))
-    text = str(argument)
-    return text if text and text.isprintable() and " " not in text else ascii(text)

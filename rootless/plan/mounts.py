@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rootless.node import Node
 
 # option: (attributes set, attributes cleared), as mount_setattr(2) takes them.
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "ro": (sc.MOUNT_ATTR_RDONLY, 0),
     "rw": (0, sc.MOUNT_ATTR_RDONLY),
     "nosuid": (sc.MOUNT_ATTR_NOSUID, 0),
@@ -57,8 +57,8 @@ _PROC_PIECES = (
 
 def known_options() -> list[str]:
     """Every mount option by name, for `features`."""
-    recursive = ["r" + name for name in _ATTRIBUTES if name != "defaults"]
-    return sorted({*_ATTRIBUTES, *recursive, *_SUPERBLOCK, *PROPAGATION, *_EXTENSIONS, "bind", "rbind", "remount"})
+    recursive = ["r" + name for name in ATTRIBUTES if name != "defaults"]
+    return sorted({*ATTRIBUTES, *recursive, *_SUPERBLOCK, *PROPAGATION, *_EXTENSIONS, "bind", "rbind", "remount"})
 
 
 def compile_mounts(mounts: Node, bundle: str) -> list[tuple[Any, ...]]:
@@ -105,12 +105,12 @@ def _read_option(option: Node, entry: dict[str, Any]) -> None:
     if name in ("bind", "rbind"):
         entry["bind"] = True
         entry["recursive"] = entry["recursive"] or name == "rbind"
-    elif name in _ATTRIBUTES:
-        _combine(entry, "attr", *_ATTRIBUTES[name])
+    elif name in ATTRIBUTES:
+        _combine(entry, "attr", *ATTRIBUTES[name])
     elif name in PROPAGATION:
         entry["propagation"].append(PROPAGATION[name])
-    elif name[:1] == "r" and name[1:] in _ATTRIBUTES and name != "rdefaults":
-        _combine(entry, "rec", *_ATTRIBUTES[name[1:]])
+    elif name[:1] == "r" and name[1:] in ATTRIBUTES and name != "rdefaults":
+        _combine(entry, "rec", *ATTRIBUTES[name[1:]])
     elif name in _EXTENSIONS or name.startswith(("idmap=", "ridmap=")):
         entry["extensions"].append(name)
     elif name in _SUPERBLOCK:

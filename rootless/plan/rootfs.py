@@ -44,8 +44,10 @@ def compile_devices(linux: Node, mounts: list[Step], privileged: bool) -> list[S
     if any(m[2]["target"] == "/dev" and m[2]["fstype"] == "bind" for m in mounts):
         return []
     wanted: dict[str, Step] = {}
+    mounted = {m[2]["target"] for m in mounts}  # a mount that config.json names is not hidden by a default device
     for path, (major, minor) in DEFAULT_DEVICES.items():
-        wanted[path] = ("device", "/linux/devices", path, 0o020000, major, minor, 0o666, 0, 0, privileged)
+        if path not in mounted:
+            wanted[path] = ("device", "/linux/devices", path, 0o020000, major, minor, 0o666, 0, 0, privileged)
     for node in linux["devices"].items():
         path = normal_path(node["path"].required().string())
         kind = node["type"].required().choice(_DEVICE_TYPES)

@@ -200,6 +200,18 @@ def violations(kind: Kind, value: Any, at: Place = ()) -> Iterator[tuple[Place, 
             yield from violations(below, value[key], (*at, key))
 
 
+def leaves(kind: Kind, value: Any, at: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Each place of a value that holds neither object nor array, with what is there."""
+    if isinstance(kind, list):
+        for index, item in enumerate(value):
+            yield from leaves(kind[0], item, (*at, index))
+    elif isinstance(kind, dict):
+        for key, below in members(kind, value):
+            yield from leaves(below, value[key], (*at, key))
+    else:
+        yield at, value
+
+
 def values(kind: Kind) -> st.SearchStrategy[Any]:
     """Valid values, small ones first."""
     if kind is bool:
@@ -237,8 +249,8 @@ def changed(config: dict[str, Any], place: Place, value: Any) -> dict[str, Any]:
         below = target[key]
         target[key] = dict(below) if isinstance(below, dict) else list(below)
         target = target[key]
-    if value is None:
-        target.pop(place[-1], None)
-    else:
+    if value is None and (isinstance(target, list) or place[-1] in target):
+        del target[place[-1]]
+    elif value is not None:
         target[place[-1]] = value
     return copied

@@ -15,6 +15,7 @@ from rootless.errors import RootlessError, SpecError
 from rootless.host import Host
 from rootless.node import Node
 from rootless.plan import Plan
+from rootless.plan.describe import describe
 
 USER = {"uid": 1000, "gid": 1000, "subuid": [(100000, 65536)], "subgid": [(100000, 65536)],
         "in_userns": False, "privileged": False, "all_capabilities": -1, "grantable": -1}  # fmt: skip
@@ -31,23 +32,16 @@ def config(**linux: Any) -> dict[str, Any]:
     return made
 
 
-def operations(steps: list[Any]) -> list[str]:
-    return [step[0] for step in steps]
-
-
 def test_default_plan_in_order() -> None:
-    steps = compiled(config()).steps()
-    assert operations(steps) == [
+    assert [line.split()[1] for line in describe(compiled(config()))] == [
         "clone3", "uid_map", "gid_map", "propagation", "rootfs", *["mount"] * 7, *["device"] * 6, *["link"] * 5,
-        "make_cwd", "hostname", *["readonly_path"] * 5, *["mask"] * 10, "readonly_root", "pivot_root",
-        "user", "cwd", "capabilities", "rlimit", "no_new_privs", "execve",
+        "make_cwd", "hostname", "terminal", *["readonly_path"] * 5, *["mask"] * 10, "readonly_root", "pivot_root",
+        "rlimit", "user", "umask", "cwd", *["capabilities"] * 3, "no_new_privs", "env", "execve",
     ]  # fmt: skip
 
 
 def test_description_has_a_numbered_line_a_step_with_its_pointer() -> None:
-    made = compiled(config())
-    lines = made.describe()
-    assert len(lines) == len(made.steps())
+    lines = describe(compiled(config()))
     assert lines[0].split()[:2] == ["1", "clone3"]
     assert all(line.endswith("]") and "[/" in line for line in lines)
     assert "  2 uid_map 0 1000 1 [/linux/uidMappings]" in lines
@@ -113,14 +107,14 @@ def test_wrong_linux_is_refused_at_its_place(linux: dict[str, Any], pointer: str
 def test_what_is_not_read_is_never_ignored(key: str, value: Any) -> None:
     """Either a step of the plan or of its process comes of it, or it is refused by its pointer."""
     made = config()
-    before = repr((compiled(made).steps(), compiled(made).process))
+    before = describe(compiled(made))
     made["process"][key] = value
     try:
         after = compiled(made)
     except SpecError as error:
         assert error.where.startswith(f"/process/{key}")
     else:
-        assert repr((after.steps(), after.process)) != before
+        assert describe(after) != before
 
 
 @pytest.mark.parametrize(
@@ -206,12 +200,12 @@ def test_any_config_gives_a_plan_or_a_rootless_error(mutations: list[Any], privi
     made = mutated(mutations)
     try:
         found = compiled(made, **(ROOT if privileged else {}))
-        lines = found.describe()
+        lines = describe(found)
     except RootlessError as error:
         assert "\n" not in error.message()
         return
     assert lines
-    for step in found.steps():
+    for step in found.prepare + found.enter:
         _check_step_stays_inside(step)
 
 
@@ -224,4 +218,4 @@ def _check_step_stays_inside(step: tuple[Any, ...]) -> None:
 
 
 def test_fuzz_has_a_valid_seed() -> None:
-    assert compiled(rich_config()).describe()
+    assert describe(compiled(rich_config()))

@@ -18,6 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootless.errors import RootlessError
+from rootless.node import Node
+from rootless.plan.describe import describe
 from rootless.validate import validate
 
 REFUSED = (
@@ -164,3 +166,53 @@ def test_the_shape_is_that_of_the_schema_files(files: Files) -> None:
 @given(schema.values(schema.CONFIG))
 def test_the_schema_files_accept_what_the_shape_makes(files: Files, config: Any) -> None:
     assert files.accepts(config, files.files["config-schema.json"])
+
+
+# --- the plan
+
+
+# What a change of leaves no trace in the plan, and why.
+SILENT = (
+    "/annotations/", "/process/user/username", "/process/commandLine",  # nothing is done about them
+    "/process/execCPUAffinity/",  # of `exec` alone
+    *(f"/hooks/{moment}/0/args/0" for moment in schema.CONFIG["hooks"]),  # argv[0]
+    "/mounts/1/type",  # the option says that it is a bind mount
+    *(f"/linux/devices/0/{key}" for key in ("fileMode", "uid", "gid")),  # of a node that is bound: the host's
+    *(f"/linux/resources/memory/{key}" for key in (
+        "kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy", "checkBeforeUpdate",
+    )),  # without form in cgroup v2
+    "/linux/mountLabel",  # an option of the mounts where SELinux runs
+)  # fmt: skip
+
+
+def changes(value: Any) -> list[Any]:
+    """Other values of the same type; None is none at all."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value * 2, value - 1]
+    return [value + "x", "/x", None]
+
+
+def test_a_change_of_any_property_changes_the_plan() -> None:
+    """Nothing is read and then forgotten."""
+    before = describe(compiled(Node(FULL)))
+    silent = []
+    for place, value in schema.leaves(schema.CONFIG, FULL):
+        for other in changes(value):
+            try:
+                if describe(compiled(Node(schema.changed(FULL, place, other)))) != before:
+                    break
+            except RootlessError:
+                break
+        else:
+            silent.append("".join(f"/{key}" for key in place))
+    assert [pointer for pointer in silent if not pointer.startswith(SILENT)] == []
+
+
+def test_every_step_names_a_place_of_the_config() -> None:
+    pointers = [line.rpartition(" [")[2].rstrip("]") for line in describe(compiled(Node(FULL)))]
+    for pointer in pointers:
+        value: Any = FULL
+        for key in pointer.split("/")[1:]:
+            value = value[int(key)] if isinstance(value, list) else value[key]
