@@ -3,11 +3,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 rootless=${ROOTLESS:-$PWD/.venv/bin/rootless}
+[ -x "$rootless" ] || ./contrib/setup.sh
 busybox=$(command -v busybox || :)
-if [ -z "$busybox" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  { apt-get update -qq && apt-get install -y -qq --no-install-recommends busybox-static; } >/dev/null
-  busybox=$(command -v busybox)
-fi
 [ -n "$busybox" ] || { echo "demo: no busybox (Debian package: busybox-static)" >&2; exit 1; }
 work=$(mktemp -d)
 trap '"$rootless" remove "$work/demo" 2>/dev/null || :; rm -rf "$work"' EXIT

@@ -9,12 +9,17 @@ venv=${VENV:-.venv}
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
   echo "rootless: Python 3.11 or newer is needed (Debian package: python3)" >&2; exit 1
 fi
-if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } >/dev/null
-  else
-    echo "rootless: the modules venv and ensurepip are missing (Debian package: python3-venv)" >&2; exit 1
-  fi
+# venv is needed; busybox is the root file system of the demo and of the tests; newuidmap gives a container many ids.
+missing=
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing=python3-venv
+command -v busybox >/dev/null || missing="$missing busybox-static"
+command -v newuidmap >/dev/null || missing="$missing uidmap"
+if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  # shellcheck disable=SC2086 # words
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >/dev/null
+elif [ -n "$missing" ]; then
+  echo "rootless: missing here, as Debian packages:" $missing >&2
+  case $missing in python3-venv*) exit 1 ;; esac
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel

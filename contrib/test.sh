@@ -2,6 +2,7 @@
 # Run all tests. As root: as root, then the container tests once more as an ordinary user.
 set -eu
 cd "$(dirname "$0")/.."
+[ -x .venv/bin/rootless ] || ./contrib/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
 here=$PWD
 # A copy that an ordinary user can read, since a checkout below root's home is closed to others.
