@@ -79,11 +79,9 @@ def read_capabilities(node: Node, possible: int) -> tuple[dict[str, int], list[s
         warnings.append(f"unknown capabilities left out: {node.pointer}: {printable(', '.join(unknown))}")
     if impossible:
         warnings.append(f"capabilities that cannot be granted here left out: {node.pointer}: {_list(impossible)}")
-    if stray:
-        warnings.append(
-            f"ambient capabilities that are not both inheritable and permitted left out: "
-            f"{node.pointer}/ambient: {_list(stray)}"
-        )
+    for name in names(stray):
+        reason = "it is not both inheritable and permitted"
+        warnings.append(f"can't raise ambient capability {name}: {reason}: {node.pointer}/ambient")
     return sets, warnings
 
 

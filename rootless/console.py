@@ -35,21 +35,33 @@ def set_size(fd: int, size: tuple[int, int]) -> None:
     fcntl.ioctl(fd, _TIOCSWINSZ, pack("4H", size[0], size[1], 0, 0))
 
 
-def become_controlling(slave: int) -> None:
-    """The terminal becomes this session's (TIOCSCTTY)."""
+def take_over(slave: int) -> None:
+    """The terminal becomes this session's (TIOCSCTTY) and the standard streams: what the caller passed is let go, for
+    whoever reads to the end of a pipe would wait for a container that is only created."""
     fcntl.ioctl(slave, sc.TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
 
 
 def send_to(path: str, master: int) -> None:
     """Hand the master to the listener of --console-socket, with the name of the pty as runc does."""
+    _hand_over(path, master, b"/dev/pts/ptmx", "cannot send the terminal to the console socket")
+
+
+def send_pidfd(path: str, pidfd: int, kind: bytes) -> None:
+    """Hand a pidfd to the listener of --pidfd-socket; kind is runc's word, standard for init and setns for exec."""
+    _hand_over(path, pidfd, kind, "cannot send the pidfd to the pidfd socket")
+
+
+def _hand_over(path: str, fd: int, name: bytes, what: str) -> None:
     from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 
     sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         connect(sock, path)
-        sock.sendmsg([b"/dev/pts/ptmx"], [(SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
+        sock.sendmsg([name], [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
     except OSError as error:
-        raise RootlessError.from_os(error, "cannot send the terminal to the console socket", path) from None
+        raise RootlessError.from_os(error, what, path) from None
     finally:
         sock.close()
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.cgroup.oom import Watch
+    from rootless.notify import Listener
 
 _WINCH, _CHLD = 28, 17
 # Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
@@ -33,7 +34,16 @@ def listen() -> int:
     return reader
 
 
-def wait(pid: int, pidfd: int, reader: int, master: int = -1, *, locked_fd: int = -1, oom: Watch | None = None) -> int:
+def wait(
+    pid: int,
+    pidfd: int,
+    reader: int,
+    master: int = -1,
+    *,
+    locked_fd: int = -1,
+    oom: Watch | None = None,
+    listener: Listener | None = None,
+) -> int:
     """Until the program ends: its exit code, 128+n on a signal. With a master: raw mode, window size, all output.
 
     The container's lock is given up meanwhile, so that `kill`, `exec` and `delete` get on with it. `oom` counts along:
@@ -43,7 +53,7 @@ def wait(pid: int, pidfd: int, reader: int, master: int = -1, *, locked_fd: int 
         fcntl.flock(locked_fd, fcntl.LOCK_UN)
     terminal = _Terminal(master) if master >= 0 else None
     try:
-        _loop(pid, pidfd, reader, terminal, oom)
+        _loop(pid, pidfd, reader, terminal, oom, listener)
     finally:
         if terminal:
             terminal.restore()
@@ -51,6 +61,18 @@ def wait(pid: int, pidfd: int, reader: int, master: int = -1, *, locked_fd: int 
         for signum in _FORWARDED:
             signal(signum, SIG_DFL)
     return exit_code(pid)
+
+
+def adopt(master: int, *, sized: bool = False) -> None:
+    """Make a new pty ready to be proxied, before the program looks at it: the user's window size, unless it is `sized`,
+    and a bare newline, as runc gives it: the user's own terminal makes what it needs of it."""
+    import termios
+
+    mode = termios.tcgetattr(master)
+    mode[1] &= ~termios.ONLCR
+    termios.tcsetattr(master, termios.TCSANOW, mode)
+    if not sized:
+        fit(master)
 
 
 def fit(master: int) -> None:
@@ -73,12 +95,16 @@ def _noted(_signum: int, _frame: Any) -> None:
     """Nothing: the wakeup fd carries the number."""
 
 
-def _loop(pid: int, pidfd: int, reader: int, terminal: _Terminal | None, oom: Watch | None) -> None:
+def _loop(
+    pid: int, pidfd: int, reader: int, terminal: _Terminal | None, oom: Watch | None, listener: Listener | None
+) -> None:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     poller.register(reader, select.POLLIN)
     if oom and oom.fd >= 0:
         poller.register(oom.fd, select.POLLPRI)
+    if listener:
+        poller.register(listener, select.POLLIN)
     if terminal:
         terminal.register(poller)
     while True:
@@ -94,6 +120,9 @@ def _loop(pid: int, pidfd: int, reader: int, terminal: _Terminal | None, oom: Wa
                 return
             elif oom and fd == oom.fd:
                 oom.look()
+            elif listener and fd == listener.fileno():
+                if listener.forward(os.getpid()):  # this process is the one to watch: it ends as the program does
+                    poller.unregister(fd)
             elif terminal:
                 terminal.move(fd, events, poller)
 
@@ -121,6 +150,9 @@ class _Terminal:
 
             self.saved = termios.tcgetattr(0)
             tty.setraw(0)
+            raw = termios.tcgetattr(0)
+            raw[1] |= termios.OPOST  # for the newlines, see `adopt`
+            termios.tcsetattr(0, termios.TCSANOW, raw)
 
     def register(self, poller: select.poll) -> None:
         poller.register(self.master, select.POLLIN)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Step = tuple[Any, ...]
 
+# keyctl_setperm(3): the possessor everything, its user view, read, search and link
+_KEYRING_PERMISSIONS = 0x3F1B0000
 _HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
 
 
@@ -79,6 +81,7 @@ def run(init: Init) -> None:
             _STEPS[step[0]](init, *step[2:])
         step = ("process", "/process")
         _settle(init)
+        _close_the_rest(init)
         _dumpable_again(plan)
         step = ("args", "/process/args")
         args = plan.process["args"]
@@ -276,7 +279,7 @@ def _settle(init: Init) -> None:
     plan = init.plan
     process = plan.process
     if init.console_slave >= 0:
-        console.become_controlling(init.console_slave)
+        console.take_over(init.console_slave)
     if init.options["keyring"]:
         join_keyring(init.options["keyring"])
     apply_process(
@@ -287,9 +290,10 @@ def _settle(init: Init) -> None:
 def join_keyring(name: str) -> None:
     """A session keyring of that name, where there can be one: session-keyring(7)."""
     try:
-        sc.join_session_keyring(name)
+        # Its own user may search it: that is how `exec` finds it by name.
+        sc.keyctl(sc.KEYCTL_SETPERM, sc.join_session_keyring(name), _KEYRING_PERMISSIONS)
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EDQUOT):
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EDQUOT):
             raise
 
 
@@ -340,6 +344,24 @@ def write_oom_score(proc_fd: int, value: int) -> None:
         ) from None
 
 
+def _close_the_rest(init: Init) -> None:
+    """From here on a process that `exec` starts in the created container could open what this one has open, such as the
+    host's /proc: only the two sockets, the standard streams, and what the caller passes on stay."""
+    needed = {init.sync.fileno(), init.listener.fileno()}
+    for fd in range(3, 3 + init.options["preserve_fds"]):
+        try:
+            if os.get_inheritable(fd):  # else it took the free number, and `execute` says that it is missing
+                needed.add(fd)
+        except OSError:
+            continue
+    first = 3
+    for fd in sorted(needed):
+        if fd > first:
+            sc.close_range(first, fd - 1)
+        first = fd + 1
+    sc.close_range(first)
+
+
 def _dumpable_again(plan: Plan) -> None:
     """Hooks and clients open /proc/PID/ns/* of a created container; where others share the pid namespace, they
     might trace it (ptrace(2), PTRACE_MODE): there it stays closed until execve."""
@@ -371,7 +393,6 @@ def _wait_for_start(init: Init, path: str) -> None:
             init.plan.process,
             seccomp=init.options["seccomp"],
             preserve=init.options["preserve_fds"],
-            stdio=init.console_slave,
         )
     except BaseException as error:
         channel.send_failure(verdict, error, "start", "/process/args")

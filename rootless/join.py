@@ -164,7 +164,6 @@ def _adjust_oom_score(process: dict[str, Any], proc_fd: int) -> None:
 def _become(target: Target, task: Task, sync: socket) -> None:
     """J's child, up to execve. Never returns."""
     process = task.process
-    slave = -1
     step = "set up the process"
     try:
         channel.receive(sync, channel.GO)
@@ -173,7 +172,7 @@ def _become(target: Target, task: Task, sync: socket) -> None:
             # After the cgroup was entered: a process outside of its namespace's root may not be moved in (nsdelegate).
             sc.setns(target.cgroup_ns, sc.CLONE_NEWCGROUP)
         if process["terminal"]:
-            slave = _open_terminal(process, sync)
+            _open_terminal(process, sync)
         if task.keyring:
             init.join_keyring(task.keyring)
         init.apply_process(
@@ -181,13 +180,13 @@ def _become(target: Target, task: Task, sync: socket) -> None:
         )
         path = program.look_up(process["args"][0], process["env"])
         program.check_cwd()
-        program.execute(sync, path, process, seccomp=task.seccomp, preserve=task.preserve, stdio=slave)
+        program.execute(sync, path, process, seccomp=task.seccomp, preserve=task.preserve)
     except BaseException as error:
         channel.send_failure(sync, error, step, process["pointer"])
     os._exit(1)
 
 
-def _open_terminal(process: dict[str, Any], sync: socket) -> int:
+def _open_terminal(process: dict[str, Any], sync: socket) -> None:
     """A pty of the container's devpts; the master goes to R."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     master, slave = console.open_pty(root, process["size"])
@@ -195,8 +194,8 @@ def _open_terminal(process: dict[str, Any], sync: socket) -> int:
     os.fchown(slave, process["uid"], -1)
     channel.send(sync, channel.CONSOLE, fds=(master,))
     os.close(master)
-    console.become_controlling(slave)
-    return slave
+    console.take_over(slave)
+    os.close(slave)
 
 
 # --- namespaces by path, and time namespaces, for a new container

@@ -41,9 +41,11 @@ class Request:
         self.root = ""
         self.cgroup_manager = ""
         self.console_socket = ""
+        self.pidfd_socket = ""
         self.pid_file = ""
         self.no_pivot = False
         self.no_new_keyring = False
+        self.notify = False
         self.preserve_fds = 0
         self.listen_fds = 0
         self.detached = True
@@ -88,8 +90,6 @@ def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan
 def create(request: Request, host: Host) -> Created:
     """Everything up to the created state. What was made before a failure is taken back in reverse order."""
     made = compile_plan(request, host)
-    for line in made.process["warnings"]:
-        log.warn(line)
     _pass_sockets(request, made)
     if made.process["terminal"] and request.detached and not request.console_socket:
         raise RootlessError(
@@ -97,7 +97,9 @@ def create(request: Request, host: Host) -> Created:
             "/process/terminal",
             hint="give --console-socket, or run without --detach",
         )
-    protect(*_possible_maps(made, host))
+    protect(*_possible_maps(made, host))  # it may begin anew: nothing is said before
+    for line in made.process["warnings"]:
+        log.warn(line)
     undo: list[Callable[[], None]] = []
     directory = StateDir.make(request.root, request.container_id)
     undo += [directory.close, directory.remove]
@@ -146,6 +148,8 @@ def _pass_sockets(request: Request, made: Plan) -> None:
 
 def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo: list[Callable[[], None]]) -> Created:
     directory.write("config.json", request.text)
+    if request.notify:
+        os.mkdir("notify", 0o755, dir_fd=directory.fd)
     state: dict[str, Any] = {
         "ociVersion": request.spec["ociVersion"],
         "id": request.container_id,
@@ -158,6 +162,10 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
         "hooks": list(made.hooks),
         "created": log.rfc3339(time.time()),
     }
+    if request.no_new_keyring:
+        state["no_new_keyring"] = True
+    if not made.namespaces.new & sc.CLONE_NEWPID:
+        state["shared_pids"] = True
     if not request.spec.get("process"):
         state["without_process"] = True
     if made.seccomp and made.seccomp["notify"]:
@@ -177,6 +185,8 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
     held = _set_from_outside(made, container, undo)
     master = _converse(request, host, made, container, pid, sync)
     directory.rename(CREATING_SOCKET, START_SOCKET)
+    if request.pidfd_socket:
+        console.send_pidfd(request.pidfd_socket, pidfd, b"standard")
     if request.pid_file:
         proc.write_pid_file(request.pid_file, pid)
     undo.clear()

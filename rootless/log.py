@@ -50,7 +50,7 @@ def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
         from rootless.jsonlite import dumps
 
         line = dumps({"level": level, "msg": text, "time": rfc3339(time.time())})
-    elif fd == 2:
+    elif fd == 2 and level != "debug":  # for people; what is for developers looks as runc's
         line = f"rootless: {text}" if level == "error" else f"rootless: {level}: {text}"
     else:
         line = f'time="{rfc3339(time.time())}" level={level} msg="{text}"'

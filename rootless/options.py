@@ -88,6 +88,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("pid-file", "", "str", "FILE", "write the process id to FILE"),
             ("tty", "t", "flag", "", "give it a terminal"),
             ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket"),
+            ("pidfd-socket", "", "str", "PATH", "send a pidfd of the process to this Unix socket"),
             ("cwd", "", "str", "DIR", "its working directory"),
             ("env", "e", "list", "NAME=VALUE", "add to its environment"),
             ("user", "u", "str", "UID[:GID]", "whose process it is, by numbers"),

@@ -7,15 +7,23 @@ import os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
 
+_PF_EXITING = 0x4  # linux/sched.h; in the flags of /proc/PID/stat
+
 
 def start_time(pid: int) -> int:
-    """The start time in clock ticks since boot, 0 where the process is gone or a zombie."""
+    """The start time in clock ticks since boot, 0 where the process is gone, a zombie, or on its way to be one.
+
+    The first of a pid namespace waits on its way until all in it are reaped (pid_namespaces(7)), which the parent of
+    an exec'd process may never do; but it has given up all that it had.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read(4096).rpartition(b") ")[2].split()
     except OSError:
         return 0
     if not fields or fields[0] in (b"Z", b"X"):
+        return 0
+    if int(fields[6]) & _PF_EXITING and fields[17] == b"1":  # its last thread
         return 0
     return int(fields[19])
 

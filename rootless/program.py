@@ -9,7 +9,7 @@ from stat import S_ISDIR, S_ISREG
 
 from rootless import channel
 from rootless import syscalls as sc
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, errno_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,16 +108,11 @@ def _home_of(uid: int) -> str:
     return "/"
 
 
-def execute(
-    verdict: socket, path: str, process: dict[str, Any], *, seccomp: Any, preserve: int, stdio: int = -1
-) -> None:
+def execute(verdict: socket, path: str, process: dict[str, Any], *, seccomp: Any, preserve: int) -> None:
     """Byte `E`, the filter, execve: nothing else after the filter. Returns only by raising.
 
-    verdict: the CLOEXEC socket to whoever waits; preserve: fds 3..3+n-1 stay open; stdio: a terminal for 0, 1, 2.
+    verdict: the CLOEXEC socket to whoever waits; preserve: fds 3..3+n-1 stay open.
     """
-    if stdio >= 0:
-        for fd in (0, 1, 2):
-            os.dup2(stdio, fd)
     sc.close_range(3 + preserve, flags=sc.CLOSE_RANGE_CLOEXEC)
     for fd in range(3, 3 + preserve):
         # What the caller passed on came through an execve; a close-on-exec one took the free number and is the host's.
@@ -138,7 +133,8 @@ def execute(
     try:
         os.execve(path, args, env)
     except OSError as error:
-        raise RootlessError(f"exec {path}", "/process/args/0", error.errno or 0, _exec_hint(path, error)) from None
+        reason = errno_text(error.errno or 0).partition(" (")[2].rstrip(")")
+        raise RootlessError(f"exec {path}: {reason}", "/process/args/0", hint=_exec_hint(path, error)) from None
 
 
 def _exec_hint(path: str, error: OSError) -> str:

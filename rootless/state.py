@@ -152,7 +152,12 @@ class StateDir:
     def remove(self) -> None:
         """Take the whole directory away."""
         for name in os.listdir(self.fd):
-            self.unlink(name)
+            try:
+                self.unlink(name)
+            except IsADirectoryError:  # notify/ and its socket
+                for inner in os.listdir(f"/proc/self/fd/{self.fd}/{name}"):
+                    self.unlink(f"{name}/{inner}")
+                os.rmdir(name, dir_fd=self.fd)
         try:
             os.rmdir(f"{self.root}/{self.container_id}")
         except FileNotFoundError:

@@ -190,13 +190,18 @@ class Cgroup:
         container hands on controllers, for then none may live above (EBUSY). An fd for the caller to close; -1."""
         if not self.path:
             return -1
-        if not self.read("cgroup.subtree_control"):
+        there = os.path.isdir(self.path)
+        if there and not self.read("cgroup.subtree_control"):
             return os.dup(self.fd)
         from rootless.cgroup import view
 
-        here = view.read()
-        below = os.path.relpath(f"{here.mount}{view.own(pid)}", self.path)
-        return self.child_fd(below)
+        theirs = f"{view.read().mount}{view.own(pid)}"
+        if there:
+            return self.child_fd(os.path.relpath(theirs, self.path))
+        try:  # its init has left it, and somebody has removed it
+            return os.open(theirs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise RootlessError.from_os(error, "open the cgroup of the container's init") from None
 
     def child_fd(self, path: str) -> int:
         """A cgroup below this one, for the caller to close; `..` and links do not lead out (openat2(2))."""
@@ -206,7 +211,8 @@ class Cgroup:
             flags = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
             return syscalls.openat2(self.fd, path.strip("/") or ".", os.O_PATH | os.O_DIRECTORY, resolve=flags)
         except OSError as error:
-            raise RootlessError.from_os(error, "open a cgroup of the container", f"{self.path}/{path}") from None
+            what = "bad sub cgroup path" if error.errno == errno.EXDEV else "open a cgroup of the container"
+            raise RootlessError.from_os(error, what, f"{self.path}/{path}") from None
 
     # --- how
 
@@ -233,7 +239,9 @@ class Cgroup:
             self.record.update(manager="disabled", path="")
             return
         if self.path not in made and (count := len(self.procs())):
-            raise RootlessError(f"the container's cgroup holds {count} processes already", self.path)
+            raise RootlessError(f"the container's cgroup is not empty: {count} process(es) found", self.path)
+        if self.path not in made and self.frozen():  # I would stand still before its first instruction
+            raise RootlessError("the container's cgroup unexpectedly frozen", self.path, hint="echo 0 >cgroup.freeze")
 
     def _controllers(self) -> set[str]:
         """Those that the files need."""

@@ -54,8 +54,12 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
     request.no_new_keyring = options.no_new_keyring
     request.preserve_fds = options.preserve_fds
     request.listen_fds = int(os.environ["LISTEN_FDS"]) if os.environ.get("LISTEN_FDS", "").isdecimal() else 0
-    if options.pidfd_socket:
-        raise RootlessError("--pidfd-socket is not supported yet")
+    request.pidfd_socket = options.pidfd_socket
+    if os.environ.get("NOTIFY_SOCKET"):
+        from rootless import notify
+
+        request.notify = True
+        notify.extend_spec(spec, f"{request.root}/{container_id}/{notify.DIRECTORY}")
     return request
 
 

@@ -126,5 +126,7 @@ def end(container: Container) -> None:
         return
     if container.alive():
         send(container, 9)
-        select.select([pidfd], [], [])
+        # No event says that init has given up all and only waits for others to be reaped (rootless/proc.py).
+        while not select.select([pidfd], [], [], 1)[0] and container.alive():
+            pass
     os.close(pidfd)

@@ -46,7 +46,7 @@ def _exec(options: Options) -> int:
     task = join.Task(
         process,
         seccomp=prepare_seccomp(compile_seccomp(Node(container.config))),
-        keyring=f"_ses.{container.container_id}",
+        keyring="" if container.state.get("no_new_keyring") else f"_ses.{container.container_id}",
         preserve=options.preserve_fds,
     )
     cgroup_fd = _cgroup_fd(container, options.cgroup)
@@ -60,6 +60,8 @@ def _exec(options: Options) -> int:
         error.hint = error.hint or container.describe_oom(oom.look() if oom else 0)
         raise
     try:
+        if options.pidfd_socket:
+            console.send_pidfd(options.pidfd_socket, pidfd, b"setns")
         master = _converse(sync, options, process, container, agent, oom)
         if options.pid_file:
             proc.write_pid_file(options.pid_file, pid)
@@ -148,11 +150,13 @@ def _derive(options: Options, first: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_capabilities(sets: dict[str, list[str]], more: list[str]) -> dict[str, list[str]]:
-    """Not to the inheritable set: a file's capabilities would add to it (CVE-2022-29162)."""
+    """Not to the inheritable set: a file's capabilities would add to it (CVE-2022-29162). Ambient ones are in it."""
     known = caps.names(sum(1 << bit for bit in {caps.parse_cap(name) for name in more}))
     added = dict(sets)
     for name in ("bounding", "effective", "permitted"):
         added[name] = [*(sets.get(name) or ()), *known]
+    inheritable = sets.get("inheritable") or ()
+    added["ambient"] = [*(sets.get("ambient") or ()), *(name for name in known if name in inheritable)]
     return added
 
 
@@ -199,8 +203,8 @@ def _converse(
                 console.send_to(options.console_socket, master)
                 os.close(master)
                 master = -1
-            elif process["size"] == (0, 0):
-                foreground.fit(master)
+            else:
+                foreground.adopt(master, sized=process["size"] != (0, 0))
         verdict.receive(sync, container, agent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         hint = container.describe_oom(oom.look() if oom else 0)

@@ -23,6 +23,9 @@ def main(options: Options) -> int:
     if options.all:
         kill_all(container, signum)
         return 0
+    if signum == 9 and container.state.get("shared_pids") and container.cgroup().procs():
+        kill_all(container, signum)  # as runc: without a pid namespace of its own the others outlive init
+        return 0
     container.require("creating", "created", "running", "paused", action="kill")
     if not send(container, signum):
         raise RootlessError(

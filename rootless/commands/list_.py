@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from rootless import log
@@ -22,6 +23,8 @@ def main(options: Options) -> int:
     """`rootless list [--quiet] [--format table|json]`, with runc's columns and keys."""
     if options.format not in ("", "table", "json"):
         raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
+    if options.root and not os.path.isdir(options.root):  # as runc: a mistyped one is told
+        raise RootlessError("there is no such state directory", options.root, errno.ENOENT)
     found = read_all(state_root(options))
     if options.quiet:
         text = "".join(f"{entry['id']}\n" for entry in found)

@@ -19,7 +19,6 @@ def main(options: Options) -> int:
     if options.format not in ("", "table", "json"):
         raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
     container = load(options)
-    container.require("created", "running", "paused", action="list the processes of")
     pids = processes(container)
     if options.format == "json":
         text = dumps(pids) + "\n"
@@ -34,6 +33,8 @@ def processes(container: Container) -> list[int]:
     group = container.cgroup()
     if group.path:
         return group.procs()
+    if not container.alive():
+        return []
     space = _pid_namespace(container.pid)
     if not space or space == _pid_namespace(os.getpid()):
         return [container.pid]

@@ -7,7 +7,7 @@ import os
 from rootless import log
 from rootless.commands.create import print_plan, read_request
 from rootless.commands.delete import remove
-from rootless.foreground import fit, listen, wait
+from rootless.foreground import adopt, listen, wait
 from rootless.host import Host
 from rootless.launch import create, start
 
@@ -24,21 +24,28 @@ def main(options: Options) -> int:
     request.detached = options.detach
     created = create(request, Host())
     container = created.container
+    listener = None
     try:
+        if request.notify:
+            from rootless import notify
+
+            listener = notify.listen(container.directory)
         if not options.detach:
             reader = listen()
             oom = container.watch_oom()
             if created.master >= 0:
-                fit(created.master)
+                adopt(created.master)
         start(container)
     except BaseException:
         remove(container)
         raise
     if options.detach:
         container.close()
+        if listener:
+            listener.wait(container.pid)
         return 0
     fd = container.directory.fd
-    code = wait(container.pid, created.pidfd, reader, created.master, locked_fd=fd, oom=oom)
+    code = wait(container.pid, created.pidfd, reader, created.master, locked_fd=fd, oom=oom, listener=listener)
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     if not options.keep:

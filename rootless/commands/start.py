@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rootless.container import load
 from rootless.launch import start
 
@@ -14,6 +16,11 @@ def main(options: Options) -> int:
     """`rootless start ID`."""
     container = load(options, lock=True)
     container.require("created", action="start")
+    listener = None
+    if os.environ.get("NOTIFY_SOCKET"):
+        from rootless.notify import listen
+
+        listener = listen(container.directory)
     try:
         start(container)
     except BaseException:
@@ -21,4 +28,7 @@ def main(options: Options) -> int:
 
         end(container)  # runtime.md#lifecycle: what fails from here on stops the container
         raise
+    if listener:
+        container.close()
+        listener.wait(container.pid)
     return 0

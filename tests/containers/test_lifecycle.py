@@ -172,6 +172,8 @@ def test_annotations_are_kept_in_the_state(container) -> None:
 
 
 def test_list_in_all_formats(container, rootless) -> None:
+    assert "no such file" in rootless("list").stderr
+    rootless.state.mkdir()
     assert rootless("list", "--quiet").stdout == ""
     assert json.loads(rootless("list", "--format", "json").stdout) is None
     one, two = brought_to(container, "created"), brought_to(container, "stopped")
