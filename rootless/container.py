@@ -61,7 +61,7 @@ class Container:
         from rootless.node import Node
         from rootless.plan import read_hooks
 
-        return {moment: read_hooks(Node(self.config)["hooks"]).get(moment, [])}
+        return {moment: read_hooks(Node(self.config)).get(moment, [])}
 
     def watch_oom(self) -> Watch | None:
         """A watch over the kills that its memory limit causes; None without a limit, and then nothing is loaded."""

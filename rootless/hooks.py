@@ -58,6 +58,9 @@ def _become_hook(hook: dict[str, Any], stdin: int, stderr: int) -> None:
     try:
         os.dup2(stdin, 0)
         os.dup2(stderr, 2)
+        for fd, path in ((1, hook["stdout"]), (2, hook["stderr"])):
+            if path:
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o700), fd)
         os.closerange(3, 1024)
         program.restore_signals()
         given = hook["env"]  # without `env` a hook has ours, as with runc

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from _signal import signal  # type: ignore[import-not-found]
-from stat import S_ISDIR
+from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISLNK
 
 from rootless import caps, channel, console, hooks, mount, program, rlimits
 from rootless import syscalls as sc
@@ -148,7 +148,7 @@ def _propagation(init: Init, flags: int) -> None:
     sc.mount(None, "/", None, flags)
 
 
-def _rootfs(init: Init, path: str) -> None:
+def _rootfs(init: Init, path: str, *, on_host: bool = False) -> None:
     ns = init.plan.namespaces
     init.target = mount.Target(
         mount.attach_rootfs(path),
@@ -157,6 +157,7 @@ def _rootfs(init: Init, path: str) -> None:
         own_cgroupns=ns.has(sc.CLONE_NEWCGROUP),
         own_pidns=bool(ns.new & sc.CLONE_NEWPID),
         gid_5=not ns.gids or any(first <= 5 < first + size for first, _, size in ns.gids),
+        on_host=on_host,
     )
 
 
@@ -167,6 +168,16 @@ def _mount(init: Init, entry: dict[str, Any]) -> None:
         if error.filename is None:
             error.filename = entry["target"]
         raise
+
+
+def _plain_directory(init: Init, path: str) -> None:
+    """Where nothing is mounted over it: what a link of the image leads to is no place for device nodes."""
+    try:
+        found = os.stat(path[1:], dir_fd=init.target.root_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if S_ISLNK(found.st_mode):
+        raise OSError(errno.ENOTDIR, "it is a symbolic link", path)
 
 
 def _device(
@@ -255,11 +266,23 @@ def _pivot_root(init: Init, propagation: int) -> None:
         sc.mount(None, "/", None, propagation)
 
 
+def _chroot(init: Init, propagation: int) -> None:
+    """Without a mount namespace there is no root to pivot from."""
+    mount.apply_late_readonly(init.target)
+    os.fchdir(init.target.root_fd)
+    os.chroot(".")
+    os.close(init.target.root_fd)
+    if propagation:
+        sc.mount(None, "/", None, propagation)
+
+
 _STEPS: dict[str, Callable[..., None]] = {
     "propagation": _propagation,
     "rootfs": _rootfs,
+    "host_rootfs": lambda init, path: _rootfs(init, path, on_host=True),
     "mount": _mount,
     "device": _device,
+    "plain_directory": _plain_directory,
     "link": _link,
     "make_cwd": _make_cwd,
     "hostname": lambda init, name: sc.sethostname(name),
@@ -269,6 +292,7 @@ _STEPS: dict[str, Callable[..., None]] = {
     "readonly_path": lambda init, path: mount.make_readonly(init.target, path),
     "readonly_root": lambda init: sc.mount_setattr(init.target.root_fd, attr_set=sc.MOUNT_ATTR_RDONLY),
     "pivot_root": _pivot_root,
+    "chroot": _chroot,
 }
 
 
@@ -318,7 +342,9 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
     program.set_home(process)
     sets = process["caps"]
     caps.apply_bounding(sets["bounding"], last_cap)
-    if setgroups:
+    if process["uid"]:
+        _own_stdio(process["uid"], process["gid"])
+    if setgroups and not process["keep_groups"]:
         sc.setgroups(process["groups"])
     sc.prctl(sc.PR_SET_KEEPCAPS, 1)
     sc.setresgid(process["gid"])
@@ -330,6 +356,18 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
         raise RootlessError.from_os(error, f'chdir to cwd ("{process["cwd"]}") set in config.json failed') from None
     keep = 1 << 21 if filtered and not process["no_new_privs"] else 0  # CAP_SYS_ADMIN, for seccomp(2)
     caps.apply_capabilities(sets, keep)
+
+
+def _own_stdio(uid: int, gid: int) -> None:
+    """The program's user gets its standard streams, so that it can open /dev/stdout again; devices are left alone."""
+    for fd in (0, 1, 2):
+        try:
+            mode = os.fstat(fd).st_mode
+            if not (S_ISCHR(mode) or S_ISBLK(mode)):
+                os.fchown(fd, uid, gid)
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.EPERM, errno.EINVAL, errno.EROFS):
+                raise
 
 
 def write_oom_score(proc_fd: int, value: int) -> None:

@@ -37,7 +37,8 @@ class Target:
     """A container's init, held by its pidfd, and what must be known of it to join it.
 
     flags: CLONE_NEW* of the namespaces that are not ours already, without the cgroup's, which is cgroup_ns (an fd, -1
-    for ours); uid_map, gid_map: its maps as seen from here; setgroups: whether setgroups(2) works in it.
+    for ours); root: its root where that is not its mount namespace's (-1); uid_map, gid_map: its maps as seen from
+    here; setgroups: whether setgroups(2) works in it.
     """
 
     def __init__(self, container: Container) -> None:
@@ -45,6 +46,7 @@ class Target:
         self.proc_fd = proc.open_proc()
         self.flags = 0
         self.cgroup_ns = -1
+        self.root = -1
         try:
             self.pidfd = os.pidfd_open(pid)
             for flag, name in NAMESPACES.values():
@@ -53,6 +55,8 @@ class Target:
             if self.flags & sc.CLONE_NEWCGROUP:
                 self.flags &= ~sc.CLONE_NEWCGROUP
                 self.cgroup_ns = os.open(f"{pid}/ns/cgroup", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc_fd)
+            if container.state.get("rootfs_before"):
+                self.root = os.open(f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.proc_fd)
             here = f"/proc/self/fd/{self.proc_fd}/{pid}"
             self.uid_map: IdMap = read_id_map(f"{here}/uid_map")
             self.gid_map: IdMap = read_id_map(f"{here}/gid_map")
@@ -143,6 +147,9 @@ def _join(target: Target, task: Task, sync: socket, cgroup_fd: int) -> None:
         sc.prctl(sc.PR_SET_DUMPABLE, 0)
         if target.flags:
             sc.setns(target.pidfd, target.flags)
+        if target.root >= 0:
+            os.fchdir(target.root)
+            os.chroot(".")
         # The signal is J's: EINVAL for another.
         pid, pidfd = sc.clone3(sc.CLONE_PARENT, cgroup_fd=cgroup_fd, exit_signal=0)
         if pid:

@@ -95,7 +95,7 @@ def create(request: Request, host: Host) -> Created:
         raise RootlessError(
             "a terminal needs someone to hold it",
             "/process/terminal",
-            hint="give --console-socket, or run without --detach",
+            hint="use --console-socket, or run without --detach",
         )
     protect(*_possible_maps(made, host))  # it may begin anew: nothing is said before
     for line in made.process["warnings"]:
@@ -175,6 +175,9 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
     if not group.needs_pid:
         undo.append(group.remove)
         group.create()
+    if not made.namespaces.has(sc.CLONE_NEWNS):
+        before = state["rootfs_before"] = mount.mount_place(made.rootfs)
+        undo.append(lambda: mount.detach_rootfs(made.rootfs, before))
     started = _clone(request, host, made, directory, group, container)
     pid, pidfd, sync = started
     undo.append(lambda: proc.end(pid, pidfd))
@@ -338,9 +341,9 @@ def _death(container: Container, pid: int) -> RootlessError:
 
 
 def start(container: Container) -> None:
-    """Let a created container run its program; returns when execve has happened.
+    """Let a created container run its program; returns when execve has happened, and the poststart hooks.
 
-    Raises RootlessError with the reason where it did not: the container is stopped then.
+    Raises RootlessError with the reason where it did not: the caller ends the container.
     """
     container.require("created", action="start")
     if container.state.get("without_process"):

@@ -124,6 +124,12 @@ def _add_rules(library: Library, context: int, profile: Profile) -> None:
         for name in names:
             number = library["seccomp_syscall_resolve_name"](os.fsencode(name))
             if number == _NR_SCMP_ERROR:
+                if profile.get("strict"):
+                    raise RootlessError(
+                        f"system call {printable(name)} is unknown to libseccomp",
+                        f"{_POINTER}/syscalls/{index}/names",
+                        hint="the annotation run.oci.seccomp_fail_unknown_syscall makes this an error",
+                    )
                 log.debug(f"seccomp: system call {printable(name)} is unknown to libseccomp and left out")
                 continue
             for count, packed in alternatives:

@@ -29,7 +29,15 @@ class Target:
     """The container's root while it is being built: its fd, and what has to wait until everything is mounted."""
 
     def __init__(
-        self, root_fd: int, proc_fd: int, *, own_netns: bool, own_cgroupns: bool, own_pidns: bool, gid_5: bool
+        self,
+        root_fd: int,
+        proc_fd: int,
+        *,
+        own_netns: bool,
+        own_cgroupns: bool,
+        own_pidns: bool,
+        gid_5: bool,
+        on_host: bool,
     ) -> None:
         self.root_fd = root_fd
         self.proc_fd = proc_fd
@@ -37,6 +45,8 @@ class Target:
         self.own_cgroupns = own_cgroupns
         self.own_pidns = own_pidns  # a new one
         self.gid_5 = gid_5
+        self.on_host = on_host  # without a mount namespace
+        make_private(self, root_fd)
         self.late_readonly: list[int] = []
         self.dev_null = open_dev_null()
 
@@ -60,6 +70,34 @@ def attach_rootfs(path: str) -> int:
     sc.move_mount(tree, fd)
     os.close(fd)
     return tree
+
+
+def make_private(target: Target, tree: int) -> None:
+    """Of a container in the host's mount namespace: no mount below this one shows, or goes, elsewhere too."""
+    if target.on_host:
+        sc.mount_setattr(tree, propagation=sc.MS_PRIVATE, recursive=True)
+
+
+def mount_place(path: str) -> list[str | int]:
+    """The caller's mount namespace, and the number that the topmost mount at a path has in it: proc(5), fdinfo."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as file:
+            number = next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+    return [os.readlink("/proc/self/ns/mnt"), number]
+
+
+def detach_rootfs(path: str, before: list[str | int]) -> None:
+    """Take away what a container without a mount namespace has mounted on its rootfs; `before` as mount_place gave it
+    then. The mounts are private first: umount2(2) would reach their peers, the host's own /sys among them."""
+    for _ in range(_LINKS_MAX):  # a bind mount on `/` lies on top
+        now = mount_place(path)
+        if now[0] != before[0] or now[1] == before[1]:
+            return
+        sc.mount(None, path, None, sc.MS_PRIVATE | sc.MS_REC)
+        sc.umount2(path, sc.MNT_DETACH)
 
 
 def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LINKS_MAX) -> int:
@@ -130,6 +168,7 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
             tree = _mount_by_name(target, place, fstype, entry)
         else:
             _map_ids(target, tree, entry)
+            make_private(target, tree)
             sc.move_mount(tree, place)
         if copy >= 0:
             _copy_up(copy, tree)
@@ -246,12 +285,22 @@ def _bind(target: Target, entry: dict[str, Any]) -> None:
     finally:
         os.close(source)
     _map_ids(target, tree, entry)
+    make_private(target, tree)
     if entry["target"] == "/":
-        raise OSError(errno.EINVAL, "the root cannot be mounted over", "/")
+        _replace_root(target, tree, entry)
+        return
     place = _bind_target(target, entry["target"], kind, follow="dest-nofollow" not in entry["extensions"])
     _check_place(place, entry)
     sc.move_mount(tree, place)
     os.close(place)
+    _dress(target, tree, entry)
+
+
+def _replace_root(target: Target, tree: int, entry: dict[str, Any]) -> None:
+    """A bind mount on `/`: all that follows is done in it."""
+    sc.move_mount(tree, target.root_fd)
+    os.close(target.root_fd)
+    target.root_fd = os.dup(tree)
     _dress(target, tree, entry)
 
 

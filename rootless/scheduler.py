@@ -39,7 +39,7 @@ SCHEDULER_FLAGS = {
 }
 _OTHER, _FIFO, _RR, _BATCH, _ISO, _DEADLINE = 0, 1, 2, 3, 4, 6
 _KEEP = SCHEDULER_FLAGS["SCHED_FLAG_KEEP_POLICY"] | SCHEDULER_FLAGS["SCHED_FLAG_KEEP_PARAMS"]
-_SHORTEST = 1024  # nanoseconds: the kernel's granularity of deadline runtimes, sched(7)
+_SHORTEST, _LONGEST = 1024, 2**63  # nanoseconds: sched(7), SCHED_DEADLINE
 
 # linux/ioprio.h
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
@@ -101,12 +101,20 @@ def read_scheduler(node: Node) -> Scheduler | None:
 
 
 def _check_deadline(node: Node, runtime: int, deadline: int, period: int) -> None:
-    if runtime < _SHORTEST:
-        raise node["runtime"].wrong(f"at least {_SHORTEST} nanoseconds")
-    if deadline < runtime:
-        raise node["deadline"].wrong(f"at least the runtime, {runtime}")
-    if period and period < deadline:
-        raise node["period"].wrong(f"at least the deadline, {deadline} (0 stands for it)")
+    # crun's words, but for the place
+    said = "sched_setattr: `SCHED_DEADLINE`"
+    for key, value in (("runtime", runtime), ("deadline", deadline)):
+        if not node[key]:
+            raise node[key].error(f"{said} requires `{key}`")
+        if not value:
+            raise node[key].error(f"{said} {key} must be greater than 0")
+    for key, value in (("runtime", runtime), ("deadline", deadline), ("period", period)):
+        if value and not _SHORTEST <= value < _LONGEST:
+            raise node[key].error(f"{said} {key} ({value}) must be between {_SHORTEST} and {_LONGEST}")
+    if runtime > deadline:
+        raise node["deadline"].error(f"{said} runtime ({runtime}) must be <= deadline ({deadline})")
+    if period and deadline > period:
+        raise node["period"].error(f"{said} deadline ({deadline}) must be <= period ({period}; 0 stands for it)")
 
 
 def apply_scheduler(scheduler: Scheduler) -> None:

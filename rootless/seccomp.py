@@ -264,7 +264,9 @@ def _key(profile: Profile) -> str:
         from rootless.libseccomp import library_version
 
         version = library_version()
-    parts = (syscalls.MACHINE, version, profile["default"], profile["rules"], profile["architectures"])
+    parts = [syscalls.MACHINE, version, profile["default"], profile["rules"], profile["architectures"]]
+    if profile.get("strict"):
+        parts.append("strict")
     return blake2b(_FORMAT + repr(parts).encode("utf-8", "surrogateescape"), digest_size=_DIGEST).hexdigest()
 
 

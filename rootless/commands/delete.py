@@ -92,6 +92,10 @@ def _give_back(container: Container) -> None:
         from rootless.rdt import remove_intel_rdt
 
         remove_intel_rdt(container.state["intel_rdt"])
+    if container.state.get("rootfs_before"):
+        from rootless.mount import detach_rootfs
+
+        detach_rootfs(container.state["rootfs"], container.state["rootfs_before"])
 
 
 def _poststop_hooks(container: Container) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from rootless.container import load
+from rootless.errors import RootlessError
 from rootless.launch import start
 
 TYPE_CHECKING = False
@@ -23,10 +24,13 @@ def main(options: Options) -> int:
         listener = listen(container.directory)
     try:
         start(container)
-    except BaseException:
-        from rootless.commands.delete import end
+    except BaseException as error:
+        from rootless.commands.delete import end, remove
 
-        end(container)  # runtime.md#lifecycle: what fails from here on stops the container
+        if isinstance(error, RootlessError) and error.where.startswith("/hooks/"):
+            remove(container)  # runtime.md#lifecycle: after a failed hook it is stopped and destroyed, steps 8, 9, 12
+        else:
+            end(container)
         raise
     if listener:
         container.close()

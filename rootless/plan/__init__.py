@@ -84,16 +84,23 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.net_devices, plan.intel_rdt = _compile_host_devices(linux, ns)
     plan.rootfs, readonly = compile_root(spec["root"], bundle)
     mounts = compile_mounts(spec["mounts"], bundle)
-    if host.privileged and ns.has(sc.CLONE_NEWUSER):
+    if host.privileged:
         for _, _, entry in mounts:
-            entry["outside"] = entry["fstype"] == "bind"  # its root may not get to what the host's root names
+            # The container's root may not get to the source; and I has left the peer group that `shared` is to keep.
+            far = ns.has(sc.CLONE_NEWUSER) or any(flags & sc.MS_SHARED for flags in entry["propagation"])
+            entry["outside"] = far and entry["fstype"] == "bind"
     if any("idmap" in entry for _, _, entry in mounts):
         from rootless.plan.idmaps import compile_idmaps
 
         compile_idmaps(spec["mounts"], mounts, ns, host)
     first, propagation = compile_propagation(linux)
     own_userns = ns.has(sc.CLONE_NEWUSER)
-    plan.prepare = [first, ("rootfs", "/root/path", plan.rootfs), *mounts]
+    private = ns.has(sc.CLONE_NEWNS)
+    plan.prepare = [first, ("rootfs", "/root/path", plan.rootfs), *mounts] if private else []
+    if not private:  # what is mounted stays below the rootfs, and `delete` takes it away
+        plan.prepare = [("host_rootfs", "/linux/namespaces", plan.rootfs), *mounts]
+    if not any(entry["target"] == "/dev" for _, _, entry in mounts):
+        plan.prepare.append(("plain_directory", "/linux/devices", "/dev"))
     plan.prepare += compile_devices(linux, mounts, host.real_root and not own_userns)
     # config.md#process: "REQUIRED when start is called", not before.
     process = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
@@ -107,15 +114,16 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
     names, sysctls = _names(spec, ns), compile_sysctl(linux, ns)
     for step in sysctls:
-        if step[0] == "domainname" and spec["domainname"].string():
-            raise SpecError("kernel.domainname is set by /domainname too", step[1], hint="set it once")
+        if step[0] == "domainname" and spec["domainname"].string() not in ("", step[2]):
+            raise SpecError("kernel.domainname is another than /domainname", step[1], hint="set it once")
     plan.prepare += names + sysctls
     plan.enter = compile_paths(linux)
     if readonly:
         plan.enter.append(("readonly_root", "/root/readonly"))
-    plan.enter.append(("pivot_root", "/root/path", propagation))
-    plan.hooks = read_hooks(spec["hooks"])
+    plan.enter.append(("pivot_root" if private else "chroot", "/root/path", propagation))
+    plan.hooks = read_hooks(spec)
     plan.annotations = spec["annotations"].string_map()
+    plan.process["keep_groups"] = keeps_groups(plan.annotations)
     plan.seccomp = compile_seccomp(spec)
     plan.mount_label = linux["mountLabel"].string()
     return plan
@@ -127,7 +135,11 @@ def compile_seccomp(spec: Node) -> dict[str, Any] | None:
         return None
     from rootless.seccomp import read_seccomp
 
-    return read_seccomp(spec["linux"]["seccomp"], spec["annotations"]["run.oci.seccomp.receiver"].string())
+    annotations = spec["annotations"]
+    profile = read_seccomp(spec["linux"]["seccomp"], annotations["run.oci.seccomp.receiver"].string())
+    if profile:
+        profile["strict"] = annotations["run.oci.seccomp_fail_unknown_syscall"].string() == "1"
+    return profile
 
 
 def _linux_attributes(linux: Node) -> list[tuple[str, tuple[Any, ...]]]:
@@ -170,8 +182,18 @@ def _compile_host_devices(linux: Node, ns: Namespaces) -> tuple[list[NetDevice],
     return devices, rdt
 
 
-def read_hooks(node: Node) -> dict[str, list[dict[str, Any]]]:
-    """`hooks` as {moment: [{path, args, env, timeout, pointer}]}: config.md#posix-platform-hooks."""
+def keeps_groups(annotations: dict[str, str]) -> bool:
+    """crun's annotation: the program has the caller's supplementary groups, not config.json's."""
+    return annotations.get("run.oci.keep_original_groups") == "1"
+
+
+def read_hooks(spec: Node) -> dict[str, list[dict[str, Any]]]:
+    """`hooks` as {moment: [{path, args, env, timeout, pointer, stdout, stderr}]}: config.md#posix-platform-hooks.
+
+    stdout, stderr: files that crun's annotations name for all of them, "" for none.
+    """
+    node, annotations = spec["hooks"], spec["annotations"]
+    streams = {name: annotations[f"run.oci.hooks.{name}"].string() for name in ("stdout", "stderr")}
     hooks: dict[str, list[dict[str, Any]]] = {}
     for moment in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"):
         for item in node[moment].items():
@@ -181,7 +203,7 @@ def read_hooks(node: Node) -> dict[str, list[dict[str, Any]]]:
             hook = {"path": path, "args": item["args"].strings() or [path],
                     "env": item["env"].strings() if item["env"] else None,
                     "timeout": item["timeout"].integer(0, 1, 2**31) if item["timeout"] else 0,
-                    "pointer": item.pointer}  # fmt: skip
+                    "pointer": item.pointer, **streams}  # fmt: skip
             hooks.setdefault(moment, []).append(hook)
     return hooks
 

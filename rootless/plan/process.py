@@ -44,6 +44,7 @@ def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: Id
         "terminal": process["terminal"].boolean(),
         "size": _read_size(process["consoleSize"]),
         **_read_user(process["user"], uid_map, gid_map),
+        "keep_groups": False,
         "caps": sets,
         "warnings": warnings,
         "rlimits": rlimits.read_rlimits(process["rlimits"]),

@@ -98,12 +98,24 @@ def test_a_failure_before_created_undoes_all(container, rootless, moment) -> Non
 
 
 @pytest.mark.parametrize("moment", ["startContainer", "poststart"])
-def test_a_failure_at_start_fails_it(container, rootless, moment) -> None:
-    c = container({"hooks": {moment: [shell("exit 7")]}, "process": {"args": ["sleep", "1000"]}})
+def test_a_failure_at_start_destroys_it(container, rootless, tmp_path, moment) -> None:
+    """runtime.md#lifecycle: an error, stopped, destroyed; the poststop hooks run."""
+    hooks = {moment: [shell("exit 7")], "poststop": [shell(f"touch {tmp_path}/poststop")]}
+    c = container({"hooks": hooks, "process": {"args": ["sleep", "1000"]}})
     assert c.create().returncode == 0
     result = c.start()
     assert result.returncode == 1 and f"/hooks/{moment}/0" in result.stderr
-    assert c.status() == "stopped"
+    assert rootless.ids() == [] and (tmp_path / "poststop").exists()
+
+
+def test_annotations_name_files_for_their_output(container, tmp_path) -> None:
+    """crun's run.oci.hooks.stdout and .stderr, for all hooks, appended to."""
+    out, err = tmp_path / "out", tmp_path / "err"
+    hook = shell("echo said; echo complained >&2")
+    annotations = {"run.oci.hooks.stdout": str(out), "run.oci.hooks.stderr": str(err)}
+    c = container({"hooks": {"prestart": [hook], "poststop": [hook]}, "annotations": annotations})
+    c.output("true")
+    assert out.read_text() == "said\n" * 2 and err.read_text() == "complained\n" * 2
 
 
 def test_a_failing_poststop_only_warns_and_the_rest_goes_on(container, rootless, tmp_path) -> None:

@@ -3,6 +3,7 @@
 import os
 import resource
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -302,3 +303,33 @@ def test_input_of_a_pipe_reaches_the_terminal(container) -> None:
 def test_much_output_through_a_terminal_is_whole(container) -> None:
     out = container().run("seq", "20000", flags=("--tty",)).stdout.split()
     assert out == [str(n) for n in range(1, 20001)]
+
+
+# --- groups and streams
+
+
+@needs_range
+@pytest.mark.parametrize("value", ["1", "0"])
+def test_the_original_groups_are_kept_where_the_annotation_says_so(container, value) -> None:
+    """crun's run.oci.keep_original_groups, for `run` and `exec`; of those that are not mapped the number is seen."""
+    options = {} if USER else {"extra_groups": [11, 12]}
+    kept = (len(os.getgroups()) if USER else 2) if value == "1" else 0
+    annotations = {"run.oci.keep_original_groups": value}
+    c = container(mapped({"annotations": annotations, "process": {"args": ["sleep", "1000"]}}))
+    assert c.run_detached(**options).returncode == 0
+    status = f"/proc/{c.state()['pid']}/status"
+    inside = c.rootless("exec", c.id, "cat", "/proc/self/status", **options).stdout
+    for text in (Path(status).read_text(), inside):
+        groups = next(line for line in text.splitlines() if line.startswith("Groups:"))
+        assert len(groups.split()) - 1 == kept
+
+
+@needs_range
+def test_a_user_owns_its_standard_streams(container, tmp_path) -> None:
+    """So that /dev/stdout can be opened again, as images do for their logs."""
+    c = container(mapped({"process": {"user": {"uid": 5, "gid": 6}}}))
+    with (tmp_path / "out").open("w") as out:
+        result = c.run("sh", "-c", "echo first; echo second >> /dev/stdout", stdout=out, capture_output=False)
+    assert result.returncode == 0 and (tmp_path / "out").read_text() == "first\nsecond\n"
+    if not USER:
+        assert (tmp_path / "out").stat().st_uid == 5

@@ -244,6 +244,47 @@ def test_proc_sys_and_dev_as_links(container, tmp_path, directory) -> None:
     assert result.returncode == 0 or result.stderr.count("\n") == 1
 
 
+def test_dev_as_a_link_is_no_place_for_devices(container, rootless, tmp_path) -> None:
+    """Without a mount on /dev the nodes go into the image's directory, and not where a link of it leads."""
+    c = container({"mounts": [{"destination": "/proc", "type": "proc"}]})
+    (c.bundle.rootfs / "dev").rmdir()
+    (c.bundle.rootfs / "dev").symlink_to(tmp_path)
+    result = c.create()
+    assert result.returncode == 1 and "/linux/devices: /dev: ENOTDIR" in result.stderr
+    assert rootless.ids() == []
+
+
+def test_a_bind_mount_on_the_root_is_the_root(container, tmp_path) -> None:
+    c = container()
+    other = container()
+    (other.bundle.rootfs / "other").touch()
+    mount = {"destination": "/", "type": "bind", "source": str(other.bundle.rootfs), "options": ["rbind"]}
+    c.bundle.patch({"mounts": [mount, *c.bundle.config["mounts"]]})
+    assert c.sh("ls -d /other /proc/self; touch /new 2>/dev/null || echo ro").split() == ["/other", "/proc/self", "ro"]
+    c.bundle.patch({"root": {"readonly": False}})
+    assert c.sh("touch /new && echo rw", flags=("--no-pivot",)) == "rw\n"
+    assert (other.bundle.rootfs / "new").exists() and not (c.bundle.rootfs / "new").exists()
+
+
+@pytest.mark.root
+def test_a_shared_bind_mount_keeps_its_peers(container, tmp_path) -> None:
+    if USER:
+        pytest.skip("real root alone")
+    from rootless import syscalls as sc
+
+    (tmp_path / "shared").mkdir()
+    sc.mount("tmpfs", str(tmp_path / "shared"), "tmpfs", 0)
+    try:
+        sc.mount(None, str(tmp_path / "shared"), None, sc.MS_SHARED)
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        group = next(w for x in lines if f"{tmp_path}/shared" in x for w in x.split() if w.startswith("shared:"))
+        mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "shared"), "options": ["rshared"]}
+        out = with_mounts(container, mount).sh("awk '$5==\"/mnt\"' /proc/self/mountinfo")
+        assert group in out.split()
+    finally:
+        sc.umount2(str(tmp_path / "shared"), sc.MNT_DETACH)
+
+
 @pytest.mark.parametrize("fstype", ["tmpfs", "bind"])
 def test_a_link_into_proc_is_no_target(container, tmp_path, fstype) -> None:
     """CVE-2019-16884: by a link, the image would have /proc/self/attr lie elsewhere."""

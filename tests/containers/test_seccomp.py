@@ -36,6 +36,18 @@ def test_a_forbidden_call_gets_its_errno(container, no_new_privs) -> None:
 
 
 @needs_libseccomp
+def test_an_unknown_call_is_an_error_where_the_annotation_says_so(container, rootless) -> None:
+    """crun's annotation; a filter that was compiled without it is not taken from the cache."""
+    rule = {"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    c = container({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}}})
+    assert c.output("echo", "ran") == "ran\n"
+    c.bundle.patch({"annotations": {"run.oci.seccomp_fail_unknown_syscall": "1"}})
+    result = c.create()
+    assert result.returncode == 1 and "/linux/seccomp/syscalls/0/names" in result.stderr
+    assert "no_such_call" in result.stderr and rootless.ids() == []
+
+
+@needs_libseccomp
 def test_a_filter_is_refused_before_anything_is_made(container, rootless) -> None:
     c = container({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_SOMETHING"}}})
     result = c.create()

@@ -37,6 +37,14 @@ def test_without_the_namespace_it_is_refused(container, rootless, name, kind) ->
     assert rootless.ids() == []
 
 
+@pytest.mark.parametrize(("name", "code"), [("example.org", 0), ("example.com", 1)])
+def test_the_domainname_twice_must_be_the_same(container, name, code) -> None:
+    c = container({"domainname": "example.org", "linux": {"sysctl": {"kernel.domainname": name}}})
+    result = c.run("cat", "/proc/sys/kernel/domainname")
+    assert result.returncode == code and (code or result.stdout == "example.org\n")
+    assert not code or "/linux/sysctl/kernel.domainname" in result.stderr
+
+
 def test_one_that_the_kernel_does_not_know(container, rootless) -> None:
     result = container({"linux": {"sysctl": {"net.ipv4.nosuch": "1"}}}).create()
     assert result.returncode == 1 and "net.ipv4.nosuch" in result.stderr and "ENOENT" in result.stderr

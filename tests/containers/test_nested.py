@@ -1,0 +1,71 @@
+"""As root of a user namespace that exists (podman unshare, buildah unshare, rootlesskit): no second one is made."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import TIMEOUT
+
+from containers.test_process import RANGE, has_range
+
+USER = os.geteuid() != 0
+KINDS = ("mount", "pid", "ipc", "uts", "network", "cgroup")
+
+
+@pytest.fixture
+def nested(container):
+    """`nested(patch, *command, flags=())`: `run` in a user namespace made by unshare(1)."""
+
+    def run(patch, *command, flags=(), mapping=("--map-root-user",)):
+        linux = {"namespaces": [{"type": t} for t in KINDS], "uidMappings": None, "gidMappings": None}
+        c = container({"linux": {**linux, **patch.pop("linux", {})}, **patch})
+        argv = c.rootless.command("run", *flags, "-b", c.bundle.path, c.id, "--", *command)
+        argv = ["unshare", "--user", *mapping, "--mount", *argv]
+        return subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+
+    return run
+
+
+def test_no_second_user_namespace(nested) -> None:
+    """The map inside is the one that unshare(1) wrote, and root is root."""
+    result = nested({}, "sh", "-c", "cat /proc/self/uid_map; id -u; grep -c . /proc/self/mountinfo >/dev/null")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["0", str(os.geteuid()), "1", "0"] and result.stderr == ""
+
+
+def test_its_ids_are_the_containers(nested) -> None:
+    """An id that this namespace lacks is named, as with a map of the container's own."""
+    result = nested({"process": {"user": {"uid": 5, "gid": 0}}}, "true")
+    assert result.returncode == 1 and "/process/user/uid" in result.stderr and "not mapped" in result.stderr
+
+
+def test_a_whole_range_serves_too(nested) -> None:
+    if not USER or not has_range():
+        pytest.skip(RANGE)
+    patch = {"process": {"user": {"uid": 5, "gid": 6, "additionalGids": [7]}}}
+    result = nested(patch, "id", mapping=("--map-root-user", "--map-auto"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[:2] == ["uid=5", "gid=6"] and "7" in result.stdout.split("groups=")[1]
+
+
+def test_one_that_config_lists_is_made(nested) -> None:
+    ids = [{"containerID": 7, "hostID": 0, "size": 1}]
+    linux = {"namespaces": [{"type": t} for t in (*KINDS, "user")], "uidMappings": ids, "gidMappings": ids}
+    patch = {"linux": linux, "process": {"user": {"uid": 7, "gid": 7}}}
+    result = nested(patch, "cat", "/proc/self/uid_map")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["7", "0", "1"]
+
+
+def test_without_a_pivot(nested) -> None:
+    """The old root cannot be reached where the new one was moved over it."""
+    result = nested({}, "sh", "-c", "ls -d /bin/busybox; ls /../..", flags=("--no-pivot",))
+    assert result.returncode == 0, result.stderr
+    assert "busybox" in result.stdout and "work" not in result.stdout.split()
+
+
+def test_devices_are_bound_there(nested) -> None:
+    result = nested({}, "sh", "-c", "echo x > /dev/null && head -c 2 /dev/zero | wc -c")
+    assert result.returncode == 0 and result.stdout == "2\n", result.stderr

@@ -1,0 +1,81 @@
+"""A container without a mount namespace: root's alone. What it mounts lies below its rootfs and goes with it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.root
+USER = os.geteuid() != 0
+KINDS = ("pid", "ipc", "uts", "network")
+
+
+def namespaces(*kinds: str):
+    return {"linux": {"namespaces": [{"type": t} for t in kinds]}}
+
+
+def mounts(own: Path) -> list[str]:
+    """Mount points below /sys and a test's directory, with what they propagate to and from."""
+    fields = (line.split(" - ")[0].split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return sorted(" ".join([f[4], *f[6:]]) for f in fields if f[4].startswith(("/sys", f"{own}/")))
+
+
+@pytest.fixture(autouse=True)
+def needs_root() -> None:
+    if USER:
+        pytest.skip("real root alone")
+
+
+@pytest.mark.parametrize("kinds", [KINDS, (), ("cgroup",)])
+def test_it_runs_in_the_callers_and_leaves_nothing(container, tmp_path, kinds) -> None:
+    before = mounts(tmp_path)
+    c = container(namespaces(*kinds))
+    c.bundle.patch({"hostname": None if "uts" not in kinds else "x"})
+    out = c.sh(
+        "readlink /proc/self/ns/mnt; ls -d /bin/busybox; touch /new 2>/dev/null || echo ro; cat /proc/kcore | wc -c"
+    )
+    assert out.split() == [os.readlink("/proc/self/ns/mnt"), "/bin/busybox", "ro", "0"]
+    assert mounts(tmp_path) == before
+
+
+def test_exec_and_delete(container, tmp_path) -> None:
+    before = mounts(tmp_path)
+    c = container({**namespaces(*KINDS), "process": {"args": ["sleep", "1000"]}})
+    assert c.run_detached().returncode == 0
+    assert len(mounts(tmp_path)) > len(before)
+    result = c.rootless("exec", c.id, "sh", "-c", "pwd; ls -d /bin/busybox /rootfs")
+    assert result.stdout.split() == ["/", "/bin/busybox"]
+    assert c.delete("--force").returncode == 0
+    assert mounts(tmp_path) == before
+
+
+def test_a_failure_leaves_nothing(container, rootless, tmp_path) -> None:
+    before = mounts(tmp_path)
+    for patch in (
+        {"process": {"args": ["nosuch"]}},
+        {"root": {"path": "nowhere"}},
+        {"mounts": [{"destination": "/x"}]},
+    ):
+        assert container({**namespaces(*KINDS), **patch}).create().returncode == 1
+    assert mounts(tmp_path) == before and rootless.ids() == []
+
+
+def test_the_peers_of_a_mount_stay(container, tmp_path) -> None:
+    """A recursive bind of a shared tree: unmounting the container's does not reach the host's."""
+    from rootless import syscalls as sc
+
+    shared = tmp_path / "shared"
+    (shared / "below").mkdir(parents=True)
+    sc.mount("tmpfs", str(shared), "tmpfs", 0)
+    try:
+        sc.mount(None, str(shared), None, sc.MS_SHARED)
+        (shared / "below").mkdir()
+        sc.mount("tmpfs", str(shared / "below"), "tmpfs", 0)
+        before = mounts(tmp_path)
+        mount = {"destination": "/mnt", "type": "bind", "source": str(shared), "options": ["rbind"]}
+        c = container(namespaces(*KINDS))
+        c.bundle.patch({"mounts": [*c.bundle.config["mounts"], mount]})
+        assert c.sh("grep -c ' /mnt/below ' /proc/self/mountinfo") == "1\n"
+        assert mounts(tmp_path) == before
+    finally:
+        sc.umount2(str(shared), sc.MNT_DETACH)
