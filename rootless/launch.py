@@ -7,10 +7,10 @@ import os
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import cgroup, channel, console, hooks, init, log, mount, plan, proc, program, verdict
+from rootless import cgroup, channel, console, hooks, init, log, mount, plan, proc, program
 from rootless import syscalls as sc
 from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
-from rootless.errors import RootlessError, SpecError
+from rootless.errors import RootlessError
 from rootless.host import Host
 from rootless.idmap import write_maps
 from rootless.interpreter import protect
@@ -338,29 +338,3 @@ def _death(container: Container, pid: int) -> RootlessError:
     code = os.waitstatus_to_exitcode(status)
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
     return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)
-
-
-def start(container: Container) -> None:
-    """Let a created container run its program; returns when execve has happened, and the poststart hooks.
-
-    Raises RootlessError with the reason where it did not: the caller ends the container.
-    """
-    container.require("created", action="start")
-    if container.state.get("without_process"):
-        raise SpecError("is required when `start` is called", "/process", hint="create it again with a process")
-    agent = verdict.connect_agent(container)
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-    try:
-        sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
-        container.directory.unlink(START_SOCKET)
-        channel.send(sock, channel.GO)
-        verdict.receive(sock, container, agent)
-    except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
-        raise _lost(container) from None
-    finally:
-        sock.close()
-    hooks.run(container.hooks("poststart"), "poststart", container.report("running"), "running")
-
-
-def _lost(container: Container) -> RootlessError:
-    return RootlessError("the container's init died before it could run the program", hint=container.oom_hint())

@@ -7,9 +7,10 @@ import os
 from rootless import log
 from rootless.commands.create import print_plan, read_request
 from rootless.commands.delete import remove
+from rootless.commands.start import start
 from rootless.foreground import adopt, listen, wait
 from rootless.host import Host
-from rootless.launch import create, start
+from rootless.launch import create
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

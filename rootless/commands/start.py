@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless.container import load
-from rootless.errors import RootlessError
-from rootless.launch import start
+from rootless import channel, verdict
+from rootless.container import START_SOCKET, Container, load
+from rootless.errors import RootlessError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,3 +37,33 @@ def main(options: Options) -> int:
         container.close()
         listener.wait(container.pid)
     return 0
+
+
+def start(container: Container) -> None:
+    """Let a created container run its program; returns when execve has happened, and the poststart hooks.
+
+    Raises RootlessError with the reason where it did not: the caller ends the container.
+    """
+    container.require("created", action="start")
+    if container.state.get("without_process"):
+        raise SpecError("is required when `start` is called", "/process", hint="create it again with a process")
+    agent = verdict.connect_agent(container)
+    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
+        container.directory.unlink(START_SOCKET)
+        channel.send(sock, channel.GO)
+        verdict.receive(sock, container, agent)
+    except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
+        raise _lost(container) from None
+    finally:
+        sock.close()
+    poststart = container.hooks("poststart")
+    if poststart:
+        from rootless import hooks
+
+        hooks.run(poststart, "poststart", container.report("running"), "running")
+
+
+def _lost(container: Container) -> RootlessError:
+    return RootlessError("the container's init died before it could run the program", hint=container.oom_hint())
