@@ -306,7 +306,9 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
         if made.hands_over_cgroup():
             from rootless.cgroup import ownership
 
-            ownership.hand_over(container.cgroup(), pid, made.process["uid"], host)
+            group = container.cgroup()
+            ownership.hand_over(group, pid, made.process["uid"], host)
+            group.close()
         channel.send(sync, channel.MAPPED, b"0" if ns.setgroups is False else b"1")
         container.save()  # while I mounts: were R killed before, I would find nobody to talk to, and end
         if made.process["terminal"]:

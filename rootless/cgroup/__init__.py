@@ -42,7 +42,7 @@ def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotat
 
     manager: one of MANAGERS, or "" to choose. annotations: the config's, for systemd's properties. The record:
     "manager"; "path", the absolute directory ("" where it is systemd's to say, or where there is none); "files", the
-    [file, value, pointer] entries in the order of writing, without those that ask for nothing; "devices", the rules
+    [file, value, pointer] entries in the order of writing, without the defaults; "devices", the rules
     for a device program ([] where none is to be loaded); for systemd also "unit", "slice", "user", "properties".
     Where the choice depends on what can be written here, "choices" holds the candidates in order of preference until
     `open` has settled it. Raises SpecError.
@@ -70,7 +70,7 @@ def _compile_resources(linux: Node, root: bool) -> tuple[list[Any], list[Any]]:
     from rootless.cgroup import devices, files
 
     resources = linux["resources"]
-    entries = [e for e in files.compile_files(resources) if not files.asks_nothing(e[0], e[1])]
+    entries = [e for e in files.compile_files(resources) if not files.is_default(e[0], e[1])]
     if root:
         return entries, devices.compile_rules(resources["devices"])
     devices.refuse_narrower(resources["devices"], linux["devices"])
@@ -85,8 +85,8 @@ def open(record: Record) -> Cgroup:
     """
     if "choices" in record:
         _settle(record)
-    if record["manager"] == "disabled" and record["files"]:
-        _refuse(record)
+    if record["manager"] == "disabled" and (wanted := _wanted(record)):
+        _refuse(wanted[0])
     if record["manager"] == "systemd":
         from rootless.cgroup.systemd import Scope
 
@@ -96,7 +96,7 @@ def open(record: Record) -> Cgroup:
 
 def _settle(record: Record) -> None:
     """Replace the record's choices by the first that can be used."""
-    wanted = bool(record["files"])
+    wanted = bool(_wanted(record))
     for choice in record.pop("choices"):
         condition = choice.pop("if", "")
         if place.usable(choice, condition, wanted):
@@ -109,8 +109,17 @@ def _settle(record: Record) -> None:
         log.debug("no cgroup can be written here: the container runs without one")
 
 
-def _refuse(record: Record) -> None:
-    file, _, pointer = record["files"][0]
+def _wanted(record: Record) -> list[Any]:
+    """The files that the container cannot do without."""
+    if not record["files"]:
+        return []
+    from rootless.cgroup import files
+
+    return files.required(record["files"])
+
+
+def _refuse(entry: Any) -> None:
+    file, _, pointer = entry
     if os.path.exists("/sys/fs/cgroup/memory") and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         hint = "this host's limits belong to cgroup v1, which rootless does not use; boot it with cgroup v2 alone"
     elif not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rootless.node import Node
 
     Entry = list[str]  # [file, value, JSON pointer]
@@ -44,8 +46,19 @@ def compile_files(resources: Node) -> list[Entry]:
     return entries
 
 
+def required(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries for which a container must have a cgroup and the controller."""
+    return [entry for entry in entries if not asks_nothing(entry[0], entry[1])]
+
+
+def is_default(file: str, value: str) -> bool:
+    """Whether a new cgroup has exactly this value. A period without a quota limits nothing and can be seen all the
+    same."""
+    return asks_nothing(file, value) and (file != "cpu.max" or value == f"{MAX} {_PERIOD}")
+
+
 def asks_nothing(file: str, value: str) -> bool:
-    """Whether the value is what a new cgroup has anyway, so that neither file nor controller is needed."""
+    """Whether the value limits nothing, so that neither file nor controller is needed."""
     if file in _UNLIMITED:
         return value == MAX
     if file == "cpu.max":

@@ -226,7 +226,7 @@ class Cgroup:
         try:
             _make_directory(self.path, self._controllers(), made)
         except OSError as error:
-            if self.record["files"] or error.errno not in _UNWRITABLE:
+            if self._required() or error.errno not in _UNWRITABLE:
                 hint = (
                     "" if error.errno not in _UNWRITABLE else "name a cgroup that you may write, or ask for no limits"
                 )
@@ -245,7 +245,14 @@ class Cgroup:
 
     def _controllers(self) -> set[str]:
         """Those that the files need."""
-        return {name for entry in self.record["files"] if (name := _controller(entry[0]))}
+        return {name for entry in self._required() if (name := _controller(entry[0]))}
+
+    def _required(self) -> list[Entry]:
+        if not self.record["files"]:
+            return []
+        from rootless.cgroup.files import required
+
+        return required(self.record["files"])
 
     def _configure(self) -> None:
         """Write a new cgroup's files and load its device program."""

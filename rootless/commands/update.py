@@ -56,6 +56,9 @@ def main(options: Options) -> int:
 def apply(container: Container, changes: Resources) -> None:
     """Write what changes, all or nothing, and remember it in the state. Raises RootlessError."""
     before: Resources = container.state.get("resources") or container.config.get("linux", {}).get("resources") or {}
+    memory = changes.get("memory")
+    if isinstance(memory, dict) and memory.get("limit") == -1 and memory.get("swap") is None:
+        memory["swap"] = -1  # a swap limit counts from the memory limit, and goes with it
     merged = _merge(before, changes)
     record = container.state.get("cgroup") or {}
     known = [[file, value] for file, value, _ in record.get("files", [])]
@@ -64,13 +67,13 @@ def apply(container: Container, changes: Resources) -> None:
     group = container.cgroup()
     if not group.path and all(files.asks_nothing(file, value) for file, value, _ in touched):
         return
-    memory = Node(merged)["memory"]
-    if memory["checkBeforeUpdate"].boolean() and (limit := memory["limit"].integer()) > 0:
+    check = Node(merged)["memory"]
+    if check["checkBeforeUpdate"].boolean() and (limit := check["limit"].integer()) > 0:
         used = int(group.read("memory.current") or 0)
         if used > limit:
-            raise memory["limit"].error(f"is {limit}, below the current usage {used}")
+            raise check["limit"].error(f"is {limit}, below the current usage {used}")
     group.apply(touched)
-    record["files"] = [e for e in entries if not files.asks_nothing(e[0], e[1])]
+    record["files"] = [e for e in entries if not files.is_default(e[0], e[1])]
     container.state["resources"] = merged
     container.save()
 

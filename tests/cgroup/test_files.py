@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootless.cgroup.files import asks_nothing, compile_files, controller, weight_of_shares, without_bfq
+from rootless.cgroup.files import (
+    asks_nothing,
+    compile_files,
+    controller,
+    is_default,
+    required,
+    weight_of_shares,
+    without_bfq,
+)
 from rootless.errors import SpecError
 from rootless.node import Node
 
@@ -108,6 +116,13 @@ def test_what_cannot_be_is_refused_at_its_place(resources, place):
 )  # fmt: skip
 def test_what_asks_for_nothing(file, value, nothing):
     assert asks_nothing(file, value) is nothing
+
+
+def test_a_period_without_a_quota_is_written_and_needs_no_controller():
+    entries = [["cpu.max", "max 50000", ""], ["pids.max", "5", ""]]
+    assert [is_default(file, value) for file, value, _ in entries] == [False, False]
+    assert is_default("cpu.max", "max 100000")
+    assert required(entries) == entries[1:]
 
 
 @pytest.mark.parametrize(("bfq", "plain"), [("10", "default 1"), ("1000", "default 10000"), ("8:0 500", "8:0 4950")])

@@ -27,13 +27,12 @@ def boxed(container, rootless):
     if not (scope or (made["path"] and os.access(os.path.dirname(made["path"]), os.W_OK))):
         pytest.skip("this machine lacks a cgroup v2 that this user may write")
 
-    def make(option, script, uid=0, cgroups_path=None):
+    def make(option, script, uid=0, **more):
         if uid and os.geteuid() and not (Host().subuid and shutil.which("newuidmap")):
             pytest.skip("this user lacks subordinate ids")
         linux = {"uidMappings": None, "gidMappings": None} if os.geteuid() else {}
-        if cgroups_path:
-            linux["cgroupsPath"] = cgroups_path
-        ready = container({"process": {"args": ["sh", "-c", script], "user": {"uid": uid, "gid": uid}}, "linux": linux})
+        process = {"args": ["sh", "-c", script], "user": {"uid": uid, "gid": uid}}
+        ready = container({"process": process, "linux": linux | more})
         options = ready.bundle.config["mounts"][-1]["options"]
         options[-1] = option
         ready.bundle.write()
@@ -73,6 +72,19 @@ def test_a_writable_cgroup_belongs_to_the_containers_user_who_divides_it(boxed, 
     assert not path.exists()
 
 
+@pytest.mark.root
+def test_root_gives_the_cgroup_to_the_root_of_a_user_namespace(boxed):
+    if os.geteuid():
+        pytest.skip("only root maps ids of its choice")
+    kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"]
+    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    box, path = boxed("rw", f"{NESTED} && {READY}", namespaces=[{"type": kind} for kind in kinds],
+                      uidMappings=ids, gidMappings=ids)  # fmt: skip
+    assert path.stat().st_uid == (path / "child").stat().st_uid == (path / "cgroup.procs").stat().st_uid == 100000
+    assert (path / "cgroup.max.depth").stat().st_uid == 0
+    assert box.delete("--force").returncode == 0
+
+
 def test_a_read_only_cgroup_stays_the_callers(boxed):
     box, path = boxed("ro", f"mkdir /sys/fs/cgroup/x 2>/dev/null || {READY}", 1000)
     assert path.stat().st_uid == os.geteuid()
@@ -89,7 +101,7 @@ def test_cgroups_path(boxed, rootless, form):
     name = f"deep-{os.getpid()}/box"
     mount = view.read().mount
     wanted = name if form == "relative" else f"{str(first.parent).removeprefix(mount)}/{name}"
-    box, path = boxed("ro", READY, cgroups_path=wanted)
+    box, path = boxed("ro", READY, cgroupsPath=wanted)
     assert path == first.parent / name
     assert box.delete("--force").returncode == 0
     assert not path.parent.exists()
