@@ -28,7 +28,7 @@ from oci.passwd import find_user
 from oci.progress import Progress
 from oci.remove import remove_tree
 from oci.root import Root
-from oci.stream import Ahead, Budget, Chunks, StreamSource
+from oci.stream import Ahead, Budget, StreamSource
 
 META = ".oci"  # of the bundle: image.json, base.mtree
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
@@ -42,8 +42,9 @@ class Request:
     image, source: what is converted, and the path that it came from ("" for a pipe); target: the bundle; owners: how
     ids are written; uid_map, gid_map: what config.json's user namespace is to have, [] for none (real root); volumes:
     "" keeps the image's Volumes as an annotation, "tmpfs" and "bind" mount something there; devices: make real ones;
-    cache: where unpacked layers are kept between conversions; temporary: as `temporary_name` makes it; note: told one
-    line for each thing that a user should know.
+    cache: where unpacked layers are kept between conversions; temporary: as `temporary_name` makes it; finishing:
+    called when all is made, just before it is put in its place; note: told one line for each thing that a user should
+    know.
     """
 
     image: Image
@@ -62,6 +63,7 @@ class Request:
     progress: bool = False
     temporary: str = ""
     cache: Cache | None = None
+    finishing: Callable[[], None] = lambda: None
     note: Callable[[str], None] = lambda text: None
 
 
@@ -84,6 +86,7 @@ def build(request: Request) -> None:
     try:
         _make_directory(temporary)
         _fill(request, temporary)
+        request.finishing()
         _put(temporary, target)
     except OSError as error:
         raise OciError.from_os(error, "cannot write the bundle") from None
@@ -187,21 +190,13 @@ def _unpack(request: Request, tree: Tree, kept: int) -> None:
                 progress.next_layer()
             if number < kept:
                 continue
-            chunks = layer.tar(budget, progress.advance if progress else None)
-            if layer.is_plain():
-                _apply(tree, chunks, layer.name)
-            else:
-                with Ahead(chunks) as ahead:
-                    _apply(tree, iter(ahead), layer.name)
+            with Ahead(layer.tar(budget, progress.advance if progress else None)) as ahead:
+                source = StreamSource(iter(ahead))
+                tree.apply(source, layer.name)
+                source.drain()
     finally:
         if progress:
             progress.finish()
-
-
-def _apply(tree: Tree, chunks: Chunks, name: str) -> None:
-    source = StreamSource(chunks)
-    tree.apply(source, name)
-    source.drain()
 
 
 def _check_rootfs(request: Request, tree: Tree, root_fd: int) -> None:

@@ -2,7 +2,7 @@
 
 A tree is kept under the digests of the layers that it is made of, base first, and the way its owners are written. A
 conversion starts from the tree with the most of its own lower layers. Trees appear by rename, so that conversions
-may run side by side; a lock keeps `prune` away from those that are being read.
+may run side by side; a lock keeps `prune` away from those that are being read or written.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from oci.remove import remove_tree
 
 MAX_SIZE = 10 << 30  # default bound in bytes
 _VERSION = 1
+_LOCK = ".lock"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -93,29 +94,35 @@ class Cache:
         path, temporary = f"{self.directory}/{key}", f"{self.directory}/.{key[:16]}.{secrets.token_hex(4)}"
         if os.path.exists(path):
             return
-        try:
-            os.mkdir(temporary, 0o700)
-            os.mkdir(f"{temporary}/rootfs", 0o700)
-            target = os.open(f"{temporary}/rootfs", _DIRECTORY)
+        with self._lock(fcntl.LOCK_SH):
             try:
-                size = clone_tree(root_fd, target)
+                size = self._copy(temporary, root_fd, record)
+                document = {
+                    "version": _VERSION, "names": list(image.names), "layers": identities, "owners": owners.mode,
+                    "size": size, "folded": owners.folded, "highest": owners.highest, "report": attrs.asdict(report),
+                }  # fmt: skip
+                with open(f"{temporary}/tree.json", "x", encoding="utf-8") as out:
+                    json.dump(document, out)
+                with contextlib.suppress(FileExistsError, OSError):  # another conversion was first
+                    if size <= self.max_size:
+                        os.rename(temporary, path)
             finally:
-                os.close(target)
-            with open(record, "rb") as old, open(f"{temporary}/base.mtree", "xb") as new:
-                while chunk := old.read(1 << 18):
-                    new.write(chunk)
-            document = {
-                "version": _VERSION, "names": list(image.names), "layers": identities, "owners": owners.mode,
-                "size": size, "folded": owners.folded, "highest": owners.highest, "report": attrs.asdict(report),
-            }  # fmt: skip
-            with open(f"{temporary}/tree.json", "x", encoding="utf-8") as out:
-                json.dump(document, out)
-            with contextlib.suppress(FileExistsError, OSError):  # another conversion was first
-                if size <= self.max_size:
-                    os.rename(temporary, path)
-        finally:
-            remove_tree(temporary)
+                remove_tree(temporary)
         self.prune(self.max_size)
+
+    @staticmethod
+    def _copy(temporary: str, root_fd: int, record: str) -> int:
+        os.mkdir(temporary, 0o700)
+        os.mkdir(f"{temporary}/rootfs", 0o700)
+        target = os.open(f"{temporary}/rootfs", _DIRECTORY)
+        try:
+            size = clone_tree(root_fd, target)
+        finally:
+            os.close(target)
+        with open(record, "rb") as old, open(f"{temporary}/base.mtree", "xb") as new:
+            while chunk := old.read(1 << 18):
+                new.write(chunk)
+        return size
 
     def trees(self) -> list[Kept]:
         """What is kept, the last used first."""
@@ -130,11 +137,17 @@ class Cache:
         return sorted(found, key=lambda tree: tree.used, reverse=True)
 
     def prune(self, max_size: int) -> list[Kept]:
-        """Remove the trees that were not used for longest until no more than `max_size` bytes are left."""
+        """Remove the trees that were not used for longest until no more than `max_size` bytes are left.
+
+        What conversions that were killed left is removed too: nobody writes while the lock is held.
+        """
         if not os.path.isdir(self.directory):
             return []
         removed = []
         with self._lock(fcntl.LOCK_EX):
+            for name in os.listdir(self.directory):
+                if name.startswith(".") and name != _LOCK:
+                    remove_tree(f"{self.directory}/{name}")
             total = 0
             for tree in self.trees():
                 total += tree.size
@@ -145,7 +158,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _lock(self, how: int) -> Iterator[None]:
-        fd = os.open(f"{self.directory}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(f"{self.directory}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, how)
             yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from stat import S_ISDIR, S_ISLNK
 
 import attrs
@@ -19,11 +20,13 @@ from oci.errors import OciError, printable
 from oci.owners import Owners
 from oci.record import Entry, Recorder
 from oci.root import Root, normal
+from oci.writer import LARGE, Writer
 
 MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
 _WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ODD = re.compile(rb"(?:^|/)[./]").search  # what no path from the root has that is in its normal form, or a whiteout
 _FAR = (1 << 55) * 1_000_000_000  # ns; file systems clamp times long before, but Python must get them into a time_t
 # What the kernel says of attributes that this process may not set, or that the file system does not know.
 _NO_XATTR = (errno.EPERM, errno.ENOTSUP, errno.EACCES)
@@ -77,14 +80,15 @@ class Tree:
         self._own_dirs.clear()
         self._upper = set() if self._layers else None
         self._layers += 1
-        for member in tar.members(source, where):
-            self.report.members += 1
-            if self.report.members > self._max_files:
-                raise OciError(f"more than {self._max_files} members", where, hint="--max-files sets the limit")
-            try:
-                self._add(source, member)
-            except OSError as error:
-                raise OciError.from_os(error, "cannot unpack", self._at(member.name)) from None
+        with Writer() as self._writer:
+            for member in tar.members(source, where):
+                self.report.members += 1
+                if self.report.members > self._max_files:
+                    raise OciError(f"more than {self._max_files} members", where, hint="--max-files sets the limit")
+                try:
+                    self._add(source, member)
+                except OSError as error:
+                    raise OciError.from_os(error, "cannot unpack", self._at(member.name)) from None
         for name in self._plinks:
             os.unlink(name, dir_fd=self._aside_fd)
         self._plinks.clear()
@@ -125,10 +129,14 @@ class Tree:
         if self._stale:
             self.root.forget()
             self._stale = False
-        member.mtime = min(max(member.mtime, -_FAR), _FAR)
-        path = self._clean(member.name)
+        if not -_FAR < member.mtime < _FAR:
+            member.mtime = min(max(member.mtime, -_FAR), _FAR)
+        path = member.name
+        odd = _ODD(path)
+        if odd:
+            path = self._clean(path)
         parent, _, base = path.rpartition(b"/")
-        if _WHITEOUT in path and self._special(source, member, path, parent, base):
+        if odd and _WHITEOUT in path and self._special(source, member, path, parent, base):
             return
         fd, real = self.root.directory(parent, create=True)
         if not base:
@@ -153,7 +161,7 @@ class Tree:
         """A path without empty parts, dots or a leading slash. Raises OciError for `..`."""
         if name.startswith(b"/"):
             self.report.absolute += 1
-        if b"//" in name or b"." in name[:1] or b"/" in name[:1] or b"/." in name:
+        if _ODD(name):
             name = normal(name)
             if b".." in name.split(b"/"):
                 raise OciError("a member name with ..", self._at(name))
@@ -294,7 +302,7 @@ class Tree:
     def _add_file(self, source: tar.Source, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
         owner = self._owners.fit(member.uid, member.gid, self._where)
         kept = self._owners.mode == "xattr" and (member.uid or member.gid)
-        chown = self._owners.mode == "map" and owner != self._own
+        chown = owner != self._own and self._owners.mode == "map"
         # A change of owner and a write may take setuid away; attributes need a mode that lets their owner write.
         later = bool(kept or chown or member.xattrs or member.mode & 0o7000)
         mode = 0o600 if later else member.mode
@@ -303,8 +311,21 @@ class Tree:
         except FileExistsError:
             self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
             file = os.open(base, _NEW, mode, dir_fd=fd)
+        beside = member.stored >= LARGE and not later and member.sparse is None
         try:
-            self._write(source, member, file)
+            if beside:
+                self._write_beside(source, member, file)
+            elif member.sparse is None:
+                left = member.stored
+                for piece in source.pieces(left):
+                    written = os.write(file, piece)
+                    left -= len(piece)
+                    while written < len(piece):
+                        written += os.write(file, piece[written:])
+                if left:
+                    raise OciError("truncated in the middle of a file", self._at(member.name))
+            else:
+                self._write_sparse(source, member, file)
             if later:
                 if kept or member.xattrs:
                     self._set_xattrs(file, member)
@@ -313,23 +334,27 @@ class Tree:
                     self._set_capability(file, member)
                 os.fchmod(file, member.mode)
             mtime = member.mtime
-            os.utime(file, ns=(mtime, mtime))
+            if not beside:
+                os.utime(file, ns=(mtime, mtime))
         finally:
-            os.close(file)
-        self._note(path, member)
+            if beside:
+                self._writer.close(file, member.mtime)
+            else:
+                os.close(file)
+        if member.xattrs:
+            self._note(path, member)
+        else:
+            self._record.add(path, tar.FILE, member.mode, member.uid, member.gid, member.size, mtime)
 
-    def _write(self, source: tar.Source, member: tar.Member, file: int) -> None:
-        if member.sparse is None:
-            left = member.stored
-            for piece in source.pieces(left):
-                size = len(piece)
-                written = os.write(file, piece)
-                while written < size:
-                    written += os.write(file, piece[written:])
-                left -= size
-            if left:
-                raise OciError("truncated in the middle of a file", self._at(member.name))
-            return
+    def _write_beside(self, source: tar.Source, member: tar.Member, file: int) -> None:
+        left = member.stored
+        for piece in source.pieces(left):
+            self._writer.write(file, piece)
+            left -= len(piece)
+        if left:
+            raise OciError("truncated in the middle of a file", self._at(member.name))
+
+    def _write_sparse(self, source: tar.Source, member: tar.Member, file: int) -> None:
         seen = 0
         for offset, piece in tar.contents(source, member):
             seen += len(piece)

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import tarfile
 import tempfile
@@ -24,7 +23,7 @@ import attrs
 from oci import changes as tree
 from oci import config as runtime
 from oci import record, tar
-from oci.bundle import META, read_image_record
+from oci.bundle import META, read_image_record, temporary_name
 from oci.errors import OciError, printable
 from oci.image import Image, Layer, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
@@ -46,7 +45,9 @@ class Request:
 
     bundle, output: paths; format: one of FORMATS; tag: NAME:TAG, "" for the one it came with; owners: as the tree was
     written; base: the archive that the bundle was converted from, if it is not where it was; flatten: one layer of
-    the whole tree, no base needed; changes: Dockerfile instructions for the image's config; message: its history.
+    the whole tree, no base needed; changes: Dockerfile instructions for the image's config; message: its history;
+    temporary: as `temporary_name` makes it; finishing: called just before the archive is put in its place; note: told
+    one line for each thing that a user should know.
     """
 
     bundle: str
@@ -59,6 +60,8 @@ class Request:
     force: bool = False
     changes: list[str] = attrs.field(factory=list)
     message: str = ""
+    temporary: str = ""
+    finishing: Callable[[], None] = lambda: None
     note: Callable[[str], None] = lambda text: None
 
 
@@ -84,8 +87,7 @@ def pack(request: Request) -> None:
     if os.path.lexists(request.output) and not request.force:
         raise OciError("the output exists already", request.output, hint="--force replaces it")
     document = read_image_record(request.bundle)
-    target = os.path.abspath(request.output)
-    temporary = f"{os.path.dirname(target)}/.{os.path.basename(target)[:200]}.{secrets.token_hex(4)}"
+    temporary = request.temporary or temporary_name(request.output)
     try:
         with contextlib.ExitStack() as stack:
             image = None if request.flatten else stack.enter_context(_base(request, document))
@@ -104,7 +106,8 @@ def pack(request: Request) -> None:
             out = open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb")
             with out, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
                 _WRITERS[request.format](archive, _named(request, document), config, parts)
-        os.rename(temporary, target)
+        request.finishing()
+        os.rename(temporary, os.path.abspath(request.output))
     except OSError as error:
         raise OciError.from_os(error, "cannot pack") from None
     finally:

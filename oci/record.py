@@ -16,6 +16,7 @@ import attrs
 _UNSAFE = re.compile(rb"[^!-\x22\x24-\x3c\x3e-\x5b\x5d-\x7e]")  # blanks, controls, non-ASCII, and # = \
 _TYPES = {"f": "file", "d": "dir", "l": "link", "h": "hard", "p": "fifo", "c": "char", "b": "block"}
 _LETTERS = {name: letter for letter, name in _TYPES.items()}
+_MANY = 1000
 HEADER = b"#rootless record 1\n"
 
 
@@ -39,17 +40,22 @@ class Recorder:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._write = file.write
+        self._known: dict[tuple[str, int, int, int], bytes] = {}  # the same words stand in many lines
         file.write(HEADER)
 
     def add(self, path: bytes, type_: str, mode: int, uid: int, gid: int, size: int, mtime: int | None) -> None:
         """A plain entry; see `extra` for the rest."""
         if _UNSAFE.search(path):
             path = escape(path)
+        words = self._known.get((type_, mode, uid, gid))
+        if words is None:
+            words = b"type=%b mode=%o uid=%d gid=%d" % (_TYPES[type_].encode(), mode, uid, gid)
+            if len(self._known) < _MANY:
+                self._known[type_, mode, uid, gid] = words
         if mtime is None:
-            self._write(b"./%b type=%b mode=%o uid=%d gid=%d\n" % (path, _TYPES[type_].encode(), mode, uid, gid))
-            return
-        line = b"./%b type=%b mode=%o uid=%d gid=%d size=%d time=%d\n"
-        self._write(line % (path, _TYPES[type_].encode(), mode, uid, gid, size, mtime))
+            self._write(b"./%b %b\n" % (path, words))
+        else:
+            self._write(b"./%b %b size=%d time=%d\n" % (path, words, size, mtime))
 
     def extra(self, path: bytes, entry: Entry) -> None:
         """An entry with a link, a device or extended attributes."""

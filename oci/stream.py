@@ -17,6 +17,7 @@ from oci.errors import OciError
 CHUNK = 1 << 20
 _AHEAD = 8  # chunks that decompression may be ahead of the writer
 _BEHIND = 4  # chunks that a checksum may be behind
+_PATIENCE = 1.0  # seconds to wait for a thread that may be reading a pipe on which nothing comes
 _ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 Chunks = Iterator[bytes]
@@ -157,7 +158,8 @@ class Ahead:
             try:
                 self._queue.get_nowait()
             except queue.Empty:
-                return
+                break
+        self._thread.join(_PATIENCE)
 
     def __iter__(self) -> Chunks:
         while (item := self._queue.get()) is not None:

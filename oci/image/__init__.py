@@ -59,10 +59,6 @@ class Layer:
             raise OciError("a layer is missing in the archive", self.name, hint=hint)
         return verified(self.blob.chunks(progress), self.digest, self.size, "the layer", self.name)
 
-    def is_plain(self) -> bool:
-        """Whether it is stored as a tar, not compressed."""
-        return self.blob is not None and not self.blob.compression()
-
     def tar(self, budget: Budget, progress: Progress | None = None) -> Chunks:
         """The tar inside, checked at its end against the diff_id as well. Raises OciError."""
         stored = self.stored(progress)

@@ -9,8 +9,8 @@ import attrs
 
 from oci.cache import Cache, default_directory
 from oci.errors import printable
-from rootless import userns
-from rootless.commands.convert import read_size, run_job
+from rootless import job, userns
+from rootless.commands.convert import read_size
 from rootless.errors import RootlessError
 from rootless.host import Host
 
@@ -34,7 +34,7 @@ def main(options: Options) -> int:
         return 0
 
     host = Host()
-    return run_job(prune, ([], []) if host.privileged else userns.default_maps(host))
+    return job.run(prune, ([], []) if host.privileged else userns.default_maps(host))
 
 
 def _list(cache: Cache, *, as_json: bool) -> int:

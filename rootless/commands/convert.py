@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 
 import oci.bundle
 from oci.cache import Cache, default_directory
@@ -15,14 +14,13 @@ from oci.image.blobs import MAX_SIZE, open_archive
 from oci.layer import MAX_FILES
 from oci.owners import IdMap, Owners
 from oci.remove import remove_tree
-from rootless import log, userns
+from rootless import job, log, userns
 from rootless.errors import RootlessError
 from rootless.host import Host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Iterator
     from typing import NoReturn
 
     from rootless.options import Options
@@ -62,24 +60,19 @@ def build(options: Options, image: Image, target: str) -> int:
         devices=host.privileged and not host.in_userns,
         volumes=_volumes(options), cache=Cache(default_directory()) if getattr(options, "cache", False) else None,
         max_size=read_size(options.max_size), max_files=options.max_files or MAX_FILES,
-        progress=not options.quiet, temporary=oci.bundle.temporary_name(target),
+        progress=not options.quiet, temporary=oci.bundle.temporary_name(target), finishing=job.finishing,
     )  # fmt: skip
-    code = run_job(lambda: _build(request, quiet=options.quiet), (uid_map, gid_map) if in_namespace else ([], []))
+    maps = (uid_map, gid_map) if in_namespace else ([], [])
+    code = job.run(lambda: _build(request, quiet=options.quiet), maps, lambda: _take_back(request))
     if code == 0:
         print(target if "/" in target else f"./{target}")
-    elif os.path.lexists(request.temporary):  # it was killed
-        remove_in_ids(request.temporary, (uid_map, gid_map) if in_namespace else ([], []))
     return code
 
 
-def remove_in_ids(path: str, maps: tuple[IdMap, IdMap]) -> int:
-    """Remove a tree as root of these id maps; the exit code."""
-
-    def remove() -> int:
-        remove_tree(path)
-        return 0
-
-    return userns.run(*maps, remove)
+def _take_back(request: oci.bundle.Request) -> None:
+    remove_tree(request.temporary)
+    if request.cache:
+        request.cache.prune(request.cache.max_size)
 
 
 def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
@@ -102,50 +95,6 @@ def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
     if not ranged or how in ("xattr", "squash"):
         return Owners(how or "xattr"), [(0, host.uid, 1)], [(0, host.gid, 1)]
     return Owners("map", uid_map, gid_map, strict=how == "strict"), uid_map, gid_map
-
-
-def run_job(job: Callable[[], int], maps: tuple[IdMap, IdMap]) -> int:
-    """Run `job`, in a child of the user namespace where maps are given; signals reach it wherever they are sent."""
-    ours, theirs = os.pipe2(os.O_CLOEXEC)
-
-    def announce() -> int:
-        os.write(theirs, b"%d\n" % os.getpid())
-        for signum in _SIGNALS:
-            signal.signal(signum, _interrupt)
-        try:
-            return job()
-        except _Interrupted as error:
-            log.error("interrupted: nothing is left behind")
-            return 128 + error.signum
-
-    def forward(signum: int, _frame: FrameType | None) -> None:
-        os.kill(int(os.read(ours, 20)), signum)
-
-    before = {signum: signal.signal(signum, forward) for signum in _SIGNALS}
-    try:
-        return userns.run(*maps, announce)
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-        os.close(ours)
-        os.close(theirs)
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class _Interrupted(BaseException):
-    """A signal asked for an end: everything is taken back on the way up."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
-def _interrupt(signum: int, _frame: FrameType | None) -> NoReturn:
-    for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # a second one must not stop the clean-up
-    raise _Interrupted(signum)
 
 
 def _build(request: oci.bundle.Request, *, quiet: bool) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from oci.bundle import read_image_record
+from oci.bundle import read_image_record, temporary_name
 from oci.errors import OciError
 from oci.owners import Owners
 from oci.pack import Request, pack
-from rootless import log
-from rootless.commands.convert import run_job, translated
+from oci.remove import remove_tree
+from rootless import job, log
+from rootless.commands.convert import translated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ def main(options: Options) -> int:
     uid_map, gid_map = ([tuple(entry) for entry in document[key]] for key in ("uidMap", "gidMap"))
     mapped = document["owners"] == "map" and bool(uid_map)
     owners = Owners(document["owners"], uid_map if mapped else [], gid_map if mapped else [])
+    output = options.output or f"{options.bundle_dir.rstrip('/')}.tar"
     request = Request(
-        options.bundle_dir, options.output or f"{options.bundle_dir.rstrip('/')}.tar", owners,
+        options.bundle_dir, output, owners, temporary=temporary_name(output), finishing=job.finishing,
         format=options.format or "oci", tag=options.tag, base=options.base, flatten=options.flatten,
         force=options.force, changes=list(options.change or []), message=options.message,
     )  # fmt: skip
-    code = run_job(lambda: _pack(request, quiet=options.quiet), (uid_map, gid_map) if mapped else ([], []))
+    maps = (uid_map, gid_map) if mapped else ([], [])
+    code = job.run(lambda: _pack(request, quiet=options.quiet), maps, lambda: remove_tree(request.temporary))
     if code == 0:
         print(request.output)
     return code

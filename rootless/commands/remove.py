@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rootless import userns
-from rootless.commands.convert import remove_in_ids
+from rootless import job, userns
 from rootless.errors import RootlessError
 from rootless.host import Host
 
@@ -23,4 +22,4 @@ def main(options: Options) -> int:
         raise RootlessError("this is no bundle: it holds no config.json", options.bundle)
 
     host = Host()
-    return remove_in_ids(path, ([], []) if host.privileged else userns.default_maps(host))
+    return job.remove(path, ([], []) if host.privileged else userns.default_maps(host))

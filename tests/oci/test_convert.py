@@ -524,6 +524,7 @@ def test_interrupt_leaves_nothing(work: Path, signum: signal.Signals, whole_grou
         process.stdin.flush()  # it was taken from the pipe: all but the last 64 kB went to the layer's reader
         partial = [name for name in os.listdir(work) if name.startswith(".b.")]
         (os.killpg if whole_group else os.kill)(process.pid, signum)
+        process.wait()  # with its input still open: the end of it would be another reason to stop
         _, errors = process.communicate()
     assert partial, "it was not under way yet"
     assert process.returncode == 128 + signum
