@@ -42,6 +42,7 @@ def test_no_heavy_module_on_the_hot_path(tmp_path: Path, bundle: Any) -> None:
         ["create", "-b", bundle.path, name],
         ["state", name],
         ["start", name],
+        ["exec", name, "true"],
         ["kill", name, "KILL"],
         ["delete", "--force", name],
         ["run", "-b", bundle.path, name, "--", "true"],

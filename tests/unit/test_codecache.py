@@ -1,0 +1,68 @@
+"""The byte code cache of the hot commands: it changes nothing but the time."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A checkout that may be written."""
+    for name in ("bin", "rootless", "oci"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def state(copy: Path, *flags: str) -> str:
+    """What `state` says of a container that is not there."""
+    launcher = os.path.relpath(copy / "bin/rootless")  # found by whatever path
+    command = [sys.executable, "-IS", *flags, launcher, "--root", str(copy / "state"), "state", "nope"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def caches(copy: Path) -> list[Path]:
+    return sorted((copy / "rootless/__pycache__").glob("state.*.code"))
+
+
+def test_the_second_call_takes_what_the_first_left(copy) -> None:
+    first = state(copy)
+    (cache,) = caches(copy)
+    kept = cache.stat()
+    assert state(copy) == first and "does not exist" in first
+    assert (cache.stat().st_ino, cache.stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
+    # With the cache no module of the package is looked for but the two before it.
+    imported = state(copy, "-X", "importtime").splitlines()
+    names = [line.rpartition("|")[2].strip() for line in imported if line.startswith("import time:")]
+    assert [name for name in names if name.startswith("rootless")] == ["rootless", "rootless.codecache"]
+
+
+def test_a_changed_source_counts_at_once(copy) -> None:
+    state(copy)
+    source = copy / "rootless/errors.py"
+    source.write_text(source.read_text().replace("does not exist", "is nowhere"))
+    assert "is nowhere" in state(copy)
+    assert "is nowhere" in state(copy)
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None])
+def test_a_damaged_cache_is_made_anew(copy, damage) -> None:
+    first = state(copy)
+    (cache,) = caches(copy)
+    whole = cache.read_bytes()
+    cache.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert state(copy) == first
+    assert cache.read_bytes() == whole
+
+
+def test_where_none_may_be_written_none_is(copy) -> None:
+    first = state(copy, "-B")
+    assert not caches(copy)
+    assert state(copy) == first
