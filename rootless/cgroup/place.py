@@ -25,6 +25,8 @@ def candidates(cgroups_path: Node, container_id: str, manager: str, host: Host, 
     path = cgroups_path.string()
     if ".." in path.split("/"):
         raise cgroups_path.error("leads out of its place by ..")
+    if path and os.path.normpath(path) in ("/", "//", "."):
+        raise cgroups_path.error("is a cgroup that others are in", hint="name one for the container below it")
     if manager == "disabled" or not host.cgroup_mount:
         return []
     if manager == "systemd":
