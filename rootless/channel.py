@@ -54,7 +54,7 @@ def send(sock: socket, tag: bytes, payload: bytes = b"", fds: tuple[int, ...] = 
     if fds:
         sock.sendmsg([tag + payload], [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))])
     else:
-        sock.send(tag + payload)
+        os.write(sock.fileno(), tag + payload)  # I speaks under its filter, and few deny write(2)
 
 
 def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from rootless import jsonlite, program
+from rootless import jsonlite, log, program
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
@@ -52,6 +52,20 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
         how = f"exit status {code}" if code >= 0 else f"signal {-code}"
         detail = f": {output}" if output else ""
         raise RootlessError(f"{moment} hook {hook['path']} failed: {how}{detail}", hook["pointer"])
+
+
+def failed_in(error: BaseException) -> bool:
+    """Whether a hook's failure is what is told: then the container goes (runtime.md#lifecycle)."""
+    return isinstance(error, RootlessError) and error.where.startswith("/hooks/")
+
+
+def run_poststop(hooks: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    """The last hooks, when the container is gone: one that fails is warned of, and the rest goes on."""
+    for hook in hooks:
+        try:
+            run_one(hook, "poststop", report)
+        except RootlessError as error:
+            log.warn(str(error))
 
 
 def _become_hook(hook: dict[str, Any], stdin: int, stderr: int) -> None:

@@ -103,10 +103,13 @@ def create(request: Request, host: Host) -> Created:
     undo: list[Callable[[], None]] = []
     directory = StateDir.make(request.root, request.container_id)
     undo += [directory.close, directory.remove]
+    container = Container(directory, {})
     try:
-        return _create(request, host, made, directory, undo)
+        return _create(request, host, made, container, undo)
     except BaseException as error:
         undo_all(undo)
+        if hooks.failed_in(error):
+            hooks.run_poststop(made.hooks.get("poststop", []), container.report("stopped"))
         if isinstance(error, RootlessError) and error.errno == errno.ENOMEM and not error.hint:
             _blame_limit(error, made.cgroup)
         raise
@@ -146,11 +149,12 @@ def _pass_sockets(request: Request, made: Plan) -> None:
     request.preserve_fds = max(request.preserve_fds, passed)
 
 
-def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo: list[Callable[[], None]]) -> Created:
+def _create(request: Request, host: Host, made: Plan, container: Container, undo: list[Callable[[], None]]) -> Created:
+    directory = container.directory
     directory.write("config.json", request.text)
     if request.notify:
         os.mkdir("notify", 0o755, dir_fd=directory.fd)
-    state: dict[str, Any] = {
+    container.state = state = {
         "ociVersion": request.spec["ociVersion"],
         "id": request.container_id,
         "pid": 0,
@@ -170,7 +174,6 @@ def _create(request: Request, host: Host, made: Plan, directory: StateDir, undo:
         state["without_process"] = True
     if made.seccomp and made.seccomp["notify"]:
         state["listener"] = [made.seccomp["listener_path"], made.seccomp["metadata"]]
-    container = Container(directory, state)
     group = cgroup.open(made.cgroup)
     if not group.needs_pid:
         undo.append(group.remove)

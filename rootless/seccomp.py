@@ -40,6 +40,7 @@ ACTIONS = {
 }
 _ERRNO, _TRACE = ACTIONS["SCMP_ACT_ERRNO"], ACTIONS["SCMP_ACT_TRACE"]
 _ALLOW, _LOG, _NOTIFY = ACTIONS["SCMP_ACT_ALLOW"], ACTIONS["SCMP_ACT_LOG"], ACTIONS["SCMP_ACT_NOTIFY"]
+_PASSING = _ALLOW, _LOG, _NOTIFY, _TRACE  # those that may let a call through
 _MAX_ERRNO = 4095  # linux/err.h: what ERRNO can return; a tracer gets all 16 bits
 
 # seccomp.h: enum scmp_compare.
@@ -107,6 +108,7 @@ def read_seccomp(node: Node, receiver: str = "") -> Profile | None:
         "listener_path": path or receiver,
         "metadata": metadata,
     }
+    _check_execve(node, profile)
     if profile["notify"]:
         _check_notify(node, profile)
     return profile
@@ -144,6 +146,16 @@ def _read_condition(node: Node) -> Condition:
         node["value"].required().integer(low=0),
         node["valueTwo"].integer(low=0),
     )
+
+
+def _check_execve(node: Node, profile: Profile) -> None:
+    """The filter is there when the program is executed: one that denies execve(2) lets nothing start, and one that
+    kills for it does so without a word."""
+    found = [(action, args) for names, action, args in profile["rules"] if "execve" in names]
+    if not any(args for _, args in found):
+        verdicts = [action for action, _ in found] or [profile["default"]]
+        if not any(action & 0xFFFF0000 in _PASSING for action in verdicts):
+            node["syscalls"].refuse("denies the execve syscall, without which no program can start")
 
 
 def _check_notify(node: Node, profile: Profile) -> None:

@@ -81,8 +81,10 @@ def remove(container: Container) -> None:
     hooks = _poststop_hooks(container)
     report = container.report("stopped")
     container.directory.remove()
-    for hook in hooks:
-        _run_poststop(hook, report)
+    if hooks:
+        from rootless.hooks import run_poststop
+
+        run_poststop(hooks, report)
     container.close()
 
 
@@ -107,15 +109,6 @@ def _poststop_hooks(container: Container) -> list[dict[str, Any]]:
     except RootlessError as error:
         log.warn(str(error))
         return []
-
-
-def _run_poststop(hook: dict[str, Any], report: dict[str, Any]) -> None:
-    from rootless.hooks import run_one
-
-    try:
-        run_one(hook, "poststop", report)
-    except RootlessError as error:  # runtime.md#lifecycle: warned, and the rest goes on
-        log.warn(str(error))
 
 
 def end(container: Container) -> None:

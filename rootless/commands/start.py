@@ -27,8 +27,9 @@ def main(options: Options) -> int:
         start(container)
     except BaseException as error:
         from rootless.commands.delete import end, remove
+        from rootless.hooks import failed_in
 
-        if isinstance(error, RootlessError) and error.where.startswith("/hooks/"):
+        if failed_in(error):
             remove(container)  # runtime.md#lifecycle: after a failed hook it is stopped and destroyed, steps 8, 9, 12
         else:
             end(container)

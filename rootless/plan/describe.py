@@ -30,7 +30,9 @@ def describe(plan: Plan) -> list[str]:
         lines.append(_seccomp(plan.seccomp))
     lines.append(("/process/args", "execve", *plan.process["args"]))
     lines += [*_hooks(plan, "poststart"), *_hooks(plan, "poststop")]
-    return [f"{number:3} {' '.join(map(_word, line[1:]))} [{printable(line[0])}]" for number, line in enumerate(lines, 1)]
+    return [
+        f"{number:3} {' '.join(map(_word, line[1:]))} [{printable(line[0])}]" for number, line in enumerate(lines, 1)
+    ]
 
 
 def _word(text: str) -> str:

@@ -81,6 +81,15 @@ def test_paths_that_systemd_cannot_take(path):
     assert refused.value.where == "/linux/cgroupsPath"
 
 
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("path", ["/", "//", "/.", ".", "./"])
+def test_a_cgroup_that_others_are_in_is_refused(path, uid):
+    """`delete` kills what is in the container's cgroup: it must not be everybody's."""
+    with pytest.raises(SpecError) as refused:
+        compiled({"cgroupsPath": path}, uid=uid)
+    assert refused.value.where == "/linux/cgroupsPath"
+
+
 def test_disabled_has_no_cgroup_and_refuses_limits():
     assert cgroup.open(compiled(manager="disabled")).fd == -1
     with pytest.raises(RootlessError, match=r"memory\.max") as refused:

@@ -88,13 +88,15 @@ def test_args_and_env_are_the_hooks_own(container, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["prestart", "createRuntime", "createContainer"])
-def test_a_failure_before_created_undoes_all(container, rootless, moment) -> None:
-    c = container({"hooks": {moment: [shell("echo because >&2; exit 7")]}})
+def test_a_failure_before_created_undoes_all(container, rootless, tmp_path, moment) -> None:
+    hooks = {moment: [shell("echo because >&2; exit 7")], "poststop": [shell(f"cat > {tmp_path}/gone")]}
+    c = container({"hooks": hooks})
     result = c.create()
     assert result.returncode == 1
     assert f"/hooks/{moment}/0" in result.stderr and "exit status 7" in result.stderr and "because" in result.stderr
     assert result.stderr.count("\n") == 1
     assert rootless.ids() == []
+    assert json.loads((tmp_path / "gone").read_text())["id"] == c.id, "runtime.md#lifecycle: step 13 follows"
 
 
 @pytest.mark.parametrize("moment", ["startContainer", "poststart"])

@@ -1,12 +1,16 @@
 """`linux.seccomp` and the process's scheduling, in real containers."""
 
+import json
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from rootless import syscalls as sc
+
+PLANS = Path(__file__).resolve().parents[1] / "plans"
 
 FILTER = {
     "defaultAction": "SCMP_ACT_ALLOW",
@@ -138,3 +142,77 @@ def test_label_without_its_lsm_is_left_out(container) -> None:
         pytest.skip("this machine has AppArmor")
     done: subprocess.CompletedProcess[str] = container({"process": {"apparmorProfile": "some-profile"}}).run("true")
     assert done.returncode == 0, done.stderr
+
+
+@needs_libseccomp
+@pytest.mark.parametrize("action", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"])
+def test_a_filter_that_lets_nothing_start_is_refused(container, rootless, action) -> None:
+    """Under it I would end at execve without a word, and `start` would take that for a program that runs."""
+    rules = [{"names": ["execve", "sendto", "write"], "action": action}]
+    result = container({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}}}).create()
+    assert result.returncode == 1 and "/linux/seccomp/syscalls" in result.stderr and "execve" in result.stderr
+    assert rootless.ids() == []
+
+
+@needs_libseccomp
+def test_a_failed_execve_is_told_under_a_filter_without_sockets(container) -> None:
+    rules = [{"names": ["sendto", "sendmsg", "sendmmsg"], "action": "SCMP_ACT_KILL_PROCESS"}]
+    c = container({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}}})
+    (c.bundle.rootfs / "bin/script").write_text("#!/no/such/interpreter\n")
+    (c.bundle.rootfs / "bin/script").chmod(0o755)
+    c.bundle.patch({"process": {"args": ["script"]}})
+    assert c.create().returncode == 0
+    result = c.start()
+    assert result.returncode == 1 and "/no/such/interpreter" in result.stderr
+
+
+# --- the profiles that clients ship
+
+# Number of arguments alike, and harmless if they went through: what each says without a filter is no errno of these.
+CALLS = ("keyctl", "add_key", "setns", "unshare", "userfaultfd", "open_by_handle_at", "clone3", "getpid", "read",
+         "chroot", "personality", "socket", "io_uring_setup")  # fmt: skip
+PROBE = """
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for call in sys.argv[1:]:
+    number, *arguments = map(int, call.split(","))
+    ctypes.set_errno(0)
+    libc.syscall(ctypes.c_long(number), *(ctypes.c_long(a) for a in arguments))
+    print(ctypes.get_errno())
+"""
+ARGUMENTS = {"socket": (16, 3, 9), "personality": (0x20,), "setns": (-1, 0), "read": (-1, 0, 0), "clone3": (0, 0),
+             "open_by_handle_at": (-1, 0, 0), "keyctl": (-1, 0), "userfaultfd": (-1,)}  # fmt: skip
+EPERM, ENOSYS, EINVAL = 1, 38, 22
+PROFILES = {
+    "root/docker-run": dict.fromkeys(
+        ("keyctl", "add_key", "setns", "unshare", "userfaultfd", "open_by_handle_at", "personality"), EPERM
+    ) | {"clone3": ENOSYS},
+    "userns/podman-run": {"userfaultfd": EPERM, "open_by_handle_at": EPERM, "add_key": ENOSYS, "io_uring_setup": ENOSYS,
+                          "personality": ENOSYS, "socket": EINVAL},
+}  # fmt: skip
+
+
+@needs_libseccomp
+@pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="this machine lacks /usr/bin/python3")
+@pytest.mark.parametrize("profile", PROFILES)
+def test_default_profiles_of_docker_and_podman_forbid_what_they_should(container, profile) -> None:
+    """The forbidden calls are made, with the host's Python; and the same ones without a filter."""
+    resolve = sc.load_library("libseccomp.so.2", {"seccomp_syscall_resolve_name": ("c_int", ["c_char_p"])})
+    numbers = [resolve["seccomp_syscall_resolve_name"](name.encode()) for name in CALLS]
+    words = [",".join(map(str, (n, *ARGUMENTS.get(c, (0, 0, 0, 0, 0))))) for c, n in zip(CALLS, numbers, strict=True)]
+    folders = [f for f in ("/usr", "/lib", "/lib64") if os.path.isdir(f)]
+    binds = [{"destination": f, "source": f, "type": "bind", "options": ["rbind", "ro"]} for f in folders]
+    found = {}
+    for which in ("without", profile):
+        c = container({"root": {"readonly": False}})
+        c.bundle.config["mounts"] += binds
+        if which != "without":
+            config = json.loads((PLANS / f"{which}.json").read_text())
+            c.bundle.config["linux"]["seccomp"] = config["linux"]["seccomp"]
+        c.bundle.write()
+        out = c.output("/usr/bin/python3", "-IS", "-c", PROBE, *words)
+        found[which] = dict(zip(CALLS, map(int, out.split()), strict=True))
+    expected = PROFILES[profile]
+    assert {call: found[profile][call] for call in expected} == expected
+    assert all(found["without"][call] != errno for call, errno in expected.items()), found["without"]
+    assert found[profile]["getpid"] == 0 and found[profile]["read"] == 9

@@ -120,19 +120,39 @@ def test_read() -> None:
                     "action": "SCMP_ACT_TRACE",
                     "errnoRet": 7,
                     "args": [{"index": 1, "value": 9, "op": "SCMP_CMP_MASKED_EQ", "valueTwo": 8}],
-                }
+                },
+                {"names": ["execve"], "action": "SCMP_ACT_ALLOW"},
             ],
         }
     )
     assert profile == {
         "default": ERRNO | 1,
-        "rules": [(("kill",), 0x7FF00007, ((1, 7, 9, 8),))],
+        "rules": [(("kill",), 0x7FF00007, ((1, 7, 9, 8),)), (("execve",), 0x7FFF0000, ())],
         "architectures": ["SCMP_ARCH_X86"],
         "flags": 3,
         "notify": False,
         "listener_path": "",
         "metadata": "",
     }
+
+
+ALLOWED, DENIED = ({"names": ["execve", "read"], "action": f"SCMP_ACT_{action}"} for action in ("LOG", "KILL"))
+SOMETIMES = {"names": ["execve"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]}
+
+
+@pytest.mark.parametrize(
+    ("default", "rules", "taken"),
+    [("ALLOW", [], True), ("ALLOW", [DENIED], False), ("ERRNO", [], False), ("KILL_PROCESS", [], False),
+     ("TRAP", [], False), ("ERRNO", [ALLOWED], True), ("ALLOW", [SOMETIMES], True), ("ERRNO", [SOMETIMES], True),
+     ("TRACE", [], True), ("ERRNO", [DENIED, ALLOWED], True)],
+)  # fmt: skip
+def test_a_profile_under_which_nothing_can_start(default: str, rules: list[object], taken: bool) -> None:
+    value = {"defaultAction": f"SCMP_ACT_{default}", "syscalls": rules}
+    if taken:
+        assert read(value)["rules"] or not rules
+    else:
+        with pytest.raises(SpecError, match="execve"):
+            read(value)
 
 
 def test_flags_default_to_spec_allow_as_in_runc() -> None:
