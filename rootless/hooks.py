@@ -48,10 +48,18 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
         os.close(pidfd)
         os.close(stderr)
     if status:
-        code = os.waitstatus_to_exitcode(status)
-        how = f"exit status {code}" if code >= 0 else f"signal {-code}"
-        detail = f": {output}" if output else ""
-        raise RootlessError(f"{moment} hook {hook['path']} failed: {how}{detail}", hook["pointer"])
+        raise RootlessError(_describe(hook, moment, os.waitstatus_to_exitcode(status), output), hook["pointer"])
+
+
+def _describe(hook: dict[str, Any], moment: str, code: int, output: str) -> str:
+    """runc's words for an error, crun's for the warning that poststop comes to."""
+    detail = f": {output}" if output else ""
+    if moment == "poststop":
+        how = f"failed with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+        return f"poststop hook {how}: {hook['path']}{detail}"
+    how = f"exit status {code}" if code >= 0 else f"signal {-code}"
+    number = hook["pointer"].rpartition("/")[2]
+    return f"error running {moment} hook #{number}: {hook['path']}: {how}{detail}"
 
 
 def failed_in(error: BaseException) -> bool:

@@ -8,6 +8,8 @@ Source: config-linux.md of the runtime-spec, and the kernel's admin-guide/cgroup
 
 from __future__ import annotations
 
+from rootless.errors import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -238,7 +240,10 @@ def _unified(unified: Node, entries: list[Entry]) -> None:
         value = node.required().string()
         head, dot, rest = name.partition(".")
         if "/" in name or not (head and dot and rest) or not name.isascii() or not name.isprintable():
-            raise node.error("is no cgroup file's name", hint="such as memory.high, without a directory")
+            raise node.error(
+                f"the specified key has not the form CONTROLLER.VALUE `{printable(name)}`",
+                hint="such as memory.high, without a directory",
+            )
         if head == "cgroup" and rest in _RUNTIMES_OWN:
             raise node.error("this file is the runtime's own")
         entries.append([name, value, node.pointer])

@@ -207,6 +207,8 @@ class Cgroup:
         """A cgroup below this one, for the caller to close; `..` and links do not lead out (openat2(2))."""
         from rootless import syscalls
 
+        if ".." in path.split("/"):
+            raise RootlessError("bad sub cgroup path: `..` components are not allowed", f"{self.path}/{path}")
         try:
             flags = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
             return syscalls.openat2(self.fd, path.strip("/") or ".", os.O_PATH | os.O_DIRECTORY, resolve=flags)
@@ -295,7 +297,9 @@ class Cgroup:
             return RootlessError(what, pointer, error.errno or 0)
         available = self.read("cgroup.controllers").split()
         if name and name not in available:
-            return RootlessError(f"{what}: no {name} controller in {self.path}", pointer, hint=_who_delegates(name))
+            return RootlessError(
+                f"{what}: controller `{name}` is not available under {self.path}", pointer, hint=_who_delegates(name)
+            )
         return RootlessError(f"{what}: this kernel has no such file", pointer)
 
     def _switch_freezer(self, value: str) -> None:

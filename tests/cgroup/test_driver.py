@@ -112,7 +112,7 @@ def test_a_limit_that_cannot_be_set_leaves_nothing_behind(record):
     with pytest.raises(RootlessError) as refused:
         cgroup.open(record).create()
     assert refused.value.where == "/linux/resources/unified/nosuch.max"
-    assert "no nosuch controller" in str(refused.value)
+    assert "controller `nosuch` is not available" in str(refused.value)
     assert not os.path.exists(path)
 
 
