@@ -76,10 +76,12 @@ def adopt(master: int, *, sized: bool = False) -> None:
 
 
 def fit(master: int) -> None:
-    """Give the pty the size of the user's window, 24x80 where there is none. Before the program looks at it."""
+    """Give the pty the size of the user's window; where there is none, config.json's stays, or it is 24x80."""
     try:
         size = fcntl.ioctl(0, _TIOCGWINSZ, b"\0" * 8)
     except OSError:
+        if any(fcntl.ioctl(master, _TIOCGWINSZ, b"\0" * 8)):
+            return
         size = pack("4H", 24, 80, 0, 0)
     fcntl.ioctl(master, _TIOCSWINSZ, size)
 

@@ -280,3 +280,14 @@ def test_user_is_parsed_whole():
     for text in ("", "5 ", "5:", ":6", "5:6:7", "root", "+5", "٥", "4294967295"):
         with pytest.raises(RootlessError):
             parse_user(text)
+
+
+def test_exec_cpu_affinity_is_execs_alone(container) -> None:
+    """config.md#linux-process: execCPUAffinity is not for the container's init."""
+    affinity = {"initial": "0", "final": "0"}
+    c = container({"process": {"args": ["sleep", "1000"], "execCPUAffinity": affinity}})
+    assert c.run_detached().returncode == 0
+    result = c.rootless("exec", c.id, "sh", "-c", "grep -h Cpus_allowed_list: /proc/self/status /proc/1/status")
+    mine, first = (line.split()[1] for line in result.stdout.splitlines())
+    assert mine == "0"
+    assert (first == "0") == (os.sched_getaffinity(0) == {0})
