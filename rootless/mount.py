@@ -396,9 +396,16 @@ def prepare_binds(proc_fd: int, mounts: list[dict[str, Any]]) -> None:
         if S_ISLNK(os.fstat(source).st_mode) and "copy-symlink" in entry["extensions"]:
             entry["made"] = source
             continue
-        entry["made"] = _clone_tree(source, entry)
-        os.close(source)
         wanted = entry.get("idmap")
+        try:
+            entry["made"] = _clone_tree(source, entry)
+        except RootlessError as error:
+            # In a user namespace without a mount namespace of its own only I may do it, in the container's.
+            if error.errno != errno.EPERM or wanted:
+                raise
+            continue
+        finally:
+            os.close(source)
         if not wanted:
             continue
         if wanted["userns"]:
