@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rootless import __version__
+from rootless.errors import printable
 from rootless.options import COMMANDS, GLOBAL, Option, UsageError
 
 TYPE_CHECKING = False
@@ -60,6 +61,12 @@ def show_help(arguments: list[str]) -> None:
     root = group()
     context = click.Context(root, info_name="rootless", max_content_width=100)
     name = next((word for word in arguments if word in COMMANDS), "")
+    if not name and len(arguments) > 1 and not arguments[0].startswith("-"):
+        raise suggest(UsageError(f"no such command: {printable(repr(arguments[0]))}"), arguments)
+    if name in ("checkpoint", "restore"):  # who asks for its help wants to know whether it works here (podman)
+        from rootless.criu import find
+
+        find()
     if name:
         command = root.commands[name]
         click.echo(command.get_help(click.Context(command, info_name=name, parent=context)))

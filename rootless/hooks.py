@@ -13,17 +13,23 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def run(hooks: dict[str, list[dict[str, Any]]], moment: str, state: dict[str, Any], status: str) -> None:
+def run(
+    hooks: dict[str, list[dict[str, Any]]],
+    moment: str,
+    state: dict[str, Any],
+    status: str,
+    env: list[str] | None = None,
+) -> None:
     """Run that moment's hooks in their order; the first that fails raises RootlessError.
 
     state: the container's state as runtime.md#state describes it; its status is replaced, and in I its pid by what
-    the hook sees there is left as R sees it.
+    the hook sees there is left as R sees it. env: what a hook that names none gets, None for ours (as with runc).
     """
     for hook in hooks.get(moment, ()):
-        run_one(hook, moment, {**state, "status": status})
+        run_one(hook, moment, {**state, "status": status}, env)
 
 
-def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
+def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[str] | None = None) -> None:
     """One hook: stdin holds the state, its end is awaited, at most `timeout` seconds.
 
     Its stdin and stderr are files in memory: a pipe would block whoever writes more than it holds (pipe(7)).
@@ -34,7 +40,7 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
     os.lseek(stdin, 0, os.SEEK_SET)
     pid = os.fork()
     if pid == 0:
-        _become_hook(hook, stdin, stderr)
+        _become_hook(hook, stdin, stderr, env)
     os.close(stdin)
     pidfd = os.pidfd_open(pid)
     try:
@@ -76,7 +82,7 @@ def run_poststop(hooks: list[dict[str, Any]], report: dict[str, Any]) -> None:
             log.warn(str(error))
 
 
-def _become_hook(hook: dict[str, Any], stdin: int, stderr: int) -> None:
+def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] | None) -> None:
     try:
         os.dup2(stdin, 0)
         os.dup2(stderr, 2)
@@ -85,9 +91,9 @@ def _become_hook(hook: dict[str, Any], stdin: int, stderr: int) -> None:
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o700), fd)
         os.closerange(3, 1024)
         program.restore_signals()
-        given = hook["env"]  # without `env` a hook has ours, as with runc
-        env = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
-        os.execve(hook["path"], hook["args"], env)
+        given = env if hook["env"] is None else hook["env"]
+        environment = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
+        os.execve(hook["path"], hook["args"], environment)
     except OSError as error:
         os.write(2, f"{error.strerror}".encode())
     finally:

@@ -76,6 +76,7 @@ def run(init: Init) -> None:
             channel.send(init.sync, channel.MOUNTED)
             channel.receive(init.sync, channel.HOOKED)
         step = ("createContainer hooks", "/hooks/createContainer")
+        os.fchdir(init.target.root_fd)  # as with runc: where the hook's relative paths lead
         hooks.run(plan.hooks, "createContainer", init.options["state"], "creating")
         for step in plan.enter:
             _STEPS[step[0]](init, *step[2:])
@@ -251,10 +252,30 @@ def _sysctl(init: Init, name: str, value: str) -> None:
         raise RootlessError.from_os(error, f"sysctl {name.replace('/', '.')}={value}", f"/proc/sys/{name}") from None
 
 
+def _hide_bare_proc(init: Init) -> None:
+    """Without pivot_root(2) the host's proc and sysfs stay below the root: in a user namespace of its own a program of
+    the container could mount the like, without our masks. So they are taken away (as runc's msMoveRoot does)."""
+    with open(os.open("self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=init.proc_fd), "rb") as file:
+        lines = [line.split(b" ") for line in file]
+    root = os.fsencode(os.readlink(f"self/fd/{init.target.root_fd}", dir_fd=init.proc_fd)).rstrip(b"/") + b"/"
+    for fields in lines:
+        path = fields[4].decode("unicode_escape").encode("latin-1")  # \040 for a blank: proc_pid_mountinfo(5)
+        if fields[fields.index(b"-") + 1] not in (b"proc", b"sysfs") or path.startswith(root):
+            continue
+        try:
+            sc.mount(None, path, None, sc.MS_SLAVE | sc.MS_REC)
+            sc.umount2(path, sc.MNT_DETACH)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EPERM):  # locked, as it came from another user namespace
+                raise
+            sc.mount("tmpfs", path, "tmpfs", sc.MS_RDONLY)
+
+
 def _pivot_root(init: Init, propagation: int) -> None:
     mount.apply_late_readonly(init.target)
     os.fchdir(init.target.root_fd)
     if init.options["no_pivot"]:
+        _hide_bare_proc(init)
         sc.mount(".", "/", None, sc.MS_MOVE)
         os.chroot(".")
     else:
@@ -424,11 +445,12 @@ def _wait_for_start(init: Init, path: str) -> None:
     verdict = type(init.listener)(fileno=fd)
     try:
         channel.receive(verdict, channel.GO)
-        hooks.run(init.plan.hooks, "startContainer", init.options["state"], "created")
+        process = init.plan.process
+        hooks.run(init.plan.hooks, "startContainer", init.options["state"], "created", process["env"])
         program.execute(
             verdict,
             path,
-            init.plan.process,
+            process,
             seccomp=init.options["seccomp"],
             preserve=init.options["preserve_fds"],
         )

@@ -154,26 +154,7 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     directory.write("config.json", request.text)
     if request.notify:
         os.mkdir("notify", 0o755, dir_fd=directory.fd)
-    container.state = state = {
-        "ociVersion": request.spec["ociVersion"],
-        "id": request.container_id,
-        "pid": 0,
-        "start_time": 0,
-        "bundle": request.bundle,
-        "rootfs": made.rootfs,
-        "annotations": made.annotations,
-        "cgroup": made.cgroup,
-        "hooks": list(made.hooks),
-        "created": log.rfc3339(time.time()),
-    }
-    if request.no_new_keyring:
-        state["no_new_keyring"] = True
-    if not made.namespaces.new & sc.CLONE_NEWPID:
-        state["shared_pids"] = True
-    if not request.spec.get("process"):
-        state["without_process"] = True
-    if made.seccomp and made.seccomp["notify"]:
-        state["listener"] = [made.seccomp["listener_path"], made.seccomp["metadata"]]
+    container.state = state = first_state(request, made)
     group = cgroup.open(made.cgroup)
     if not group.needs_pid:
         undo.append(group.remove)
@@ -199,6 +180,31 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     for fd in held:
         os.close(fd)
     return Created(container, pidfd, master)
+
+
+def first_state(request: Request, made: Plan) -> dict[str, Any]:
+    """What is known of a container before it has a process."""
+    state: dict[str, Any] = {
+        "ociVersion": request.spec["ociVersion"],
+        "id": request.container_id,
+        "pid": 0,
+        "start_time": 0,
+        "bundle": request.bundle,
+        "rootfs": made.rootfs,
+        "annotations": made.annotations,
+        "cgroup": made.cgroup,
+        "hooks": list(made.hooks),
+        "created": log.rfc3339(time.time()),
+    }
+    if request.no_new_keyring:
+        state["no_new_keyring"] = True
+    if not made.namespaces.new & sc.CLONE_NEWPID:
+        state["shared_pids"] = True
+    if not request.spec.get("process"):
+        state["without_process"] = True
+    if made.seccomp and made.seccomp["notify"]:
+        state["listener"] = [made.seccomp["listener_path"], made.seccomp["metadata"]]
+    return state
 
 
 def _set_from_outside(made: Plan, container: Container, undo: list[Callable[[], None]]) -> list[int]:

@@ -49,6 +49,7 @@ class Target:
         make_private(self, root_fd)
         self.late_readonly: list[int] = []
         self.dev_null = open_dev_null()
+        self.empty = -1  # the tmpfs that all masked directories share
 
 
 def open_dev_null() -> int:
@@ -156,6 +157,8 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
     fstype = "cgroup2" if entry["fstype"] == "cgroup" else entry["fstype"]
     if fstype == "tmpfs":
         _keep_mode(target, entry)
+    if fstype in ("proc", "sysfs"):
+        _check_plain(target, entry["target"])
     place = make_directory(target.root_fd, entry["target"])
     try:
         _check_place(place, entry)
@@ -177,6 +180,20 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
         os.close(place)
 
 
+def _check_plain(target: Target, path: str) -> None:
+    """proc and sysfs go onto a plain directory only: with a link of the image they would be where no mask looks for
+    them (CVE-2019-19921)."""
+    parent, _, name = path.rstrip("/").rpartition("/")
+    try:
+        directory = sc.open_in_root(target.root_fd, parent or "/", os.O_PATH | os.O_DIRECTORY)
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        os.close(directory)
+    except FileNotFoundError:
+        return
+    if not S_ISDIR(mode):
+        raise RootlessError("must be mounted on ordinary directory", path, errno.ENOTDIR)
+
+
 def _keep_mode(target: Target, entry: dict[str, Any]) -> None:
     """A tmpfs without mode= has that of the directory it hides, as runc and crun have it."""
     if any(option.startswith("mode=") for option in ",".join(entry["data"]).split(",")):
@@ -190,10 +207,7 @@ def _keep_mode(target: Target, entry: dict[str, Any]) -> None:
 
 
 def _check_place(place: int, entry: dict[str, Any]) -> None:
-    """proc and sysfs go onto a plain directory only: nothing may stand between them and their name. Nothing goes onto
-    a piece of procfs that a link of the image leads to (CVE-2019-16884)."""
-    if entry["fstype"] in ("proc", "sysfs") and not S_ISDIR(os.fstat(place).st_mode):
-        raise OSError(errno.ENOTDIR, "not a directory", entry["target"])
+    """Nothing goes onto a piece of procfs that a link of the image leads to (CVE-2019-16884)."""
     if not entry["target"].startswith("/proc") and sc.fstatfs_type(place) == sc.PROC_SUPER_MAGIC:
         raise OSError(errno.EXDEV, "it leads into procfs", entry["target"])
 
@@ -480,12 +494,15 @@ def mask(target: Target, path: str, context: tuple[str, str] = ("", "")) -> None
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
-        if S_ISDIR(os.fstat(place).st_mode):
-            tree = _empty_tmpfs(context)
-        else:
+        if not S_ISDIR(os.fstat(place).st_mode):
             tree = sc.open_tree(target.dev_null, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+        elif target.empty >= 0:
+            tree = sc.open_tree(target.empty, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+        else:
+            tree = target.empty = _empty_tmpfs(context)
         sc.move_mount(tree, place)
-        os.close(tree)
+        if tree != target.empty:
+            os.close(tree)
     finally:
         os.close(place)
 

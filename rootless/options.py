@@ -20,7 +20,7 @@ GLOBAL: list[Option] = [
     ("systemd-cgroup", "", "flag", "", "let systemd make the cgroup (a scope)"),
     ("cgroup-manager", "", "str", "MANAGER", "cgroupfs, systemd or disabled"),
     ("rootless", "", "str", "BOOL", "accepted for compatibility: what is needed is found out"),
-    ("criu", "", "str", "PATH", "accepted for compatibility: criu is looked up in PATH"),
+    ("criu", "", "str", "PATH", "the criu to use (default: the one in PATH)"),
     ("version", "v", "flag", "", "print the version"),
 ]
 _CREATE: list[Option] = [
@@ -33,6 +33,18 @@ _CREATE: list[Option] = [
     ("no-new-keyring", "", "flag", "", "keep the caller's session keyring"),
     ("preserve-fds", "", "int", "N", "pass N more file descriptors, from 3 on"),
     ("dry-run", "", "flag", "", "print the plan, change nothing"),
+]
+_CRIU: list[Option] = [
+    ("image-path", "", "str", "DIR", "where the images are (default: checkpoint)"),
+    ("work-path", "", "str", "DIR", "where criu works and logs (default: --image-path)"),
+    ("tcp-established", "", "flag", "", "with open TCP connections"),
+    ("ext-unix-sk", "", "flag", "", "with Unix sockets that lead outside"),
+    ("shell-job", "", "flag", "", "with a terminal from outside"),
+    ("file-locks", "", "flag", "", "with file locks"),
+    ("manage-cgroups-mode", "", "str", "MODE", "soft, full, strict or ignore"),
+    ("empty-ns", "", "list", "network", "leave what is in that namespace out"),
+    ("auto-dedup", "", "flag", "", "drop memory from older images"),
+    ("lazy-pages", "", "flag", "", "move memory when it is needed"),
 ]
 _FORMAT: Option = ("format", "f", "str", "table|json", "how to print")
 _TREE: list[Option] = [
@@ -60,6 +72,35 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("keep", "", "flag", "", "do not delete it when it ends"),
             ("no-subreaper", "", "flag", "", "do not adopt orphans of the container"),
             ("tty", "t", "flag", "", "give it a terminal, whatever config.json says"),
+        ],
+    ),
+    "checkpoint": (
+        "write a running container to files, and end it (with criu, as root)",
+        ("container_id",),
+        [
+            *_CRIU,
+            ("parent-path", "", "str", "DIR", "the images of an earlier --pre-dump, relative to --image-path"),
+            ("leave-running", "", "flag", "", "do not end it"),
+            ("tcp-skip-in-flight", "", "flag", "", "leave out connections that are being made"),
+            ("link-remap", "", "flag", "", "link files that were unlinked"),
+            ("status-fd", "", "str", "FD", "write a 0 byte there when the lazy pages can be served"),
+            ("page-server", "", "str", "ADDRESS:PORT", "send the memory there"),
+            ("pre-dump", "", "flag", "", "only the memory, it goes on"),
+        ],
+    ),
+    "restore": (
+        "make a container of the files that checkpoint wrote (with criu, as root)",
+        ("container_id",),
+        [
+            *_CRIU,
+            ("bundle", "b", "str", "DIR", "the bundle (default: here)"),
+            ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket"),
+            ("pid-file", "", "str", "FILE", "write the container's process id to FILE"),
+            ("detach", "d", "flag", "", "leave it running and return"),
+            ("no-subreaper", "", "flag", "", "do not adopt orphans of the container"),
+            ("no-pivot", "", "flag", "", "accepted: criu makes the mounts"),
+            ("lsm-profile", "", "str", "TYPE:NAME", "another profile of AppArmor or SELinux"),
+            ("lsm-mount-context", "", "str", "CONTEXT", "another SELinux context for the mounts"),
         ],
     ),
     "state": ("print a container's state as JSON", ("container_id",), []),

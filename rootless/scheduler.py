@@ -10,10 +10,13 @@ import os
 from struct import pack
 
 from rootless import syscalls
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from rootless.node import Node
 
     Scheduler = tuple[int, int, int, int, int, int, int]  # policy, flags, nice, priority, runtime, deadline, period
@@ -223,20 +226,34 @@ def read_memory_policy(node: Node) -> tuple[int, list[int]] | None:
     """linux.memoryPolicy as (mode with flags, memory nodes) of set_mempolicy(2). Raises SpecError."""
     if not node:
         return None
-    mode: int = node["mode"].choice(MEMORY_MODES)
-    nodes = read_list(node["nodes"], _MAX_NODES)
+    mode: int = _checked("mode", lambda: node["mode"].choice(MEMORY_MODES))
+    nodes = _checked("node", lambda: read_list(node["nodes"], _MAX_NODES))
     name = node["mode"].value
     if mode in _WITHOUT_NODES and nodes:
-        raise node["nodes"].error(f"is not for {name}, which takes none")
+        raise node["nodes"].error(f"is not for {name}: mode requires 0 nodes but got {len(nodes)}")
     if mode not in _WITHOUT_NODES and mode != _PREFERRED and not nodes:
         raise node["nodes"].error(f"is empty: {name} takes at least one")
-    flags = 0
-    for item in node["flags"].items():
-        flags |= item.choice(MEMORY_FLAGS)
+    flags = _checked("flag", lambda: _read_memory_flags(node["flags"]))
     both = MEMORY_FLAGS["MPOL_F_STATIC_NODES"] | MEMORY_FLAGS["MPOL_F_RELATIVE_NODES"]
     if flags & both == both:
         raise node["flags"].error("MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other")
     return mode | flags, nodes
+
+
+def _read_memory_flags(node: Node) -> int:
+    flags = 0
+    for item in node.items():
+        flags |= item.choice(MEMORY_FLAGS)
+    return flags
+
+
+def _checked(kind: str, read: Callable[[], Any]) -> Any:
+    """What `read` gives; its error in runc's words."""
+    try:
+        return read()
+    except SpecError as error:
+        error.what = f"invalid memory policy {kind}: {error.what}"
+        raise
 
 
 def apply_memory_policy(mode: int, nodes: list[int]) -> None:

@@ -154,9 +154,8 @@ class StateDir:
         for name in os.listdir(self.fd):
             try:
                 self.unlink(name)
-            except IsADirectoryError:  # notify/ and its socket
-                for inner in os.listdir(f"/proc/self/fd/{self.fd}/{name}"):
-                    self.unlink(f"{name}/{inner}")
+            except IsADirectoryError:  # notify/, or the empty one of a restore that was cut off
+                self.unlink(f"{name}/notify.sock")
                 os.rmdir(name, dir_fd=self.fd)
         try:
             os.rmdir(f"{self.root}/{self.container_id}")

@@ -8,7 +8,7 @@ from rootless import caps, channel, console, foreground, join, jsonlite, log, pr
 from rootless.container import Container, load
 from rootless.errors import EXIT_EXEC_ERROR, RootlessError, printable
 from rootless.node import Node
-from rootless.plan import compile_seccomp, keeps_groups
+from rootless.plan import compile_seccomp, keeps_groups, linux_attributes
 from rootless.plan.process import compile_process
 from rootless.program import prepare_seccomp, read_labels
 
@@ -100,6 +100,7 @@ def _compile(options: Options, container: Container, target: join.Target) -> dic
     possible = host.all_capabilities if target.flags & sc.CLONE_NEWUSER else host.grantable
     process = compile_process(node, possible=possible, uid_map=target.uid_map, gid_map=target.gid_map)
     process["keep_groups"] = keeps_groups(container.state.get("annotations") or {})
+    process["attributes"] += linux_attributes(Node(container.config)["linux"])
     read_labels(process)
     for line in process["warnings"]:
         log.warn(line)

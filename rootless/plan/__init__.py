@@ -110,7 +110,7 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
         plan.process["args"] = []
     # execCPUAffinity is for `exec`, "not applicable to the container's init process" (config.md#linux-process).
     plan.process["attributes"] = [a for a in plan.process["attributes"] if a[0] != "cpu_affinity"]
-    plan.process["attributes"] += _linux_attributes(linux)
+    plan.process["attributes"] += linux_attributes(linux)
     plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
     names, sysctls = _names(spec, ns), compile_sysctl(linux, ns)
     for step in sysctls:
@@ -142,8 +142,8 @@ def compile_seccomp(spec: Node) -> dict[str, Any] | None:
     return profile
 
 
-def _linux_attributes(linux: Node) -> list[tuple[str, tuple[Any, ...]]]:
-    """`personality` and `memoryPolicy`, in the form of process["attributes"]."""
+def linux_attributes(linux: Node) -> list[tuple[str, tuple[Any, ...]]]:
+    """`personality` and `memoryPolicy`, in the form of process["attributes"]; `exec` applies them too."""
     if not (linux["personality"] or linux["memoryPolicy"]):
         return []
     from rootless import scheduler

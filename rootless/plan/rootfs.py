@@ -74,7 +74,8 @@ def compile_paths(linux: Node) -> list[Step]:
             path = node.required().string()
             if not path.startswith("/"):
                 raise node.wrong("an absolute path")
-            steps.append((op, node.pointer, normal_path(path)))
+            if not any(step[0] == op and step[2] == normal_path(path) for step in steps):
+                steps.append((op, node.pointer, normal_path(path)))
     return steps
 
 
