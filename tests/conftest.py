@@ -289,3 +289,12 @@ def _make_reachable(path: Path) -> None:
         found = parent.stat()
         if found.st_uid == os.geteuid() and parent != Path("/") and not found.st_mode & 0o001:
             parent.chmod(found.st_mode & 0o7777 | 0o011)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last lines: how many steps of the clients' scripts passed with which runtime, docs/conformance.md's table."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "steps":
+                    terminalreporter.write_line(value)
