@@ -175,6 +175,8 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
             sc.move_mount(tree, place)
         if copy >= 0:
             _copy_up(copy, tree)
+        if entry["target"] == "/":
+            _enter_root(target, tree)
         _dress(target, tree, entry)
     finally:
         os.close(place)
@@ -285,6 +287,8 @@ def _mount_by_name(target: Target, place: int, fstype: str, entry: dict[str, Any
     key, value = entry.get("context", ("", ""))
     data = ",".join([*entry["data"], f'{key}="{value}"'] if key else entry["data"])
     sc.mount(entry["source"] or fstype, f"/proc/self/fd/{place}", fstype, 0, data or None)
+    if entry["target"] == "/":  # from the root's own fd no mount on top of it is seen, by its path the last one
+        return os.open(os.readlink(f"/proc/self/fd/{target.root_fd}"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return sc.open_in_root(target.root_fd, entry["target"], os.O_PATH | os.O_DIRECTORY)
 
 
@@ -301,7 +305,9 @@ def _bind(target: Target, entry: dict[str, Any]) -> None:
     _map_ids(target, tree, entry)
     make_private(target, tree)
     if entry["target"] == "/":
-        _replace_root(target, tree, entry)
+        sc.move_mount(tree, target.root_fd)
+        _enter_root(target, tree)
+        _dress(target, tree, entry)
         return
     place = _bind_target(target, entry["target"], kind, follow="dest-nofollow" not in entry["extensions"])
     _check_place(place, entry)
@@ -310,12 +316,10 @@ def _bind(target: Target, entry: dict[str, Any]) -> None:
     _dress(target, tree, entry)
 
 
-def _replace_root(target: Target, tree: int, entry: dict[str, Any]) -> None:
-    """A bind mount on `/`: all that follows is done in it."""
-    sc.move_mount(tree, target.root_fd)
+def _enter_root(target: Target, tree: int) -> None:
+    """A mount on `/`: all that follows is done in it."""
     os.close(target.root_fd)
     target.root_fd = os.dup(tree)
-    _dress(target, tree, entry)
 
 
 def _open_source(entry: dict[str, Any]) -> int:

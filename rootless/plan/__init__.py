@@ -9,7 +9,7 @@ from __future__ import annotations
 from rootless import syscalls as sc
 from rootless.errors import SpecError, printable
 from rootless.node import Node
-from rootless.plan.mounts import compile_mounts
+from rootless.plan.mounts import compile_mounts, complete_overlays
 from rootless.plan.namespaces import Namespaces, compile_namespaces
 from rootless.plan.process import compile_process
 from rootless.plan.rootfs import (
@@ -89,6 +89,8 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
             # The container's root may not get to the source; and I has left the peer group that `shared` is to keep.
             far = ns.has(sc.CLONE_NEWUSER) or any(flags & sc.MS_SHARED for flags in entry["propagation"])
             entry["outside"] = far and entry["fstype"] == "bind"
+    if ns.has(sc.CLONE_NEWUSER) or not host.real_root:
+        complete_overlays(mounts)
     if any("idmap" in entry for _, _, entry in mounts):
         from rootless.plan.idmaps import compile_idmaps
 
@@ -114,8 +116,8 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
     names, sysctls = _names(spec, ns), compile_sysctl(linux, ns)
     for step in sysctls:
-        if step[0] == "domainname" and spec["domainname"].string() not in ("", step[2]):
-            raise SpecError("kernel.domainname is another than /domainname", step[1], hint="set it once")
+        if step[0] != "sysctl" and spec[step[0]].string() not in ("", step[2]):
+            raise SpecError(f"kernel.{step[0]} is another than /{step[0]}", step[1], hint="set it once")
     plan.prepare += names + sysctls
     plan.enter = compile_paths(linux)
     if readonly:

@@ -100,6 +100,14 @@ def _compile_mount(node: Node, bundle: str) -> tuple[Any, ...]:
     return ("mount", node.pointer, entry)
 
 
+def complete_overlays(mounts: list[tuple[Any, ...]]) -> None:
+    """In a user namespace overlay may write no trusted.* attributes, and without them no directory hides the one below
+    it: userxattr has it use user.* (mount(8), Documentation/filesystems/overlayfs.rst)."""
+    for _, _, entry in mounts:
+        if entry["fstype"] == "overlay" and not any(o.startswith("userxattr") for o in entry["data"]):
+            entry["data"].append("userxattr")
+
+
 def _read_option(option: Node, entry: dict[str, Any]) -> None:
     name = option.required().string()
     if name in ("bind", "rbind"):
@@ -128,7 +136,7 @@ def _combine(entry: dict[str, Any], kind: str, attr_set: int, attr_clr: int) -> 
 
 def _check_proc_and_sys(node: Node, entry: dict[str, Any]) -> None:
     target, fstype = entry["target"], entry["fstype"]
-    if target == "/" and fstype != "bind":
+    if target == "/" and fstype not in ("bind", "overlay"):
         raise node["destination"].error("a mount cannot replace the root")
     if target.startswith("/proc/") and target not in _PROC_PIECES and fstype != "proc":
         if fstype == "bind" and entry["source"].startswith("/proc/"):

@@ -99,10 +99,10 @@ def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:
         if not namespaces.has(flag):
             hint = f'add {{"type": "{kind}"}} to /linux/namespaces'
             node.refuse(f"sysctl {name} needs a {kind} namespace", hint, about="/linux/namespaces")
-        if name == "kernel.hostname":
-            raise node.error("sysctl kernel.hostname is set by /hostname", hint="use /hostname")
-        if name == "kernel.domainname":
-            steps.append(("domainname", node.pointer, value))
+        if kind == "uts":  # by its system call, which needs no /proc/sys: uname(2)
+            if len(value.encode("utf-8", "surrogateescape")) > 64:
+                raise node.error("is longer than 64 bytes")
+            steps.append((name.removeprefix("kernel."), node.pointer, value))
         else:
             steps.append(("sysctl", node.pointer, _swap(name), value))
     return steps

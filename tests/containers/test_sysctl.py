@@ -37,12 +37,18 @@ def test_without_the_namespace_it_is_refused(container, rootless, name, kind) ->
     assert rootless.ids() == []
 
 
-@pytest.mark.parametrize(("name", "code"), [("example.org", 0), ("example.com", 1)])
-def test_the_domainname_twice_must_be_the_same(container, name, code) -> None:
-    c = container({"domainname": "example.org", "linux": {"sysctl": {"kernel.domainname": name}}})
-    result = c.run("cat", "/proc/sys/kernel/domainname")
+def test_the_hostname_is_set_by_its_system_call(container) -> None:
+    c = container({"hostname": None, "linux": {"sysctl": {"kernel.hostname": "inner"}}})
+    assert c.output("hostname") == "inner\n"
+
+
+@pytest.mark.parametrize("key", ["hostname", "domainname"])
+@pytest.mark.parametrize(("name", "code"), [("example.org", 0), ("example.com", 1), ("x" * 65, 1)])
+def test_a_name_twice_must_be_the_same(container, key, name, code) -> None:
+    c = container({key: "example.org", "linux": {"sysctl": {f"kernel.{key}": name}}})
+    result = c.run("cat", f"/proc/sys/kernel/{key}")
     assert result.returncode == code and (code or result.stdout == "example.org\n")
-    assert not code or "/linux/sysctl/kernel.domainname" in result.stderr
+    assert not code or f"/linux/sysctl/kernel.{key}" in result.stderr
 
 
 def test_one_that_the_kernel_does_not_know(container, rootless) -> None:
