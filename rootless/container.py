@@ -92,13 +92,11 @@ class Container:
         """creating, created, running, paused or stopped (runtime.md#state)."""
         if not self.alive():
             return "creating" if not self.pid and self.state.get("creating") else "stopped"
-        if self.directory.has(START_SOCKET):
-            return "created"
         if self.directory.has(CREATING_SOCKET):
             return "creating"
-        if self.cgroup_path and self.cgroup().frozen():
+        if self.cgroup_path and self.cgroup().frozen():  # a created one too: `start` would wait for it forever
             return "paused"
-        return "running"
+        return "created" if self.directory.has(START_SOCKET) else "running"
 
     def cgroup(self) -> Cgroup:
         """The driver of its cgroup."""
@@ -139,6 +137,8 @@ class Container:
         from rootless.jsonlite import dumps
 
         self.directory.write("state.json", dumps(self.state).encode())
+        if self.pid:
+            self.directory.note_init(self.pid, int(self.state["start_time"]))
 
     def close(self) -> None:
         """Give the lock up."""

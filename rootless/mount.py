@@ -441,7 +441,7 @@ def _dress(target: Target, tree: int, entry: dict[str, Any]) -> None:
     if late:
         attr_set &= ~sc.MOUNT_ATTR_RDONLY
     try:
-        _set_attributes(tree, attr_set, attr_clr, recursive=False)
+        _set_attributes(tree, attr_set, attr_clr, recursive=False, implied=entry.get("implied_clr", 0))
         _set_attributes(tree, entry["rec_set"], entry["rec_clr"], recursive=True)
     except PermissionError as error:
         place = f"{entry['pointer']}: {entry['target']}"
@@ -465,14 +465,16 @@ _LOCKABLE = {
 }  # fmt: skip
 
 
-def _set_attributes(tree: int, attr_set: int, attr_clr: int, *, recursive: bool) -> None:
+def _set_attributes(tree: int, attr_set: int, attr_clr: int, *, recursive: bool, implied: int = 0) -> None:
+    """implied: what is cleared too, where it can be."""
     if not attr_set and not attr_clr:
         return
     try:
-        sc.mount_setattr(tree, attr_set=attr_set, attr_clr=attr_clr, recursive=recursive)
+        sc.mount_setattr(tree, attr_set=attr_set, attr_clr=attr_clr | implied, recursive=recursive)
     except PermissionError:
         # Flags of a mount from a more privileged namespace are locked (mount_namespaces(7)): they stay, as in runc.
         locked = os.fstatvfs(tree).f_flag
+        attr_clr |= implied
         for bit, attribute in _LOCKABLE.items():
             if locked & bit:
                 attr_clr &= ~attribute

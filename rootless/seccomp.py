@@ -159,14 +159,16 @@ def _check_execve(node: Node, profile: Profile) -> None:
 
 
 def _check_notify(node: Node, profile: Profile) -> None:
-    """A listener needs somebody to listen; and its fd leaves the container by sendmsg(2), already under the filter."""
+    """A listener needs somebody to listen; its fd leaves the container by sendmsg(2), already under the filter, and a
+    failed execve is told by write(2): before the agent has the listener, nobody could answer for them."""
     if not profile["listener_path"]:
         raise node["listenerPath"].error("is required with SCMP_ACT_NOTIFY")
     if profile["default"] == _NOTIFY:
         raise node["defaultAction"].error("SCMP_ACT_NOTIFY cannot be used as default action")
-    found = [(action, args) for names, action, args in profile["rules"] if "sendmsg" in names]
-    if any(action == _NOTIFY for action, _ in found):
-        raise node["syscalls"].error("SCMP_ACT_NOTIFY cannot be used for the sendmsg syscall")
+    for needed in ("write", "sendmsg"):
+        found = [(action, args) for names, action, args in profile["rules"] if needed in names]
+        if any(action == _NOTIFY for action, _ in found):
+            raise node["syscalls"].error(f"SCMP_ACT_NOTIFY cannot be used for the {needed} syscall")
     passes = profile["default"] in (_ALLOW, _LOG) or any(not args for _, args in found)
     if not passes or any(action not in (_ALLOW, _LOG) for action, _ in found):
         raise node["syscalls"].error(
@@ -210,6 +212,7 @@ def prepare(profile: Profile) -> Callable[[socket], None]:
     """
     program = compile_profile(profile)
     flags = load_flags(profile)
+    log.debug(f"seccomp filter flags: {flags}")
     if flags & ~syscalls.SECCOMP_FILTER_FLAG_SPEC_ALLOW:
         supported = supported_flags()
         for name, flag in FLAGS.items():
@@ -375,7 +378,7 @@ def connect_listener(path: str) -> socket:
     except OSError as error:
         agent.close()
         raise RootlessError.from_os(
-            error, f"cannot reach the seccomp agent at {path}", "/linux/seccomp/listenerPath", "is the agent running?"
+            error, f"failed to connect with seccomp agent {path}", "/linux/seccomp/listenerPath", "does it run?"
         ) from None
     finally:
         if fd >= 0:

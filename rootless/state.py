@@ -2,6 +2,7 @@
 
 ROOT/ID/state.json    written by temp + rename under the directory's lock
 ROOT/ID/config.json   what `create` read: the bundle's file is never looked at again
+ROOT/ID/init          a link to nowhere: "PID START_TIME" of its init
 ROOT/ID/start.sock    there as long as the container is created and not started
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _ID_LIMIT = 1024
+_INIT = "init"
 
 
 def default_root(uid: int, in_userns: bool) -> str:
@@ -129,6 +131,21 @@ class StateDir:
         finally:
             os.close(fd)
         os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def note_init(self, pid: int, start_time: int) -> None:
+        """Beside the state file, in one step: should that be damaged one day, its process can still be ended."""
+        try:
+            os.symlink(f"{pid} {start_time}", _INIT, dir_fd=self.fd)
+        except FileExistsError:
+            pass
+
+    def noted_init(self) -> tuple[int, int]:
+        """(pid, start time) as noted, (0, 0) without a note."""
+        try:
+            pid, start_time = os.readlink(_INIT, dir_fd=self.fd).split()
+            return int(pid), int(start_time)
+        except (OSError, ValueError):
+            return 0, 0
 
     def has(self, name: str) -> bool:
         """Whether such a file is there."""

@@ -51,7 +51,8 @@ def _load(options: Options) -> Container:
         log.debug(str(error))
         state = None
     if state is None:
-        state = {"creating": True, "cgroup": _cgroup_of(directory)}
+        pid, start_time = directory.noted_init()
+        state = {"creating": True, "pid": pid, "start_time": start_time, "cgroup": _cgroup_of(directory)}
     return Container(directory, state)
 
 

@@ -83,7 +83,7 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.namespaces = ns = compile_namespaces(linux, host)
     plan.net_devices, plan.intel_rdt = _compile_host_devices(linux, ns)
     plan.rootfs, readonly = compile_root(spec["root"], bundle)
-    mounts = compile_mounts(spec["mounts"], bundle)
+    mounts = compile_mounts(spec["mounts"], bundle, plan.rootfs)
     if host.privileged:
         for _, _, entry in mounts:
             # The container's root may not get to the source; and I has left the peer group that `shared` is to keep.

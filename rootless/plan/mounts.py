@@ -32,6 +32,9 @@ ATTRIBUTES = {
     "nostrictatime": (0, sc.MOUNT_ATTR__ATIME),
     "defaults": (0, 0),
 }
+_BIND_FLAGS = (
+    sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOEXEC | sc.MOUNT_ATTR_NOSYMFOLLOW
+)
 # Superblock options: mount(2) has flags for them, fsconfig(2) takes them by name.
 _SUPERBLOCK = {
     "async": "", "sync": "sync", "dirsync": "dirsync", "mand": "mand", "nomand": "", "lazytime": "lazytime",
@@ -61,13 +64,15 @@ def known_options() -> list[str]:
     return sorted({*ATTRIBUTES, *recursive, *_SUPERBLOCK, *PROPAGATION, *_EXTENSIONS, "bind", "rbind", "remount"})
 
 
-def compile_mounts(mounts: Node, bundle: str) -> list[tuple[Any, ...]]:
+def compile_mounts(mounts: Node, bundle: str, rootfs: str) -> list[tuple[Any, ...]]:
     """The `mounts` array as steps ("mount", pointer, {...}), in the order of the config."""
-    return [_compile_mount(node, bundle) for node in mounts.items()]
+    return [_compile_mount(node, bundle, rootfs) for node in mounts.items()]
 
 
-def _compile_mount(node: Node, bundle: str) -> tuple[Any, ...]:
+def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
     target = normal_path(node["destination"].required().string())
+    if target.startswith(f"{rootfs}/"):  # as runc: the place as the host names it
+        target = target.removeprefix(rootfs)
     fstype = node["type"].string()
     entry: dict[str, Any] = {
         "pointer": node.pointer, "target": target, "fstype": fstype, "source": node["source"].string(),
@@ -84,6 +89,8 @@ def _compile_mount(node: Node, bundle: str) -> tuple[Any, ...]:
             raise node["source"].error("a bind mount needs a source")
         if not entry["source"].startswith("/"):
             entry["source"] = f"{bundle}/{entry['source']}"
+        if entry["attr_set"] or entry["attr_clr"]:  # as runc: a bind mount with flags has no others
+            entry["implied_clr"] = _BIND_FLAGS & ~entry["attr_set"] & ~entry["attr_clr"]
     elif not fstype:
         raise node["type"].error("is required for a mount that is no bind mount")
     elif fstype == "cgroup2":

@@ -99,37 +99,6 @@ def test_a_link_to_the_hosts_root_stays_inside(container, tmp_path) -> None:
     assert (c.bundle.rootfs / str(tmp_path).lstrip("/") / "mnt").is_dir()
 
 
-COMMANDS = ("start", "kill", "delete", "state")
-ALLOWED = {
-    "created": {"start", "kill", "delete", "state"},
-    "running": {"kill", "state"},
-    "stopped": {"delete", "state"},
-}
-
-
-@pytest.mark.parametrize("status", ALLOWED)
-@pytest.mark.parametrize("command", COMMANDS)
-def test_lifecycle(container, status, command) -> None:
-    """runtime.md#lifecycle: every command in every state is carried out, or refused in one line."""
-    c = container({"process": {"args": ["sleep", "60"] if status == "running" else ["true"]}})
-    assert c.create().returncode == 0
-    if status != "created":
-        assert c.start().returncode == 0
-    if status == "stopped":
-        c.wait()
-    assert c.status() == status
-    result = c.rootless(command, c.id)
-    if command in ALLOWED[status]:
-        assert result.returncode == 0 and result.stderr == ""
-    else:
-        refused(result)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_on_nothing(rootless, command) -> None:
-    refused(rootless(command, "nobody"), "does not exist")
-
-
 def test_bundle_is_not_looked_at_again(container) -> None:
     c = container({"process": {"args": ["true"]}})
     assert c.create().returncode == 0
