@@ -107,21 +107,28 @@ def create(request: Request, host: Host) -> Created:
     try:
         return _create(request, host, made, container, undo)
     except BaseException as error:
-        undo_all(undo)
+        try:
+            if isinstance(error, RootlessError):
+                _blame_limit(error, made.cgroup)
+        finally:
+            undo_all(undo)
         if hooks.failed_in(error):
             hooks.run_poststop(made.hooks.get("poststop", []), container.report("stopped"))
-        if isinstance(error, RootlessError) and error.errno == errno.ENOMEM and not error.hint:
-            _blame_limit(error, made.cgroup)
         raise
 
 
 def _blame_limit(error: RootlessError, record: dict[str, Any]) -> None:
-    """The kernel's own memory counts too: under a small limit a system call fails before anyone is killed."""
-    from rootless.cgroup.oom import memory_limit
+    """Name the memory limit as the reason, where it is: a process that was killed shows as anything, and under a small
+    limit a system call fails before anyone is killed, for the kernel's own memory counts too."""
+    if not any(entry[0] == "memory.max" for entry in record["files"]):
+        return
+    from rootless.cgroup import oom
 
-    value, pointer = memory_limit(record)
-    if value:
-        error.hint = f"memory.max is {value} bytes, too small for the set-up: {pointer}"
+    limit = oom.memory_limit(record)
+    if kills := cgroup.open(record).oom_kills() if record["path"] else 0:
+        error.hint = oom.describe(kills, limit)
+    elif error.errno == errno.ENOMEM:
+        error.hint = oom.too_small(limit)
 
 
 def _possible_maps(made: Plan, host: Host) -> tuple[IdMap, IdMap]:

@@ -59,3 +59,8 @@ def describe(kills: int, limit: tuple[str, str]) -> str:
     processes = "a process" if kills == 1 else f"{kills} processes"
     because = f": memory.max is {value} bytes: {pointer}" if value else ""
     return f"out of memory: the kernel killed {processes} of the container{because}"
+
+
+def too_small(limit: tuple[str, str]) -> str:
+    """A hint for what fails with ENOMEM."""
+    return f"memory.max is {limit[0]} bytes, too small for the set-up: {limit[1]}"

@@ -99,7 +99,7 @@ def test_remove_of_a_deep_tree_needs_no_long_path(group):
 
 def test_a_populated_cgroup_of_somebody_else_is_refused_and_left_alone(record, group, sleeper):
     second = cgroup.open(dict(record))
-    with pytest.raises(RootlessError, match="holds 1 processes already"):
+    with pytest.raises(RootlessError, match="is not empty: 1 process"):
         second.create()
     second.remove()
     assert sleeper.poll() is None

@@ -31,11 +31,11 @@ def manager(request: pytest.FixtureRequest, who: str) -> str:
 
 
 class Limited:
-    """A running container with limits and its cgroup."""
+    """A running container with limits, its cgroup, and the pipe that it prints into."""
 
-    def __init__(self, container: Any, state: Path) -> None:
+    def __init__(self, container: Any, state: Path, out: int) -> None:
         self.container = container
-        self.out = container.bundle.path / "out"  # what it prints
+        self.out = open(out, encoding="utf-8", buffering=1)  # closed by the fixture
         self.record: dict[str, Any] = json.loads((state / container.id / "state.json").read_text())["cgroup"]
         self.path = Path(self.record["path"])
 
@@ -43,23 +43,38 @@ class Limited:
         """A file of the cgroup, as the host sees it."""
         return (self.path / file).read_text().strip()
 
+    def line(self) -> str:
+        """The next line that the container prints, waited for; "" when all its processes are gone."""
+        return self.out.readline().rstrip("\n")
+
 
 @pytest.fixture
 def limited(container: Callable[..., Any], manager: str, rootless: Any) -> Iterator[Callable[..., Limited]]:
     """`limited(resources, program...)`: a running container under the manager in turn."""
+    boxes: list[Limited] = []
 
-    def make(resources: dict[str, Any], *args: str, linux: dict[str, Any] | None = None, **patch: Any) -> Limited:
-        linux = {"resources": resources, **(linux or {})}
-        new = container({"process": {"args": list(args or ("sleep", "1000"))}, "linux": linux, **patch})
-        out = (new.bundle.path / "out").open("w")
+    def make(
+        resources: dict[str, Any], *args: str, stdin: int = subprocess.DEVNULL, data: int = 0, **patch: Any
+    ) -> Limited:
+        """stdin: what the container reads; data: the size of a file /data; patch: more of config.json."""
+        process = {"args": list(args or ("sleep", "1000"))}
+        new = container({"process": process, "linux": {"resources": resources}, **patch})
+        if data:
+            (new.bundle.rootfs / "data").write_bytes(os.urandom(data))
+            os.sync()
+        out, into = os.pipe()
         result = rootless("--cgroup-manager", manager, "run", "--detach", "-b", new.bundle.path, new.id,
-                          capture_output=False, stdout=out, stderr=out)  # fmt: skip
-        assert result.returncode == 0, (new.bundle.path / "out").read_text()
-        return Limited(new, rootless.state)
+                          capture_output=False, stdin=stdin, stdout=into, stderr=into)  # fmt: skip
+        os.close(into)
+        assert result.returncode == 0, os.read(out, 4096)
+        boxes.append(Limited(new, rootless.state, out))
+        return boxes[-1]
 
     yield make
+    for box in boxes:
+        box.out.close()
 
 
 def run(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """A program's output as text."""
-    return subprocess.run(args, capture_output=True, text=True, check=False, timeout=300, **options)
+    return subprocess.run(args, text=True, check=False, timeout=300, **{"capture_output": True, **options})

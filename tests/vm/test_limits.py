@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import time
 
 import pytest
 
@@ -16,99 +16,172 @@ MIB = 2**20
 DISK = os.stat("/").st_dev
 MAJOR, MINOR = os.major(DISK), os.minor(DISK)
 
-# resource, its files
-VALUES = {
-    "memory": (
-        {"memory": {"limit": 64 * MIB, "reservation": 8 * MIB, "swap": 96 * MIB}},
-        {"memory.max": str(64 * MIB), "memory.low": str(8 * MIB), "memory.swap.max": str(32 * MIB)},
-    ),
-    "cpu": (
-        {"cpu": {"shares": 512, "quota": 50000, "period": 200000, "burst": 10000, "cpus": "0", "mems": "0"}},
-        {"cpu.weight": "59", "cpu.max": "50000 200000", "cpu.max.burst": "10000", "cpuset.cpus": "0",
-         "cpuset.mems": "0"},
-    ),
+THROTTLES = {
+    f"throttle{what}Device": [{"major": MAJOR, "minor": MINOR, "rate": rate}]
+    for what, rate in (("ReadBps", 4096), ("WriteBps", 8192), ("ReadIOPS", 10), ("WriteIOPS", 20))
+}
+USUAL = (
+    {
+        "memory": {"limit": 64 * MIB, "reservation": 8 * MIB, "swap": 96 * MIB},
+        "cpu": {"shares": 512, "quota": 50000, "period": 200000, "burst": 10000, "cpus": "0", "mems": "0"},
+        "pids": {"limit": 42},
+        "blockIO": {"weight": 500, **THROTTLES},
+        "unified": {"memory.high": str(32 * MIB), "cgroup.max.depth": "3"},
+    },
+    {
+        "memory.max": str(64 * MIB), "memory.low": str(8 * MIB), "memory.swap.max": str(32 * MIB),
+        "cpu.weight": "59", "cpu.max": "50000 200000", "cpu.max.burst": "10000", "cpuset.cpus": "0",
+        "cpuset.mems": "0", "pids.max": "42", "io.weight": "default 4950",
+        "io.max": f"{MAJOR}:{MINOR} rbps=4096 wbps=8192 riops=10 wiops=20",
+        "memory.high": str(32 * MIB), "cgroup.max.depth": "3",
+    },
+)  # fmt: skip
+ROOTS = (
+    {
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}],
+        "rdma": {"rxe0": {"hcaHandles": 3, "hcaObjects": 1000}},
+    },
+    {
+        "hugetlb.2MB.max": str(4 * MIB), "hugetlb.2MB.rsvd.max": str(4 * MIB),
+        "rdma.max": "rxe0 hca_handle=3 hca_object=1000",
+    },
+)  # fmt: skip
+OTHERS = {
     "idle": ({"cpu": {"idle": 1}}, {"cpu.idle": "1"}),
-    "pids": ({"pids": {"limit": 42}}, {"pids.max": "42"}),
-    "unified": (
-        {"unified": {"memory.high": str(32 * MIB), "cgroup.max.depth": "3"}},
-        {"memory.high": str(32 * MIB), "cgroup.max.depth": "3"},
-    ),
-    "throttle": (
-        {"blockIO": {"throttleReadBpsDevice": [{"major": MAJOR, "minor": MINOR, "rate": 1048576}],
-                     "throttleWriteIOPSDevice": [{"major": MAJOR, "minor": MINOR, "rate": 100}]}},
-        {"io.max": f"{MAJOR}:{MINOR} rbps=1048576 wbps=max riops=max wiops=100"},
-    ),
     "nothing": (
         {"memory": {"limit": -1}, "pids": {"limit": -1}, "cpu": {"shares": 1024, "quota": -1}, "blockIO": {}},
         {"memory.max": "max", "pids.max": "max", "cpu.weight": "100", "cpu.max": "max 100000"},
     ),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_each_file_has_its_value_seen_from_outside_and_inside(limited, name, who):
-    resources, files = VALUES[name]
-    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"]}
-    box = limited(resources, linux={"namespaces": _with_cgroup_namespace()}, mounts=_mounts(mount))
-    for file, value in files.items():
-        if not (box.path / file).exists() and file.partition(".")[0] not in box.read("cgroup.controllers").split():
-            pytest.skip(f"the {file} controller is not delegated to {who}")
-        assert box.read(file) == value
-    inside = _in(box, *(f"cat /sys/fs/cgroup/{file}" for file in files))
-    assert inside == list(files.values())
+def test_each_file_has_its_value_seen_from_outside_and_inside(limited, who):
+    resources, files = USUAL
+    if who == "root":  # systemd, which does not know these controllers, delegates them to nobody
+        resources, files = resources | ROOTS[0], files | ROOTS[1]
+    box = limited(resources)
+    assert {file: box.read(file) for file in files} == files
+    assert dict(zip(files, _in(box, *(f"cat /sys/fs/cgroup/{file}" for file in files)), strict=True)) == files
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_idle_groups_and_values_that_ask_for_nothing(limited, name):
+    resources, files = OTHERS[name]
+    box = limited(resources)
+    assert {file: box.read(file) for file in files} == files
+
+
+def test_a_controller_that_nobody_delegated_is_named_with_who_has_to_do_what(container, rootless, who, manager):
+    if who == "root":
+        pytest.skip("root has all controllers")
+    box = container({"linux": {"resources": {"hugepageLimits": ROOTS[0]["hugepageLimits"]}}})
+    result = rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id)
+    assert result.returncode == 1
+    assert "no hugetlb controller" in result.stderr
+    assert "/linux/resources/hugepageLimits/0" in result.stderr
+    assert "root has to delegate it" in result.stderr
 
 
 def test_a_memory_limit_kills_and_is_reported(limited, rootless):
-    script = "until [ -e /go ]; do sleep 0.2; done; tail /dev/zero; echo $?; sleep 1000"
-    box = limited({"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}, "sh", "-c", script)
+    box = limited({"memory": {"limit": 16 * MIB, "swap": 16 * MIB}})
     watcher = rootless.popen("events", "--interval", "1s", box.container.id)
     assert json.loads(watcher.stdout.readline())["type"] == "stats"  # it watches now
-    (box.container.bundle.rootfs / "go").touch()
-    event = {}
-    while event.get("type") != "oom":
-        event = json.loads(watcher.stdout.readline())
-    assert event == {"type": "oom", "id": box.container.id}
-    _until(lambda: "\n137\n" in box.out.read_text())  # after the shell's "Killed"
+    killed = rootless("exec", box.container.id, "tail", "/dev/zero")
+    assert killed.returncode == 137
+    limit = f"memory.max is {16 * MIB} bytes: /linux/resources/memory/limit"
+    assert killed.stderr == f"rootless: warning: out of memory: the kernel killed a process of the container: {limit}\n"
     box.container.kill("KILL")
-    watcher.communicate(timeout=60)
+    lines, _ = watcher.communicate(timeout=300)
     assert watcher.returncode == 0
+    assert {"type": "oom", "id": box.container.id} in map(json.loads, lines.splitlines())
+
+
+def test_run_says_that_memory_ran_out(container, rootless, manager):
+    patch = {"process": {"args": ["tail", "/dev/zero"]}, "linux": {"resources": {"memory": {"limit": 16 * MIB}}}}
+    box = container(patch)
+    result = rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id)
+    assert result.returncode == 137
+    assert f"out of memory: the kernel killed a process of the container: memory.max is {16 * MIB}" in result.stderr
+
+
+def test_memory_that_runs_out_in_the_set_up_is_reported_with_the_limit(container, rootless, manager):
+    box = container({"process": {"args": ["true"]}, "linux": {"resources": {"memory": {"limit": 4096}}}})
+    result = rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id)
+    assert result.returncode == 1
+    assert "memory.max is 4096 bytes" in result.stderr
+    assert "/linux/resources/memory/limit" in result.stderr
 
 
 def test_a_pids_limit_refuses_forks(limited):
     box = limited({"pids": {"limit": 3}}, "sh", "-c", "sleep 1000 & sleep 1000 & sleep 1000 & wait")
-    box.container.wait()
-    assert "an't fork" in box.out.read_text()
+    assert "an't fork" in box.line()
 
 
 def test_half_a_core_is_half_a_core(limited):
-    """Counted in the scheduler's own periods, so that a slow machine changes nothing."""
-    box = limited({"cpu": {"quota": 50000, "period": 100000}}, "sh", "-c", "while :; do :; done")
-    assert _poll_stat(box, "nr_periods", 20) >= 20
-    stat = _stat(box)
+    """Counted by the container, in the scheduler's own periods, so that a slow machine changes nothing."""
+    count = "while read k v; do [ $k = nr_periods ] && n=$v; done </sys/fs/cgroup/cpu.stat"
+    script = f"n=0; while [ $n -lt 20 ]; do {count}; done; cat /sys/fs/cgroup/cpu.stat; echo; exec sleep 1000"
+    box = limited({"cpu": {"quota": 50000, "period": 100000}}, "sh", "-c", script)
+    stat = {key: int(value) for key, value in (line.split() for line in iter(box.line, ""))}
     assert stat["nr_throttled"] > 0
     assert 0.3 < stat["usage_usec"] / (stat["nr_periods"] * 100000) < 0.75
 
 
+def test_a_throttled_disk_gives_no_more_than_its_rate(limited):
+    script = "read go; dd if=/data of=/dev/null bs=64k iflag=direct 2>&1 | grep -c 'records out'; exec sleep 1000"
+    throttle = [{"major": MAJOR, "minor": MINOR, "rate": MIB}]
+    reader, writer = os.pipe()
+    box = limited({"blockIO": {"throttleReadBpsDevice": throttle}}, "sh", "-c", script, stdin=reader, data=3 * MIB)
+    os.close(reader)
+    started = time.monotonic()
+    os.write(writer, b"go\n")
+    assert box.line() == "1"
+    assert 3 * MIB / (time.monotonic() - started) < 1.5 * MIB
+    os.close(writer)
+    figures = dict(line.split(" ", 1) for line in box.read("io.stat").splitlines())[f"{MAJOR}:{MINOR}"]
+    assert int(figures.split()[0].removeprefix("rbytes=")) >= 3 * MIB
+
+
 def test_update_changes_the_files_and_systemds_properties(limited, rootless, manager, who):
     box = limited({"memory": {"limit": 64 * MIB}, "pids": {"limit": 10}})
-    result = rootless("update", "--memory", "48m", "--pids-limit", "20", "--cpu-quota", "30000", box.container.id)
+    flags = {
+        "--memory": "48m", "--memory-swap": "64m", "--memory-reservation": "8m", "--pids-limit": "20",
+        "--cpu-quota": "30000", "--cpu-period": "50000", "--cpu-share": "512", "--cpuset-cpus": "1",
+        "--cpuset-mems": "0", "--blkio-weight": "500",
+    }  # fmt: skip
+    expected = {
+        "memory.max": str(48 * MIB), "memory.swap.max": str(16 * MIB), "memory.low": str(8 * MIB), "pids.max": "20",
+        "cpu.max": "30000 50000", "cpu.weight": "59", "cpuset.cpus": "1", "cpuset.mems": "0",
+        "io.weight": "default 4950",
+    }  # fmt: skip
+    result = rootless("update", *(word for pair in flags.items() for word in pair), box.container.id)
     assert result.returncode == 0, result.stderr
-    assert [box.read(f) for f in ("memory.max", "pids.max", "cpu.max")] == [str(48 * MIB), "20", "30000 100000"]
+    assert {file: box.read(file) for file in expected} == expected
     if manager == "systemd":
         properties = _properties(box, who)
-        assert properties["MemoryMax"] == str(48 * MIB)
-        assert properties["TasksMax"] == "20"
-        assert properties["CPUQuotaPerSecUSec"] == "300ms"
-    result = rootless("update", "--memory=-1", "--pids-limit=-1", box.container.id)
+        names = ("MemoryMax", "MemorySwapMax", "MemoryLow", "TasksMax", "CPUWeight", "IOWeight", "AllowedCPUs")
+        assert [properties[name] for name in names] == [
+            str(48 * MIB), str(16 * MIB), str(8 * MIB), "20", "59", "4950", "1"
+        ]  # fmt: skip
+        assert properties["CPUQuotaPerSecUSec"] == "600ms"
+        run("systemctl", *_of(who), "daemon-reload")
+        assert {file: box.read(file) for file in expected} == expected
+    result = rootless("update", "--resources", "-", box.container.id,
+                      input=json.dumps({"memory": {"limit": -1}, "pids": {"limit": -1}}))  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert [box.read(f) for f in ("memory.max", "pids.max", "cpu.max")] == ["max", "max", "30000 100000"]
+    expected |= {"memory.max": "max", "memory.swap.max": "max", "pids.max": "max"}
+    assert {file: box.read(file) for file in expected} == expected
 
 
 def test_a_failed_update_leaves_all_as_it_was(limited, rootless):
-    box = limited({"memory": {"limit": 64 * MIB}})
+    """A CPU that is not there; then a limit below what is used, with the check that config.json asks for."""
+    box = limited({"memory": {"limit": 64 * MIB, "checkBeforeUpdate": True}})
     result = rootless("update", "--memory", "48m", "--cpuset-cpus", "4000", box.container.id)
     assert result.returncode == 1
     assert "/cpu/cpus" in result.stderr
+    result = rootless("update", "--memory", "4k", box.container.id)
+    assert result.returncode == 1
+    assert "below the current usage" in result.stderr
     assert box.read("memory.max") == str(64 * MIB)
 
 
@@ -127,6 +200,8 @@ def test_systemd_properties_and_files_agree(limited, manager, who):
     assert properties["TasksMax"] == "infinity"
     assert box.read("pids.max") == "max"
     assert properties["Delegate"] == "yes"
+    assert properties["TimeoutStopUSec"] == "7s"
+    assert properties["CollectMode"] == "inactive-or-failed"
 
 
 def test_events_stats_tell_memory_cpu_pids_and_pressure(limited, rootless):
@@ -137,35 +212,39 @@ def test_events_stats_tell_memory_cpu_pids_and_pressure(limited, rootless):
     assert data["pids"] == {"current": 1, "limit": 10}
     assert data["cpu"]["usage"]["total"] > 0
     assert data["memory"]["raw"]["anon"] > 0
+    assert data["blkio"]["ioServiceBytesRecursive"] is not None
+    for kind in ("cpu", "memory", "blkio"):
+        assert data[kind]["psi"]["some"]["total"] >= 0
+    if (box.path / "hugetlb.2MB.current").exists():
+        assert data["hugetlb"]["2MB"] == {"usage": 0, "failcnt": 0}
 
 
 def test_a_container_with_its_cgroup_writable_limits_a_child_and_delete_leaves_nothing(limited, manager):
     mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw", "nosuid"]}
     script = (
         "cd /sys/fs/cgroup && mkdir init && echo 1 >init/cgroup.procs && echo +memory +pids >cgroup.subtree_control "
-        "&& mkdir -p child/deep && echo 5 >child/pids.max && cat child/pids.max; sleep 1000"
+        "&& mkdir -p child/deep && echo 5 >child/pids.max && cat child/pids.max; exec sleep 1000"
     )
-    box = limited({"pids": {"limit": 50}}, "sh", "-c", script,
-                  linux={"namespaces": _with_cgroup_namespace()}, mounts=_mounts(mount))  # fmt: skip
-    _until(box.out.read_text)
-    assert box.out.read_text().strip() == "5"
+    box = limited({"pids": {"limit": 50}}, "sh", "-c", script, mounts=_mounts(mount))
+    assert box.line() == "5"
     assert box.read("child/pids.max") == "5"
     assert box.container.delete("--force").returncode == 0
     assert not box.path.exists()
 
 
-def test_pause_and_resume(limited, rootless):
-    box = limited({"pids": {"limit": 10}})
+def test_pause_ps_and_kill_all_reach_every_process(limited, rootless):
+    box = limited({"pids": {"limit": 10}}, "sh", "-c", "sleep 1000 & sleep 1000 & echo started; wait")
+    assert box.line() == "started"
+    assert json.loads(rootless("ps", "--format", "json", box.container.id).stdout) == sorted(
+        map(int, box.read("cgroup.procs").split())
+    )
     assert rootless("pause", box.container.id).returncode == 0
     assert "frozen 1" in box.read("cgroup.events")
     assert box.container.status() == "paused"
     assert rootless("resume", box.container.id).returncode == 0
     assert box.container.status() == "running"
-
-
-def _with_cgroup_namespace():
-    names = ["pid", "network", "ipc", "uts", "mount", "cgroup"] + (["user"] if os.geteuid() else [])
-    return [{"type": name} for name in names]
+    assert rootless("kill", "--all", box.container.id, "KILL").returncode == 0
+    assert box.line() == ""  # nobody holds the pipe
 
 
 def _mounts(*more):
@@ -186,34 +265,12 @@ def _in(box, *commands):
     return [line.strip() for line in result.stdout.splitlines()]
 
 
-def _stat(box):
-    return {k: int(v) for k, v in (line.split() for line in box.read("cpu.stat").splitlines())}
-
-
-def _poll_stat(box, key, wanted):
-    """Wait in the container's own time: the pressure file tells nothing here, so periods are waited for by a pidfd
-    that does not fire."""
-    pidfd = os.pidfd_open(box.container.state()["pid"])
-    try:
-        for _ in range(200):
-            if _stat(box)[key] >= wanted or select.select([pidfd], [], [], 0.5)[0]:
-                break
-    finally:
-        os.close(pidfd)
-    return _stat(box)[key]
-
-
-def _until(condition):
-    for _ in range(300):
-        if condition():
-            return
-        select.select([], [], [], 0.2)
-    raise AssertionError("it does not come")
+def _of(who):
+    return () if who == "root" else ("--user",)
 
 
 def _properties(box, who):
-    flags = () if who == "root" else ("--user",)
-    result = run("systemctl", *flags, "show", box.record["unit"])
+    result = run("systemctl", *_of(who), "show", box.record["unit"])
     return dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
 
 

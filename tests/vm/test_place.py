@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 
 import pytest
@@ -60,25 +61,38 @@ def test_a_scope_that_exists_is_refused_with_systemds_words(container, rootless)
     assert first.status() == "running"
 
 
-@pytest.mark.parametrize("manager", ["cgroupfs", "systemd"])
+def test_moving_into_a_leaf_is_said_once(container, rootless, who):
+    """A scope of its own that holds this process has to hand on controllers."""
+    if who != "delegated":
+        pytest.skip("only there a cgroup is both ours and full")
+    patch = LIMIT | {"process": {"args": ["cat", "/proc/self/cgroup"]}}
+    inner = [container(patch), container(patch)]
+    commands = [rootless.command("--cgroup-manager", "cgroupfs", "run", "-b", c.bundle.path, c.id) for c in inner]
+    script = "\n".join(shlex.join(command) for command in commands)
+    scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--"]
+    result = run(*scope, "sh", "-c", script)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "moved 2 processes from /sys/fs/cgroup/" in result.stderr
+    assert "to rootless-leaf below it: a cgroup that hands on controllers holds none" in result.stderr
+
+
 def test_the_smallest_memory_limit_in_which_true_runs(container, rootless, who, manager):
     """At most 5 MiB: what counts is the pages of the interpreter that are copied before execve."""
-    if who == "login" and manager == "cgroupfs":
-        pytest.skip("a plain login has no cgroup that it may write")
-    low, high = 0, 64  # in quarters of a MiB
-    refusals = []
-    while high - low > 1:
+    if who == "login":
+        pytest.skip("the delegated user's figure is the same")
+
+    def runs(kib):
+        patch = {"process": {"args": ["true"]}, "linux": {"resources": {"memory": {"limit": kib * 1024}}}}
+        box = container(patch)
+        return rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id).returncode == 0
+
+    low, high = 0, 2048  # the aim: 2 MiB, where runc needs 10
+    assert runs(high)
+    while high - low > 256:
         middle = (low + high) // 2
-        limit = middle * 2**18
-        box = container({"process": {"args": ["true"]}, "linux": {"resources": {"memory": {"limit": limit}}}})
-        result = rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id)
-        if result.returncode == 0:
-            high = middle
-        else:
-            low = middle
-            refusals.append((middle / 4, result.returncode, result.stderr))
-    print(f"the smallest memory.max: {high / 4} MiB under {manager} as {who}; refused: {refusals}")
-    assert high / 4 <= 5
+        low, high = (low, middle) if runs(middle) else (middle, high)
+    print(f"the smallest memory.max: {high} KiB under {manager} as {who}")
 
 
 @pytest.fixture
@@ -89,7 +103,7 @@ def short():
 
 
 def test_podman_with_limits(manager, who, tmp_path, short):
-    """podman drives the runtime under both managers, and its limits are there."""
+    """podman drives the runtime under both managers: its limits are there, and it can read and change them."""
     if who == "login":
         pytest.skip("podman's own cgroups need a session of the user's manager")
     launcher = tmp_path / "rootless"
@@ -99,22 +113,37 @@ def test_podman_with_limits(manager, who, tmp_path, short):
     rootfs = tmp_path / "rootfs/bin"
     rootfs.mkdir(parents=True)
     run("cp", "/bin/busybox", str(rootfs))
-    for name in ("sh", "sleep", "true"):
+    for name in ("sh", "sleep", "cat"):
         (rootfs / name).symlink_to("busybox")
     places = ["--root", str(tmp_path / "graph"), "--runroot", short]
-    podman = ["podman", *places, "--runtime", str(launcher), "--cgroup-manager", manager, "--events-backend", "file"]
-    result = run(*podman, "run", "-d", "--name", "box", "--memory", "64m", "--pids-limit", "33", "--network", "none",
-                 "--security-opt", "seccomp=unconfined",
-                 "--rootfs", str(tmp_path / "rootfs"), "sleep", "1000")  # fmt: skip
-    try:
+    options = ["--runtime", str(launcher), "--cgroup-manager", manager, "--events-backend", "file"]
+
+    def podman(*args):
+        result = run("podman", *places, *options, *args)
         assert result.returncode == 0, result.stderr
-        pid = run(*podman, "inspect", "-f", "{{.State.Pid}}", "box").stdout.strip()
-        with open(f"/proc/{pid}/cgroup") as file:
+        return result.stdout.strip()
+
+    try:
+        podman("run", "-d", "--name", "box", "--memory", "64m", "--pids-limit", "33", "--network", "none",
+               "--security-opt", "seccomp=unconfined", "--rootfs", str(tmp_path / "rootfs"),
+               "sleep", "1000")  # fmt: skip
+        with open(f"/proc/{podman('inspect', '-f', '{{.State.Pid}}', 'box')}/cgroup") as file:
             path = "/sys/fs/cgroup" + file.read().strip().removeprefix("0::")
-        with open(f"{path}/memory.max") as memory, open(f"{path}/pids.max") as pids:
-            assert (memory.read(), pids.read()) == (f"{64 * 2**20}\n", "33\n")
-        stats = run(*podman, "stats", "--no-stream", "--format", "{{.MemLimit}}", "box")
-        assert stats.returncode == 0, stats.stderr
+        assert _limits(path) == [str(64 * 2**20), "33"]
+        assert podman("exec", "box", "cat", "/sys/fs/cgroup/memory.max") == str(64 * 2**20)
+        assert podman("stats", "--no-stream", "--format", "{{.MemLimit}} {{.PIDS}}", "box") == f"{64 * 2**20} 1"
+        if run("podman", "update", "--help").returncode == 0:  # from 4.3 on
+            podman("update", "--memory", "48m", "box")
+            assert _limits(path) == [str(48 * 2**20), "33"]
+        podman("pause", "box")
+        with open(f"{path}/cgroup.events") as events:
+            assert "frozen 1" in events.read()
+        podman("unpause", "box")
     finally:
-        run(*podman, "rm", "-f", "-t", "0", "box")
+        run("podman", *places, *options, "rm", "-f", "-t", "0", "box")
     assert not os.path.exists(path)
+
+
+def _limits(path):
+    with open(f"{path}/memory.max") as memory, open(f"{path}/pids.max") as pids:
+        return [memory.read().strip(), pids.read().strip()]
