@@ -82,6 +82,8 @@ def compile_paths(linux: Node) -> list[Step]:
 def compile_propagation(linux: Node) -> tuple[Step, int]:
     """The step for `/` before anything is mounted, and the rootfs's own propagation afterwards (0: none)."""
     flags = linux["rootfsPropagation"].choice(PROPAGATION, 0)
+    if flags & sc.MS_PRIVATE:  # from the start, and not at the end: a mount may ask to be shared
+        return ("propagation", linux["rootfsPropagation"].pointer, sc.MS_PRIVATE | sc.MS_REC), 0
     # Nothing of the container may reach the host, even if the host's root is shared: mount_namespaces(7).
     step = ("propagation", linux["rootfsPropagation"].pointer, sc.MS_SLAVE | sc.MS_REC)
     return step, flags

@@ -279,7 +279,7 @@ def test_a_shared_bind_mount_keeps_its_peers(container, tmp_path) -> None:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         group = next(w for x in lines if f"{tmp_path}/shared" in x for w in x.split() if w.startswith("shared:"))
         mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "shared"), "options": ["rshared"]}
-        out = with_mounts(container, mount).sh("awk '$5==\"/mnt\"' /proc/self/mountinfo")
+        out = with_mounts(container, mount, rootfsPropagation="rprivate").sh("awk '$5==\"/mnt\"' /proc/self/mountinfo")
         assert group in out.split()
     finally:
         sc.umount2(str(tmp_path / "shared"), sc.MNT_DETACH)

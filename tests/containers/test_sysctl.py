@@ -9,12 +9,12 @@ import pytest
     ("name", "value"),
     [("net.ipv4.ip_forward", "1"), ("net.ipv4.ping_group_range", "0 0"), ("kernel.msgmax", "16384"),
      ("kernel.shmmni", "2048"), ("fs.mqueue.msg_max", "20"), ("net/ipv4/conf/lo/forwarding", "1"),
-     ("net.ipv4.conf.lo.forwarding", "1"), ("kernel.domainname", "example.org")],
+     ("net.ipv4.conf.lo.forwarding", "1"), ("kernel.domainname", "example.org"), ("kernel.hostname", "name")],
 )  # fmt: skip
 def test_it_is_set_inside_and_not_outside(container, name, value) -> None:
     path = Path("/proc/sys") / (name if "/" in name.partition(".")[0] else name.replace(".", "/"))
     before = path.read_text()
-    out = container({"linux": {"sysctl": {name: value}}}).output("cat", str(path))
+    out = container({"hostname": None, "linux": {"sysctl": {name: value}}}).output("cat", str(path))
     assert out.split() == value.split()
     assert path.read_text() == before
 
