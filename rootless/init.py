@@ -146,6 +146,8 @@ def _make_console(init: Init) -> None:
 
 
 def _propagation(init: Init, flags: int) -> None:
+    if init.options["no_pivot"] and flags & sc.MS_SHARED:
+        flags = sc.MS_SLAVE | sc.MS_REC  # else what is moved onto the root would be moved onto the host's
     sc.mount(None, "/", None, flags)
 
 
@@ -279,7 +281,12 @@ def _pivot_root(init: Init, propagation: int) -> None:
         sc.mount(".", "/", None, sc.MS_MOVE)
         os.chroot(".")
     else:
+        old_root = os.open("/", os.O_PATH | os.O_CLOEXEC) if propagation & sc.MS_SHARED else -1
         sc.pivot_root(".", ".")  # the old root now lies on top of the new one: pivot_root(2), "."
+        if old_root >= 0:
+            os.fchdir(old_root)
+            os.close(old_root)
+            sc.mount(None, ".", None, sc.MS_SLAVE | sc.MS_REC)  # the host's peers keep what is unmounted here
         sc.umount2(".", sc.MNT_DETACH)
     os.chdir("/")
     os.close(init.target.root_fd)
@@ -300,6 +307,7 @@ def _chroot(init: Init, propagation: int) -> None:
 _STEPS: dict[str, Callable[..., None]] = {
     "propagation": _propagation,
     "rootfs": _rootfs,
+    "private_parent": lambda _, path: mount.make_parent_private(path),
     "host_rootfs": lambda init, path: _rootfs(init, path, on_host=True),
     "mount": _mount,
     "device": _device,

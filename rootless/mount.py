@@ -79,6 +79,19 @@ def make_private(target: Target, tree: int) -> None:
         sc.mount_setattr(tree, propagation=sc.MS_PRIVATE, recursive=True)
 
 
+def make_parent_private(path: str) -> None:
+    """The mount that holds a path: nothing that is mounted below the path goes elsewhere, and pivot_root(2) asks it."""
+    path = os.path.realpath(path)
+    while True:
+        try:
+            sc.mount(None, path, None, sc.MS_PRIVATE)
+            return
+        except OSError as error:
+            if error.errno != errno.EINVAL or path == "/":  # EINVAL: no mount point
+                raise
+        path = os.path.dirname(path)
+
+
 def mount_place(path: str) -> list[str | int]:
     """The caller's mount namespace, and the number that the topmost mount at a path has in it: proc(5), fdinfo."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)

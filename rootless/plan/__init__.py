@@ -84,21 +84,19 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.net_devices, plan.intel_rdt = _compile_host_devices(linux, ns)
     plan.rootfs, readonly = compile_root(spec["root"], bundle)
     mounts = compile_mounts(spec["mounts"], bundle, plan.rootfs)
-    if host.privileged:
+    if host.privileged and ns.has(sc.CLONE_NEWUSER):
         for _, _, entry in mounts:
-            # The container's root may not get to the source; and I has left the peer group that `shared` is to keep.
-            far = ns.has(sc.CLONE_NEWUSER) or any(flags & sc.MS_SHARED for flags in entry["propagation"])
-            entry["outside"] = far and entry["fstype"] == "bind"
+            entry["outside"] = entry["fstype"] == "bind"  # its root may not get to what the host's root names
     if ns.has(sc.CLONE_NEWUSER) or not host.real_root:
         complete_overlays(mounts)
     if any("idmap" in entry for _, _, entry in mounts):
         from rootless.plan.idmaps import compile_idmaps
 
         compile_idmaps(spec["mounts"], mounts, ns, host)
-    first, propagation = compile_propagation(linux)
+    first, propagation = compile_propagation(linux, plan.rootfs, peers=host.privileged and not ns.has(sc.CLONE_NEWUSER))
     own_userns = ns.has(sc.CLONE_NEWUSER)
     private = ns.has(sc.CLONE_NEWNS)
-    plan.prepare = [first, ("rootfs", "/root/path", plan.rootfs), *mounts] if private else []
+    plan.prepare = [*first, ("rootfs", "/root/path", plan.rootfs), *mounts] if private else []
     if not private:  # what is mounted stays below the rootfs, and `delete` takes it away
         plan.prepare = [("host_rootfs", "/linux/namespaces", plan.rootfs), *mounts]
     if not any(entry["target"] == "/dev" for _, _, entry in mounts):

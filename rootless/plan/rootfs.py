@@ -79,14 +79,20 @@ def compile_paths(linux: Node) -> list[Step]:
     return steps
 
 
-def compile_propagation(linux: Node) -> tuple[Step, int]:
-    """The step for `/` before anything is mounted, and the rootfs's own propagation afterwards (0: none)."""
+def compile_propagation(linux: Node, rootfs: str, *, peers: bool) -> tuple[list[Step], int]:
+    """The steps for `/` before anything is mounted, and the rootfs's own propagation afterwards (0: none).
+
+    peers: whether what is shared may stay the host's peer, so that a bind mount that asks for it brings the container's
+    mounts out (Kubernetes' Bidirectional). Otherwise nothing of the container reaches the host, even if the host's root
+    is shared: mount_namespaces(7).
+    """
     flags = linux["rootfsPropagation"].choice(PROPAGATION, 0)
+    pointer = linux["rootfsPropagation"].pointer
     if flags & sc.MS_PRIVATE:  # from the start, and not at the end: a mount may ask to be shared
-        return ("propagation", linux["rootfsPropagation"].pointer, sc.MS_PRIVATE | sc.MS_REC), 0
-    # Nothing of the container may reach the host, even if the host's root is shared: mount_namespaces(7).
-    step = ("propagation", linux["rootfsPropagation"].pointer, sc.MS_SLAVE | sc.MS_REC)
-    return step, flags
+        return [("propagation", pointer, sc.MS_PRIVATE | sc.MS_REC)], 0
+    if flags & sc.MS_SHARED and peers:
+        return [("propagation", pointer, flags), ("private_parent", pointer, rootfs)], flags
+    return [("propagation", pointer, sc.MS_SLAVE | sc.MS_REC)], flags
 
 
 def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:

@@ -1,10 +1,12 @@
 """Mounts, paths and devices in a real rootfs; links of the image that try to lead out of it."""
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TIMEOUT
 
 USER = os.geteuid() != 0
 
@@ -266,23 +268,51 @@ def test_a_bind_mount_on_the_root_is_the_root(container, tmp_path) -> None:
     assert (other.bundle.rootfs / "new").exists() and not (c.bundle.rootfs / "new").exists()
 
 
+SHARED = """
+mount --make-rshared /
+mount -t tmpfs tmpfs $1 && mount --make-shared $1 && mkdir $1/below || exit 99
+before=$(cut -d' ' -f5,7 /proc/self/mountinfo); shift
+"$@" || exit
+echo outside $(grep -c '/below ' /proc/self/mountinfo)
+umount $(awk '/\\/below / {print $5}' /proc/self/mountinfo) 2>/dev/null
+[ "$before" = "$(cut -d' ' -f5,7 /proc/self/mountinfo)" ] && echo same
+"""
+
+
 @pytest.mark.root
-def test_a_shared_bind_mount_keeps_its_peers(container, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("rootfs", "flags", "seen"),
+    [("rshared", (), "1"), ("rslave", (), "0"), ("rprivate", (), "0"), ("rshared", ("--no-pivot",), "0")],
+)
+def test_a_shared_mount_brings_the_containers_mounts_out(container, tmp_path, rootfs, flags, seen) -> None:
+    """Kubernetes' Bidirectional: rootfsPropagation rshared, and a bind mount that is; nothing else changes outside."""
     if USER:
         pytest.skip("real root alone")
-    from rootless import syscalls as sc
-
     (tmp_path / "shared").mkdir()
-    sc.mount("tmpfs", str(tmp_path / "shared"), "tmpfs", 0)
-    try:
-        sc.mount(None, str(tmp_path / "shared"), None, sc.MS_SHARED)
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        group = next(w for x in lines if f"{tmp_path}/shared" in x for w in x.split() if w.startswith("shared:"))
-        mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "shared"), "options": ["rshared"]}
-        out = with_mounts(container, mount, rootfsPropagation="rprivate").sh("awk '$5==\"/mnt\"' /proc/self/mountinfo")
-        assert group in out.split()
-    finally:
-        sc.umount2(str(tmp_path / "shared"), sc.MNT_DETACH)
+    mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "shared"), "options": ["rbind", "rshared"]}
+    c = with_mounts(container, mount, rootfsPropagation=rootfs)
+    c.bundle.patch(
+        {"process": {"capabilities": {k: ["CAP_SYS_ADMIN"] for k in ("bounding", "effective", "permitted")}}}
+    )
+    command = c.rootless.command(
+        "run", *flags, "-b", c.bundle.path, c.id, "--", "mount", "-t", "tmpfs", "x", "/mnt/below"
+    )
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "shared",
+        "sh",
+        "-c",
+        SHARED,
+        "sh",
+        str(tmp_path / "shared"),
+        *command,
+    ]
+    result = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert result.stdout.splitlines() == [f"outside {seen}", "same"], result.stderr
 
 
 @pytest.mark.parametrize("fstype", ["tmpfs", "bind"])
