@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 
 _INTERVAL = 0.1  # seconds between two lines
 
 
 class Progress:
-    """Told of bytes read from the archive; writes to standard error if that is a terminal."""
+    """Told of bytes read from the archive; writes to standard error if that is a terminal (or `live` says so)."""
 
-    def __init__(self, total: int, layers: int) -> None:
+    def __init__(
+        self, total: int, layers: int, *, live: bool | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._total = total
         self._layers = layers
         self._layer = 0
         self._done = 0
-        self._start = time.monotonic()
+        self._clock = clock
+        self._start = clock()
         self._shown = 0.0
-        self._live = os.isatty(2)
+        self._live = os.isatty(2) if live is None else live
 
     def next_layer(self) -> None:
         """The next layer begins."""
@@ -28,7 +32,7 @@ class Progress:
     def advance(self, size: int) -> None:
         """So many more bytes were read."""
         self._done += size
-        now = time.monotonic()
+        now = self._clock()
         if self._live and now - self._shown > _INTERVAL:
             self._shown = now
             self._write(self._line(now - self._start))

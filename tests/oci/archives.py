@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from oci.bundle import Request, build
-from oci.image import choose, read_images
+from oci.image import Image, choose, read_images
 from oci.image.blobs import open_archive
 from oci.image.rootfs import open_rootfs
 from oci.owners import Owners
@@ -130,23 +130,22 @@ def layout(
     return blobs
 
 
-def unpack(archive: Path, bundle: Path, **more: Any) -> list[str]:
+def unpack(archive: Path, bundle: Path, how: str = "squash", tag: str = "", **more: Any) -> list[str]:
     """Convert in this process, everything owned by the caller; the notes. Raises OciError."""
-    notes: list[str] = []
-    with open_archive(str(archive), str(archive.parent)) as opened:
-        image = choose(read_images(opened))
-        request = Request(image, str(bundle), Owners("squash"), [(0, os.geteuid(), 1)], [(0, os.getegid(), 1)], **more)
-        request.note = notes.append
-        build(request)
-    return notes
+    with open_archive(str(archive), str(bundle.parent)) as opened:
+        return _build(choose(read_images(opened), tag), bundle, how, more)
 
 
-def unpack_rootfs(archive: Path, bundle: Path, **more: Any) -> list[str]:
+def unpack_rootfs(archive: Path, bundle: Path, how: str = "squash", **more: Any) -> list[str]:
     """Import in this process; the notes. Raises OciError."""
+    with open_rootfs(str(archive)) as image:
+        return _build(image, bundle, how, more)
+
+
+def _build(image: Image, bundle: Path, how: str, more: dict[str, Any]) -> list[str]:
     notes: list[str] = []
     ids = [(0, os.geteuid(), 1)], [(0, os.getegid(), 1)]
-    with open_rootfs(str(archive)) as image:
-        build(Request(image, str(bundle), Owners("squash"), *ids, note=notes.append, **more))
+    build(Request(image, str(bundle), Owners(how), *ids, note=notes.append, **more))
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Print a tree in the ten fields of the expected listings: run inside the user's id map, so that owners are right."""
+"""Print trees in the ten fields of the expected listings: run inside the user's id map, so that owners are right."""
 
 import hashlib
 import os
@@ -26,8 +26,7 @@ def entries(root: bytes) -> dict[bytes, os.stat_result]:
     return found
 
 
-def main() -> None:
-    root = os.fsencode(sys.argv[1])
+def print_tree(root: bytes) -> None:
     found = entries(root)
     first: dict[tuple[int, int], bytes] = {}
     for path in sorted(found):
@@ -59,4 +58,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    main()
+    for argument in sys.argv[1:]:
+        print_tree(os.fsencode(argument))

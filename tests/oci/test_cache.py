@@ -144,3 +144,11 @@ def test_conversions_side_by_side_share_the_cache(work: Path) -> None:
     assert [process.wait() for process in running] == [0] * 8
     assert len({tuple(tree(work / f"b{n}")) for n in range(8)}) == 1
     assert len(kept(work)) == 1
+
+
+def test_what_a_killed_conversion_left_goes_with_the_next_prune(work: Path) -> None:
+    assert convert(work, "one", [LOWER]).returncode == 0
+    left = work.parent / "cache/rootless/trees/.0123.4567"
+    (left / "rootfs").mkdir(parents=True)
+    assert prune(work, "1g").stdout.startswith("0 trees removed")
+    assert not left.exists() and len(kept(work)) == 1

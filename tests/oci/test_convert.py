@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import hashlib
 import io
 import json
 import lzma
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +27,7 @@ from oci import owners, stream, tar
 from oci.errors import OciError
 from oci.image import choose, read_images
 from oci.image.blobs import open_archive
+from oci.progress import Progress
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:web:/srv/web:/bin/sh\n"
 GROUP = b"root:x:0:\nweb:x:44:\nstaff:x:50:web,root\nextra:x:60:other,web\n"
@@ -574,3 +577,54 @@ def test_volumes_on_request(work: Path) -> None:
     assert os.listdir(work / "b/volumes/0") == ["f"]
     refused = call("convert", work, volumes="x", **options)
     assert refused.returncode == 1 and "--volumes" in refused.stderr
+
+
+def on_a_terminal(work: Path, *args: str) -> str:
+    """What a conversion writes to a terminal as its standard error."""
+    ours, theirs = os.openpty()
+    command = [LAUNCHER, "convert", "image.tar", "-o", "b", *args]
+    with subprocess.Popen(command, cwd=work, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the last one has closed it
+            while more := os.read(ours, 4096):
+                shown += more
+        os.close(ours)
+        assert process.wait() == 0
+    return shown.decode()
+
+
+def test_progress_on_a_terminal_and_nowhere_else(work: Path) -> None:
+    assert convert(work, a.docker_archive([ROOTFS, a.file("f", bytes(1 << 20)) + a.END])).stderr == ""
+    rootless("remove", "b", cwd=work)
+    shown = on_a_terminal(work)
+    assert re.match(r"\r\x1b\[Klayer 1 of 2  .* of 1\.1 MB  \[#* *\] .*%", shown)
+    assert shown.endswith("\r\x1b[K"), "the line is taken away at the end"
+    rootless("remove", "b", cwd=work)
+    assert on_a_terminal(work, "--quiet") == ""
+
+
+def test_progress_tells_the_time_that_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(200_000_000, 4, live=True, clock=iter([0.0, 10.0]).__next__)
+    progress.next_layer()
+    progress.advance(50_000_000)
+    assert (
+        capsys.readouterr().err == "\r\x1b[Klayer 1 of 4  50.0 MB of 200.0 MB  [#####               ]  25%  30 s left"
+    )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_job_is_taken_back_by_its_parent(work: Path, signum: signal.Signals) -> None:
+    """The child of whatever cause it dies, too little memory say: its parent cleans up."""
+    command = [LAUNCHER, "import", "-", "-o", "b"]
+    with subprocess.Popen(command, cwd=work, stdin=-1, stdout=-1, stderr=-1) as process:
+        assert process.stdin is not None
+        process.stdin.write(a.file("f", bytes(1 << 20)) + a.file("g", bytes(4 << 20)))
+        process.stdin.flush()
+        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(child), signum)
+        process.wait()
+        _, errors = process.communicate()
+    assert process.returncode == 128 + signum
+    assert errors.endswith(b": nothing is left behind\n") and errors.count(b"\n") == 1
+    assert os.listdir(work) == []

@@ -16,7 +16,7 @@ SHELLS = [
     "busybox.tar", "busyboxtest-v1.tar", "legacy-alpine-3.10.tar.gz", "manifest-alpine-3.10.tar.gz",
     "legacy-dive.tar", "manifest-dive.tar", "hybrid-dive.tar", "busybox-rootfs.tar", "rootfs-amd64.tar.gz",
 ]  # fmt: skip
-HELLO = ["legacy-hello-world.tar", "manifest-hello-world.tar"]
+HELLO = ["legacy-hello-world.tar", "manifest-hello-world.tar", "oci-amd64.tar"]  # the hybrid one is for arm64
 
 pytestmark = [
     pytest.mark.skipif(not IMAGES.is_dir(), reason="the shared image archives are not on this machine"),
@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def output(work: Path, archive: str, *command: str, owners: str = "") -> str:
-    how = "import" if "rootfs" in archive else "convert"
+    how = "import" if archive.startswith(("busybox-rootfs", "rootfs-", "bundle-")) else "convert"
     flags = ["--owners", owners] if owners else []
     converted = rootless(how, "-q", IMAGES / archive, "-o", "bundle", *flags, cwd=work)
     assert converted.returncode == 0, converted.stderr
@@ -47,6 +47,21 @@ def test_shell_runs(archive: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("archive", HELLO)
 def test_program_of_the_image_runs(archive: str, tmp_path: Path) -> None:
     assert "Hello from Docker" in output(tmp_path, archive)
+
+
+def test_shell_of_a_tree_below_the_root_runs(tmp_path: Path) -> None:
+    shown = output(tmp_path, "bundle-youki.tar.gz", "--", "/bundle/rootfs/bin/sh", "-c", "echo $((6*7)) $$")
+    assert shown.split() == ["42", "1"]
+
+
+@pytest.mark.parametrize("owners", ["xattr", "squash"])
+@pytest.mark.parametrize("archive", [*SHELLS[1:], *HELLO])
+def test_every_owner_mode_runs(archive: str, owners: str, tmp_path: Path) -> None:
+    if archive in HELLO:
+        assert "Hello from Docker" in output(tmp_path, archive, owners=owners)
+    else:
+        command = ["--", "/bin/sh", "-c", "echo $((6*7)) $$"]
+        assert output(tmp_path, archive, *command, owners=owners).split() == ["42", "1"]
 
 
 @pytest.mark.parametrize("owners", ["xattr", "squash"])

@@ -4,11 +4,14 @@ import gzip
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import archives as a
 import pytest
 
 from oci.owners import decode
+from oci.remove import remove_tree
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
@@ -55,13 +58,10 @@ def compare(row: list[str], want: list[str], owners: bool) -> bool:
     return kind not in "fd" or set(row[9].split(";")) - {"-"} == user
 
 
-def read_tree(bundle: Path, *, mapped: bool = True) -> dict[str, list[str]]:
+def read_tree(bundle: Path) -> dict[str, list[str]]:
     """The listing of a bundle's rootfs, as the container sees the owners where they are mapped."""
     script = [sys.executable, str(Path(__file__).with_name("listing.py")), str(bundle / "rootfs")]
-    if mapped:
-        listing = rootless("unshare", *script, cwd=bundle)
-    else:
-        listing = subprocess.run(script, capture_output=True, text=True, check=False, errors="surrogateescape")
+    listing = rootless("unshare", *script, cwd=bundle)
     assert listing.returncode == 0, listing.stderr
     return {line.split("\t")[0]: line.split("\t") for line in listing.stdout.splitlines()}
 
@@ -74,8 +74,8 @@ def command_for(name: str, image: str) -> tuple[list[str], Path]:
     return ["convert", *(["--tag", image] if "@" in name else [])], archive
 
 
-def check(bundle: Path, want: dict[str, list[str]], *, owners: bool, mapped: bool = True) -> None:
-    rows = read_tree(bundle, mapped=mapped)
+def check(bundle: Path, want: dict[str, list[str]], *, owners: bool) -> None:
+    rows = read_tree(bundle)
     assert sorted(rows) == sorted(want)
     assert not [(rows[path], want[path]) for path in want if not compare(rows[path], want[path], owners)]
     removed = rootless("remove", bundle, cwd=bundle.parent)
@@ -118,28 +118,57 @@ def test_directory_gives_the_same_tree(name: str, tmp_path: Path, tmp_path_facto
 
 
 @pytest.mark.parametrize("how", ["xattr", "squash"])
-@pytest.mark.parametrize("name", ["semantics.tar", "busybox.tar", "legacy-dive.tar", "oci-gzip.tar", "tar-xattrs.tar"])
-def test_without_a_map_everything_is_the_users(name: str, how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", expected())
+def test_without_a_map_everything_is_the_users(
+    name: str, how: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """From a file, a pipe and a directory, by the package itself: it needs no user namespace for this."""
     image, want = read_expected(name)
     command, archive = command_for(name, image)
-    converted = rootless(*command, archive, "-o", tmp_path / "b", "--owners", how, cwd=tmp_path)
-    assert converted.returncode == 0, converted.stderr
-    rootfs = tmp_path / "b/rootfs"
-    for directory, names, files in os.walk(rootfs):
-        for entry in names + files:
-            assert os.lstat(os.path.join(directory, entry)).st_uid == os.geteuid()
+    tag = image if "@" in name else ""
+    bundles = []
+    for source, place in sources(archive, tmp_path_factory.mktemp("archive"), directory=name in IMAGE_ARCHIVES):
+        bundles.append(tmp_path / source)
+        if command[0] == "import":
+            a.unpack_rootfs(place, bundles[-1], how)
+        else:
+            a.unpack(place, bundles[-1], how, tag)
+    for bundle in bundles:
+        assert {os.lstat(path).st_uid for path in (bundle / "rootfs").rglob("*")} <= {os.geteuid()}
+        if how == "xattr":
+            take_kept_owners(bundle / "rootfs", want)
+        rows = read_tree(bundle)
+        assert sorted(rows) == sorted(want)
+        assert not [(rows[path], want[path]) for path in want if not compare(rows[path], want[path], False)]
+        remove_tree(str(bundle))
+
+
+def sources(archive: Path, work: Path, *, directory: bool) -> Iterator[tuple[str, Path]]:
+    """(what it is, path): the archive as it is, as a pipe, and unpacked where that makes sense."""
+    yield "file", archive
+    ours, theirs = os.pipe()
+    with subprocess.Popen(["cat", archive], stdout=theirs):
+        os.close(theirs)
+        yield "pipe", Path(f"/proc/self/fd/{ours}")
+        os.close(ours)
+    if directory:
+        subprocess.run(["tar", "-C", work, "-xf", archive], check=True)
+        yield "directory", work
+
+
+def take_kept_owners(rootfs: Path, want: dict[str, list[str]]) -> None:
+    """Compare user.rootlesscontainers with the expected owners, and take it away: the rest is as expected then."""
     kept: dict[int, list[str]] = {}
     for path, row in want.items():
-        if how == "xattr" and row[1] in "fd" and (row[3], row[4]) != ("0", "0"):
+        if row[1] in "fd" and (row[3], row[4]) != ("0", "0"):
             inode = os.lstat(rootfs / path).st_ino  # hard links have it together
             kept.setdefault(inode, []).append(path)
     for paths in kept.values():
-        row = want[paths[0]]
-        assert decode(os.getxattr(rootfs / paths[0], "user.rootlesscontainers")) == (int(row[3]), int(row[4]))
-        os.chmod(rootfs / paths[0], 0o600)
-        os.removexattr(rootfs / paths[0], "user.rootlesscontainers")
-        os.chmod(rootfs / paths[0], int(row[2], 8))
-    check(tmp_path / "b", want, owners=False)
+        row, path = want[paths[0]], rootfs / paths[0]
+        assert decode(os.getxattr(path, "user.rootlesscontainers")) == (int(row[3]), int(row[4]))
+        os.chmod(path, 0o600)
+        os.removexattr(path, "user.rootlesscontainers")
+        os.chmod(path, int(row[2], 8))
 
 
 REFUSED = [
