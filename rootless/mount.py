@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # File systems whose every option fsconfig(2) takes. Others (overlay's lowerdir may be longer than its 256 bytes, and
 # hold commas) go through mount(2).
 _BY_FSCONFIG = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2", "ramfs")
+# The flags that fsconfig(2) knows for any file system. What mount(2) has beside, silent and iversion, has no effect on
+# those above.
+_SUPERBLOCK = {"sync": sc.MS_SYNCHRONOUS, "dirsync": sc.MS_DIRSYNC, "mand": sc.MS_MANDLOCK, "lazytime": sc.MS_LAZYTIME}
 _LINKS_MAX = 40  # as the kernel: path_resolution(7)
 
 
@@ -245,6 +248,9 @@ def _make_file_system(target: Target, fstype: str, entry: dict[str, Any]) -> int
                 sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
             elif key:
                 sc.fsconfig(fs_fd, sc.FSCONFIG_SET_FLAG, key)
+        for name, flag in _SUPERBLOCK.items():
+            if entry["superblock"] & flag:
+                sc.fsconfig(fs_fd, sc.FSCONFIG_SET_FLAG, name)
         key, value = entry.get("context", ("", ""))
         if key:  # apart from the data, as labels hold commas
             sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
@@ -299,7 +305,7 @@ def _mount_by_name(target: Target, place: int, fstype: str, entry: dict[str, Any
         raise RootlessError(f"a mount of type {fstype} cannot be id-mapped", entry["pointer"])
     key, value = entry.get("context", ("", ""))
     data = ",".join([*entry["data"], f'{key}="{value}"'] if key else entry["data"])
-    sc.mount(entry["source"] or fstype, f"/proc/self/fd/{place}", fstype, 0, data or None)
+    sc.mount(entry["source"] or fstype, f"/proc/self/fd/{place}", fstype, entry["superblock"], data or None)
     if entry["target"] == "/":  # from the root's own fd no mount on top of it is seen, by its path the last one
         return os.open(os.readlink(f"/proc/self/fd/{target.root_fd}"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return sc.open_in_root(target.root_fd, entry["target"], os.O_PATH | os.O_DIRECTORY)

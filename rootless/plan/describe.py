@@ -7,7 +7,7 @@ from _blake2 import blake2b
 from rootless import caps, rlimits
 from rootless import syscalls as sc
 from rootless.errors import printable
-from rootless.plan.mounts import ATTRIBUTES, PROPAGATION
+from rootless.plan.mounts import ATTRIBUTES, PROPAGATION, SUPERBLOCK
 from rootless.plan.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
@@ -108,6 +108,7 @@ def _mount(pointer: str, entry: dict[str, Any]) -> Line:
     options += _attributes(entry["attr_set"], entry["attr_clr"])
     options += [f"r{name}" for name in _attributes(entry["rec_set"], entry["rec_clr"])]
     options += [name for flags in entry["propagation"] for name in _flags(flags)]
+    options += [name for name, (flag, _) in SUPERBLOCK.items() if entry["superblock"] & flag]
     options += [*entry["extensions"], *entry["data"]]
     if entry.get("context", ("", ""))[0]:
         options.append("=".join(entry["context"]))

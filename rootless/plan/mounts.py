@@ -35,10 +35,14 @@ ATTRIBUTES = {
 _BIND_FLAGS = (
     sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOEXEC | sc.MOUNT_ATTR_NOSYMFOLLOW
 )
-# Superblock options: mount(2) has flags for them, fsconfig(2) takes them by name.
-_SUPERBLOCK = {
-    "async": "", "sync": "sync", "dirsync": "dirsync", "mand": "mand", "nomand": "", "lazytime": "lazytime",
-    "nolazytime": "", "iversion": "iversion", "noiversion": "", "silent": "silent", "loud": "",
+# Flags of the superblock, for mount(2): (set, cleared).
+SUPERBLOCK = {
+    "sync": (sc.MS_SYNCHRONOUS, 0), "async": (0, sc.MS_SYNCHRONOUS),
+    "dirsync": (sc.MS_DIRSYNC, 0),
+    "mand": (sc.MS_MANDLOCK, 0), "nomand": (0, sc.MS_MANDLOCK),
+    "lazytime": (sc.MS_LAZYTIME, 0), "nolazytime": (0, sc.MS_LAZYTIME),
+    "iversion": (sc.MS_I_VERSION, 0), "noiversion": (0, sc.MS_I_VERSION),
+    "silent": (sc.MS_SILENT, 0), "loud": (0, sc.MS_SILENT),
 }  # fmt: skip
 PROPAGATION = {
     "shared": sc.MS_SHARED,
@@ -61,7 +65,7 @@ _PROC_PIECES = (
 def known_options() -> list[str]:
     """Every mount option by name, for `features`."""
     recursive = ["r" + name for name in ATTRIBUTES if name != "defaults"]
-    return sorted({*ATTRIBUTES, *recursive, *_SUPERBLOCK, *PROPAGATION, *_EXTENSIONS, "bind", "rbind", "remount"})
+    return sorted({*ATTRIBUTES, *recursive, *SUPERBLOCK, *PROPAGATION, *_EXTENSIONS, "bind", "rbind", "remount"})
 
 
 def compile_mounts(mounts: Node, bundle: str, rootfs: str) -> list[tuple[Any, ...]]:
@@ -78,6 +82,7 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
         "pointer": node.pointer, "target": target, "fstype": fstype, "source": node["source"].string(),
         "bind": False, "recursive": False,
         "attr_set": 0, "attr_clr": 0, "rec_set": 0, "rec_clr": 0, "propagation": [], "data": [], "extensions": [],
+        "superblock": 0,
     }  # fmt: skip
     for option in node["options"].items():
         _read_option(option, entry)
@@ -128,9 +133,9 @@ def _read_option(option: Node, entry: dict[str, Any]) -> None:
         _combine(entry, "rec", *ATTRIBUTES[name[1:]])
     elif name in _EXTENSIONS or name.startswith(("idmap=", "ridmap=")):
         entry["extensions"].append(name)
-    elif name in _SUPERBLOCK:
-        if _SUPERBLOCK[name]:
-            entry["data"].append(_SUPERBLOCK[name])
+    elif name in SUPERBLOCK:
+        setting, clearing = SUPERBLOCK[name]
+        entry["superblock"] = entry["superblock"] & ~clearing | setting
     elif name != "remount" and name:
         entry["data"].append(name)
 

@@ -72,6 +72,39 @@ def test_the_later_option_wins(container, options, shown) -> None:
     assert shown in mount_of(with_mounts(container, mount), "/mnt")[0]
 
 
+# In groups, each of which can be asked for at once; the last of two that exclude each other counts.
+OPTIONS = {
+    "plain": "async atime defaults dev diratime exec loud nolazytime nomand norelatime noiversion nostrictatime "
+             "relatime rw suid symfollow remount",
+    "set": "dirsync iversion lazytime mand noatime nodev nodiratime noexec nosuid nosymfollow ro silent sync "
+           "strictatime",
+    "recursive": "rro rrw rnosuid rsuid rnodev rdev rnoexec rexec rnodiratime rdiratime rnoatime ratime rrelatime "
+                 "rnorelatime rstrictatime rnostrictatime rnosymfollow rsymfollow",
+    "propagation": "shared rshared slave rslave private rprivate unbindable runbindable",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("group", OPTIONS)
+@pytest.mark.parametrize("fstype", ["tmpfs", "overlay"])
+def test_every_option_of_the_specification_is_taken(container, tmp_path, group, fstype) -> None:
+    """By fsconfig(2) and mount_setattr(2) on the one, by mount(2) on the other: config.md#linux-mount-options."""
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    layers = [f"{name}dir={tmp_path}/{name}" for name in ("lower", "upper", "work")] if fstype == "overlay" else []
+    mount = {"destination": "/mnt", "type": fstype, "source": fstype, "options": [*OPTIONS[group].split(), *layers]}
+    options, superblock, found = mount_of(with_mounts(container, mount), "/mnt")
+    assert found == fstype
+    if group == "set":
+        assert {"ro", "nosuid", "nodev", "noexec", "nodiratime", "nosymfollow"} <= set(options)
+        assert {"sync", "dirsync", "lazytime"} <= set(superblock)
+
+
+@pytest.mark.parametrize(("options", "shown"), [(["async", "sync"], True), (["sync", "async"], False)])
+def test_the_later_option_of_a_superblock_wins(container, options, shown) -> None:
+    mount = {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options}
+    assert ("sync" in mount_of(with_mounts(container, mount), "/mnt")[1]) is shown
+
+
 def test_recursive_readonly_reaches_what_lies_below(container, tmp_path) -> None:
     """rro makes the submounts read-only too; ro alone does not."""
     (tmp_path / "source/below").mkdir(parents=True)
