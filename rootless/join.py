@@ -11,7 +11,7 @@ import sys
 from fcntl import ioctl
 from struct import unpack
 
-from rootless import caps, channel, console, init, proc, program
+from rootless import attributes, caps, channel, console, proc, program
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, SpecError
 from rootless.host import read_id_map
@@ -164,7 +164,7 @@ def _join(target: Target, task: Task, sync: socket, cgroup_fd: int) -> None:
 def _adjust_oom_score(process: dict[str, Any], proc_fd: int) -> None:
     """In J already: the file is root's when a process is not dumpable, proc(5)."""
     if process["oom_score_adj"] is not None:
-        init.write_oom_score(proc_fd, process["oom_score_adj"])
+        attributes.write_oom_score(proc_fd, process["oom_score_adj"])
         process["oom_score_adj"] = None
 
 
@@ -181,8 +181,8 @@ def _become(target: Target, task: Task, sync: socket) -> None:
         if process["terminal"]:
             _open_terminal(process, sync)
         if task.keyring:
-            init.join_keyring(task.keyring)
-        init.apply_process(
+            attributes.join_keyring(task.keyring)
+        attributes.apply_process(
             process, target.proc_fd, task.last_cap, setgroups=target.setgroups, filtered=bool(task.seccomp)
         )
         path = program.look_up(process["args"][0], process["env"])

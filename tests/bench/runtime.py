@@ -1,4 +1,4 @@
-"""`make bench`: run, and create+start+delete, beside crun and runc where they are installed; minimum and median.
+"""`make bench`: run, create+start+delete, and exec, beside crun and runc where they are installed; minimum and median.
 
 The commands alternate in one run, so that a busy machine disturbs all alike. Only the ratios mean anything.
 """
@@ -34,16 +34,17 @@ def call(*command: object) -> None:
             raise SystemExit(f"{' '.join(map(str, command))}: {said.read().decode()}")
 
 
-def make_bundle(path: Path, version: str) -> None:
-    """The default rootless bundle around the host's busybox, its program `true`."""
+def make_bundle(path: Path, version: str, *args: str) -> None:
+    """The default rootless bundle around the host's busybox, with that program."""
     (path / "rootfs/bin").mkdir(parents=True)
     for name in ("proc", "sys", "dev"):
         (path / "rootfs" / name).mkdir()
     shutil.copy("/bin/busybox", path / "rootfs/bin/busybox")
-    (path / "rootfs/bin/true").symlink_to("busybox")
+    for name in ("true", "sleep"):
+        (path / "rootfs/bin" / name).symlink_to("busybox")
     config = default_config(os.geteuid() != 0, os.geteuid(), os.getegid())
     config["process"]["terminal"] = False
-    config["process"]["args"] = ["true"]
+    config["process"]["args"] = list(args)
     config["ociVersion"] = version
     for mount in config["mounts"]:  # peers pass an unmapped gid on, which is EINVAL
         mount["options"] = [o for o in mount.get("options", []) if o != "gid=5"]
@@ -58,6 +59,10 @@ def cycle(runtime: str, root: Path, bundle: Path, name: str) -> None:
     call(runtime, "--root", root, "create", "--bundle", bundle, name)
     call(runtime, "--root", root, "start", name)
     call(runtime, "--root", root, "delete", "--force", name)
+
+
+def execute(runtime: str, root: Path, bundle: Path, name: str) -> None:
+    call(runtime, "--root", root, "exec", "running", "true")
 
 
 def measure(action: Call, runtimes: dict[str, str], work: Path) -> dict[str, list[float]]:
@@ -82,10 +87,19 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
-        make_bundle(work / "bundle", "1.0.2")
-        actions: dict[str, Call] = {"run": run, "create+start+delete": cycle}
+        make_bundle(work / "bundle", "1.0.2", "true")
+        make_bundle(work / "sleeping", "1.0.2", "sleep", "100000")
+        actions: dict[str, Call] = {"run": run, "create+start+delete": cycle, "exec": execute}
         for label, action in actions.items():
-            times = measure(action, runtimes, work)
+            if action is execute:
+                for name, program in runtimes.items():
+                    call(program, "--root", work / f"state-{name}", "run", "-d", "-b", work / "sleeping", "running")
+            try:
+                times = measure(action, runtimes, work)
+            finally:
+                if action is execute:
+                    for name, program in runtimes.items():
+                        call(program, "--root", work / f"state-{name}", "delete", "--force", "running")
             for name, values in times.items():
                 line = f"{label:20} {name:9} min {min(values):6.1f} ms  median {statistics.median(values):6.1f} ms"
                 if name != "rootless":

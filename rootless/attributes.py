@@ -1,0 +1,89 @@
+"""The process's own attributes, on the way to the program: the same for the first process and for `exec`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_ISBLK, S_ISCHR
+
+from rootless import caps, program, rlimits
+from rootless import syscalls as sc
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# keyctl_setperm(3): the possessor everything, its user view, read, search and link
+_KEYRING_PERMISSIONS = 0x3F1B0000
+
+
+def join_keyring(name: str) -> None:
+    """A session keyring of that name, where there can be one: session-keyring(7)."""
+    try:
+        # Its own user may search it: that is how `exec` finds it by name.
+        sc.keyctl(sc.KEYCTL_SETPERM, sc.join_session_keyring(name), _KEYRING_PERMISSIONS)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EDQUOT):
+            raise
+
+
+def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgroups: bool, filtered: bool) -> None:
+    """rlimits, OOM score, ids, cwd, capabilities: the same order for the first process and for `exec`.
+
+    Afterwards this process is what config.json says, but for the filter and no_new_privs.
+    """
+    if process["oom_score_adj"] is not None:
+        write_oom_score(proc_fd, process["oom_score_adj"])
+    if process["attributes"]:
+        from rootless import scheduler  # R's reader has loaded it already
+
+        for name, arguments in process["attributes"]:
+            getattr(scheduler, f"apply_{name}")(*arguments)
+    rlimits.apply_rlimits(process["rlimits"])
+    if process["labels"]:
+        from rootless import lsm  # `exec_labels` has loaded it in R
+
+        for kind, label in process["labels"]:
+            lsm.apply_exec_label(proc_fd, kind, label, no_new_privs=process["no_new_privs"])
+    program.set_home(process)
+    sets = process["caps"]
+    caps.apply_bounding(sets["bounding"], last_cap)
+    if process["uid"]:
+        _own_stdio(process["uid"], process["gid"])
+    if setgroups and not process["keep_groups"]:
+        sc.setgroups(process["groups"])
+    sc.prctl(sc.PR_SET_KEEPCAPS, 1)
+    sc.setresgid(process["gid"])
+    sc.setresuid(process["uid"])
+    os.umask(process["umask"])
+    try:
+        os.chdir(process["cwd"])
+    except OSError as error:
+        raise RootlessError.from_os(error, f'chdir to cwd ("{process["cwd"]}") set in config.json failed') from None
+    keep = 1 << 21 if filtered and not process["no_new_privs"] else 0  # CAP_SYS_ADMIN, for seccomp(2)
+    caps.apply_capabilities(sets, keep)
+
+
+def _own_stdio(uid: int, gid: int) -> None:
+    """The program's user gets its standard streams, so that it can open /dev/stdout again; devices are left alone."""
+    for fd in (0, 1, 2):
+        try:
+            mode = os.fstat(fd).st_mode
+            if not (S_ISCHR(mode) or S_ISBLK(mode)):
+                os.fchown(fd, uid, gid)
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.EPERM, errno.EINVAL, errno.EROFS):
+                raise
+
+
+def write_oom_score(proc_fd: int, value: int) -> None:
+    """This process's oom_score_adj. Raises RootlessError."""
+    try:
+        fd = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        os.write(fd, b"%d" % value)
+        os.close(fd)
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, f"set oom_score_adj to {value}", "/process/oomScoreAdj", "an ordinary user can only raise it"
+        ) from None
