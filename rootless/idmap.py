@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rootless.host import Host, IdMap
 
 
+_OVERFLOW = 65534
+
+
 def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Host, *, is_default: bool) -> bool:
     """Write both maps of that process. Returns whether setgroups(2) works in it.
 
@@ -98,6 +101,14 @@ def nested_map(own: IdMap, wanted: IdMap | None) -> IdMap:
         else:
             raise RootlessError(f"the ids {outside}-{outside + size - 1} are not mapped in the container")
     return found
+
+
+def outer_id(id_map: IdMap, number: int) -> int:
+    """The host's id for one of the container's; the overflow id where it has none (user_namespaces(7))."""
+    for inside, outside, size in id_map:
+        if inside <= number < inside + size:
+            return outside + number - inside
+    return _OVERFLOW
 
 
 def _write(proc_fd: int, name: str, id_map: IdMap) -> None:

@@ -201,6 +201,11 @@ def _device(
         os.close(directory)
 
 
+def _outside_device(init: Init, path: str, *_: int) -> None:
+    """A node that R has made, and what it is."""
+    mount.attach_node(init.target, init.options["nodes"][path], path)
+
+
 def _host_path(path: str, kind: int, major: int, minor: int) -> str:
     """The host's node for a device: the same path if it is that device, else the one /sys knows by its numbers."""
     try:
@@ -309,6 +314,7 @@ _STEPS: dict[str, Callable[..., None]] = {
     "host_rootfs": lambda init, path: _rootfs(init, path, on_host=True),
     "mount": _mount,
     "device": _device,
+    "outside_device": _outside_device,
     "plain_directory": _plain_directory,
     "link": _link,
     "make_cwd": _make_cwd,

@@ -245,6 +245,11 @@ def _clone(
     outside = [step[2] for step in made.prepare if step[0] == "mount" and step[2].get("outside")]
     if outside:
         mount.prepare_binds(proc_fd, outside)
+    nodes: dict[str, int] = {}
+    if any(step[0] == "outside_device" for step in made.prepare):
+        from rootless.nodes import make_nodes
+
+        nodes = make_nodes(made, f"{directory.root}/{directory.container_id}")
     sync, theirs = channel.pair()
     keyring = "" if request.no_new_keyring else f"_ses.{request.container_id}"
     options: dict[str, Any] = {
@@ -254,6 +259,7 @@ def _clone(
         "state": container.report("creating"),
         "seccomp": seccomp,
         "setgroups": True,
+        "nodes": nodes,
     }
     # The cgroup namespace is entered later, by I: made by clone3 its root would be R's cgroup (cgroup_namespaces(7)).
     flags = made.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
@@ -279,6 +285,8 @@ def _clone(
     theirs.close()
     listener.close()
     os.close(proc_fd)
+    for fd in [*nodes.values(), *(entry["made"] for entry in outside)]:
+        os.close(fd)
     return pid, pidfd, sync
 
 

@@ -555,12 +555,18 @@ def bind_device(target: Target, host_path: str, path: str, rdev: int) -> None:
         raise RootlessError.from_os(error, "the host has no such device to bind", host_path) from None
     if rdev and os.fstat(source).st_rdev != rdev:
         raise RootlessError(f"the host's node is not the device {os.major(rdev)}:{os.minor(rdev)}", host_path)
-    place = make_file(target.root_fd, path)
     tree = sc.open_tree(source, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+    os.close(source)
     sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC)
+    attach_node(target, tree, path)
+
+
+def attach_node(target: Target, tree: int, path: str) -> None:
+    """A detached mount of a device node onto a file, made if it is not there."""
+    place = make_file(target.root_fd, path)
     sc.move_mount(tree, place)
-    for fd in (source, place, tree):
-        os.close(fd)
+    os.close(place)
+    os.close(tree)
 
 
 def _copy_up_source(target: Target, entry: dict[str, Any]) -> int:

@@ -106,7 +106,7 @@ def external_mounts(made: Plan) -> Iterator[tuple[str, str]]:
     for step in made.prepare:
         if step[0] == "mount" and step[2]["bind"]:
             yield _resolve(root, here, step[2]["target"]), os.path.realpath(step[2]["source"])
-        elif step[0] == "device":
+        elif step[0] in ("device", "outside_device"):
             yield step[2], step[2]
     os.close(root)
 

@@ -101,7 +101,9 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
         plan.prepare = [("host_rootfs", "/linux/namespaces", plan.rootfs), *mounts]
     if not any(entry["target"] == "/dev" for _, _, entry in mounts):
         plan.prepare.append(("plain_directory", "/linux/devices", "/dev"))
-    plan.prepare += compile_devices(linux, mounts, host.real_root and not own_userns)
+    outside = host.real_root and bool(ns.new & sc.CLONE_NEWUSER)
+    privileged = host.real_root and not own_userns
+    plan.prepare += compile_devices(linux, mounts, privileged=privileged, outside=outside)
     # config.md#process: "REQUIRED when start is called", not before.
     process = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
     possible = host.all_capabilities if own_userns else host.grantable

@@ -89,9 +89,9 @@ def _steps(plan: Plan, steps: list[tuple[Any, ...]]) -> Iterator[Line]:
     for operation, pointer, *rest in steps:
         if operation == "mount":
             yield _mount(pointer, rest[0])
-        elif operation == "device":
+        elif operation in ("device", "outside_device"):
             yield _device(pointer, *rest)
-        elif operation in ("propagation", "pivot_root"):
+        elif operation in ("propagation", "pivot_root", "chroot"):
             yield pointer, operation, *_flags(rest[0])
         elif operation == "mask":
             yield pointer, operation, rest[0]
@@ -138,7 +138,7 @@ def _flags(flags: int) -> list[str]:
 
 
 def _device(
-    pointer: str, path: str, kind: int, major: int, minor: int, mode: int, uid: int, gid: int, mknod: bool
+    pointer: str, path: str, kind: int, major: int, minor: int, mode: int, uid: int, gid: int, mknod: bool = True
 ) -> Line:
     letter = {0o020000: "c", 0o060000: "b", 0o010000: "p"}[kind]
     if not mknod:

@@ -39,8 +39,11 @@ def compile_root(root: Node, bundle: str) -> tuple[str, bool]:
     return path if path.startswith("/") else f"{bundle}/{path}", root["readonly"].boolean()
 
 
-def compile_devices(linux: Node, mounts: list[Step], privileged: bool) -> list[Step]:
-    """The default devices and links, then `linux.devices`; nothing where /dev is a bind mount (as in runc)."""
+def compile_devices(linux: Node, mounts: list[Step], *, privileged: bool, outside: bool) -> list[Step]:
+    """The default devices and links, then `linux.devices`; nothing where /dev is a bind mount (as in runc).
+
+    privileged: whether I may make nodes; outside: whether R can make those of config.json for it.
+    """
     if any(m[2]["target"] == "/dev" and m[2]["fstype"] == "bind" for m in mounts):
         return []
     wanted: dict[str, Step] = {}
@@ -58,7 +61,11 @@ def compile_devices(linux: Node, mounts: list[Step], privileged: bool) -> list[S
             raise node["path"].error("is no path for a device")
         mode = node["fileMode"].integer(0o666, 0, 0o177777) & 0o7777
         ids = node["uid"].uint32(), node["gid"].uint32()
-        wanted[path] = ("device", node.pointer, path, kind, major, minor, mode, *ids, privileged or fifo)
+        made = (path, kind, major, minor, mode, *ids)
+        if outside and not fifo:
+            wanted[path] = ("outside_device", node.pointer, *made)
+        else:
+            wanted[path] = ("device", node.pointer, *made, privileged or fifo)
     steps = list(wanted.values())
     steps += [("link", "/linux/devices", path, target) for path, target in _LINKS.items()]
     if any(m[2]["target"] == "/dev/pts" for m in mounts):

@@ -428,6 +428,25 @@ def test_a_fifo_as_a_device(container) -> None:
     assert container({"linux": {"devices": [fifo]}}).sh("stat -c '%F %a' /dev/pipe") == "fifo 640\n"
 
 
+@pytest.mark.root
+def test_roots_nodes_in_a_user_namespace(container) -> None:
+    """mknod(2) is EPERM there: they are made outside, with mode and owner, and work."""
+    if USER:
+        pytest.skip("real root alone")
+    ids = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    c = container()
+    devices = [
+        {"type": "b", "path": "/dev/disk", "major": 7, "minor": 99, "fileMode": 0o640, "uid": 4, "gid": 5},
+        {"type": "c", "path": "/tmp/nil", "major": 1, "minor": 3, "fileMode": 0o622, "uid": 10},
+    ]
+    kinds = [*c.bundle.config["linux"]["namespaces"], {"type": "user"}]
+    c.bundle.patch({"linux": {"devices": devices, "namespaces": kinds, "uidMappings": ids, "gidMappings": ids}})
+    for path in ("dev", "tmp"):
+        os.chown(c.bundle.rootfs / path, 100000, 100000)
+    out = c.sh("stat -c '%F %t:%T %a %u:%g' /dev/disk /tmp/nil; echo x > /tmp/nil && wc -c < /dev/null")
+    assert out.splitlines() == ["block special file 7:63 640 4:5", "character special file 1:3 622 10:0", "0"]
+
+
 def test_a_device_that_the_host_does_not_have(container, rootless) -> None:
     if not USER:
         pytest.skip("real root makes its nodes itself")

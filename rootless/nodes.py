@@ -1,0 +1,60 @@
+"""Device nodes for a user namespace, made by real root outside of it: mknod(2) is EPERM inside, as is chown(2) to ids
+that it lacks. A file system of the host's keeps them usable (user_namespaces(7): others are nodev)."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import channel, idmap
+from rootless import syscalls as sc
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+    from rootless.host import IdMap
+    from rootless.plan import Plan
+
+
+def make_nodes(plan: Plan, place: str) -> dict[str, int]:
+    """{path in the container: fd of a detached mount of its node} for the plan's steps "outside_device".
+
+    place: a directory that serves as a mount point, in a mount namespace that ends with this.
+    """
+    steps = [step for step in plan.prepare if step[0] == "outside_device"]
+    ours, theirs = channel.pair()
+    pid, pidfd = sc.clone3(sc.CLONE_NEWNS)
+    if pid == 0:
+        try:
+            _send_nodes(theirs, steps, place, plan.namespaces.uid_map, plan.namespaces.gid_map)
+        except BaseException as error:
+            channel.send_failure(theirs, error, "make a device node", "/linux/devices")
+        os._exit(0)
+    theirs.close()
+    os.close(pidfd)
+    try:
+        return {step[2]: channel.receive(ours, channel.MOUNTED)[2][0] for step in steps}
+    except EOFError:
+        raise RootlessError("the process that makes device nodes was killed", "/linux/devices") from None
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+
+
+def _send_nodes(sock: socket, steps: list[tuple[Any, ...]], place: str, uid_map: IdMap, gid_map: IdMap) -> None:
+    os.umask(0)
+    sc.mount(None, "/", None, sc.MS_PRIVATE | sc.MS_REC)
+    fs_fd = sc.fsopen("tmpfs")
+    sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
+    folder = sc.fsmount(fs_fd)
+    sc.move_mount(folder, os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    for number, (_, _, _, kind, major, minor, mode, uid, gid) in enumerate(steps):
+        name = str(number)
+        os.mknod(name, kind | mode, os.makedev(major, minor), dir_fd=folder)
+        os.chown(name, idmap.outer_id(uid_map, uid), idmap.outer_id(gid_map, gid), dir_fd=folder)
+        node = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+        tree = sc.open_tree(node, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+        sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC)
+        channel.send(sock, channel.MOUNTED, fds=(tree,))
