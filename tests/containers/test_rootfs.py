@@ -437,13 +437,13 @@ def test_roots_nodes_in_a_user_namespace(container) -> None:
     c = container()
     devices = [
         {"type": "b", "path": "/dev/disk", "major": 7, "minor": 99, "fileMode": 0o640, "uid": 4, "gid": 5},
-        {"type": "c", "path": "/tmp/nil", "major": 1, "minor": 3, "fileMode": 0o622, "uid": 10},
+        {"type": "c", "path": "/root/nil", "major": 1, "minor": 3, "fileMode": 0o622, "uid": 10},
     ]
     kinds = [*c.bundle.config["linux"]["namespaces"], {"type": "user"}]
     c.bundle.patch({"linux": {"devices": devices, "namespaces": kinds, "uidMappings": ids, "gidMappings": ids}})
-    for path in ("dev", "tmp"):
+    for path in ("dev", "root"):
         os.chown(c.bundle.rootfs / path, 100000, 100000)
-    out = c.sh("stat -c '%F %t:%T %a %u:%g' /dev/disk /tmp/nil; echo x > /tmp/nil && wc -c < /dev/null")
+    out = c.sh("stat -c '%F %t:%T %a %u:%g' /dev/disk /root/nil; echo x > /root/nil && wc -c < /dev/null")
     assert out.splitlines() == ["block special file 7:63 640 4:5", "character special file 1:3 622 10:0", "0"]
 
 
