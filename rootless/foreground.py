@@ -19,6 +19,7 @@ _WINCH, _CHLD = 28, 17
 # Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
 _FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
 _LIMIT = 65536
+_REPEATS = 100
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 
 
@@ -145,6 +146,7 @@ class _Terminal:
     def __init__(self, master: int) -> None:
         self.master = master
         self.saved: list[Any] | None = None
+        self.repeats = 0  # how often the end of file may still be said
         os.set_blocking(master, False)
         if os.isatty(0):
             import termios
@@ -178,7 +180,18 @@ class _Terminal:
         else:
             poller.unregister(0)
             if self.saved is None:
-                _write_all(self.master, b"\x04")  # the end of a pipe is the terminal's end of file
+                self.repeats = _REPEATS
+                self._say_end_of_file()
+
+    def _say_end_of_file(self) -> None:
+        """The end of a pipe is the terminal's end of file; said again after each output, for the character is looked
+        at as it comes in (termios(3)): a shell that has its terminal raw only afterwards has not seen it."""
+        if self.repeats:
+            self.repeats -= 1
+            try:
+                os.write(self.master, b"\x04")
+            except OSError:  # nobody reads there any more, or has not read the last ones yet
+                pass
 
     def _output(self) -> bool:
         """One piece of the program's output; False where there will be no more."""
@@ -191,6 +204,7 @@ class _Terminal:
         if not data:
             return False
         _write_all(1, data)
+        self._say_end_of_file()
         return True
 
     def drain(self) -> None:

@@ -98,6 +98,13 @@ def test_terminal_without_one_outside(container) -> None:
     assert result.stdout.split() == ["/dev/pts/0", "console"], result.stderr
 
 
+@pytest.mark.parametrize(("text", "code"), [("", 0), ("exit 4\n", 4), ("echo a\nsh\necho b\n", 0)])
+def test_a_shell_on_a_terminal_sees_the_end_of_a_pipe(container, text, code) -> None:
+    """It reads its terminal raw, and goes over to that only when it has begun."""
+    result = container().run("sh", flags=("--tty",), input=text)
+    assert result.returncode == code, result.stderr
+
+
 def test_terminal_on_a_real_one(container) -> None:
     """Raw mode and the window's size while it runs; everything as before afterwards."""
     import fcntl
