@@ -179,8 +179,9 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     held = _set_from_outside(made, container, undo)
     master = _converse(request, host, made, container, pid, sync)
     directory.rename(CREATING_SOCKET, START_SOCKET)
-    if request.pidfd_socket:
-        console.send_pidfd(request.pidfd_socket, pidfd, b"standard")
+    receiver = request.pidfd_socket or made.annotations.get("run.oci.pidfd_receiver")
+    if receiver:
+        console.send_pidfd(receiver, pidfd, b"standard")
     if request.pid_file:
         proc.write_pid_file(request.pid_file, pid)
     undo.clear()

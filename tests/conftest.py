@@ -21,7 +21,7 @@ try:
 except ImportError:  # the guest of tests/vm has none, and needs none
     pass
 else:
-    settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("shared", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("shared")
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -125,6 +125,10 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.enter.append(("pivot_root" if private else "chroot", "/root/path", propagation))
     plan.hooks = read_hooks(spec)
     plan.annotations = spec["annotations"].string_map()
+    if any(key.startswith("run.oci.") for key in plan.annotations):
+        from rootless.plan.annotations import read_warnings
+
+        plan.process["warnings"] += read_warnings(spec["annotations"])
     plan.process["keep_groups"] = keeps_groups(plan.annotations)
     plan.seccomp = compile_seccomp(spec)
     plan.mount_label = linux["mountLabel"].string()

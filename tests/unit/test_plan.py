@@ -143,6 +143,20 @@ def test_unknown_keys_are_extensions() -> None:
     compiled({**config(), "org.example": {"a": 1}, "annotations": {"org.example.k": "v"}})
 
 
+@pytest.mark.parametrize("name", ["handler", "seccomp_bpf_data", "seccomp.plugins", "systemd.force_cgroup_v1"])
+def test_an_annotation_of_cruns_that_must_not_be_passed_over_is_refused(name: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        compiled({**config(), "annotations": {f"run.oci.{name}": "x"}})
+    assert caught.value.where == f"/annotations/run.oci.{name}" and caught.value.hint
+
+
+def test_annotations_without_effect_are_warned_of() -> None:
+    given = {"run.oci.delegate-cgroup": "x", "run.oci.keep_original_groups": "1", "org.example.a": "b"}
+    made = compiled({**config(), "annotations": given})
+    assert made.process["warnings"] == ["annotation without effect: /annotations/run.oci.delegate-cgroup"]
+    assert made.annotations == given
+
+
 # --- fuzz
 
 _JUNK = st.one_of(

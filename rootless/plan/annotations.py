@@ -1,0 +1,36 @@
+"""crun's annotations, run.oci.*: what is followed, and what must not be passed over. Pure."""
+
+from __future__ import annotations
+
+from rootless.errors import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.node import Node
+
+PREFIX = "run.oci."
+_FOLLOWED = (
+    "hooks.stdout", "hooks.stderr", "keep_original_groups", "mount_context_type", "pidfd_receiver",
+    "seccomp.receiver", "seccomp_fail_unknown_syscall",
+)  # fmt: skip
+# Without these the container would be another than its author means: what to do instead.
+_REFUSED = {
+    "handler": "a container of its own kind (a virtual machine, WebAssembly) is crun's",
+    "seccomp_bpf_data": "write the filter as /linux/seccomp",
+    "seccomp.plugins": "an agent at /linux/seccomp/listenerPath does what a plugin does",
+    "systemd.force_cgroup_v1": "cgroup v1 is not used here",
+}
+
+
+def read_warnings(annotations: Node) -> list[str]:
+    """A line for each of crun's annotations that has no effect here. Raises SpecError for one that must have."""
+    warnings = []
+    for key, node in annotations.members():
+        name = key.removeprefix(PREFIX)
+        if not key.startswith(PREFIX) or name in _FOLLOWED:
+            continue
+        if name in _REFUSED:
+            node.refuse("is not supported", hint=_REFUSED[name])
+        else:
+            warnings.append(f"annotation without effect: {printable(node.pointer)}")
+    return warnings
