@@ -1,6 +1,13 @@
 # Sourced by the clients' check scripts: numbered steps with a count at the end, and a root file system of busybox.
 # $RUNTIME is the runtime to drive: this checkout's rootless, or a peer's path.
 
+# A daemon that dies leaves children. They become this script's, which takes note of their end: not every process 1 does,
+# and a dead containerd looks alive until then. prctl(2): PR_SET_CHILD_SUBREAPER lasts across execve.
+if [ -z "${STEPS_REAPER:-}" ]; then
+  export STEPS_REAPER=1
+  exec python3 -c 'import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execvp(sys.argv[1], sys.argv[1:])' bash "$0" "$@"
+fi
+
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 RUNTIME=${RUNTIME:-$here/../bin/rootless}
 RUNTIME=$(realpath -s "$(command -v "$RUNTIME")") || { echo "no such runtime" >&2; exit 1; }
@@ -19,11 +26,15 @@ _report() {
   fi
 }
 
+# attempt CMD...: CMD, ended when it hangs. A function bounds what it calls.
+attempt() { if [ "$(type -t "$1")" = function ]; then "$@"; else bounded "$@"; fi; }
+bounded() { timeout --foreground -k 5 "${PATIENCE:-100}" "$@"; }
+
 # prints WANT WHAT CMD...: CMD ends with 0, and its output is WANT (a glob; carriage returns do not count).
 prints() {
   local want=$1 what=$2 status=0 got
   shift 2
-  "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+  attempt "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
   got=$(tr -d '\r' <"$work/out")
   # shellcheck disable=SC2053 # a glob is meant
   if [ "$status" = 0 ] && { [ "$got" = "$want" ] || [[ $got == $want ]]; }; then _report "$what" 0; else _report "$what" 1 "$*" "exit $status, wanted: $want"; fi
@@ -33,27 +44,45 @@ prints() {
 exits() {
   local want=$1 what=$2 status=0
   shift 2
-  "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+  attempt "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
   if [ "$status" = "$want" ]; then _report "$what" 0; else _report "$what" 1 "$*" "exit $status, wanted $want"; fi
 }
 
-# fails WANT WHAT CMD...: CMD ends with another code than 0, and says WANT (a glob) on standard error.
+# fails WANT WHAT CMD...: CMD ends with another code than 0, and says WANT (a glob).
 fails() {
   local want=$1 what=$2 status=0
   shift 2
-  "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+  attempt "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
   # shellcheck disable=SC2053
-  if [ "$status" != 0 ] && [[ $(cat "$work/err") == $want ]]; then _report "$what" 0; else _report "$what" 1 "$*" "exit $status, wanted on standard error: $want"; fi
+  if [ "$status" != 0 ] && [[ $(cat "$work/out" "$work/err") == $want ]]; then _report "$what" 0; else _report "$what" 1 "$*" "exit $status, wanted: $want"; fi
 }
 
 # skip WHAT WHY: a step that this machine, or this runtime, has not got.
 skip() { skipped=$((skipped + 1)); echo "skip $1: $2"; }
 
 # on_tty CMD...: CMD with a terminal of its own, on which nobody types; what it prints there.
-on_tty() { python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' "$@"; }
+on_tty() { bounded python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' "$@"; }
 
 # a pipe on standard input: given TEXT CMD...
-given() { local text=$1; shift; printf '%s' "$text" | "$@"; }
+given() { local text=$1; shift; printf '%s' "$text" | bounded "$@"; }
+
+# first CMD...: the first line of what CMD prints; then CMD is ended.
+first() {
+  local lines line
+  exec {lines}< <(exec "$@" 2>&1)
+  read -t 60 -r line <&"$lines"
+  kill $! 2>/dev/null
+  exec {lines}<&-
+  echo "$line"
+}
+
+# ended PID SIGNAL: send the signal, and wait until the process is gone, whoever its parent is.
+ended() {
+  python3 -c 'import os, select, signal, sys
+pidfd = os.pidfd_open(int(sys.argv[1]))
+signal.pidfd_send_signal(pidfd, getattr(signal, "SIG" + sys.argv[2]))
+select.select([pidfd], [], [], 60)' "$@"
+}
 
 # busybox_tree DIR: the host's static busybox as a root file system.
 busybox_tree() {

@@ -77,10 +77,10 @@ def _own_stdio(uid: int, gid: int) -> None:
                 raise
 
 
-def write_oom_score(proc_fd: int, value: int) -> None:
-    """This process's oom_score_adj. Raises RootlessError."""
+def write_oom_score(proc_fd: int, value: int, who: str = "self") -> None:
+    """A process's oom_score_adj, this one's if none is named. Raises RootlessError."""
     try:
-        fd = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        fd = os.open(f"{who}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
         os.write(fd, b"%d" % value)
         os.close(fd)
     except OSError as error:

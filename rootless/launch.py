@@ -7,7 +7,7 @@ import os
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import cgroup, channel, console, hooks, init, log, mount, plan, proc, program
+from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program
 from rootless import syscalls as sc
 from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
 from rootless.errors import RootlessError
@@ -268,6 +268,8 @@ def _clone(
 
     def become_init() -> None:
         os.close(directory.fd)  # the lock hangs on the open file description: flock(2)
+        if made.namespaces.uid_map:
+            made.process["oom_score_adj"] = None  # R writes it, see _converse
         init.run(task)
 
     try:
@@ -327,6 +329,9 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
         if ns.uid_map and ns.setgroups is None:
             proc_fd = proc.open_proc()
             ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
+            if made.process["oom_score_adj"] is not None:
+                # I could not once its ids have changed, the file is root's then (proc(5)); nor lower it from in there.
+                attributes.write_oom_score(proc_fd, made.process["oom_score_adj"], str(pid))
             os.close(proc_fd)
         if made.hands_over_cgroup():
             from rootless.cgroup import ownership

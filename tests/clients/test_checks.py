@@ -73,3 +73,8 @@ def ordinary_user() -> str:
 def test_podman(check: Callable[..., None]) -> None:
     """As an ordinary user."""
     check("podman", ("podman", "conmon", "newuidmap", "busybox"), ordinary_user())
+
+
+def test_docker(check: Callable[..., None]) -> None:
+    """A daemon of its own, as root."""
+    check("docker", ("dockerd", "docker", "containerd", "iptables", "busybox"), "root")

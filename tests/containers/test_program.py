@@ -39,6 +39,17 @@ def test_rlimits_umask_and_oom_score(container) -> None:
     assert out == ["100", "200", "0077", "500"]
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can map other ids without newuidmap")
+def test_oom_score_in_a_user_namespace_of_other_ids(container) -> None:
+    """As dockerd asks for with userns-remap: the file is not the container's own root's, proc(5)."""
+    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    c = container({"process": {"oomScoreAdj": 300}, "linux": {"uidMappings": ids, "gidMappings": ids}})
+    c.bundle.config["linux"]["namespaces"].append({"type": "user"})
+    c.bundle.write()
+    assert c.sh("id -u; cat /proc/self/oom_score_adj").split() == ["0", "300"]
+
+
 def test_only_stdio_is_open(container) -> None:
     """CVE-2016-9962, CVE-2024-21626: no descriptor of the host reaches the program."""
     out = container().sh("ls /proc/self/fd; readlink /proc/self/cwd; readlink /proc/1/root").split()
