@@ -53,11 +53,13 @@ class Member:
     name, link: bytes as in the archive, without trailing slashes; type: one of the constants above; mode: the
     permission bits; uid, gid: as in the archive; size: bytes of the file as it is to be (sparse: with holes);
     mtime: ns since the epoch; device: (major, minor); xattrs: name -> value; stored: bytes in the archive;
-    offset: where these begin in the archive; sparse: [(offset, length), ...] or None.
+    offset: where these begin in the archive; sparse: [(offset, length), ...] or None; header, said: its block and its
+    name as they are in the archive.
     """
 
     __slots__ = (
-        "device", "gid", "link", "mode", "mtime", "name", "offset", "size", "sparse", "stored", "type", "uid", "xattrs",
+        "device", "gid", "header", "link", "mode", "mtime", "name", "offset", "said", "size", "sparse", "stored",
+        "type", "uid", "xattrs",
     )  # fmt: skip
 
     name: bytes
@@ -73,6 +75,8 @@ class Member:
     stored: int
     offset: int
     sparse: list[tuple[int, int]] | None
+    header: bytes
+    said: bytes
 
 
 def members(source: Source, where: object) -> Iterator[Member]:
@@ -140,7 +144,9 @@ class _Reader:
         except ValueError:
             return None
         member = Member()
-        member.type, member.name, member.link, member.sparse, member.xattrs = FILE, header[:name_end], b"", None, _NONE
+        member.type, member.link, member.sparse, member.xattrs = FILE, b"", None, _NONE
+        member.name = member.said = header[:name_end]
+        member.header = header
         member.mode, member.uid, member.gid = known
         member.mtime = mtime
         member.size = member.stored = size
@@ -266,6 +272,7 @@ class _Reader:
         self, header: bytes, fields: tuple[bytes, ...], pax: dict[bytes, bytes], long_name: bytes, long_link: bytes
     ) -> Member:
         member = Member()
+        member.header = header
         kind = fields[7]
         try:
             member.type = _TYPES[kind]
@@ -318,6 +325,7 @@ class _Reader:
         return name
 
     def _set_name(self, member: Member, name: bytes) -> None:
+        member.said = name
         if name.endswith(b"/"):
             if member.type == FILE:
                 member.type = DIRECTORY  # V7 knew no other way to say so

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from oci import compression
+from oci import compression, tarsum
 from oci.errors import OciError, printable
 from oci.image.blobs import Archive, Progress
 from oci.stream import Budget, Chunks, verified
@@ -41,7 +41,8 @@ class Layer:
     """One layer of an image.
 
     blob: where it is, None if the archive lacks it; name: what messages call it; digest, size: of the stored bytes,
-    diff_id: of the tar inside; "" and -1 where the layout does not say; urls: where a foreign layer could be fetched.
+    diff_id: of the tar inside; "" and -1 where the layout does not say; urls: where a foreign layer could be fetched;
+    tarsum: docker's checksum of a legacy layer's members.
     """
 
     blob: Stored | None
@@ -51,6 +52,7 @@ class Layer:
     diff_id: str = ""
     media_type: str = ""
     urls: tuple[str, ...] = ()
+    tarsum: str = ""
 
     def stored(self, progress: Progress | None = None) -> Chunks:
         """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError."""
@@ -64,9 +66,11 @@ class Layer:
         stored = self.stored(progress)
         assert self.blob is not None
         kind = self.blob.compression()
-        if not kind and self.digest == self.diff_id:
+        if not kind and self.digest == self.diff_id and not self.tarsum:
             return budget.spend(stored, self.name)  # the same bytes, already checked
         plain = compression.decompress(kind, stored, self.name)
+        if self.tarsum:
+            plain = tarsum.checked(plain, self.tarsum, self.name)
         return budget.spend(verified(plain, self.diff_id, -1, "the unpacked layer", self.name), self.name)
 
 

@@ -82,9 +82,9 @@ class Archive:
         return f"{self.source}: {printable(name)}"
 
     def blob(self, digest: object) -> Blob | None:
-        """The file of blobs/ that a digest names: image-spec image-layout.md."""
+        """The file of blobs/ that a digest names (image-spec image-layout.md), or one beside the manifest."""
         algorithm, digits = split_digest(digest, self.source)
-        return self.find(f"blobs/{algorithm}/{digits}")
+        return self.find(f"blobs/{algorithm}/{digits}") or self.find(digits)
 
     def json(self, name: str, what: str, digest: str = "", size: int = -1) -> Any:
         """A file as JSON, checked against digest and size. Raises OciError where it is missing or is no JSON."""

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from oci.errors import OciError, printable
-from oci.image import Image, Layer, shape, text
+from oci.image import Image, Layer, layout, shape, text
 from oci.image.blobs import MAX_JSON, Archive, read_json
 from oci.stream import verified
 
@@ -17,6 +17,8 @@ def read(archive: Archive) -> list[Image]:
     manifest = archive.json("manifest.json", "manifest.json")
     if manifest is None:
         return []
+    if isinstance(manifest, dict) and {"config", "layers"} <= set(manifest):
+        return layout.read_beside(archive, manifest)
     if not isinstance(manifest, list):
         raise OciError("manifest.json is no list", archive.place("manifest.json"))
     with shape("manifest.json", archive.source):

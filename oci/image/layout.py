@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import attrs
@@ -55,6 +56,19 @@ def read(archive: Archive) -> list[Image]:
     index = archive.json("index.json", "index.json")
     _read_index(archive, index, [], 0, walk)
     if not walk.images and walk.missing:
+        raise OciError("a blob is missing in the archive", archive.place(walk.missing[0]))
+    return list(walk.images.values())
+
+
+def read_beside(archive: Archive, manifest: dict[str, Any]) -> list[Image]:
+    """The image of a manifest that lies beside its blobs, as skopeo's `dir:` and podman's docker-dir have it."""
+    blob = archive.find("manifest.json")
+    assert blob is not None
+    digest = f"sha256:{hashlib.sha256(blob.read(MAX_JSON, 'manifest.json')).hexdigest()}"
+    walk = _Walk()
+    with shape("manifest.json", blob.where):
+        _read_manifest(archive, manifest, {"digest": digest}, [], walk)
+    if walk.missing:
         raise OciError("a blob is missing in the archive", archive.place(walk.missing[0]))
     return list(walk.images.values())
 

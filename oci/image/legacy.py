@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from oci import tarsum
 from oci.errors import OciError, printable
 from oci.image import Image, Layer, shape, text
 from oci.image.blobs import Archive
@@ -86,9 +87,10 @@ def _image(archive: Archive, found: Chain, top: str, names: list[str]) -> Image:
 def _layer(archive: Archive, layer_id: str, document: dict[str, Any]) -> Layer:
     name = f"{layer_id}/layer.tar"
     checksum = text(document.get("checksum"))
-    # tarsum checksums are of the members and their order, not of the bytes: they cannot be compared here
     digest = checksum if re.fullmatch(r"sha256:[0-9a-f]{64}", checksum) else ""
-    return Layer(archive.find(name), archive.place(name), digest)
+    # The oldest form, `tarsum+sha256`, takes in a json that is not the one of the archive: it cannot be compared.
+    members = checksum if tarsum.FORM.fullmatch(checksum) else ""
+    return Layer(archive.find(name), archive.place(name), digest, tarsum=members)
 
 
 def _history(document: dict[str, Any]) -> dict[str, Any]:

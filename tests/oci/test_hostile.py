@@ -326,6 +326,26 @@ def test_wrong_diff_id_is_refused_with_both_digests(place: Place) -> None:
     place.refuses(data, wrong)
 
 
+def legacy(checksum: str, layer: bytes) -> bytes:
+    return a.tar_of({"1/json": a.dumped({"id": "1", "checksum": checksum}), "1/layer.tar": layer})
+
+
+def test_legacy_checksum_of_the_members_is_compared(place: Place) -> None:
+    """docker's TarSum: of each header's fields and contents, then of the sorted sums."""
+    words = "name{}mode{}uid3gid4size{}typeflag{}linknameunamegnamedevmajor0devminor0{}"
+    sums = (
+        words.format("d/", 0o755, 0, 5, ""), words.format("d/f", 0o644, 4, 0, "user.abuser.bc") + "data",
+    )  # fmt: skip
+    hexes = sorted(hashlib.sha256(text.encode()).hexdigest() for text in sums)
+    right = hashlib.sha256("".join(hexes).encode()).hexdigest()
+    layer = a.directory("d/", uid=3, gid=4)
+    layer += a.pax({"SCHILY.xattr.user.b": "c", "SCHILY.xattr.user.a": "b"}) + a.file("d/f", b"data", uid=3, gid=4)
+    for form in ("tarsum.v1+sha256", "tarsum.dev+sha256"):
+        wrong = f"{form}:{'0' * 64}"
+        place.refuses(legacy(wrong, layer + a.END), f"{form}:{right}, its json says {wrong}")
+    assert os.listdir(place.convert(legacy(f"tarsum.dev+sha256:{right}", layer + a.END))) == ["d"]
+
+
 def test_unknown_digest_algorithm_is_refused(place: Place) -> None:
     data = a.docker_archive([a.END], rootfs={"type": "layers", "diff_ids": ["md5:" + "0" * 32]})
     place.refuses(data, "no digest that is known")

@@ -1,0 +1,83 @@
+"""TarSum: the checksum that the json of a layer may name since docker 1.5, of its members instead of its bytes.
+
+The sum of a member is of the fields of its header as words and of its contents, the sum of a layer is of those of its
+members, sorted. tarsum.v1, called dev before it was finished, leaves times out and takes extended attributes in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import re
+import threading
+from collections.abc import Iterator
+
+from oci import tar
+from oci.errors import OciError
+from oci.stream import Chunks, StreamSource
+
+FORM = re.compile(r"(tarsum\.(?:v1|dev)\+sha256):([0-9a-f]{64})")
+_BEHIND = 4  # chunks that the sum may be behind
+
+
+def checked(chunks: Chunks, said: str, where: object) -> Chunks:
+    """The same chunks, of a plain tar, whose sum a thread computes; an OciError at their end if it is not `said`."""
+    pieces: queue.Queue[bytes | None] = queue.Queue(_BEHIND)
+    found: list[str | OciError] = []
+    thread = threading.Thread(target=_compute, args=(iter(pieces.get, None), where, found), daemon=True)
+    thread.start()
+    try:
+        for chunk in chunks:
+            pieces.put(chunk)
+            yield chunk
+    finally:
+        pieces.put(None)
+        thread.join()
+    label, _, digits = said.partition(":")
+    if isinstance(found[0], OciError):
+        raise found[0]
+    if found[0] != digits:
+        raise OciError(f"the layer has the checksum {label}:{found[0]}, its json says {said}", where)
+
+
+def _compute(chunks: Iterator[bytes], where: object, found: list[str | OciError]) -> None:
+    try:
+        found.append(compute(chunks, where))
+    except OciError as error:
+        found.append(error)
+    finally:
+        for _ in chunks:  # the other side must not wait for room
+            pass
+
+
+def compute(chunks: Iterator[bytes], where: object) -> str:
+    """The sum of a layer in hexadecimal digits. Raises OciError."""
+    source = StreamSource(chunks)
+    sums = []
+    for member in tar.members(source, where):
+        digest = hashlib.sha256(_words(member))
+        for _, piece in tar.contents(source, member):
+            digest.update(piece)
+        sums.append(digest.hexdigest())
+    return hashlib.sha256("".join(sorted(sums)).encode()).hexdigest()
+
+
+def _words(member: tar.Member) -> bytes:
+    header = member.header
+    numbers = b"mode%d" % _octal(header[100:108]), b"uid%d" % member.uid, b"gid%d" % member.gid, b"size%d" % member.size
+    texts = (
+        b"typeflag" + header[156:157], b"linkname" + member.link,
+        b"uname" + _text(header[265:297]), b"gname" + _text(header[297:329]),
+    )  # fmt: skip
+    devices = b"devmajor%d" % _octal(header[329:337]), b"devminor%d" % _octal(header[337:345])
+    attributes = (name + value for name, value in sorted(member.xattrs.items()))
+    return b"".join((b"name" + member.said, *numbers, *texts, *devices, *attributes))
+
+
+def _octal(field: bytes) -> int:
+    digits = field.strip(b" \0")
+    return int(digits, 8) if digits.isdigit() else 0
+
+
+def _text(field: bytes) -> bytes:
+    return field.split(b"\0", 1)[0]
