@@ -77,7 +77,7 @@ def test_a_controller_that_nobody_delegated_is_named_with_who_has_to_do_what(con
     box = container({"linux": {"resources": {"hugepageLimits": ROOTS[0]["hugepageLimits"]}}})
     result = rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id)
     assert result.returncode == 1
-    assert "no hugetlb controller" in result.stderr
+    assert "controller `hugetlb` is not available" in result.stderr
     assert "/linux/resources/hugepageLimits/0" in result.stderr
     assert "root has to delegate it" in result.stderr
 
