@@ -89,14 +89,15 @@ def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan
 
 def create(request: Request, host: Host) -> Created:
     """Everything up to the created state. What was made before a failure is taken back in reverse order."""
-    made = compile_plan(request, host)
-    _pass_sockets(request, made)
-    if made.process["terminal"] and request.detached and not request.console_socket:
+    terminal = Node(request.spec)["process"]["terminal"].boolean()
+    if terminal and request.detached and not request.console_socket:
         raise RootlessError(
             "a terminal needs someone to hold it",
             "/process/terminal",
             hint="use --console-socket, or run without --detach",
         )
+    made = compile_plan(request, host)
+    _pass_sockets(request, made)
     protect(*_possible_maps(made, host))  # it may begin anew: nothing is said before
     for line in made.process["warnings"]:
         log.warn(line)

@@ -256,8 +256,23 @@ def _make_file_system(target: Target, fstype: str, entry: dict[str, Any]) -> int
             sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
         sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
         return sc.fsmount(fs_fd)
+    except OSError as error:
+        said = _read_log(fs_fd) if error.errno == errno.EINVAL else ""
+        if not said:
+            raise
+        place = f"{entry['pointer']}: {entry['target']}"
+        hint = f"the kernel says: {os.strerror(errno.EINVAL)}, {said}"
+        raise RootlessError.from_os(error, f"cannot mount {fstype}", place, hint) from None
     finally:
         os.close(fs_fd)
+
+
+def _read_log(fs_fd: int) -> str:
+    """What a file system has to say about its options, "" for nothing: a line at a time, the first letter a level."""
+    try:
+        return os.read(fs_fd, 4096)[2:].decode("utf-8", "replace").strip()
+    except OSError:  # ENODATA
+        return ""
 
 
 def _fall_back(target: Target, fstype: str, entry: dict[str, Any], error: OSError) -> int:

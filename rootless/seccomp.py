@@ -210,7 +210,7 @@ def prepare(profile: Profile) -> Callable[[socket], None]:
     It takes the socket to whoever waits and sends a needed listener there as channel.LISTENER. Raises RootlessError
     where libseccomp is missing or refuses the profile, or where the kernel lacks a flag.
     """
-    program = compile_profile(profile)
+    program = _decode(profile["bpf"]) if profile.get("bpf") else compile_profile(profile)
     flags = load_flags(profile)
     log.debug(f"seccomp filter flags: {flags}")
     if flags & ~syscalls.SECCOMP_FILTER_FLAG_SPEC_ALLOW:
@@ -225,6 +225,19 @@ def prepare(profile: Profile) -> Callable[[socket], None]:
             channel.send(waiting, channel.LISTENER, fds=(fd,))
 
     return load
+
+
+def _decode(text: str) -> bytes:
+    """A filter that is compiled already (crun's annotation): struct sock_filter's in base64. Raises RootlessError."""
+    from binascii import Error, a2b_base64
+
+    try:
+        program = a2b_base64(text.encode(), strict_mode=True)
+    except (Error, UnicodeEncodeError):
+        program = b""
+    if not program or len(program) % 8:
+        raise RootlessError("found no BPF program in base64", "/annotations/run.oci.seccomp_bpf_data")
+    return program
 
 
 # --- the cache

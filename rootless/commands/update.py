@@ -37,20 +37,32 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2*
 
 def main(options: Options) -> int:
     """`rootless update [flags] ID`: a flag wins over the same property in --resources."""
-    for name in ("l3_cache_schema", "mem_bw_schema"):
-        if getattr(options, name):
-            raise RootlessError(f"--{name.replace('_', '-')}: Intel RDT is not changed while a container lives")
+    schemata = [line for line in (options.l3_cache_schema, options.mem_bw_schema) if line]
     changes = _read(options.resources) if options.resources else {}
     for flag, (place, kind) in _FLAGS.items():
         if getattr(options, flag):
             section, _, key = place.partition("/")
             changes.setdefault(section, {})[key] = _value(flag, getattr(options, flag), kind)
-    if not changes:
+    if not changes and not schemata:
         raise RootlessError("update: nothing to change", hint="give --resources or a flag, see update --help")
     container = load(options, lock=True)
     container.require("created", "running", "paused", action="update")
-    apply(container, changes)
+    if changes:
+        apply(container, changes)
+    if schemata:
+        _apply_schemata(container, schemata)
     return 0
+
+
+def _apply_schemata(container: Container, lines: list[str]) -> None:
+    """Change the container's class of cache and memory bandwidth. Raises RootlessError."""
+    from rootless import rdt
+
+    wanted = rdt.read_intel_rdt(Node(container.config)["linux"]["intelRdt"])
+    if not wanted:
+        raise RootlessError("the container has no class of Intel RDT", "/linux/intelRdt")
+    root = rdt.find_resctrl()
+    rdt.write_schemata(rdt.class_path(wanted, container.container_id, root), lines, root)
 
 
 def apply(container: Container, changes: Resources) -> None:

@@ -144,6 +144,7 @@ def compile_seccomp(spec: Node) -> dict[str, Any] | None:
     annotations = spec["annotations"]
     profile = read_seccomp(spec["linux"]["seccomp"], annotations["run.oci.seccomp.receiver"].string())
     if profile:
+        profile["bpf"] = annotations["run.oci.seccomp_bpf_data"].string()
         profile["strict"] = annotations["run.oci.seccomp_fail_unknown_syscall"].string() == "1"
     return profile
 

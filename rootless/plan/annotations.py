@@ -11,12 +11,11 @@ if TYPE_CHECKING:
 PREFIX = "run.oci."
 _FOLLOWED = (
     "hooks.stdout", "hooks.stderr", "keep_original_groups", "mount_context_type", "pidfd_receiver",
-    "seccomp.receiver", "seccomp_fail_unknown_syscall",
+    "seccomp.receiver", "seccomp_bpf_data", "seccomp_fail_unknown_syscall",
 )  # fmt: skip
 # Without these the container would be another than its author means: what to do instead.
 _REFUSED = {
     "handler": "a container of its own kind (a virtual machine, WebAssembly) is crun's",
-    "seccomp_bpf_data": "write the filter as /linux/seccomp",
     "seccomp.plugins": "an agent at /linux/seccomp/listenerPath does what a plugin does",
     "systemd.force_cgroup_v1": "cgroup v1 is not used here",
 }

@@ -29,7 +29,7 @@ def test_a_pidfd_goes_to_its_receiver(container, tmp_path) -> None:
     assert pids == [str(c.state()["pid"])]
 
 
-@pytest.mark.parametrize("name", ["run.oci.handler", "run.oci.seccomp_bpf_data"])
+@pytest.mark.parametrize("name", ["run.oci.handler", "run.oci.seccomp.plugins"])
 def test_what_must_not_be_passed_over_is_refused(container, rootless, name) -> None:
     result = container({"annotations": {name: "krun"}}).create()
     assert result.returncode == 1 and f"/annotations/{name}" in result.stderr and "hint:" in result.stderr

@@ -1,8 +1,10 @@
 """`linux.seccomp` and the process's scheduling, in real containers."""
 
+import base64
 import json
 import os
 import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -49,6 +51,17 @@ def test_an_unknown_call_is_an_error_where_the_annotation_says_so(container, roo
     result = c.create()
     assert result.returncode == 1 and "/linux/seccomp/syscalls/0/names" in result.stderr
     assert "no_such_call" in result.stderr and rootless.ids() == []
+
+
+def test_a_compiled_filter_by_annotation(container) -> None:
+    """crun's run.oci.seccomp_bpf_data takes the profile's place: here all is allowed, by one instruction."""
+    program = base64.b64encode(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)).decode()  # BPF_RET, SECCOMP_RET_ALLOW
+    c = container({"linux": {"seccomp": FILTER}, "annotations": {"run.oci.seccomp_bpf_data": program}})
+    c.bundle.patch({"root": {"readonly": False}})
+    assert c.sh("mkdir /x && grep Seccomp: /proc/self/status").split() == ["Seccomp:", "2"]
+    c.bundle.patch({"annotations": {"run.oci.seccomp_bpf_data": "no program"}})
+    result = c.create()
+    assert result.returncode == 1 and "/annotations/run.oci.seccomp_bpf_data" in result.stderr
 
 
 @needs_libseccomp

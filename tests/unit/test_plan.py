@@ -143,7 +143,7 @@ def test_unknown_keys_are_extensions() -> None:
     compiled({**config(), "org.example": {"a": 1}, "annotations": {"org.example.k": "v"}})
 
 
-@pytest.mark.parametrize("name", ["handler", "seccomp_bpf_data", "seccomp.plugins", "systemd.force_cgroup_v1"])
+@pytest.mark.parametrize("name", ["handler", "seccomp.plugins", "systemd.force_cgroup_v1"])
 def test_an_annotation_of_cruns_that_must_not_be_passed_over_is_refused(name: str) -> None:
     with pytest.raises(SpecError) as caught:
         compiled({**config(), "annotations": {f"run.oci.{name}": "x"}})
