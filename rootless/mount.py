@@ -12,6 +12,7 @@ from stat import S_ISCHR, S_ISDIR, S_ISLNK
 
 from rootless import idmap
 from rootless import syscalls as sc
+from rootless.copyup import copy_up
 from rootless.errors import RootlessError
 from rootless.host import read_id_map
 
@@ -190,7 +191,7 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
             make_private(target, tree)
             sc.move_mount(tree, place)
         if copy >= 0:
-            _copy_up(copy, tree)
+            copy_up(copy, tree)
         if entry["target"] == "/":
             _enter_root(target, tree)
         _dress(target, tree, entry)
@@ -588,36 +589,3 @@ def _copy_up_source(target: Target, entry: dict[str, Any]) -> int:
     if "tmpcopyup" not in entry["extensions"]:
         return -1
     return sc.open_in_root(target.root_fd, entry["target"], os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _copy_up(source: int, destination: int) -> None:
-    """Copy what the tmpfs hides into it, links unfollowed: crun's and runc's tmpcopyup."""
-    for name in os.listdir(source):
-        found = os.stat(name, dir_fd=source, follow_symlinks=False)
-        if S_ISLNK(found.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=destination)
-        elif S_ISDIR(found.st_mode):
-            os.mkdir(name, 0o700, dir_fd=destination)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            below, copy = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=destination)
-            _copy_up(below, copy)
-            _copy_owner(copy, found)
-            os.close(copy)
-        elif found.st_mode & 0o170000 == 0o100000:
-            _copy_file(source, destination, name, found)
-    os.close(source)
-
-
-def _copy_file(source: int, destination: int, name: str, found: os.stat_result) -> None:
-    reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
-    writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=destination)
-    while os.sendfile(writer, reader, None, 1 << 20):
-        pass
-    _copy_owner(writer, found)
-    os.close(reader)
-    os.close(writer)
-
-
-def _copy_owner(fd: int, found: os.stat_result) -> None:
-    os.fchown(fd, found.st_uid, found.st_gid)
-    os.fchmod(fd, found.st_mode & 0o7777)
