@@ -256,8 +256,9 @@ def _volume(request: Request, root: Root, path: str, bundle: str, number: int) -
             clone_tree(original, copy)
         finally:
             os.close(original)
-    place = f"{os.path.abspath(request.target)}/volumes/{number}"
-    return {"destination": path, "type": "bind", "source": place, "options": ["rbind", "nosuid", "nodev", "rw"]}
+    options = ["rbind", "nosuid", "nodev", "rw"]
+    # relative to the bundle, runtime-spec config.md "Mounts": it may be moved
+    return {"destination": path, "type": "bind", "source": f"volumes/{number}", "options": options}
 
 
 def _note(request: Request, tree: Tree) -> None:

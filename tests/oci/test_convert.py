@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -352,6 +353,16 @@ def test_zstd_without_a_python_library_goes_through_the_program(work: Path, monk
     assert b"".join(compression.decompress("zstd", chunks, "x")) == b"x" * 1_000_000
     with pytest.raises(OciError, match="truncated zstd"):
         b"".join(compression.decompress("zstd", iter([data[:20]]), "x"))
+
+
+def test_gzip_without_the_fast_library_goes_through_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oci import compression
+
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    data = gzip.compress(b"x" * 1_000_000) + gzip.compress(b"y")
+    assert b"".join(compression.decompress("gzip", iter([data[:10], data[10:]]), "x")) == b"x" * 1_000_000 + b"y"
+    with pytest.raises(OciError, match="truncated gzip"):
+        b"".join(compression.decompress("gzip", iter([data[:500]]), "x"))
 
 
 # Our reader and the standard library's

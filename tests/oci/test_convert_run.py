@@ -54,6 +54,21 @@ def test_shell_of_a_tree_below_the_root_runs(tmp_path: Path) -> None:
     assert shown.split() == ["42", "1"]
 
 
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_volumes_hold_what_the_image_has_there_and_can_be_written(kind: str, tmp_path: Path) -> None:
+    changes = ["--change", 'VOLUME ["/data", "/etc"]', "--volumes", kind]
+    converted = rootless("import", "-q", IMAGES / "busybox-rootfs.tar", "-o", "made", *changes, cwd=tmp_path)
+    assert converted.returncode == 0, converted.stderr
+    (tmp_path / "made").rename(tmp_path / "moved")
+    script = "echo new > /data/new; touch /etc/new; ls /data /etc/passwd /etc/new"
+    command = ["run", "-b", "moved", f"c-{secrets.token_hex(4)}", "--", "/bin/sh", "-ec", script]
+    done = rootless("--root", tmp_path / "state", *command, cwd=tmp_path)
+    made = (tmp_path / "moved/rootfs/etc/new").exists(), (tmp_path / "moved/volumes/0/new").exists()
+    rootless("remove", "moved", cwd=tmp_path)
+    assert done.stdout.split() == ["/etc/new", "/etc/passwd", "/data:", "new"], done.stderr
+    assert made == (False, kind == "bind")
+
+
 @pytest.mark.parametrize("owners", ["xattr", "squash"])
 @pytest.mark.parametrize("archive", [*SHELLS[1:], *HELLO])
 def test_every_owner_mode_runs(archive: str, owners: str, tmp_path: Path) -> None:
