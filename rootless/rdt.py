@@ -10,7 +10,7 @@ import errno
 import os
 
 from rootless import log
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, SpecError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ def read_intel_rdt(node: Node) -> Rdt | None:
 
 
 def find_resctrl(mountinfo: str = "/proc/self/mountinfo") -> str:
-    """Where resctrl is mounted. Raises RootlessError where it is not."""
+    """Where resctrl is mounted. Raises SpecError where it is not."""
     with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             before, _, after = line.partition(" - ")
             if after.startswith("resctrl "):
                 return before.split(" ")[4]
-    raise RootlessError(
+    raise SpecError(
         "no resctrl file system is mounted",
         _POINTER,
         hint="root mounts it where the processor has Intel RDT or AMD QoS: mount -t resctrl resctrl /sys/fs/resctrl",

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_MOST = 100  # each costs a reading of the whole config
+
+
 def validate(config: Any, read: Callable[[Node], list[str]]) -> tuple[list[RootlessError], list[str]]:
     """(all errors, all warnings). `read` compiles a config and gives its warnings; it is called until it is content."""
     review = _Review()
     warnings: list[str] = []
-    while True:
+    while len(review.errors) < _MOST:
         try:
             warnings = read(_Reviewed(config, "", review))
             break
@@ -29,6 +32,8 @@ def validate(config: Any, read: Callable[[Node], list[str]]) -> tuple[list[Rootl
         except RootlessError as error:  # not about a place in the config: taking something away does not help
             review.errors.setdefault("", error)
             break
+    else:
+        warnings = [f"only the first {_MOST} errors are told"]
     return list(review.errors.values()), warnings + review.misspelt()
 
 

@@ -155,7 +155,8 @@ def _process(process: dict[str, Any]) -> Iterator[Line]:
     for number, soft, hard, pointer in process["rlimits"]:
         yield pointer, "rlimit", rlimits.name_of(number), str(soft), str(hard)
     yield from ((f"{at}/{key}", key, process[word]) for key, word in _LABELS.items() if process[word])
-    yield f"{at}/user", "user", f"{process['uid']}:{process['gid']}", *(f"+{g}" for g in process["groups"])
+    groups = ["(groups of the caller)"] if process["keep_groups"] else [f"+{gid}" for gid in process["groups"]]
+    yield f"{at}/user", "user", f"{process['uid']}:{process['gid']}", *groups
     yield f"{at}/user/umask", "umask", f"{process['umask']:04o}"
     yield f"{at}/cwd", "cwd", process["cwd"]
     for kind in caps.SETS:
