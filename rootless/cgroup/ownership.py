@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from rootless import log
+from rootless.cgroup import view
 from rootless.errors import RootlessError
 from rootless.host import Host, read_id_map
 
@@ -28,6 +30,11 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
     """
     if not group.path:
         return
+    if group.record["files"] and not view.nsdelegate():
+        log.warn(
+            "the container can lift its own limits: its cgroup is writable, and cgroup2 is mounted without nsdelegate "
+            f"({group.path})"
+        )
     owner = _outside(uid, read_id_map(f"/proc/{pid}/uid_map"))
     if owner < 0 or owner == os.fstat(group.fd).st_uid:
         return

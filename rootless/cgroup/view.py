@@ -43,11 +43,20 @@ def own(pid: int | str = "self") -> str:
     return ""
 
 
+def nsdelegate() -> bool:
+    """Whether a cgroup namespace is a border that its processes cannot lift limits across (cgroups(7), nsdelegate)."""
+    return any("nsdelegate" in options for _, options in _mounts())
+
+
 def _mounted() -> str:
-    """A cgroup2 mount at an unusual place, from proc_pid_mountinfo(5), or ""."""
+    """A cgroup2 mount at an unusual place that no other mount hides, or ""."""
+    return next((place for place, _ in _mounts() if os.path.exists(f"{place}/cgroup.controllers")), "")
+
+
+def _mounts() -> list[tuple[str, list[str]]]:
+    """(directory, options of the file system) of each cgroup2 mount: proc_pid_mountinfo(5)."""
     with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            if after.startswith("cgroup2 "):
-                return before.split()[4]
-    return ""
+        parts = (line.split(" - ") for line in file)
+        return [
+            (mount.split()[4], system.split()[2].split(",")) for mount, system in parts if system.startswith("cgroup2 ")
+        ]

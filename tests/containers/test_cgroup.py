@@ -46,6 +46,7 @@ def boxed(container, rootless):
             said += os.read(held, 4096)
             assert b"sh:" not in said, said
         os.close(held)
+        ready.said = said.decode()
         assert result.returncode == 0
         path = json.loads((rootless.state / ready.id / "state.json").read_text())["cgroup"]["path"]
         return ready, Path(path)
@@ -90,6 +91,15 @@ def test_a_read_only_cgroup_stays_the_callers(boxed):
     assert path.stat().st_uid == os.geteuid()
     assert not (path / "x").exists()
     assert box.delete("--force").returncode == 0
+
+
+def test_a_container_cannot_lift_its_own_limits_or_its_user_is_warned(boxed):
+    """nsdelegate (cgroups(7)) makes the namespace a border; without it nothing holds a writable cgroup's owner."""
+    lift = "echo 9 >/sys/fs/cgroup/cgroup.max.depth"
+    limit = {"unified": {"cgroup.max.depth": "5"}}
+    box, path = boxed("rw", f"({lift}) 2>/dev/null; {READY}", resources=limit)
+    assert (path / "cgroup.max.depth").read_text() == ("5\n" if view.nsdelegate() else "9\n")
+    assert ("the container can lift its own limits" in box.said) is not view.nsdelegate()
 
 
 @pytest.mark.parametrize("form", ["relative", "absolute"])
