@@ -14,6 +14,7 @@ RUNTIME=$(realpath -s "$(command -v "$RUNTIME")") || { echo "no such runtime" >&
 NAME=$(basename "$RUNTIME")
 work=$(mktemp -d "${TMPDIR:-/tmp}/check.XXXXXX")
 chmod 755 "$work"
+cgroup=check-$$ # below it a daemon puts its containers; the clients leave it behind
 passed=0 failed=0 skipped=0
 export TERM=${TERM:-xterm}
 
@@ -60,6 +61,15 @@ fails() {
 # skip WHAT WHY: a step that this machine, or this runtime, has not got.
 skip() { skipped=$((skipped + 1)); echo "skip $1: $2"; }
 
+# peer_starts CMD...: a peer that cannot start the client's containers on this machine at all says so, once.
+peer_starts() {
+  [ "$NAME" = rootless ] && return
+  "$@" >"$work/out" 2>&1 </dev/null && return
+  skip "everything" "$(tail -n 1 "$work/out")"
+  summary
+  exit
+}
+
 # on_tty CMD...: CMD with a terminal of its own, on which nobody types; what it prints there.
 on_tty() { bounded python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' "$@"; }
 
@@ -83,6 +93,31 @@ pidfd = os.pidfd_open(int(sys.argv[1]))
 signal.pidfd_send_signal(pidfd, getattr(signal, "SIG" + sys.argv[2]))
 select.select([pidfd], [], [], 60)' "$@"
 }
+
+# gone PID: wait until that process has ended; 1 if it lives on.
+gone() {
+  python3 -c 'import os, select, sys
+try:
+    pidfd = os.pidfd_open(int(sys.argv[1]))
+except ProcessLookupError:
+    sys.exit(0)
+sys.exit(not select.select([pidfd], [], [], 60)[0])' "$1"
+}
+
+# unmount_all: what a daemon has left mounted below our directory.
+unmount_all() { awk -v "work=$work/" 'index($2 "/", work) == 1 {print $2}' /proc/self/mounts | sort -r | xargs -r umount -l; }
+
+# remove_cgroup: what is left of $cgroup in the hierarchies that are mounted.
+remove_cgroup() {
+  local top
+  for top in /sys/fs/cgroup{,/*}/"$cgroup"; do
+    [ ! -d "$top" ] || find "$top" -depth -type d -exec rmdir {} + 2>/dev/null
+  done
+}
+
+# has_controller NAME: of cgroup v2, in our own cgroup. has_cgroup: whether that is what is mounted.
+has_controller() { grep -qw "$1" "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/cgroup.controllers" 2>/dev/null; }
+has_cgroup() { [ -f /sys/fs/cgroup/cgroup.procs ]; }
 
 # busybox_tree DIR: the host's static busybox as a root file system.
 busybox_tree() {

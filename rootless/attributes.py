@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from fcntl import F_GETFL, fcntl
 from stat import S_ISBLK, S_ISCHR
 
 from rootless import caps, program, rlimits
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # keyctl_setperm(3): the possessor everything, its user view, read, search and link
 _KEYRING_PERMISSIONS = 0x3F1B0000
+_NULL = os.makedev(1, 3)  # null(4)
 
 
 def join_keyring(name: str) -> None:
@@ -33,6 +35,7 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
 
     Afterwards this process is what config.json says, but for the filter and no_new_privs.
     """
+    _write_to_null(proc_fd)
     if process["oom_score_adj"] is not None:
         write_oom_score(proc_fd, process["oom_score_adj"])
     if process["attributes"]:
@@ -63,6 +66,19 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
         raise RootlessError.from_os(error, f'chdir to cwd ("{process["cwd"]}") set in config.json failed') from None
     keep = 1 << 21 if filtered and not process["no_new_privs"] else 0  # CAP_SYS_ADMIN, for seccomp(2)
     caps.apply_capabilities(sets, keep)
+
+
+def _write_to_null(proc_fd: int) -> None:
+    """containerd's shim opens /dev/null for reading and passes it as all three streams: they are to be written to."""
+    for fd in (1, 2):
+        try:
+            if fcntl(fd, F_GETFL) & os.O_ACCMODE == os.O_RDONLY and os.fstat(fd).st_rdev == _NULL:
+                null = os.open(f"self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC, dir_fd=proc_fd)
+                os.dup2(null, fd)
+                os.close(null)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
 
 
 def _own_stdio(uid: int, gid: int) -> None:

@@ -78,3 +78,8 @@ def test_podman(check: Callable[..., None]) -> None:
 def test_docker(check: Callable[..., None]) -> None:
     """A daemon of its own, as root."""
     check("docker", ("dockerd", "docker", "containerd", "iptables", "busybox"), "root")
+
+
+def test_containerd(check: Callable[..., None]) -> None:
+    """`ctr` and a daemon of its own, as root: where there are no controllers, the peers start nothing."""
+    check("containerd", ("containerd", "ctr", "containerd-shim-runc-v2", "busybox"), "root")

@@ -50,6 +50,14 @@ def test_oom_score_in_a_user_namespace_of_other_ids(container) -> None:
     assert c.sh("id -u; cat /proc/self/oom_score_adj").split() == ["0", "300"]
 
 
+def test_null_can_be_written_to(container) -> None:
+    """containerd's shim passes /dev/null open for reading as standard output."""
+    c = container({"process": {"args": ["sh", "-c", "echo unseen && echo unseen >&2"]}})
+    with open(os.devnull, "rb") as null:
+        result = c.rootless("run", "-b", c.bundle.path, c.id, capture_output=False, stdout=null, stderr=null)
+    assert result.returncode == 0
+
+
 def test_only_stdio_is_open(container) -> None:
     """CVE-2016-9962, CVE-2024-21626: no descriptor of the host reaches the program."""
     out = container().sh("ls /proc/self/fd; readlink /proc/self/cwd; readlink /proc/1/root").split()
