@@ -240,9 +240,7 @@ def _clone(
 ) -> tuple[int, int, socket]:
     """The one clone3, or J's way to it. In the child this never returns."""
     proc_fd = proc.open_proc()
-    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-    listener.bind(f"/proc/self/fd/{directory.fd}/{CREATING_SOCKET}")
-    listener.listen(1)
+    listener = _listen(directory)
     seccomp = program.prepare_seccomp(made.seccomp)
     outside = [step[2] for step in made.prepare if step[0] == "mount" and step[2].get("outside")]
     if outside:
@@ -253,11 +251,10 @@ def _clone(
 
         nodes = make_nodes(made, f"{directory.root}/{directory.container_id}")
     sync, theirs = channel.pair()
-    keyring = "" if request.no_new_keyring else f"_ses.{request.container_id}"
     options: dict[str, Any] = {
         "no_pivot": request.no_pivot,
         "preserve_fds": request.preserve_fds,
-        "keyring": keyring,
+        "keyring": "" if request.no_new_keyring else f"_ses.{request.container_id}",
         "state": container.report("creating"),
         "seccomp": seccomp,
         "setgroups": True,
@@ -292,6 +289,14 @@ def _clone(
     for fd in [*nodes.values(), *(entry["made"] for entry in outside)]:
         os.close(fd)
     return pid, pidfd, sync
+
+
+def _listen(directory: StateDir) -> socket:
+    """The start socket, under the name that it has until the container is created."""
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    listener.bind(f"/proc/self/fd/{directory.fd}/{CREATING_SOCKET}")
+    listener.listen(1)
+    return listener
 
 
 def _clone_joined(

@@ -83,46 +83,14 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.namespaces = ns = compile_namespaces(linux, host)
     plan.net_devices, plan.intel_rdt = _compile_host_devices(linux, ns)
     plan.rootfs, readonly = compile_root(spec["root"], bundle)
-    mounts = compile_mounts(spec["mounts"], bundle, plan.rootfs)
-    if host.privileged and ns.has(sc.CLONE_NEWUSER):
-        for _, _, entry in mounts:
-            entry["outside"] = entry["fstype"] == "bind"  # its root may not get to what the host's root names
-    if ns.has(sc.CLONE_NEWUSER) or not host.real_root:
-        complete_overlays(mounts)
-    if any("idmap" in entry for _, _, entry in mounts):
-        from rootless.plan.idmaps import compile_idmaps
-
-        compile_idmaps(spec["mounts"], mounts, ns, host)
-    first, propagation = compile_propagation(linux, plan.rootfs, peers=host.privileged and not ns.has(sc.CLONE_NEWUSER))
-    own_userns = ns.has(sc.CLONE_NEWUSER)
-    private = ns.has(sc.CLONE_NEWNS)
-    plan.prepare = [*first, ("rootfs", "/root/path", plan.rootfs), *mounts] if private else []
-    if not private:  # what is mounted stays below the rootfs, and `delete` takes it away
-        plan.prepare = [("host_rootfs", "/linux/namespaces", plan.rootfs), *mounts]
-    if not any(entry["target"] == "/dev" for _, _, entry in mounts):
-        plan.prepare.append(("plain_directory", "/linux/devices", "/dev"))
-    outside = host.real_root and bool(ns.new & sc.CLONE_NEWUSER)
-    privileged = host.real_root and not own_userns
-    plan.prepare += compile_devices(linux, mounts, privileged=privileged, outside=outside)
-    # config.md#process: "REQUIRED when start is called", not before.
-    process = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
-    possible = host.all_capabilities if own_userns else host.grantable
-    plan.process = compile_process(process, possible=possible, uid_map=ns.uids, gid_map=ns.gids)
-    if not spec["process"]:
-        plan.process["args"] = []
-    # execCPUAffinity is for `exec`, "not applicable to the container's init process" (config.md#linux-process).
-    plan.process["attributes"] = [a for a in plan.process["attributes"] if a[0] != "cpu_affinity"]
-    plan.process["attributes"] += linux_attributes(linux)
+    propagation = _compile_mounts(plan, spec, host, bundle)
+    plan.process = _compile_init(spec, ns, host)
     plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
-    names, sysctls = _names(spec, ns), compile_sysctl(linux, ns)
-    for step in sysctls:
-        if step[0] != "sysctl" and spec[step[0]].string() not in ("", step[2]):
-            raise SpecError(f"kernel.{step[0]} is another than /{step[0]}", step[1], hint="set it once")
-    plan.prepare += names + sysctls
+    plan.prepare += _names_and_sysctls(spec, ns)
     plan.enter = compile_paths(linux)
     if readonly:
         plan.enter.append(("readonly_root", "/root/readonly"))
-    plan.enter.append(("pivot_root" if private else "chroot", "/root/path", propagation))
+    plan.enter.append(("pivot_root" if ns.has(sc.CLONE_NEWNS) else "chroot", "/root/path", propagation))
     plan.hooks = read_hooks(spec)
     plan.annotations = spec["annotations"].string_map()
     if any(key.startswith("run.oci.") for key in plan.annotations):
@@ -133,6 +101,53 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.seccomp = compile_seccomp(spec)
     plan.mount_label = linux["mountLabel"].string()
     return plan
+
+
+def _compile_mounts(plan: Plan, spec: Node, host: Host, bundle: str) -> int:
+    """Mounts and devices, the first steps of plan.prepare; the propagation that the root gets in the end."""
+    linux, ns = spec["linux"], plan.namespaces
+    own_userns = ns.has(sc.CLONE_NEWUSER)
+    mounts = compile_mounts(spec["mounts"], bundle, plan.rootfs)
+    if host.privileged and own_userns:
+        for _, _, entry in mounts:
+            entry["outside"] = entry["fstype"] == "bind"  # its root may not get to what the host's root names
+    if own_userns or not host.real_root:
+        complete_overlays(mounts)
+    if any("idmap" in entry for _, _, entry in mounts):
+        from rootless.plan.idmaps import compile_idmaps
+
+        compile_idmaps(spec["mounts"], mounts, ns, host)
+    first, propagation = compile_propagation(linux, plan.rootfs, peers=host.privileged and not own_userns)
+    if ns.has(sc.CLONE_NEWNS):
+        plan.prepare = [*first, ("rootfs", "/root/path", plan.rootfs), *mounts]
+    else:  # what is mounted stays below the rootfs, and `delete` takes it away
+        plan.prepare = [("host_rootfs", "/linux/namespaces", plan.rootfs), *mounts]
+    if not any(entry["target"] == "/dev" for _, _, entry in mounts):
+        plan.prepare.append(("plain_directory", "/linux/devices", "/dev"))
+    outside = host.real_root and bool(ns.new & sc.CLONE_NEWUSER)
+    plan.prepare += compile_devices(linux, mounts, privileged=host.real_root and not own_userns, outside=outside)
+    return propagation
+
+
+def _compile_init(spec: Node, ns: Namespaces, host: Host) -> dict[str, Any]:
+    """The container's first process. config.md#process: "REQUIRED when start is called", not before."""
+    given = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
+    possible = host.all_capabilities if ns.has(sc.CLONE_NEWUSER) else host.grantable
+    process = compile_process(given, possible=possible, uid_map=ns.uids, gid_map=ns.gids)
+    if not spec["process"]:
+        process["args"] = []
+    # execCPUAffinity is for `exec`, "not applicable to the container's init process" (config.md#linux-process).
+    process["attributes"] = [a for a in process["attributes"] if a[0] != "cpu_affinity"]
+    process["attributes"] += linux_attributes(spec["linux"])
+    return process
+
+
+def _names_and_sysctls(spec: Node, ns: Namespaces) -> list[Step]:
+    names, sysctls = _names(spec, ns), compile_sysctl(spec["linux"], ns)
+    for step in sysctls:
+        if step[0] != "sysctl" and spec[step[0]].string() not in ("", step[2]):
+            raise SpecError(f"kernel.{step[0]} is another than /{step[0]}", step[1], hint="set it once")
+    return names + sysctls
 
 
 def compile_seccomp(spec: Node) -> dict[str, Any] | None:
