@@ -153,7 +153,7 @@ class _Terminal:
             import tty
 
             self.saved = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSANOW)  # what was typed ahead stays
             raw = termios.tcgetattr(0)
             raw[1] |= termios.OPOST  # for the newlines, see `adopt`
             termios.tcsetattr(0, termios.TCSANOW, raw)
@@ -222,7 +222,10 @@ class _Terminal:
         if self.saved is not None:
             import termios
 
-            termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
+            try:
+                termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
+            except termios.error:  # EIO: it has hung up
+                pass
         os.close(self.master)
 
 

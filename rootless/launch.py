@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from rootless.plan import Plan
 
 
+_UNCONTAINED = (
+    "a container without a pid namespace of its own and without a cgroup: such configuration is strongly discouraged, "
+    "as its processes cannot all be found when it ends"
+)
+
+
 class Request:
     """What `create` was asked for.
 
@@ -101,6 +107,8 @@ def create(request: Request, host: Host) -> Created:
     protect(*_possible_maps(made, host))  # it may begin anew: nothing is said before
     for line in made.process["warnings"]:
         log.warn(line)
+    if not made.namespaces.new & sc.CLONE_NEWPID and not made.cgroup["path"] and made.cgroup["manager"] != "systemd":
+        log.warn(_UNCONTAINED)
     undo: list[Callable[[], None]] = []
     directory = StateDir.make(request.root, request.container_id)
     undo += [directory.close, directory.remove]

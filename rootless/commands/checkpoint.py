@@ -31,12 +31,12 @@ _FLAGS = ("tcp_established", "ext_unix_sk", "shell_job", "file_locks", "auto_ded
 def main(options: Options) -> int:
     """`rootless checkpoint [--image-path DIR] ID`, with runc's flags and files."""
     path = criu.find(options.criu)
-    asked = read_options(options, "dump.log") | _read_dump_options(options)
-    status_fd = _status_fd(options)
     container = load(options, lock=True)
     status = container.status()
     if status not in ("running", "paused"):
         raise RootlessError(f"Container cannot be checkpointed in {status} state", f'"{container.container_id}"')
+    asked = read_options(options, "dump.log") | _read_dump_options(options)
+    status_fd = _status_fd(options)
     if not options.pre_dump:
         asked |= _describe(container)
         _write_descriptors(container, asked["images_dir_fd"])

@@ -71,9 +71,8 @@ def main(options: Options) -> int:
     made = compile_plan(request, Host())
     if made.process["terminal"] and request.detached and not request.console_socket:
         raise RootlessError("a terminal needs someone to hold it", "/process/terminal", hint="give --console-socket")
-    if not os.path.isdir(image_path(options)):
-        raise RootlessError("there is no checkpoint", image_path(options), hint="--image-path names it")
-    asked = read_options(options, "restore.log") | config_file(made)
+    inherited = _inherited(options)
+    asked = {**read_options(options, "restore.log"), **config_file(made), "inherit_fd": inherited}
     undo: list[Callable[[], None]] = []
     directory = StateDir.make(request.root, request.container_id)
     undo += [directory.close, directory.remove]
@@ -155,7 +154,6 @@ def _describe(options: Options, made: Plan, root: str, pid: int) -> dict[str, An
         "ext_mnt": [[(1, key), (2, value)] for key, value in mounts],
         "join_ns": joins,
         "cg_root": [[(1, controllers), (2, place)] for _, controllers, place in lines],
-        "inherit_fd": _inherited(options),
     }
     for name in ("lsm_profile", "lsm_mount_context"):
         if getattr(options, name):
@@ -170,7 +168,7 @@ def _inherited(options: Options) -> list[Any]:
         with open(path, "rb") as file:
             was = loads(file.read())
     except OSError as error:
-        raise RootlessError.from_os(error, "this is no whole checkpoint", path) from None
+        raise RootlessError.from_os(error, "there is no checkpoint", path, "--image-path names it") from None
     return [[(1, name), (2, number)] for number, name in enumerate(was) if "pipe:" in name]
 
 

@@ -70,6 +70,8 @@ def compile_namespaces(linux: Node, host: Host) -> Namespaces:
         else:
             result.new |= flag
     result.joins = [joins[kind] for kind in NAMESPACES if kind in joins]
+    if host.privileged:  # its rights go with its user namespace, and the others may belong to a third one
+        result.joins.sort(key=lambda join: join[0] == sc.CLONE_NEWUSER)
     if not result.has(sc.CLONE_NEWNS) and not host.privileged:
         linux["namespaces"].refuse(
             "no mount namespace is listed",

@@ -47,6 +47,7 @@ def compile_devices(linux: Node, mounts: list[Step], *, privileged: bool, outsid
     if any(m[2]["target"] == "/dev" and m[2]["fstype"] == "bind" for m in mounts):
         return []
     wanted: dict[str, Step] = {}
+    own_pts = any(m[2]["target"] == "/dev/pts" for m in mounts)
     mounted = {m[2]["target"] for m in mounts}  # a mount that config.json names is not hidden by a default device
     for path, (major, minor) in DEFAULT_DEVICES.items():
         if path not in mounted:
@@ -62,13 +63,15 @@ def compile_devices(linux: Node, mounts: list[Step], *, privileged: bool, outsid
         mode = node["fileMode"].integer(0o666, 0, 0o177777) & 0o7777
         ids = node["uid"].uint32(), node["gid"].uint32()
         made = (path, kind, major, minor, mode, *ids)
+        if path == "/dev/ptmx" and own_pts:
+            continue  # as in runc: it is the link to the container's own
         if outside and not fifo:
             wanted[path] = ("outside_device", node.pointer, *made)
         else:
             wanted[path] = ("device", node.pointer, *made, privileged or fifo)
     steps = list(wanted.values())
     steps += [("link", "/linux/devices", path, target) for path, target in _LINKS.items()]
-    if any(m[2]["target"] == "/dev/pts" for m in mounts):
+    if own_pts:
         steps.append(("link", "/linux/devices", "/dev/ptmx", "pts/ptmx"))
     return steps
 

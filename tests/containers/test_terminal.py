@@ -1,0 +1,192 @@
+"""Terminals as people have them: a real pty, and once a whole tmux."""
+
+import fcntl
+import os
+import pty
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import termios
+
+import pytest
+from conftest import TIMEOUT
+
+READ = ["sh", "-c", "stty size >/said; trap 'stty size >/said' WINCH; while :; do read x && echo got $x; done"]
+
+
+class Terminal:
+    """A pty whose slave is the runtime's controlling terminal, as a terminal emulator gives it to a shell."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.master, self.slave = pty.openpty()
+        self.resize(rows, columns)
+        self.before = termios.tcgetattr(self.slave)
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def run(self, command) -> subprocess.Popen:
+        streams = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
+        return subprocess.Popen(["setsid", "--ctty", *command], **streams)
+
+    def read_until(self, text: bytes) -> bytes:
+        said = b""
+        while text not in said:
+            assert select.select([self.master], [], [], TIMEOUT)[0], said
+            said += os.read(self.master, 4096)
+        return said
+
+    def write(self, text: bytes) -> None:
+        os.write(self.master, text)
+
+    def close(self) -> None:
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def terminal():
+    found = Terminal(33, 101)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def said():
+    """`said(c)`: what reads the next line that the program writes to /said."""
+    fds = []
+
+    def open_fifo(c):
+        path = c.bundle.rootfs / "said"
+        os.mkfifo(path)
+        path.chmod(0o666)
+        fds.append(fd := os.open(path, os.O_RDWR | os.O_CLOEXEC))
+
+        def line() -> str:
+            assert select.select([fd], [], [], TIMEOUT)[0], "nothing was written"
+            return os.read(fd, 4096).decode().strip()
+
+        return line
+
+    yield open_fifo
+    for fd in fds:
+        os.close(fd)
+
+
+def on_a_terminal(c, command, *words):
+    """run or exec with a terminal, which the program is told."""
+    if command == "run":
+        return c.rootless.command("run", "--tty", "-b", c.bundle.path, c.id, "--", *words)
+    assert c.run_detached().returncode == 0
+    return c.rootless.command("exec", "--tty", c.id, *words)
+
+
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_size_input_and_the_end(container, terminal, said, command) -> None:
+    c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
+    line = said(c)
+    running = terminal.run(on_a_terminal(c, command, *READ))
+    assert line() == "33 101"
+    terminal.write(b"word\r")
+    terminal.read_until(b"got word\r\n")
+    assert termios.tcgetattr(terminal.slave) != terminal.before  # raw
+    terminal.resize(20, 44)  # the kernel sends SIGWINCH
+    terminal.write(b"more\r")
+    terminal.read_until(b"got more\r\n")
+    assert line() == "20 44"
+    terminal.write(b"\x03")  # ^C: to the program, not to the runtime
+    assert running.wait(TIMEOUT) == 130
+    assert termios.tcgetattr(terminal.slave) == terminal.before
+
+
+def test_job_control(container, terminal, said) -> None:
+    """An interactive shell of the container stops and continues its jobs: the terminal is its controlling one."""
+    c = container({"root": {"readonly": False}})
+    line = said(c)
+    running = terminal.run(on_a_terminal(c, "run", "sh", "-i"))
+    terminal.write(b"sh -c 'echo running >/said; exec sleep 1000'\r")
+    assert line() == "running"
+    terminal.write(b"\x1a")  # ^Z
+    terminal.read_until(b"Stopped")
+    terminal.write(b"jobs | grep -c sleep >/said\r")
+    assert line() == "1"
+    terminal.write(b"kill -9 %1; exit 7\rexit 7\r")
+    assert running.wait(TIMEOUT) == 7
+    assert termios.tcgetattr(terminal.slave) == terminal.before
+
+
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_all_output_comes_before_the_exit(container, terminal, command) -> None:
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    running = terminal.run(on_a_terminal(c, command, "seq", "20000"))
+    assert b"\r\n19999\r\n20000\r\n" in terminal.read_until(b"\n20000\r\n")
+    assert running.wait(TIMEOUT) == 0
+
+
+def test_a_hangup_ends_the_program(container, said) -> None:
+    """The window is closed: the program is told by SIGHUP and no container is left."""
+    terminal = Terminal(24, 80)
+    c = container({"root": {"readonly": False}})
+    line = said(c)
+    running = terminal.run(
+        on_a_terminal(c, "run", "sh", "-c", "trap 'exit 9' HUP; echo here >/said; read x; sleep 1000")
+    )
+    assert line() == "here"
+    terminal.close()
+    assert running.wait(TIMEOUT) in (9, 129)
+    assert c.rootless.ids() == []
+
+
+def test_the_terminal_is_restored_when_the_runtime_is_ended(container, terminal, said) -> None:
+    """TERM goes to the program, whose end restores the terminal."""
+    c = container({"root": {"readonly": False}})
+    line = said(c)
+    running = terminal.run(
+        on_a_terminal(c, "run", "sh", "-c", "trap 'exit 3' TERM; echo here >/said; while :; do sleep 1000 & wait; done")
+    )
+    assert line() == "here"
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(TIMEOUT) == 3
+    assert termios.tcgetattr(terminal.slave) == terminal.before
+
+
+def test_in_tmux(container, tmp_path, said) -> None:
+    """End to end: typed into a window of tmux, read off its screen."""
+    tmux = shutil.which("tmux")
+    if not tmux:
+        pytest.skip("this machine lacks tmux")
+    socket = tmp_path / "tmux"
+
+    def call(*words) -> str:
+        command = [tmux, "-S", socket, "-f", "/dev/null", *map(str, words)]
+        env = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT, env=env)
+        return done.stdout
+
+    c = container({"process": {"args": ["sh"], "env": ["PATH=/bin", "PS1=inside> "]}, "root": {"readonly": False}})
+    line = said(c)
+    after = tmp_path / "after"
+    os.mkfifo(after)
+    end = os.open(after, os.O_RDWR | os.O_CLOEXEC)
+    words = " ".join(map(str, c.rootless.command("run", "--tty", "-b", c.bundle.path, c.id)))
+    call("new-session", "-d", "-x", "100", "-y", "30", "sh")
+    try:
+        call("send-keys", f"clear; {words}; echo status $?; stty -a | grep -o ' echo ' >{after}", "Enter")
+        call("send-keys", "stty size >/said", "Enter")
+        assert line() == "30 100"
+        call("resize-window", "-x", "90", "-y", "25")
+        call("send-keys", "stty size >/said", "Enter")
+        assert line() == "25 90"
+        call("send-keys", "sleep 1000", "Enter")
+        call("send-keys", "C-c", "")
+        call("send-keys", "echo interrupted $? >/said", "Enter")
+        assert line() == "interrupted 130"
+        call("send-keys", "exit 42", "Enter")
+        assert select.select([end], [], [], TIMEOUT)[0]
+        screen = call("capture-pane", "-p")
+        assert "inside> exit 42" in screen and "status 42" in screen, screen
+    finally:
+        call("kill-server")
+        os.close(end)
