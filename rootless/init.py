@@ -157,6 +157,7 @@ def _rootfs(init: Init, path: str, *, on_host: bool = False) -> None:
         own_netns=ns.has(sc.CLONE_NEWNET),
         own_cgroupns=ns.has(sc.CLONE_NEWCGROUP),
         own_pidns=bool(ns.new & sc.CLONE_NEWPID),
+        shares_pids=not ns.has(sc.CLONE_NEWPID),
         gid_5=not ns.gids or any(first <= 5 < first + size for first, _, size in ns.gids),
         on_host=on_host,
     )

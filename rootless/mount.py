@@ -40,6 +40,7 @@ class Target:
         own_netns: bool,
         own_cgroupns: bool,
         own_pidns: bool,
+        shares_pids: bool = False,
         gid_5: bool,
         on_host: bool,
     ) -> None:
@@ -48,6 +49,7 @@ class Target:
         self.own_netns = own_netns
         self.own_cgroupns = own_cgroupns
         self.own_pidns = own_pidns  # a new one
+        self.shares_pids = shares_pids  # the caller's
         self.gid_5 = gid_5
         self.on_host = on_host  # without a mount namespace
         make_private(self, root_fd)
@@ -284,6 +286,9 @@ def _fall_back(target: Target, fstype: str, entry: dict[str, Any], error: OSErro
         entry["attr_set"] |= sc.MOUNT_ATTR_RDONLY
         entry["rec_set"] |= sc.MOUNT_ATTR_RDONLY
         fd = os.open("/sys", os.O_PATH | os.O_CLOEXEC)
+    elif fstype == "proc" and target.shares_pids and not entry["data"]:
+        # proc(5) of the pid namespace that is shared: a mount of one's own is only to be had with one's own (EPERM).
+        fd = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
     elif fstype == "mqueue":  # without an ipc namespace of one's own the queues are the host's: mq_overview(7)
         try:
             fd = os.open("/dev/mqueue", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -27,6 +27,27 @@ def test_a_namespace_that_is_not_listed_is_the_hosts(container):
     assert out == [os.readlink("/proc/self/ns/ipc"), os.readlink("/proc/self/ns/net")]
 
 
+def test_without_a_pid_namespace_proc_is_the_callers(container):
+    """The kernel gives no procfs of its own to a user namespace that has no pid namespace: it is bound."""
+    c = container()
+    kept = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "pid"]
+    c.bundle.patch({"linux": {"namespaces": kept}})
+    shown = "awk '$5==\"/proc\" {print $6}' /proc/self/mountinfo"
+    inside, pid, options = c.sh(f"readlink /proc/self/ns/pid; cut -d' ' -f1 /proc/self/stat; {shown}").split()
+    assert inside == os.readlink("/proc/self/ns/pid") and int(pid) > 2 and "rw" in options.split(",")
+
+
+def test_proc_options_need_a_procfs_of_ones_own(container, rootless):
+    if not os.geteuid():
+        pytest.skip("root gets one")
+    c = container()
+    kept = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "pid"]
+    mounts = [{**m, "options": ["hidepid=2"]} if m["type"] == "proc" else m for m in c.bundle.config["mounts"]]
+    c.bundle.patch({"linux": {"namespaces": kept}, "mounts": mounts})
+    result = c.create()
+    assert result.returncode == 1 and "/mounts/0: /proc: EPERM" in result.stderr and rootless.ids() == []
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root's default config has no user namespace")
 def test_uid_map_is_the_users_own_id(container):
     maps = container().sh("cat /proc/self/uid_map /proc/self/gid_map; cat /proc/self/setgroups").split()
