@@ -187,7 +187,7 @@ def _device(
 ) -> None:
     """A node, made where that is allowed, else bound from the host."""
     if not mknod:
-        mount.bind_device(init.target, _host_path(path, kind, major, minor), path, os.makedev(major, minor))
+        mount.bind_device(init.target, host_path(path, kind, major, minor), path, os.makedev(major, minor))
         return
     parent, _, name = path.rpartition("/")
     directory = mount.make_directory(init.target.root_fd, parent or "/")
@@ -207,7 +207,7 @@ def _outside_device(init: Init, path: str, *_: int) -> None:
     mount.attach_node(init.target, init.options["nodes"][path], path)
 
 
-def _host_path(path: str, kind: int, major: int, minor: int) -> str:
+def host_path(path: str, kind: int, major: int, minor: int) -> str:
     """The host's node for a device: the same path if it is that device, else the one /sys knows by its numbers."""
     try:
         if os.stat(path).st_rdev == os.makedev(major, minor):

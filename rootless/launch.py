@@ -81,6 +81,10 @@ def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan
         made.intel_rdt["root"] = find_resctrl()
     if not host.real_root:
         check_rlimits(made.process["rlimits"])
+    if spec["linux"]["devices"]:
+        from rootless.nodes import warn_of_modes
+
+        made.process["warnings"] += warn_of_modes(made)
     made.cgroup = cgroup.compile(
         spec["linux"],
         container_id=request.container_id,

@@ -8,6 +8,7 @@ import os
 from rootless import channel, idmap
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
+from rootless.init import host_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,23 @@ def make_nodes(plan: Plan, place: str) -> dict[str, int]:
     finally:
         ours.close()
         os.waitpid(pid, 0)
+
+
+def warn_of_modes(plan: Plan) -> list[str]:
+    """A line for each device of config.json whose node is the host's and has another mode than is asked for."""
+    warnings = []
+    for step in plan.prepare:
+        if step[0] != "device" or step[-1] or step[1] == "/linux/devices" or step[6] < 0:
+            continue
+        _, pointer, path, kind, major, minor, mode, *_ = step
+        try:
+            found = os.stat(host_path(path, kind, major, minor)).st_mode & 0o7777
+        except OSError:
+            continue  # create says it
+        if found != mode:
+            what = f"{path} has the host's mode {found:04o}, not {mode:04o}"
+            warnings.append(f"{what}: {pointer}/fileMode; hint: only root makes nodes")
+    return warnings
 
 
 def _send_nodes(sock: socket, steps: list[tuple[Any, ...]], place: str, uid_map: IdMap, gid_map: IdMap) -> None:

@@ -61,6 +61,9 @@ def compile_devices(linux: Node, mounts: list[Step], *, privileged: bool, outsid
         if path == "/":
             raise node["path"].error("is no path for a device")
         mode = node["fileMode"].integer(0o666, 0, 0o177777) & 0o7777
+        is_bound = not (privileged or outside or fifo)  # the host's node, whose mode stays: rootless/nodes.py warns
+        if is_bound and not node["fileMode"]:
+            mode = -1
         ids = node["uid"].uint32(), node["gid"].uint32()
         made = (path, kind, major, minor, mode, *ids)
         if path == "/dev/ptmx" and own_pts:
@@ -68,7 +71,7 @@ def compile_devices(linux: Node, mounts: list[Step], *, privileged: bool, outsid
         if outside and not fifo:
             wanted[path] = ("outside_device", node.pointer, *made)
         else:
-            wanted[path] = ("device", node.pointer, *made, privileged or fifo)
+            wanted[path] = ("device", node.pointer, *made, not is_bound)
     steps = list(wanted.values())
     steps += [("link", "/linux/devices", path, target) for path, target in _LINKS.items()]
     if own_pts:

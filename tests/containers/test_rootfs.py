@@ -449,6 +449,15 @@ def test_roots_nodes_in_a_user_namespace(container) -> None:
     assert out.splitlines() == ["block special file 7:63 640 4:5", "character special file 1:3 622 10:0", "0"]
 
 
+@pytest.mark.skipif(not USER, reason="real root makes the node as it is asked for")
+@pytest.mark.parametrize(("mode", "warned"), [(0o666, False), (None, False), (0o622, True)])
+def test_a_bound_device_keeps_its_mode_and_says_so(container, mode, warned) -> None:
+    device = {"type": "c", "path": "/dev/nil", "major": 1, "minor": 3, **({"fileMode": mode} if mode else {})}
+    result = with_mounts(container, devices=[device]).run("stat", "-c", "%a", "/dev/nil")
+    assert (result.returncode, result.stdout) == (0, "666\n"), result.stderr
+    assert ("/linux/devices/0/fileMode" in result.stderr) is warned and result.stderr.count("\n") == warned
+
+
 def test_a_device_that_the_host_does_not_have(container, rootless) -> None:
     if not USER:
         pytest.skip("real root makes its nodes itself")

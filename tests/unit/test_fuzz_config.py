@@ -117,7 +117,7 @@ def check_one_line(error: RootlessError) -> None:
 def check_stays_inside(made: plan.Plan) -> None:
     for step in made.prepare + made.enter:
         operation, argument = step[0], step[2] if len(step) > 2 else ""
-        if operation in ("mount", "device", "link", "mask", "readonly_path", "make_cwd"):
+        if operation in ("mount", "device", "outside_device", "link", "mask", "readonly_path", "make_cwd"):
             target = argument["target"] if operation == "mount" else argument
             assert target == "/" + os.path.normpath(target).lstrip("/") and "\0" not in target, step
         elif operation == "sysctl":
