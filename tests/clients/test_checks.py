@@ -75,6 +75,11 @@ def test_podman(check: Callable[..., None]) -> None:
     check("podman", ("podman", "conmon", "newuidmap", "busybox"), ordinary_user())
 
 
+def test_buildah(check: Callable[..., None]) -> None:
+    """As an ordinary user, with both isolations that use a runtime."""
+    check("buildah", ("buildah", "newuidmap", "busybox"), ordinary_user())
+
+
 def test_docker(check: Callable[..., None]) -> None:
     """A daemon of its own, as root."""
     check("docker", ("dockerd", "docker", "containerd", "iptables", "busybox"), "root")
