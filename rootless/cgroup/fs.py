@@ -297,9 +297,10 @@ class Cgroup:
             return RootlessError(what, pointer, error.errno or 0)
         available = self.read("cgroup.controllers").split()
         if name and name not in available:
-            return RootlessError(
-                f"{what}: controller `{name}` is not available under {self.path}", pointer, hint=_who_delegates(name)
-            )
+            what = f"{what}: controller `{name}` is not available under {self.path}"
+            # `unified` names a file: that it is missing is the answer; other limits ask for what a file does.
+            number = errno.ENOENT if "/unified/" in pointer else 0
+            return RootlessError(what, pointer, number, hint=_who_delegates(name))
         return RootlessError(f"{what}: this kernel has no such file", pointer)
 
     def _switch_freezer(self, value: str) -> None:
