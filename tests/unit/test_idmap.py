@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from rootless import idmap
+from rootless.errors import RootlessError, SpecError
+from rootless.host import Host
+from rootless.node import Node
+from rootless.plan.idmaps import compile_idmaps
+from rootless.plan.mounts import compile_mounts
+from rootless.plan.namespaces import compile_namespaces
+
+OWN = [(0, 1000, 1), (1, 100000, 65536)]  # a user's container
+IDS = [{"containerID": 0, "hostID": 100000, "size": 10}]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nested"),
+    [(None, [(0, 0, 1), (1, 1, 65536)]), ([(5, 1000, 1)], [(5, 0, 1)]), ([(0, 100009, 2)], [(0, 10, 2)]),
+     ([(0, 1000, 1), (7, 100000, 3)], [(0, 0, 1), (7, 1, 3)])],
+)  # fmt: skip
+def test_a_map_below_ones_own(wanted, nested) -> None:
+    assert idmap.nested_map(OWN, wanted) == nested
+
+
+@pytest.mark.parametrize("wanted", [[(0, 0, 1)], [(0, 1000, 2)], [(0, 165535, 2)]])
+def test_ids_that_one_does_not_have(wanted) -> None:
+    with pytest.raises(RootlessError, match="not mapped in the container"):
+        idmap.nested_map(OWN, wanted)
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(0, 1000), (1, 100000), (65536, 165535), (65537, 65534)])
+def test_the_id_outside(inside, outside) -> None:
+    assert idmap.outer_id(OWN, inside) == outside
+
+
+def compiled(mount, *, userns=True, privileged=True, path=""):
+    kinds = [{"type": "mount"}] + ([{"type": "user", **({"path": path} if path else {})}] if userns else [])
+    maps = {"uidMappings": IDS, "gidMappings": IDS} if userns and not path else {}
+    host = Host(uid=0 if privileged else 1000, gid=0, privileged=privileged, in_userns=False, subuid=[(100000, 10)],
+                subgid=[(100000, 10)])  # fmt: skip
+    namespaces = compile_namespaces(Node({"namespaces": kinds, **maps}, "/linux"), host)
+    mounts = Node([{"destination": "/mnt", **mount}], "/mounts")
+    steps = compile_mounts(mounts, "/bundle", "/bundle/rootfs")
+    compile_idmaps(mounts, steps, namespaces, host)
+    return steps[0][2]
+
+
+BIND = {"type": "bind", "source": "/srv"}
+
+
+def test_root_maps_a_bind_mount_outside_by_the_containers_map() -> None:
+    entry = compiled({**BIND, "options": ["ridmap"]})
+    assert entry["outside"] and entry["idmap"]["recursive"]
+    assert entry["idmap"]["uid_map"] == [(0, 100000, 10)] and entry["idmap"]["userns"] == ""
+
+
+def test_the_map_of_a_namespace_by_path_is_that_namespace() -> None:
+    entry = compiled({**BIND, "options": ["idmap"]}, path="/proc/1/ns/user")
+    assert entry["idmap"]["userns"] == "/proc/1/ns/user" and entry["idmap"]["uid_map"] is None
+
+
+def test_what_is_not_outside() -> None:
+    assert not compiled({**BIND, "options": ["idmap"]}, privileged=False)["outside"]
+    assert not compiled({"type": "tmpfs", "options": ["idmap"]})["outside"]
+
+
+def test_mappings_of_the_mount_win() -> None:
+    ids = [{"containerID": 3, "hostID": 7, "size": 2}]
+    entry = compiled({**BIND, "options": ["idmap"], "uidMappings": ids, "gidMappings": ids})
+    assert entry["idmap"]["uid_map"] == entry["idmap"]["gid_map"] == [(3, 7, 2)]
+    entry = compiled({**BIND, "options": ["ridmap=uids=3-7-2#9-20-1;gids=0-0-1"]})
+    assert entry["idmap"]["uid_map"] == [(3, 7, 2), (9, 20, 1)] and entry["idmap"]["recursive"]
+
+
+@pytest.mark.parametrize(
+    ("mount", "userns"),
+    [({"options": ["idmap"]}, False), ({"options": ["idmap=uids=1"]}, True), ({"options": ["idmap=uids=0-0-1"]}, True),
+     ({"options": ["idmap"], "uidMappings": IDS}, True), ({"options": ["idmap=uids=0-0-2#1-9-1;gids=0-0-1"]}, True)],
+)  # fmt: skip
+def test_what_is_no_mapping(mount, userns) -> None:
+    with pytest.raises(SpecError) as error:
+        compiled({**BIND, **mount}, userns=userns)
+    assert error.value.where.startswith("/mounts/0")
