@@ -295,6 +295,9 @@ def _clone(
         sync.close()
         become_init()
         os._exit(1)
+    # The debug lines of the way are runc's: people search logs for them.
+    log.debug(f"nsexec container setup: new namespaces {flags:#x}")
+    log.debug(f"child process in init(): pid {pid}")
     theirs.close()
     listener.close()
     os.close(proc_fd)
@@ -374,6 +377,7 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
                 hooks.run(made.hooks, moment, container.report(status), status)
             channel.send(sync, channel.HOOKED)
         channel.receive(sync, channel.CREATED)
+        log.debug("init: closing the pipe to signal completion")
     except (EOFError, ConnectionResetError, BrokenPipeError):
         raise _death(container, pid) from None
     finally:

@@ -196,11 +196,11 @@ def supported_flags() -> list[str]:
 def load_flags(profile: Profile) -> int:
     """The flags of seccomp(2) for a profile: a listener where one is needed.
 
-    TSYNC goes away beside a listener (EINVAL, and I has one thread); WAIT_KILLABLE_RECV without one (EINVAL).
+    TSYNC goes away: I has one thread, and beside a listener it is EINVAL; so is WAIT_KILLABLE_RECV without one.
     """
-    flags: int = profile["flags"]
+    flags: int = profile["flags"] & ~syscalls.SECCOMP_FILTER_FLAG_TSYNC
     if profile["notify"]:
-        return flags & ~syscalls.SECCOMP_FILTER_FLAG_TSYNC | syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
+        return flags | syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
     return flags & ~syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
 

@@ -59,6 +59,9 @@ def _exec(options: Options) -> int:
     except RootlessError as error:
         error.hint = error.hint or container.describe_oom(oom.look() if oom else 0)
         raise
+    log.debug(f"nsexec container setup: joined namespaces {target.flags:#x}")
+    log.debug(f"child process in init(): pid {pid}")
+    log.debug(f"setns_init: about to exec {process['args'][0]!r}")
     try:
         if options.pidfd_socket:
             console.send_pidfd(options.pidfd_socket, pidfd, b"setns")
