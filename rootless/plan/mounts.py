@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rootless import syscalls as sc
+from rootless.errors import printable
+from rootless.node import closest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
             raise node["source"].error("a bind mount needs a source")
         if not entry["source"].startswith("/"):
             entry["source"] = f"{bundle}/{entry['source']}"
+        if entry["data"]:
+            _refuse_data(node["options"], entry["data"])
         if entry["attr_set"] or entry["attr_clr"]:  # as runc: a bind mount with flags has no others
             entry["implied_clr"] = _BIND_FLAGS & ~entry["attr_set"] & ~entry["attr_clr"]
     elif not fstype:
@@ -110,6 +114,14 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
         raise node["options"].error("copy-symlink goes with neither src-nofollow nor dest-nofollow")
     _check_proc_and_sys(node, entry)
     return ("mount", node.pointer, entry)
+
+
+def _refuse_data(options: Node, data: list[str]) -> None:
+    """The kernel passes over the data of a bind mount (mount(2), MS_BIND): `readonly` would be no `ro`."""
+    for option in options.items():
+        if option.value in data:
+            hint = closest(option.string(), known_options()) or "a file system's own options go with its own mount"
+            option.refuse(f"found {printable(repr(option.value))}, which is no option of a bind mount", hint)
 
 
 def complete_overlays(mounts: list[tuple[Any, ...]]) -> None:

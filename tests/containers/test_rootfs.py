@@ -52,6 +52,13 @@ def test_attribute_of_a_bind_mount(container, tmp_path, option) -> None:
     assert option in mount_of(bound(container, tmp_path, option), "/mnt")[0]
 
 
+@pytest.mark.parametrize("option", ["readonly", "size=1m", "r0"])
+def test_an_option_that_a_bind_mount_does_not_know_is_refused(container, rootless, tmp_path, option) -> None:
+    result = bound(container, tmp_path, option).create()
+    assert result.returncode == 1 and "/mounts/7/options/1" in result.stderr and option in result.stderr
+    assert rootless.ids() == []
+
+
 @pytest.mark.parametrize("option", ["noatime", "nodiratime"])
 def test_atime_of_a_bind_mount(container, tmp_path, option) -> None:
     """In a user namespace the atime flags of the host's mounts are locked: mount_namespaces(7)."""

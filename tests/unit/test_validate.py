@@ -77,6 +77,7 @@ def test_an_error_names_what_was_found_and_what_is_allowed() -> None:
      ("/linux/rootfsPropagation", "sharde", "shared"),
      ("/linux/seccomp/defaultAction", "SCMP_ACT_ERNO", "SCMP_ACT_ERRNO"),
      ("/process/scheduler/policy", "SCHED_FIFFO", "SCHED_FIFO"), ("/linux/timeOffsets/boottim", {}, "boottime"),
+     ("/mounts/1/options/1", "nosiud", "nosuid"),
      ("/linux/memoryPolicy/mode", "BIND", "MPOL_BIND"), ("/process/ioPriority/class", "be", "IOPRIO_CLASS_BE")],
 )  # fmt: skip
 def test_a_name_of_a_closed_set_is_corrected(pointer: str, value: Any, meant: str) -> None:
