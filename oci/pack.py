@@ -1,7 +1,7 @@
 """A bundle becomes an image archive again: the base's layers, and what was changed as one layer on top.
 
-Formats: oci (an OCI layout in a tar), docker (manifest.json, docker 1.10 and later), docker-legacy (before 1.10:
-<id>/{VERSION,json,layer.tar}, repositories).
+Formats: oci (an OCI layout in a tar, with a manifest.json as docker 25 adds it, so that older ones read it too), docker
+(manifest.json, docker 1.10 and later), docker-legacy (before 1.10: <id>/{VERSION,json,layer.tar}, repositories).
 """
 
 from __future__ import annotations
@@ -328,6 +328,8 @@ def _write_oci(archive: tarfile.TarFile, name: str, config: dict[str, Any], part
     top = document(_dumped(manifest), _MANIFEST_TYPE)
     top["annotations"] = {"org.opencontainers.image.ref.name": name}
     top["platform"] = {"os": config["os"], "architecture": config["architecture"]}
+    files = [f"blobs/{entry['digest'].replace(':', '/')}" for entry in [manifest["config"], *layers]]
+    _add(archive, "manifest.json", _dumped([{"Config": files[0], "RepoTags": [name], "Layers": files[1:]}]))
     _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     _add(archive, "index.json", _dumped({"schemaVersion": 2, "manifests": [top]}))
 

@@ -331,6 +331,16 @@ def test_compressed_layer_in_several_members_as_estargz_has(work: Path, name: st
     assert (work / "b/rootfs/g").read_bytes() == b"g"
 
 
+def test_zstd_chunked_layer_has_frames_that_are_skipped(work: Path) -> None:
+    press = packer("zstd")
+    layer = a.file("f", b"f") + a.file("g", b"g") + a.END
+    skipped = (0x184D2A50).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(64)
+    data = a.docker_archive([press(layer[:512]) + press(layer[512:]) + skipped], rootfs={"diff_ids": []})
+    done = convert(work, data)
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(work / "b/rootfs")) == ["f", "g"]
+
+
 @pytest.mark.parametrize("name", PACKERS)
 @pytest.mark.parametrize("cut", [12, 1000, -8, -1])
 def test_truncated_compression_is_refused(work: Path, name: str, cut: int) -> None:

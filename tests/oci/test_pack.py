@@ -48,10 +48,6 @@ def top_layer(archive: Path) -> dict[str, tarfile.TarInfo]:
         documents = {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}
     if "manifest.json" in documents:
         name = json.loads(documents["manifest.json"])[0]["Layers"][-1]
-    elif "index.json" in documents:
-        digest = json.loads(documents["index.json"])["manifests"][0]["digest"]
-        manifest = json.loads(documents["blobs/" + digest.replace(":", "/")])
-        name = "blobs/" + manifest["layers"][-1]["digest"].replace(":", "/")
     else:
         (tags,) = json.loads(documents["repositories"]).values()
         name = f"{next(iter(tags.values()))}/layer.tar"

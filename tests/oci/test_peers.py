@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import pytest
 from commands import CHECKOUT, pack, rootless, tree
 
 from oci.owners import decode
+from oci.pack import FORMATS
 
 SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
 IMAGES = SHARED / "fixtures/images"
@@ -116,6 +118,47 @@ def test_podman_unpacks_the_same_tree(name: str, podman: list[str], tmp_path: Pa
         if path in theirs:
             theirs[path][8] = "hard/s"  # its vfs driver copies layers and forgets that links are linked
     assert differences(ours(archive, tmp_path), theirs, owners=True) == []
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[list[str]]:
+    """docker with a daemon of its own, which changes no network and tells by sd_notify(3) when it is ready."""
+    ready, name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), tempfile.mktemp(prefix="rootless-ready-")
+    ready.bind(name)
+    own = [f"--{what}={tmp_path}/{what}" for what in ("data-root", "exec-root", "pidfile")]
+    own += ["--storage-driver=vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]
+    own += [f"--containerd-namespace={os.path.basename(name)}"]
+    command = ["dockerd", "-H", f"unix://{name}.docker", *own]
+    with open(tmp_path / "log", "wb") as log:
+        environment = {**os.environ, "NOTIFY_SOCKET": name}
+        daemon = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        ready.settimeout(300)
+        while b"READY=1" not in ready.recv(4096):
+            pass
+        yield ["docker", "-H", f"unix://{name}.docker"]
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        ready.close()
+        os.unlink(name)
+
+
+@FIXTURES
+@pytest.mark.client
+@pytest.mark.root
+@pytest.mark.skipif(not shutil.which("dockerd") or os.geteuid() != 0, reason="needs root and docker's daemon")
+def test_docker_loads_what_was_packed(docker: list[str], tmp_path: Path) -> None:
+    run(CHECKOUT / "bin/rootless", "convert", "-q", IMAGES / "busyboxtest-v1.tar", "-o", "b", cwd=tmp_path)
+    (tmp_path / "b/rootfs/new").write_text("changed")
+    for layout in FORMATS:
+        packed = pack(tmp_path / "b", tmp_path / f"{layout}.tar", format=layout, tag=f"packed:{layout}")
+        assert packed.returncode == 0, packed.stderr
+        run(*docker, "load", "-i", f"{layout}.tar", cwd=tmp_path)
+        made = run(*docker, "create", "--network=none", f"packed:{layout}", cwd=tmp_path).strip()
+        run(*docker, "cp", f"{made}:/new", tmp_path / layout, cwd=tmp_path)
+        assert (tmp_path / layout).read_text() == "changed"
+        run(*docker, "rm", made, cwd=tmp_path)
 
 
 @FIXTURES
