@@ -48,7 +48,7 @@ def usable(choice: Record, condition: str, wanted: bool) -> bool:
     if not condition:
         return True
     if condition == "session":
-        return _session(wanted)
+        return session(wanted=wanted)
     # To move from one cgroup to another takes write access to cgroup.procs of their common ancestor too.
     if not os.access(f"{choice['base']}/cgroup.procs", os.W_OK):
         return False
@@ -60,7 +60,7 @@ def usable(choice: Record, condition: str, wanted: bool) -> bool:
     return condition == "writable" or _is_delegated(choice["base"])
 
 
-def _session(wanted: bool) -> bool:
+def session(*, wanted: bool) -> bool:
     """Whether the user's systemd can be asked: its run directory and the bus are there, and the library."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if not (runtime and os.path.exists(f"{runtime}/bus") and os.path.isdir(f"{runtime}/systemd")):
