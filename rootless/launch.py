@@ -301,7 +301,7 @@ def _clone(
     theirs.close()
     listener.close()
     os.close(proc_fd)
-    for fd in [*nodes.values(), *(entry["made"] for entry in outside)]:
+    for fd in [*nodes.values(), *(entry["made"] for entry in outside if "made" in entry)]:
         os.close(fd)
     return pid, pidfd, sync
 

@@ -16,11 +16,11 @@ KINDS = ("mount", "pid", "ipc", "uts", "network", "cgroup")
 def nested(container):
     """`nested(patch, *command, flags=())`: `run` in a user namespace made by unshare(1)."""
 
-    def run(patch, *command, flags=(), mapping=("--map-root-user",)):
+    def run(patch, *command, flags=(), mapping=("--map-root-user",), more=("--mount",)):
         linux = {"namespaces": [{"type": t} for t in KINDS], "uidMappings": None, "gidMappings": None}
         c = container({"linux": {**linux, **patch.pop("linux", {})}, **patch})
         argv = c.rootless.command("run", *flags, "-b", c.bundle.path, c.id, "--", *command)
-        argv = ["unshare", "--user", *mapping, "--mount", *argv]
+        argv = ["unshare", "--user", *mapping, *more, *argv]
         return subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
@@ -57,6 +57,17 @@ def test_one_that_config_lists_is_made(nested) -> None:
     result = nested(patch, "cat", "/proc/self/uid_map")
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["7", "0", "1"]
+
+
+@pytest.mark.parametrize("more", [("--mount",), ()])
+def test_one_with_a_bind_mount(nested, tmp_path, more) -> None:
+    """Where the caller's mount namespace is not its own user namespace's, only the container may clone a mount."""
+    (tmp_path / "file").write_text("content\n")
+    ids = [{"containerID": 0, "hostID": 0, "size": 1}]
+    linux = {"namespaces": [{"type": t} for t in (*KINDS, "user")], "uidMappings": ids, "gidMappings": ids}
+    mounts = [{"destination": "/etc/passwd", "type": "bind", "source": str(tmp_path / "file"), "options": ["bind"]}]
+    result = nested({"linux": linux, "mounts": mounts}, "cat", "/etc/passwd", more=more)
+    assert result.returncode == 0 and result.stdout == "content\n", result.stderr
 
 
 def test_without_a_pivot(nested) -> None:
