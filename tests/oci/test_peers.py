@@ -123,25 +123,23 @@ def test_podman_unpacks_the_same_tree(name: str, podman: list[str], tmp_path: Pa
 @pytest.fixture
 def docker(tmp_path: Path) -> Iterator[list[str]]:
     """docker with a daemon of its own, which changes no network and tells by sd_notify(3) when it is ready."""
-    ready, name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), tempfile.mktemp(prefix="rootless-ready-")
-    ready.bind(name)
-    own = [f"--{what}={tmp_path}/{what}" for what in ("data-root", "exec-root", "pidfile")]
-    own += ["--storage-driver=vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]
-    own += [f"--containerd-namespace={os.path.basename(name)}"]
-    command = ["dockerd", "-H", f"unix://{name}.docker", *own]
-    with open(tmp_path / "log", "wb") as log:
-        environment = {**os.environ, "NOTIFY_SOCKET": name}
+    short = tempfile.mkdtemp(prefix="rootless-")  # the path of a socket has at most 107 bytes, unix(7)
+    own = [f"--data-root={tmp_path}/data", f"--exec-root={short}/e", f"--pidfile={short}/pid", "--storage-driver=vfs"]
+    own += ["--iptables=false", "--ip6tables=false", "--bridge=none", f"--containerd-namespace={short[5:]}"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, open(tmp_path / "log", "wb") as log:
+        ready.bind(f"{short}/ready")
+        environment = {**os.environ, "NOTIFY_SOCKET": f"{short}/ready"}
+        command = ["unshare", "--mount", "dockerd", "-H", f"unix://{short}/s", *own]
         daemon = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    try:
-        ready.settimeout(300)
-        while b"READY=1" not in ready.recv(4096):
-            pass
-        yield ["docker", "-H", f"unix://{name}.docker"]
-    finally:
-        daemon.terminate()
-        daemon.wait()
-        ready.close()
-        os.unlink(name)
+        try:
+            ready.settimeout(120)
+            while b"READY=1" not in ready.recv(4096):
+                pass
+            yield ["docker", "-H", f"unix://{short}/s"]
+        finally:
+            daemon.terminate()
+            daemon.wait()
+            shutil.rmtree(short)
 
 
 @FIXTURES
