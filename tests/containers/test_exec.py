@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -291,3 +293,45 @@ def test_exec_cpu_affinity_is_execs_alone(container) -> None:
     mine, first = (line.split()[1] for line in result.stdout.splitlines())
     assert mine == "0"
     assert (first == "0") == (os.sched_getaffinity(0) == {0})
+
+
+def test_the_session_keyring_is_the_containers(running):
+    """`create` makes one for each container, which exec finds by its name (session-keyring(7))."""
+    c = running({"process": {"args": ["sh", "-c", "cat /proc/keys >/keys; exec sleep 1000"]},
+                 "root": {"readonly": False}, "linux": {"maskedPaths": None}})  # fmt: skip
+
+    def serials(keys: str) -> list[str]:
+        return [line.split()[0] for line in keys.splitlines() if f" _ses.{c.id}" in line]
+
+    found = serials(output(c, "cat", "/proc/keys"))
+    assert len(found) == 1
+    assert serials((c.bundle.rootfs / "keys").read_text()) == found
+
+
+def test_without_a_new_keyring_exec_makes_none_either(container):
+    c = container({"process": {"args": ["sleep", "1000"]}, "linux": {"maskedPaths": None}})
+    assert c.run_detached("--no-new-keyring").returncode == 0
+    keys = output(c, "cat", "/proc/keys")
+    assert f"_ses.{c.id}" not in keys
+
+
+def test_pidfd_socket(running, tmp_path):
+    """--pidfd-socket gets a pidfd of the process: it is what ends it here."""
+    c = running()
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        streams = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        result = execute(c, "-d", "--pidfd-socket", path, "--", "sleep", "1234", **streams)
+        assert result.returncode == 0
+        connection, _ = listener.accept()
+        with connection:
+            message, fds, _, _ = socket.recv_fds(connection, 100, 1)
+    assert message == b"setns"
+    assert "sleep 1234" in c.rootless("ps", c.id).stdout
+    signal.pidfd_send_signal(fds[0], signal.SIGKILL)
+    assert select.select(fds, [], [], TIMEOUT)[0]
+    os.close(fds[0])
+    refused(execute(c, "-d", "--pidfd-socket", "/nope/s", "--", "sleep", "1234"), "pidfd socket", "ENOENT")
+    assert "sleep 1234" not in c.rootless("ps", c.id).stdout
