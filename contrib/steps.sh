@@ -76,12 +76,12 @@ on_tty() { bounded python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_ex
 # a pipe on standard input: given TEXT CMD...
 given() { local text=$1; shift; printf '%s' "$text" | bounded "$@"; }
 
-# first CMD...: the first line of what CMD prints; then CMD is ended.
+# first CMD...: the first line of what CMD prints; then CMD is killed.
 first() {
   local lines line
   exec {lines}< <(exec "$@" 2>&1)
   read -t 60 -r line <&"$lines"
-  kill $! 2>/dev/null
+  kill -KILL $! 2>/dev/null
   exec {lines}<&-
   echo "$line"
 }
