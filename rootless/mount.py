@@ -481,7 +481,10 @@ def _dress(target: Target, tree: int, entry: dict[str, Any]) -> None:
     if late:
         attr_set &= ~sc.MOUNT_ATTR_RDONLY
     try:
-        _set_attributes(tree, attr_set, attr_clr, recursive=False, implied=entry.get("implied_clr", 0))
+        implied = entry.get("implied_clr", 0)
+        if "made" in entry:  # by R, for a user namespace, in which the others would be locked
+            implied &= sc.MOUNT_ATTR_NOSYMFOLLOW
+        _set_attributes(tree, attr_set, attr_clr, recursive=False, implied=implied)
         _set_attributes(tree, entry["rec_set"], entry["rec_clr"], recursive=True)
     except PermissionError as error:
         place = f"{entry['pointer']}: {entry['target']}"

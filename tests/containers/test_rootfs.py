@@ -492,3 +492,29 @@ def test_devpts_is_the_containers_own(container) -> None:
     c = container()
     out = c.run("sh", "-c", "ls /dev/pts; tty", flags=("--tty",)).stdout.split()
     assert out == ["0", "ptmx", "/dev/pts/0"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("userns", [False, True])
+def test_a_bind_mount_with_flags_keeps_what_a_user_namespace_locks(container, tmp_path, userns) -> None:
+    """As runc: without a user namespace the config says it all, in one the host's flags stay."""
+    if os.geteuid():
+        pytest.skip("real root alone")
+    source = tmp_path / "source"
+    source.mkdir()
+    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    c = container({"process": {"args": ["sh", "-c", "grep ' /mnt ' /proc/mounts"]}})
+    (c.bundle.rootfs / "mnt").mkdir()
+    if userns:
+        namespaces = [*c.bundle.config["linux"]["namespaces"], {"type": "user"}]
+        c.bundle.patch({"linux": {"namespaces": namespaces, "uidMappings": ids, "gidMappings": ids}})
+    mount = {"destination": "/mnt", "source": str(source), "type": "bind", "options": ["bind", "noexec"]}
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"], mount]})
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", source], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro,nosuid,nodev", source], check=True)
+        flags = set(c.output().split()[3].split(","))
+    finally:
+        subprocess.run(["umount", source], check=True)
+    assert "noexec" in flags
+    assert flags & {"ro", "rw", "nosuid", "nodev"} == ({"ro", "nosuid", "nodev"} if userns else {"rw"})
