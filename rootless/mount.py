@@ -464,6 +464,9 @@ def prepare_binds(proc_fd: int, mounts: list[dict[str, Any]]) -> None:
             continue
         finally:
             os.close(source)
+        if not any(flags & sc.MS_SHARED for flags in entry["propagation"]):
+            # A clone made here is a peer of the host's mount: what the container mounts on it would show on the host.
+            sc.mount_setattr(entry["made"], propagation=sc.MS_SLAVE, recursive=True)
         if not wanted:
             continue
         if wanted["userns"]:

@@ -518,3 +518,30 @@ def test_a_bind_mount_with_flags_keeps_what_a_user_namespace_locks(container, tm
         subprocess.run(["umount", source], check=True)
     assert "noexec" in flags
     assert flags & {"ro", "rw", "nosuid", "nodev"} == ({"ro", "nosuid", "nodev"} if userns else {"rw"})
+
+
+@pytest.mark.root
+def test_a_mount_of_a_container_with_a_user_namespace_stays_in_it(container, tmp_path) -> None:
+    """Root binds for it what its own root could not reach: a shared mount of the host is not shared with it."""
+    if os.geteuid():
+        pytest.skip("real root alone")
+    source = tmp_path / "source"
+    source.mkdir()
+    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    script = "mount -t tmpfs tmpfs /mnt/inside && touch /mnt/inside/file && ls /mnt/inside"
+    sets = {key: ["CAP_SYS_ADMIN"] for key in ("bounding", "effective", "permitted")}
+    c = container({"process": {"args": ["sh", "-c", script], "capabilities": sets}, "linux": {"seccomp": None}})
+    (c.bundle.rootfs / "mnt").mkdir()
+    namespaces = [*c.bundle.config["linux"]["namespaces"], {"type": "user"}]
+    c.bundle.patch({"linux": {"namespaces": namespaces, "uidMappings": ids, "gidMappings": ids}})
+    mount = {"destination": "/mnt", "source": str(source), "type": "bind", "options": ["rbind"]}
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"], mount]})
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", source], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", source], check=True)
+        (source / "inside").mkdir()
+        assert c.output() == "file\n"
+        assert os.listdir(source / "inside") == []
+        assert f"{source}/inside" not in Path("/proc/self/mountinfo").read_text()
+    finally:
+        subprocess.run(["umount", "-R", source], check=True)
