@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rootless import __version__
-from rootless.errors import printable
+from rootless.errors import RootlessError, printable
 from rootless.options import COMMANDS, GLOBAL, Option, UsageError
 
 TYPE_CHECKING = False
@@ -51,8 +51,24 @@ def _argument(positional: str) -> click.Argument:
     return click.Argument([key], required=positional == key, nargs=-1 if many else 1, metavar=name)
 
 
+def _find_click() -> None:
+    """click may lie in the interpreter's own site-packages, which the launcher starts without. Raises RootlessError."""
+    from importlib.util import find_spec
+
+    if find_spec("click") is None:
+        import site
+
+        site.main()
+        if find_spec("click") is None:
+            raise RootlessError(
+                "help and completion need the Python package click",
+                hint="pip install click, or apt install python3-click",
+            )
+
+
 def show_help(arguments: list[str]) -> None:
     """Help for the command that is named, or for all. Shell completion scripts for `completion SHELL`."""
+    _find_click()
     import click
 
     if arguments[:1] == ["completion"]:

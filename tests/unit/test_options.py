@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootless import options
+from rootless import cli, options
+from rootless.errors import RootlessError
 from rootless.options import UsageError, parse
 
 
@@ -90,3 +91,11 @@ def test_the_feature_list_names_every_command_and_every_flag_of_the_runtime() ->
     assert not [name for name in options.COMMANDS if not re.search(rf"[` ]{name}[` ]", text)]
     flags = [option[0] for table in (options.GLOBAL, options.COMMANDS["run"][2]) for option in table]
     assert not [name for name in flags if f"--{name}" not in text]
+
+
+def test_help_without_click_names_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("site.main", lambda: None)
+    with pytest.raises(RootlessError, match="need the Python package click") as refused:
+        cli.show_help(["run", "--help"])
+    assert refused.value.hint
