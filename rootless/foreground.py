@@ -152,11 +152,14 @@ class _Terminal:
             import termios
             import tty
 
-            self.saved = termios.tcgetattr(0)
-            tty.setraw(0, termios.TCSANOW)  # what was typed ahead stays
-            raw = termios.tcgetattr(0)
-            raw[1] |= termios.OPOST  # for the newlines, see `adopt`
-            termios.tcsetattr(0, termios.TCSANOW, raw)
+            try:
+                self.saved = termios.tcgetattr(0)
+                tty.setraw(0, termios.TCSANOW)  # what was typed ahead stays
+                raw = termios.tcgetattr(0)
+                raw[1] |= termios.OPOST  # for the newlines, see `adopt`
+                termios.tcsetattr(0, termios.TCSANOW, raw)
+            except termios.error:  # EIO: it has hung up meanwhile
+                pass
 
     def register(self, poller: select.poll) -> None:
         poller.register(self.master, select.POLLIN)
