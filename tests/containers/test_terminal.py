@@ -179,7 +179,8 @@ def test_in_tmux(container, tmp_path, said) -> None:
         call("resize-window", "-x", "90", "-y", "25")
         call("send-keys", "stty size >/said", "Enter")
         assert line() == "25 90"
-        call("send-keys", "sleep 1000", "Enter")
+        call("send-keys", "sh -c 'echo begun >/said; exec sleep 1000'", "Enter")
+        assert line() == "begun"
         call("send-keys", "C-c", "")
         call("send-keys", "echo interrupted $? >/said", "Enter")
         assert line() == "interrupted 130"
