@@ -178,7 +178,13 @@ def test_podman_runs_what_was_packed(
     )
     monkeypatch.setenv("CONTAINERS_CONF", f"{tmp_path}/containers.conf")
     run(*podman, "load", "-q", "-i", tmp_path / "packed.tar", cwd=tmp_path)
-    options = ["--rm", "--cgroups=disabled", "--network=none", "--ulimit=nofile=1024:1024"]
+    options = [
+        "--rm",
+        "--cgroups=disabled",
+        "--network=none",
+        "--ulimit=nofile=1024:1024",
+        "--ulimit=nproc=30000:30000",
+    ]
     script = "cat /new; test -e /bin/arch || echo gone; echo $A"
     command = [*podman, "--runtime=rootless", "run", *options, "localhost/packed:1", "/bin/sh", "-c", script]
     assert run(*command, cwd=tmp_path).split() == ["changed", "gone", "b"]
