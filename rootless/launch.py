@@ -391,4 +391,8 @@ def _death(container: Container, pid: int) -> RootlessError:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
+    if code == -9 and not hint and container.cgroup_path and not os.path.isdir(container.cgroup_path):
+        from rootless.cgroup import oom  # systemd was quicker, and its count is gone with the cgroup
+
+        hint = oom.probable(oom.memory_limit(container.state["cgroup"]))
     return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)

@@ -61,6 +61,12 @@ def describe(kills: int, limit: tuple[str, str]) -> str:
     return f"out of memory: the kernel killed {processes} of the container{because}"
 
 
+def probable(limit: tuple[str, str]) -> str:
+    """A hint for a process that was killed, where nobody can count any more; "" without a limit."""
+    value, pointer = limit
+    return f"probably out of memory: memory.max is {value} bytes: {pointer}" if value else ""
+
+
 def too_small(limit: tuple[str, str]) -> str:
     """A hint for what fails with ENOMEM."""
     return f"memory.max is {limit[0]} bytes, too small for the set-up: {limit[1]}"
