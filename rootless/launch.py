@@ -82,9 +82,9 @@ def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan
     if not host.real_root:
         check_rlimits(made.process["rlimits"])
     if spec["linux"]["devices"]:
-        from rootless.nodes import warn_of_modes
+        from rootless.nodes import read_warnings
 
-        made.process["warnings"] += warn_of_modes(made)
+        made.process["warnings"] += read_warnings(made)
     made.cgroup = cgroup.compile(
         spec["linux"],
         container_id=request.container_id,

@@ -44,20 +44,23 @@ def make_nodes(plan: Plan, place: str) -> dict[str, int]:
         os.waitpid(pid, 0)
 
 
-def warn_of_modes(plan: Plan) -> list[str]:
-    """A line for each device of config.json whose node is the host's and has another mode than is asked for."""
+def read_warnings(plan: Plan) -> list[str]:
+    """A line for each device of config.json whose node is the host's and is another than what is asked for."""
     warnings = []
     for step in plan.prepare:
-        if step[0] != "device" or step[-1] or step[1] == "/linux/devices" or step[6] < 0:
+        if step[0] != "device" or step[-1] or step[1] == "/linux/devices":
             continue
-        _, pointer, path, kind, major, minor, mode, *_ = step
+        _, pointer, path, kind, major, minor, mode, uid, gid, _ = step
         try:
             found = os.stat(host_path(path, kind, major, minor)).st_mode & 0o7777
         except OSError:
             continue  # create says it
-        if found != mode:
+        if mode not in (-1, found):
             what = f"{path} has the host's mode {found:04o}, not {mode:04o}"
             warnings.append(f"{what}: {pointer}/fileMode; hint: only root makes nodes")
+        if uid or gid:
+            what = f"{path} has the host's owner, not {uid}:{gid}"
+            warnings.append(f"{what}: {pointer}/uid; hint: only root makes nodes")
     return warnings
 
 

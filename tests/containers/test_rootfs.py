@@ -465,6 +465,13 @@ def test_a_bound_device_keeps_its_mode_and_says_so(container, mode, warned) -> N
     assert ("/linux/devices/0/fileMode" in result.stderr) is warned and result.stderr.count("\n") == warned
 
 
+@pytest.mark.skipif(not USER, reason="real root makes the node as it is asked for")
+def test_a_bound_device_keeps_its_owner_and_says_so(container) -> None:
+    device = {"type": "c", "path": "/dev/nil", "major": 1, "minor": 3, "gid": 5}
+    result = with_mounts(container, devices=[device]).run("true")
+    assert result.returncode == 0 and "not 0:5: /linux/devices/0/uid" in result.stderr
+
+
 def test_a_device_that_the_host_does_not_have(container, rootless) -> None:
     if not USER:
         pytest.skip("real root makes its nodes itself")
