@@ -11,7 +11,7 @@ import os
 from _signal import signal  # type: ignore[import-not-found]
 from stat import S_ISDIR, S_ISLNK
 
-from rootless import attributes, caps, channel, console, hooks, mount, program
+from rootless import attributes, caps, channel, console, hooks, mount, program, rootfs
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
 from rootless.net.loopback import loopback_up
@@ -128,7 +128,7 @@ def _read_own(init: Init, name: str) -> list[str]:
 
 def _make_console(init: Init) -> None:
     master, slave = console.open_pty(init.target.root_fd, init.plan.process["size"])
-    place = mount.make_file(init.target.root_fd, "/dev/console")
+    place = rootfs.make_file(init.target.root_fd, "/dev/console")
     tree = sc.open_tree(slave, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
     sc.move_mount(tree, place)
     os.close(place)
@@ -152,7 +152,7 @@ def _propagation(init: Init, flags: int) -> None:
 def _rootfs(init: Init, path: str, *, on_host: bool = False) -> None:
     ns = init.plan.namespaces
     init.target = mount.Target(
-        mount.attach_rootfs(path),
+        rootfs.attach_rootfs(path),
         init.proc_fd,
         own_netns=ns.has(sc.CLONE_NEWNET),
         own_cgroupns=ns.has(sc.CLONE_NEWCGROUP),
@@ -190,7 +190,7 @@ def _device(
         mount.bind_device(init.target, host_path(path, kind, major, minor), path, os.makedev(major, minor))
         return
     parent, _, name = path.rpartition("/")
-    directory = mount.make_directory(init.target.root_fd, parent or "/")
+    directory = rootfs.make_directory(init.target.root_fd, parent or "/")
     try:
         os.mknod(name, kind | mode, os.makedev(major, minor) if kind != 0o010000 else 0, dir_fd=directory)
         os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
@@ -226,7 +226,7 @@ def host_path(path: str, kind: int, major: int, minor: int) -> str:
 
 def _link(init: Init, path: str, target: str) -> None:
     parent, _, name = path.rpartition("/")
-    directory = mount.make_directory(init.target.root_fd, parent)
+    directory = rootfs.make_directory(init.target.root_fd, parent)
     try:
         os.symlink(target, name, dir_fd=directory)
     except FileExistsError:
@@ -243,7 +243,7 @@ def _link(init: Init, path: str, target: str) -> None:
 
 def _make_cwd(init: Init, path: str) -> None:
     try:
-        os.close(mount.make_directory(init.target.root_fd, path))
+        os.close(rootfs.make_directory(init.target.root_fd, path))
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EROFS):  # chdir, as the user, has the last word
             raise
@@ -311,7 +311,7 @@ def _chroot(init: Init, propagation: int) -> None:
 _STEPS: dict[str, Callable[..., None]] = {
     "propagation": _propagation,
     "rootfs": _rootfs,
-    "private_parent": lambda _, path: mount.make_parent_private(path),
+    "private_parent": lambda _, path: rootfs.make_parent_private(path),
     "host_rootfs": lambda init, path: _rootfs(init, path, on_host=True),
     "mount": _mount,
     "device": _device,

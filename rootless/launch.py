@@ -7,7 +7,7 @@ import os
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program
+from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program, rootfs
 from rootless import syscalls as sc
 from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
 from rootless.errors import RootlessError
@@ -180,8 +180,8 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
         undo.append(group.remove)
         group.create()
     if not made.namespaces.has(sc.CLONE_NEWNS):
-        before = state["rootfs_before"] = mount.mount_place(made.rootfs)
-        undo.append(lambda: mount.detach_rootfs(made.rootfs, before))
+        before = state["rootfs_before"] = rootfs.mount_place(made.rootfs)
+        undo.append(lambda: rootfs.detach_rootfs(made.rootfs, before))
     started = _clone(request, host, made, directory, group, container)
     pid, pidfd, sync = started
     undo.append(lambda: proc.end(pid, pidfd))

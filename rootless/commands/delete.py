@@ -96,7 +96,7 @@ def _give_back(container: Container) -> None:
 
         remove_intel_rdt(container.state["intel_rdt"])
     if container.state.get("rootfs_before"):
-        from rootless.mount import detach_rootfs
+        from rootless.rootfs import detach_rootfs
 
         detach_rootfs(container.state["rootfs"], container.state["rootfs_before"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rootless import cgroup, console, criu, hooks, log, mount, proc
+from rootless import cgroup, console, criu, hooks, log, mount, proc, rootfs
 from rootless import syscalls as sc
 from rootless.commands.checkpoint import (
     DESCRIPTORS,
@@ -183,7 +183,7 @@ def _make_places(made: Plan) -> None:
     try:
         sc.unshare(sc.CLONE_NEWNS)
         sc.mount(None, "/", None, sc.MS_PRIVATE | sc.MS_REC)
-        root = mount.attach_rootfs(made.rootfs)
+        root = rootfs.attach_rootfs(made.rootfs)
         target = mount.Target(
             root, proc.open_proc(), own_netns=True, own_cgroupns=True, own_pidns=True, gid_5=True, on_host=False
         )
@@ -195,7 +195,7 @@ def _make_places(made: Plan) -> None:
             if entry["bind"]:
                 mount.apply_mount(target, entry)
             else:
-                os.close(mount.make_directory(root, entry["target"]))
+                os.close(rootfs.make_directory(root, entry["target"]))
         os._exit(0)
     except BaseException as error:
         log.debug(f"restore: {error}")
