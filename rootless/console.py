@@ -6,10 +6,13 @@ import fcntl
 import os
 from struct import pack
 
+from rootless import channel
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
 
-_TIOCSWINSZ = 0x5414
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
 
 
 def open_pty(root_fd: int, size: tuple[int, int]) -> tuple[int, int]:
@@ -26,13 +29,25 @@ def open_pty(root_fd: int, size: tuple[int, int]) -> tuple[int, int]:
     fcntl.ioctl(master, sc.TIOCSPTLCK, pack("i", 0))
     slave = fcntl.ioctl(master, sc.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     if size[0] and size[1]:
-        set_size(master, size)
+        fcntl.ioctl(master, sc.TIOCSWINSZ, pack("4H", *size, 0, 0))
     return master, slave
 
 
-def set_size(fd: int, size: tuple[int, int]) -> None:
-    """TIOCSWINSZ: (rows, columns)."""
-    fcntl.ioctl(fd, _TIOCSWINSZ, pack("4H", size[0], size[1], 0, 0))
+def offer(sync: socket, master: int, slave: int, uid: int) -> None:
+    """The slave becomes the user's, the master goes to R, see `receive`."""
+    os.fchown(slave, uid, -1)
+    channel.send(sync, channel.CONSOLE, fds=(master,))
+    os.close(master)
+
+
+def receive(sync: socket, console_socket: str) -> int:
+    """The master that `offer` sent; -1 where it is handed on to the listener of --console-socket."""
+    _, _, (master,) = channel.receive(sync, channel.CONSOLE)
+    if not console_socket:
+        return master
+    send_to(console_socket, master)
+    os.close(master)
+    return -1
 
 
 def take_over(slave: int) -> None:

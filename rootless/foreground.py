@@ -8,6 +8,8 @@ import select
 from _signal import SIG_DFL, set_wakeup_fd, signal  # type: ignore[import-not-found]
 from struct import pack
 
+from rootless import syscalls as sc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -20,7 +22,6 @@ _WINCH, _CHLD = 28, 17
 _FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
 _LIMIT = 65536
 _REPEATS = 100
-_TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 
 
 def listen() -> int:
@@ -79,12 +80,12 @@ def adopt(master: int, *, sized: bool = False) -> None:
 def fit(master: int) -> None:
     """Give the pty the size of the user's window; where there is none, config.json's stays, or it is 24x80."""
     try:
-        size = fcntl.ioctl(0, _TIOCGWINSZ, b"\0" * 8)
+        size = fcntl.ioctl(0, sc.TIOCGWINSZ, b"\0" * 8)
     except OSError:
-        if any(fcntl.ioctl(master, _TIOCGWINSZ, b"\0" * 8)):
+        if any(fcntl.ioctl(master, sc.TIOCGWINSZ, b"\0" * 8)):
             return
         size = pack("4H", 24, 80, 0, 0)
-    fcntl.ioctl(master, _TIOCSWINSZ, size)
+    fcntl.ioctl(master, sc.TIOCSWINSZ, size)
 
 
 def exit_code(pid: int) -> int:

@@ -127,16 +127,14 @@ def _read_own(init: Init, name: str) -> list[str]:
 
 
 def _make_console(init: Init) -> None:
-    master, slave = console.open_pty(init.target.root_fd, init.plan.process["size"])
+    process = init.plan.process
+    master, slave = console.open_pty(init.target.root_fd, process["size"])
     place = rootfs.make_file(init.target.root_fd, "/dev/console")
     tree = sc.open_tree(slave, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
     sc.move_mount(tree, place)
     os.close(place)
     os.close(tree)
-    process = init.plan.process
-    os.fchown(slave, process["uid"], -1)
-    channel.send(init.sync, channel.CONSOLE, fds=(master,))
-    os.close(master)
+    console.offer(init.sync, master, slave, process["uid"])
     init.console_slave = slave
 
 

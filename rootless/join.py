@@ -198,9 +198,7 @@ def _open_terminal(process: dict[str, Any], sync: socket) -> None:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     master, slave = console.open_pty(root, process["size"])
     os.close(root)
-    os.fchown(slave, process["uid"], -1)
-    channel.send(sync, channel.CONSOLE, fds=(master,))
-    os.close(master)
+    console.offer(sync, master, slave, process["uid"])
     console.take_over(slave)
     os.close(slave)
 

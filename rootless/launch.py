@@ -363,12 +363,7 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
         channel.send(sync, channel.MAPPED, b"0" if ns.setgroups is False else b"1")
         container.save()  # while I mounts: were R killed before, I would find nobody to talk to, and end
         if made.process["terminal"]:
-            _, _, fds = channel.receive(sync, channel.CONSOLE)
-            master = fds[0]
-            if request.console_socket:
-                console.send_to(request.console_socket, master)
-                os.close(master)
-                master = -1
+            master = console.receive(sync, request.console_socket)
         if made.waits_for_runtime:
             channel.receive(sync, channel.MOUNTED)
             for moment in ("prestart", "createRuntime"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from rootless import caps, channel, console, foreground, join, jsonlite, log, proc, verdict
 from rootless.container import Container, load
 from rootless.errors import EXIT_EXEC_ERROR, RootlessError, printable
@@ -203,12 +201,8 @@ def _converse(
     try:
         channel.send(sync, channel.GO)
         if process["terminal"]:
-            _, _, (master,) = channel.receive(sync, channel.CONSOLE)
-            if options.console_socket:
-                console.send_to(options.console_socket, master)
-                os.close(master)
-                master = -1
-            else:
+            master = console.receive(sync, options.console_socket)
+            if master >= 0:
                 foreground.adopt(master, sized=process["size"] != (0, 0))
         verdict.receive(sync, container, agent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
