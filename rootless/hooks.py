@@ -10,6 +10,7 @@ from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -27,6 +28,15 @@ def run(
     """
     for hook in hooks.get(moment, ()):
         run_one(hook, moment, {**state, "status": status}, env)
+
+
+def run_outside(hooks: dict[str, list[dict[str, Any]]], report: Callable[[str], dict[str, Any]]) -> None:
+    """prestart and createRuntime, which R runs between the mounts and the pivot. report: the state for a status.
+
+    config.md#prestart: "after the runtime environment has been created"; what it is told is `created`.
+    """
+    for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
+        run(hooks, moment, report(status), status)
 
 
 def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[str] | None = None) -> None:

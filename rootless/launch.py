@@ -182,8 +182,7 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     if not made.namespaces.has(sc.CLONE_NEWNS):
         before = state["rootfs_before"] = rootfs.mount_place(made.rootfs)
         undo.append(lambda: rootfs.detach_rootfs(made.rootfs, before))
-    started = _clone(request, host, made, directory, group, container)
-    pid, pidfd, sync = started
+    pid, pidfd, sync = _clone(request, host, made, directory, group, container)
     undo.append(lambda: proc.end(pid, pidfd))
     state.update(pid=pid, start_time=proc.start_time(pid))
     if group.needs_pid:
@@ -366,10 +365,7 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
             master = console.receive(sync, request.console_socket)
         if made.waits_for_runtime:
             channel.receive(sync, channel.MOUNTED)
-            for moment in ("prestart", "createRuntime"):
-                # config.md#prestart: "after the runtime environment has been created"; what it is told is `created`.
-                status = "created" if moment == "prestart" else "creating"
-                hooks.run(made.hooks, moment, container.report(status), status)
+            hooks.run_outside(made.hooks, container.report)
             channel.send(sync, channel.HOOKED)
         channel.receive(sync, channel.CREATED)
         log.debug("init: closing the pipe to signal completion")

@@ -33,23 +33,15 @@ def main(options: Options) -> int:
 
 def read_request(options: Options, *, tty: bool = False, args: list[str] | None = None) -> Request:
     """What the command line asks for, config.json read. Raises RootlessError."""
-    bundle, container_id = find_bundle(options.bundle, options.container_id)
-    path = options.config or f"{bundle}/config.json"
-    text = read_config(path)
-    spec = parse_config(text, path)
+    request = read_bundle(options, options.config)
     if tty or args:
-        process = spec.get("process")
+        process = request.spec.get("process")
         if isinstance(process, dict):
             if tty:
                 process["terminal"] = True
             if args:
                 process["args"] = args
-        text = jsonlite.dumps(spec, 1).encode("utf-8", "surrogatepass")
-    request = Request(container_id, bundle, spec, text)
-    request.root = state_root(options)
-    request.cgroup_manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "")
-    request.console_socket = options.console_socket
-    request.pid_file = options.pid_file
+        request.text = jsonlite.dumps(request.spec, 1).encode("utf-8", "surrogatepass")
     request.no_pivot = options.no_pivot
     request.no_new_keyring = options.no_new_keyring
     request.preserve_fds = options.preserve_fds
@@ -59,7 +51,20 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
         from rootless import notify
 
         request.notify = True
-        notify.extend_spec(spec, f"{request.root}/{container_id}/{notify.DIRECTORY}")
+        notify.extend_spec(request.spec, f"{request.root}/{request.container_id}/{notify.DIRECTORY}")
+    return request
+
+
+def read_bundle(options: Options, config: str = "") -> Request:
+    """A request with the flags that `restore` has too; `config` is read instead of the bundle's config.json."""
+    bundle, container_id = find_bundle(options.bundle, options.container_id)
+    path = config or f"{bundle}/config.json"
+    text = read_config(path)
+    request = Request(container_id, bundle, parse_config(text, path), text)
+    request.root = state_root(options)
+    request.cgroup_manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "")
+    request.console_socket = options.console_socket
+    request.pid_file = options.pid_file
     return request
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from fcntl import LOCK_EX, flock
 
 from rootless import log
 from rootless.commands.kill import kill_all, send
@@ -87,6 +88,13 @@ def remove(container: Container) -> None:
 
         run_poststop(hooks, report)
     container.close()
+
+
+def remove_after(container: Container) -> None:
+    """The same for a container that was waited for, without its lock: another `delete` may have been quicker."""
+    flock(container.directory.fd, LOCK_EX)
+    if os.fstat(container.directory.fd).st_nlink:
+        remove(container)
 
 
 def _give_back(container: Container) -> None:

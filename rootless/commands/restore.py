@@ -15,14 +15,14 @@ from rootless.commands.checkpoint import (
     log_path,
     read_options,
 )
-from rootless.commands.create import find_bundle, parse_config, read_config
-from rootless.commands.delete import remove
-from rootless.container import Container, state_root, undo_all
+from rootless.commands.create import read_bundle
+from rootless.commands.delete import remove_after
+from rootless.container import Container, undo_all
 from rootless.errors import RootlessError
 from rootless.foreground import adopt, listen, wait
 from rootless.host import Host
 from rootless.jsonlite import loads
-from rootless.launch import Request, compile_plan, first_state
+from rootless.launch import compile_plan, first_state
 from rootless.plan.namespaces import NAMESPACES
 from rootless.state import StateDir
 
@@ -51,8 +51,7 @@ class Restored:
     def notified(self, stage: str, pid: int, fds: list[int]) -> None:
         """One stage of criu's."""
         if stage == "setup-namespaces":
-            for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
-                hooks.run(self.made.hooks, moment, {**self.container.report(status), "pid": pid}, status)
+            hooks.run_outside(self.made.hooks, lambda status: {**self.container.report(status), "pid": pid})
         elif stage == "post-restore":
             self.pid = pid
             self.container.state.update(pid=pid, start_time=proc.start_time(pid))
@@ -67,9 +66,9 @@ class Restored:
 def main(options: Options) -> int:
     """`rootless restore [--image-path DIR] [-b BUNDLE] [--detach] ID`, with runc's flags; the program's exit code."""
     path = criu.find(options.criu)
-    request = _read_request(options)
+    request = read_bundle(options)
     made = compile_plan(request, Host())
-    if made.process["terminal"] and request.detached and not request.console_socket:
+    if made.process["terminal"] and options.detach and not request.console_socket:
         raise RootlessError("a terminal needs someone to hold it", "/process/terminal", hint="give --console-socket")
     inherited = _inherited(options)
     asked = {**read_options(options, "restore.log"), **config_file(made), "inherit_fd": inherited}
@@ -93,19 +92,6 @@ def main(options: Options) -> int:
         container.close()
         return 0
     return _wait(container, restored)
-
-
-def _read_request(options: Options) -> Request:
-    bundle, container_id = find_bundle(options.bundle, options.container_id)
-    path = f"{bundle}/config.json"
-    text = read_config(path)
-    request = Request(container_id, bundle, parse_config(text, path), text)
-    request.root = state_root(options)
-    request.cgroup_manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "")
-    request.console_socket = options.console_socket
-    request.pid_file = options.pid_file
-    request.detached = options.detach
-    return request
 
 
 def _restore(options: Options, path: str, asked: dict[str, Any], restored: Restored, group: Cgroup) -> None:
@@ -209,9 +195,5 @@ def _wait(container: Container, restored: Restored) -> int:
     if restored.master >= 0:
         adopt(restored.master)
     code = wait(restored.pid, pidfd, reader, restored.master, locked_fd=container.directory.fd)
-    from fcntl import LOCK_EX, flock
-
-    flock(container.directory.fd, LOCK_EX)
-    if os.fstat(container.directory.fd).st_nlink:
-        remove(container)
+    remove_after(container)
     return code

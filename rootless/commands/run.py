@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from rootless import log
 from rootless.commands.create import print_plan, read_request
-from rootless.commands.delete import remove
+from rootless.commands.delete import remove, remove_after
 from rootless.commands.start import start
 from rootless.foreground import adopt, listen, wait
 from rootless.host import Host
@@ -50,9 +48,5 @@ def main(options: Options) -> int:
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     if not options.keep:
-        from fcntl import LOCK_EX, flock
-
-        flock(fd, LOCK_EX)
-        if os.fstat(fd).st_nlink:
-            remove(container)
+        remove_after(container)
     return code
