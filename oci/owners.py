@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import attrs
 
+from oci import varint
 from oci.errors import OciError
 
 NOBODY = 65534  # the kernel's overflow id, /proc/sys/kernel/overflowuid
@@ -68,7 +69,7 @@ def encode(uid: int, gid: int) -> bytes:
     message = b""
     for field, number in ((b"\x08", uid), (b"\x10", gid)):
         if number:  # proto3 leaves a zero out
-            message += field + _varint(number)
+            message += field + varint.encode(number)
     return message
 
 
@@ -83,24 +84,9 @@ def decode(value: bytes) -> tuple[int, int]:
         key = value[position]
         if key not in (0x08, 0x10):
             raise ValueError("no rootlesscontainers message")
-        number = shift = 0
-        while True:
-            position += 1
-            if position >= len(value) or shift > 28:
-                raise ValueError("no rootlesscontainers message")
-            number |= (value[position] & 0x7F) << shift
-            shift += 7
-            if not value[position] & 0x80:
-                break
-        position += 1
+        number, end = varint.decode(value, position + 1)
+        if end - position > 6:  # 32 bits are five bytes
+            raise ValueError("no rootlesscontainers message")
+        position = end
         found[key >> 3] = 0 if number == _OWN else number & 0xFFFFFFFF
     return found[1], found[2]
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

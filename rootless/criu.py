@@ -10,6 +10,7 @@ from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET,
 from fcntl import F_DUPFD, fcntl
 from struct import unpack
 
+from oci import varint
 from rootless import log, program
 from rootless.errors import RootlessError, errno_text
 
@@ -128,10 +129,10 @@ def encode(fields: list[tuple[int, Value]]) -> bytes:
     out = bytearray()
     for number, value in fields:
         if isinstance(value, int):
-            out += _varint(number << 3) + _varint(value & (1 << 64) - 1)
+            out += varint.encode(number << 3) + varint.encode(value & (1 << 64) - 1)
             continue
         data = encode(value) if isinstance(value, list) else value.encode() if isinstance(value, str) else value
-        out += _varint(number << 3 | 2) + _varint(len(data)) + data
+        out += varint.encode(number << 3 | 2) + varint.encode(len(data)) + data
     return bytes(out)
 
 
@@ -140,8 +141,8 @@ def decode(data: bytes) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = {}
     position = 0
     while position < len(data):
-        key, position = _read_varint(data, position)
-        number, position = _read_varint(data, position)
+        key, position = varint.decode(data, position)
+        number, position = varint.decode(data, position)
         if key & 7 == 2:
             found.setdefault(key >> 3, []).append(data[position : position + number])
             position += number
@@ -150,28 +151,6 @@ def decode(data: bytes) -> dict[int, list[Any]]:
         else:
             raise ValueError(f"a field of wire type {key & 7}")
     return found
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        if position >= len(data):
-            raise ValueError("a number without an end")
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return number, position
-        shift += 7
 
 
 def _become_criu(path: str, sock: int, fds: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rootless.host import Host, IdMap
 
 
-_OVERFLOW = 65534
+_OVERFLOW = 65534  # /proc/sys/kernel/overflowuid
 
 
 def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Host, *, is_default: bool) -> bool:
@@ -103,12 +103,12 @@ def nested_map(own: IdMap, wanted: IdMap | None) -> IdMap:
     return found
 
 
-def outer_id(id_map: IdMap, number: int) -> int:
-    """The host's id for one of the container's; the overflow id where it has none (user_namespaces(7))."""
+def outer_id(id_map: IdMap, number: int, missing: int = _OVERFLOW) -> int:
+    """The host's id for one of the container's, `missing` where it has none: user_namespaces(7), the overflow id."""
     for inside, outside, size in id_map:
         if inside <= number < inside + size:
             return outside + number - inside
-    return _OVERFLOW
+    return missing
 
 
 def _write(proc_fd: int, name: str, id_map: IdMap) -> None:

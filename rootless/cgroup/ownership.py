@@ -12,6 +12,7 @@ from rootless import log
 from rootless.cgroup import view
 from rootless.errors import RootlessError
 from rootless.host import Host, read_id_map
+from rootless.idmap import outer_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
             "the container can lift its own limits: its cgroup is writable, and cgroup2 is mounted without nsdelegate "
             f"({group.path})"
         )
-    owner = _outside(uid, read_id_map(f"/proc/{pid}/uid_map"))
+    owner = outer_id(read_id_map(f"/proc/{pid}/uid_map"), uid, -1)
     if owner < 0 or owner == os.fstat(group.fd).st_uid:
         return
     if host.privileged:
@@ -68,11 +69,6 @@ def _store(result: int, function: Callable[[], str]) -> int:
     except OSError as error:
         return error.errno or 1
     return 0
-
-
-def _outside(uid: int, uid_map: list[tuple[int, int, int]]) -> int:
-    """A container's uid as this process counts, -1 where it is not mapped."""
-    return next((start + uid - first for first, start, size in uid_map if first <= uid < first + size), -1)
 
 
 def _change(group: Cgroup, owner: int) -> int:
