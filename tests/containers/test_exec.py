@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import select
@@ -163,12 +164,19 @@ def test_terminal(running):
     assert out.split()[:3] == ["/dev/pts/0", "24", "80"]
 
 
-def test_console_socket(running, tmp_path):
-    c = running()
-    path = str(tmp_path / "s")
+@contextlib.contextmanager
+def listening(directory):
+    """(path, listener) of a socket that somebody is to connect to."""
     with socket.socket(socket.AF_UNIX) as listener:
+        path = str(directory / "s")
         listener.bind(path)
         listener.listen(1)
+        yield path, listener
+
+
+def test_console_socket(running, tmp_path):
+    c = running()
+    with listening(tmp_path) as (path, listener):
         result = execute(c, "--tty", "-d", "--console-socket", path, "--", "sh", "-c", "echo on a terminal; sleep 1000")
         assert result.returncode == 0, result.stderr
         connection, _ = listener.accept()
@@ -318,10 +326,7 @@ def test_without_a_new_keyring_exec_makes_none_either(container):
 def test_pidfd_socket(running, tmp_path):
     """--pidfd-socket gets a pidfd of the process: it is what ends it here."""
     c = running()
-    path = str(tmp_path / "s")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(1)
+    with listening(tmp_path) as (path, listener):
         streams = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         result = execute(c, "-d", "--pidfd-socket", path, "--", "sleep", "1234", **streams)
         assert result.returncode == 0

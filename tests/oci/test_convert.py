@@ -6,16 +6,13 @@ import bz2
 import contextlib
 import gzip
 import hashlib
-import io
 import json
 import lzma
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ import archives as a
 import pytest
 from commands import LAUNCHER, call, rootless, tree
 
-from oci import owners, stream, tar
+from oci import owners
 from oci.errors import OciError
 from oci.image import choose, read_images
 from oci.image.blobs import open_archive
@@ -378,43 +375,6 @@ def test_gzip_without_the_fast_library_goes_through_zlib(monkeypatch: pytest.Mon
 # Our reader and the standard library's
 
 
-@pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_reader_agrees_with_tarfile(layout: int) -> None:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=layout) as written:
-        for number, name in enumerate(["f", "d" * 90 + "/" + "e" * 60, "é", "dir/", "x" * 99]):
-            info = tarfile.TarInfo(name.rstrip("/"))
-            info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
-            info.size = 0 if name.endswith("/") else number * 777
-            info.uid, info.gid, info.mtime = number * 100, 2_000_000 + number, 1_420_070_400 + number
-            info.mode = 0o4755 if number else 0
-            written.addfile(info, io.BytesIO(b"z" * info.size))
-    if layout != tarfile.USTAR_FORMAT:
-        out.seek(0)
-        with tarfile.open(fileobj=out, mode="a", format=layout) as written:
-            info = tarfile.TarInfo("n" * 300)
-            info.type, info.linkname, info.uid = tarfile.SYMTYPE, "l" * 400, 1 << 24
-            written.addfile(info)
-    source = stream.StreamSource(iter([out.getvalue()]))
-    ours = [(m.name, m.type, m.mode, m.uid, m.gid, m.size, m.mtime, m.link) for m in tar.members(source, "x")]
-    kinds = {tarfile.REGTYPE: "f", tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l"}
-    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as read:
-        theirs = [
-            (
-                os.fsencode(m.name),
-                kinds[m.type],
-                m.mode,
-                m.uid,
-                m.gid,
-                m.size,
-                int(m.mtime * 10**9),
-                m.linkname.encode(),
-            )
-            for m in read
-        ]
-    assert ours == theirs
-
-
 @pytest.mark.parametrize("style", ["gnu", "0.0", "0.1", "1.0"])
 def test_sparse_files_of_gnu_tar(work: Path, style: str) -> None:
     with open(work / "sparse", "wb") as file:
@@ -536,26 +496,6 @@ def test_limits_are_flags(work: Path) -> None:
     assert os.listdir(work) == ["image.tar"]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("whole_group", [True, False])
-def test_interrupt_leaves_nothing(work: Path, signum: signal.Signals, whole_group: bool) -> None:
-    """The archive comes through a pipe that stalls in the middle of a layer, when the signal is sent."""
-    data = a.file("f", bytes(1 << 20)) + a.file("g", bytes(8 << 20)) + a.END
-    command = [LAUNCHER, "import", "-", "-o", "b"]
-    with subprocess.Popen(command, cwd=work, stdin=-1, stdout=-1, stderr=-1, start_new_session=True) as process:
-        assert process.stdin is not None
-        process.stdin.write(data[: 5 << 20])
-        process.stdin.flush()  # it was taken from the pipe: all but the last 64 kB went to the layer's reader
-        partial = [name for name in os.listdir(work) if name.startswith(".b.")]
-        (os.killpg if whole_group else os.kill)(process.pid, signum)
-        process.wait()  # with its input still open: the end of it would be another reason to stop
-        _, errors = process.communicate()
-    assert partial, "it was not under way yet"
-    assert process.returncode == 128 + signum
-    assert b"interrupted" in errors and errors.count(b"\n") == 1
-    assert os.listdir(work) == []
-
-
 def test_full_file_system_leaves_nothing(work: Path) -> None:
     (work / "image.tar").write_bytes(a.docker_archive([a.file("f", bytes(4 << 20)) + a.END]))
     (work / "small").mkdir()
@@ -632,20 +572,3 @@ def test_progress_tells_the_time_that_is_left(capsys: pytest.CaptureFixture[str]
     assert (
         capsys.readouterr().err == "\r\x1b[Klayer 1 of 4  50.0 MB of 200.0 MB  [#####               ]  25%  30 s left"
     )
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
-def test_killed_job_is_taken_back_by_its_parent(work: Path, signum: signal.Signals) -> None:
-    """The child of whatever cause it dies, too little memory say: its parent cleans up."""
-    command = [LAUNCHER, "import", "-", "-o", "b"]
-    with subprocess.Popen(command, cwd=work, stdin=-1, stdout=-1, stderr=-1) as process:
-        assert process.stdin is not None
-        process.stdin.write(a.file("f", bytes(1 << 20)) + a.file("g", bytes(4 << 20)))
-        process.stdin.flush()
-        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(child), signum)
-        process.wait()
-        _, errors = process.communicate()
-    assert process.returncode == 128 + signum
-    assert errors.endswith(b": nothing is left behind\n") and errors.count(b"\n") == 1
-    assert os.listdir(work) == []

@@ -39,16 +39,21 @@ def manifest(config: str, layers: list[str], tag: str = "test:1") -> bytes:
     return a.dumped([{"Config": config, "RepoTags": [tag], "Layers": layers}])
 
 
+def compressed() -> tuple[bytes, list[bytes]]:
+    """The image's config, and its layers in gzip."""
+    return config_for(LAYERS), [gzip.compress(layer, mtime=0) for layer in LAYERS]
+
+
 def go_containerregistry() -> Members:
     """kaniko, ko, crane: the config by its digest, layers compressed."""
-    config, layers = config_for(LAYERS), [gzip.compress(layer, mtime=0) for layer in LAYERS]
+    config, layers = compressed()
     names = [f"{sha256(layer)}.tar.gz" for layer in layers]
     name = f"sha256:{sha256(config)}"
     return {name: config, **dict(zip(names, layers, strict=True)), "manifest.json": manifest(name, names)}
 
 
 def jib() -> Members:
-    config, layers = config_for(LAYERS), [gzip.compress(layer, mtime=0) for layer in LAYERS]
+    config, layers = compressed()
     names = [f"{sha256(layer)}.tar.gz" for layer in LAYERS]
     return {
         **dict(zip(names, layers, strict=True)), "config.json": config,
@@ -67,7 +72,7 @@ def bazel() -> Members:
 
 
 def rules_oci() -> Members:
-    config, layers = config_for(LAYERS), [gzip.compress(layer, mtime=0) for layer in LAYERS]
+    config, layers = compressed()
     names = [f"blobs/sha256/{sha256(layer)}.tar.gz" for layer in layers]
     name = f"blobs/sha256/{sha256(config)}"
     return {name: config, **dict(zip(names, layers, strict=True)), "manifest.json": manifest(name, names)}
@@ -106,8 +111,8 @@ def guix() -> Members:
 
 def buildkit(**descriptor: Any) -> Members:
     """type=oci: an index in the index, and an attestation beside the image."""
-    members = a.layout([gzip.compress(layer, mtime=0) for layer in LAYERS])
-    config = config_for(LAYERS)
+    config, layers = compressed()
+    members = a.layout(layers)
     (top,) = json.loads(members["index.json"])["manifests"]
     document = json.loads(members[f"blobs/sha256/{top['digest'][7:]}"])
     document["config"] |= {"digest": f"sha256:{sha256(config)}", "size": len(config)}
@@ -133,15 +138,15 @@ def described(data: bytes, kind: str, **more: object) -> dict[str, object]:
 def docker_25() -> Members:
     """Both layouts in one: OCI blobs, and manifest.json with names of them."""
     members = buildkit()
-    config, layers = config_for(LAYERS), [gzip.compress(layer, mtime=0) for layer in LAYERS]
+    config, layers = compressed()
     blobs = [f"blobs/sha256/{sha256(layer)}" for layer in layers]
     return members | {"manifest.json": manifest(f"blobs/sha256/{sha256(config)}", blobs)}
 
 
 def directory_transport() -> Members:
     """skopeo's dir: and podman's docker-dir: a manifest beside its blobs."""
-    members = a.layout([gzip.compress(layer, mtime=0) for layer in LAYERS])
-    config = config_for(LAYERS)
+    config, layers = compressed()
+    members = a.layout(layers)
     (top,) = json.loads(members["index.json"])["manifests"]
     document = json.loads(members[f"blobs/sha256/{top['digest'][7:]}"])
     document["config"] |= {"digest": f"sha256:{sha256(config)}", "size": len(config)}
