@@ -23,15 +23,27 @@ GLOBAL: list[Option] = [
     ("criu", "", "str", "PATH", "the criu to use (default: the one in PATH)"),
     ("version", "v", "flag", "", "print the version"),
 ]
+# What several commands have.
+_CONSOLE_SOCKET: Option = ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket")
+_DETACH: Option = ("detach", "d", "flag", "", "leave it running and return")
+_PID_FILE: Option = ("pid-file", "", "str", "FILE", "write the container's process id to FILE")
+_PRESERVE_FDS: Option = ("preserve-fds", "", "int", "N", "pass N more file descriptors, from 3 on")
+_NO_SUBREAPER: Option = ("no-subreaper", "", "flag", "", "do not adopt orphans of the container")
+_REGEX: Option = ("regex", "", "flag", "", "the id is a regular expression")
+_CHANGE: Option = ("change", "c", "list", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ...")
+_PICK: list[Option] = [
+    ("tag", "t", "str", "NAME:TAG", "which image of the archive"),
+    ("platform", "", "str", "OS/ARCH", "which platform of the image"),
+]
 _CREATE: list[Option] = [
     ("bundle", "b", "str", "DIR", "the bundle: a directory with config.json (default: here)"),
     ("config", "f", "str", "FILE", "read this instead of the bundle's config.json"),
-    ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket"),
+    _CONSOLE_SOCKET,
     ("pidfd-socket", "", "str", "PATH", "send a pidfd of the container to this Unix socket"),
-    ("pid-file", "", "str", "FILE", "write the container's process id to FILE"),
+    _PID_FILE,
     ("no-pivot", "", "flag", "", "MS_MOVE instead of pivot_root (for a rootfs on the initramfs)"),
     ("no-new-keyring", "", "flag", "", "keep the caller's session keyring"),
-    ("preserve-fds", "", "int", "N", "pass N more file descriptors, from 3 on"),
+    _PRESERVE_FDS,
     ("dry-run", "", "flag", "", "print the plan, change nothing"),
 ]
 _CRIU: list[Option] = [
@@ -68,9 +80,9 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("container_id?", "args*"),
         [
             *_CREATE,
-            ("detach", "d", "flag", "", "leave it running and return"),
+            _DETACH,
             ("keep", "", "flag", "", "do not delete it when it ends"),
-            ("no-subreaper", "", "flag", "", "do not adopt orphans of the container"),
+            _NO_SUBREAPER,
             ("tty", "t", "flag", "", "give it a terminal, whatever config.json says"),
         ],
     ),
@@ -94,10 +106,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         [
             *_CRIU,
             ("bundle", "b", "str", "DIR", "the bundle (default: here)"),
-            ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket"),
-            ("pid-file", "", "str", "FILE", "write the container's process id to FILE"),
-            ("detach", "d", "flag", "", "leave it running and return"),
-            ("no-subreaper", "", "flag", "", "do not adopt orphans of the container"),
+            _CONSOLE_SOCKET,
+            _PID_FILE,
+            _DETACH,
+            _NO_SUBREAPER,
             ("no-pivot", "", "flag", "", "accepted: criu makes the mounts"),
             ("lsm-profile", "", "str", "TYPE:NAME", "another profile of AppArmor or SELinux"),
             ("lsm-mount-context", "", "str", "CONTEXT", "another SELinux context for the mounts"),
@@ -109,7 +121,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("container_id", "signal?"),
         [
             ("all", "a", "flag", "", "to every process in it"),
-            ("regex", "", "flag", "", "the id is a regular expression"),
+            _REGEX,
         ],
     ),
     "delete": (
@@ -117,7 +129,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("container_id",),
         [
             ("force", "f", "flag", "", "kill it first if it runs; a missing one is fine"),
-            ("regex", "", "flag", "", "the id is a regular expression"),
+            _REGEX,
         ],
     ),
     "exec": (
@@ -125,10 +137,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("container_id", "args*"),
         [
             ("process", "p", "str", "FILE", "process.json: the whole process, instead of a command line"),
-            ("detach", "d", "flag", "", "leave it running and return"),
+            _DETACH,
             ("pid-file", "", "str", "FILE", "write the process id to FILE"),
             ("tty", "t", "flag", "", "give it a terminal"),
-            ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket"),
+            _CONSOLE_SOCKET,
             ("pidfd-socket", "", "str", "PATH", "send a pidfd of the process to this Unix socket"),
             ("cwd", "", "str", "DIR", "its working directory"),
             ("env", "e", "list", "NAME=VALUE", "add to its environment"),
@@ -138,7 +150,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("no-new-privs", "", "flag", "", "no privileges by set-user-ID programs"),
             ("apparmor", "", "str", "PROFILE", "its AppArmor profile"),
             ("process-label", "", "str", "LABEL", "its SELinux label"),
-            ("preserve-fds", "", "int", "N", "pass N more file descriptors, from 3 on"),
+            _PRESERVE_FDS,
             ("cgroup", "", "str", "PATH", "a cgroup below the container's"),
             ("ignore-paused", "", "flag", "", "also in a paused container, to run when it is resumed"),
         ],
@@ -199,8 +211,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("image",),
         [
             *_TREE,
-            ("tag", "t", "str", "NAME:TAG", "which image of the archive"),
-            ("platform", "", "str", "OS/ARCH", "which platform of the image"),
+            *_PICK,
             ("list", "l", "flag", "", "say what the archive holds"),
             ("json", "", "flag", "", "with --list: as JSON"),
         ],
@@ -211,7 +222,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         [
             *_TREE,
             ("arg", "", "list", "ARG", "the program and its arguments, one each time"),
-            ("change", "c", "list", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ..."),
+            _CHANGE,
         ],
     ),
     "cache": (
@@ -226,8 +237,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         "show an image's config, history and layers",
         ("image",),
         [
-            ("tag", "t", "str", "NAME:TAG", "which image of the archive"),
-            ("platform", "", "str", "OS/ARCH", "which platform of the image"),
+            *_PICK,
             ("json", "", "flag", "", "as JSON"),
         ],
     ),
@@ -241,7 +251,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("base", "", "str", "IMAGE", "the archive that the bundle was made of"),
             ("flatten", "", "flag", "", "one layer with everything"),
             ("force", "", "flag", "", "replace an existing archive"),
-            ("change", "c", "list", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ..."),
+            _CHANGE,
             ("message", "m", "str", "TEXT", "the comment of the new layer"),
             ("quiet", "q", "flag", "", "no notes"),
         ],

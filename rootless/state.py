@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
-_ID_LIMIT = 1024
+_ID_LIMIT = 255  # of a file name, which the id becomes
 _INIT = "init"
 
 
@@ -50,8 +50,10 @@ def check_id(container_id: str) -> str:
             raise RootlessError(f"invalid character {printable(repr(character))} in container ID", _shown(container_id))
     if container_id.startswith("."):
         raise RootlessError("invalid container ID: it begins with a dot", _shown(container_id))
-    if len(container_id) > _ID_LIMIT or len(container_id) > 255:
-        raise RootlessError("invalid container ID: it is longer than 255 characters", _shown(container_id[:40] + "..."))
+    if len(container_id) > _ID_LIMIT:
+        raise RootlessError(
+            f"invalid container ID: it is longer than {_ID_LIMIT} characters", _shown(container_id[:40] + "...")
+        )
     return container_id
 
 
