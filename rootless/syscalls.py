@@ -102,7 +102,6 @@ PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
-PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
@@ -265,11 +264,6 @@ def setns(fd: int, nstype: int = 0) -> None:
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     """prctl(2) with integer arguments."""
     return syscall("prctl", option, arg2, arg3, arg4, arg5)
-
-
-def set_name(name: bytes) -> None:
-    """PR_SET_NAME: the 15 bytes that ps and /proc/PID/comm show."""
-    syscall("prctl", PR_SET_NAME, name[:15], 0, 0, 0)
 
 
 def pidfd_open(pid: int) -> int:
