@@ -99,8 +99,8 @@ class Task:
 def spawn(target: Target, task: Task, cgroup_fd: int) -> tuple[int, int, socket]:
     """(pid, pidfd, socket) of a process in the target's namespaces and that cgroup (-1: ours), a child of this one.
 
-    It waits for GO on the socket, then sends CONSOLE if it has a terminal, EXECUTING, and the end: as `start` sees
-    it. Raises RootlessError.
+    It waits for GO on the socket, then sends CONSOLE and waits for GO again if it has a terminal, then EXECUTING, and
+    the end: as `start` sees it. Raises RootlessError.
     """
     sync, theirs = channel.pair()
     later = -1  # the cgroup that only J's child can enter
@@ -194,11 +194,12 @@ def _become(target: Target, task: Task, sync: socket) -> None:
 
 
 def _open_terminal(process: dict[str, Any], sync: socket) -> None:
-    """A pty of the container's devpts; the master goes to R."""
+    """A pty of the container's devpts; the master goes to R, which gives it its size before the program looks."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     master, slave = console.open_pty(root, process["size"])
     os.close(root)
     console.offer(sync, master, slave, process["uid"])
+    channel.receive(sync, channel.GO)
     console.take_over(slave)
     os.close(slave)
 

@@ -204,6 +204,7 @@ def _converse(
             master = console.receive(sync, options.console_socket)
             if master >= 0:
                 foreground.adopt(master, sized=process["size"] != (0, 0))
+            channel.send(sync, channel.GO)
         verdict.receive(sync, container, agent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         hint = container.describe_oom(oom.look() if oom else 0)

@@ -187,6 +187,28 @@ def test_console_socket(running, tmp_path):
     os.close(master)
 
 
+def test_the_program_begins_when_its_terminal_was_handed_over(container, tmp_path):
+    """Not before: it would see a terminal without its size."""
+    c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
+    assert c.run_detached().returncode == 0
+    os.mkfifo(c.bundle.rootfs / "begun")
+    (c.bundle.rootfs / "begun").chmod(0o666)
+    begun = os.open(c.bundle.rootfs / "begun", os.O_RDWR | os.O_CLOEXEC)
+    with listening(tmp_path) as (path, listener), socket.socket(socket.AF_UNIX) as first:
+        listener.listen(0)
+        first.connect(path)  # the next one waits for `accept`
+        command = c.rootless.command(
+            "exec", "-t", "-d", "--console-socket", path, c.id, "sh", "-c", "echo begun >/begun; sleep 1000"
+        )
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        early, _, _ = select.select([begun], [], [], 0.7)
+        listener.accept()[0].close()
+        assert running.wait(TIMEOUT) == 0
+        assert not early
+        assert select.select([begun], [], [], TIMEOUT)[0]
+    os.close(begun)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
