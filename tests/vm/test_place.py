@@ -82,13 +82,17 @@ def test_the_smallest_memory_limit_in_which_true_runs(container, rootless, who, 
     if who == "login":
         pytest.skip("the delegated user's figure is the same")
 
+    said = []
+
     def runs(kib):
         patch = {"process": {"args": ["true"]}, "linux": {"resources": {"memory": {"limit": kib * 1024}}}}
         box = container(patch)
-        return rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id).returncode == 0
+        result = rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id)
+        said.append((kib, result.returncode, result.stderr))
+        return result.returncode == 0
 
     low, high = 0, 2048  # the aim: 2 MiB, where runc needs 10
-    assert runs(high)
+    assert runs(high), said
     while high - low > 256:
         middle = (low + high) // 2
         low, high = (low, middle) if runs(middle) else (middle, high)
