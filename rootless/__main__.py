@@ -87,7 +87,8 @@ def _module(command: str) -> ModuleType:
 def launcher() -> None:
     """What the installed script calls: run, flush, leave without tearing the interpreter down."""
     import gc
-    import os
+
+    from rootless import lean_os as os
 
     gc.disable()
     code = main()

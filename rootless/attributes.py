@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
+from _stat import S_ISBLK, S_ISCHR
 from fcntl import F_GETFL, fcntl
-from stat import S_ISBLK, S_ISCHR
 
 from rootless import caps, program, rlimits
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
 

@@ -5,7 +5,6 @@ A message is one tag byte and a payload; fds travel beside it (unix(7), SCM_RIGH
 
 from __future__ import annotations
 
-import os
 from _socket import (
     AF_UNIX,
     CMSG_LEN,
@@ -19,6 +18,7 @@ from _socket import (
 from struct import pack, unpack
 
 from rootless import jsonlite
+from rootless import lean_os as os
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from struct import pack
 
 from rootless import channel
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from rootless import lean_os as os
 from rootless import log, proc
 from rootless.errors import RootlessError
 from rootless.state import StateDir, check_id, default_root

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from stat import S_ISDIR, S_ISLNK, S_ISREG
+from _stat import S_ISDIR, S_ISLNK, S_ISREG
+
+from rootless import lean_os as os
 
 
 def copy_up(source: int, destination: int) -> None:

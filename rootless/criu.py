@@ -5,12 +5,12 @@ The messages are protocol buffers with a handful of fields; the numbers are thos
 
 from __future__ import annotations
 
-import os
 from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
 from fcntl import F_DUPFD, fcntl
 from struct import unpack
 
 from oci import varint
+from rootless import lean_os as os
 from rootless import log, program
 from rootless.errors import RootlessError, errno_text
 

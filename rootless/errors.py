@@ -6,7 +6,8 @@ Every failure with a user's reason is a `RootlessError`; anything else that esca
 from __future__ import annotations
 
 import errno as _errno
-import os
+
+from rootless import lean_os as os
 
 EXIT_ERROR = 1  # runc's exit code for its own failures
 EXIT_EXEC_ERROR = 255  # runc's exit code when `exec` itself fails

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import select
 from _signal import SIG_DFL, set_wakeup_fd, signal  # type: ignore[import-not-found]
 from struct import pack
 
+from rootless import lean_os as os
 from rootless import syscalls as sc
 
 TYPE_CHECKING = False

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import select
 
 from rootless import jsonlite, log, program
+from rootless import lean_os as os
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False

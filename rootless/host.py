@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from rootless import caps
+from rootless import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

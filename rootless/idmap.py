@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from rootless import channel, log
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, errno_text
 

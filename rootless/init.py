@@ -7,11 +7,11 @@ from the container. No decision is left here; each step is one kernel topic's fu
 from __future__ import annotations
 
 import errno
-import os
 from _signal import signal  # type: ignore[import-not-found]
-from stat import S_ISDIR, S_ISLNK
+from _stat import S_ISDIR, S_ISLNK
 
 from rootless import attributes, caps, channel, console, hooks, mount, program, rootfs
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
 from rootless.net.loopback import loopback_up

@@ -7,9 +7,9 @@ from. Where the container's root owns it, the kernel would let it be overwritten
 from __future__ import annotations
 
 import fcntl
-import os
 import sys
 
+from rootless import lean_os as os
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False

@@ -6,10 +6,10 @@ to clean up and no moment at which it does not work.
 
 from __future__ import annotations
 
-import os
 import signal
 
 from oci.remove import remove_tree
+from rootless import lean_os as os
 from rootless import log, userns
 
 TYPE_CHECKING = False

@@ -6,12 +6,12 @@ R's, so that R (or whoever adopts R's children) waits for it.
 
 from __future__ import annotations
 
-import os
 import sys
 from fcntl import ioctl
 from struct import unpack
 
 from rootless import attributes, caps, channel, console, proc, program
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, SpecError
 from rootless.host import read_id_map

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program, rootfs
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
 from rootless.errors import RootlessError

@@ -5,10 +5,10 @@ Loaded only when the cache does not have the filter: see rootless/seccomp.py.
 
 from __future__ import annotations
 
-import os
 from errno import EEXIST, ENOSYS
 from struct import pack, unpack
 
+from rootless import lean_os as os
 from rootless import log, syscalls
 from rootless.errors import RootlessError, printable
 from rootless.seccomp import ACTIONS

@@ -6,8 +6,9 @@ what containerd and podman show to their user.
 
 from __future__ import annotations
 
-import os
 import time
+
+from rootless import lean_os as os
 
 _fd = 2
 _json = False

@@ -7,8 +7,8 @@ them from host to host.
 from __future__ import annotations
 
 import errno
-import os
 
+from rootless import lean_os as os
 from rootless import log, syscalls
 from rootless.errors import RootlessError, printable
 

@@ -7,10 +7,10 @@ where fsconfig(2) cannot carry the options (`_mount_by_name`).
 from __future__ import annotations
 
 import errno
-import os
-from stat import S_ISCHR, S_ISDIR, S_ISLNK
+from _stat import S_ISCHR, S_ISDIR, S_ISLNK
 
 from rootless import idmap
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.copyup import copy_up
 from rootless.errors import RootlessError

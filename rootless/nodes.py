@@ -3,9 +3,8 @@ that it lacks. A file system of the host's keeps them usable (user_namespaces(7)
 
 from __future__ import annotations
 
-import os
-
 from rootless import channel, idmap
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
 from rootless.init import host_path

@@ -6,11 +6,11 @@ program listens there, tells the manager READY=1 and the main process, and waits
 
 from __future__ import annotations
 
-import os
 import select
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket
 from struct import pack
 
+from rootless import lean_os as os
 from rootless import log
 from rootless.console import connect
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
+from rootless import lean_os as os
 from rootless.errors import RootlessError
 
 _PF_EXITING = 0x4  # linux/sched.h; in the flags of /proc/PID/stat

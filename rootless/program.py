@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 from _signal import SIG_DFL, SIG_SETMASK, getsignal, pthread_sigmask, signal  # type: ignore[import-not-found]
-from stat import S_ISDIR, S_ISREG
+from _stat import S_ISDIR, S_ISREG
 
 from rootless import channel
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, errno_text
 

@@ -7,8 +7,8 @@ R does this, as it does cgroups: a group is a directory, a process joins it by i
 from __future__ import annotations
 
 import errno
-import os
 
+from rootless import lean_os as os
 from rootless import log
 from rootless.errors import RootlessError, SpecError, printable
 

@@ -6,8 +6,8 @@ A path of the container is resolved once, inside the root, by openat2(2); what c
 from __future__ import annotations
 
 import errno
-import os
 
+from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
 

@@ -6,9 +6,9 @@ Readers are pure and give plain data; the apply_ functions work on the calling p
 from __future__ import annotations
 
 import errno
-import os
 from struct import pack
 
+from rootless import lean_os as os
 from rootless import syscalls
 from rootless.errors import RootlessError, SpecError
 

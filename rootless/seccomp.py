@@ -6,13 +6,13 @@ neither the library nor its module is loaded.
 
 from __future__ import annotations
 
-import os
 from _blake2 import blake2b
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from errno import EFAULT, EPERM
 from struct import pack
 
 from rootless import channel, jsonlite, log, syscalls
+from rootless import lean_os as os
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
-from stat import S_ISDIR
+from _stat import S_ISDIR
 
 from rootless import jsonlite
+from rootless import lean_os as os
 from rootless.errors import NoSuchContainer, RootlessError, printable
 
 TYPE_CHECKING = False

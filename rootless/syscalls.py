@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import _ctypes
 import errno
-import os
 import struct
+
+from rootless import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

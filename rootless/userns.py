@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 
+from rootless import lean_os as os
 from rootless import proc
 from rootless import syscalls as sc
 from rootless.errors import RootlessError

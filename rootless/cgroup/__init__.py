@@ -7,8 +7,7 @@ driver too, one that has no cgroup to work on.
 
 from __future__ import annotations
 
-import os
-
+from rootless import lean_os as os
 from rootless.cgroup import place
 from rootless.cgroup.fs import Cgroup
 from rootless.errors import RootlessError

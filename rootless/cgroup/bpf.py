@@ -6,9 +6,9 @@ The kernel runs it at every open and mknod of a device node, with {u32 access <<
 
 from __future__ import annotations
 
-import os
 import struct
 
+from rootless import lean_os as os
 from rootless import syscalls
 from rootless.errors import RootlessError
 

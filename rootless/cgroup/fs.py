@@ -6,9 +6,9 @@ A container may have written below its cgroup: nested cgroups are walked by dire
 from __future__ import annotations
 
 import errno
-import os
 import time
 
+from rootless import lean_os as os
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False

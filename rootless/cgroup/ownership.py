@@ -6,8 +6,7 @@ A container that has its cgroup writable, in a cgroup namespace of its own, gets
 
 from __future__ import annotations
 
-import os
-
+from rootless import lean_os as os
 from rootless import log
 from rootless.cgroup import view
 from rootless.errors import RootlessError

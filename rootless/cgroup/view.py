@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from rootless import lean_os as os
 from rootless.errors import RootlessError
 
 _USUAL = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified layout, and systemd's hybrid one

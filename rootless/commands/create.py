@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from rootless import jsonlite, log
+from rootless import lean_os as os
 from rootless.container import state_root
 from rootless.errors import RootlessError, printable
 from rootless.host import Host

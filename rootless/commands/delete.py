@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import select
 from fcntl import LOCK_EX, flock
 
+from rootless import lean_os as os
 from rootless import log
 from rootless.commands.kill import kill_all, send
 from rootless.container import CREATING_SOCKET, Container, each_match, load

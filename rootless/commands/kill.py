@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
+from rootless import lean_os as os
 from rootless.container import Container, each_match, load
 from rootless.errors import RootlessError
 from rootless.signals import parse_signal

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless import channel, verdict
+from rootless import lean_os as os
 from rootless.container import START_SOCKET, Container, load
 from rootless.errors import RootlessError, SpecError
 

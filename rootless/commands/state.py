@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from rootless import lean_os as os
 from rootless.container import load
 from rootless.jsonlite import dumps
 

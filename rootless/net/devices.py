@@ -6,8 +6,7 @@ kernel returns physical devices when the namespace ends, and virtual ones end wi
 
 from __future__ import annotations
 
-import os
-
+from rootless import lean_os as os
 from rootless import syscalls
 from rootless.errors import RootlessError, printable
 from rootless.net import netlink

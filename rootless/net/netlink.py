@@ -6,9 +6,10 @@ with the kernel's errno.
 
 from __future__ import annotations
 
-import os
 from _socket import AF_NETLINK, SOCK_RAW, socket
 from struct import pack, unpack_from
+
+from rootless import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ def rmdir(path, **more):
             [os.unlink(f"{directory}/{name}") for name in files]
             [real(f"{directory}/{name}") for name in below]
     real(path, **more)
-os.rmdir = rmdir
+rdt.os.rmdir = rmdir
 __main__.launcher()
 """
 SELINUX = """

@@ -10,16 +10,17 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HEAVY = {
     "click", "attr", "attrs", "json", "typing", "re", "argparse", "logging", "subprocess", "dataclasses", "enum",
     "socket", "signal", "shutil", "tempfile", "pathlib", "contextlib", "threading", "inspect", "collections",
+    "os", "_collections_abc", "stat",
 }  # fmt: skip
 PROGRAM = """
-import atexit, os, sys
+import posix, sys
 sys.path.insert(0, sys.argv.pop(1))
 report = sys.argv.pop(1)
 from rootless.__main__ import main
 code = main()
 with open(report, "a") as file:
     file.write("\\n".join(sys.modules) + "\\n")
-os._exit(code)
+posix._exit(code)
 """
 
 
@@ -39,6 +40,7 @@ def imports(tmp_path: Path, *args: object) -> set[str]:
 
 def test_no_heavy_module_on_the_hot_path(tmp_path: Path, bundle: Any) -> None:
     bundle.patch({"process": {"args": ["sleep", "1000"]}})
+    (tmp_path / "state").mkdir(0o700)  # to make it takes os.makedirs, once
     name = f"hot{os.getpid()}"
     calls: list[list[object]] = [
         ["create", "-b", bundle.path, name],
@@ -48,7 +50,6 @@ def test_no_heavy_module_on_the_hot_path(tmp_path: Path, bundle: Any) -> None:
         ["kill", name, "KILL"],
         ["delete", "--force", name],
         ["run", "-b", bundle.path, name, "--", "true"],
-        ["list"],
     ]
     found = {str(call[0]): imports(tmp_path, *call) & HEAVY for call in calls}
     assert found == {command: set() for command in found}
