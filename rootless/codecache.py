@@ -2,7 +2,8 @@
 
 It is what a .pyc is, for several modules at once: it lies beside them in __pycache__, is made where that directory
 may be written, and is used as long as every source has the size and time that it had. In any other case the modules
-are imported as ever. Only the launcher (bin/rootless) and __main__.py know of it.
+are imported as ever, and with --debug too: the cached code has no docstrings and no line numbers, which are a third of
+it. Only the launcher (bin/rootless) and __main__.py know of it.
 """
 
 import marshal
@@ -29,9 +30,10 @@ _imported: "list[str]" = []
 def load(arguments: "list[str]") -> None:
     """Import what the cache of this command line's command holds, each module once all that it imports is there."""
     global _missing
-    _missing = next((word for word in arguments if word in _COMMANDS), "")
-    if not _missing:
+    command = next((word for word in arguments if word in _COMMANDS), "")
+    if not command or "--debug" in arguments:
         return
+    _missing = command
     try:
         fd = posix.open(_path(_missing), posix.O_RDONLY | posix.O_CLOEXEC)
         magic, entries = marshal.loads(posix.read(fd, _LIMIT))
@@ -92,7 +94,14 @@ def _entry(name: str) -> "Entry | None":
     if type(loader).__name__ != "SourceFileLoader" or not module.__file__:
         return None
     file = module.__file__.removeprefix(_PACKAGE)
-    return name, file, _signature(file), hasattr(module, "__path__"), loader.get_code(name)  # type: ignore[union-attr]
+    with open(module.__file__, "rb") as source:
+        code = compile(source.read(), module.__file__, "exec", dont_inherit=True, optimize=2)
+    return name, file, _signature(file), hasattr(module, "__path__"), _without_lines(code)
+
+
+def _without_lines(code: "CodeType") -> "CodeType":
+    inner = tuple(_without_lines(const) if type(const) is type(code) else const for const in code.co_consts)
+    return code.replace(co_linetable=b"", co_consts=inner)
 
 
 def _absolute(file: str) -> str:
