@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
-
 from rootless import channel, verdict
 from rootless import lean_os as os
 from rootless.container import START_SOCKET, Container, load
@@ -11,6 +9,8 @@ from rootless.errors import RootlessError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+
     from rootless.options import Options
 
 
@@ -49,13 +49,20 @@ def start(container: Container) -> None:
     if container.state.get("without_process"):
         raise SpecError("is required when `start` is called", "/process", hint="create it again with a process")
     agent = verdict.connect_agent(container)
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
-        sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
+        sock = verdict.connect_init(container.directory, START_SOCKET)
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.GO)
+    except (ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
+        raise _lost(container) from None
+    await_program(container, sock, agent)
+
+
+def await_program(container: Container, sock: socket, agent: socket | None = None) -> None:
+    """Until execve has happened, and the poststart hooks. Raises RootlessError as `start` does."""
+    try:
         verdict.receive(sock, container, agent)
-    except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
+    except (EOFError, ConnectionResetError):
         raise _lost(container) from None
     finally:
         sock.close()
