@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     # name; source (from the package's directory, or absolute) and its (time in ns, size); whether a package; its code
     Entry = tuple[str, str, tuple[int, int], bool, CodeType]
 
-_COMMANDS = frozenset(("create", "start", "state", "kill", "delete", "run", "exec"))
 _LIMIT = 1 << 24
+# What a command nearly always imports when it comes to it.
+_GROUP = ("rootless.cgroup",)
+_LATER = {
+    "create": ("rootless.cgroup.view",), "run": ("rootless.cgroup.view",), "exec": (*_GROUP, "rootless.interpreter"),
+    "start": _GROUP, "state": _GROUP, "kill": _GROUP, "delete": _GROUP,
+}  # fmt: skip
 _MAGIC: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER  # of the byte code: it changes with Python
 _PACKAGE = __file__.rpartition("/")[0] + "/"
 
@@ -30,7 +35,7 @@ _imported: "list[str]" = []
 def load(arguments: "list[str]") -> None:
     """Import what the cache of this command line's command holds, each module once all that it imports is there."""
     global _missing
-    command = next((word for word in arguments if word in _COMMANDS), "")
+    command = next((word for word in arguments if word in _LATER), "")
     if not command or "--debug" in arguments:
         return
     _missing = command
@@ -64,6 +69,8 @@ def _make(name: str, file: str, is_package: bool) -> "ModuleType":
 def note() -> None:
     """The command's module has been imported: what is there now is what its cache is to hold."""
     if _missing:
+        for name in _LATER[_missing]:
+            __import__(name)
         _imported.extend(name for name in sys.modules if name not in _interpreters_own)
 
 
