@@ -1,0 +1,73 @@
+"""bin/rootless finds its interpreter and its package, wherever it is and however it is called."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HERE = "is not in this copy"  # said by the copy's own package alone
+
+
+@pytest.fixture(params=["a shell looks for the interpreter", "the first line names it"])
+def first_line(request: pytest.FixtureRequest) -> str:
+    """What contrib/setup.sh makes of the first line, and what pip leaves."""
+    return f"#!{os.path.realpath(sys.executable)} -IS\n" if "names" in request.param else "#!/bin/sh\n"
+
+
+@pytest.fixture(params=["checkout", "venv"])
+def launcher(request: pytest.FixtureRequest, tmp_path: Path, first_line: str) -> Path:
+    """A copy of the launcher with the package where each layout has it."""
+    top = tmp_path / request.param
+    (top / "bin").mkdir(parents=True)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    places = {"checkout": top, "venv": top / "lib" / version / "site-packages"}
+    shutil.copytree(
+        CHECKOUT / "rootless", places[request.param] / "rootless", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    errors = places[request.param] / "rootless/errors.py"
+    errors.write_text(errors.read_text().replace("does not exist", HERE))
+    if request.param == "venv":
+        (top / "bin/python3").symlink_to(os.path.realpath(sys.executable))
+    copy = top / "bin/rootless"
+    copy.write_text(first_line + (CHECKOUT / "bin/rootless").read_text().partition("\n")[2])
+    copy.chmod(0o755)
+    return copy
+
+
+def said(path: str | Path, *, cwd: Path, **environment: str) -> str:
+    """The one line about a container that is not there; twice, for the second call takes the cached byte code."""
+    command = [str(path), "--root", "state", "state", "nope"]
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_by_any_path(launcher: Path, tmp_path: Path) -> None:
+    assert HERE in said(launcher, cwd=tmp_path)
+    assert HERE in said(launcher.relative_to(tmp_path), cwd=tmp_path)
+    assert HERE in said("./rootless", cwd=launcher.parent)
+
+
+def test_through_path(launcher: Path, tmp_path: Path) -> None:
+    command = ["sh", "-c", "exec rootless --root state state nope"]
+    environment = {**os.environ, "PATH": f"{launcher.parent}:/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert HERE in done.stderr
+
+
+def test_through_links_as_pipx_makes_them(launcher: Path, tmp_path: Path) -> None:
+    links = tmp_path / "somewhere/else"
+    links.mkdir(parents=True)
+    (links / "absolute").symlink_to(launcher)
+    (links / "relative").symlink_to(os.path.relpath(launcher, links))
+    (links / "again").symlink_to("relative")
+    for name in ("absolute", "relative", "again"):
+        assert HERE in said(links / name, cwd=tmp_path), name
+        assert HERE in said(f"./{name}", cwd=links), name
