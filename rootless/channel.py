@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from _socket import socket
 
 MAPPED = b"u"  # R -> I: the id maps are written
+SAVED = b"s"  # R -> I: state.json names I, which is found from now on
 MOUNTED = b"m"  # I -> R: mounts and devices are there, the hooks may run
 HOOKED = b"h"  # R -> I: the hooks and the network are done
 CONSOLE = b"t"  # I -> R: the master of the terminal, as an fd
@@ -38,7 +39,7 @@ UNMAPPED = b"j"  # J -> R: its new user namespace needs maps
 LISTENER = b"l"  # I -> start: seccomp's notification fd
 
 _NAMES = {
-    MAPPED: "mapped", MOUNTED: "mounted", HOOKED: "hooks done", CONSOLE: "console", CREATED: "created",
+    MAPPED: "mapped", SAVED: "saved", MOUNTED: "mounted", HOOKED: "hooks done", CONSOLE: "console", CREATED: "created",
     FAILED: "failed", GO: "go", EXECUTING: "executing", PID: "pid", UNMAPPED: "unmapped", LISTENER: "listener",
 }  # fmt: skip
 _LIMIT = 65536

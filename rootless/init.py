@@ -70,6 +70,8 @@ def run(init: Init) -> None:
         if plan.process["terminal"]:
             step = ("console", "/process/terminal")
             _make_console(init)
+        step = ("init", "")
+        channel.receive(init.sync, channel.SAVED)
         if plan.waits_for_runtime:
             channel.send(init.sync, channel.MOUNTED)
             channel.receive(init.sync, channel.HOOKED)
@@ -379,7 +381,10 @@ def _wait_for_start(init: Init, path: str) -> None:
     # The first process of a pid namespace gets no signal that it has no handler for: pid_namespaces(7).
     for signum in (_HUP, _INT, _QUIT, _TERM):
         signal(signum, _leave)
-    channel.send(init.sync, channel.CREATED)
+    try:
+        channel.send(init.sync, channel.CREATED)
+    except OSError:  # R was killed
+        os._exit(1)
     init.sync.close()
     fd, _ = init.listener._accept()  # type: ignore[attr-defined]
     verdict = type(init.listener)(fileno=fd)

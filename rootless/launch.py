@@ -379,9 +379,10 @@ def _converse(
             ownership.hand_over(group, pid, made.process["uid"], host)
             group.close()
         channel.send(sync, channel.MAPPED, b"0" if ns.setgroups is False else b"1")
-        # While I mounts: were R killed before, I would find nobody to talk to, and end.
+        # While I mounts: were R killed before, I would not be told that it can be found, and end.
         container.state["start_time"] = proc.start_time(pid)
         container.save()
+        channel.send(sync, channel.SAVED)
         if request.get_ready and request.goes_ahead(made):
             request.get_ready(container)
             ahead = verdict.connect_init(container.directory, CREATING_SOCKET)

@@ -123,12 +123,13 @@ def points(calls: list[int], begin: int, part: int) -> list[int]:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_create_killed(container, rootless, part) -> None:
+@pytest.mark.parametrize(("words", "status"), [(["create"], "created"), (["run", "--detach"], "running")])
+def test_a_container_in_the_making(container, rootless, words, status, part) -> None:
     c = container({"process": {"args": ["sleep", "1000"]}})
-    command = rootless.command("create", "-b", c.bundle.path, c.id)
+    command = rootless.command(*words, "-b", c.bundle.path, c.id)
     calls = calls_of(command, c.bundle.path)
     rootless.note_cgroups()
-    assert c.status() == "created"
+    assert c.status() == status
     remove(c, rootless)
     for index in points(calls, calls.index(MKDIR), part):
         adopter = kill_at(command, c.bundle.path, index)
@@ -160,12 +161,17 @@ def make_ready(c: Any, command: str) -> None:
 
 def remove(c: Any, rootless: Any, adopter: int = 0) -> None:
     """`delete --force`, and nothing is left: no state, no cgroup, no process."""
-    result = c.delete("--force")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert rootless.ids() == []
-    if adopter:
-        pidfd = os.pidfd_open(adopter)
-        assert select.select([pidfd], [], [], TIMEOUT)[0], "a process is left"
-        os.close(pidfd)
-        os.waitpid(adopter, 0)
+    try:
+        result = c.delete("--force")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert rootless.ids() == []
+        if adopter:
+            pidfd = os.pidfd_open(adopter)
+            ended = select.select([pidfd], [], [], TIMEOUT)[0]
+            os.close(pidfd)
+            assert ended, "a process is left"
+    finally:
+        if adopter:
+            os.kill(adopter, signal.SIGKILL)  # it has what pytest waits for
+            os.waitpid(adopter, 0)
     assert not [path for path in rootless.cgroups if os.path.exists(path)]
