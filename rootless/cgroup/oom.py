@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rootless import lean_os as os
+from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Watch:
         self.kills = 0
         try:
             self.fd = os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=group.fd) if group.path else -1
-        except OSError:  # no memory controller, or a container that shuts its own files
+        except (OSError, RootlessError):  # no memory controller, a container that shuts its own files, or gone already
             self.fd = -1
         self._before = self._count()
 
