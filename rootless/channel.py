@@ -64,7 +64,10 @@ def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:
     Raises the RootlessError that the other side sent, EOFError where it is gone, and RuntimeError for a message out
     of turn.
     """
-    data, ancillary, _, _ = sock.recvmsg(_LIMIT, CMSG_LEN(16), MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, _, _ = sock.recvmsg(_LIMIT, CMSG_LEN(16), MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # once, where the other side has left something unread: what it said comes after it
+        data, ancillary, _, _ = sock.recvmsg(_LIMIT, CMSG_LEN(16), MSG_CMSG_CLOEXEC)
     fds = [fd for _, _, raw in ancillary for (fd,) in [unpack("i", raw[i : i + 4]) for i in range(0, len(raw) & ~3, 4)]]
     if not data:
         raise EOFError

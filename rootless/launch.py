@@ -382,11 +382,14 @@ def _converse(
         # While I mounts: were R killed before, I would not be told that it can be found, and end.
         container.state["start_time"] = proc.start_time(pid)
         container.save()
-        channel.send(sync, channel.SAVED)
-        if request.get_ready and request.goes_ahead(made):
-            request.get_ready(container)
-            ahead = verdict.connect_init(container.directory, CREATING_SOCKET)
-            channel.send(ahead, channel.GO)
+        try:
+            channel.send(sync, channel.SAVED)
+            if request.get_ready and request.goes_ahead(made):
+                request.get_ready(container)
+                ahead = verdict.connect_init(container.directory, CREATING_SOCKET)
+                channel.send(ahead, channel.GO)
+        except ConnectionError:
+            pass  # I has ended: what it said of it is received next
         if made.process["terminal"]:
             master = console.receive(sync, request.console_socket)
         if made.waits_for_runtime:

@@ -1,0 +1,27 @@
+"""The wire between the runtime and the container's init."""
+
+import pytest
+
+from rootless import channel
+from rootless.errors import RootlessError
+
+
+def test_what_was_said_before_the_end_is_heard_even_if_something_was_left_unread() -> None:
+    ours, theirs = channel.pair()
+    channel.send(ours, channel.SAVED)
+    channel.send_failure(theirs, OSError(2, "mount: gone", "/x"), "mount", "/mounts/0")
+    theirs.close()
+    with pytest.raises(RootlessError, match=r"mount: .*/mounts/0.*/x.*ENOENT"):
+        channel.receive(ours, channel.CREATED)
+    with pytest.raises(EOFError):
+        channel.receive(ours, channel.CREATED)
+    ours.close()
+
+
+def test_a_message_out_of_turn() -> None:
+    ours, theirs = channel.pair()
+    channel.send(theirs, channel.GO)
+    with pytest.raises(RuntimeError, match="go out of turn"):
+        channel.receive(ours, channel.CREATED)
+    ours.close()
+    theirs.close()
