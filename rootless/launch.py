@@ -6,7 +6,7 @@ import errno
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program, rootfs, verdict
+from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program, rootfs
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
@@ -36,8 +36,7 @@ _UNCONTAINED = (
 class Request:
     """What `create` was asked for.
 
-    spec: the parsed config.json; text: the same as bytes, kept in the state; get_ready: what `run` does before the
-    program may begin, None where a `start` of its own lets it go; the rest are the flags.
+    spec: the parsed config.json; text: the same as bytes, kept in the state; the rest are the flags.
     """
 
     def __init__(self, container_id: str, bundle: str, spec: dict[str, Any], text: bytes) -> None:
@@ -56,26 +55,15 @@ class Request:
         self.preserve_fds = 0
         self.listen_fds = 0
         self.detached = True
-        self.get_ready: Callable[[Container], None] | None = None
-
-    def goes_ahead(self, made: Plan) -> bool:
-        """Whether the program may be let go before the container is created: nobody has to be told of it first."""
-        told = self.console_socket or self.pidfd_socket or self.pid_file or self.notify or made.process["terminal"]
-        told = told or made.annotations.get("run.oci.pidfd_receiver") or (made.seccomp and made.seccomp["notify"])
-        return bool(self.get_ready and self.spec.get("process") and not told)
 
 
 class Created:
-    """A container that waits for `start`: container, pidfd, and the terminal's master (-1 for none).
+    """A container that waits for `start`: container, pidfd, and the terminal's master (-1 for none)."""
 
-    ahead: where its program was let go ahead, the socket on which the verdict comes.
-    """
-
-    def __init__(self, container: Container, pidfd: int, master: int, ahead: socket | None) -> None:
+    def __init__(self, container: Container, pidfd: int, master: int) -> None:
         self.container = container
         self.pidfd = pidfd
         self.master = master
-        self.ahead = ahead
 
 
 def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan:
@@ -201,11 +189,8 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
         undo.append(group.remove)
         group.create(pid=pid)
     held = _set_from_outside(made, container, undo)
-    master, ahead = _converse(request, host, made, container, pid, sync)
-    if ahead:
-        directory.unlink(CREATING_SOCKET)
-    else:
-        directory.rename(CREATING_SOCKET, START_SOCKET)
+    master = _converse(request, host, made, container, pid, sync)
+    directory.rename(CREATING_SOCKET, START_SOCKET)
     receiver = request.pidfd_socket or made.annotations.get("run.oci.pidfd_receiver")
     if receiver:
         console.send_pidfd(receiver, pidfd, b"standard")
@@ -214,7 +199,7 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     undo.clear()
     for fd in held:
         os.close(fd)
-    return Created(container, pidfd, master, ahead)
+    return Created(container, pidfd, master)
 
 
 def first_state(request: Request, made: Plan) -> dict[str, Any]:
@@ -356,13 +341,9 @@ def _clone_hint(error: OSError) -> str:
     return ""
 
 
-def _converse(
-    request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket
-) -> tuple[int, socket | None]:
-    """Talk I through its set-up. Returns the terminal's master, -1 for none (or when it was handed on), and where
-    the verdict comes on a program that goes ahead."""
+def _converse(request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket) -> int:
+    """Talk I through its set-up. Returns the terminal's master, -1 for none (or when it was handed on)."""
     master = -1
-    ahead = None
     ns = made.namespaces
     try:
         if ns.uid_map and ns.setgroups is None:
@@ -384,11 +365,7 @@ def _converse(
         container.save()
         try:
             channel.send(sync, channel.SAVED)
-            if request.get_ready and request.goes_ahead(made):
-                request.get_ready(container)
-                ahead = verdict.connect_init(container.directory, CREATING_SOCKET)
-                channel.send(ahead, channel.GO)
-        except ConnectionError:
+        except BrokenPipeError:
             pass  # I has ended: what it said of it is received next
         if made.process["terminal"]:
             master = console.receive(sync, request.console_socket)
@@ -402,7 +379,7 @@ def _converse(
         raise _death(container, pid) from None
     finally:
         sync.close()
-    return master, ahead
+    return master
 
 
 def _death(container: Container, pid: int) -> RootlessError:

@@ -6,26 +6,14 @@ filter's listener may come, which goes on to the agent: it answers from then on.
 
 from __future__ import annotations
 
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
-
 from rootless import channel
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+
     from rootless.container import Container
-    from rootless.state import StateDir
-
-
-def connect_init(directory: StateDir, name: str) -> socket:
-    """A connection to I, which takes it when it is ready for GO. Raises OSError."""
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-    try:
-        sock.connect(f"/proc/self/fd/{directory.fd}/{name}")
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def connect_agent(container: Container) -> socket | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
 from rootless import channel, verdict
 from rootless import lean_os as os
 from rootless.container import START_SOCKET, Container, load
@@ -9,8 +11,6 @@ from rootless.errors import RootlessError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
-
     from rootless.options import Options
 
 
@@ -41,28 +41,21 @@ def main(options: Options) -> int:
 
 
 def start(container: Container) -> None:
-    """Let a created container run its program; returns when execve has happened, and the poststart hooks.
+    """Let a container that is known to be created run its program; returns when execve has happened, and the poststart
+    hooks.
 
     Raises RootlessError with the reason where it did not: the caller ends the container.
     """
-    container.require("created", action="start")
     if container.state.get("without_process"):
         raise SpecError("is required when `start` is called", "/process", hint="create it again with a process")
     agent = verdict.connect_agent(container)
+    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
-        sock = verdict.connect_init(container.directory, START_SOCKET)
+        sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.GO)
-    except (ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
-        raise _lost(container) from None
-    await_program(container, sock, agent)
-
-
-def await_program(container: Container, sock: socket, agent: socket | None = None) -> None:
-    """Until execve has happened, and the poststart hooks. Raises RootlessError as `start` does."""
-    try:
         verdict.receive(sock, container, agent)
-    except (EOFError, ConnectionResetError):
+    except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
         raise _lost(container) from None
     finally:
         sock.close()
