@@ -2,8 +2,8 @@
 
 It is what a .pyc is, for several modules at once: it lies beside them in __pycache__, is made where that directory
 may be written, and is used as long as every source has the size and time that it had. In any other case the modules
-are imported as ever, and with --debug too: the cached code has no docstrings and no line numbers, which are a third of
-it. Only the launcher (bin/rootless) and __main__.py know of it.
+are imported as ever, and with --debug too: the cached code is lean, see leancode.py. Only the launcher (bin/rootless)
+and __main__.py know of it.
 """
 
 import marshal
@@ -95,20 +95,17 @@ def save() -> None:
 
 
 def _entry(name: str) -> "Entry | None":
-    """None for what has no source here: built in, frozen or a library."""
+    """None for what has no source here: built in, frozen or a library; and for what lean code does not import."""
     module = sys.modules[name]
     loader = module.__spec__ and module.__spec__.loader
-    if type(loader).__name__ != "SourceFileLoader" or not module.__file__:
+    if type(loader).__name__ != "SourceFileLoader" or not module.__file__ or name == "__future__":
         return None
     file = module.__file__.removeprefix(_PACKAGE)
+    from rootless.leancode import compile_lean
+
     with open(module.__file__, "rb") as source:
-        code = compile(source.read(), module.__file__, "exec", dont_inherit=True, optimize=2)
-    return name, file, _signature(file), hasattr(module, "__path__"), _without_lines(code)
-
-
-def _without_lines(code: "CodeType") -> "CodeType":
-    inner = tuple(_without_lines(const) if type(const) is type(code) else const for const in code.co_consts)
-    return code.replace(co_linetable=b"", co_consts=inner)
+        code = compile_lean(source.read(), module.__file__)
+    return name, file, _signature(file), hasattr(module, "__path__"), code
 
 
 def _absolute(file: str) -> str:

@@ -5,8 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from rootless.leancode import compile_lean
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -66,3 +69,34 @@ def test_where_none_may_be_written_none_is(copy) -> None:
     first = state(copy, "-B")
     assert not caches(copy)
     assert state(copy) == first
+
+
+SOURCE = b'''
+from __future__ import annotations
+"""A docstring."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import nothing
+else:
+    answer: int = 42
+unset: int
+
+class Thing:
+    """One more."""
+    size: int
+    kind: str = "k"
+
+    def method(self: Thing, *many: int, key: str = "x", **more: int) -> str:
+        """And one."""
+        inner: int = len(many)
+        return f"{key}{inner}{sorted(more)}"
+'''
+
+
+def test_lean_code_does_the_same() -> None:
+    found: dict[str, Any] = {}
+    exec(compile_lean(SOURCE, "source.py"), found)
+    thing = found["Thing"]()
+    assert (found["answer"], thing.kind, thing.method(1, 2, key="y", z=3)) == (42, "k", "y2['z']")
+    assert "unset" not in found and found["Thing"].__doc__ is None
+    assert not found["Thing"].method.__annotations__ and not found["Thing"].method.__code__.co_linetable
