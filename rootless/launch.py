@@ -106,6 +106,12 @@ def create(request: Request, host: Host) -> Created:
             "/process/terminal",
             hint="use --console-socket, or run without --detach",
         )
+    if request.console_socket and not terminal:
+        raise RootlessError(
+            "nobody would come to the console socket: the process has no terminal",
+            "/process/terminal",
+            hint="set it to true, or leave --console-socket out",
+        )
     made = compile_plan(request, host)
     _pass_sockets(request, made)
     protect(*_possible_maps(made, host))  # it may begin anew: nothing is said before

@@ -109,6 +109,8 @@ def _compile(options: Options, container: Container, target: join.Target) -> dic
         check_rlimits(process["rlimits"])
     if process["terminal"] and options.detach and not options.console_socket:
         raise RootlessError("a terminal needs someone to hold it", hint="give --console-socket, or no --detach")
+    if options.console_socket and not process["terminal"]:
+        raise RootlessError("nobody would come to the console socket: the process has no terminal", hint="give --tty")
     return process
 
 

@@ -121,6 +121,13 @@ def test_nobody_listens_on_the_console_socket(container, rootless, tmp_path) -> 
     assert rootless.ids() == []
 
 
+def test_nobody_would_come_to_the_console_socket(container, rootless, tmp_path) -> None:
+    """Its listener would wait forever."""
+    c = container({"process": {"terminal": False}})
+    one_line(c.create("--console-socket", str(tmp_path / "s")), "console socket", "/process/terminal")
+    assert rootless.ids() == []
+
+
 def test_the_log_cannot_be_opened(rootless) -> None:
     one_line(rootless("--log", "/no/such/directory/log", "list"), "/no/such/directory/log")
 
