@@ -109,7 +109,7 @@ def pack(request: Request) -> None:
         request.finishing()
         os.rename(temporary, os.path.abspath(request.output))
     except OSError as error:
-        raise OciError.from_os(error, "cannot pack") from None
+        raise OciError.from_os(error, "cannot pack", error.filename or request.output) from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
