@@ -15,8 +15,11 @@ from rootless import log, userns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn, TypeVar
 
     from rootless.host import IdMap
+
+    T = TypeVar("T")
 
     Maps = tuple[IdMap, IdMap]
 
@@ -36,6 +39,21 @@ def run(work: Callable[[], int], maps: Maps, take_back: Callable[[], None] = lam
         how = "interrupted" if code - 128 in SIGNALS else f"killed by {signal.Signals(code - 128).name}"
         log.error(f"{how}: nothing is left behind")
     return code
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """What `work`, which leaves nothing behind, returns; a signal meanwhile ends the command with 128+n and says so."""
+
+    def end(signum: int, _frame: object) -> NoReturn:
+        log.error("interrupted: nothing is left behind")
+        raise SystemExit(128 + signum)
+
+    before = {signum: signal.signal(signum, end) for signum in SIGNALS}
+    try:
+        return work()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def finishing() -> None:

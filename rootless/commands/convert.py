@@ -36,7 +36,8 @@ def main(options: Options) -> int:
         if target and not options.list:
             oci.bundle.check_target(target, force=options.force)
         place = os.path.dirname(os.path.abspath(target or "."))
-        with open_archive(options.image, place, read_size(options.max_size)) as archive:
+        max_size = read_size(options.max_size)
+        with job.interruptible(lambda: open_archive(options.image, place, max_size)) as archive:
             images = read_images(archive)
             if options.list:
                 return _list(images, as_json=options.json)

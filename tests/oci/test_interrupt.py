@@ -32,6 +32,22 @@ def test_interrupt_leaves_nothing(tmp_path: Path, signum: signal.Signals, whole_
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_while_the_archive_comes_in(tmp_path: Path, signum: signal.Signals) -> None:
+    """An image archive on standard input is copied first: its index comes behind its layers."""
+    command = [LAUNCHER, "convert", "-", "-o", "b"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=-1, stdout=-1, stderr=-1) as process:
+        assert process.stdin is not None
+        process.stdin.write(a.file("layer.tar", bytes(4 << 20))[: 3 << 20])
+        process.stdin.flush()
+        process.send_signal(signum)
+        process.wait()
+        _, errors = process.communicate()
+    assert process.returncode == 128 + signum
+    assert errors == b"rootless: interrupted: nothing is left behind\n"
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_job_is_taken_back_by_its_parent(tmp_path: Path, signum: signal.Signals) -> None:
     """The child of whatever cause it dies, too little memory say: its parent cleans up."""
