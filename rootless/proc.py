@@ -10,8 +10,9 @@ from rootless.errors import RootlessError
 _PF_EXITING = 0x4  # linux/sched.h; in the flags of /proc/PID/stat
 
 
-def start_time(pid: int) -> int:
-    """The start time in clock ticks since boot, 0 where the process is gone, a zombie, or on its way to be one.
+def start_time(pid: int, *, ending: bool = False) -> int:
+    """The start time in clock ticks since boot, 0 where the process is gone, a zombie, or (unless `ending`) on its way
+    to be one.
 
     The first of a pid namespace waits on its way until all in it are reaped (pid_namespaces(7)), which the parent of
     an exec'd process may never do; but it has given up all that it had.
@@ -23,7 +24,7 @@ def start_time(pid: int) -> int:
         return 0
     if not fields or fields[0] in (b"Z", b"X"):
         return 0
-    if int(fields[6]) & _PF_EXITING and fields[17] == b"1":  # its last thread
+    if not ending and int(fields[6]) & _PF_EXITING and fields[17] == b"1":  # its last thread
         return 0
     return int(fields[19])
 

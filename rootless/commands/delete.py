@@ -6,7 +6,7 @@ import select
 from fcntl import LOCK_EX, flock
 
 from rootless import lean_os as os
-from rootless import log
+from rootless import log, proc
 from rootless.commands.kill import kill_all, send
 from rootless.container import CREATING_SOCKET, Container, each_match, load
 from rootless.errors import NoSuchContainer, RootlessError
@@ -78,6 +78,8 @@ def remove(container: Container) -> None:
     """End what still runs, remove the cgroup and the state directory, then run the poststop hooks."""
     if container.alive():
         end(container)
+    else:
+        _let_end(container)
     container.cgroup().remove()  # what is left in there is killed
     _give_back(container)
     hooks = _poststop_hooks(container)
@@ -88,6 +90,20 @@ def remove(container: Container) -> None:
 
         run_poststop(hooks, report)
     container.close()
+
+
+def _let_end(container: Container) -> None:
+    """Wait for an init that kills and reaps what it leaves behind, a matter of milliseconds; but not for long, for what
+    `exec` has started is its caller's to reap."""
+    pid = container.pid
+    if not pid or proc.start_time(pid, ending=True) != int(container.state.get("start_time", 0)):
+        return
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    select.select([pidfd], [], [], 0.5)
+    os.close(pidfd)
 
 
 def remove_after(container: Container) -> None:
