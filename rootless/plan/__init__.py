@@ -9,7 +9,7 @@ from __future__ import annotations
 from rootless import syscalls as sc
 from rootless.errors import SpecError, printable
 from rootless.node import Node
-from rootless.plan.mounts import compile_mounts, complete_overlays
+from rootless.plan.mounts import compile_mounts, complete_overlays, ignored_options
 from rootless.plan.namespaces import Namespaces, compile_namespaces
 from rootless.plan.process import compile_process
 from rootless.plan.rootfs import (
@@ -85,6 +85,7 @@ def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
     plan.rootfs, readonly = compile_root(spec["root"], bundle)
     propagation = _compile_mounts(plan, spec, host, bundle)
     plan.process = _compile_init(spec, ns, host)
+    plan.process["warnings"] += ignored_options(plan.prepare)
     plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
     plan.prepare += _names_and_sysctls(spec, ns)
     plan.enter = compile_paths(linux)

@@ -97,7 +97,7 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
         if not entry["source"].startswith("/"):
             entry["source"] = f"{bundle}/{entry['source']}"
         if entry["data"]:
-            _refuse_data(node["options"], entry["data"])
+            _read_bind_data(node["options"], entry)
         if entry["attr_set"] or entry["attr_clr"]:  # as runc: a bind mount with flags has no others
             entry["implied_clr"] = _BIND_FLAGS & ~entry["attr_set"] & ~entry["attr_clr"]
     elif not fstype:
@@ -116,12 +116,23 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
     return ("mount", node.pointer, entry)
 
 
-def _refuse_data(options: Node, data: list[str]) -> None:
-    """The kernel passes over the data of a bind mount (mount(2), MS_BIND): `readonly` would be no `ro`."""
+def _read_bind_data(options: Node, entry: dict[str, Any]) -> None:
+    """The kernel passes over the data of a bind mount (mount(2), MS_BIND). `mode=755`, which runs everywhere, is said
+    to have no effect; but `readonly` is no `ro`, and is refused."""
     for option in options.items():
-        if option.value in data:
+        if option.value not in entry["data"]:
+            continue
+        if "=" not in option.value:
             hint = closest(option.string(), known_options()) or "a file system's own options go with its own mount"
             option.refuse(f"found {printable(repr(option.value))}, which is no option of a bind mount", hint)
+        entry["ignored"] = [*entry.get("ignored", ()), f"{option.pointer}: {printable(option.value)}"]
+    entry["data"] = []
+
+
+def ignored_options(steps: list[tuple[Any, ...]]) -> list[str]:
+    """A line for each option that has no effect."""
+    ignored = [found for step in steps if step[0] == "mount" for found in step[2].pop("ignored", ())]
+    return [f"option without effect on a bind mount: {found}" for found in ignored]
 
 
 def complete_overlays(mounts: list[tuple[Any, ...]]) -> None:
