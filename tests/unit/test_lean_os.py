@@ -1,6 +1,7 @@
 """lean_os answers as os does."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +61,19 @@ def test_the_environment_without_os() -> None:
     command = [sys.executable, "-IS", "-c", program, str(Path(__file__).parents[2])]
     done = subprocess.run(command, env={b"NAME": b"a\xffb"}, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == r"b'a\xffb'"
+
+
+IN_THE_CONTAINER = (
+    "attributes", "caps", "channel", "console", "copyup", "hooks", "init", "join", "lsm", "mount", "net/loopback",
+    "nodes", "program", "rootfs", "scheduler", "seccomp", "syscalls",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", IN_THE_CONTAINER)
+def test_nothing_of_os_is_asked_for_where_an_import_would_read_the_container(module: str) -> None:
+    """What the container's init runs finds all in lean_os itself; `makedirs` is the runtime's, for its own cache."""
+    source = (Path(lean_os.__file__).parent / f"{module}.py").read_text()
+    asked = set(re.findall(r"\bos\.((?:path\.)?\w+)", source)) - {"path", "makedirs"}
+    for name in asked:
+        place = vars(lean_path) if name.startswith("path.") else vars(lean_os)
+        assert name.removeprefix("path.") in place, name
