@@ -150,7 +150,7 @@ class Cgroup:
         try:
             self._write("cgroup.kill", "1")
         except OSError as error:
-            if error.errno != errno.ENOENT:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: it is taken away in this moment
                 raise RootlessError.from_os(error, "kill the container's processes", self.path) from None
             if os.path.isdir(self.path):
                 self._kill_each()

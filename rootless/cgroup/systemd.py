@@ -62,8 +62,12 @@ class Scope(Cgroup):
             if self.keyed("cgroup.events").get("populated"):
                 self.kill()
                 self.wait_empty()
-            with _Manager(self.record["user"]) as manager:
-                manager.stop(self.unit)
+            try:
+                with _Manager(self.record["user"]) as manager:
+                    manager.stop(self.unit)
+            except RootlessError:
+                if os.path.isdir(self.path):  # else it went by itself, as its last process had, and that is all we want
+                    raise
         super().remove()
 
     @property
