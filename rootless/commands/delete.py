@@ -35,6 +35,8 @@ def main(options: Options) -> int:
             f"cannot delete container {container.container_id} that is not stopped: {status}",
             hint=f"rootless kill {container.container_id} KILL, or delete --force",
         )
+    if status == "stopped":
+        _let_end(container)
     remove(container)
     return 0
 
@@ -78,8 +80,6 @@ def remove(container: Container) -> None:
     """End what still runs, remove the cgroup and the state directory, then run the poststop hooks."""
     if container.alive():
         end(container)
-    else:
-        _let_end(container)
     container.cgroup().remove()  # what is left in there is killed
     _give_back(container)
     hooks = _poststop_hooks(container)
@@ -90,20 +90,6 @@ def remove(container: Container) -> None:
 
         run_poststop(hooks, report)
     container.close()
-
-
-def _let_end(container: Container) -> None:
-    """Wait for an init that kills and reaps what it leaves behind, a matter of milliseconds; but not for long, for what
-    `exec` has started is its caller's to reap."""
-    pid = container.pid
-    if not pid or proc.start_time(pid, ending=True) != int(container.state.get("start_time", 0)):
-        return
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return
-    select.select([pidfd], [], [], 0.5)
-    os.close(pidfd)
 
 
 def remove_after(container: Container) -> None:
@@ -151,4 +137,18 @@ def end(container: Container) -> None:
         # No event says that init has given up all and only waits for others to be reaped (rootless/proc.py).
         while not select.select([pidfd], [], [], 1)[0] and container.alive():
             pass
+    os.close(pidfd)
+
+
+def _let_end(container: Container) -> None:
+    """Wait for an init that kills and reaps what it leaves behind, a matter of milliseconds; but not for long, for what
+    `exec` has started is its caller's to reap."""
+    pid = container.pid
+    if not pid or proc.start_time(pid, ending=True) != int(container.state.get("start_time", 0)):
+        return
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    select.select([pidfd], [], [], 0.5)
     os.close(pidfd)

@@ -131,7 +131,7 @@ def _read_bind_data(options: Node, entry: dict[str, Any]) -> None:
 
 def ignored_options(steps: list[tuple[Any, ...]]) -> list[str]:
     """A line for each option that has no effect."""
-    ignored = [found for step in steps if step[0] == "mount" for found in step[2].pop("ignored", ())]
+    ignored = [found for step in steps if step[0] == "mount" for found in step[2].get("ignored", ())]
     return [f"option without effect on a bind mount: {found}" for found in ignored]
 
 
