@@ -6,7 +6,7 @@ from rootless import log
 from rootless.commands.create import print_plan, read_request
 from rootless.commands.delete import remove, remove_after
 from rootless.commands.start import start
-from rootless.foreground import adopt, listen, wait
+from rootless.foreground import adopt, end_on_signals, listen, wait
 from rootless.host import Host
 from rootless.launch import create
 
@@ -21,6 +21,7 @@ def main(options: Options) -> int:
     if options.dry_run:
         return print_plan(request)
     request.detached = options.detach
+    end_on_signals()
     created = create(request, Host())
     container = created.container
     listener = None
@@ -34,7 +35,7 @@ def main(options: Options) -> int:
             oom = container.watch_oom()
             if created.master >= 0:
                 adopt(created.master)
-        start(container)
+        start(container, created.gone)
     except BaseException:
         remove(container)
         raise

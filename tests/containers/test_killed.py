@@ -21,6 +21,7 @@ PTRACE_TRACEME, PTRACE_CONT, PTRACE_SYSCALL, PTRACE_SETOPTIONS, PTRACE_GET_SYSCA
 PTRACE_O_TRACESYSGOOD, PTRACE_O_EXITKILL = 1, 0x100000
 ENTRY = 1
 MKDIR = {"x86_64": 83, "aarch64": 34}.get(platform.machine(), 34)  # mkdir, mkdirat: the state directory comes first
+POLL = {"x86_64": 7, "aarch64": 73}.get(platform.machine(), 73)  # poll, ppoll: `run` waits for the program
 # Calls that change nothing, as x86_64 numbers them: read, fstat, lseek, mmap, munmap, brk, rt_sigaction, ...
 QUIET = {0, 4, 5, 8, 9, 10, 11, 12, 13, 14, 16, 72, 89, 102, 107, 228, 262} if platform.machine() == "x86_64" else set()
 PARTS = 4  # tests that share the points, so that they run side by side
@@ -132,6 +133,21 @@ def test_a_container_in_the_making(container, rootless, words, status, part) -> 
     assert c.status() == status
     remove(c, rootless)
     for index in points(calls, calls.index(MKDIR), part):
+        adopter = kill_at(command, c.bundle.path, index)
+        remove(c, rootless, adopter)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_run_killed_until_it_waits(container, rootless, part) -> None:
+    """Init has its GO before it is created, and runs a program that nobody waits for, or none."""
+    c = container({"process": {"args": ["true"]}})
+    command = rootless.command("run", "-b", c.bundle.path, c.id)
+    calls_of(command, c.bundle.path)  # the first one switches controllers on
+    calls = calls_of(command, c.bundle.path)
+    rootless.note_cgroups()
+    c.bundle.patch({"process": {"args": ["sleep", "1000"]}})
+    waits = calls.index(POLL, calls.index(MKDIR)) - 2  # the number of calls may differ by one
+    for index in points(calls[:waits], calls.index(MKDIR), part):
         adopter = kill_at(command, c.bundle.path, index)
         remove(c, rootless, adopter)
 

@@ -130,6 +130,23 @@ def test_signals_are_forwarded_to_the_program(container, rootless) -> None:
     assert process.communicate() == ("", "")
 
 
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["createRuntime", "createContainer"])
+def test_a_signal_during_the_set_up_takes_all_back(container, rootless, tmp_path, moment, signum) -> None:
+    """The hook keeps the set-up from going on: of the runtime's side, and of init's."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
+    c = container({"hooks": {moment: [hook]}})
+    process = rootless.popen("run", "-b", c.bundle.path, c.id)
+    assert fifo.read_text() == "here\n"
+    rootless.note_cgroups()
+    process.send_signal(signum)
+    assert process.wait(60) == 128 + signum
+    assert process.communicate() == ("", "")
+    assert rootless.ids() == []
+
+
 def test_the_program_killed_from_outside_is_128_and_the_signal(container, rootless) -> None:
     c = container()
     process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", "echo ready; sleep 1000")
