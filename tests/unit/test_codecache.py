@@ -55,6 +55,18 @@ def test_a_changed_source_counts_at_once(copy) -> None:
     assert "is nowhere" in state(copy)
 
 
+def test_a_copy_is_not_taken_for_the_original(copy, tmp_path_factory) -> None:
+    """Made by a relative path, the cache holds no path of the place where it was made."""
+    state(copy)
+    moved = tmp_path_factory.mktemp("moved")
+    for name in ("bin", "rootless", "oci"):
+        shutil.copytree(copy / name, moved / name)  # times and caches too
+    source = moved / "rootless/errors.py"
+    source.write_text(source.read_text().replace("does not exist", "is nowhere"))
+    assert "is nowhere" in state(moved)
+    assert "does not exist" in state(copy)
+
+
 @pytest.mark.parametrize("damage", [b"", b"garbage", None])
 def test_a_damaged_cache_is_made_anew(copy, damage) -> None:
     first = state(copy)
