@@ -22,8 +22,8 @@ test-vm: ## run the tests of limits in a virtual machine with all cgroup control
 	./tests/vm/run
 
 lint: setup ## ruff and mypy
-	$(BIN)/ruff check rootless oci tests
-	$(BIN)/ruff format --check rootless oci tests
+	$(BIN)/ruff check rootless oci tests contrib
+	$(BIN)/ruff format --check rootless oci tests contrib
 	$(BIN)/mypy
 
 bench: setup ## compare with crun and runc where they are installed
