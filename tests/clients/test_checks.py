@@ -15,6 +15,7 @@ from tests.conftest import CHECKOUT
 
 VIEW = CHECKOUT / "tests/clients/view"
 HANGS = 900  # seconds until a script that hangs is a failure
+LACKS = 77  # what a script ends with where it cannot run
 
 pytestmark = pytest.mark.client
 
@@ -31,13 +32,13 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def check(runtime: str, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """`check(client, needed, user)`: run contrib/CLIENT/check to its end; every step must pass."""
+    """`check(client, needed, user)`: run contrib/CLIENT/check, or SCRIPT, to its end; every step must pass."""
 
-    def run(client: str, needed: tuple[str, ...], user: str) -> None:
+    def run(client: str, needed: tuple[str, ...], user: str, script: str = "check") -> None:
         missing = [name for name in needed if not shutil.which(name)]
         if missing:
             pytest.skip(f"this machine lacks {', '.join(missing)}")
-        command = [str(CHECKOUT / "contrib" / client / "check")]
+        command = [str(CHECKOUT / "contrib" / client / script)]
         if os.geteuid() == 0:
             command = [str(VIEW), user, *command]
         elif user == "root":
@@ -52,7 +53,10 @@ def check(runtime: str, record_property: Callable[[str, object], None]) -> Calla
                 os.killpg(process.pid, signal.SIGTERM)
                 raise
         last = output.strip().rpartition("\n")[2]
-        record_property("steps", f"{client} with {last}")
+        if process.returncode == LACKS:
+            pytest.skip(last)
+        name = client if script == "check" else f"{client} ({script})"
+        record_property("steps", f"{name} with {last}")
         assert process.returncode == 0, output
         assert " passed, 0 failed" in last, output
 
@@ -88,3 +92,9 @@ def test_docker(check: Callable[..., None]) -> None:
 def test_containerd(check: Callable[..., None]) -> None:
     """`ctr` and a daemon of its own, as root: where there are no controllers, the peers start nothing."""
     check("containerd", ("containerd", "ctr", "containerd-shim-runc-v2", "busybox"), "root")
+
+
+def test_containerd_cri(check: Callable[..., None]) -> None:
+    """Its CRI plugin as kubelet uses it, by gRPC; root's as well."""
+    needed = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox")
+    check("containerd", needed, "root", script="check-cri")
