@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from _socket import socket
 
 
+def check_holder(terminal: bool, detached: bool, console_socket: str) -> None:
+    """A terminal needs someone who keeps its master, and a console socket somebody to come. Raises RootlessError."""
+    if terminal and detached and not console_socket:
+        raise RootlessError(
+            "a terminal needs someone to hold it",
+            "/process/terminal",
+            hint="use --console-socket, or do without --detach",
+        )
+    if console_socket and not terminal:
+        raise RootlessError(
+            "nobody would come to the console socket: the process has no terminal",
+            "/process/terminal",
+            hint="set it to true (exec: --tty), or leave --console-socket out",
+        )
+
+
 def open_pty(root_fd: int, size: tuple[int, int]) -> tuple[int, int]:
     """(master, slave) of the devpts mounted in the container; size is (rows, columns), (0, 0) for none.
 

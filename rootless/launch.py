@@ -104,20 +104,8 @@ def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan
 
 def create(request: Request, host: Host) -> Created:
     """Everything up to the created state. What was made before a failure is taken back in reverse order."""
-    terminal = Node(request.spec)["process"]["terminal"].boolean()
-    if terminal and request.detached and not request.console_socket:
-        raise RootlessError(
-            "a terminal needs someone to hold it",
-            "/process/terminal",
-            hint="use --console-socket, or run without --detach",
-        )
-    if request.console_socket and not terminal:
-        raise RootlessError(
-            "nobody would come to the console socket: the process has no terminal",
-            "/process/terminal",
-            hint="set it to true, or leave --console-socket out",
-        )
     made = compile_plan(request, host)
+    console.check_holder(made.process["terminal"], request.detached, request.console_socket)
     _pass_sockets(request, made)
     protect(*_possible_maps(made, host))  # it may begin anew: nothing is said before
     for line in made.process["warnings"]:

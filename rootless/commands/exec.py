@@ -107,10 +107,7 @@ def _compile(options: Options, container: Container, target: join.Target) -> dic
         log.warn(line)
     if not host.real_root:
         check_rlimits(process["rlimits"])
-    if process["terminal"] and options.detach and not options.console_socket:
-        raise RootlessError("a terminal needs someone to hold it", hint="give --console-socket, or no --detach")
-    if options.console_socket and not process["terminal"]:
-        raise RootlessError("nobody would come to the console socket: the process has no terminal", hint="give --tty")
+    console.check_holder(process["terminal"], options.detach, options.console_socket)
     return process
 
 

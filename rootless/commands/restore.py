@@ -68,8 +68,7 @@ def main(options: Options) -> int:
     path = criu.find(options.criu)
     request = read_bundle(options)
     made = compile_plan(request, Host())
-    if made.process["terminal"] and options.detach and not request.console_socket:
-        raise RootlessError("a terminal needs someone to hold it", "/process/terminal", hint="give --console-socket")
+    console.check_holder(made.process["terminal"], options.detach, request.console_socket)
     inherited = _inherited(options)
     asked = {**read_options(options, "restore.log"), **config_file(made), "inherit_fd": inherited}
     undo: list[Callable[[], None]] = []
