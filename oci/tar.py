@@ -25,6 +25,8 @@ _KNOWN = 1024
 
 # name mode uid gid size mtime checksum type link magic+version uname gname major minor prefix rest
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
+# name mode+uid+gid size its-end mtime its-end checksum type-and-all-behind-it
+_PLAIN = struct.Struct("100s24s11sc11sc6s2x356s").unpack
 
 FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "f", "h", "l", "c", "b", "d", "p"
 _TYPES = {b"0": FILE, b"\0": FILE, b"7": FILE, b"S": FILE, b"1": HARDLINK, b"2": SYMLINK}
@@ -57,24 +59,21 @@ class Member:
     name as they are in the archive.
     """
 
-    __slots__ = (
-        "device", "gid", "header", "link", "mode", "mtime", "name", "offset", "said", "size", "sparse", "stored",
-        "type", "uid", "xattrs",
-    )  # fmt: skip
+    # What most members have; `type`, `mode` and the rest are set for each.
+    type: str = FILE
+    link: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[bytes, bytes] = _NONE
+    sparse: list[tuple[int, int]] | None = None
 
     name: bytes
-    link: bytes
-    type: str
     mode: int
     uid: int
     gid: int
     size: int
     mtime: int
-    device: tuple[int, int]
-    xattrs: dict[bytes, bytes]
     stored: int
     offset: int
-    sparse: list[tuple[int, int]] | None
     header: bytes
     said: bytes
 
@@ -102,54 +101,63 @@ class _Reader:
         self._where = where
         self._global: dict[bytes, bytes] = {}
         self._known: dict[bytes, tuple[int, int, int]] = {}
-        # For _quick: what stood behind the type of the last plain file's header, and the sum of it.
-        self._end, self._end_sum = b"-", 0
+        # For _quick: type and all behind it of the last plain file's header, and what that adds to the checksum.
+        self._end, self._end_sum = b"", 0
         self._last_time = b"", 0
 
     def members(self) -> Iterator[Member]:
         source = self._source
-        read, skip = source.read, source.skip
+        read = source.read
+        padding = 0  # of the member before: read with the header that follows
         while True:
-            block = read(BLOCK)
-            member = self._quick(block) if block[157:] == self._end else None
+            data = read(padding + BLOCK)
+            block = data[padding:]
+            member = self._quick(block) if len(block) == BLOCK else None
             if member is None:
+                if len(data) < padding:
+                    raise self._fail("truncated in the middle of a member")
                 header = self._header(block)
                 member = self._member(header) if header is not None else None
                 if member is None:
                     return
             yield member
             end = member.offset + member.stored
-            left = end + -end % BLOCK - source.position
-            if left and skip(left) != left:
-                raise self._fail("truncated in the middle of a member")
+            padding = end + -end % BLOCK - source.position
+            if padding >= BLOCK:  # nobody wanted its contents
+                self._skip(padding)
+                padding = 0
 
     def _quick(self, header: bytes) -> Member | None:
         """A plain file whose header has the same end as that of one before: most are like that.
 
         None for all others, and for whatever is not as it should be.
         """
-        name_end = header.find(b"\0", 0, 100)
-        known = self._known.get(header[100:124])
-        time, mtime = self._last_time
-        if known is None or header[136:148] != time or header[156] != 0x30 or name_end < 1 or self._global:
+        name, described, size, size_end, time, time_end, checksum, end = _PLAIN(header)
+        known = self._known.get(described)
+        if end != self._end or known is None or not size_end == time_end == b"\0" or not (size + checksum).isdigit():
             return None
-        digits, checksum = header[124:135], header[148:154]
-        if header[name_end - 1] == 0x2F or not digits.isdigit() or not checksum.isdigit():
+        name_end = name.find(b"\0")
+        if name_end < 1 or name[name_end - 1] == 0x2F:
             return None
-        try:
-            size = int(digits, 8)
-            # Adler-32's low half is 1 + the sum of so few bytes, at the speed of C.
-            if (zlib.adler32(header[:148]) & 0xFFFF) - 1 + self._end_sum != int(checksum, 8):
+        last, mtime = self._last_time
+        if time != last:
+            if not time.isdigit():
                 return None
+            mtime = self._number(time, "time") * 1_000_000_000
+            self._last_time = time, mtime
+        try:
+            # Adler-32's low half is 1 + the sum of so few bytes, at the speed of C.
+            if (zlib.adler32(header[:148]) & 0xFFFF) + self._end_sum != int(checksum, 8):
+                return None
+            stored = int(size, 8)
         except ValueError:
             return None
         member = Member()
-        member.type, member.link, member.sparse, member.xattrs = FILE, b"", None, _NONE
-        member.name = member.said = header[:name_end]
+        member.name = member.said = name[:name_end]
         member.header = header
         member.mode, member.uid, member.gid = known
         member.mtime = mtime
-        member.size = member.stored = size
+        member.size = member.stored = stored
         member.offset = self._source.position
         return member
 
@@ -189,6 +197,7 @@ class _Reader:
                 pax = {**self._global, **self._pax(data)}
             elif kind == b"g":
                 self._global = {**self._global, **self._pax(data)}
+                self._end = b""  # no header tells all by itself any more
                 pax = {**self._global, **pax}
             elif kind == b"L":
                 long_name = data.split(b"\0", 1)[0]
@@ -293,17 +302,13 @@ class _Reader:
                 self._known.clear()
             self._known[described] = known
         member.mode, member.uid, member.gid = known
-        if fields[5] != self._last_time[0]:
-            self._last_time = fields[5], self._number(fields[5], "time", signed=True) * 1_000_000_000
-        member.mtime = self._last_time[1]
+        member.mtime = self._number(fields[5], "time", signed=True) * 1_000_000_000
         member.size = self._number(fields[4], "size")
-        member.xattrs = _NONE
         if pax:
             name = self._override(member, name, pax)
         self._set_name(member, name)
         if member.type in (CHARACTER, BLOCK_DEVICE):
             member.device = (self._number(fields[12], "device"), self._number(fields[13], "device"))
-        member.sparse = None
         # Only files have contents; others may carry a size without any (but 'D', a GNU directory listing, has some).
         member.stored = member.size if member.type == FILE or kind == b"D" else 0
         if member.type != FILE:
@@ -311,9 +316,9 @@ class _Reader:
         elif kind == b"S" or pax:
             self._set_sparse(member, header, kind, pax)
         member.offset = self._source.position
-        if member.type == FILE and not (pax or member.link or long_name or fields[14][0]):
-            self._end = header[157:]
-            self._end_sum = header[156] + sum(self._end) + 8 * 32  # the checksum's own bytes count as blanks
+        if kind == b"0" and member.type == FILE and not (pax or member.link or long_name or fields[14][0]):
+            self._end = header[156:]
+            self._end_sum = sum(self._end) + 8 * 32 - 1  # the checksum's own bytes count as blanks
         return member
 
     def _short_name(self, fields: tuple[bytes, ...]) -> bytes:

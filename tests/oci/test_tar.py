@@ -6,9 +6,11 @@ import io
 import os
 import tarfile
 
+import archives as a
 import pytest
 
 from oci import stream, tar
+from oci.errors import OciError
 
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -46,3 +48,15 @@ def test_reader_agrees_with_tarfile(layout: int) -> None:
             for m in read
         ]
     assert ours == theirs
+
+
+def test_headers_alike_are_read_for_what_differs() -> None:
+    """Behind a plain file: other times and sizes, twelve digits without an end among them, and a broken checksum."""
+    sizes = [b"%011o\0" % 3, b"%012o" % 3, b"%011o\0" % 700, b"%011o " % 3]
+    headers = [a.header(f"f{number}", size, mtime=number * 7) for number, size in enumerate(sizes)]
+    data = b"".join(header + bytes(1024 if number == 2 else 512) for number, header in enumerate(headers))
+    found = [(m.name, m.size, m.mtime) for m in tar.members(stream.StreamSource(iter([data])), "x")]
+    assert found == [(b"f%d" % n, 700 if n == 2 else 3, n * 7_000_000_000) for n in range(4)]
+    for broken in (data[:-1], data.replace(b"f2", b"f3")):
+        with pytest.raises(OciError):
+            list(tar.members(stream.StreamSource(iter([broken + a.file("last")])), "x"))
