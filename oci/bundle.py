@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -28,7 +27,8 @@ from oci.passwd import find_user
 from oci.progress import Progress
 from oci.remove import remove_tree
 from oci.root import Root
-from oci.stream import Ahead, Budget, StreamSource
+from oci.stream import Ahead, Budget, SharedSource
+from oci.writer import Writer
 
 META = ".oci"  # of the bundle: image.json, base.mtree
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
@@ -98,7 +98,7 @@ def build(request: Request) -> None:
 def temporary_name(target: str) -> str:
     """A new name beside the target: where a bundle is until it is complete."""
     parent, name = os.path.split(os.path.abspath(target))
-    return f"{parent}/.{name[:200]}.{secrets.token_hex(4)}"
+    return f"{parent}/.{name[:200]}.{os.urandom(4).hex()}"
 
 
 def check_target(target: str, *, force: bool) -> None:
@@ -185,15 +185,16 @@ def _unpack(request: Request, tree: Tree, kept: int) -> None:
     budget = Budget(request.max_size)
     progress = Progress(image.size, len(image.layers)) if request.progress else None
     try:
-        for number, layer in enumerate(image.layers):
-            if progress:
-                progress.next_layer()
-            if number < kept:
-                continue
-            with Ahead(layer.tar(budget, progress.advance if progress else None)) as ahead:
-                source = StreamSource(iter(ahead))
-                tree.apply(source, layer.name)
-                source.drain()
+        with Writer() as writer:
+            for number, layer in enumerate(image.layers):
+                if progress:
+                    progress.next_layer()
+                if number < kept:
+                    continue
+                with Ahead(layer.tar(budget, progress.advance if progress else None), writer) as ahead:
+                    source = SharedSource(ahead, writer)
+                    tree.apply(source, layer.name)
+                    source.drain()
     finally:
         if progress:
             progress.finish()

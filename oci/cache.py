@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -91,7 +90,7 @@ class Cache:
         os.makedirs(self.directory, 0o700, exist_ok=True)
         identities = [_identity(layer) for layer in image.layers]
         key = _key(identities, owners)
-        path, temporary = f"{self.directory}/{key}", f"{self.directory}/.{key[:16]}.{secrets.token_hex(4)}"
+        path, temporary = f"{self.directory}/{key}", f"{self.directory}/.{key[:16]}.{os.urandom(4).hex()}"
         if os.path.exists(path):
             return
         with self._lock(fcntl.LOCK_SH):

@@ -20,7 +20,7 @@ from oci.errors import OciError, printable
 from oci.owners import Owners
 from oci.record import Entry, Recorder
 from oci.root import Root, normal
-from oci.writer import LARGE, Writer
+from oci.stream import StreamSource
 
 MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
 _WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
@@ -74,21 +74,20 @@ class Tree:
         self._layers = 0
         self._stale = False  # a directory or link was taken away: cached paths may lead elsewhere now
 
-    def apply(self, source: tar.Source, where: str) -> None:
+    def apply(self, source: StreamSource, where: str) -> None:
         """Apply one layer. Raises OciError, after which the tree is of no use."""
         self._where = where
         self._own_dirs.clear()
         self._upper = set() if self._layers else None
         self._layers += 1
-        with Writer() as self._writer:
-            for member in tar.members(source, where):
-                self.report.members += 1
-                if self.report.members > self._max_files:
-                    raise OciError(f"more than {self._max_files} members", where, hint="--max-files sets the limit")
-                try:
-                    self._add(source, member)
-                except OSError as error:
-                    raise OciError.from_os(error, "cannot unpack", self._at(member.name)) from None
+        for member in tar.members(source, where):
+            self.report.members += 1
+            if self.report.members > self._max_files:
+                raise OciError(f"more than {self._max_files} members", where, hint="--max-files sets the limit")
+            try:
+                self._add(source, member)
+            except OSError as error:
+                raise OciError.from_os(error, "cannot unpack", self._at(member.name)) from None
         for name in self._plinks:
             os.unlink(name, dir_fd=self._aside_fd)
         self._plinks.clear()
@@ -125,20 +124,23 @@ class Tree:
     def _at(self, name: bytes) -> str:
         return f"{self._where}: {printable(name)}"
 
-    def _add(self, source: tar.Source, member: tar.Member) -> None:
+    def _add(self, source: StreamSource, member: tar.Member) -> None:
         if self._stale:
             self.root.forget()
             self._stale = False
         if not -_FAR < member.mtime < _FAR:
             member.mtime = min(max(member.mtime, -_FAR), _FAR)
         path = member.name
-        odd = _ODD(path)
-        if odd:
-            path = self._clean(path)
         parent, _, base = path.rpartition(b"/")
-        if odd and _WHITEOUT in path and self._special(source, member, path, parent, base):
-            return
-        fd, real = self.root.directory(parent, create=True)
+        found = self.root.known(parent)  # a path that was resolved as it is has nothing odd
+        if found is None or base.startswith(b"."):
+            if _ODD(path):
+                path = self._clean(path)
+                parent, _, base = path.rpartition(b"/")
+                if _WHITEOUT in path and self._special(source, member, path, parent, base):
+                    return
+            found = self.root.directory(parent, create=True)
+        fd, real = found
         if not base:
             self._add_root(member, fd)
             return
@@ -167,7 +169,7 @@ class Tree:
                 raise OciError("a member name with ..", self._at(name))
         return name
 
-    def _special(self, source: tar.Source, member: tar.Member, path: bytes, parent: bytes, base: bytes) -> bool:
+    def _special(self, source: StreamSource, member: tar.Member, path: bytes, parent: bytes, base: bytes) -> bool:
         """Whiteouts and what AUFS kept in its branches; False for names that only look alike."""
         parts = path.split(b"/")
         if any(part.startswith(_AUFS) for part in parts[:-1]):
@@ -299,7 +301,7 @@ class Tree:
             os.chown(base, *owner, dir_fd=fd, follow_symlinks=False)
         self._note(path, member)
 
-    def _add_file(self, source: tar.Source, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
+    def _add_file(self, source: StreamSource, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
         owner = self._owners.fit(member.uid, member.gid, self._where)
         kept = self._owners.mode == "xattr" and (member.uid or member.gid)
         chown = owner != self._own and self._owners.mode == "map"
@@ -311,50 +313,42 @@ class Tree:
         except FileExistsError:
             self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
             file = os.open(base, _NEW, mode, dir_fd=fd)
-        beside = member.stored >= LARGE and not later and member.sparse is None
-        try:
-            if beside:
-                self._write_beside(source, member, file)
-            elif member.sparse is None:
-                left = member.stored
-                for piece in source.pieces(left):
-                    written = os.write(file, piece)
-                    left -= len(piece)
-                    while written < len(piece):
-                        written += os.write(file, piece[written:])
-                if left:
-                    raise OciError("truncated in the middle of a file", self._at(member.name))
-            else:
-                self._write_sparse(source, member, file)
-            if later:
-                if kept or member.xattrs:
-                    self._set_xattrs(file, member)
-                if chown:
-                    os.fchown(file, *owner)
-                    self._set_capability(file, member)
-                os.fchmod(file, member.mode)
-            mtime = member.mtime
-            if not beside:
-                os.utime(file, ns=(mtime, mtime))
-        finally:
-            if beside:
-                self._writer.close(file, member.mtime)
-            else:
+        plain = member.stored and not later and member.sparse is None
+        if not (plain and source.hand_over(member.stored, file, member.mtime)):
+            try:
+                self._write(source, member, file)
+                if later:
+                    self._describe_file(member, file, owner if chown else None)
+                os.utime(file, ns=(member.mtime, member.mtime))
+            finally:
                 os.close(file)
         if member.xattrs:
             self._note(path, member)
         else:
-            self._record.add(path, tar.FILE, member.mode, member.uid, member.gid, member.size, mtime)
+            self._record.add(path, tar.FILE, member.mode, member.uid, member.gid, member.size, member.mtime)
 
-    def _write_beside(self, source: tar.Source, member: tar.Member, file: int) -> None:
+    def _describe_file(self, member: tar.Member, file: int, owner: tuple[int, int] | None) -> None:
+        """Attributes, then the owner where it is not ours, then the mode."""
+        self._set_xattrs(file, member)
+        if owner:
+            os.fchown(file, *owner)
+            self._set_capability(file, member)
+        os.fchmod(file, member.mode)
+
+    def _write(self, source: StreamSource, member: tar.Member, file: int) -> None:
+        if member.sparse is not None:
+            self._write_sparse(source, member, file)
+            return
         left = member.stored
         for piece in source.pieces(left):
-            self._writer.write(file, piece)
+            written = os.write(file, piece)
             left -= len(piece)
+            while written < len(piece):
+                written += os.write(file, piece[written:])
         if left:
             raise OciError("truncated in the middle of a file", self._at(member.name))
 
-    def _write_sparse(self, source: tar.Source, member: tar.Member, file: int) -> None:
+    def _write_sparse(self, source: StreamSource, member: tar.Member, file: int) -> None:
         seen = 0
         for offset, piece in tar.contents(source, member):
             seen += len(piece)
@@ -407,7 +401,7 @@ class Tree:
             raise OciError("a hard link to a directory", f"{self._where}: {printable(base)}")
         return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
 
-    def _keep_aside(self, source: tar.Source, member: tar.Member, base: bytes) -> None:
+    def _keep_aside(self, source: StreamSource, member: tar.Member, base: bytes) -> None:
         """A file below .wh..wh.plnk: only its hard links stay."""
         if base not in self._plinks:
             self._plinks[base] = member

@@ -26,6 +26,7 @@ class Root:
         self.fd = fd
         self._made = made  # told of each directory that `directory` made, by its path
         self._cache: dict[bytes, tuple[int, bytes]] = {b"": (fd, b"")}
+        self.known = self._cache.get  # what `directory` gave lately for a path, or None
 
     def directory(self, path: bytes, create: bool = False) -> tuple[int, bytes]:
         """(fd, real path from the root) of the directory `path`; the fd is good until two other calls were made.

@@ -6,6 +6,7 @@ interpreter's lock, so that checksums and decompression run in threads beside th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import queue
@@ -13,9 +14,9 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 from oci.errors import OciError
+from oci.writer import SLOT, Writer
 
 CHUNK = 1 << 20
-_AHEAD = 8  # chunks that decompression may be ahead of the writer
 _BEHIND = 4  # chunks that a checksum may be behind
 _PATIENCE = 1.0  # seconds to wait for a thread that may be reading a pipe on which nothing comes
 _ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -48,11 +49,16 @@ def split_digest(digest: object, where: object) -> tuple[str, str]:
     return algorithm, digits
 
 
-def verified(chunks: Chunks, digest: str, size: int, what: str, where: object) -> Chunks:
-    """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError."""
+def verified(
+    chunks: Chunks, digest: str, size: int, what: str, where: object, *, beside: bool = True
+) -> Chunks:  # fmt: skip
+    """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError.
+
+    beside: a thread makes the checksum, for whom other work is as long.
+    """
     algorithm, digits = split_digest(digest, where) if digest else ("", "")
     seen = 0
-    with _Sum(algorithm) as sum_:
+    with _Sum(algorithm, beside) as sum_:
         for chunk in chunks:
             seen += len(chunk)
             if 0 <= size < seen:
@@ -67,9 +73,10 @@ def verified(chunks: Chunks, digest: str, size: int, what: str, where: object) -
 
 
 class _Sum:
-    """A checksum, "" for none. From the second chunk on it is made by a thread: nobody waits for it until the end."""
+    """A checksum, "" for none. With `beside` a thread makes it from the second chunk on: nobody waits until the end."""
 
-    def __init__(self, algorithm: str) -> None:
+    def __init__(self, algorithm: str, beside: bool) -> None:
+        self._beside = beside
         self._sum = hashlib.new(algorithm) if algorithm else None
         self._queue: queue.Queue[bytes | None] | None = None
         self._thread: threading.Thread | None = None
@@ -84,7 +91,7 @@ class _Sum:
     def update(self, chunk: bytes) -> None:
         if self._sum is None:
             return
-        if self._first:
+        if self._first or not self._beside:
             self._first = False
             self._sum.update(chunk)
             return
@@ -140,11 +147,15 @@ def _counted(chunks: Chunks, progress: Callable[[int], None]) -> Chunks:
 
 
 class Ahead:
-    """The same chunks, fetched by a thread that runs a bounded number of them ahead. A context manager."""
+    """Chunks put into a writer's memory by a thread that runs ahead as far as there is room. A context manager.
 
-    def __init__(self, chunks: Chunks) -> None:
+    Iterated over it gives each slot that was filled: where it begins, and how many bytes are in it.
+    """
+
+    def __init__(self, chunks: Chunks, writer: Writer) -> None:
         self._chunks = chunks
-        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_AHEAD)
+        self._writer = writer
+        self._queue: queue.SimpleQueue[tuple[int, int] | BaseException | None] = queue.SimpleQueue()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -152,33 +163,50 @@ class Ahead:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._stopped = True
-        while True:  # the thread may be waiting for room: it gets it, sees the flag and ends
-            try:
-                self._queue.get_nowait()
-            except queue.Empty:
-                break
+        if kind is not None:  # the thread may be waiting for a slot: it gets one, sees the flag and ends
+            with contextlib.suppress(OSError, OciError):
+                self._writer.free()
         self._thread.join(_PATIENCE)
 
-    def __iter__(self) -> Chunks:
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         while (item := self._queue.get()) is not None:
+            if isinstance(item, BrokenPipeError):
+                raise self._writer.failure()
             if isinstance(item, BaseException):
                 raise item
             yield item
 
     def _run(self) -> None:
         try:
-            for chunk in self._chunks:
-                if self._stopped:
-                    return
-                self._queue.put(chunk)
+            self._fill()
             self._queue.put(None)
         except BaseException as error:
             self._queue.put(error)
         finally:
             if isinstance(self._chunks, Generator):
                 self._chunks.close()
+
+    def _fill(self) -> None:
+        memory = self._writer.memory
+        start = used = 0
+        for chunk in self._chunks:
+            rest = memoryview(chunk)
+            while rest:
+                if not used:
+                    start = self._writer.take()
+                if self._stopped:
+                    return
+                piece = rest[: SLOT - used]
+                rest = rest[len(piece) :]
+                memory[start + used : start + used + len(piece)] = piece
+                used += len(piece)
+                if used == SLOT:
+                    self._queue.put((start, used))
+                    used = 0
+        if used:
+            self._queue.put((start, used))
 
 
 class StreamSource:
@@ -187,18 +215,18 @@ class StreamSource:
     def __init__(self, chunks: Chunks) -> None:
         self.position = 0
         self._chunks = chunks
-        self._chunk = b""
+        self._chunk: bytes | memoryview = b""
         self._at = 0
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes, or fewer at the end of the stream only."""
         end = self._at + size
         if end <= len(self._chunk):
-            data = self._chunk[self._at : end]
+            data = bytes(self._chunk[self._at : end])
             self._at = end
             self.position += size
             return data
-        return b"".join(self.pieces(size))
+        return b"".join(map(bytes, self.pieces(size)))  # a piece is good until the next
 
     def pieces(self, size: int) -> Iterable[memoryview]:
         """The next `size` bytes in pieces; fewer at the end of the stream only."""
@@ -232,6 +260,10 @@ class StreamSource:
             return size
         return sum(map(len, self.pieces(size)))
 
+    def hand_over(self, size: int, file: int, mtime: int) -> bool:
+        """Have the next `size` bytes written to a file by somebody who sets its time and closes it; False if nobody."""
+        return False
+
     def drain(self) -> None:
         """Read to the end, so that what was said of the whole stream is checked."""
         self.position += len(self._chunk) - self._at
@@ -242,6 +274,37 @@ class StreamSource:
     def _next(self) -> bool:
         self._chunk, self._at = next(self._chunks, b""), 0
         return bool(self._chunk)
+
+
+class SharedSource(StreamSource):
+    """A tar.Source over what `Ahead` puts into a writer's memory; a slot is free again when it was passed."""
+
+    def __init__(self, ahead: Ahead, writer: Writer) -> None:
+        super().__init__(iter(()))
+        self._slots = iter(ahead)
+        self._writer = writer
+        self._start = 0
+
+    def hand_over(self, size: int, file: int, mtime: int) -> bool:
+        at = self._at
+        if at + size > len(self._chunk):  # in two slots
+            return False
+        self._at = at + size
+        self.position += size
+        self._writer.write(file, self._start + at, size, mtime)
+        return True
+
+    def drain(self) -> None:
+        self.position += len(self._chunk) - self._at
+        while self._next():
+            self.position += len(self._chunk)
+
+    def _next(self) -> bool:
+        if self._chunk:
+            self._writer.free()
+        self._start, size = next(self._slots, (0, 0))
+        self._chunk, self._at = self._writer.memory[self._start : self._start + size], 0
+        return size > 0
 
 
 class FileSource:

@@ -1,72 +1,167 @@
-"""Large files written by a thread beside the one that reads on: write(2) lets go of the interpreter's lock."""
+"""The contents of files, written by a process beside the one that reads on and makes the files.
+
+Nearly all of it is system calls, between which two threads would wait for the interpreter longer than they work. Both
+processes see the memory that an archive passes through: a job is a file that is open, and where its bytes are.
+"""
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
-import queue
-import threading
+import signal
+import struct
+from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SO_SNDBUF, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
+from array import array
 
-LARGE = 1 << 16  # bytes from which a handover costs less than the write
-_BEHIND = 16  # jobs that the thread may be behind
+from oci.errors import OciError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+
+SLOT = 1 << 20  # bytes of the memory that are filled and freed at once
+_SLOTS = 12
+_BATCH = 48  # jobs sent at once
+_AHEAD = 1 << 14  # for SO_SNDBUF: some batches; the kernel bounds the files on their way by RLIMIT_NOFILE, unix(7)
+_JOB = struct.Struct("=IIq")  # where its bytes are, how many, the file's time in ns
+_FREE = b"f"
 
 
 class Writer:
-    """Takes files that are open for writing; a context manager, at whose end all is written and closed.
+    """A context manager, at whose end all is written. An OSError of the process is raised by any call, or at the end.
 
-    An OSError of the thread is raised by the next call, or at the end.
+    memory: `take` gives a slot of it to be filled, `free` gives the one back that was taken first. In between `write`
+    may be told of bytes in it.
     """
 
     def __init__(self) -> None:
-        self._jobs: queue.Queue[tuple[int, memoryview | int] | None] = queue.Queue(_BEHIND)
-        self._thread: threading.Thread | None = None
-        self._failure: OSError | None = None
+        self.memory = memoryview(mmap.mmap(-1, _SLOTS * SLOT))
+        self._next = 0  # slot to be taken
+        self._files: list[int] = []
+        self._jobs: list[bytes] = []
+        self._pid = 0
 
     def __enter__(self) -> Writer:
+        self._slots, freed = os.pipe()  # a byte for each slot that is free
+        os.write(freed, _FREE * _SLOTS)
+        self._socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+        self._socket.setsockopt(SOL_SOCKET, SO_SNDBUF, _AHEAD)
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                self._run(theirs, freed)
+        except OSError:
+            self._socket.close()
+            os.close(self._slots)
+            raise
+        finally:
+            os.close(freed)
+            theirs.close()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
-        if kind is None:
-            self._check()
-
-    def write(self, file: int, piece: memoryview) -> None:
-        """Append a piece to the file."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
-        self._jobs.put((file, piece))
-        self._check()
-
-    def close(self, file: int, mtime: int) -> None:
-        """Set the file's time (ns) and close it; it is the writer's from now on. Nothing was written: nothing is."""
-        self._jobs.put((file, mtime))
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            file, what = job
-            try:
-                if isinstance(what, int):
-                    self._close(file, what)
-                elif self._failure is None:
-                    self._append(file, what)
-            except OSError as error:
-                self._failure = error
-
-    @staticmethod
-    def _append(file: int, piece: memoryview) -> None:
-        while piece:
-            piece = piece[os.write(file, piece) :]
-
-    @staticmethod
-    def _close(file: int, mtime: int) -> None:
         try:
-            os.utime(file, ns=(mtime, mtime))
+            if kind is None:
+                self._send()
+            else:
+                self._kill()
+            failure = self._end()
+        except BaseException:
+            self._kill()
+            raise
         finally:
+            self._end()
+            for file in self._files:
+                os.close(file)
+            os.close(self._slots)
+        if failure and kind is None:
+            raise failure
+
+    def take(self) -> int:
+        """Where a free slot begins, waited for. Raises BrokenPipeError when there will be none: see `failure`."""
+        if not os.read(self._slots, 1):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        start = self._next
+        self._next = (start + SLOT) % len(self.memory)
+        return start
+
+    def failure(self) -> Exception:
+        """Why there will be no slot: what the process ended with."""
+        return self._end() or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    def free(self) -> None:
+        """The slot that was taken first is free again when all that `write` was told of is written."""
+        self._send(_FREE)
+
+    def write(self, file: int, start: int, size: int, mtime: int) -> None:
+        """Write these bytes of the memory to a file that is open, set its time (ns) and close it."""
+        self._files.append(file)
+        self._jobs.append(_JOB.pack(start, size, mtime))
+        if len(self._files) == _BATCH:
+            self._send()
+
+    def _send(self, end: bytes = b"") -> None:
+        message = b"".join(self._jobs) + end
+        if not message:
+            return
+        files = array("i", self._files)
+        try:
+            self._socket.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, files)] if files else [])
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:  # the process has ended: it says why
+                raise self._end() or error from None
+            for file, job in zip(files, self._jobs, strict=True):
+                self._write(file, *_JOB.unpack(job))
+            if end:
+                self._socket.sendmsg([end])
+        self._jobs.clear()
+        while self._files:
+            os.close(self._files.pop())
+
+    def _kill(self) -> None:
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+
+    def _end(self) -> OSError | OciError | None:
+        """What the process ended with, which it does when it has done all."""
+        self._socket.close()
+        pid, self._pid = self._pid, 0
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else 0
+        if code < 0:
+            return OciError(f"the process that writes files was killed by signal {-code}")
+        return OSError(code, os.strerror(code)) if code else None
+
+    def _run(self, jobs: socket, freed: int) -> None:
+        """The process; its exit code is the number of the error that ended it."""
+        code = errno.EINTR
+        try:
+            self._socket.close()  # else there is no end of it
+            os.close(self._slots)
+            while message := self._receive(jobs):
+                if message.endswith(_FREE) and len(message) % _JOB.size:
+                    os.write(freed, _FREE)
+            code = 0
+        except OSError as error:
+            code = error.errno or errno.EIO
+        finally:
+            os._exit(code)
+
+    def _receive(self, jobs: socket) -> bytes:
+        """A message, when its jobs are done; empty at the end."""
+        message, ancillary, _, _ = jobs.recvmsg(_BATCH * _JOB.size + len(_FREE), CMSG_SPACE(_BATCH * 4))
+        files = array("i")
+        for _, _, data in ancillary:
+            files.frombytes(data[: len(data) - len(data) % files.itemsize])
+        if len(files) < len(message) // _JOB.size:  # recvmsg(2) leaves out what finds no room among the open files
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        for file, job in zip(files, _JOB.iter_unpack(message[: len(files) * _JOB.size]), strict=True):
+            self._write(file, *job)
             os.close(file)
+        return message
+
+    def _write(self, file: int, start: int, size: int, mtime: int) -> None:
+        written = os.write(file, self.memory[start : start + size])
+        while written < size:
+            written += os.write(file, self.memory[start + written : start + size])
+        os.utime(file, ns=(mtime, mtime))
