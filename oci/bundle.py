@@ -89,7 +89,8 @@ def build(request: Request) -> None:
         request.finishing()
         _put(temporary, target)
     except OSError as error:
-        raise OciError.from_os(error, "cannot write the bundle") from None
+        where = request.target if error.filename is None else ""
+        raise OciError.from_os(error, "cannot write the bundle", where) from None
     finally:
         os.umask(umask)
         remove_tree(temporary)

@@ -20,7 +20,7 @@ from oci.errors import OciError, printable
 from oci.owners import Owners
 from oci.record import Entry, Recorder
 from oci.root import Root, normal
-from oci.stream import StreamSource
+from oci.stream import SharedSource, StreamSource
 
 MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
 _WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
@@ -313,8 +313,9 @@ class Tree:
         except FileExistsError:
             self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
             file = os.open(base, _NEW, mode, dir_fd=fd)
-        plain = member.stored and not later and member.sparse is None
-        if not (plain and source.hand_over(member.stored, file, member.mtime)):
+        if isinstance(source, SharedSource) and member.stored and not later and member.sparse is None:
+            self._hand_over(source, member, file)
+        else:
             try:
                 self._write(source, member, file)
                 if later:
@@ -326,6 +327,11 @@ class Tree:
             self._note(path, member)
         else:
             self._record.add(path, tar.FILE, member.mode, member.uid, member.gid, member.size, member.mtime)
+
+    def _hand_over(self, source: SharedSource, member: tar.Member, file: int) -> None:
+        if not source.hand_over(member.stored, file, member.mtime):
+            os.close(file)
+            raise OciError("truncated in the middle of a file", self._at(member.name))
 
     def _describe_file(self, member: tar.Member, file: int, owner: tuple[int, int] | None) -> None:
         """Attributes, then the owner where it is not ours, then the mode."""

@@ -49,16 +49,11 @@ def split_digest(digest: object, where: object) -> tuple[str, str]:
     return algorithm, digits
 
 
-def verified(
-    chunks: Chunks, digest: str, size: int, what: str, where: object, *, beside: bool = True
-) -> Chunks:  # fmt: skip
-    """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError.
-
-    beside: a thread makes the checksum, for whom other work is as long.
-    """
+def verified(chunks: Chunks, digest: str, size: int, what: str, where: object) -> Chunks:
+    """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError."""
     algorithm, digits = split_digest(digest, where) if digest else ("", "")
     seen = 0
-    with _Sum(algorithm, beside) as sum_:
+    with _Sum(algorithm) as sum_:
         for chunk in chunks:
             seen += len(chunk)
             if 0 <= size < seen:
@@ -73,10 +68,9 @@ def verified(
 
 
 class _Sum:
-    """A checksum, "" for none. With `beside` a thread makes it from the second chunk on: nobody waits until the end."""
+    """A checksum, "" for none. From the second chunk on it is made by a thread: nobody waits for it until the end."""
 
-    def __init__(self, algorithm: str, beside: bool) -> None:
-        self._beside = beside
+    def __init__(self, algorithm: str) -> None:
         self._sum = hashlib.new(algorithm) if algorithm else None
         self._queue: queue.Queue[bytes | None] | None = None
         self._thread: threading.Thread | None = None
@@ -91,7 +85,7 @@ class _Sum:
     def update(self, chunk: bytes) -> None:
         if self._sum is None:
             return
-        if self._first or not self._beside:
+        if self._first:
             self._first = False
             self._sum.update(chunk)
             return
@@ -260,10 +254,6 @@ class StreamSource:
             return size
         return sum(map(len, self.pieces(size)))
 
-    def hand_over(self, size: int, file: int, mtime: int) -> bool:
-        """Have the next `size` bytes written to a file by somebody who sets its time and closes it; False if nobody."""
-        return False
-
     def drain(self) -> None:
         """Read to the end, so that what was said of the whole stream is checked."""
         self.position += len(self._chunk) - self._at
@@ -286,13 +276,23 @@ class SharedSource(StreamSource):
         self._start = 0
 
     def hand_over(self, size: int, file: int, mtime: int) -> bool:
-        at = self._at
-        if at + size > len(self._chunk):  # in two slots
-            return False
-        self._at = at + size
-        self.position += size
-        self._writer.write(file, self._start + at, size, mtime)
+        """Have the next `size` bytes written to a file that is empty, its time (ns) set, and have it closed.
+
+        False where the stream ends before: then the file is left as it is.
+        """
+        while (rest := len(self._chunk) - self._at) < size:
+            if rest:  # what is left of the slot goes to the same open file, whose offset is shared: dup(2)
+                self._pass(rest, os.dup(file), mtime)
+                size -= rest
+            if not self._next():
+                return False
+        self._pass(size, file, mtime)
         return True
+
+    def _pass(self, size: int, file: int, mtime: int) -> None:
+        self._writer.write(file, self._start + self._at, size, mtime)
+        self._at += size
+        self.position += size
 
     def drain(self) -> None:
         self.position += len(self._chunk) - self._at

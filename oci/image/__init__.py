@@ -54,28 +54,24 @@ class Layer:
     urls: tuple[str, ...] = ()
     tarsum: str = ""
 
-    def stored(self, progress: Progress | None = None, *, beside: bool = True) -> Chunks:
-        """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError.
-
-        beside: as in `verified`.
-        """
+    def stored(self, progress: Progress | None = None) -> Chunks:
+        """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError."""
         if self.blob is None:
             hint = f"it was to be fetched from {printable(self.urls[0])}" if self.urls else ""
             raise OciError("a layer is missing in the archive", self.name, hint=hint)
-        return verified(self.blob.chunks(progress), self.digest, self.size, "the layer", self.name, beside=beside)
+        return verified(self.blob.chunks(progress), self.digest, self.size, "the layer", self.name)
 
     def tar(self, budget: Budget, progress: Progress | None = None) -> Chunks:
         """The tar inside, checked at its end against the diff_id as well. Raises OciError."""
-        kind = self.blob.compression() if self.blob is not None else ""
-        stored = self.stored(progress, beside=bool(kind))
+        stored = self.stored(progress)
+        assert self.blob is not None
+        kind = self.blob.compression()
         if not kind and self.digest == self.diff_id and not self.tarsum:
             return budget.spend(stored, self.name)  # the same bytes, already checked
         plain = compression.decompress(kind, stored, self.name)
         if self.tarsum:
             plain = tarsum.checked(plain, self.tarsum, self.name)
-        return budget.spend(
-            verified(plain, self.diff_id, -1, "the unpacked layer", self.name, beside=bool(kind)), self.name
-        )
+        return budget.spend(verified(plain, self.diff_id, -1, "the unpacked layer", self.name), self.name)
 
 
 @attrs.frozen
