@@ -21,37 +21,67 @@ if TYPE_CHECKING:
 _LIMIT = 1 << 24
 # What a command nearly always imports when it comes to it.
 _GROUP = ("rootless.cgroup",)
-_LATER = {
+_LAZY = {
     "create": ("rootless.cgroup.view",), "run": ("rootless.cgroup.view",), "exec": (*_GROUP, "rootless.interpreter"),
     "start": _GROUP, "state": _GROUP, "kill": _GROUP, "delete": _GROUP,
 }  # fmt: skip
+# The same, but when its container is there: kept apart, for `load_later`.
+_LATER = {"run": ("rootless.commands.start", "rootless.foreground", "rootless.commands.delete")}
 _MAGIC: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER  # of the byte code: it changes with Python
 _PACKAGE = __file__.rpartition("/")[0] + "/"
 
 _interpreters_own = frozenset(sys.modules)
 _missing = ""  # the command whose cache was not there, or old
 _imported: "list[str]" = []
+_imported_later: "list[str]" = []
+_later = "", b""  # the cache, and what `load_later` loads of it
 
 
 def load(arguments: "list[str]") -> None:
     """Import what the cache of this command line's command holds, each module once all that it imports is there."""
-    global _missing
-    command = next((word for word in arguments if word in _LATER), "")
+    global _missing, _later
+    command = next((word for word in arguments if word in _LAZY), "")
     if not command or "--debug" in arguments:
         return
     _missing = command
     try:
         fd = posix.open(_path(_missing), posix.O_RDONLY | posix.O_CLOEXEC)
-        magic, entries = marshal.loads(posix.read(fd, _LIMIT))
+        magic, entries, later = marshal.loads(posix.read(fd, _LIMIT))
         posix.close(fd)
-        directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
-        current = magic == _MAGIC and all(_signature(file, directory) == known for _, file, known, _, _ in entries)
-        posix.close(directory)
-        if not current:
+        if magic != _MAGIC or not _current(entries):
             return
     except (OSError, EOFError, ValueError, TypeError):
         return
-    _missing = ""
+    _missing, _later = "", (_path(command), later)
+    _import(entries)
+
+
+def load_later() -> None:
+    """Import what the command needs when its container is there: the time for it is while that one is being set up."""
+    global _later
+    path, data = _later
+    if not data:
+        return
+    _later = "", b""
+    entries = [entry for entry in marshal.loads(data) if entry[0] not in sys.modules]
+    if _current(entries):
+        _import(entries)
+        return
+    try:
+        posix.unlink(path)  # the next call makes it anew
+    except OSError:
+        pass
+
+
+def _current(entries: "list[Entry]") -> bool:
+    directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
+    try:
+        return all(_signature(file, directory) == known for _, file, known, _, _ in entries)
+    finally:
+        posix.close(directory)
+
+
+def _import(entries: "list[Entry]") -> None:
     for name, file, _, is_package, code in entries:
         if code:
             _make(name, file, is_package)
@@ -84,10 +114,12 @@ def _load_library(name: str, file: str) -> None:
 
 def note() -> None:
     """The command's module has been imported: what is there now is what its cache is to hold."""
-    if _missing:
-        for name in _LATER[_missing]:
+    if not _missing:
+        return
+    for names, imported in ((_LAZY[_missing], _imported), (_LATER.get(_missing, ()), _imported_later)):
+        for name in names:
             __import__(name)
-        _imported.extend(name for name in sys.modules if name not in _interpreters_own)
+        imported.extend(name for name in sys.modules if name not in _interpreters_own and name not in _imported)
 
 
 def save() -> None:
@@ -101,7 +133,8 @@ def save() -> None:
     except OSError:
         return
     # The import system moves a module to the end of sys.modules when it is done: what it needs stands before it.
-    data = marshal.dumps((_MAGIC, [entry for name in _imported if (entry := _entry(name))]))
+    entries, later = ([e for name in names if (e := _entry(name))] for names in (_imported, _imported_later))
+    data = marshal.dumps((_MAGIC, entries, marshal.dumps(later) if later else b""))
     try:
         posix.write(fd, data)  # one cut short is no marshal data: it is as good as missing
         posix.rename(temporary, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import select
-from _signal import SIG_DFL, SIG_IGN, getsignal, set_wakeup_fd, signal  # type: ignore[import-not-found]
+from _signal import SIG_DFL, set_wakeup_fd, signal  # type: ignore[import-not-found]
 from struct import pack
 
 from rootless import lean_os as os
@@ -22,28 +22,6 @@ _WINCH, _CHLD = 28, 17
 _FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
 _LIMIT = 65536
 _REPEATS = 100
-_ENDING = (1, 2, 3, 15)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal that ends the command: what it has made is taken back on the way out."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__()
-        self.signum = signum
-
-
-def end_on_signals() -> None:
-    """From now on the first of HUP, INT, QUIT and TERM is raised as Interrupted, the others are let pass."""
-    for signum in _ENDING:
-        if getsignal(signum) != SIG_IGN:  # nohup(1)
-            signal(signum, _raise)
-
-
-def _raise(signum: int, _frame: Any) -> None:
-    for each in _ENDING:
-        signal(each, SIG_IGN)
-    raise Interrupted(signum)
 
 
 def listen() -> int:

@@ -56,6 +56,7 @@ class Request:
         self.preserve_fds = 0
         self.listen_fds = 0
         self.detached = True
+        self.meanwhile: Callable[[], None] = lambda: None  # what may be done while the container's init mounts
 
 
 class Created:
@@ -393,6 +394,7 @@ def _converse(
             channel.send(sync, channel.SAVED)
         except (BrokenPipeError, ConnectionRefusedError):
             pass  # I has ended: what it said of it is received next
+        request.meanwhile()
         if made.process["terminal"]:
             master = console.receive(sync, request.console_socket)
         if made.waits_for_runtime:

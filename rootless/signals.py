@@ -1,8 +1,14 @@
-"""Signal names and numbers: signal(7), without the `signal` module (whose enums are slow to import)."""
+"""Signals without the `signal` module, whose enums are slow to import: their names (signal(7)), and ending at one."""
 
 from __future__ import annotations
 
+from _signal import SIG_IGN, getsignal, signal  # type: ignore[import-not-found]
+
 from rootless.errors import RootlessError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SIGNALS = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10,
@@ -10,6 +16,7 @@ SIGNALS = {
     "STOP": 19, "TSTP": 20, "TTIN": 21, "TTOU": 22, "URG": 23, "XCPU": 24, "XFSZ": 25, "VTALRM": 26, "PROF": 27,
     "WINCH": 28, "IO": 29, "POLL": 29, "PWR": 30, "SYS": 31, "RTMIN": 34, "RTMAX": 64,
 }  # fmt: skip
+_ENDING = (1, 2, 3, 15)
 
 
 def parse_signal(text: str) -> int:
@@ -29,3 +36,24 @@ def parse_signal(text: str) -> int:
         if not sign or 34 <= number <= 64:
             return number
     raise RootlessError(f"unknown signal {printable(repr(text))}", hint="a name such as TERM or SIGKILL, or a number")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the command: what it has made is taken back on the way out."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+
+def end_on_signals() -> None:
+    """From now on the first of HUP, INT, QUIT and TERM is raised as Interrupted, the others are let pass."""
+    for signum in _ENDING:
+        if getsignal(signum) != SIG_IGN:  # nohup(1)
+            signal(signum, _raise)
+
+
+def _raise(signum: int, _frame: Any) -> None:
+    for each in _ENDING:
+        signal(each, SIG_IGN)
+    raise Interrupted(signum)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from rootless import log
+from rootless import codecache, log
 from rootless.commands.create import print_plan, read_request
-from rootless.commands.delete import remove, remove_after
-from rootless.commands.start import start
-from rootless.foreground import adopt, end_on_signals, listen, wait
 from rootless.host import Host
 from rootless.launch import create
+from rootless.signals import end_on_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +19,15 @@ def main(options: Options) -> int:
     if options.dry_run:
         return print_plan(request)
     request.detached = options.detach
+    request.meanwhile = codecache.load_later
     end_on_signals()
     created = create(request, Host())
     container = created.container
     listener = None
     try:
+        from rootless.commands.start import start
+        from rootless.foreground import adopt, listen, wait
+
         if request.notify:
             from rootless import notify
 
@@ -37,6 +39,8 @@ def main(options: Options) -> int:
                 adopt(created.master)
         start(container, created.gone)
     except BaseException:
+        from rootless.commands.delete import remove
+
         remove(container)
         raise
     if options.detach:
@@ -49,5 +53,7 @@ def main(options: Options) -> int:
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     if not options.keep:
+        from rootless.commands.delete import remove_after
+
         remove_after(container)
     return code

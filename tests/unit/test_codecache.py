@@ -47,6 +47,26 @@ def test_the_second_call_takes_what_the_first_left(copy) -> None:
     assert [name for name in names if name.startswith("rootless")] == []
 
 
+def test_run_takes_what_comes_later_too(copy, bundle) -> None:
+    """Loaded while the container is set up; where a source of it has changed, that one counts."""
+    bundle.patch({"process": {"args": ["true"]}})
+    command = [sys.executable, "-IS", "-X", "importtime", str(copy / "bin/rootless"), "--root", str(copy / "state")]
+    command += ["run", "-b", str(bundle.path), f"later{os.getpid()}"]
+
+    def imported() -> list[str]:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        names = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+        return [name for name in names if name.startswith("rootless")]
+
+    assert "rootless.foreground" in imported()
+    assert imported() == []
+    (copy / "rootless/foreground.py").touch()
+    assert "rootless.launch" not in (names := imported()) and "rootless.foreground" in names
+    assert "rootless.foreground" in imported()  # made anew
+    assert imported() == []
+
+
 def test_a_changed_source_counts_at_once(copy) -> None:
     state(copy)
     source = copy / "rootless/errors.py"
