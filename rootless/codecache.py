@@ -14,9 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
 
-    # name; file (from the package's directory, or absolute) and its (time in ns, size); whether a package; its code,
-    # None for a shared library
-    Entry = tuple[str, str, tuple[int, int], bool, CodeType | None]
+    # name; file, from the package's directory or absolute; whether a package; its code, None for a shared library
+    Entry = tuple[str, str, bool, CodeType | None]
 
 _LIMIT = 1 << 24
 # What a command nearly always imports when it comes to it.
@@ -34,7 +33,7 @@ _interpreters_own = frozenset(sys.modules)
 _missing = ""  # the command whose cache was not there, or old
 _imported: "list[str]" = []
 _imported_later: "list[str]" = []
-_later = "", b""  # the cache, and what `load_later` loads of it
+_later = b""  # what `load_later` loads
 
 
 def load(arguments: "list[str]") -> None:
@@ -46,46 +45,32 @@ def load(arguments: "list[str]") -> None:
     _missing = command
     try:
         fd = posix.open(_path(_missing), posix.O_RDONLY | posix.O_CLOEXEC)
-        magic, entries, later = marshal.loads(posix.read(fd, _LIMIT))
+        magic, signatures, entries, later = marshal.loads(posix.read(fd, _LIMIT))
         posix.close(fd)
-        if magic != _MAGIC or not _current(entries):
+        directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
+        current = magic == _MAGIC and all(_signature(file, directory) == known for file, known in signatures)
+        posix.close(directory)
+        if not current:
             return
     except (OSError, EOFError, ValueError, TypeError):
         return
-    _missing, _later = "", (_path(command), later)
+    _missing, _later = "", later
     _import(entries)
 
 
 def load_later() -> None:
     """Import what the command needs when its container is there: the time for it is while that one is being set up."""
     global _later
-    path, data = _later
-    if not data:
-        return
-    _later = "", b""
-    entries = [entry for entry in marshal.loads(data) if entry[0] not in sys.modules]
-    if _current(entries):
-        _import(entries)
-        return
-    try:
-        posix.unlink(path)  # the next call makes it anew
-    except OSError:
-        pass
-
-
-def _current(entries: "list[Entry]") -> bool:
-    directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
-    try:
-        return all(_signature(file, directory) == known for _, file, known, _, _ in entries)
-    finally:
-        posix.close(directory)
+    data, _later = _later, b""
+    if data:
+        _import([entry for entry in marshal.loads(data) if entry[0] not in sys.modules])
 
 
 def _import(entries: "list[Entry]") -> None:
-    for name, file, _, is_package, code in entries:
+    for name, file, is_package, code in entries:
         if code:
             _make(name, file, is_package)
-    for name, file, _, _, code in entries:
+    for name, file, _, code in entries:
         if not code:
             _load_library(name, file)
             continue
@@ -134,7 +119,8 @@ def save() -> None:
         return
     # The import system moves a module to the end of sys.modules when it is done: what it needs stands before it.
     entries, later = ([e for name in names if (e := _entry(name))] for names in (_imported, _imported_later))
-    data = marshal.dumps((_MAGIC, entries, marshal.dumps(later) if later else b""))
+    signatures = [(file, _signature(file)) for _, file, _, _ in entries + later]
+    data = marshal.dumps((_MAGIC, signatures, entries, marshal.dumps(later) if later else b""))
     try:
         posix.write(fd, data)  # one cut short is no marshal data: it is as good as missing
         posix.rename(temporary, path)
@@ -151,12 +137,12 @@ def _entry(name: str) -> "Entry | None":
         return None
     file = module.__file__.removeprefix(_PACKAGE)
     if kind == "ExtensionFileLoader":
-        return name, file, _signature(file), False, None
+        return name, file, False, None
     from rootless.leancode import compile_lean
 
     with open(module.__file__, "rb") as source:
         code = compile_lean(source.read(), module.__file__)
-    return name, file, _signature(file), hasattr(module, "__path__"), code
+    return name, file, hasattr(module, "__path__"), code
 
 
 def _absolute(file: str) -> str:
