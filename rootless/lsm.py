@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 APPARMOR = "AppArmor"
 SELINUX = "SELinux"
 _POINTERS = {APPARMOR: "/process/apparmorProfile", SELINUX: "/process/selinuxLabel"}
+# The first in runc's words.
+_FAILURES = {APPARMOR: "apparmor failed to apply profile", SELINUX: "cannot set the SELinux label"}
 # Their labels are the policy's: a context option is EINVAL there.
 _WITHOUT_CONTEXT = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2", "bind")
 CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")
@@ -63,8 +65,10 @@ def apply_exec_label(proc_fd: int, kind: str, label: str, *, no_new_privs: bool 
     Before no_new_privs is set. AppArmor lets a confined process that has it only add a profile to its own: the two
     are stacked then. Raises RootlessError with the JSON pointer.
     """
+    how = ""
     if kind == APPARMOR:
-        text = f"{'stack' if no_new_privs and _is_confined(proc_fd) else 'exec'} {label}"
+        how = "stack" if no_new_privs and _is_confined(proc_fd) else "exec"
+        text = f"{how} {label}"
         names = ["self/attr/apparmor/exec", "self/attr/exec"]
     else:
         text, names = label, ["self/attr/exec"]
@@ -75,9 +79,8 @@ def apply_exec_label(proc_fd: int, kind: str, label: str, *, no_new_privs: bool 
         finally:
             os.close(fd)
     except OSError as error:
-        raise RootlessError.from_os(
-            error, f"cannot set the {kind} label {printable(label)}", _POINTERS[kind], _hint(error, kind)
-        ) from None
+        what = f"{_FAILURES[kind]} {printable(label)}"
+        raise RootlessError.from_os(error, what, _POINTERS[kind], _hint(error, kind, how, label)) from None
 
 
 def mount_context(label: str, fstype: str, context_type: str = "context", sys_path: str = "/sys") -> tuple[str, str]:
@@ -137,12 +140,13 @@ def _open(proc_fd: int, name: str, flags: int) -> int:
     return syscalls.openat2(proc_fd, name, flags, resolve=syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_XDEV)
 
 
-def _hint(error: OSError, kind: str) -> str:
+def _hint(error: OSError, kind: str, how: str, label: str) -> str:
     if kind == APPARMOR:
         if error.errno == errno.ENOENT:
             return "the profile is not loaded: apparmor_parser -r FILE, and aa-status shows what is there"
         if error.errno in (errno.EPERM, errno.EACCES):
-            return "the profile of this process does not allow the change"
+            rule = f"change_profile -> {'&' if how == 'stack' else ''}{printable(label)}"
+            return f"the profile of this process does not allow the change: apparmor.d(5), {rule}"
     elif error.errno == errno.EINVAL:
         return "the loaded SELinux policy does not know the label"
     return ""
