@@ -63,9 +63,19 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
     try:
         os.chdir(process["cwd"])
     except OSError as error:
-        raise RootlessError.from_os(error, f'chdir to cwd ("{process["cwd"]}") set in config.json failed') from None
+        what = f'chdir to cwd ("{process["cwd"]}") set in config.json failed'
+        raise RootlessError.from_os(error, what, hint=_fuse_hint()) from None
     keep = 1 << 21 if filtered and not process["no_new_privs"] else 0  # CAP_SYS_ADMIN, for seccomp(2)
     caps.apply_capabilities(sets, keep)
+
+
+def _fuse_hint() -> str:
+    """Where even stat(2) of the root is refused: FUSE answers nobody but the user who mounted it, fuse(4)."""
+    try:
+        os.stat("/")
+    except PermissionError:
+        return "the rootfs is a FUSE file system of another user: mount it with the option allow_other"
+    return ""
 
 
 def _write_to_null(proc_fd: int) -> None:
