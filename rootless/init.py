@@ -286,7 +286,7 @@ def _pivot_root(init: Init, propagation: int) -> None:
         os.chroot(".")
     else:
         old_root = os.open("/", os.O_PATH | os.O_CLOEXEC) if propagation & sc.MS_SHARED else -1
-        sc.pivot_root(".", ".")  # the old root now lies on top of the new one: pivot_root(2), "."
+        _exchange_roots()
         if old_root >= 0:
             os.fchdir(old_root)
             os.close(old_root)
@@ -296,6 +296,17 @@ def _pivot_root(init: Init, propagation: int) -> None:
     os.close(init.target.root_fd)
     if propagation:
         sc.mount(None, "/", None, propagation)
+
+
+def _exchange_roots() -> None:
+    """Afterwards the old root lies on top of the new one: pivot_root(2), "."."""
+    try:
+        sc.pivot_root(".", ".")
+    except OSError as error:
+        hint = ""
+        if error.errno == errno.EINVAL:  # pivot_root(2), NOTES: "the rootfs (initial ramfs) cannot be pivot_root()ed"
+            hint = "the root here is the initramfs, which cannot be exchanged for another: --no-pivot"
+        raise RootlessError.from_os(error, "pivot_root", "/root/path", hint) from None
 
 
 def _chroot(init: Init, propagation: int) -> None:
