@@ -70,7 +70,7 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
 
 
 def _fuse_hint() -> str:
-    """Where even stat(2) of the root is refused: FUSE answers nobody but the user who mounted it, fuse(4)."""
+    """Where even stat(2) of the root is refused: FUSE answers nobody but the user who mounted it, mount.fuse3(8)."""
     try:
         os.stat("/")
     except PermissionError:
