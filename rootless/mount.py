@@ -13,7 +13,7 @@ from rootless import idmap
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.copyup import copy_up
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, printable
 from rootless.host import read_id_map
 from rootless.rootfs import make_directory, make_file
 
@@ -159,9 +159,7 @@ def _make_file_system(target: Target, fstype: str, entry: dict[str, Any]) -> int
         for name, flag in _SUPERBLOCK.items():
             if entry["superblock"] & flag:
                 sc.fsconfig(fs_fd, sc.FSCONFIG_SET_FLAG, name)
-        key, value = entry.get("context", ("", ""))
-        if key:  # apart from the data, as labels hold commas
-            sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
+        _set_context(fs_fd, *entry.get("context", ("", "")))
         sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
         return sc.fsmount(fs_fd)
     except OSError as error:
@@ -173,6 +171,19 @@ def _make_file_system(target: Target, fstype: str, entry: dict[str, Any]) -> int
         raise RootlessError.from_os(error, f"cannot mount {fstype}", place, hint) from None
     finally:
         os.close(fs_fd)
+
+
+def _set_context(fs_fd: int, key: str, value: str) -> None:
+    """linux.mountLabel, if there is one: apart from the data, as labels hold commas. Raises RootlessError."""
+    if not key:
+        return
+    try:
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
+    except OSError as error:
+        hint = "the loaded SELinux policy does not know the label" if error.errno == errno.EINVAL else ""
+        raise RootlessError.from_os(
+            error, f"cannot set the SELinux label {printable(value)} of a mount", "/linux/mountLabel", hint
+        ) from None
 
 
 def _read_log(fs_fd: int) -> str:
@@ -217,8 +228,7 @@ def _empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "mode", "755")
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_blocks", "1")
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_inodes", "1")
-        if context[0]:
-            sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, *context)
+        _set_context(fs_fd, *context)
         sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
         return sc.fsmount(fs_fd, sc.MOUNT_ATTR_RDONLY)
     finally:

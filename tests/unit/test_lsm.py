@@ -6,7 +6,7 @@ from pathlib import Path
 import children
 import pytest
 
-from rootless import lsm, syscalls
+from rootless import lsm, mount, syscalls
 from rootless.errors import RootlessError
 
 
@@ -38,6 +38,17 @@ def test_mount_context(tmp_path: Path, sys_path: Path) -> None:
     assert lsm.mount_context(label, "proc", sys_path=str(sys_path)) == ("", "")
     assert lsm.mount_context("", "tmpfs", sys_path=str(sys_path)) == ("", "")
     assert lsm.mount_context(label, "tmpfs", sys_path=str(tmp_path / "nothing")) == ("", "")
+
+
+def test_a_mount_label_that_the_kernel_refuses_is_named() -> None:
+    """Whichever modules run, none knows this label."""
+
+    def body() -> None:
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        with pytest.raises(RootlessError, match="SELinux label no_such_label of a mount: /linux/mountLabel: EINVAL"):
+            mount._empty_tmpfs(("context", "no_such_label"))
+
+    children.succeeds(body)
 
 
 def fake_proc(tmp_path: Path, *names: str) -> tuple[int, Path]:
