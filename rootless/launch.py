@@ -6,7 +6,7 @@ import errno
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program, rootfs, verdict
+from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program, rootfs
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rootless.host import IdMap
     from rootless.plan import Plan
 
-    Gone = tuple[socket, socket | None] | None
 
 _UNCONTAINED = (
     "a container without a pid namespace of its own and without a cgroup: such configuration is strongly discouraged, "
@@ -60,16 +59,12 @@ class Request:
 
 
 class Created:
-    """A container that waits for `start`: container, pidfd, and the terminal's master (-1 for none).
+    """A container that waits for `start`: container, pidfd, and the terminal's master (-1 for none)."""
 
-    gone: what verdict.let_go returned, for one that does not wait.
-    """
-
-    def __init__(self, container: Container, pidfd: int, master: int, gone: Gone) -> None:
+    def __init__(self, container: Container, pidfd: int, master: int) -> None:
         self.container = container
         self.pidfd = pidfd
         self.master = master
-        self.gone = gone
 
 
 def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan:
@@ -189,39 +184,17 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
         undo.append(group.remove)
         group.create(pid=pid)
     held = _set_from_outside(made, container, undo)
-    master, gone = _converse(request, host, made, container, pid, sync)
-    if not gone:
-        directory.rename(CREATING_SOCKET, START_SOCKET)
-    if receiver := _pidfd_receiver(request, made):
+    master = _converse(request, host, made, container, pid, sync)
+    directory.rename(CREATING_SOCKET, START_SOCKET)
+    receiver = request.pidfd_socket or made.annotations.get("run.oci.pidfd_receiver")
+    if receiver:
         console.send_pidfd(receiver, pidfd, b"standard")
     if request.pid_file:
         proc.write_pid_file(request.pid_file, pid)
     undo.clear()
     for fd in held:
         os.close(fd)
-    return Created(container, pidfd, master, gone)
-
-
-def _starts_at_once(request: Request, made: Plan) -> bool:
-    """Whether `run` has nothing to do between created and running: then I need not wait for a GO that is sure to come.
-
-    It is waited for where something must be there before the program is: the terminal's size, a file with the pid, a
-    watch over kills.
-    """
-    return not (
-        request.detached
-        or request.notify
-        or request.pid_file
-        or _pidfd_receiver(request, made)
-        or made.process["terminal"]
-        or made.hooks
-        or any(entry[0] == "memory.max" for entry in made.cgroup["files"])
-        or not request.spec.get("process")
-    )
-
-
-def _pidfd_receiver(request: Request, made: Plan) -> str:
-    return request.pidfd_socket or str(made.annotations.get("run.oci.pidfd_receiver", ""))
+    return Created(container, pidfd, master)
 
 
 def first_state(request: Request, made: Plan) -> dict[str, Any]:
@@ -363,12 +336,9 @@ def _clone_hint(error: OSError) -> str:
     return ""
 
 
-def _converse(
-    request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket
-) -> tuple[int, Gone]:
-    """Talk I through its set-up. Returns the terminal's master, -1 for none (or when it was handed on), and what
-    `Created` says of GO."""
-    master, gone = -1, None
+def _converse(request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket) -> int:
+    """Talk I through its set-up. Returns the terminal's master, -1 for none (or when it was handed on)."""
+    master = -1
     ns = made.namespaces
     try:
         if ns.uid_map and ns.setgroups is None:
@@ -389,10 +359,8 @@ def _converse(
         container.state["start_time"] = proc.start_time(pid)
         container.save()
         try:
-            if _starts_at_once(request, made):
-                gone = verdict.let_go(container, CREATING_SOCKET)
             channel.send(sync, channel.SAVED)
-        except (BrokenPipeError, ConnectionRefusedError):
+        except BrokenPipeError:
             pass  # I has ended: what it said of it is received next
         request.meanwhile()
         if made.process["terminal"]:
@@ -407,7 +375,7 @@ def _converse(
         raise _death(container, pid) from None
     finally:
         sync.close()
-    return master, gone
+    return master
 
 
 def _death(container: Container, pid: int) -> RootlessError:

@@ -180,9 +180,9 @@ def _set_context(fs_fd: int, key: str, value: str) -> None:
     try:
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
     except OSError as error:
-        hint = "the loaded SELinux policy does not know the label" if error.errno == errno.EINVAL else ""
+        hint = "no SELinux policy is loaded, or it does not know the label" if error.errno == errno.EINVAL else ""
         raise RootlessError.from_os(
-            error, f"cannot set the SELinux label {printable(value)} of a mount", "/linux/mountLabel", hint
+            error, f"cannot set {key}={printable(value)} of a mount", "/linux/mountLabel", hint
         ) from None
 
 

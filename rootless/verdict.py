@@ -6,31 +6,14 @@ filter's listener may come, which goes on to the agent: it answers from then on.
 
 from __future__ import annotations
 
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
-
 from rootless import channel
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+
     from rootless.container import Container
-
-
-def let_go(container: Container, name: str) -> tuple[socket, socket | None]:
-    """Say GO at the start socket, which has that name until then: (where the verdict comes, its filter's agent).
-
-    Init takes it as soon as it is created. Raises ConnectionRefusedError or BrokenPipeError where it has ended.
-    """
-    agent = connect_agent(container)
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-    try:
-        sock.connect(f"/proc/self/fd/{container.directory.fd}/{name}")
-        container.directory.unlink(name)
-        channel.send(sock, channel.GO)
-    except BaseException:
-        sock.close()
-        raise
-    return sock, agent
 
 
 def connect_agent(container: Container) -> socket | None:

@@ -37,7 +37,7 @@ def main(options: Options) -> int:
             oom = container.watch_oom()
             if created.master >= 0:
                 adopt(created.master)
-        start(container, created.gone)
+        start(container)
     except BaseException:
         from rootless.commands.delete import remove
 

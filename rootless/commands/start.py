@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from rootless import channel, verdict
 from rootless import lean_os as os
-from rootless import verdict
 from rootless.container import START_SOCKET, Container, load
 from rootless.errors import RootlessError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
-
     from rootless.options import Options
 
 
@@ -40,22 +40,25 @@ def main(options: Options) -> int:
     return 0
 
 
-def start(container: Container, gone: tuple[socket, socket | None] | None = None) -> None:
+def start(container: Container) -> None:
     """Let a container that is known to be created run its program; returns when execve has happened, and the poststart
-    hooks. `gone`: what verdict.let_go returned, where GO has been said already.
+    hooks.
 
     Raises RootlessError with the reason where it did not: the caller ends the container.
     """
     if container.state.get("without_process"):
         raise SpecError("is required when `start` is called", "/process", hint="create it again with a process")
+    agent = verdict.connect_agent(container)
+    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
-        sock, agent = gone or verdict.let_go(container, START_SOCKET)
-        try:
-            verdict.receive(sock, container, agent)
-        finally:
-            sock.close()
+        sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
+        container.directory.unlink(START_SOCKET)
+        channel.send(sock, channel.GO)
+        verdict.receive(sock, container, agent)
     except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
         raise _lost(container) from None
+    finally:
+        sock.close()
     poststart = container.hooks("poststart")
     if poststart:
         from rootless import hooks

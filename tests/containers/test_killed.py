@@ -139,7 +139,7 @@ def test_a_container_in_the_making(container, rootless, words, status, part) -> 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_run_killed_until_it_waits(container, rootless, part) -> None:
-    """Init has its GO before it is created, and runs a program that nobody waits for, or none."""
+    """Init runs a program that nobody waits for, or none."""
     c = container({"process": {"args": ["true"]}})
     command = rootless.command("run", "-b", c.bundle.path, c.id)
     calls_of(command, c.bundle.path)  # the first one switches controllers on
