@@ -23,6 +23,9 @@ from typing import Any, NoReturn
 
 import grpc
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from oci import varint
+
 PATIENCE = 60  # seconds until a call that hangs is a failure
 
 Message = dict[str, Any]
@@ -141,17 +144,6 @@ def fields_of(name: str) -> Iterator[tuple[str, int, str]]:
         yield field, int(number), kind or "string"
 
 
-def varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; a negative number has 64."""
-    number &= (1 << 64) - 1
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 def encode(name: str, message: Message) -> bytes:
     """A message on the wire."""
     out, known = b"", {field: (number, kind) for field, number, kind in fields_of(name)}
@@ -170,35 +162,27 @@ def encode_field(number: int, kind: str, value: Any) -> bytes:
     if kind.endswith("*"):
         return b"".join(encode_field(number, kind[:-1], one) for one in value)
     if kind in DEFAULTS.keys() - {"string"} or kind in ENUMS:
-        return varint(number << 3) + varint(ENUMS[kind].index(value) if kind in ENUMS else int(value))
+        value = ENUMS[kind].index(value) if kind in ENUMS else int(value)
+        return varint.encode(number << 3) + varint.encode(value & (1 << 64) - 1)  # a negative one has 64 bits
     if kind.endswith("?"):
         data = encode_field(1, kind[:-1], value)
     else:
         data = value.encode() if kind == "string" else encode(kind, value)
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
-def take_varint(data: bytes) -> tuple[int, bytes]:
-    """The number that data begins with, and the rest."""
-    number = 0
-    for place, byte in enumerate(data):
-        number |= (byte & 0x7F) << 7 * place
-        if byte < 0x80:
-            return number, data[place + 1 :]
-    raise SystemExit("a number of the response has no end")
+    return varint.encode(number << 3 | 2) + varint.encode(len(data)) + data
 
 
 def take_fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """The numbers and raw values of a message: integers and bytes."""
-    while data:
-        tag, data = take_varint(data)
+    position = 0
+    while position < len(data):
+        tag, position = varint.decode(data, position)
         if tag & 7 == 0:
-            value, data = take_varint(data)
+            value, position = varint.decode(data, position)
             yield tag >> 3, value
         else:
-            size, data = (8 if tag & 7 == 1 else 4, data) if tag & 7 != 2 else take_varint(data)
-            yield tag >> 3, data[:size]
-            data = data[size:]
+            size, position = varint.decode(data, position) if tag & 7 == 2 else (8 if tag & 7 == 1 else 4, position)
+            yield tag >> 3, data[position : position + size]
+            position += size
 
 
 def decode(name: str, data: bytes) -> Message:
