@@ -20,7 +20,7 @@ from oci.errors import OciError, printable
 from oci.owners import Owners
 from oci.record import Entry, Recorder
 from oci.root import Root, normal
-from oci.stream import SharedSource, StreamSource
+from oci.stream import SharedSource
 
 MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
 _WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
@@ -74,7 +74,7 @@ class Tree:
         self._layers = 0
         self._stale = False  # a directory or link was taken away: cached paths may lead elsewhere now
 
-    def apply(self, source: StreamSource, where: str) -> None:
+    def apply(self, source: SharedSource, where: str) -> None:
         """Apply one layer. Raises OciError, after which the tree is of no use."""
         self._where = where
         self._own_dirs.clear()
@@ -124,7 +124,7 @@ class Tree:
     def _at(self, name: bytes) -> str:
         return f"{self._where}: {printable(name)}"
 
-    def _add(self, source: StreamSource, member: tar.Member) -> None:
+    def _add(self, source: SharedSource, member: tar.Member) -> None:
         if self._stale:
             self.root.forget()
             self._stale = False
@@ -169,7 +169,7 @@ class Tree:
                 raise OciError("a member name with ..", self._at(name))
         return name
 
-    def _special(self, source: StreamSource, member: tar.Member, path: bytes, parent: bytes, base: bytes) -> bool:
+    def _special(self, source: SharedSource, member: tar.Member, path: bytes, parent: bytes, base: bytes) -> bool:
         """Whiteouts and what AUFS kept in its branches; False for names that only look alike."""
         parts = path.split(b"/")
         if any(part.startswith(_AUFS) for part in parts[:-1]):
@@ -301,7 +301,7 @@ class Tree:
             os.chown(base, *owner, dir_fd=fd, follow_symlinks=False)
         self._note(path, member)
 
-    def _add_file(self, source: StreamSource, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
+    def _add_file(self, source: SharedSource, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
         owner = self._owners.fit(member.uid, member.gid, self._where)
         kept = self._owners.mode == "xattr" and (member.uid or member.gid)
         chown = owner != self._own and self._owners.mode == "map"
@@ -313,7 +313,7 @@ class Tree:
         except FileExistsError:
             self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
             file = os.open(base, _NEW, mode, dir_fd=fd)
-        if isinstance(source, SharedSource) and member.stored and not later and member.sparse is None:
+        if member.stored and not later and member.sparse is None:
             self._hand_over(source, member, file)
         else:
             try:
@@ -341,7 +341,7 @@ class Tree:
             self._set_capability(file, member)
         os.fchmod(file, member.mode)
 
-    def _write(self, source: StreamSource, member: tar.Member, file: int) -> None:
+    def _write(self, source: SharedSource, member: tar.Member, file: int) -> None:
         if member.sparse is not None:
             self._write_sparse(source, member, file)
             return
@@ -354,7 +354,7 @@ class Tree:
         if left:
             raise OciError("truncated in the middle of a file", self._at(member.name))
 
-    def _write_sparse(self, source: StreamSource, member: tar.Member, file: int) -> None:
+    def _write_sparse(self, source: SharedSource, member: tar.Member, file: int) -> None:
         seen = 0
         for offset, piece in tar.contents(source, member):
             seen += len(piece)
@@ -407,7 +407,7 @@ class Tree:
             raise OciError("a hard link to a directory", f"{self._where}: {printable(base)}")
         return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
 
-    def _keep_aside(self, source: StreamSource, member: tar.Member, base: bytes) -> None:
+    def _keep_aside(self, source: SharedSource, member: tar.Member, base: bytes) -> None:
         """A file below .wh..wh.plnk: only its hard links stay."""
         if base not in self._plinks:
             self._plinks[base] = member
