@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import select
 
-from rootless import jsonlite, log, program
+from rootless import jsonlite, log, proc, program
 from rootless import lean_os as os
-from rootless import syscalls as sc
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
@@ -53,30 +52,27 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
     if pid == 0:
         _become_hook(hook, stdin, stderr, env)
     os.close(stdin)
-    pidfd = os.pidfd_open(pid)
     try:
-        status = _wait(pid, pidfd, hook, moment)
+        status = _wait(pid, hook, moment)
         output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip() if status else ""
     finally:
-        os.close(pidfd)
         os.close(stderr)
     if status:
         raise RootlessError(_describe(hook, moment, os.waitstatus_to_exitcode(status), output), hook["pointer"])
 
 
-def _wait(pid: int, pidfd: int, hook: dict[str, Any], moment: str) -> int:
+def _wait(pid: int, hook: dict[str, Any], moment: str) -> int:
     """The hook's status; it is killed where its time is over, or a signal ends the command."""
+    pidfd = os.pidfd_open(pid)
     try:
         if hook["timeout"] and not select.select([pidfd], [], [], hook["timeout"])[0]:
             raise RootlessError(f"{moment} hook took longer than {hook['timeout']} s", hook["pointer"])
-        return os.waitpid(pid, 0)[1]
+        _, status = os.waitpid(pid, 0)
     except BaseException:
-        try:
-            sc.pidfd_send_signal(pidfd, 9)
-            os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass  # it had ended before
+        proc.end(pid, pidfd)
         raise
+    os.close(pidfd)
+    return status
 
 
 def _describe(hook: dict[str, Any], moment: str, code: int, output: str) -> str:
