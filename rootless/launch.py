@@ -6,7 +6,21 @@ import errno
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import attributes, cgroup, channel, console, hooks, init, log, mount, plan, proc, program, rootfs
+from rootless import (
+    attributes,
+    cgroup,
+    channel,
+    codecache,
+    console,
+    hooks,
+    init,
+    log,
+    mount,
+    plan,
+    proc,
+    program,
+    rootfs,
+)
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
@@ -55,7 +69,6 @@ class Request:
         self.preserve_fds = 0
         self.listen_fds = 0
         self.detached = True
-        self.meanwhile: Callable[[], None] = lambda: None  # what may be done while the container's init mounts
 
 
 class Created:
@@ -362,7 +375,7 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
             channel.send(sync, channel.SAVED)
         except BrokenPipeError:
             pass  # I has ended: what it said of it is received next
-        request.meanwhile()
+        codecache.load_later()  # while I mounts
         if made.process["terminal"]:
             master = console.receive(sync, request.console_socket)
         if made.waits_for_runtime:

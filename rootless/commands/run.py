@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless import codecache, log
+from rootless import log
 from rootless.commands.create import print_plan, read_request
 from rootless.host import Host
 from rootless.launch import create
@@ -19,7 +19,6 @@ def main(options: Options) -> int:
     if options.dry_run:
         return print_plan(request)
     request.detached = options.detach
-    request.meanwhile = codecache.load_later
     end_on_signals()
     created = create(request, Host())
     container = created.container
