@@ -3,7 +3,7 @@
 It is what a .pyc is, for several modules at once: it lies beside them in __pycache__, is made where that directory
 may be written, and is used as long as every source has the size and time that it had. In any other case the modules
 are imported as ever, and with --debug too: the cached code is lean, see leancode.py. Only the launcher (bin/rootless),
-__main__.py, and launch.py, which gives it a time for `load_later`, know of it.
+__main__.py, and commands/run.py, which has a time for `load_later`, know of it.
 """
 
 import marshal

@@ -9,6 +9,7 @@ from struct import pack
 
 from rootless import lean_os as os
 from rootless import syscalls as sc
+from rootless.signals import ENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,16 +25,24 @@ _LIMIT = 65536
 _REPEATS = 100
 
 
-def listen() -> int:
+def listen(*, ready: bool = True) -> int:
     """Catch all that is forwarded, from now on: the fd from which `wait` reads the numbers.
 
-    Called before `start`: a signal for the program that has just begun must not end R.
+    Called before `start`: a signal for the program that has just begun must not end R. Where R is not `ready`, those
+    that end a command still do so, until `be_ready`.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     set_wakeup_fd(writer, warn_on_full_buffer=False)
     for signum in _FORWARDED:
-        signal(signum, _noted)
+        if ready or signum not in ENDING:
+            signal(signum, _noted)
     return reader
+
+
+def be_ready() -> None:
+    """From now on the program is there, and gets those too."""
+    for signum in ENDING:
+        signal(signum, _noted)
 
 
 def wait(
@@ -60,7 +69,7 @@ def wait(
         if terminal:
             terminal.restore()
         set_wakeup_fd(-1)
-        for signum in _FORWARDED:
+        for signum in ENDING:  # the others mean nothing to what is still to be done
             signal(signum, SIG_DFL)
     return exit_code(pid)
 

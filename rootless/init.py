@@ -54,6 +54,10 @@ def run(init: Init) -> None:
     try:
         os.umask(0)
         os.setsid()
+        if plan.namespaces.new & sc.CLONE_NEWNET:
+            step = ("set lo up", "/linux/namespaces")
+            loopback_up()  # while R writes the maps: the capabilities are there from the beginning
+        step = ("init", "")
         _, groups, _ = channel.receive(init.sync, channel.MAPPED)
         init.options["setgroups"] = groups == b"1"
         if plan.namespaces.joins:
@@ -62,9 +66,6 @@ def run(init: Init) -> None:
         _become_root(init)
         if plan.namespaces.new & sc.CLONE_NEWCGROUP:
             sc.unshare(sc.CLONE_NEWCGROUP)
-        if plan.namespaces.new & sc.CLONE_NEWNET:
-            step = ("set lo up", "/linux/namespaces")
-            loopback_up()
         for step in plan.prepare:
             _STEPS[step[0]](init, *step[2:])
         if plan.process["terminal"]:

@@ -10,7 +10,6 @@ from rootless import (
     attributes,
     cgroup,
     channel,
-    codecache,
     console,
     hooks,
     init,
@@ -69,6 +68,7 @@ class Request:
         self.preserve_fds = 0
         self.listen_fds = 0
         self.detached = True
+        self.meanwhile: Callable[[Container], None] | None = None  # called while I mounts: R has nothing else to do
 
 
 class Created:
@@ -286,7 +286,7 @@ def _clone(
     def become_init() -> None:
         os.close(directory.fd)  # the lock hangs on the open file description: flock(2)
         if made.namespaces.uid_map:
-            made.process["oom_score_adj"] = None  # R writes it, see _converse
+            made.process["oom_score_adj"] = None  # R writes it, see _map_ids
         init.run(task)
 
     try:
@@ -305,12 +305,27 @@ def _clone(
     # The debug lines of the way are runc's: people search logs for them.
     log.debug(f"nsexec container setup: new namespaces {flags:#x}")
     log.debug(f"child process in init(): pid {pid}")
+    try:
+        _map_ids(made, host, proc_fd, pid)  # before anything else: I waits for it
+    except BaseException:
+        proc.end(pid, pidfd)
+        raise
     theirs.close()
     listener.close()
     os.close(proc_fd)
     for fd in [*nodes.values(), *(entry["made"] for entry in outside if "made" in entry)]:
         os.close(fd)
     return pid, pidfd, sync
+
+
+def _map_ids(made: Plan, host: Host, proc_fd: int, pid: int) -> None:
+    ns = made.namespaces
+    if not ns.uid_map or ns.setgroups is not None:
+        return
+    ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
+    if made.process["oom_score_adj"] is not None:
+        # I could not once its ids have changed, the file is root's then (proc(5)); nor lower it from in there.
+        attributes.write_oom_score(proc_fd, made.process["oom_score_adj"], str(pid))
 
 
 def _listen(directory: StateDir) -> socket:
@@ -352,22 +367,14 @@ def _clone_hint(error: OSError) -> str:
 def _converse(request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket) -> int:
     """Talk I through its set-up. Returns the terminal's master, -1 for none (or when it was handed on)."""
     master = -1
-    ns = made.namespaces
     try:
-        if ns.uid_map and ns.setgroups is None:
-            proc_fd = proc.open_proc()
-            ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
-            if made.process["oom_score_adj"] is not None:
-                # I could not once its ids have changed, the file is root's then (proc(5)); nor lower it from in there.
-                attributes.write_oom_score(proc_fd, made.process["oom_score_adj"], str(pid))
-            os.close(proc_fd)
         if made.hands_over_cgroup():
             from rootless.cgroup import ownership
 
             group = container.cgroup()
             ownership.hand_over(group, pid, made.process["uid"], host)
             group.close()
-        channel.send(sync, channel.MAPPED, b"0" if ns.setgroups is False else b"1")
+        channel.send(sync, channel.MAPPED, b"0" if made.namespaces.setgroups is False else b"1")
         # While I mounts: were R killed before, I would not be told that it can be found, and end.
         container.state["start_time"] = proc.start_time(pid)
         container.save()
@@ -375,7 +382,8 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
             channel.send(sync, channel.SAVED)
         except BrokenPipeError:
             pass  # I has ended: what it said of it is received next
-        codecache.load_later()  # while I mounts
+        if request.meanwhile:
+            request.meanwhile(container)
         if made.process["terminal"]:
             master = console.receive(sync, request.console_socket)
         if made.waits_for_runtime:

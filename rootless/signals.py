@@ -16,7 +16,7 @@ SIGNALS = {
     "STOP": 19, "TSTP": 20, "TTIN": 21, "TTOU": 22, "URG": 23, "XCPU": 24, "XFSZ": 25, "VTALRM": 26, "PROF": 27,
     "WINCH": 28, "IO": 29, "POLL": 29, "PWR": 30, "SYS": 31, "RTMIN": 34, "RTMAX": 64,
 }  # fmt: skip
-_ENDING = (1, 2, 3, 15)
+ENDING = (1, 2, 3, 15)
 
 
 def parse_signal(text: str) -> int:
@@ -48,12 +48,12 @@ class Interrupted(KeyboardInterrupt):
 
 def end_on_signals() -> None:
     """From now on the first of HUP, INT, QUIT and TERM is raised as Interrupted, the others are let pass."""
-    for signum in _ENDING:
+    for signum in ENDING:
         if getsignal(signum) != SIG_IGN:  # nohup(1)
             signal(signum, _raise)
 
 
 def _raise(signum: int, _frame: Any) -> None:
-    for each in _ENDING:
+    for each in ENDING:
         signal(each, SIG_IGN)
     raise Interrupted(signum)

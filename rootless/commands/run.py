@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from rootless import log
+from rootless import codecache, log
 from rootless.commands.create import print_plan, read_request
+from rootless.container import CREATING_SOCKET
 from rootless.host import Host
 from rootless.launch import create
 from rootless.signals import end_on_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+
+    from rootless.container import Container
     from rootless.options import Options
+
+
+class _Ahead:
+    """What is to be done before `start`, done while the container is being set up."""
+
+    def __init__(self, *, detached: bool) -> None:
+        self.detached = detached
+        self.reader = -1
+        self.sock: socket | None = None
+
+    def __call__(self, container: Container) -> None:
+        codecache.load_later()
+        from rootless.commands.start import connect
+        from rootless.foreground import listen
+
+        if not self.detached:
+            self.reader = listen(ready=False)
+        try:
+            self.sock = connect(container, CREATING_SOCKET)
+        except OSError:
+            pass  # its init has ended: what it said of it is received next
 
 
 def main(options: Options) -> int:
@@ -19,24 +44,25 @@ def main(options: Options) -> int:
     if options.dry_run:
         return print_plan(request)
     request.detached = options.detach
+    request.meanwhile = ahead = _Ahead(detached=options.detach)
     end_on_signals()
     created = create(request, Host())
     container = created.container
     listener = None
     try:
         from rootless.commands.start import start
-        from rootless.foreground import adopt, listen, wait
+        from rootless.foreground import adopt, be_ready, wait
 
         if request.notify:
             from rootless import notify
 
             listener = notify.listen(container.directory)
         if not options.detach:
-            reader = listen()
+            be_ready()
             oom = container.watch_oom()
             if created.master >= 0:
                 adopt(created.master)
-        start(container)
+        start(container, ahead.sock)
     except BaseException:
         from rootless.commands.delete import remove
 
@@ -48,7 +74,7 @@ def main(options: Options) -> int:
             listener.wait(container.pid)
         return 0
     fd = container.directory.fd
-    code = wait(container.pid, created.pidfd, reader, created.master, locked_fd=fd, oom=oom, listener=listener)
+    code = wait(container.pid, created.pidfd, ahead.reader, created.master, locked_fd=fd, oom=oom, listener=listener)
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     if not options.keep:

@@ -40,25 +40,36 @@ def main(options: Options) -> int:
     return 0
 
 
-def start(container: Container) -> None:
+def connect(container: Container, name: str = START_SOCKET) -> socket:
+    """A connection to the container's init, under the name that its socket has now. Raises OSError."""
+    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{container.directory.fd}/{name}")
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def start(container: Container, sock: socket | None = None) -> None:
     """Let a container that is known to be created run its program; returns when execve has happened, and the poststart
-    hooks.
+    hooks. `sock` is connected to its init already.
 
     Raises RootlessError with the reason where it did not: the caller ends the container.
     """
     if container.state.get("without_process"):
         raise SpecError("is required when `start` is called", "/process", hint="create it again with a process")
     agent = verdict.connect_agent(container)
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
-        sock.connect(f"/proc/self/fd/{container.directory.fd}/{START_SOCKET}")
+        sock = sock or connect(container)
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.GO)
         verdict.receive(sock, container, agent)
     except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
         raise _lost(container) from None
     finally:
-        sock.close()
+        if sock:
+            sock.close()
     poststart = container.hooks("poststart")
     if poststart:
         from rootless import hooks
