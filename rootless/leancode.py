@@ -36,4 +36,4 @@ class _Lean(ast.NodeTransformer):
 
 def _without_lines(code: CodeType) -> CodeType:
     inner = tuple(_without_lines(const) if isinstance(const, CodeType) else const for const in code.co_consts)
-    return code.replace(co_linetable=b"", co_consts=inner)
+    return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=inner)  # the second name is only shown
