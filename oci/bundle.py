@@ -7,6 +7,7 @@ The bundle is built as a temporary sibling and renamed. Nothing here makes names
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -25,9 +26,10 @@ from oci.layer import MAX_FILES, Tree
 from oci.owners import IdMap, Owners
 from oci.passwd import find_user
 from oci.progress import Progress
+from oci.reader import Reader
 from oci.remove import remove_tree
 from oci.root import Root
-from oci.stream import Ahead, Budget, SharedSource
+from oci.stream import Budget, SharedSource
 from oci.writer import Writer
 
 META = ".oci"  # of the bundle: image.json, base.mtree
@@ -186,14 +188,13 @@ def _unpack(request: Request, tree: Tree, kept: int) -> None:
     budget = Budget(request.max_size)
     progress = Progress(image.size, len(image.layers)) if request.progress else None
     try:
-        with Writer() as writer:
+        tars = [functools.partial(layer.tar, budget) for layer in image.layers[kept:]]
+        with Writer() as writer, Reader(tars, writer, progress.advance if progress else None) as reader:
             for number, layer in enumerate(image.layers):
                 if progress:
                     progress.next_layer()
-                if number < kept:
-                    continue
-                with Ahead(layer.tar(budget, progress.advance if progress else None), writer) as ahead:
-                    source = SharedSource(ahead, writer)
+                if number >= kept:
+                    source = SharedSource(reader, writer)
                     tree.apply(source, layer.name)
                     source.drain()
     finally:

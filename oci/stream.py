@@ -6,33 +6,42 @@ interpreter's lock, so that checksums and decompression run in threads beside th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from oci.errors import OciError
-from oci.writer import SLOT, Writer
+
+if TYPE_CHECKING:
+    from oci.reader import Reader
+    from oci.writer import Writer
 
 CHUNK = 1 << 20
 _BEHIND = 4  # chunks that a checksum may be behind
-_PATIENCE = 1.0  # seconds to wait for a thread that may be reading a pipe on which nothing comes
 _ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
-Chunks = Iterator[bytes]
+Chunks = Iterator[bytes]  # some are a part of a Room's memory, which is as good to all who take them
+Room = Callable[[], memoryview]  # memory to read into; a chunk that is a part of it is good until it is called again
 
 
-def read_range(fd: int, offset: int, size: int, where: object) -> Chunks:
+def read_range(fd: int, offset: int, size: int, where: object, room: Room | None = None) -> Chunks:
     """`size` bytes of a file from `offset`, by pread(2). Raises OciError where the file is shorter."""
     end = offset + size
     while offset < end:
-        chunk = os.pread(fd, min(CHUNK, end - offset), offset)
+        chunk = (
+            _read_into(fd, room()[: end - offset], offset) if room else os.pread(fd, min(CHUNK, end - offset), offset)
+        )
         if not chunk:
             raise OciError("truncated", where)
         offset += len(chunk)
         yield chunk
+
+
+def _read_into(fd: int, memory: memoryview, offset: int) -> Any:
+    return memory[: os.preadv(fd, [memory], offset)]
 
 
 def read_all(fd: int) -> Chunks:
@@ -49,11 +58,16 @@ def split_digest(digest: object, where: object) -> tuple[str, str]:
     return algorithm, digits
 
 
-def verified(chunks: Chunks, digest: str, size: int, what: str, where: object) -> Chunks:
-    """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError."""
+def verified(
+    chunks: Chunks, digest: str, size: int, what: str, where: object, *, beside: bool = True
+) -> Chunks:  # fmt: skip
+    """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError.
+
+    Chunks that do not last are not to be summed up `beside` their use.
+    """
     algorithm, digits = split_digest(digest, where) if digest else ("", "")
     seen = 0
-    with _Sum(algorithm) as sum_:
+    with _Sum(algorithm, beside=beside) as sum_:
         for chunk in chunks:
             seen += len(chunk)
             if 0 <= size < seen:
@@ -68,9 +82,11 @@ def verified(chunks: Chunks, digest: str, size: int, what: str, where: object) -
 
 
 class _Sum:
-    """A checksum, "" for none. From the second chunk on it is made by a thread: nobody waits for it until the end."""
+    """A checksum, "" for none. `beside` makes it by a thread from the second chunk on: nobody waits for it until the
+    end."""
 
-    def __init__(self, algorithm: str) -> None:
+    def __init__(self, algorithm: str, *, beside: bool) -> None:
+        self._beside = beside
         self._sum = hashlib.new(algorithm) if algorithm else None
         self._queue: queue.Queue[bytes | None] | None = None
         self._thread: threading.Thread | None = None
@@ -85,7 +101,7 @@ class _Sum:
     def update(self, chunk: bytes) -> None:
         if self._sum is None:
             return
-        if self._first:
+        if self._first or not self._beside:
             self._first = False
             self._sum.update(chunk)
             return
@@ -138,69 +154,6 @@ def _counted(chunks: Chunks, progress: Callable[[int], None]) -> Chunks:
     for chunk in chunks:
         progress(len(chunk))
         yield chunk
-
-
-class Ahead:
-    """Chunks put into a writer's memory by a thread that runs ahead as far as there is room. A context manager.
-
-    Iterated over it gives each slot that was filled: where it begins, and how many bytes are in it.
-    """
-
-    def __init__(self, chunks: Chunks, writer: Writer) -> None:
-        self._chunks = chunks
-        self._writer = writer
-        self._queue: queue.SimpleQueue[tuple[int, int] | BaseException | None] = queue.SimpleQueue()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Ahead:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._stopped = True
-        if kind is not None:  # the thread may be waiting for a slot: it gets one, sees the flag and ends
-            with contextlib.suppress(OSError, OciError):
-                self._writer.free()
-        self._thread.join(_PATIENCE)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BrokenPipeError):
-                raise self._writer.failure()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def _run(self) -> None:
-        try:
-            self._fill()
-            self._queue.put(None)
-        except BaseException as error:
-            self._queue.put(error)
-        finally:
-            if isinstance(self._chunks, Generator):
-                self._chunks.close()
-
-    def _fill(self) -> None:
-        memory = self._writer.memory
-        start = used = 0
-        for chunk in self._chunks:
-            rest = memoryview(chunk)
-            while rest:
-                if not used:
-                    start = self._writer.take()
-                if self._stopped:
-                    return
-                piece = rest[: SLOT - used]
-                rest = rest[len(piece) :]
-                memory[start + used : start + used + len(piece)] = piece
-                used += len(piece)
-                if used == SLOT:
-                    self._queue.put((start, used))
-                    used = 0
-        if used:
-            self._queue.put((start, used))
 
 
 class StreamSource:
@@ -267,13 +220,14 @@ class StreamSource:
 
 
 class SharedSource(StreamSource):
-    """A tar.Source over what `Ahead` puts into a writer's memory; a slot is free again when it was passed."""
+    """A tar.Source over a layer that a reader puts into a writer's memory; a slot is free again when it was passed."""
 
-    def __init__(self, ahead: Ahead, writer: Writer) -> None:
+    def __init__(self, reader: Reader, writer: Writer) -> None:
         super().__init__(iter(()))
-        self._slots = iter(ahead)
+        self._reader = reader
         self._writer = writer
         self._start = 0
+        self._ended = False  # what the reader gives then is the next layer's
 
     def hand_over(self, size: int, file: int, mtime: int) -> bool:
         """Have the next `size` bytes written to a file that is empty, its time (ns) set, and have it closed.
@@ -301,8 +255,11 @@ class SharedSource(StreamSource):
 
     def _next(self) -> bool:
         if self._chunk:
+            if not self._reader.is_ready():
+                self._writer.help()  # rather than wait
             self._writer.free()
-        self._start, size = next(self._slots, (0, 0))
+        self._start, size = (0, 0) if self._ended else self._reader.take()
+        self._ended = not size
         self._chunk, self._at = self._writer.memory[self._start : self._start + size], 0
         return size > 0
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SLOT = 1 << 20  # bytes of the memory that are filled and freed at once
 _SLOTS = 12
-_BATCH = 48  # jobs sent at once
+_BATCH = 120  # jobs sent at once; unix(7): at most 253
 _AHEAD = 1 << 14  # for SO_SNDBUF: some batches; the kernel bounds the files on their way by RLIMIT_NOFILE, unix(7)
 _JOB = struct.Struct("=IIq")  # where its bytes are, how many, the file's time in ns
 _FREE = b"f"
@@ -90,9 +90,19 @@ class Writer:
         """Why there will be no slot: what the process ended with."""
         return self._end() or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
+    def leave(self) -> None:
+        """In another process that only fills slots: it must not keep this one from hearing of the end."""
+        self._socket.close()
+
     def free(self) -> None:
         """The slot that was taken first is free again when all that `write` was told of is written."""
         self._send(_FREE)
+
+    def help(self) -> None:
+        """Write here what was not sent yet."""
+        for file, job in zip(self._files, self._jobs, strict=True):
+            self._write(file, *_JOB.unpack(job))
+        self._done()
 
     def write(self, file: int, start: int, size: int, mtime: int) -> None:
         """Write these bytes of the memory to a file that is open, set its time (ns) and close it."""
@@ -111,10 +121,12 @@ class Writer:
         except OSError as error:
             if error.errno != errno.ETOOMANYREFS:  # the process has ended: it says why
                 raise self._end() or error from None
-            for file, job in zip(files, self._jobs, strict=True):
-                self._write(file, *_JOB.unpack(job))
+            self.help()
             if end:
                 self._socket.sendmsg([end])
+        self._done()
+
+    def _done(self) -> None:
         self._jobs.clear()
         while self._files:
             os.close(self._files.pop())
@@ -136,6 +148,7 @@ class Writer:
         """The process; its exit code is the number of the error that ended it."""
         code = errno.EINTR
         try:
+            ignore_signals()
             self._socket.close()  # else there is no end of it
             os.close(self._slots)
             while message := self._receive(jobs):
@@ -165,3 +178,9 @@ class Writer:
         while written < size:
             written += os.write(file, self.memory[start + written : start + size])
         os.utime(file, ns=(mtime, mtime))
+
+
+def ignore_signals() -> None:
+    """In a process beside the main one: that one gets them too, and ends this one when it has said what there is."""
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)

@@ -13,7 +13,7 @@ import attrs
 from oci import compression, tarsum
 from oci.errors import OciError, printable
 from oci.image.blobs import Archive, Progress
-from oci.stream import Budget, Chunks, verified
+from oci.stream import Budget, Chunks, Room, verified
 
 _MACHINES = {
     "x86_64": ("amd64", ""), "aarch64": ("arm64", "v8"), "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"),
@@ -29,8 +29,8 @@ class Stored(Protocol):
     def size(self) -> int:
         """Bytes, 0 where they are not known."""
 
-    def chunks(self, progress: Progress | None = None) -> Chunks:
-        """The bytes as they are stored."""
+    def chunks(self, progress: Progress | None = None, room: Room | None = None) -> Chunks:
+        """The bytes as they are stored, read into `room` where that is given and of use."""
 
     def compression(self) -> str:
         """How they are compressed, as compression.detect names it."""
@@ -54,24 +54,30 @@ class Layer:
     urls: tuple[str, ...] = ()
     tarsum: str = ""
 
-    def stored(self, progress: Progress | None = None) -> Chunks:
+    def stored(self, progress: Progress | None = None, room: Room | None = None) -> Chunks:
         """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError."""
         if self.blob is None:
             hint = f"it was to be fetched from {printable(self.urls[0])}" if self.urls else ""
             raise OciError("a layer is missing in the archive", self.name, hint=hint)
-        return verified(self.blob.chunks(progress), self.digest, self.size, "the layer", self.name)
+        chunks = self.blob.chunks(progress, room)
+        return verified(chunks, self.digest, self.size, "the layer", self.name, beside=not room)
 
-    def tar(self, budget: Budget, progress: Progress | None = None) -> Chunks:
-        """The tar inside, checked at its end against the diff_id as well. Raises OciError."""
-        stored = self.stored(progress)
-        assert self.blob is not None
-        kind = self.blob.compression()
+    def tar(self, budget: Budget, progress: Progress | None = None, room: Room | None = None) -> Chunks:
+        """The tar inside, checked at its end against the diff_id as well. Raises OciError.
+
+        With `room` a chunk may be a part of that, which is good until the next is asked for.
+        """
+        kind = self.blob.compression() if self.blob else ""
+        if kind or self.tarsum:
+            room = None
+        stored = self.stored(progress, room)
         if not kind and self.digest == self.diff_id and not self.tarsum:
             return budget.spend(stored, self.name)  # the same bytes, already checked
         plain = compression.decompress(kind, stored, self.name)
         if self.tarsum:
             plain = tarsum.checked(plain, self.tarsum, self.name)
-        return budget.spend(verified(plain, self.diff_id, -1, "the unpacked layer", self.name), self.name)
+        checked = verified(plain, self.diff_id, -1, "the unpacked layer", self.name, beside=not room)
+        return budget.spend(checked, self.name)
 
 
 @attrs.frozen

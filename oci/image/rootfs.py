@@ -15,7 +15,7 @@ from oci import compression
 from oci.errors import OciError, printable
 from oci.image import Image, Layer, host_platform
 from oci.image.blobs import Blob, Progress, is_at_start, open_input
-from oci.stream import Chunks, counted, read_all
+from oci.stream import Chunks, Room, counted, read_all
 
 
 @attrs.define
@@ -36,8 +36,8 @@ class PipeBlob:
             self._head += more
         return compression.detect(self._head)
 
-    def chunks(self, progress: Progress | None = None) -> Chunks:
-        """All bytes; only once."""
+    def chunks(self, progress: Progress | None = None, room: Room | None = None) -> Chunks:
+        """All bytes; only once, and in pieces so small that `room` is of no use."""
         self.compression()
         return counted(self._chunks(), progress)
 

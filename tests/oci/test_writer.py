@@ -1,4 +1,4 @@
-"""The process that writes files: what it is given, and how its end comes out."""
+"""The processes that read layers and write files: what they are given, and how their end comes out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import errno
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import archives as a
@@ -15,7 +16,19 @@ from commands import rootless
 
 from oci import writer as w
 from oci.errors import OciError
-from oci.stream import Ahead, SharedSource
+from oci.reader import Reader
+from oci.stream import Chunks, Room, SharedSource, read_range
+
+
+def layer(chunks: Iterable[bytes], told: int = 0) -> Callable[[Callable[[int], None], Room], Chunks]:
+    """What a Reader reads: these chunks, for each of which it is told of so many bytes."""
+
+    def read(progress: Callable[[int], None], room: Room) -> Chunks:
+        for chunk in chunks:
+            progress(told)
+            yield chunk
+
+    return read
 
 
 def new(path: Path) -> int:
@@ -48,8 +61,8 @@ def test_an_error_of_the_process_is_raised_and_all_is_closed(tmp_path: Path) -> 
         writer.write(os.open(tmp_path / "read-only", os.O_RDONLY), 0, 1, 0)
     assert caught.value.errno == errno.EBADF
     endless = itertools.repeat(bytes(w.SLOT))  # it is raised long before an end
-    with pytest.raises(OSError) as caught, w.Writer() as writer, Ahead(endless, writer) as ahead:
-        source = SharedSource(ahead, writer)
+    with pytest.raises(OSError) as caught, w.Writer() as writer, Reader([layer(endless)], writer) as reader:
+        source = SharedSource(reader, writer)
         while source.read(10) and source.hand_over(9, os.open(tmp_path / "read-only", os.O_RDONLY), 0):
             source.skip(w.SLOT - 19)
     assert caught.value.errno == errno.EBADF
@@ -95,23 +108,86 @@ def test_too_many_files_on_their_way_are_written_here(tmp_path: Path) -> None:
     assert [(tmp_path / str(n)).read_bytes() for n in range(40)] == [b"%05d" % n for n in range(40)]
 
 
-def test_an_error_while_the_thread_waits_for_room_ends_it_at_once() -> None:
-    def endless() -> Iterator[bytes]:
-        while True:
-            yield bytes(w.SLOT)
-
-    with pytest.raises(ZeroDivisionError), w.Writer() as writer, Ahead(endless(), writer) as ahead:
-        SharedSource(ahead, writer).read(5)
+def test_an_error_while_the_reader_waits_for_room_ends_it_at_once() -> None:
+    endless = itertools.repeat(bytes(w.SLOT))
+    with pytest.raises(ZeroDivisionError), w.Writer() as writer, Reader([layer(endless)], writer) as reader:
+        SharedSource(reader, writer).read(5)
         raise ZeroDivisionError
-    assert not ahead._thread.is_alive()
+    with pytest.raises(ProcessLookupError):
+        os.kill(reader._pid, 0)
+
+
+def test_an_error_of_the_reader_is_raised_where_it_came() -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"x" * 100
+        raise OciError("broken", "some where", errno.EIO, hint="none")
+
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(OciError) as caught, w.Writer() as writer, Reader([layer(broken())], writer) as reader:
+        SharedSource(reader, writer).drain()
+    assert caught.value.message() == "broken: some where: EIO (input/output error); hint: none"
+    with pytest.raises(OciError, match="TypeError"), w.Writer() as writer, Reader([layer([None])], writer) as reader:  # type: ignore[list-item]
+        SharedSource(reader, writer).drain()
+    with pytest.raises(OciError, match="was killed"), w.Writer() as writer, Reader([layer([b""])], writer) as reader:
+        os.kill(reader._pid, signal.SIGKILL)
+        while True:
+            SharedSource(reader, writer).drain()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_layers_come_one_after_the_other_and_what_was_read_is_told() -> None:
+    told: list[int] = []
+    layers = [layer([b"a" * 10, b"b" * 10], 7), layer([]), layer([b"c" * w.SLOT * 3, b"d"], 5)]
+    with w.Writer() as writer, Reader(layers, writer, told.append) as reader:
+        found = []
+        for _ in layers:
+            source = SharedSource(reader, writer)
+            found.append(source.read(1 << 30))
+            assert source.read(1) == b""
+    assert found == [b"a" * 10 + b"b" * 10, b"", b"c" * w.SLOT * 3 + b"d"]
+    assert sum(told) == 24
+
+
+def test_what_is_read_into_the_room_is_not_copied(tmp_path: Path) -> None:
+    data = os.urandom(5 * w.SLOT + 1)
+    (tmp_path / "file").write_bytes(data)
+
+    def read(progress: Callable[[int], None], room: Room) -> Chunks:
+        yield b"head"  # so that the room is a part of a slot
+        yield from read_range(fd, 0, len(data), "file", room)
+
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    with w.Writer() as writer, Reader([read], writer) as reader:
+        assert SharedSource(reader, writer).read(1 << 30) == b"head" + data
+    os.close(fd)
+
+
+def test_a_file_is_written_here_rather_than_wait_for_the_reader(tmp_path: Path) -> None:
+    def slow() -> Iterator[bytes]:
+        yield b"x" * w.SLOT
+        while not (tmp_path / "file").exists() or not (tmp_path / "file").stat().st_size:
+            time.sleep(0.01)
+        yield b"y"
+
+    with w.Writer() as writer, Reader([layer(slow())], writer) as reader:
+        source = SharedSource(reader, writer)
+        assert source.read(1) == b"x"
+        os.kill(writer._pid, signal.SIGSTOP)
+        try:
+            assert source.hand_over(1000, new(tmp_path / "file"), 0)
+            source.skip(w.SLOT - 1001)
+            assert source.read(1) == b"y"
+        finally:
+            os.kill(writer._pid, signal.SIGCONT)
+    assert (tmp_path / "file").read_bytes() == b"x" * 1000
 
 
 def test_reads_across_slots_are_what_came(tmp_path: Path) -> None:
     data = os.urandom(40 * w.SLOT + 77)
     chunks = (data[at : at + 700_001] for at in range(0, len(data), 700_001))
     found = []
-    with w.Writer() as writer, Ahead(chunks, writer) as ahead:
-        source = SharedSource(ahead, writer)
+    with w.Writer() as writer, Reader([layer(chunks)], writer) as reader:
+        source = SharedSource(reader, writer)
         while piece := source.read(333_333):
             found.append(piece)
     assert b"".join(found) == data

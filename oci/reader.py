@@ -1,0 +1,147 @@
+"""The layers' bytes: read, decompressed and checked by a process beside the one that takes them apart.
+
+It runs ahead as far as a writer's memory has room, and over the end of a layer. A process and not a thread, for what
+takes the layers apart is Python that never waits: each system call of a thread would end with waiting for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import struct
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from oci.errors import OciError
+from oci.writer import SLOT, Writer, ignore_signals
+
+if TYPE_CHECKING:
+    from oci.stream import Chunks, Room
+
+    Progress = Callable[[int], None]
+    # Begins to read a layer. It tells of the bytes that it reads as they are stored, and may read into the room.
+    Layer = Callable[[Progress, Room], Chunks]
+
+_MESSAGE = struct.Struct("=cIIq")  # kind; where a slot begins; bytes used of it, or of the text behind; bytes read
+_FILLED, _FAILED, _NO_WRITER = b"s", b"x", b"w"
+
+
+class Reader:
+    """A context manager. `take` gives what was filled of the first layer, then its end, then of the next one."""
+
+    def __init__(self, layers: Sequence[Layer], writer: Writer, progress: Progress | None = None) -> None:
+        self._layers = layers
+        self._writer = writer
+        self._progress = progress
+        self._pid = 0
+
+    def __enter__(self) -> Reader:
+        self._pipe, theirs = os.pipe()
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                self._run(theirs)
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(theirs)
+        self._poll = select.poll()
+        self._poll.register(self._pipe, select.POLLIN)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._pipe)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)  # where all went well it has ended, or is about to
+        os.waitpid(self._pid, 0)
+
+    def is_ready(self) -> bool:
+        """Whether `take` would not wait."""
+        return bool(self._poll.poll(0))
+
+    def take(self) -> tuple[int, int]:
+        """Where the next slot begins in the writer's memory, and how many bytes are in it; 0 at the end of a layer."""
+        kind, start, used, read = _MESSAGE.unpack(self._receive(_MESSAGE.size))
+        if kind == _NO_WRITER:
+            raise self._writer.failure()
+        if kind == _FAILED:
+            raise _error(self._receive(used))
+        if self._progress:
+            self._progress(read)
+        return start, used
+
+    def _receive(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = os.read(self._pipe, size - len(data))
+            if not piece:
+                raise OciError("the process that reads the archive was killed")
+            data += piece
+        return data
+
+    # --- the process
+
+    def _run(self, pipe: int) -> None:
+        try:
+            ignore_signals()
+            self._writer.leave()
+            os.close(self._pipe)
+            for layer in self._layers:
+                self._fill(layer, pipe)
+                os.write(pipe, _MESSAGE.pack(_FILLED, 0, 0, 0))  # its end
+        except BrokenPipeError:  # the writer's: it says why itself; ours: nobody listens
+            with contextlib.suppress(OSError):
+                os.write(pipe, _MESSAGE.pack(_NO_WRITER, 0, 0, 0))
+        except BaseException as error:
+            text = _text(error)
+            with contextlib.suppress(OSError):
+                os.write(pipe, _MESSAGE.pack(_FAILED, 0, len(text), 0) + text)
+        finally:
+            os._exit(0)
+
+    def _fill(self, layer: Layer, pipe: int) -> None:
+        memory = self._writer.memory
+        start, used, read = -1, 0, 0
+
+        def count(size: int) -> None:
+            nonlocal read
+            read += size
+
+        def room() -> memoryview:
+            nonlocal start
+            if start < 0:
+                start = self._writer.take()
+            return memory[start + used : start + SLOT]
+
+        for chunk in layer(count, room):
+            rest = memoryview(chunk)
+            while rest:
+                place = room()
+                piece = rest[: len(place)]
+                if rest.obj is not memory.obj:  # else it was read into this very place
+                    place[: len(piece)] = piece
+                rest = rest[len(piece) :]
+                used += len(piece)
+                if used == SLOT:
+                    os.write(pipe, _MESSAGE.pack(_FILLED, start, used, read))
+                    start, used, read = -1, 0, 0
+        if used:
+            os.write(pipe, _MESSAGE.pack(_FILLED, start, used, read))
+
+
+def _text(error: BaseException) -> bytes:
+    if not isinstance(error, OciError):
+        if isinstance(error, OSError):
+            error = OciError.from_os(error, "cannot read the archive")
+        else:
+            error = OciError(f"cannot read the archive: {type(error).__name__}: {error}")
+    return json.dumps([error.what, error.where, error.errno, error.hint]).encode()
+
+
+def _error(text: bytes) -> OciError:
+    what, where, number, hint = json.loads(text)
+    return OciError(what, where, number, hint)
