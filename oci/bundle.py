@@ -11,13 +11,12 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 
 from oci import config as runtime
 from oci import record
-from oci.cache import Cache
 from oci.clone import clone_tree
 from oci.errors import OciError, printable
 from oci.image import Image, is_image_archive
@@ -31,6 +30,9 @@ from oci.remove import remove_tree
 from oci.root import Root
 from oci.stream import Budget, SharedSource
 from oci.writer import Writer
+
+if TYPE_CHECKING:
+    from oci.cache import Cache
 
 META = ".oci"  # of the bundle: image.json, base.mtree
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -171,6 +170,8 @@ def _identity(layer: Layer) -> str:
         return layer.diff_id or layer.digest
     if layer.blob is None:
         raise OciError("a layer is missing in the archive", layer.name)
+    import hashlib
+
     digest = hashlib.sha256()
     for chunk in layer.stored():
         digest.update(chunk)
@@ -178,6 +179,8 @@ def _identity(layer: Layer) -> str:
 
 
 def _key(identities: list[str], owners: Owners) -> str:
+    import hashlib
+
     how: list[Any] = [_VERSION, owners.mode, owners.uids, owners.gids, os.geteuid(), identities]
     return hashlib.sha256(json.dumps(how).encode()).hexdigest()
 

@@ -6,14 +6,9 @@ bounded. A stream that ends early, or holds something else behind its end, is an
 
 from __future__ import annotations
 
-import bz2
 import importlib
 import itertools
-import lzma
 import os
-import shutil
-import subprocess
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -129,10 +124,14 @@ def _gunzip(chunks: Chunks, where: object) -> Chunks:
 
 
 def _bunzip2(chunks: Chunks, where: object) -> Chunks:
+    import bz2
+
     return _members(chunks, bz2.BZ2Decompressor, b"BZh", (OSError, ValueError), "bzip2", where)
 
 
 def _unxz(chunks: Chunks, where: object) -> Chunks:
+    import lzma
+
     def new() -> lzma.LZMADecompressor:
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
 
@@ -198,6 +197,8 @@ def _unlz4(chunks: Chunks, where: object) -> Chunks:
 
 def _program(what: str, command: list[str], chunks: Chunks, where: object) -> Chunks:
     """A filter program beside us, fed by a thread."""
+    import shutil
+
     if not shutil.which(command[0]):
         hint = f"install the Python package {'zstandard' if what == 'zstd' else what} or the program {command[0]}"
         raise OciError(f"{what} compression needs a library or a program", where, hint=hint)
@@ -205,6 +206,9 @@ def _program(what: str, command: list[str], chunks: Chunks, where: object) -> Ch
 
 
 def _run_program(what: str, command: list[str], chunks: Chunks, where: object) -> Chunks:
+    import subprocess
+    import threading
+
     failure: list[BaseException] = []
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)

@@ -6,16 +6,16 @@ interpreter's lock, so that checksums and decompression run in threads beside th
 
 from __future__ import annotations
 
-import hashlib
 import os
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from oci.errors import OciError
 
 if TYPE_CHECKING:
+    import queue
+    import threading
+
     from oci.reader import Reader
     from oci.writer import Writer
 
@@ -87,6 +87,9 @@ class _Sum:
 
     def __init__(self, algorithm: str, *, beside: bool) -> None:
         self._beside = beside
+        if algorithm:
+            import hashlib
+
         self._sum = hashlib.new(algorithm) if algorithm else None
         self._queue: queue.Queue[bytes | None] | None = None
         self._thread: threading.Thread | None = None
@@ -106,6 +109,9 @@ class _Sum:
             self._sum.update(chunk)
             return
         if self._queue is None:
+            import queue
+            import threading
+
             self._queue = queue.Queue(_BEHIND)
             self._thread = threading.Thread(target=self._run, args=(self._queue, self._sum.update), daemon=True)
             self._thread.start()

@@ -6,11 +6,9 @@ no extraction filters; it serves as the oracle in the tests. Formats: tar(5), PO
 
 from __future__ import annotations
 
-import base64
 import itertools
 import re
 import struct
-import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -350,7 +348,9 @@ class _Reader:
             if key.startswith(b"SCHILY.xattr."):
                 xattrs[key[13:]] = value
             elif key.startswith(b"LIBARCHIVE.xattr."):
-                xattrs.setdefault(urllib.parse.unquote_to_bytes(key[17:]), self._base64(value))
+                from urllib.parse import unquote_to_bytes
+
+                xattrs.setdefault(unquote_to_bytes(key[17:]), self._base64(value))
             elif not value:
                 continue
             elif key == b"path":
@@ -372,6 +372,8 @@ class _Reader:
         return pax.get(b"GNU.sparse.name") or name
 
     def _base64(self, value: bytes) -> bytes:
+        import base64
+
         try:
             return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
         except ValueError:

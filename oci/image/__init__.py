@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from oci import compression, tarsum
+from oci import compression
 from oci.errors import OciError, printable
 from oci.image.blobs import Archive, Progress
 from oci.stream import Budget, Chunks, Room, verified
@@ -75,6 +75,8 @@ class Layer:
             return budget.spend(stored, self.name)  # the same bytes, already checked
         plain = compression.decompress(kind, stored, self.name)
         if self.tarsum:
+            from oci import tarsum
+
             plain = tarsum.checked(plain, self.tarsum, self.name)
         checked = verified(plain, self.diff_id, -1, "the unpacked layer", self.name, beside=not room)
         return budget.spend(checked, self.name)

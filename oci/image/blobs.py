@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import posixpath
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -194,6 +193,8 @@ def _errors_named(chunks: Chunks, where: str) -> Chunks:
 
 
 def _spool(chunks: Chunks, directory: str) -> int:
+    import tempfile
+
     if not directory or not os.access(directory, os.W_OK):
         directory = tempfile.gettempdir()
     try:

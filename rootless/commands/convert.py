@@ -7,7 +7,6 @@ import json
 import os
 
 import oci.bundle
-from oci.cache import Cache, default_directory
 from oci.errors import OciError
 from oci.image import Image, choose, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import NoReturn
 
+    from oci.cache import Cache
     from rootless.options import Options
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -59,7 +59,7 @@ def build(options: Options, image: Image, target: str) -> int:
         args=list(getattr(options, "arg", None) or []),
         terminal=options.tty, force=options.force,
         devices=host.privileged and not host.in_userns,
-        volumes=_volumes(options), cache=Cache(default_directory()) if getattr(options, "cache", False) else None,
+        volumes=_volumes(options), cache=_cache() if getattr(options, "cache", False) else None,
         max_size=read_size(options.max_size), max_files=options.max_files or MAX_FILES,
         progress=not options.quiet, temporary=oci.bundle.temporary_name(target), finishing=job.finishing,
     )  # fmt: skip
@@ -68,6 +68,12 @@ def build(options: Options, image: Image, target: str) -> int:
     if code == 0:
         print(target if "/" in target else f"./{target}")
     return code
+
+
+def _cache() -> Cache:
+    from oci.cache import Cache, default_directory
+
+    return Cache(default_directory())
 
 
 def _take_back(request: oci.bundle.Request) -> None:
