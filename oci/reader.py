@@ -7,6 +7,7 @@ takes the layers apart is Python that never waits: each system call of a thread 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -40,21 +41,25 @@ class Reader:
 
     def __enter__(self) -> Reader:
         self._pipe, theirs = os.pipe()
+        life, self._life = os.pipe()  # nothing is written to it: its end is what counts
         try:
             self._pid = os.fork()
             if self._pid == 0:
-                self._run(theirs)
+                self._run(theirs, life)
         except OSError:
             os.close(self._pipe)
+            os.close(self._life)
             raise
         finally:
             os.close(theirs)
+            os.close(life)
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._pipe)
+        os.close(self._life)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)  # where all went well it has ended, or is about to
         os.waitpid(self._pid, 0)
@@ -85,11 +90,13 @@ class Reader:
 
     # --- the process
 
-    def _run(self, pipe: int) -> None:
+    def _run(self, pipe: int, life: int) -> None:
         try:
             ignore_signals()
             self._writer.leave()
             os.close(self._pipe)
+            os.close(self._life)
+            _end_with(life)
             for layer in self._layers:
                 self._fill(layer, pipe)
                 os.write(pipe, _MESSAGE.pack(_FILLED, 0, 0, 0))  # its end
@@ -131,6 +138,15 @@ class Reader:
                     start, used, read = -1, 0, 0
         if used:
             os.write(pipe, _MESSAGE.pack(_FILLED, start, used, read))
+
+
+def _end_with(life: int) -> None:
+    """End this process, even one that waits for a pipe on which nothing comes, when nobody has the other end of this
+    one any more: fcntl(2), O_ASYNC sends SIGIO then, whose default is to terminate."""
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC)
+    if select.select([life], [], [], 0)[0]:  # it was too early for the signal
+        os._exit(0)
 
 
 def _text(error: BaseException) -> bytes:

@@ -17,7 +17,7 @@ from commands import rootless
 from oci import writer as w
 from oci.errors import OciError
 from oci.reader import Reader
-from oci.stream import Chunks, Room, SharedSource, read_range
+from oci.stream import Chunks, Room, SharedSource, read_all, read_range
 
 
 def layer(chunks: Iterable[bytes], told: int = 0) -> Callable[[Callable[[int], None], Room], Chunks]:
@@ -180,6 +180,35 @@ def test_a_file_is_written_here_rather_than_wait_for_the_reader(tmp_path: Path) 
         finally:
             os.kill(writer._pid, signal.SIGCONT)
     assert (tmp_path / "file").read_bytes() == b"x" * 1000
+
+
+def test_a_reader_that_waits_for_a_pipe_ends_with_the_process_that_made_it(tmp_path: Path) -> None:
+    silent, held = os.pipe()
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+
+        def read(progress: Callable[[int], None], room: Room) -> Chunks:
+            os.write(tell, b"%d" % os.getpid())
+            yield from read_all(silent)
+
+        with w.Writer() as writer, Reader([read], writer) as reader:
+            reader.take()
+        os._exit(1)
+    readers = int(os.read(told, 100))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    for _ in range(500):
+        try:
+            if b") Z " in Path(f"/proc/{readers}/stat").read_bytes():
+                break
+        except FileNotFoundError:
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("it still waits")
+    for fd in (silent, held, told, tell):
+        os.close(fd)
 
 
 def test_reads_across_slots_are_what_came(tmp_path: Path) -> None:
