@@ -1,7 +1,7 @@
 """Labels of AppArmor and SELinux: process.apparmorProfile, process.selinuxLabel, linux.mountLabel.
 
-A label for a module that this kernel does not run protects nothing and is left out with a debug line: configs carry
-them from host to host.
+A label for a module that this kernel does not run protects nothing and is left out with a warning: configs carry them
+from host to host.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from rootless import lean_os as os
-from rootless import log, syscalls
+from rootless import syscalls
 from rootless.errors import RootlessError, printable
 
 TYPE_CHECKING = False
@@ -43,20 +43,19 @@ def selinux_enabled(sys_path: str = "/sys") -> bool:
     return os.path.exists(f"{sys_path}/fs/selinux/enforce")
 
 
-def exec_labels(apparmor_profile: str, selinux_label: str, sys_path: str = "/sys") -> list[ExecLabel]:
-    """What apply_exec_label has to do here; decided in R, where /sys is the host's."""
+def exec_labels(apparmor_profile: str, selinux_label: str, sys_path: str = "/sys") -> tuple[list[ExecLabel], list[str]]:
+    """(what apply_exec_label has to do here, warnings); decided in R, where /sys is the host's."""
     labels: list[ExecLabel] = []
-    if apparmor_profile:
-        if apparmor_enabled(sys_path):
-            labels.append((APPARMOR, apparmor_profile))
-        else:
-            _skip(APPARMOR, "/process/apparmorProfile", apparmor_profile)
-    if selinux_label:
-        if selinux_enabled(sys_path):
-            labels.append((SELINUX, selinux_label))
-        else:
-            _skip(SELINUX, "/process/selinuxLabel", selinux_label)
-    return labels
+    warnings: list[str] = []
+    for kind, label, enabled in (
+        (APPARMOR, apparmor_profile, apparmor_enabled),
+        (SELINUX, selinux_label, selinux_enabled),
+    ):
+        if label and enabled(sys_path):
+            labels.append((kind, label))
+        elif label:
+            warnings.append(_left_out(kind, _POINTERS[kind], label))
+    return labels, warnings
 
 
 def apply_exec_label(proc_fd: int, kind: str, label: str, *, no_new_privs: bool = False) -> None:
@@ -89,10 +88,7 @@ def mount_context(label: str, fstype: str, context_type: str = "context", sys_pa
     The value is as fsconfig(2) takes it; in the data of mount(2) it needs double quotes, as labels hold commas.
     context_type is one of CONTEXT_TYPES (crun's annotation run.oci.mount_context_type).
     """
-    if not label or fstype in _WITHOUT_CONTEXT:
-        return "", ""
-    if not selinux_enabled(sys_path):
-        _skip(SELINUX, "/linux/mountLabel", label)
+    if not label or fstype in _WITHOUT_CONTEXT or not selinux_enabled(sys_path):
         return "", ""
     return context_type, label
 
@@ -100,6 +96,8 @@ def mount_context(label: str, fstype: str, context_type: str = "context", sys_pa
 def label_mounts(plan: Plan, spec: Node, sys_path: str = "/sys") -> None:
     """linux.mountLabel for every new file system of a plan, the empty ones that mask directories too."""
     label = plan.mount_label
+    if not selinux_enabled(sys_path):
+        plan.process["warnings"].append(_left_out(SELINUX, "/linux/mountLabel", label))
     kind = spec["annotations"]["run.oci.mount_context_type"].choice(CONTEXT_TYPES, "context")
     for operation, _, *arguments in plan.prepare:
         if operation == "mount":
@@ -109,8 +107,8 @@ def label_mounts(plan: Plan, spec: Node, sys_path: str = "/sys") -> None:
         plan.enter = [(*step, context) if step[0] == "mask" else step for step in plan.enter]
 
 
-def _skip(kind: str, pointer: str, label: str) -> None:
-    log.debug(f"{pointer}: {kind} does not run here, the label {printable(label)} is left out")
+def _left_out(kind: str, pointer: str, label: str) -> str:
+    return f"{pointer}: {kind} does not run here, the label {printable(label)} is left out"
 
 
 def _is_confined(proc_fd: int) -> bool:

@@ -58,7 +58,8 @@ def read_labels(process: dict[str, Any]) -> None:
     if process["apparmor"] or process["selinux"]:
         from rootless.lsm import exec_labels
 
-        process["labels"] = exec_labels(process["apparmor"], process["selinux"])
+        process["labels"], warnings = exec_labels(process["apparmor"], process["selinux"])
+        process["warnings"] += warnings
 
 
 def prepare_seccomp(profile: dict[str, Any] | None) -> Callable[[socket], None] | None:

@@ -116,10 +116,17 @@ def test_an_empty_class_asks_for_nothing(container) -> None:
     assert container({"linux": {"intelRdt": {}}}).output("echo", "ran") == "ran\n"
 
 
-def test_a_mount_label_is_left_out_without_selinux(container) -> None:
+def test_labels_are_left_out_with_a_warning_without_selinux(container) -> None:
     if os.path.exists("/sys/fs/selinux/enforce"):
         pytest.skip("this machine runs SELinux")
-    assert container({"linux": {"mountLabel": "system_u:object_r:t:s0"}}).output("echo", "ran") == "ran\n"
+    labels = {"linux": {"mountLabel": "system_u:object_r:t:s0"}, "process": {"selinuxLabel": "system_u:system_r:t:s0"}}
+    result = container(labels).run("echo", "ran")
+    assert result.stdout == "ran\n"
+    off = "SELinux does not run here, the label system_u:"
+    assert result.stderr.splitlines() == [
+        f"rootless: warning: /process/selinuxLabel: {off}system_r:t:s0 is left out",
+        f"rootless: warning: /linux/mountLabel: {off}object_r:t:s0 is left out",
+    ]
 
 
 def test_a_mount_label_reaches_the_kernel(container, rootless) -> None:

@@ -21,14 +21,16 @@ def sys_path(tmp_path: Path) -> Path:
 
 
 def test_labels_of_modules_that_run(sys_path: Path) -> None:
-    assert lsm.exec_labels("p", "u:r:t:s0", str(sys_path)) == [("AppArmor", "p"), ("SELinux", "u:r:t:s0")]
-    assert lsm.exec_labels("", "", str(sys_path)) == []
+    assert lsm.exec_labels("p", "u:r:t:s0", str(sys_path)) == ([("AppArmor", "p"), ("SELinux", "u:r:t:s0")], [])
+    assert lsm.exec_labels("", "", str(sys_path)) == ([], [])
 
 
 def test_labels_of_modules_that_do_not_run(tmp_path: Path, sys_path: Path) -> None:
     (sys_path / "module/apparmor/parameters/enabled").write_text("N\n")
-    assert lsm.exec_labels("p", "", str(sys_path)) == []
-    assert lsm.exec_labels("p", "u:r:t:s0", str(tmp_path / "nothing")) == []
+    profile = "/process/apparmorProfile: AppArmor does not run here, the label p is left out"
+    label = "/process/selinuxLabel: SELinux does not run here, the label u:r:t:s0 is left out"
+    assert lsm.exec_labels("p", "", str(sys_path)) == ([], [profile])
+    assert lsm.exec_labels("p", "u:r:t:s0", str(tmp_path / "nothing")) == ([], [profile, label])
 
 
 def test_mount_context(tmp_path: Path, sys_path: Path) -> None:
