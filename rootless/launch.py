@@ -113,8 +113,10 @@ def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan
 
 def create(request: Request, host: Host) -> Created:
     """Everything up to the created state. What was made before a failure is taken back in reverse order."""
+    # First what the command line says, for that is quickly put right.
+    terminal = Node(request.spec)["process"]["terminal"].boolean()
+    console.check_holder(terminal, request.detached, request.console_socket)
     made = compile_plan(request, host)
-    console.check_holder(made.process["terminal"], request.detached, request.console_socket)
     _pass_sockets(request, made)
     protect(*_possible_maps(made, host))  # it may begin anew: nothing is said before
     for line in made.process["warnings"]:

@@ -264,7 +264,8 @@ def test_tty_does_not_hand_in_the_callers(container) -> None:
 
 
 def test_a_terminal_for_a_detached_one_is_refused(container, rootless) -> None:
-    result = container({"process": {"terminal": True}}).create()
+    # Said before anything of config.json that is wrong besides.
+    result = container({"process": {"terminal": True, "args": [1]}}).create()
     assert result.returncode == 1 and "/process/terminal" in result.stderr and "--console-socket" in result.stderr
     assert rootless.ids() == []
 
