@@ -135,11 +135,14 @@ def execute(verdict: socket, path: str, process: dict[str, Any], *, seccomp: Any
         os.execve(path, args, env)
     except OSError as error:
         reason = errno_text(error.errno or 0).partition(" (")[2].rstrip(")")
-        raise RootlessError(f"exec {path}: {reason}", "/process/args/0", hint=_exec_hint(path, error)) from None
+        hint = _exec_hint(path, error, process)
+        raise RootlessError(f"exec {path}: {reason}", "/process/args/0", hint=hint) from None
 
 
-def _exec_hint(path: str, error: OSError) -> str:
+def _exec_hint(path: str, error: OSError, process: dict[str, Any]) -> str:
     """execve(2) says ENOENT for a missing interpreter too, which puzzles everybody."""
+    if error.errno == errno.EPERM and process["selinux"] and process["no_new_privs"]:
+        return "with noNewPrivileges the SELinux policy has to allow process2 nnp_transition to the label"
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(256)
