@@ -192,6 +192,7 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     if not made.namespaces.has(sc.CLONE_NEWNS):
         before = state["rootfs_before"] = rootfs.mount_place(made.rootfs)
         undo.append(lambda: rootfs.detach_rootfs(made.rootfs, before))
+    _note_ahead(container, made)
     pid, pidfd, sync = _clone(request, host, made, directory, group, container)
     undo.append(lambda: proc.end(pid, pidfd))
     state["pid"] = pid
@@ -210,6 +211,18 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     for fd in held:
         os.close(fd)
     return Created(container, pidfd, master)
+
+
+def _note_ahead(container: Container, made: Plan) -> None:
+    """What will be made outside of the container and does not end with it: were R killed before the state is complete,
+    `delete --force` has to know of it."""
+    state = {**container.state, "creating": True}
+    if made.intel_rdt:
+        from rootless import rdt
+
+        state["intel_rdt"] = rdt.own_directories(made.intel_rdt, container.container_id, made.intel_rdt["root"])
+    if made.intel_rdt or "rootfs_before" in state:
+        Container(container.directory, state).save()
 
 
 def first_state(request: Request, made: Plan) -> dict[str, Any]:

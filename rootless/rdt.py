@@ -110,6 +110,13 @@ def remove_intel_rdt(made: list[str]) -> None:
             raise RootlessError.from_os(error, "cannot remove the resctrl group", path) from None
 
 
+def own_directories(rdt: Rdt, container_id: str, root: str) -> list[str]:
+    """Those that apply_intel_rdt makes in any case, for they have the container's name."""
+    group = class_path(rdt, container_id, root)
+    monitor = [f"{group}/mon_groups/{container_id}"] if rdt["monitoring"] else []
+    return monitor if rdt["clos_id"] else [group, *monitor]
+
+
 def class_path(rdt: Rdt, container_id: str, root: str) -> str:
     """The directory of the container's class."""
     if rdt["clos_id"] == "/":

@@ -113,7 +113,8 @@ def _give_back(container: Container) -> None:
 
 def _poststop_hooks(container: Container) -> list[dict[str, Any]]:
     """None for a container that was never created; a config that is damaged by now is only warned of."""
-    if not container.state.get("created") or container.directory.has(CREATING_SOCKET):
+    state = container.state
+    if state.get("creating") or not state.get("created") or container.directory.has(CREATING_SOCKET):
         return []
     try:
         return container.hooks("poststop").get("poststop", [])

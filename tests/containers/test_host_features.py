@@ -28,6 +28,17 @@ def rmdir(path, **more):
 rdt.os.rmdir = rmdir
 __main__.launcher()
 """
+# The same, killed when all is made outside of the container and the state not yet complete.
+KILLED = RESCTRL.replace(
+    "__main__.launcher()",
+    """from rootless import launch
+real_set = launch._set_from_outside
+def set_and_die(*args):
+    real_set(*args)
+    os.kill(os.getpid(), 9)
+launch._set_from_outside = set_and_die
+__main__.launcher()""",
+)
 SELINUX = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -52,16 +63,16 @@ class Resctrl:
         (tree / "gold/mon_groups").mkdir(parents=True)
         (tree / "gold/schemata").write_text("L3:0=ff\n")
 
-    def __call__(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *args: str, driver: str = RESCTRL) -> subprocess.CompletedProcess[str]:
         out = self.tree.parent / "output"  # a container keeps a pipe open
         with out.open("w") as file:
             command = ["--root", str(self.container.rootless.state), *args]
-            result = drive(RESCTRL, str(self.tree), *command, stdout=file, stderr=file)
+            result = drive(driver, str(self.tree), *command, stdout=file, stderr=file)
         self.container.rootless.note_cgroups()
         return subprocess.CompletedProcess(result.args, result.returncode, out.read_text())
 
-    def create(self) -> subprocess.CompletedProcess[str]:
-        return self("create", "-b", str(self.container.bundle.path), self.container.id)
+    def create(self, driver: str = RESCTRL) -> subprocess.CompletedProcess[str]:
+        return self("create", "-b", str(self.container.bundle.path), self.container.id, driver=driver)
 
     def groups(self) -> list[str]:
         return sorted(str(p.relative_to(self.tree)) for p in self.tree.rglob("*") if p.is_dir() and p.name != "info")
@@ -101,6 +112,17 @@ def test_a_class_is_taken_back_when_create_fails(resctrl, rootless) -> None:
     fake = resctrl({"schemata": ["L3:0=f"]})
     fake.container.bundle.patch({"process": {"args": ["nosuch"]}})
     assert fake.create().returncode == 1
+    assert fake.groups() == ["gold", "gold/mon_groups"] and rootless.ids() == []
+
+
+@pytest.mark.parametrize("value", [{"schemata": ["L3:0=f"]}, {"closID": "gold", "enableMonitoring": True}])
+def test_a_killed_create_leaves_a_class_that_delete_force_removes(resctrl, rootless, value) -> None:
+    fake = resctrl(value)
+    assert fake.create(KILLED).returncode == -9
+    name = fake.container.id
+    assert any(name in group for group in fake.groups())
+    assert fake("delete", name).returncode == 1
+    assert fake("delete", "--force", name).returncode == 0
     assert fake.groups() == ["gold", "gold/mon_groups"] and rootless.ids() == []
 
 

@@ -1,9 +1,12 @@
 """A container without a mount namespace: root's alone. What it mounts lies below its rootfs and goes with it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import CHECKOUT, TIMEOUT
 
 pytestmark = pytest.mark.root
 USER = os.geteuid() != 0
@@ -47,6 +50,35 @@ def test_exec_and_delete(container, tmp_path) -> None:
     assert result.stdout.split() == ["/", "/bin/busybox"]
     assert c.delete("--force").returncode == 0
     assert mounts(tmp_path) == before
+
+
+KILLED = """
+import os, sys, time
+sys.path.insert(0, sys.argv.pop(1))
+from rootless import __main__, container
+rootfs = sys.argv.pop(1)
+real = container.Container.save
+def save(self):
+    if not self.pid:
+        return real(self)
+    while f" {rootfs} " not in open("/proc/self/mountinfo").read():
+        time.sleep(0.01)
+    os.kill(os.getpid(), 9)
+container.Container.save = save
+__main__.launcher()
+"""
+
+
+def test_a_killed_create_leaves_mounts_that_delete_force_takes_away(container, rootless, tmp_path) -> None:
+    before = mounts(tmp_path)
+    c = container(namespaces(*KINDS))
+    command = [sys.executable, "-IS", "-c", KILLED, str(CHECKOUT), str(c.bundle.rootfs)]
+    command += ["--root", str(rootless.state), "create", "-b", str(c.bundle.path), c.id]
+    done = subprocess.run(command, stdin=-3, stdout=-3, stderr=-3, timeout=TIMEOUT, check=False)
+    assert done.returncode == -9
+    assert len(mounts(tmp_path)) > len(before)
+    assert c.delete("--force").returncode == 0
+    assert mounts(tmp_path) == before and rootless.ids() == []
 
 
 def test_a_failure_leaves_nothing(container, rootless, tmp_path) -> None:
