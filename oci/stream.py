@@ -1,7 +1,7 @@
 """Bytes on their way from an archive to a tree: read, checked, decompressed and counted.
 
-Everything is an iterator of chunks, so that memory stays bounded; zlib, hashlib and read(2) let go of the
-interpreter's lock, so that checksums and decompression run in threads beside the one that writes files.
+Everything is an iterator of chunks, so that memory stays bounded. zlib, hashlib and read(2) let go of the interpreter's
+lock, so that a checksum may run in a thread beside decompression.
 """
 
 from __future__ import annotations
@@ -30,18 +30,17 @@ Room = Callable[[], memoryview]  # memory to read into; a chunk that is a part o
 def read_range(fd: int, offset: int, size: int, where: object, room: Room | None = None) -> Chunks:
     """`size` bytes of a file from `offset`, by pread(2). Raises OciError where the file is shorter."""
     end = offset + size
+    chunk: Any
     while offset < end:
-        chunk = (
-            _read_into(fd, room()[: end - offset], offset) if room else os.pread(fd, min(CHUNK, end - offset), offset)
-        )
+        if room:
+            memory = room()[: end - offset]
+            chunk = memory[: os.preadv(fd, [memory], offset)]
+        else:
+            chunk = os.pread(fd, min(CHUNK, end - offset), offset)
         if not chunk:
             raise OciError("truncated", where)
         offset += len(chunk)
         yield chunk
-
-
-def _read_into(fd: int, memory: memoryview, offset: int) -> Any:
-    return memory[: os.preadv(fd, [memory], offset)]
 
 
 def read_all(fd: int) -> Chunks:
@@ -58,9 +57,7 @@ def split_digest(digest: object, where: object) -> tuple[str, str]:
     return algorithm, digits
 
 
-def verified(
-    chunks: Chunks, digest: str, size: int, what: str, where: object, *, beside: bool = True
-) -> Chunks:  # fmt: skip
+def verified(chunks: Chunks, digest: str, size: int, what: str, where: object, *, beside: bool = True) -> Chunks:
     """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError.
 
     Chunks that do not last are not to be summed up `beside` their use.
