@@ -87,10 +87,13 @@ def _module(command: str) -> ModuleType:
 def launcher() -> None:
     """What the installed script calls: run, flush, leave without tearing the interpreter down."""
     import gc
+    from _signal import SIG_DFL, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 
     from rootless import lean_os as os
 
     gc.disable()
+    if getsignal(2) == SIG_DFL:  # by bin/rootless; from here on a KeyboardInterrupt is expected
+        signal(2, default_int_handler)
     code = main()
     try:
         sys.stdout.flush()

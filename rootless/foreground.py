@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import select
-from _signal import SIG_DFL, set_wakeup_fd, signal  # type: ignore[import-not-found]
+from _signal import set_wakeup_fd, signal  # type: ignore[import-not-found]
 from struct import pack
 
 from rootless import lean_os as os
 from rootless import syscalls as sc
-from rootless.signals import ENDING
+from rootless.signals import ENDING, FORWARDED, let_come
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rootless.notify import Listener
 
 _WINCH, _CHLD = 28, 17
-# Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
-_FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
 _LIMIT = 65536
 _REPEATS = 100
 
@@ -33,9 +31,10 @@ def listen(*, ready: bool = True) -> int:
     """
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for signum in _FORWARDED:
+    for signum in FORWARDED:
         if ready or signum not in ENDING:
             signal(signum, _noted)
+    let_come()
     return reader
 
 
@@ -58,7 +57,8 @@ def wait(
     """Until the program ends: its exit code, 128+n on a signal. With a master: raw mode, window size, all output.
 
     The container's lock is given up meanwhile, so that `kill`, `exec` and `delete` get on with it. `oom` counts along:
-    when the program has ended, a scope's cgroup and its figures may be gone.
+    when the program has ended, a scope's cgroup and its figures may be gone. Signals that come afterwards are for
+    nobody: they must not end R while it takes the container away.
     """
     if locked_fd >= 0:
         fcntl.flock(locked_fd, fcntl.LOCK_UN)
@@ -69,8 +69,6 @@ def wait(
         if terminal:
             terminal.restore()
         set_wakeup_fd(-1)
-        for signum in ENDING:  # the others mean nothing to what is still to be done
-            signal(signum, SIG_DFL)
     return exit_code(pid)
 
 

@@ -7,7 +7,7 @@ from the container. No decision is left here; each step is one kernel topic's fu
 from __future__ import annotations
 
 import errno
-from _signal import signal  # type: ignore[import-not-found]
+from _signal import SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _stat import S_ISDIR, S_ISLNK
 
 from rootless import attributes, caps, channel, console, hooks, mount, program, rootfs
@@ -52,6 +52,7 @@ def run(init: Init) -> None:
     step: Step = ("init", "")
     plan = init.plan
     try:
+        pthread_sigmask(SIG_SETMASK, [])  # R holds some back
         os.umask(0)
         os.setsid()
         if plan.namespaces.new & sc.CLONE_NEWNET:

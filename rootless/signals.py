@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from _signal import SIG_IGN, getsignal, signal  # type: ignore[import-not-found]
+from _signal import (  # type: ignore[import-not-found]
+    SIG_BLOCK,
+    SIG_IGN,
+    SIG_UNBLOCK,
+    getsignal,
+    pthread_sigmask,
+    signal,
+)
 
 from rootless.errors import RootlessError, printable
 
@@ -17,6 +24,8 @@ SIGNALS = {
     "WINCH": 28, "IO": 29, "POLL": 29, "PWR": 30, "SYS": 31, "RTMIN": 34, "RTMAX": 64,
 }  # fmt: skip
 ENDING = (1, 2, 3, 15)
+# Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
+FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
 
 
 def parse_signal(text: str) -> int:
@@ -51,6 +60,16 @@ def end_on_signals() -> None:
     for signum in ENDING:
         if getsignal(signum) != SIG_IGN:  # nohup(1)
             signal(signum, _raise)
+
+
+def hold_back() -> None:
+    """What is the program's to get waits until `let_come`: R must not end of it before there is one."""
+    pthread_sigmask(SIG_BLOCK, set(FORWARDED).difference(ENDING))
+
+
+def let_come() -> None:
+    """Undo `hold_back`: what has come meanwhile is delivered."""
+    pthread_sigmask(SIG_UNBLOCK, FORWARDED)
 
 
 def _raise(signum: int, _frame: Any) -> None:

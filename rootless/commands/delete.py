@@ -87,7 +87,9 @@ def remove(container: Container) -> None:
     container.directory.remove()
     if hooks:
         from rootless.hooks import run_poststop
+        from rootless.signals import end_on_signals
 
+        end_on_signals()  # a hook may hang, and there is nothing left that has to be done
         run_poststop(hooks, report)
     container.close()
 

@@ -7,7 +7,7 @@ from rootless.commands.create import print_plan, read_request
 from rootless.container import CREATING_SOCKET
 from rootless.host import Host
 from rootless.launch import create
-from rootless.signals import end_on_signals
+from rootless.signals import end_on_signals, hold_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def main(options: Options) -> int:
     request.detached = options.detach
     request.meanwhile = ahead = _Ahead(detached=options.detach)
     end_on_signals()
+    hold_back()
     created = create(request, Host())
     container = created.container
     listener = None

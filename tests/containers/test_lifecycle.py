@@ -5,10 +5,13 @@ import os
 import re
 import select
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import CHECKOUT
 
 TIMEOUT = 60  # seconds until what hangs is a failure
 STATES = ("created", "running", "stopped")
@@ -146,6 +149,56 @@ def test_a_signal_during_the_set_up_takes_all_back(container, rootless, tmp_path
     rootless.note_cgroups()
     process.send_signal(signum)
     assert process.wait(60) == 128 + signum
+    assert process.communicate() == ("", "")
+    assert rootless.ids() == []
+
+
+def test_a_signal_for_the_program_waits_for_it(container, rootless, tmp_path) -> None:
+    """During the set-up there is nobody to get it, and it ends nothing."""
+    fifo, go = tmp_path / "fifo", tmp_path / "go"
+    os.mkfifo(fifo)
+    os.mkfifo(go)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; cat {go}"], "env": ["PATH=/bin"]}
+    c = container({"hooks": {"createContainer": [hook]}})
+    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sleep", "0.2")
+    assert fifo.read_text() == "here\n"
+    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGWINCH)
+    go.write_text("")
+    assert process.wait(60) == 0
+    assert process.communicate() == ("", "")
+    assert rootless.ids() == []
+
+
+def test_a_signal_while_the_container_is_taken_away_does_not_keep_it(container, rootless) -> None:
+    driver = """
+import os, sys
+sys.path.insert(0, sys.argv.pop(1))
+from rootless import __main__, state
+real = state.StateDir.remove
+def remove(self):
+    for signum in (1, 2, 3, 15):
+        os.kill(os.getpid(), signum)
+    real(self)
+state.StateDir.remove = remove
+__main__.launcher()
+"""
+    c = container({"process": {"args": ["sh", "-c", "exit 7"]}})
+    command = [sys.executable, "-IS", "-c", driver, str(CHECKOUT), "--root", str(rootless.state)]
+    done = subprocess.run([*command, "run", "-b", str(c.bundle.path), c.id], timeout=TIMEOUT, check=False)
+    assert done.returncode == 7
+    assert rootless.ids() == []
+
+
+def test_a_poststop_hook_that_hangs_can_be_interrupted(container, rootless, tmp_path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
+    c = container({"hooks": {"poststop": [hook]}})
+    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "true")
+    assert fifo.read_text() == "here\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + 15
     assert process.communicate() == ("", "")
     assert rootless.ids() == []
 
