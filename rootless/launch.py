@@ -19,6 +19,7 @@ from rootless import (
     proc,
     program,
     rootfs,
+    signals,
 )
 from rootless import lean_os as os
 from rootless import syscalls as sc
@@ -124,10 +125,12 @@ def create(request: Request, host: Host) -> Created:
     if not made.namespaces.new & sc.CLONE_NEWPID and not made.cgroup["path"] and made.cgroup["manager"] != "systemd":
         log.warn(_UNCONTAINED)
     undo: list[Callable[[], None]] = []
+    signals.defer()
     directory = StateDir.make(request.root, request.container_id)
     undo += [directory.close, directory.remove]
     container = Container(directory, {})
     try:
+        signals.allow()
         return _create(request, host, made, container, undo)
     except BaseException as error:
         try:
@@ -207,6 +210,7 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
         console.send_pidfd(receiver, pidfd, b"standard")
     if request.pid_file:
         proc.write_pid_file(request.pid_file, pid)
+    signals.defer()  # until the caller can take it back
     undo.clear()
     for fd in held:
         os.close(fd)

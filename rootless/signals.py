@@ -27,6 +27,9 @@ ENDING = (1, 2, 3, 15)
 # Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
 FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
 
+_deferred = False
+_noted = 0
+
 
 def parse_signal(text: str) -> int:
     """15, TERM, SIGTERM, sigterm, RTMIN+3, RTMAX-2 to a number. Raises RootlessError."""
@@ -62,6 +65,20 @@ def end_on_signals() -> None:
             signal(signum, _raise)
 
 
+def defer() -> None:
+    """From now on such a signal is only noted: what has just been made must first be known to who takes it back."""
+    global _deferred
+    _deferred = True
+
+
+def allow() -> None:
+    """The end of `defer`. Raises Interrupted for a signal that was noted."""
+    global _deferred
+    _deferred = False
+    if _noted:
+        raise Interrupted(_noted)
+
+
 def hold_back() -> None:
     """What is the program's to get waits until `let_come`: R must not end of it before there is one."""
     pthread_sigmask(SIG_BLOCK, set(FORWARDED).difference(ENDING))
@@ -73,6 +90,9 @@ def let_come() -> None:
 
 
 def _raise(signum: int, _frame: Any) -> None:
+    global _noted
     for each in ENDING:
         signal(each, SIG_IGN)
-    raise Interrupted(signum)
+    if not _deferred:
+        raise Interrupted(signum)
+    _noted = signum

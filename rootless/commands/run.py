@@ -7,7 +7,7 @@ from rootless.commands.create import print_plan, read_request
 from rootless.container import CREATING_SOCKET
 from rootless.host import Host
 from rootless.launch import create
-from rootless.signals import end_on_signals, hold_back
+from rootless.signals import allow, end_on_signals, hold_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def main(options: Options) -> int:
     container = created.container
     listener = None
     try:
+        allow()
         from rootless.commands.start import start
         from rootless.foreground import adopt, be_ready, wait
 

@@ -170,23 +170,36 @@ def test_a_signal_for_the_program_waits_for_it(container, rootless, tmp_path) ->
     assert rootless.ids() == []
 
 
-def test_a_signal_while_the_container_is_taken_away_does_not_keep_it(container, rootless) -> None:
-    driver = """
+SIGNALLED = """
 import os, sys
 sys.path.insert(0, sys.argv.pop(1))
-from rootless import __main__, state
-real = state.StateDir.remove
-def remove(self):
-    for signum in (1, 2, 3, 15):
-        os.kill(os.getpid(), signum)
-    real(self)
-state.StateDir.remove = remove
+from rootless import __main__, launch, state
+from rootless.commands import run
+place, name = {"made": (state.StateDir, "make"), "created": (run, "create"), "away": (state.StateDir, "remove")}[
+    sys.argv.pop(1)
+]
+real = getattr(place, name)
+def signalled(*args):
+    if name == "remove":
+        [os.kill(os.getpid(), signum) for signum in (1, 2, 3, 15)]
+    found = real(*args)
+    os.kill(os.getpid(), 15)
+    return found
+setattr(place, name, signalled)
 __main__.launcher()
 """
+
+
+@pytest.mark.parametrize(("moment", "code"), [("made", 143), ("created", 143), ("away", 7)])
+def test_a_signal_between_what_is_made_and_who_takes_it_back(container, rootless, moment, code) -> None:
+    """It is noted only; and while the container is taken away it does not keep it."""
     c = container({"process": {"args": ["sh", "-c", "exit 7"]}})
-    command = [sys.executable, "-IS", "-c", driver, str(CHECKOUT), "--root", str(rootless.state)]
-    done = subprocess.run([*command, "run", "-b", str(c.bundle.path), c.id], timeout=TIMEOUT, check=False)
-    assert done.returncode == 7
+    command = [sys.executable, "-IS", "-c", SIGNALLED, str(CHECKOUT), moment, "--root", str(rootless.state), "run"]
+    done = subprocess.run(
+        [*command, "-b", str(c.bundle.path), c.id], capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in (1, 2, 3, 15)],
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "")
     assert rootless.ids() == []
 
 
