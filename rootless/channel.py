@@ -96,10 +96,19 @@ def send_failure(sock: socket, error: BaseException, step: str = "", pointer: st
         else:
             error = RootlessError(f"{step or 'init'}: {type(error).__name__}: {error}", pointer)
     text = jsonlite.dumps([error.what[:4000], error.where[:4000], error.errno, error.hint[:4000]])
-    try:
-        send(sock, FAILED, text.encode("utf-8", "surrogateescape"))
-    except OSError:
-        pass  # nobody is left to be told
+    message = FAILED + text.encode("utf-8", "surrogateescape")
+    fd = sock.fileno()
+    # A filter may deny one of them; a program that may do none of them could not say anything either.
+    for say in (os.write, lambda _, data: sock.send(data), lambda _, data: sock.sendmsg([data]), _writev):
+        try:
+            say(fd, message)
+            return
+        except OSError:
+            continue  # or nobody is left to be told
+
+
+def _writev(fd: int, data: bytes) -> None:
+    os.writev(fd, [data])
 
 
 def read_failure(payload: bytes) -> RootlessError:

@@ -42,6 +42,21 @@ def test_a_forbidden_call_gets_its_errno(container, no_new_privs) -> None:
 
 
 @needs_libseccomp
+@pytest.mark.parametrize("denied", [["write"], ["write", "sendto"], ["write", "sendto", "sendmsg"]])
+def test_why_execve_fails_is_told_past_the_filter(container, rootless, denied) -> None:
+    """Its message goes out when the filter holds already; without it the program would count as running."""
+    rule = {"names": denied, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    c = container({"linux": {"seccomp": seccomp}, "process": {"args": ["/bin/broken"]}})
+    (c.bundle.rootfs / "bin/broken").write_bytes(b"\x7fELF is broken")
+    (c.bundle.rootfs / "bin/broken").chmod(0o755)
+    assert c.create().returncode == 0
+    result = c.start()
+    assert result.returncode == 1 and "exec /bin/broken: exec format error" in result.stderr, result.stderr
+    assert c.status() == "stopped"
+
+
+@needs_libseccomp
 def test_an_unknown_call_is_an_error_where_the_annotation_says_so(container, rootless) -> None:
     """crun's annotation; a filter that was compiled without it is not taken from the cache."""
     rule = {"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
