@@ -237,17 +237,18 @@ class SharedSource(StreamSource):
 
         False where the stream ends before: then the file is left as it is.
         """
-        while (rest := len(self._chunk) - self._at) < size:
-            if rest:  # what is left of the slot goes to the same open file, whose offset is shared: dup(2)
-                self._pass(rest, os.dup(file), mtime)
-                size -= rest
+        offset = 0
+        while (rest := len(self._chunk) - self._at) < size - offset:
+            if rest:
+                self._pass(rest, os.dup(file), mtime, offset)
+                offset += rest
             if not self._next():
                 return False
-        self._pass(size, file, mtime)
+        self._pass(size - offset, file, mtime, offset)
         return True
 
-    def _pass(self, size: int, file: int, mtime: int) -> None:
-        self._writer.write(file, self._start + self._at, size, mtime)
+    def _pass(self, size: int, file: int, mtime: int, offset: int) -> None:
+        self._writer.write(file, self._start + self._at, size, mtime, offset)
         self._at += size
         self.position += size
 

@@ -24,7 +24,7 @@ SLOT = 1 << 20  # bytes of the memory that are filled and freed at once
 _SLOTS = 12
 _BATCH = 120  # jobs sent at once; unix(7): at most 253
 _AHEAD = 1 << 14  # for SO_SNDBUF: some batches; the kernel bounds the files on their way by RLIMIT_NOFILE, unix(7)
-_JOB = struct.Struct("=IIq")  # where its bytes are, how many, the file's time in ns
+_JOB = struct.Struct("=IIqq")  # where its bytes are, how many, the file's time in ns, the offset in it
 _FREE = b"f"
 
 
@@ -104,10 +104,13 @@ class Writer:
             self._write(file, *_JOB.unpack(job))
         self._done()
 
-    def write(self, file: int, start: int, size: int, mtime: int) -> None:
-        """Write these bytes of the memory to a file that is open, set its time (ns) and close it."""
+    def write(self, file: int, start: int, size: int, mtime: int, offset: int = 0) -> None:
+        """Write these bytes of the memory to a file that is open, at an offset, set its time (ns) and close it.
+
+        The pieces of a file may be written in any order: by the process, or by `help` before those sent earlier.
+        """
         self._files.append(file)
-        self._jobs.append(_JOB.pack(start, size, mtime))
+        self._jobs.append(_JOB.pack(start, size, mtime, offset))
         if len(self._files) == _BATCH:
             self._send()
 
@@ -173,10 +176,10 @@ class Writer:
             os.close(file)
         return message
 
-    def _write(self, file: int, start: int, size: int, mtime: int) -> None:
-        written = os.write(file, self.memory[start : start + size])
+    def _write(self, file: int, start: int, size: int, mtime: int, offset: int) -> None:
+        written = os.pwrite(file, self.memory[start : start + size], offset)
         while written < size:
-            written += os.write(file, self.memory[start + written : start + size])
+            written += os.pwrite(file, self.memory[start + written : start + size], offset + written)
         os.utime(file, ns=(mtime, mtime))
 
 

@@ -182,6 +182,33 @@ def test_a_file_is_written_here_rather_than_wait_for_the_reader(tmp_path: Path) 
     assert (tmp_path / "file").read_bytes() == b"x" * 1000
 
 
+def test_the_pieces_of_a_file_find_their_places_in_any_order(tmp_path: Path) -> None:
+    """The first is sent to the process, the second is written here before."""
+    path = tmp_path / "file"
+    file = new(path)
+
+    def slow() -> Iterator[bytes]:
+        yield b"x" * w.SLOT + b"y" * w.SLOT
+        while not path.stat().st_size:
+            time.sleep(0.01)
+        yield b"z"
+
+    with w.Writer() as writer, Reader([layer(slow())], writer) as reader:
+        source = SharedSource(reader, writer)
+        assert source.read(1) == b"x"
+        os.kill(writer._pid, signal.SIGSTOP)
+        try:
+            while not reader.is_ready():
+                time.sleep(0.01)
+            assert source.hand_over(w.SLOT + 999, file, 5)
+            source.skip(w.SLOT - 1000)
+            assert source.read(1) == b"z"
+        finally:
+            os.kill(writer._pid, signal.SIGCONT)
+    assert path.read_bytes() == b"x" * (w.SLOT - 1) + b"y" * 1000
+    assert path.stat().st_mtime_ns == 5
+
+
 def test_a_reader_that_waits_for_a_pipe_ends_with_the_process_that_made_it(tmp_path: Path) -> None:
     silent, held = os.pipe()
     told, tell = os.pipe()
