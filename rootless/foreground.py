@@ -34,7 +34,7 @@ def listen(*, ready: bool = True) -> int:
     for signum in FORWARDED:
         if ready or signum not in ENDING:
             signal(signum, _noted)
-    let_come()
+    let_come(FORWARDED)
     return reader
 
 

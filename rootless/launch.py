@@ -125,12 +125,12 @@ def create(request: Request, host: Host) -> Created:
     if not made.namespaces.new & sc.CLONE_NEWPID and not made.cgroup["path"] and made.cgroup["manager"] != "systemd":
         log.warn(_UNCONTAINED)
     undo: list[Callable[[], None]] = []
-    signals.defer()
+    signals.hold_back(signals.ENDING)
     directory = StateDir.make(request.root, request.container_id)
     undo += [directory.close, directory.remove]
     container = Container(directory, {})
     try:
-        signals.allow()
+        signals.let_come(signals.ENDING)
         return _create(request, host, made, container, undo)
     except BaseException as error:
         try:
@@ -210,7 +210,7 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
         console.send_pidfd(receiver, pidfd, b"standard")
     if request.pid_file:
         proc.write_pid_file(request.pid_file, pid)
-    signals.defer()  # until the caller can take it back
+    signals.hold_back(signals.ENDING)  # until the caller can take it back
     undo.clear()
     for fd in held:
         os.close(fd)
@@ -220,13 +220,14 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
 def _note_ahead(container: Container, made: Plan) -> None:
     """What will be made outside of the container and does not end with it: were R killed before the state is complete,
     `delete --force` has to know of it."""
+    if not made.intel_rdt and "rootfs_before" not in container.state:
+        return
     state = {**container.state, "creating": True}
     if made.intel_rdt:
         from rootless import rdt
 
         state["intel_rdt"] = rdt.own_directories(made.intel_rdt, container.container_id, made.intel_rdt["root"])
-    if made.intel_rdt or "rootfs_before" in state:
-        Container(container.directory, state).save()
+    Container(container.directory, state).save()
 
 
 def first_state(request: Request, made: Plan) -> dict[str, Any]:

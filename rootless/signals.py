@@ -15,6 +15,7 @@ from rootless.errors import RootlessError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 SIGNALS = {
@@ -26,9 +27,6 @@ SIGNALS = {
 ENDING = (1, 2, 3, 15)
 # Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
 FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
-
-_deferred = False
-_noted = 0
 
 
 def parse_signal(text: str) -> int:
@@ -65,34 +63,18 @@ def end_on_signals() -> None:
             signal(signum, _raise)
 
 
-def defer() -> None:
-    """From now on such a signal is only noted: what has just been made must first be known to who takes it back."""
-    global _deferred
-    _deferred = True
+def hold_back(signums: Iterable[int]) -> None:
+    """These wait until `let_come`: there is no program yet to get them, or what has just been made is not yet known to
+    who takes it back."""
+    pthread_sigmask(SIG_BLOCK, signums)
 
 
-def allow() -> None:
-    """The end of `defer`. Raises Interrupted for a signal that was noted."""
-    global _deferred
-    _deferred = False
-    if _noted:
-        raise Interrupted(_noted)
-
-
-def hold_back() -> None:
-    """What is the program's to get waits until `let_come`: R must not end of it before there is one."""
-    pthread_sigmask(SIG_BLOCK, set(FORWARDED).difference(ENDING))
-
-
-def let_come() -> None:
-    """Undo `hold_back`: what has come meanwhile is delivered."""
-    pthread_sigmask(SIG_UNBLOCK, FORWARDED)
+def let_come(signums: Iterable[int]) -> None:
+    """Undo `hold_back`: what has come meanwhile is delivered before this returns. May raise Interrupted."""
+    pthread_sigmask(SIG_UNBLOCK, signums)
 
 
 def _raise(signum: int, _frame: Any) -> None:
-    global _noted
     for each in ENDING:
         signal(each, SIG_IGN)
-    if not _deferred:
-        raise Interrupted(signum)
-    _noted = signum
+    raise Interrupted(signum)

@@ -7,7 +7,7 @@ from rootless.commands.create import print_plan, read_request
 from rootless.container import CREATING_SOCKET
 from rootless.host import Host
 from rootless.launch import create
-from rootless.signals import allow, end_on_signals, hold_back
+from rootless.signals import ENDING, FORWARDED, end_on_signals, hold_back, let_come
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def main(options: Options) -> int:
     request.detached = options.detach
     request.meanwhile = ahead = _Ahead(detached=options.detach)
     end_on_signals()
-    hold_back()
+    hold_back(set(FORWARDED).difference(ENDING))
     created = create(request, Host())
     container = created.container
     listener = None
     try:
-        allow()
+        let_come(ENDING)
         from rootless.commands.start import start
         from rootless.foreground import adopt, be_ready, wait
 
