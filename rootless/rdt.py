@@ -80,7 +80,7 @@ def apply_intel_rdt(rdt: Rdt, container_id: str, pid: int, root: str) -> list[st
         group = _enter_class(rdt, container_id, root, made)
         _write(f"{group}/tasks", str(pid), root)
         if rdt["monitoring"]:
-            monitor = f"{group}/mon_groups/{container_id}"
+            monitor = _monitoring_group(group, container_id)
             _make(monitor, root, made)
             _write(f"{monitor}/tasks", str(pid), root)
     except BaseException:
@@ -89,8 +89,8 @@ def apply_intel_rdt(rdt: Rdt, container_id: str, pid: int, root: str) -> list[st
         except RootlessError as error:
             log.debug(str(error))  # the first failure is the one to tell
         raise
-    # A class that config.json names may have other users by now: it stays.
-    return [path for path in made if not rdt["clos_id"] or "/mon_groups/" in path[len(root) :]]
+    own = own_directories(rdt, container_id, root)
+    return [path for path in made if path in own]
 
 
 def write_schemata(group: str, lines: list[str], root: str) -> None:
@@ -111,9 +111,9 @@ def remove_intel_rdt(made: list[str]) -> None:
 
 
 def own_directories(rdt: Rdt, container_id: str, root: str) -> list[str]:
-    """Those that apply_intel_rdt makes in any case, for they have the container's name."""
+    """Those that have the container's name and end with it; a class that config.json names may have other users."""
     group = class_path(rdt, container_id, root)
-    monitor = [f"{group}/mon_groups/{container_id}"] if rdt["monitoring"] else []
+    monitor = [_monitoring_group(group, container_id)] if rdt["monitoring"] else []
     return monitor if rdt["clos_id"] else [group, *monitor]
 
 
@@ -122,6 +122,10 @@ def class_path(rdt: Rdt, container_id: str, root: str) -> str:
     if rdt["clos_id"] == "/":
         return root
     return f"{root}/{rdt['clos_id'] or container_id}"
+
+
+def _monitoring_group(group: str, container_id: str) -> str:
+    return f"{group}/mon_groups/{container_id}"
 
 
 def _enter_class(rdt: Rdt, container_id: str, root: str, made: list[str]) -> str:
