@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -48,13 +49,14 @@ def default_directory() -> str:
 
 
 class Cache:
-    """The store in `directory`, which is made when something is stored; trees used last go first above `max_size`.
+    """The store in `directory` (default_directory() if empty), which is made when something is stored; trees used last
+    go first above `max_size`.
 
     All methods must be called with the ids that the trees were written with. They raise OSError.
     """
 
-    def __init__(self, directory: str, max_size: int = MAX_SIZE) -> None:
-        self.directory = directory
+    def __init__(self, directory: str = "", max_size: int = MAX_SIZE) -> None:
+        self.directory = directory or default_directory()
         self.max_size = max_size
 
     def restore(self, image: Image, owners: Owners, report: Report, root_fd: int, record: IO[bytes]) -> int:
@@ -170,8 +172,6 @@ def _identity(layer: Layer) -> str:
         return layer.diff_id or layer.digest
     if layer.blob is None:
         raise OciError("a layer is missing in the archive", layer.name)
-    import hashlib
-
     digest = hashlib.sha256()
     for chunk in layer.stored():
         digest.update(chunk)
@@ -179,8 +179,6 @@ def _identity(layer: Layer) -> str:
 
 
 def _key(identities: list[str], owners: Owners) -> str:
-    import hashlib
-
     how: list[Any] = [_VERSION, owners.mode, owners.uids, owners.gids, os.geteuid(), identities]
     return hashlib.sha256(json.dumps(how).encode()).hexdigest()
 

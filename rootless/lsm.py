@@ -96,9 +96,10 @@ def mount_context(label: str, fstype: str, context_type: str = "context", sys_pa
 def label_mounts(plan: Plan, spec: Node, sys_path: str = "/sys") -> None:
     """linux.mountLabel for every new file system of a plan, the empty ones that mask directories too."""
     label = plan.mount_label
+    kind = spec["annotations"]["run.oci.mount_context_type"].choice(CONTEXT_TYPES, "context")
     if not selinux_enabled(sys_path):
         plan.process["warnings"].append(_left_out(SELINUX, "/linux/mountLabel", label))
-    kind = spec["annotations"]["run.oci.mount_context_type"].choice(CONTEXT_TYPES, "context")
+        return
     for operation, _, *arguments in plan.prepare:
         if operation == "mount":
             arguments[0]["context"] = mount_context(label, arguments[0]["fstype"], kind, sys_path)

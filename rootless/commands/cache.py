@@ -7,7 +7,7 @@ import time
 
 import attrs
 
-from oci.cache import Cache, default_directory
+from oci.cache import Cache
 from oci.errors import printable
 from rootless import job, userns
 from rootless.commands.convert import read_size
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """`rootless cache ls [--json]`, `rootless cache prune [--max-size SIZE]` (all of it without a size)."""
-    cache = Cache(default_directory())
+    cache = Cache()
     if options.action == "ls":
         return _list(cache, as_json=options.json)
     if options.action != "prune":

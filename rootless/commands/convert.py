@@ -71,9 +71,9 @@ def build(options: Options, image: Image, target: str) -> int:
 
 
 def _cache() -> Cache:
-    from oci.cache import Cache, default_directory
+    from oci.cache import Cache
 
-    return Cache(default_directory())
+    return Cache()
 
 
 def _take_back(request: oci.bundle.Request) -> None:
