@@ -49,6 +49,12 @@ def merge(target: Any, patch: Any) -> Any:
     return merged
 
 
+def driver(program: str, *args: str | Path) -> list[str]:
+    """The argv of a Python program that finds the checkout's packages: `rootless` with something in it replaced."""
+    path = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n"
+    return [sys.executable, "-IS", "-c", path + program, *map(str, args)]
+
+
 class Bundle:
     """A bundle directory with a busybox rootfs."""
 

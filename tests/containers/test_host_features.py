@@ -5,15 +5,13 @@ The driver runs `rootless` with one function replaced, in a process of its own; 
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, TIMEOUT
+from conftest import TIMEOUT, driver
 
 RESCTRL = """
-import os, sys
-sys.path.insert(0, sys.argv.pop(1))
+import os
 from rootless import __main__, rdt
 tree = sys.argv.pop(1)
 rdt.find_resctrl = lambda: tree
@@ -40,17 +38,16 @@ launch._set_from_outside = set_and_die
 __main__.launcher()""",
 )
 SELINUX = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
 from rootless import __main__, lsm
 lsm.selinux_enabled = lambda sys_path="/sys": True
 __main__.launcher()
 """
 
 
-def drive(driver: str, *args: str, **options):
-    argv = [sys.executable, "-IS", "-c", driver, str(CHECKOUT), *args]
-    return subprocess.run(argv, stdin=subprocess.DEVNULL, text=True, timeout=TIMEOUT, check=False, **options)
+def drive(program: str, *args: str, **options):
+    return subprocess.run(
+        driver(program, *args), stdin=subprocess.DEVNULL, text=True, timeout=TIMEOUT, check=False, **options
+    )
 
 
 class Resctrl:
@@ -63,16 +60,16 @@ class Resctrl:
         (tree / "gold/mon_groups").mkdir(parents=True)
         (tree / "gold/schemata").write_text("L3:0=ff\n")
 
-    def __call__(self, *args: str, driver: str = RESCTRL) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *args: str, program: str = RESCTRL) -> subprocess.CompletedProcess[str]:
         out = self.tree.parent / "output"  # a container keeps a pipe open
         with out.open("w") as file:
             command = ["--root", str(self.container.rootless.state), *args]
-            result = drive(driver, str(self.tree), *command, stdout=file, stderr=file)
+            result = drive(program, str(self.tree), *command, stdout=file, stderr=file)
         self.container.rootless.note_cgroups()
         return subprocess.CompletedProcess(result.args, result.returncode, out.read_text())
 
-    def create(self, driver: str = RESCTRL) -> subprocess.CompletedProcess[str]:
-        return self("create", "-b", str(self.container.bundle.path), self.container.id, driver=driver)
+    def create(self, program: str = RESCTRL) -> subprocess.CompletedProcess[str]:
+        return self("create", "-b", str(self.container.bundle.path), self.container.id, program=program)
 
     def groups(self) -> list[str]:
         return sorted(str(p.relative_to(self.tree)) for p in self.tree.rglob("*") if p.is_dir() and p.name != "info")

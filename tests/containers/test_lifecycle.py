@@ -6,14 +6,12 @@ import re
 import select
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT
+from conftest import TIMEOUT, driver
 
-TIMEOUT = 60  # seconds until what hangs is a failure
 STATES = ("created", "running", "stopped")
 
 
@@ -171,8 +169,7 @@ def test_a_signal_for_the_program_waits_for_it(container, rootless, tmp_path) ->
 
 
 SIGNALLED = """
-import os, sys
-sys.path.insert(0, sys.argv.pop(1))
+import os
 from rootless import __main__, launch, state
 from rootless.commands import run
 place, name = {"made": (state.StateDir, "make"), "created": (run, "create"), "away": (state.StateDir, "remove")}[
@@ -194,9 +191,9 @@ __main__.launcher()
 def test_a_signal_between_what_is_made_and_who_takes_it_back(container, rootless, moment, code) -> None:
     """It is noted only; and while the container is taken away it does not keep it."""
     c = container({"process": {"args": ["sh", "-c", "exit 7"]}})
-    command = [sys.executable, "-IS", "-c", SIGNALLED, str(CHECKOUT), moment, "--root", str(rootless.state), "run"]
+    command = driver(SIGNALLED, moment, "--root", rootless.state, "run", "-b", c.bundle.path, c.id)
     done = subprocess.run(
-        [*command, "-b", str(c.bundle.path), c.id], capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        command, capture_output=True, text=True, timeout=TIMEOUT, check=False,
         preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in (1, 2, 3, 15)],
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (code, "")

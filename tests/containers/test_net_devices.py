@@ -5,17 +5,15 @@ test makes that one, as root a network namespace alone, so that nothing of the m
 """
 
 import os
-import sys
 
 import pytest
-from conftest import CHECKOUT, TIMEOUT
+from conftest import TIMEOUT, driver
 
 USER = os.geteuid() != 0
 NAMESPACES = [{"type": t} for t in ("mount", "pid", "ipc", "uts", "network")]
 # A pair of devices, the first with an address and up; then the program, whose argv follows.
 HOST = """
-import os, sys
-sys.path.insert(0, sys.argv.pop(1))
+import os
 from struct import pack
 from rootless import syscalls
 from rootless.net import netlink
@@ -47,7 +45,7 @@ def on_host(container):
         linux = {"netDevices": devices, "namespaces": NAMESPACES, "uidMappings": None, "gidMappings": None}
         c = container({"linux": {**linux, **patch.pop("linux", {})}, **patch})
         command = c.rootless.command("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", script)
-        argv = [sys.executable, "-IS", "-c", HOST, str(CHECKOUT), *command]
+        argv = driver(HOST, *command)
         if USER:
             argv = ["unshare", "--user", "--map-root-user", *argv]
         from subprocess import DEVNULL, run

@@ -2,11 +2,10 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, TIMEOUT
+from conftest import TIMEOUT, driver
 
 pytestmark = pytest.mark.root
 USER = os.geteuid() != 0
@@ -53,8 +52,7 @@ def test_exec_and_delete(container, tmp_path) -> None:
 
 
 KILLED = """
-import os, sys, time
-sys.path.insert(0, sys.argv.pop(1))
+import os, time
 from rootless import __main__, container
 rootfs = sys.argv.pop(1)
 real = container.Container.save
@@ -72,8 +70,7 @@ __main__.launcher()
 def test_a_killed_create_leaves_mounts_that_delete_force_takes_away(container, rootless, tmp_path) -> None:
     before = mounts(tmp_path)
     c = container(namespaces(*KINDS))
-    command = [sys.executable, "-IS", "-c", KILLED, str(CHECKOUT), str(c.bundle.rootfs)]
-    command += ["--root", str(rootless.state), "create", "-b", str(c.bundle.path), c.id]
+    command = driver(KILLED, c.bundle.rootfs, "--root", rootless.state, "create", "-b", c.bundle.path, c.id)
     done = subprocess.run(command, stdin=-3, stdout=-3, stderr=-3, timeout=TIMEOUT, check=False)
     assert done.returncode == -9
     assert len(mounts(tmp_path)) > len(before)

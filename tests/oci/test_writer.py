@@ -219,9 +219,11 @@ def test_a_reader_that_waits_for_a_pipe_ends_with_the_process_that_made_it(tmp_p
             os.write(tell, b"%d" % os.getpid())
             yield from read_all(silent)
 
-        with w.Writer() as writer, Reader([read], writer) as reader:
-            reader.take()
-        os._exit(1)
+        try:  # nothing of pytest's may go on here
+            with w.Writer() as writer, Reader([read], writer) as reader:
+                reader.take()
+        finally:
+            os._exit(1)
     readers = int(os.read(told, 100))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
