@@ -45,7 +45,7 @@ def load(arguments: "list[str]") -> None:
     _missing = command
     try:
         fd = posix.open(_path(_missing), posix.O_RDONLY | posix.O_CLOEXEC)
-        magic, signatures, entries, later = marshal.loads(posix.read(fd, _LIMIT))
+        magic, signatures, entries, later = marshal.loads(posix.read(fd, min(posix.fstat(fd).st_size, _LIMIT)))
         posix.close(fd)
         directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
         current = magic == _MAGIC and all(_signature(file, directory) == known for file, known in signatures)

@@ -83,14 +83,14 @@ class Host:
 
 def read_id_map(path: str) -> IdMap:
     """The ranges of a uid_map or gid_map: user_namespaces(7)."""
-    with open(path) as file:
-        return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in file)]
+    with open(path, "rb", buffering=0) as file:  # 340 lines at most, of 33 bytes
+        return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in file.readall().splitlines())]
 
 
-def read_setgroups() -> bool:
-    """Whether this user namespace allows setgroups(2)."""
-    with open("/proc/self/setgroups") as file:
-        return file.read().strip() == "allow"
+def read_setgroups(path: str = "/proc/self/setgroups") -> bool:
+    """Whether that process's user namespace allows setgroups(2)."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall().strip() == b"allow"
 
 
 def effective_capabilities() -> int:

@@ -14,7 +14,7 @@ from rootless import attributes, caps, channel, console, proc, program
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, SpecError
-from rootless.host import read_id_map
+from rootless.host import read_id_map, read_setgroups
 from rootless.plan.namespaces import NAMESPACES
 
 TYPE_CHECKING = False
@@ -60,8 +60,7 @@ class Target:
             here = f"/proc/self/fd/{self.proc_fd}/{pid}"
             self.uid_map: IdMap = read_id_map(f"{here}/uid_map")
             self.gid_map: IdMap = read_id_map(f"{here}/gid_map")
-            with open(f"{here}/setgroups") as file:
-                self.setgroups = file.read().strip() == "allow"
+            self.setgroups = read_setgroups(f"{here}/setgroups")
         except (FileNotFoundError, ProcessLookupError):  # it has ended, or gave up its namespaces on the way
             raise RootlessError("cannot exec in a stopped container") from None
         except OSError as error:
@@ -96,11 +95,25 @@ class Task:
         self.last_cap = caps.last_cap()
 
 
-def spawn(target: Target, task: Task, cgroup_fd: int) -> tuple[int, int, socket]:
-    """(pid, pidfd, socket) of a process in the target's namespaces and that cgroup (-1: ours), a child of this one.
+class Spawned:
+    """A process that `spawn` has started: its pid and pidfd, the socket to it, and J, which `reap` waits for."""
 
-    It waits for GO on the socket, then sends CONSOLE and waits for GO again if it has a terminal, then EXECUTING, and
-    the end: as `start` sees it. Raises RootlessError.
+    def __init__(self, pid: int, pidfd: int, sync: socket, joiner: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.sync = sync
+        self.joiner = joiner
+
+    def reap(self) -> None:
+        """J has ended, or is about to: nothing has to wait for it before."""
+        os.waitpid(self.joiner, 0)
+
+
+def spawn(target: Target, task: Task, cgroup_fd: int) -> Spawned:
+    """A process in the target's namespaces and that cgroup (-1: ours), a child of this one.
+
+    It sets itself up and waits for GO on the socket before it says anything; with a terminal it then sends CONSOLE and
+    waits for GO again. It sends EXECUTING, and the end: as `start` sees it. Raises RootlessError.
     """
     sync, theirs = channel.pair()
     later = -1  # the cgroup that only J's child can enter
@@ -117,11 +130,11 @@ def spawn(target: Target, task: Task, cgroup_fd: int) -> tuple[int, int, socket]
         _join(target, task, theirs, later)
     theirs.close()
     os.close(pidfd)
-    return *_await_child(joiner, sync), sync
+    return Spawned(*_await_child(joiner, sync), sync, joiner)
 
 
 def _await_child(joiner: int, sync: socket, write_maps: Callable[[int], None] | None = None) -> tuple[int, int]:
-    """(pid, pidfd) of what J cloned; J is reaped. Raises RootlessError, then the socket is closed."""
+    """(pid, pidfd) of what J cloned. Raises RootlessError, then the socket is closed and J reaped."""
     try:
         tag, number, fds = channel.receive(sync, channel.PID, channel.UNMAPPED)
         if tag == channel.UNMAPPED and write_maps:
@@ -131,11 +144,10 @@ def _await_child(joiner: int, sync: socket, write_maps: Callable[[int], None] | 
         return int(number), fds[0]
     except BaseException as error:
         sync.close()  # J may wait for an answer
+        os.waitpid(joiner, 0)
         if isinstance(error, (EOFError, BrokenPipeError)):
             raise RootlessError("the process that joins the namespaces was killed") from None
         raise
-    finally:
-        os.waitpid(joiner, 0)
 
 
 def _join(target: Target, task: Task, sync: socket, cgroup_fd: int) -> None:
@@ -172,13 +184,14 @@ def _become(target: Target, task: Task, sync: socket) -> None:
     """J's child, up to execve. Never returns."""
     process = task.process
     step = "set up the process"
+    gate = _Gate(sync)
     try:
-        channel.receive(sync, channel.GO)
         os.setsid()
         if target.cgroup_ns >= 0:
             # After the cgroup was entered: a process outside of its namespace's root may not be moved in (nsdelegate).
             sc.setns(target.cgroup_ns, sc.CLONE_NEWCGROUP)
         if process["terminal"]:
+            gate.wait()
             _open_terminal(process, sync)
         if task.keyring:
             attributes.join_keyring(task.keyring)
@@ -187,10 +200,33 @@ def _become(target: Target, task: Task, sync: socket) -> None:
         )
         path = program.look_up(process["args"][0], process["env"])
         program.check_cwd()
+        gate.wait()
         program.execute(sync, path, process, seccomp=task.seccomp, preserve=task.preserve)
     except BaseException as error:
-        channel.send_failure(sync, error, step, process["pointer"])
+        _say(gate, error, step, process["pointer"])
     os._exit(1)
+
+
+class _Gate:
+    """R's first GO: J has said by then whose pid this is, and what this process says itself must not come before."""
+
+    def __init__(self, sync: socket) -> None:
+        self.sync = sync
+        self.open = False
+
+    def wait(self) -> None:
+        """Until it is open. Raises EOFError where R is gone."""
+        if not self.open:
+            channel.receive(self.sync, channel.GO)
+            self.open = True
+
+
+def _say(gate: _Gate, error: BaseException, step: str, pointer: str) -> None:
+    try:
+        gate.wait()
+    except (EOFError, OSError):
+        return  # nobody is left to be told
+    channel.send_failure(gate.sync, error, step, pointer)
 
 
 def _open_terminal(process: dict[str, Any], sync: socket) -> None:
@@ -252,7 +288,9 @@ def clone(
         _enter(plan, joins, proc_fd, theirs, child)
     theirs.close()
     os.close(pidfd)
-    return _await_child(joiner, sync, write_maps)
+    found = _await_child(joiner, sync, write_maps)
+    os.waitpid(joiner, 0)
+    return found
 
 
 def _enter(plan: Plan, joins: list[Join], proc_fd: int, sync: socket, child: Callable[[], None]) -> None:

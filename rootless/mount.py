@@ -492,13 +492,11 @@ def make_readonly(target: Target, path: str) -> None:
 def bind_device(target: Target, host_path: str, path: str, rdev: int) -> None:
     """The host's device node under a container's path: mknod(2) is EPERM in a user namespace."""
     try:
-        source = os.open(host_path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        tree = sc.open_tree(sc.AT_FDCWD, host_path, sc.AT_SYMLINK_NOFOLLOW | sc.OPEN_TREE_CLONE)
     except OSError as error:
         raise RootlessError.from_os(error, "the host has no such device to bind", host_path) from None
-    if rdev and os.fstat(source).st_rdev != rdev:
+    if rdev and os.fstat(tree).st_rdev != rdev:
         raise RootlessError(f"the host's node is not the device {os.major(rdev)}:{os.minor(rdev)}", host_path)
-    tree = sc.open_tree(source, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
-    os.close(source)
     sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC)
     attach_node(target, tree, path)
 

@@ -83,11 +83,16 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LIN
 
 
 def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
-    """An O_PATH fd of the file at that path, made empty if it is not there."""
+    """An fd of the file at that path, made empty if it is not there; O_PATH if it is."""
     try:
         return sc.open_in_root(root_fd, path)
     except OSError as error:
         if error.errno != errno.ENOENT:
+            raise
+    try:
+        return sc.open_in_root(root_fd, path.rstrip("/"), os.O_CREAT | os.O_EXCL, mode=0o644)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EEXIST):  # no directory yet, or a dangling link
             raise
     parent, _, name = path.rstrip("/").rpartition("/")
     parent_fd = make_directory(root_fd, parent or "/")

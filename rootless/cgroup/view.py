@@ -32,10 +32,10 @@ def read() -> View:
 def own(pid: int | str = "self") -> str:
     """The cgroup v2 path of a process as this cgroup namespace names it, "" if it has none here."""
     try:
-        with open(f"/proc/{pid}/cgroup") as file:
-            for line in file:
-                if line.startswith("0::"):
-                    path = line[3:].rstrip("\n").removesuffix(" (deleted)")
+        with open(f"/proc/{pid}/cgroup", "rb", buffering=0) as file:
+            for line in file.readall().split(b"\n"):
+                if line.startswith(b"0::"):
+                    path = os.fsdecode(line[3:].removesuffix(b" (deleted)"))
                     return "" if path.startswith("/..") else path  # outside of our namespace's root
     except OSError as error:
         raise RootlessError.from_os(error, "read the cgroup of a process") from None

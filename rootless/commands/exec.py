@@ -53,27 +53,28 @@ def _exec(options: Options) -> int:
     container.close()  # a process for a paused container waits for `resume`, which takes the lock
     reader = -1 if options.detach else foreground.listen()
     try:
-        pid, pidfd, sync = join.spawn(target, task, cgroup_fd)
+        spawned = join.spawn(target, task, cgroup_fd)
     except RootlessError as error:
         error.hint = error.hint or container.describe_oom(oom.look() if oom else 0)
         raise
     log.debug(f"nsexec container setup: joined namespaces {target.flags:#x}")
-    log.debug(f"child process in init(): pid {pid}")
+    log.debug(f"child process in init(): pid {spawned.pid}")
     log.debug(f"setns_init: about to exec {process['args'][0]!r}")
     try:
         if options.pidfd_socket:
-            console.send_pidfd(options.pidfd_socket, pidfd, b"setns")
-        master = _converse(sync, options, process, container, agent, oom)
+            console.send_pidfd(options.pidfd_socket, spawned.pidfd, b"setns")
+        master = _converse(spawned.sync, options, process, container, agent, oom)
         if options.pid_file:
-            proc.write_pid_file(options.pid_file, pid)
+            proc.write_pid_file(options.pid_file, spawned.pid)
     except BaseException:
-        proc.end(pid, pidfd)
+        proc.end(spawned.pid, spawned.pidfd)
         raise
     finally:
-        sync.close()
+        spawned.sync.close()
+        spawned.reap()
     if options.detach:
         return 0
-    code = foreground.wait(pid, pidfd, reader, master, oom=oom)
+    code = foreground.wait(spawned.pid, spawned.pidfd, reader, master, oom=oom)
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     return code
