@@ -73,13 +73,23 @@ def test_an_id_is_refused(rootless, bundle, name, word) -> None:
     refused(rootless("create", "--bundle", bundle.path, name), word)
 
 
-def test_without_a_process_start_is_refused(container) -> None:
-    """config.md#process: it is required when `start` is called."""
+def test_without_a_process_start_says_so_and_the_container_ends(container) -> None:
+    """config.md#process: it is required when `start` is called; the exit code is crun's."""
     c = container({"process": None})
     created = c.create()
     assert created.returncode == 0, created.stderr
-    refused(c.start(), "/process", "required")
-    assert c.delete("--force").returncode == 0
+    result = c.start()
+    assert result.returncode == 0
+    assert result.stderr.startswith("rootless: ") and "/process" in result.stderr and "required" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert c.status() == "stopped"
+    refused(c.start(), "stopped")
+    assert c.delete().returncode == 0
+
+
+def test_without_a_process_there_is_nothing_to_run(container) -> None:
+    c = container({"process": None})
+    refused(c.run(), "/process", "required")
 
 
 def test_an_id_in_use_is_refused(container) -> None:
