@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     Value = bool | int | str | bytes | list[Any]
 
-DUMP, RESTORE, PRE_DUMP, _NOTIFY = 1, 2, 4, 6  # criu_req_type
+# criu_req_type; the plain PRE_DUMP (4) would have criu wait for the next one, and miss it
+DUMP, RESTORE, _NOTIFY, SINGLE_PRE_DUMP = 1, 2, 6, 13
 # criu_opts: name and number of what is used
 OPTIONS = {
     "images_dir_fd": 1, "pid": 2, "leave_running": 3, "ext_unix_sk": 4, "tcp_established": 5, "evasive_devices": 6,

@@ -209,7 +209,9 @@ def _fall_back(target: Target, fstype: str, entry: dict[str, Any], error: OSErro
         try:
             fd = os.open("/dev/mqueue", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
-            raise error from None
+            place = f"{entry['pointer']}: {entry['target']}"
+            hint = "it needs an ipc namespace of the container's own, or the host's queues on /dev/mqueue"
+            raise RootlessError.from_os(error, "cannot mount mqueue", place, hint) from None
     elif fstype == "cgroup2" and not target.own_cgroupns:
         # CVE-2023-25809: without a cgroup namespace the user's own slice must not show through.
         return _empty_tmpfs()

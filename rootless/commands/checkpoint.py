@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from fcntl import F_SETPIPE_SZ, fcntl
 
 from rootless import criu, plan
 from rootless import syscalls as sc
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 DESCRIPTORS = "descriptors.json"  # what the standard streams were, runc's name for it
 EXTERNAL = {sc.CLONE_NEWNET: "extRootNETNS", sc.CLONE_NEWPID: "extRootPIDNS"}  # runc's keys
+_LAZY_PIPE = 4 << 20  # bytes: what criu's page server asks of fcntl(2), rounded up as the kernel does
 _FLAGS = ("tcp_established", "ext_unix_sk", "shell_job", "file_locks", "auto_dedup", "lazy_pages")
 
 
@@ -52,7 +54,7 @@ def main(options: Options) -> int:
     session = criu.Session(path)
     session.log_path = log_path(options, "dump.log")
     try:
-        session.request(criu.PRE_DUMP if options.pre_dump else criu.DUMP, asked, notified)
+        session.request(criu.SINGLE_PRE_DUMP if options.pre_dump else criu.DUMP, asked, notified)
     finally:
         session.close()
     if not options.leave_running and not options.pre_dump:
@@ -137,8 +139,27 @@ def _read_dump_options(options: Options) -> dict[str, Any]:
         address, _, port = options.page_server.rpartition(":")
         if not address or not port.isdecimal():
             raise RootlessError("Use --page-server ADDRESS:PORT to specify page server", options.page_server)
-        asked["ps"] = [[(1, address), (2, int(port))]]
+        asked["ps"] = [[(1, address.removeprefix("[").removesuffix("]")), (2, int(port))]]
+    if options.lazy_pages:
+        _check_lazy_pipe()
     return asked
+
+
+def _check_lazy_pipe() -> None:
+    """criu does not look whether it got this pipe: without it whoever asks for the memory would wait forever."""
+    reader, writer = os.pipe()
+    try:
+        fcntl(reader, F_SETPIPE_SZ, _LAZY_PIPE)
+    except PermissionError as error:
+        raise RootlessError.from_os(
+            error,
+            "criu serves lazy pages through a pipe of 4 MiB, which is more than root may have here",
+            "/proc/sys/fs/pipe-max-size",
+            f"sysctl fs.pipe-max-size={_LAZY_PIPE}, or CAP_SYS_RESOURCE",
+        ) from None
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def _status_fd(options: Options) -> int:

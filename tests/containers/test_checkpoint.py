@@ -1,8 +1,12 @@
 """checkpoint and restore: with criu as root, and in one line why not otherwise."""
 
+import json
 import os
 import shutil
+import socket
 import subprocess
+from fcntl import F_SETPIPE_SZ, fcntl
+from pathlib import Path
 
 import pytest
 from conftest import TIMEOUT
@@ -80,6 +84,91 @@ def test_a_container_goes_on_where_it_was(container, criu, tmp_path) -> None:
     streams.close()
     c.wait()
     assert c.delete().returncode == 0
+
+
+def require_feature(criu, name) -> None:
+    said = subprocess.run([criu, "check", "--feature", name], capture_output=True, check=False)
+    if said.returncode:
+        pytest.skip(f"criu and this kernel lack {name}")
+
+
+@pytest.fixture
+def counting(container, criu):
+    """A container that counts lines and was asked once, and its streams."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    c = container({"process": {"args": ["sh", "-c", COUNT]}})
+    streams = begin(c, "run", "-d", "-b", c.bundle.path)
+    assert streams.ask("one") == "1 one"
+    yield c, streams
+    streams.close()
+
+
+@pytest.mark.root
+def test_memory_can_be_dumped_ahead(counting, criu, tmp_path) -> None:
+    """--pre-dump: the memory of a container that goes on; the checkpoint holds what has changed since."""
+    require_feature(criu, "mem_dirty_track")
+    c, streams = counting
+    ahead = ("--image-path", tmp_path / "ahead", *FLAGS)
+    result = c.rootless("--criu", criu, "checkpoint", "--pre-dump", *ahead, c.id)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert c.status() == "running" and streams.ask("two") == "2 two"
+    image = ("--image-path", tmp_path / "image", *FLAGS)
+    result = c.rootless("--criu", criu, "checkpoint", "--parent-path", "../ahead", *image, c.id)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "image/parent").readlink().name == "ahead"
+    again = begin(c, "--criu", criu, "restore", "-d", *image, "-b", c.bundle.path)
+    assert again.ask("three") == "3 three"
+    again.close()
+    c.wait()
+
+
+@pytest.mark.root
+def test_memory_can_follow(counting, criu, tmp_path) -> None:
+    """--lazy-pages: the restored runs, and gets the memory when it needs it from the one that was stopped."""
+    require_feature(criu, "uffd-noncoop")
+    c, _ = counting
+    image = ("--image-path", tmp_path / "image", "--work-path", tmp_path / "image", *FLAGS)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    ready, tell = os.pipe()
+    flags = ("--lazy-pages", "--page-server", f"127.0.0.1:{port}", "--status-fd", str(tell))
+    leaving = c.rootless.popen("--criu", criu, "checkpoint", *flags, *image, c.id, pass_fds=[tell])
+    os.close(tell)
+    said = os.read(ready, 1)
+    os.close(ready)
+    if not may_have_large_pipes():
+        assert not said and "fs.pipe-max-size" in leaving.communicate()[1]
+        assert leaving.returncode == 1 and c.status() == "running"
+        pytest.skip("refused, as it should be: this machine's root has no CAP_SYS_RESOURCE for criu's pipe")
+    assert said == b"\0", leaving.communicate()[1]
+    serve = ["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", port, "-D", str(tmp_path / "image")]
+    with subprocess.Popen([criu, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as fetching:
+        other = f"{c.id}-there"
+        c.bundle.patch({"linux": {"cgroupsPath": f"/{other}"}})
+        c.id, left = other, c.id
+        again = begin(c, "--criu", criu, "restore", "-d", "--lazy-pages", *image, "-b", c.bundle.path)
+        assert again.ask("two") == "2 two"
+        if place := json.loads((c.rootless.state / other / "state.json").read_text())["cgroup"]["path"]:
+            assert str(c.state()["pid"]) in (Path(place) / "cgroup.procs").read_text().split()
+        assert fetching.wait(TIMEOUT) == 0
+    assert leaving.communicate(timeout=TIMEOUT) == ("", "") and leaving.returncode == 0
+    assert "does not exist" in c.rootless("state", left).stderr
+    again.close()
+    c.wait()
+    assert c.delete().returncode == 0
+
+
+def may_have_large_pipes() -> bool:
+    reader, writer = os.pipe()
+    try:
+        fcntl(reader, F_SETPIPE_SZ, 4 << 20)
+    except PermissionError:
+        return False
+    finally:
+        os.close(reader)
+        os.close(writer)
+    return True
 
 
 @pytest.mark.root
