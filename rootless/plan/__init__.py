@@ -111,7 +111,10 @@ def _compile_mounts(plan: Plan, spec: Node, host: Host, bundle: str) -> int:
     mounts = compile_mounts(spec["mounts"], bundle, plan.rootfs)
     if host.privileged and own_userns:
         for _, _, entry in mounts:
-            entry["outside"] = entry["fstype"] == "bind"  # its root may not get to what the host's root names
+            # Its root may not get to what the host's root names; but what the mounts before have brought into the
+            # rootfs is only there when it is their turn.
+            inside = f"{entry['source']}/".startswith(f"{plan.rootfs}/")
+            entry["outside"] = entry["fstype"] == "bind" and not inside
     if own_userns or not host.real_root:
         complete_overlays(mounts)
     if any("idmap" in entry for _, _, entry in mounts):

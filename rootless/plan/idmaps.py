@@ -35,7 +35,8 @@ def compile_idmaps(mounts: Node, steps: list[tuple[Any, ...]], namespaces: Names
         if node["uidMappings"]:
             uid_map, gid_map = read_mappings(node["uidMappings"]), read_mappings(node["gidMappings"])
         userns = next((path for flag, path, _ in namespaces.joins if flag == sc.CLONE_NEWUSER), "")
-        entry["outside"] = entry["fstype"] == "bind" and host.privileged
+        # In the caller's own user namespace I may do it too, and after the mounts before.
+        entry["outside"] = entry["fstype"] == "bind" and host.privileged and namespaces.has(sc.CLONE_NEWUSER)
         if uid_map is None:
             if not namespaces.has(sc.CLONE_NEWUSER):
                 raise node.error(

@@ -34,6 +34,28 @@ def own_id() -> int:
     return os.geteuid()
 
 
+@pytest.mark.parametrize(("kind", "owner"), [("plain", "0"), ("userns", "65534"), ("idmap", "5")])
+def test_a_source_in_the_rootfs_is_what_the_mounts_before_made_of_it(container, tmp_path, kind, owner) -> None:
+    if USER and kind != "plain":
+        pytest.skip("real root alone has the choice")
+    source = tmp_path / "closed/source"
+    source.mkdir(parents=True)
+    (source / "file").write_text("seen\n")
+    c = container()
+    (c.bundle.rootfs / "mnt").mkdir()
+    first = {"destination": "/mnt", "source": str(source), "options": ["bind"]}
+    again = {"destination": "/again", "source": str(c.bundle.rootfs / "mnt"), "options": ["rbind"]}
+    if kind == "userns":
+        source.parent.chmod(0o700)  # the container's root would not get there
+        namespaces = [*c.bundle.config["linux"]["namespaces"], {"type": "user"}]
+        c.bundle.patch({"linux": {"namespaces": namespaces, **mappings((0, 100000, 65536))}})
+        (c.bundle.rootfs / "again").mkdir()
+    elif kind == "idmap":
+        again = {**again, "options": ["rbind", "idmap"], **mappings((0, 5, 1))}
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"], first, again]})
+    assert c.sh("cat /again/file; stat -c %u /again/file").split() == ["seen", owner]
+
+
 # --- file systems of the container's own
 
 
