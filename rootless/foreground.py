@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import select
 from _signal import set_wakeup_fd, signal  # type: ignore[import-not-found]
@@ -174,10 +175,13 @@ class _Terminal:
         poller.register(0, select.POLLIN)
 
     def resize(self) -> None:
-        fit(self.master)
+        if self.master >= 0:
+            fit(self.master)
 
     def move(self, fd: int, events: int, poller: select.poll) -> None:
         """Copy what one side has to the other."""
+        if self.master < 0:  # it was asked about before it hung up
+            return
         if fd == self.master:
             if not self._output():
                 poller.unregister(self.master)
@@ -188,11 +192,23 @@ class _Terminal:
             data = b""
         if data:
             _write_all(self.master, data)
+            return
+        poller.unregister(0)
+        if _has_hung_up(0):
+            self._hang_up(poller)
         else:
-            poller.unregister(0)
-            if self.saved is None:
-                self.repeats = _REPEATS
-                self._say_end_of_file()
+            self.repeats = _REPEATS
+            self._say_end_of_file()
+
+    def _hang_up(self, poller: select.poll) -> None:
+        """The user's terminal is gone, and so is the container's: the kernel tells all who use it. A forwarded SIGHUP
+        alone is not for everybody: pid 1 gets no signal that it has no handler for (pid_namespaces(7))."""
+        try:
+            poller.unregister(self.master)
+        except KeyError:
+            pass  # its last slave was closed before
+        os.close(self.master)
+        self.master = -1
 
     def _say_end_of_file(self) -> None:
         """The end of a pipe is the terminal's end of file; said again after each output, for the character is looked
@@ -220,7 +236,7 @@ class _Terminal:
 
     def drain(self) -> None:
         """Everything that the program wrote before it ended."""
-        while True:
+        while self.master >= 0:
             try:
                 data = os.read(self.master, _LIMIT)
             except OSError:
@@ -237,7 +253,17 @@ class _Terminal:
                 termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
             except termios.error:  # EIO: it has hung up
                 pass
-        os.close(self.master)
+        if self.master >= 0:
+            os.close(self.master)
+
+
+def _has_hung_up(fd: int) -> bool:
+    """Whether it is a terminal that is no more, of which isatty(3) says no: all that is left of it is EIO."""
+    try:
+        fcntl.ioctl(fd, sc.TIOCGWINSZ, b"\0" * 8)
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -130,13 +130,40 @@ def test_a_hangup_ends_the_program(container, said) -> None:
     terminal = Terminal(24, 80)
     c = container({"root": {"readonly": False}})
     line = said(c)
-    running = terminal.run(
-        on_a_terminal(c, "run", "sh", "-c", "trap 'exit 9' HUP; echo here >/said; read x; sleep 1000")
-    )
+    program = "trap 'exit 9' HUP; echo here >/said; read x; sleep 1000"
+    running = terminal.run(on_a_terminal(c, "run", "sh", "-c", program))
     assert line() == "here"
     terminal.close()
     assert running.wait(TIMEOUT) in (9, 129)
     assert c.rootless.ids() == []
+
+
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_a_hangup_reaches_who_has_no_handler(container, said, command) -> None:
+    """pid 1 gets no signal without a handler, and a plain shell has none: the end of its terminal it does see."""
+    terminal = Terminal(24, 80)
+    c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
+    line = said(c)
+    running = terminal.run(on_a_terminal(c, command, "sh"))
+    terminal.write(b"echo here >/said\r")
+    assert line() == "here"
+    terminal.close()
+    running.wait(TIMEOUT)
+    assert c.rootless.ids() == ([] if command == "run" else [c.id])
+
+
+def test_who_ignores_a_hangup_goes_on(container, said) -> None:
+    terminal = Terminal(24, 80)
+    c = container({"root": {"readonly": False}})
+    line = said(c)
+    program = "trap '' HUP; echo here >/said; read x; echo there >/said; exec sleep 1000"
+    running = terminal.run(on_a_terminal(c, "run", "sh", "-c", program))
+    assert line() == "here"
+    terminal.close()
+    assert line() == "there"
+    assert c.status() == "running"
+    assert c.kill("KILL").returncode == 0
+    assert running.wait(TIMEOUT) == 137
 
 
 def test_the_terminal_is_restored_when_the_runtime_is_ended(container, terminal, said) -> None:
