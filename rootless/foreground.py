@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WINCH, _CHLD = 28, 17
 _LIMIT = 65536
+_PIECE = 4096
 _REPEATS = 100
 
 
@@ -155,7 +156,11 @@ class _Terminal:
     def __init__(self, master: int) -> None:
         self.master = master
         self.saved: list[Any] | None = None
+        self.input = self.output = b""  # what has been read on one side and not been written on the other
+        self.reading = True  # the user's input has not ended
+        self.ended = False  # the program's output has
         self.repeats = 0  # how often the end of file may still be said
+        self.asked: set[int] = set()  # the fds that poll(2) is asked about
         os.set_blocking(master, False)
         if os.isatty(0):
             import termios
@@ -171,71 +176,103 @@ class _Terminal:
                 pass
 
     def register(self, poller: select.poll) -> None:
-        poller.register(self.master, select.POLLIN)
-        poller.register(0, select.POLLIN)
+        """Ask for what can go on. Neither side is waited for alone: a program that does not read its input may be
+        waiting for its output to be read."""
+        ask = {}
+        if self.reading and not self.input:
+            ask[0] = select.POLLIN
+        if self.output:
+            ask[1] = select.POLLOUT
+        if self.master >= 0 and (self.input or self._readable()):
+            ask[self.master] = (select.POLLOUT if self.input else 0) | (select.POLLIN if self._readable() else 0)
+        for fd in self.asked.difference(ask):
+            poller.unregister(fd)
+        for fd, events in ask.items():
+            poller.register(fd, events)
+        self.asked = set(ask)
 
     def resize(self) -> None:
         if self.master >= 0:
             fit(self.master)
 
     def move(self, fd: int, events: int, poller: select.poll) -> None:
-        """Copy what one side has to the other."""
-        if self.master < 0:  # it was asked about before it hung up
-            return
-        if fd == self.master:
-            if not self._output():
-                poller.unregister(self.master)
-            return
+        """Go on with one side."""
+        if fd == 0:
+            self._read_input()
+        elif fd == 1:
+            self._write_output()
+        elif fd == self.master:  # else it was asked about before it hung up
+            if events & select.POLLOUT:
+                self._write_input()
+            if events & ~select.POLLOUT and self._readable():
+                self._read_output()
+        self.register(poller)
+
+    def _readable(self) -> bool:
+        """Whether there may be more output, and room for it."""
+        return not self.ended and not self.output
+
+    def _read_input(self) -> None:
         try:
-            data = os.read(0, 4096)
+            self.input = os.read(0, 4096)
         except OSError:
-            data = b""
-        if data:
-            _write_all(self.master, data)
+            self.input = b""
+        if self.input:
+            self._write_input()
             return
-        poller.unregister(0)
+        self.reading = False
         if _has_hung_up(0):
-            self._hang_up(poller)
+            self._hang_up()
         else:
             self.repeats = _REPEATS
             self._say_end_of_file()
 
-    def _hang_up(self, poller: select.poll) -> None:
+    def _write_input(self) -> None:
+        try:
+            self.input = self.input[os.write(self.master, self.input) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # nobody reads there any more
+            self.input = b""
+
+    def _hang_up(self) -> None:
         """The user's terminal is gone, and so is the container's: the kernel tells all who use it. A forwarded SIGHUP
         alone is not for everybody: pid 1 gets no signal that it has no handler for (pid_namespaces(7))."""
-        try:
-            poller.unregister(self.master)
-        except KeyError:
-            pass  # its last slave was closed before
         os.close(self.master)
         self.master = -1
+        self.input = b""
 
     def _say_end_of_file(self) -> None:
         """The end of a pipe is the terminal's end of file; said again after each output, for the character is looked
         at as it comes in (termios(3)): a shell that has its terminal raw only afterwards has not seen it."""
-        if self.repeats:
+        if self.repeats and not self.input:
             self.repeats -= 1
-            try:
-                os.write(self.master, b"\x04")
-            except OSError:  # nobody reads there any more, or has not read the last ones yet
-                pass
+            self.input = b"\x04"
+            self._write_input()
 
-    def _output(self) -> bool:
-        """One piece of the program's output; False where there will be no more."""
+    def _read_output(self) -> None:
         try:
-            data = os.read(self.master, _LIMIT)
+            self.output = os.read(self.master, _LIMIT)
         except BlockingIOError:
-            return True
+            return
         except OSError:  # EIO: the last slave is closed (pty(7))
-            return False
-        if not data:
-            return False
-        _write_all(1, data)
-        self._say_end_of_file()
-        return True
+            self.output = b""
+        self.ended = not self.output
+
+    def _write_output(self) -> None:
+        """A piece that poll(2) has seen room for: pipe(7), PIPE_BUF. Whoever blocks here forwards no signals."""
+        try:
+            self.output = self.output[os.write(1, self.output[:_PIECE]) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # nobody reads it
+            self.output = b""
+        if not self.output:
+            self._say_end_of_file()
 
     def drain(self) -> None:
         """Everything that the program wrote before it ended."""
+        _write_all(1, self.output)
         while self.master >= 0:
             try:
                 data = os.read(self.master, _LIMIT)

@@ -125,6 +125,36 @@ def test_all_output_comes_before_the_exit(container, terminal, command) -> None:
     assert running.wait(TIMEOUT) == 0
 
 
+def test_neither_side_waits_for_the_other(container) -> None:
+    """A program that does not read yet writes more than a terminal holds, and gets more input than that."""
+    c = container()
+    command = c.rootless.command("run", "--tty", "-b", c.bundle.path, c.id, "--", "sh", "-c", "seq 20000; cat | wc -c")
+    done = subprocess.run(command, input=b"y\n" * 20000, capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"\n20000\n" in done.stdout and done.stdout.split()[-1] == b"40000"
+
+
+def test_signals_pass_while_nobody_reads_the_output(container, tmp_path) -> None:
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.run_detached().returncode == 0
+    command = c.rootless.command("exec", "--tty", "--pid-file", tmp_path / "pid", c.id, "yes", "0123456789")
+    output, full = os.pipe()
+    fcntl.fcntl(full, fcntl.F_SETPIPE_SZ, 4096)
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=full)
+    while select.select([], [full], [], 0)[1] and running.poll() is None:
+        pass
+    os.close(full)
+    pidfd = os.pidfd_open(int((tmp_path / "pid").read_text()))
+    running.send_signal(signal.SIGTERM)
+    told = select.select([pidfd], [], [], TIMEOUT)[0]
+    os.close(pidfd)
+    with open(output, "rb") as file:
+        if told:
+            assert file.read().startswith(b"0123456789\n0123456789\n")
+    assert told, "the program was not told"
+    assert running.wait(TIMEOUT) == 143
+
+
 def test_a_hangup_ends_the_program(container, said) -> None:
     """The window is closed: the program is told by SIGHUP and no container is left."""
     terminal = Terminal(24, 80)
