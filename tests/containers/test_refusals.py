@@ -92,6 +92,16 @@ def test_without_a_process_there_is_nothing_to_run(container) -> None:
     refused(c.run(), "/process", "required")
 
 
+def test_an_mqueue_needs_an_ipc_namespace_or_the_hosts(container) -> None:
+    c = container({"process": {"args": ["true"]}})
+    kinds = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "ipc"]
+    c.bundle.patch({"linux": {"namespaces": kinds}})
+    if os.path.isdir("/dev/mqueue") or not os.geteuid():
+        assert c.run().returncode == 0
+    else:
+        refused(c.run(), "cannot mount mqueue: /mounts/", "hint: it needs an ipc namespace")
+
+
 def test_an_id_in_use_is_refused(container) -> None:
     c = container()
     assert c.create().returncode == 0
