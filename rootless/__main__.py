@@ -94,6 +94,7 @@ def launcher() -> None:
     gc.disable()
     if getsignal(2) == SIG_DFL:  # by bin/rootless; from here on a KeyboardInterrupt is expected
         signal(2, default_int_handler)
+    _open_standard_streams()
     code = main()
     try:
         sys.stdout.flush()
@@ -102,6 +103,16 @@ def launcher() -> None:
         pass
     codecache.save()
     os._exit(code)
+
+
+def _open_standard_streams() -> None:
+    """What the caller has closed of 0, 1 and 2 becomes the null device, as with runc: else a socket of ours would have
+    that number, and the container's terminal would be put over it."""
+    from rootless import lean_os as os
+
+    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import TIMEOUT
 
 USER = os.geteuid() != 0
 RANGE = "this machine lacks a subordinate id range for the user (/etc/subuid) or newuidmap"
@@ -334,3 +335,13 @@ def test_a_user_owns_its_standard_streams(container, tmp_path) -> None:
     assert result.returncode == 0 and (tmp_path / "out").read_text() == "first\nsecond\n"
     if not USER:
         assert (tmp_path / "out").stat().st_uid == 5
+
+
+@pytest.mark.parametrize("flags", [(), ("--tty",)])
+def test_closed_standard_streams_are_the_null_device(container, flags) -> None:
+    program = 'for fd in 0 1 2; do [ "$(stat -Lc %t:%T /proc/$$/fd/$fd)" = 1:3 ] || exit 4; done; exit 5'
+    c = container()
+    command = c.rootless.command("run", *flags, "-b", c.bundle.path, c.id, "--", "sh", "-c", program)
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+    done = subprocess.run(closed, timeout=TIMEOUT, check=False)
+    assert done.returncode == (4 if flags else 5)  # a terminal is one

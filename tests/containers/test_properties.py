@@ -174,6 +174,8 @@ def apply_own_keys(bundle, patch: dict[str, Any]) -> None:
         user = ["user"] if USER else []
         config["linux"]["namespaces"] = [{"type": kind} for kind in (*more["namespaces"], *user)]
         del config["hostname"]
+        if not os.path.isdir("/dev/mqueue"):  # without an ipc namespace a user has the host's, where there is one
+            config["mounts"] = [m for m in config["mounts"] if m["type"] != "mqueue"]
     if "map" in more:
         first = os.geteuid() or 100000
         ids = [{"containerID": a, "hostID": first + a if not USER else first, "size": n} for a, n in more["map"]]
