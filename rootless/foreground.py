@@ -204,6 +204,8 @@ class _Terminal:
         elif fd == self.master:  # else it was asked about before it hung up
             if events & select.POLLOUT:
                 self._write_input()
+            elif events & select.POLLHUP:  # nobody has it open, and it is full
+                self.input = b""
             if events & ~select.POLLOUT and self._readable():
                 self._read_output()
         self.register(poller)

@@ -134,6 +134,14 @@ def test_neither_side_waits_for_the_other(container) -> None:
     assert b"\n20000\n" in done.stdout and done.stdout.split()[-1] == b"40000"
 
 
+def test_input_for_a_terminal_that_the_program_has_closed(container) -> None:
+    c = container()
+    program = "exec </dev/null >/dev/null 2>&1; sleep 0.2; exit 6"
+    command = c.rootless.command("run", "--tty", "-b", c.bundle.path, c.id, "--", "sh", "-c", program)
+    done = subprocess.run(command, input=b"y\n" * 100000, capture_output=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (6, b"")
+
+
 def test_signals_pass_while_nobody_reads_the_output(container, tmp_path) -> None:
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.run_detached().returncode == 0
