@@ -16,6 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line; its exit code. Errors are one line on standard error (and in the log)."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
+        _open_standard_streams()
         parsed = _parse(arguments)
         if parsed is None:
             return 0
@@ -38,6 +39,19 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         log.error(RootlessError.from_os(error, (error.strerror or "failed").rpartition(": ")[0] or "failed").message())
         return EXIT_ERROR
+
+
+def _open_standard_streams() -> None:
+    """What the caller has closed of 0, 1 and 2 becomes the null device, as with runc: else a socket of ours would have
+    that number, and the container's terminal would be put over it."""
+    from rootless import lean_os as os
+
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)  # open(2): the lowest number that is free, and that is this one
+            os.set_inheritable(fd, True)
 
 
 def _parse(arguments: list[str]) -> options.Options | None:
@@ -94,7 +108,6 @@ def launcher() -> None:
     gc.disable()
     if getsignal(2) == SIG_DFL:  # by bin/rootless; from here on a KeyboardInterrupt is expected
         signal(2, default_int_handler)
-    _open_standard_streams()
     code = main()
     try:
         sys.stdout.flush()
@@ -103,16 +116,6 @@ def launcher() -> None:
         pass
     codecache.save()
     os._exit(code)
-
-
-def _open_standard_streams() -> None:
-    """What the caller has closed of 0, 1 and 2 becomes the null device, as with runc: else a socket of ours would have
-    that number, and the container's terminal would be put over it."""
-    from rootless import lean_os as os
-
-    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
 
 
 if __name__ == "__main__":

@@ -345,3 +345,13 @@ def test_closed_standard_streams_are_the_null_device(container, flags) -> None:
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
     done = subprocess.run(closed, timeout=TIMEOUT, check=False)
     assert done.returncode == (4 if flags else 5)  # a terminal is one
+
+
+@pytest.mark.parametrize(("closed", "said"), [("", "does not exist"), ("<&-", "/dev/null: ENOENT")])
+def test_without_a_null_device(rootless, closed, said) -> None:
+    """A chroot without /dev: only who needs it is told."""
+    script = f'mount -t tmpfs none /dev && exec "$@" {closed}'
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *rootless.command("state", "none")]
+    done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 1 and said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
