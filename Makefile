@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-vm lint bench bench-convert clean
+.PHONY: help setup demo test check test-pythons test-vm lint docs reference bench bench-convert clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -10,27 +10,43 @@ help: ## say what each target does
 setup: $(BIN)/rootless ## make a virtual environment with rootless and its tools in it
 
 $(BIN)/rootless: pyproject.toml
-	PYTHON=$(PYTHON) VENV=$(VENV) ./contrib/setup.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) ./scripts/setup.sh
 
 demo: setup ## convert the example archive and run it
-	./contrib/demo.sh
+	./scripts/demo.sh
 
 test: setup ## run the tests (as root also as an ordinary user)
-	./contrib/test.sh
+	./scripts/test.sh
+
+check: setup ## run some tests: make check T=tests/containers/test_hooks.py (default: the unit tests)
+	$(BIN)/python -m pytest -p no:cacheprovider -q $(or $(T),tests/unit)
+
+test-pythons: setup ## run the unit tests and one file of container tests under every Python from 3.11 on
+	./scripts/test-pythons.sh
 
 test-vm: ## run the tests of limits in a virtual machine with all cgroup controllers
 	./tests/vm/run
 
-lint: setup ## ruff and mypy
-	$(BIN)/ruff check rootless oci tests contrib
-	$(BIN)/ruff format --check rootless oci tests contrib
+lint: setup ## ruff, mypy and codespell
+	$(BIN)/ruff check rootless oci tests contrib scripts
+	$(BIN)/ruff format --check rootless oci tests contrib scripts
 	$(BIN)/mypy
+	@[ -x $(BIN)/codespell ] || $(BIN)/pip install -q --disable-pip-version-check codespell
+	$(BIN)/codespell $(wildcard *.md) docs rootless oci tests contrib scripts bin .ci Makefile pyproject.toml
+
+docs: setup ## build the documentation as a site in site/, links checked
+	@[ -x $(BIN)/mkdocs ] || $(BIN)/pip install -q --disable-pip-version-check 'mkdocs-material>=9.5'
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+reference: setup ## write docs/reference/commands.md and the man pages from the table of options
+	$(BIN)/python scripts/reference.py
 
 bench: setup ## compare with crun and runc where they are installed
 	$(BIN)/python tests/bench/runtime.py
 
 bench-convert: setup ## compare conversion with tar, umoci and podman where they are installed
-	$(BIN)/python tests/oci/bench_convert.py --svg docs/convert.svg
+	$(BIN)/python tests/oci/bench_convert.py --svg docs/guide/convert.svg
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

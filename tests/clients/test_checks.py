@@ -64,7 +64,7 @@ def check(runtime: str, record_property: Callable[[str, object], None]) -> Calla
 
 
 def ordinary_user() -> str:
-    """Whose the rootless clients are: TEST_USER, made by contrib/test.sh."""
+    """Whose the rootless clients are: TEST_USER, made by scripts/test.sh."""
     user = os.environ.get("TEST_USER", "tester")
     if os.geteuid() == 0:
         try:

@@ -1,6 +1,6 @@
 """Conversion compared with GNU tar, umoci and podman: 40,000 files and 600 MB, written to a tmpfs, interleaved runs.
 
-    python tests/oci/bench_convert.py [--files 40000] [--runs 3] [--svg docs/convert.svg]
+    python tests/oci/bench_convert.py [--files 40000] [--runs 3] [--svg docs/guide/convert.svg]
 
 Prints the least time of each, its ratio to `tar -x` of the same layers and ours to theirs, and the peak memory of ours.
 Peers that are not installed are left out. umoci and podman get the gzip archive, which is what they are made for.

@@ -19,7 +19,7 @@ SHELLS = [
 HELLO = ["legacy-hello-world.tar", "manifest-hello-world.tar", "oci-amd64.tar"]  # the hybrid one is for arm64
 
 pytestmark = [
-    pytest.mark.skipif(not IMAGES.is_dir(), reason="the shared image archives are not on this machine"),
+    pytest.mark.skipif(not os.path.isdir(IMAGES), reason="the shared image archives are not on this machine"),
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="the programs in the archives are for x86_64"),
 ]
 

@@ -18,7 +18,7 @@ SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
 IMAGES, EXPECTED = SHARED / "fixtures/images", SHARED / "fixtures/expected"
 PLAIN = ("rootfs-", "layer-", "tar-", "bundle-", "busybox-rootfs")
 
-pytestmark = pytest.mark.skipif(not IMAGES.is_dir(), reason="the shared image archives are not on this machine")
+pytestmark = pytest.mark.skipif(not os.path.isdir(IMAGES), reason="the shared image archives are not on this machine")
 
 
 def rootless(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
 IMAGES = SHARED / "fixtures/images"
 MODERN = ["manifest-dive.tar", "manifest-opaque.tar", "manifest-whiteout-dir.tar", "manifest-whiteout.tar"]
 LEGACY = ["semantics.tar", "chain-60.tar"]
-FIXTURES = pytest.mark.skipif(not IMAGES.is_dir(), reason="the shared image archives are not on this machine")
+FIXTURES = pytest.mark.skipif(not os.path.isdir(IMAGES), reason="the shared image archives are not on this machine")
 OWN = "made-here"
 
 

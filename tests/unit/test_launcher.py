@@ -14,7 +14,7 @@ HERE = "is not in this copy"  # said by the copy's own package alone
 
 @pytest.fixture(params=["a shell looks for the interpreter", "the first line names it"])
 def first_line(request: pytest.FixtureRequest) -> str:
-    """What contrib/setup.sh makes of the first line, and what pip leaves."""
+    """What scripts/setup.sh makes of the first line, and what pip leaves."""
     return f"#!{os.path.realpath(sys.executable)} -IS\n" if "names" in request.param else "#!/bin/sh\n"
 
 

@@ -15,6 +15,7 @@ missing=
 command -v busybox >/dev/null || missing="$missing busybox-static"
 command -v newuidmap >/dev/null || missing="$missing uidmap"
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "setup: installing these Debian packages, because root runs this: $missing"
   # shellcheck disable=SC2086 # words
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >/dev/null
 elif [ -n "$missing" ]; then
@@ -24,7 +25,7 @@ fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
 "$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4,systemd]' \
-  pytest pytest-xdist hypothesis ruff mypy
+  pytest pytest-xdist hypothesis ruff mypy codespell
 # Twice as fast at gzip as zlib, where there is a wheel of it for this machine.
 "$venv/bin/pip" install -q --disable-pip-version-check --only-binary isal 'isal>=1.6' >/dev/null 2>&1 || :
 # The peer of a differential test: it needs a C compiler, and its test skips by name without it.

@@ -8,8 +8,8 @@ if [ -z "${STEPS_REAPER:-}" ]; then
   exec python3 -c 'import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execvp(sys.argv[1], sys.argv[1:])' bash "$0" "$@"
 fi
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-RUNTIME=${RUNTIME:-$here/../bin/rootless}
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+RUNTIME=${RUNTIME:-$checkout/bin/rootless}
 RUNTIME=$(realpath -s "$(command -v "$RUNTIME")") || { echo "no such runtime" >&2; exit 1; }
 NAME=$(basename "$RUNTIME")
 work=$(mktemp -d "${TMPDIR:-/tmp}/check.XXXXXX")

