@@ -26,7 +26,7 @@ _INIT = "init"
 
 
 def default_root(uid: int, in_userns: bool) -> str:
-    """Where states live without --root: see docs/architecture.md, "Ids and files"."""
+    """Where states live without --root: see docs/internals/architecture.md, "State"."""
     if os.environ.get("ROOTLESS_ROOT"):
         return os.environ["ROOTLESS_ROOT"]
     if uid == 0 and not in_userns:

@@ -1,4 +1,4 @@
-"""docs/tutorial.md, replayed: its console blocks in order, in one directory, the output compared."""
+"""docs/guide/tutorial.md, replayed: its console blocks in order, in one directory, the output compared."""
 
 import os
 import re
@@ -13,7 +13,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def commands() -> list[tuple[str, str]]:
     """(command, expected output) of every console block."""
     found: list[tuple[str, str]] = []
-    for block in re.findall(r"```console\n(.*?)```", (CHECKOUT / "docs/tutorial.md").read_text(), re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", (CHECKOUT / "docs/guide/tutorial.md").read_text(), re.DOTALL):
         for line in block.splitlines(keepends=True):
             if line.startswith("$ "):
                 found.append((line[2:].strip(), ""))

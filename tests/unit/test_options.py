@@ -1,8 +1,5 @@
 """The command line: Go's and GNU's spellings, and one error for everything else."""
 
-import re
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,13 +81,6 @@ def test_every_command_has_a_summary_and_unique_flags() -> None:
         assert summary, name
         names = [o[0] for o in table] + [o[1] for o in table if o[1]]
         assert len(names) == len(set(names)), name
-
-
-def test_the_feature_list_names_every_command_and_every_flag_of_the_runtime() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs/features.md").read_text()
-    assert not [name for name in options.COMMANDS if not re.search(rf"[` ]{name}[` ]", text)]
-    flags = [option[0] for table in (options.GLOBAL, options.COMMANDS["run"][2]) for option in table]
-    assert not [name for name in flags if f"--{name}" not in text]
 
 
 def test_help_without_click_names_it(monkeypatch):

@@ -1,0 +1,47 @@
+"""Every relative link of every page leads to a file that is there, and every anchor to a heading."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGES = [
+    page
+    for pattern in ("*.md", "docs/**/*.md", "contrib/**/*.md", "tests/**/*.md", "rootless/**/*.md", "oci/**/*.md")
+    for page in sorted(CHECKOUT.glob(pattern))
+]
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub and mkdocs make them: lower case, blanks become dashes, the rest is dropped."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower()) for title in titles]
+    return {re.sub(r" ", "-", title) for title in plain}
+
+
+def broken(page: Path) -> list[str]:
+    """The links of a page that lead nowhere."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in headings(file)):
+            wrong.append(target)
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links(page: Path) -> None:
+    assert not broken(page)
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    (tmp_path / "there.md").write_text("# One thing, and `another`\n")
+    page = tmp_path / "page.md"
+    page.write_text("[a](there.md#one-thing-and-another) [b](nowhere.md) [c](there.md#no) [d](https://example.org/x)\n")
+    assert broken(page) == ["nowhere.md", "there.md#no"]

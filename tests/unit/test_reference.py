@@ -1,0 +1,55 @@
+"""docs/reference/commands.md and the man pages are what scripts/reference.py makes of the table of options."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rootless.options import COMMANDS, GLOBAL
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+REFERENCE = CHECKOUT / "docs/reference"
+
+
+def test_they_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, CHECKOUT / "scripts/reference.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_page_that_was_changed_by_hand_is_named(tmp_path: Path) -> None:
+    for name in ("scripts", "rootless", "docs"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    page = tmp_path / "docs/reference/man/rootless-run.1"
+    page.write_text(page.read_text() + "more\n")
+    command = [sys.executable, str(tmp_path / "scripts/reference.py")]
+    check = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
+    assert (check.returncode, check.stdout.split(" ")[0]) == (1, "docs/reference/man/rootless-run.1")
+    subprocess.run(command, check=True)
+    assert page.read_text() == (REFERENCE / "man/rootless-run.1").read_text()
+
+
+def test_they_name_every_command_and_every_flag() -> None:
+    text = (REFERENCE / "commands.md").read_text()
+    assert not [name for name in COMMANDS if f"\n## {name}\n" not in text]
+    sections = dict(re.findall(r"\n## (.*?)\n(.*?)(?=\n## |\Z)", text, re.DOTALL))
+    tables = {"Global flags": GLOBAL, **{name: table for name, (_, _, table) in COMMANDS.items()}}
+    missing = [(name, o[0]) for name, table in tables.items() for o in table if f"--{o[0]}" not in sections[name]]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (REFERENCE / "man").glob("*.1")))
+def test_roff_reads_the_man_pages_without_a_warning(page: str) -> None:
+    if not shutil.which("groff"):
+        pytest.skip("this machine lacks groff")
+    command = ["groff", "-man", "-ww", "-Tutf8", "-rLL=200n", str(REFERENCE / "man" / page)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    plain = re.sub("\x1b\\[[0-9;]*m|.\x08", "", done.stdout)
+    flags = GLOBAL if page == "rootless.1" else COMMANDS[page[len("rootless-") : -len(".1")]][2]
+    assert not [option[0] for option in flags if f"--{option[0]}" not in plain]
