@@ -14,8 +14,10 @@ chmod 755 "$work"
 # candidates: the interpreters to look at, the system's first.
 candidates() {
   if [ -n "${PYTHONS:-}" ]; then printf '%s\n' $PYTHONS; return; fi
-  ls /usr/bin/python3.[1-9]* /usr/local/bin/python3.[1-9]* "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3 2>/dev/null || :
+  local minor
+  for minor in {11..19}; do ls "/usr/bin/python3.$minor" "/usr/local/bin/python3.$minor" 2>/dev/null || :; done
   for minor in {11..19}; do command -v "python3.$minor" || :; done
+  ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3 2>/dev/null || :
 }
 
 # readable PYTHON: the interpreter, or a copy of its prefix if the ordinary user cannot reach it. RUNPATH, and not
