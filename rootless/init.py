@@ -10,7 +10,7 @@ import errno
 from _signal import SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _stat import S_ISDIR, S_ISLNK
 
-from rootless import attributes, caps, channel, console, hooks, mount, program, rootfs
+from rootless import attributes, caps, channel, console, hooks, masks, mount, program, rootfs
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
@@ -133,11 +133,8 @@ def _read_own(init: Init, name: str) -> list[str]:
 def _make_console(init: Init) -> None:
     process = init.plan.process
     master, slave = console.open_pty(init.target.root_fd, process["size"])
-    place = rootfs.make_file(init.target.root_fd, "/dev/console")
     tree = sc.open_tree(slave, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
-    sc.move_mount(tree, place)
-    os.close(place)
-    os.close(tree)
+    mount.attach_node(init.target, tree, "/dev/console")
     console.offer(init.sync, master, slave, process["uid"])
     init.console_slave = slave
 
@@ -335,8 +332,8 @@ _STEPS: dict[str, Callable[..., None]] = {
     "hostname": lambda init, name: sc.sethostname(name),
     "domainname": lambda init, name: sc.setdomainname(name),
     "sysctl": _sysctl,
-    "mask": lambda init, path, *context: mount.mask(init.target, path, *context),
-    "readonly_path": lambda init, path: mount.make_readonly(init.target, path),
+    "mask": lambda init, path, *context: masks.mask(init.target, path, *context),
+    "readonly_path": lambda init, path: masks.make_readonly(init.target, path),
     "readonly_root": lambda init: sc.mount_setattr(init.target.root_fd, attr_set=sc.MOUNT_ATTR_RDONLY),
     "pivot_root": _pivot_root,
     "chroot": _chroot,

@@ -15,7 +15,8 @@ from rootless import syscalls as sc
 from rootless.copyup import copy_up
 from rootless.errors import RootlessError, printable
 from rootless.host import read_id_map
-from rootless.rootfs import make_directory, make_file
+from rootless.plan.mounts import is_below
+from rootless.rootfs import make_directory, make_file, mount_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _BY_FSCONFIG = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2", "ramfs")
 # The flags that fsconfig(2) knows for any file system. What mount(2) has beside, silent and iversion, has no effect on
 # those above.
+_PROC_ROOT_INO = 1  # linux/proc_fs.h
 _SUPERBLOCK = {"sync": sc.MS_SYNCHRONOUS, "dirsync": sc.MS_DIRSYNC, "mand": sc.MS_MANDLOCK, "lazytime": sc.MS_LAZYTIME}
 
 
@@ -81,11 +83,11 @@ def apply_mount(target: Target, entry: dict[str, Any]) -> None:
     fstype = "cgroup2" if entry["fstype"] == "cgroup" else entry["fstype"]
     if fstype == "tmpfs":
         _keep_mode(target, entry)
-    if fstype in ("proc", "sysfs"):
+    if fstype in ("proc", "sysfs") or entry["target"] == "/proc":
         _check_plain(target, entry["target"])
     place = make_directory(target.root_fd, entry["target"])
     try:
-        _check_place(place, entry)
+        _check_place(target, place, entry["target"])
         copy = _copy_up_source(target, entry)
         try:
             tree = _make_file_system(target, fstype, entry)
@@ -132,10 +134,54 @@ def _keep_mode(target: Target, entry: dict[str, Any]) -> None:
     os.close(hidden)
 
 
-def _check_place(place: int, entry: dict[str, Any]) -> None:
-    """Nothing goes onto a piece of procfs that a link of the image leads to (CVE-2019-16884)."""
-    if not entry["target"].startswith("/proc") and sc.fstatfs_type(place) == sc.PROC_SUPER_MAGIC:
-        raise OSError(errno.EXDEV, "it leads into procfs", entry["target"])
+def _check_place(target: Target, place: int, path: str) -> None:
+    """Refuse a place that is another than its path says, because a link of the image leads there: the root, /proc, or
+    a piece of procfs (CVE-2019-16884). What counts is what was opened, not the text of the path."""
+    if path != "/" and is_same_place(target, place, target.root_fd):
+        raise leads_away("leads to the root itself", path)
+    if is_below(path, "/proc"):
+        return
+    if sc.fstatfs_type(place) == sc.PROC_SUPER_MAGIC:
+        raise leads_away("leads into procfs", path)
+    try:
+        proc = sc.open_in_root(target.root_fd, "/proc")
+    except OSError:
+        return
+    try:
+        if path != "/" and is_same_place(target, place, proc):
+            raise leads_away("leads to /proc", path)
+    finally:
+        os.close(proc)
+
+
+def leads_away(how: str, path: str) -> OSError:
+    """Return the error for a path of the container that a link takes elsewhere."""
+    return OSError(errno.EXDEV, f"it {how}: {os.strerror(errno.EXDEV)}", path)
+
+
+def is_same_place(target: Target, one: int, other: int) -> bool:
+    """Return whether two fds are the same file of the same mount."""
+    first, second = os.fstat(one), os.fstat(other)
+    if (first.st_dev, first.st_ino) != (second.st_dev, second.st_ino):
+        return False
+    return mount_id(target.proc_fd, one) == mount_id(target.proc_fd, other)
+
+
+def _check_source(source: int, entry: dict[str, Any]) -> None:
+    """Refuse a bind mount onto, or below, /proc whose source is not a procfs, or not the root of one.
+
+    The masks and read-only paths would land on a fake, and what is below it would be uncovered. What counts is the
+    opened source: a path below /proc may lead elsewhere. Raises RootlessError.
+    """
+    needed = entry.get("needs_procfs")
+    if not needed:
+        return
+    place = f"{entry['pointer']}/source: {printable(entry['source'])}"
+    if sc.fstatfs_type(source) != sc.PROC_SUPER_MAGIC:
+        what = f"{printable(entry['target'])} cannot be mounted because the source is not procfs"
+        raise RootlessError(what, place, hint="onto /proc goes a mount of type proc, or a bind mount of /proc")
+    if needed == "root" and os.fstat(source).st_ino != _PROC_ROOT_INO:
+        raise RootlessError("/proc cannot be mounted because the source is not the root of procfs", place)
 
 
 def _make_file_system(target: Target, fstype: str, entry: dict[str, Any]) -> int:
@@ -214,7 +260,7 @@ def _fall_back(target: Target, fstype: str, entry: dict[str, Any], error: OSErro
             raise RootlessError.from_os(error, "cannot mount mqueue", place, hint) from None
     elif fstype == "cgroup2" and not target.own_cgroupns:
         # CVE-2023-25809: without a cgroup namespace the user's own slice must not show through.
-        return _empty_tmpfs()
+        return empty_tmpfs()
     else:
         raise error
     try:
@@ -223,7 +269,7 @@ def _fall_back(target: Target, fstype: str, entry: dict[str, Any], error: OSErro
         os.close(fd)
 
 
-def _empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
+def empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
     fs_fd = sc.fsopen("tmpfs")
     try:
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", "tmpfs")
@@ -252,6 +298,9 @@ def _mount_by_name(target: Target, place: int, fstype: str, entry: dict[str, Any
 def _bind(target: Target, entry: dict[str, Any]) -> None:
     source = entry["made"] if "made" in entry else _open_source(entry)
     try:
+        _check_source(source, entry)
+        if entry["target"] == "/proc":
+            _check_plain(target, "/proc")
         kind = os.fstat(source).st_mode
         if S_ISLNK(kind) and "copy-symlink" in entry["extensions"]:
             _copy_link(target, source, entry)
@@ -267,7 +316,7 @@ def _bind(target: Target, entry: dict[str, Any]) -> None:
         _dress(target, tree, entry)
         return
     place = _bind_target(target, entry["target"], kind, follow="dest-nofollow" not in entry["extensions"])
-    _check_place(place, entry)
+    _check_place(target, place, entry["target"])
     sc.move_mount(tree, place)
     os.close(place)
     _dress(target, tree, entry)
@@ -456,41 +505,6 @@ def apply_late_readonly(target: Target) -> None:
     target.late_readonly = []
 
 
-def mask(target: Target, path: str, context: tuple[str, str] = ("", "")) -> None:
-    """Hide a path: a directory under an empty read-only tmpfs, anything else under the host's null device."""
-    try:
-        place = sc.open_in_root(target.root_fd, path)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        if not S_ISDIR(os.fstat(place).st_mode):
-            tree = sc.open_tree(target.dev_null, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
-        elif target.empty >= 0:
-            tree = sc.open_tree(target.empty, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
-        else:
-            tree = target.empty = _empty_tmpfs(context)
-        sc.move_mount(tree, place)
-        if tree != target.empty:
-            os.close(tree)
-    finally:
-        os.close(place)
-
-
-def make_readonly(target: Target, path: str) -> None:
-    """A path becomes a read-only bind mount of itself, with all below it."""
-    try:
-        place = sc.open_in_root(target.root_fd, path)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        tree = sc.open_tree(place, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
-        sc.move_mount(tree, place)
-        sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_RDONLY, recursive=False)
-        os.close(tree)
-    finally:
-        os.close(place)
-
-
 def bind_device(target: Target, host_path: str, path: str, rdev: int) -> None:
     """The host's device node under a container's path: mknod(2) is EPERM in a user namespace."""
     try:
@@ -506,9 +520,12 @@ def bind_device(target: Target, host_path: str, path: str, rdev: int) -> None:
 def attach_node(target: Target, tree: int, path: str) -> None:
     """A detached mount of a device node onto a file, made if it is not there."""
     place = make_file(target.root_fd, path)
-    sc.move_mount(tree, place)
-    os.close(place)
-    os.close(tree)
+    try:
+        _check_place(target, place, path)
+        sc.move_mount(tree, place)
+    finally:
+        os.close(place)
+        os.close(tree)
 
 
 def _copy_up_source(target: Target, entry: dict[str, Any]) -> int:

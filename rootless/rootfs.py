@@ -42,12 +42,19 @@ def make_parent_private(path: str) -> None:
 def mount_place(path: str) -> list[str | int]:
     """The caller's mount namespace, and the number that the topmost mount at a path has in it: proc(5), fdinfo."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(f"/proc/self/fdinfo/{fd}") as file:
-            number = next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+        number = mount_id(proc_fd, fd)
     finally:
+        os.close(proc_fd)
         os.close(fd)
     return [os.readlink("/proc/self/ns/mnt"), number]
+
+
+def mount_id(proc_fd: int, fd: int) -> int:
+    """Return the number of the mount that an fd is on: proc_pid_fdinfo(5). proc_fd: a /proc that shows this process."""
+    with open(os.open(f"self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)) as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
 
 
 def detach_rootfs(path: str, before: list[str | int]) -> None:

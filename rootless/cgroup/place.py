@@ -98,7 +98,7 @@ def _delegated(path: str, container_id: str, host: Host) -> list[Record]:
     holds no processes as a rule; first of all what systemd marked as delegated."""
     found: list[Record] = []
     own = host.own_cgroup
-    if not own or own.startswith("/.."):  # outside of this cgroup namespace
+    if not own or own == "/.." or own.startswith("/../"):  # outside of this cgroup namespace
         return found
     if path.startswith("/"):
         common = os.path.commonpath([own, os.path.dirname(os.path.normpath(path))])

@@ -36,7 +36,7 @@ def own(pid: int | str = "self") -> str:
             for line in file.readall().split(b"\n"):
                 if line.startswith(b"0::"):
                     path = os.fsdecode(line[3:].removesuffix(b" (deleted)"))
-                    return "" if path.startswith("/..") else path  # outside of our namespace's root
+                    return "" if path == "/.." or path.startswith("/../") else path  # outside of our namespace's root
     except OSError as error:
         raise RootlessError.from_os(error, "read the cgroup of a process") from None
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from rootless import syscalls as sc
 from rootless.errors import SpecError, printable
 from rootless.node import Node
-from rootless.plan.mounts import compile_mounts, complete_overlays, ignored_options
+from rootless.plan.mounts import compile_mounts, complete_overlays, ignored_options, is_below
 from rootless.plan.namespaces import Namespaces, compile_namespaces
 from rootless.plan.process import compile_process
 from rootless.plan.rootfs import (
@@ -113,7 +113,7 @@ def _compile_mounts(plan: Plan, spec: Node, host: Host, bundle: str) -> int:
         for _, _, entry in mounts:
             # Its root may not get to what the host's root names; but what the mounts before have brought into the
             # rootfs is only there when it is their turn.
-            inside = f"{entry['source']}/".startswith(f"{plan.rootfs}/")
+            inside = is_below(entry["source"], plan.rootfs)
             entry["outside"] = entry["fstype"] == "bind" and not inside
     if own_userns or not host.real_root:
         complete_overlays(mounts)

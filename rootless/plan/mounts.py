@@ -77,8 +77,8 @@ def compile_mounts(mounts: Node, bundle: str, rootfs: str) -> list[tuple[Any, ..
 
 def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
     target = normal_path(node["destination"].required().string())
-    if target.startswith(f"{rootfs}/"):  # as runc: the place as the host names it
-        target = target.removeprefix(rootfs)
+    if is_below(target, rootfs) and target != rootfs:  # as runc: the place as the host names it
+        target = normal_path(target.removeprefix(rootfs))
     fstype = node["type"].string()
     entry: dict[str, Any] = {
         "pointer": node.pointer, "target": target, "fstype": fstype, "source": node["source"].string(),
@@ -94,8 +94,7 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
         entry["fstype"] = "bind"
         if not entry["source"]:
             raise node["source"].error("a bind mount needs a source")
-        if not entry["source"].startswith("/"):
-            entry["source"] = f"{bundle}/{entry['source']}"
+        entry["source"] = tidy_path(entry["source"], bundle)
         if entry["data"]:
             _read_bind_data(node["options"], entry)
         if entry["attr_set"] or entry["attr_clr"]:  # as runc: a bind mount with flags has no others
@@ -173,12 +172,35 @@ def _check_proc_and_sys(node: Node, entry: dict[str, Any]) -> None:
     target, fstype = entry["target"], entry["fstype"]
     if target == "/" and fstype not in ("bind", "overlay"):
         raise node["destination"].error("a mount cannot replace the root")
-    if target.startswith("/proc/") and target not in _PROC_PIECES and fstype != "proc":
-        if fstype == "bind" and entry["source"].startswith("/proc/"):
-            return  # a piece of a real procfs: checked again by its file system type when it is opened
-        raise node["destination"].error(
-            f"{target} cannot be mounted over", hint=f"below /proc only {', '.join(_PROC_PIECES)} can be"
-        )
+    if target == "/proc" and fstype != "proc":
+        if fstype != "bind":
+            raise node["destination"].error(
+                f"{printable(target)} cannot be mounted because it is not of type proc", _ONTO_PROC
+            )
+        entry["needs_procfs"] = "root"
+    elif is_below(target, "/proc") and target != "/proc" and target not in _PROC_PIECES:
+        if fstype != "bind" or not is_below(normal_path(entry["source"]), "/proc"):
+            hint = f"below /proc only {', '.join(_PROC_PIECES)} can be mounted over"
+            raise node["destination"].error(f"{printable(target)} cannot be mounted because it is inside /proc", hint)
+        entry["needs_procfs"] = "piece"
+
+
+_ONTO_PROC = "only a mount of type proc goes there, or a bind mount of the root of one"
+
+
+def is_below(path: str, top: str) -> bool:
+    """Return whether a normal path is `top` or below it, by whole components: `/procsys` is not below `/proc`."""
+    return path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def tidy_path(path: str, base: str) -> str:
+    """Return a path of the host as an absolute one, without `.` and empty components.
+
+    A `..` stays, because only the kernel knows where it leads (path_resolution(7)).
+    """
+    if not path.startswith("/"):
+        path = f"{base}/{path}"
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def normal_path(path: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rootless import syscalls as sc
-from rootless.plan.mounts import PROPAGATION, normal_path
+from rootless.errors import printable
+from rootless.plan.mounts import PROPAGATION, normal_path, tidy_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +26,7 @@ _LINKS = {
 }  # fmt: skip
 _DEVICE_TYPES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 # sysctl(8) names by the namespace that isolates them: ipc_namespaces(7), network_namespaces(7), namespaces(7).
-_IPC_SYSCTLS = (
-    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-)  # fmt: skip
+_IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")  # kernel.*
 
 
 def compile_root(root: Node, bundle: str) -> tuple[str, bool]:
@@ -36,7 +34,7 @@ def compile_root(root: Node, bundle: str) -> tuple[str, bool]:
     path = root.required()["path"].required().string()
     if not path:
         root["path"].refuse("is empty")
-    return path if path.startswith("/") else f"{bundle}/{path}", root["readonly"].boolean()
+    return tidy_path(path, bundle), root["readonly"].boolean()
 
 
 def compile_devices(linux: Node, mounts: list[Step], *, privileged: bool, outside: bool) -> list[Step]:
@@ -113,44 +111,54 @@ def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:
     steps: list[Step] = []
     for key, node in linux["sysctl"].members():
         value = node.required().string()
-        name = _sysctl_name(key)
-        kind, flag = _sysctl_namespace(name)
+        parts = _read_sysctl_name(key, node)
+        # One form of the name is checked, told and opened: a dot inside a component (eth0.1) is told as a slash.
+        name = ".".join(part.replace(".", "/") for part in parts)
+        kind, flag = _sysctl_namespace(parts)
         if not flag:
-            raise node.error(f"sysctl {name} belongs to no namespace: it would change the host")
+            raise node.error(f"sysctl {printable(name)} belongs to no namespace: it would change the host")
         if not namespaces.has(flag):
             hint = f'add {{"type": "{kind}"}} to /linux/namespaces'
-            node.refuse(f"sysctl {name} needs a {kind} namespace", hint, about="/linux/namespaces")
+            node.refuse(f"sysctl {printable(name)} needs a {kind} namespace", hint, about="/linux/namespaces")
         if kind == "uts":  # by its system call, which needs no /proc/sys: uname(2)
             if len(value.encode("utf-8", "surrogateescape")) > 64:
                 raise node.error("is longer than 64 bytes")
-            steps.append((name.removeprefix("kernel."), node.pointer, value))
+            steps.append((parts[1], node.pointer, value))
         else:
-            steps.append(("sysctl", node.pointer, _swap(name), value))
+            steps.append(("sysctl", node.pointer, "/".join(parts), value))
     return steps
 
 
-def _sysctl_name(key: str) -> str:
-    """The dotted form; the slash form is taken too, as in sysctl(8): the first separator decides."""
+def _read_sysctl_name(key: str, node: Node) -> list[str]:
+    """Return the components of the path below /proc/sys.
+
+    The dotted form is taken, and the slash form, as in sysctl(8): the first separator decides, and the other character
+    belongs to a component. Raises SpecError for a component that is empty, `.` or `..`: the kernel would open another
+    file than the name says.
+    """
     dot, slash = key.find("."), key.find("/")
     if slash >= 0 and (dot < 0 or slash < dot):
-        return _swap(key)
-    return key
+        parts = key.split("/")
+    else:
+        parts = [part.replace("/", ".") for part in key.split(".")]
+    if any(part in ("", ".", "..") for part in parts):
+        raise node.error(
+            f"{printable(repr(key))} is not the name of a sysctl: a part of it is empty, `.` or `..`, "
+            "so that it could belong to no namespace"
+        )
+    return parts
 
 
-def _swap(name: str) -> str:
-    """Dots to slashes and back: a dot inside a component (eth0.1) is written as a slash."""
-    return name.replace(".", "\0").replace("/", ".").replace("\0", "/")
-
-
-def _sysctl_namespace(name: str) -> tuple[str, int]:
-    if any(part in ("", "..") for part in name.replace("/", ".").split(".")[:1]) or ".." in name:
-        return "", 0
-    if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+def _sysctl_namespace(parts: list[str]) -> tuple[str, int]:
+    """Return (the kind of namespace that isolates a sysctl, its clone flag); ("", 0) for a sysctl of the host."""
+    if parts[0] == "kernel" and len(parts) == 2 and parts[1] in _IPC_SYSCTLS:
         return "ipc", sc.CLONE_NEWIPC
-    if name.startswith("net."):
+    if parts[:2] == ["fs", "mqueue"] and len(parts) > 2:
+        return "ipc", sc.CLONE_NEWIPC
+    if parts[0] == "net" and len(parts) > 1:
         return "network", sc.CLONE_NEWNET
-    if name.startswith("user."):
+    if parts[0] == "user" and len(parts) > 1:
         return "user", sc.CLONE_NEWUSER
-    if name in ("kernel.domainname", "kernel.hostname"):
+    if parts in (["kernel", "domainname"], ["kernel", "hostname"]):
         return "uts", sc.CLONE_NEWUTS
     return "", 0

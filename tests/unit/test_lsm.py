@@ -48,7 +48,7 @@ def test_a_mount_label_that_the_kernel_refuses_is_named() -> None:
     def body() -> None:
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
         with pytest.raises(RootlessError, match="context=no_such_label of a mount: /linux/mountLabel: EINVAL"):
-            mount._empty_tmpfs(("context", "no_such_label"))
+            mount.empty_tmpfs(("context", "no_such_label"))
 
     children.succeeds(body)
 
