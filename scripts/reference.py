@@ -1,7 +1,7 @@
 """Write docs/reference/commands.md and the man pages in docs/reference/man from the table of commands and flags.
 
-    python scripts/reference.py           # write them
-    python scripts/reference.py --check   # only compare: 1, and the names of the files that are out of date
+python scripts/reference.py           # write them
+python scripts/reference.py --check   # only compare: 1, and the names of the files that are out of date
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 from rootless import __version__  # noqa: E402
-from rootless.options import COMMANDS, GLOBAL, VERBATIM, Option  # noqa: E402
+from rootless.options import COMMANDS, GLOBAL, Option  # noqa: E402
 
 REFERENCE = CHECKOUT / "docs/reference"
 NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "args": "COMMAND [ARG...]"}
@@ -26,6 +26,13 @@ GROUPS = {
     "Checkpoints": ("checkpoint", "restore"),
     "About the program": ("features", "completion", "help"),
 }
+INTRODUCTION = """\
+Global flags stand before the command. Every flag takes one dash or two, and `--flag value` or `--flag=value`. What follows
+the id of `exec` and `ps`, and all that follows `unshare`, belongs to the program that is run.
+
+[Compatibility](compatibility.md) says how the commands behave beside runc's; [exit codes](exit-codes.md) and
+[environment variables](environment.md) have pages of their own. All of it is there as man pages, too: `man rootless-run`.\
+""".splitlines()
 
 
 def usage(name: str) -> str:
@@ -62,15 +69,11 @@ def groups() -> dict[str, list[str]]:
 
 def markdown() -> str:
     """Return docs/reference/commands.md."""
-    lines = ["<!-- Written by scripts/reference.py from the table of options: change that, then run `make reference`. -->"]
-    lines += ["", "# Commands", ""]
-    lines += [
-        "Every flag takes one dash or two, and `--flag value` or `--flag=value`. Global flags stand before the command.",
-        f"After the first word of {', '.join(f'`{name}`' for name in VERBATIM[:-1])} and `{VERBATIM[-1]}` everything belongs"
-        " to the program that is run.",
-        "[Compatibility](compatibility.md) says how the commands behave beside runc's, [exit codes](exit-codes.md) and",
-        "[environment](environment.md) have pages of their own. The same text is there as man pages: `man rootless-run`.",
+    lines = [
+        "<!-- Written by scripts/reference.py from the table of options: change that, then run `make reference`. -->"
     ]
+    lines += ["", "# Commands", ""]
+    lines += INTRODUCTION
     for title, names in groups().items():
         lines += ["", f"**{title}**", "", "| command | what it does |", "|---|---|"]
         lines += [f"| [`{name}`](#{name}) | {COMMANDS[name][0]} |" for name in names]
@@ -109,7 +112,12 @@ def man_pages() -> dict[str, str]:
 
 
 def _main_page() -> str:
-    lines = [*_head("rootless", ONE_LINE), ".SH SYNOPSIS", r".B rootless", r"[GLOBAL OPTIONS] COMMAND [OPTIONS] [ARG...]"]
+    lines = [
+        *_head("rootless", ONE_LINE),
+        ".SH SYNOPSIS",
+        r".B rootless",
+        r"[GLOBAL OPTIONS] COMMAND [OPTIONS] [ARG...]",
+    ]
     lines += [".SH DESCRIPTION", _roff(
         "rootless makes a bundle of an image archive and runs it as a container, as the user who types the command."
         " It needs no daemon, no setuid program of its own and no root. Commands, flags and exit codes are runc's"
