@@ -27,11 +27,12 @@ GROUPS = {
     "About the program": ("features", "completion", "help"),
 }
 INTRODUCTION = """\
-Global flags stand before the command. Every flag takes one dash or two, and `--flag value` or `--flag=value`. What follows
-the id of `exec` and `ps`, and all that follows `unshare`, belongs to the program that is run.
+Global flags stand before the command. Every flag takes one dash or two, and `--flag value` or `--flag=value`. What
+follows the id of `exec` and `ps`, and all that follows `unshare`, belongs to the program that is run.
 
 [Compatibility](compatibility.md) says how the commands behave beside runc's; [exit codes](exit-codes.md) and
-[environment variables](environment.md) have pages of their own. All of it is there as man pages, too: `man rootless-run`.\
+[environment variables](environment.md) have pages of their own. All of it is there as man pages, too:
+`man rootless-run`.\
 """.splitlines()
 
 
