@@ -36,7 +36,7 @@ class OciError(Exception):
             text = os.strerror(self.errno)
             parts.append(f"{_errno.errorcode.get(self.errno, self.errno)} ({text[:1].lower()}{text[1:]})")
         line = ": ".join(parts)
-        return f"{line}; hint: {self.hint}" if self.hint else line
+        return printable(f"{line}; hint: {self.hint}" if self.hint else line)
 
     __str__ = message
 

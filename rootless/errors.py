@@ -44,7 +44,7 @@ class RootlessError(Exception):
         line = ": ".join(parts)
         if self.hint:
             line += f"; hint: {self.hint}"
-        return line.replace("\n", " ")
+        return printable(line.replace("\n", " "))
 
     __str__ = message
 
@@ -68,7 +68,12 @@ def errno_text(number: int) -> str:
 
 
 def printable(value: object) -> str:
-    """A path or any other value as text that is safe on a terminal and on one line."""
+    """Return a path or any other value as text that is safe on a terminal and on one line.
+
+    Text of a container, an image, a hook or a file name may hold control characters, with which it could move the
+    cursor, retitle the window or answer for the user. Escapes stand for them, and for what else has no glyph. Whatever
+    goes out as text passes here last: errors, log lines and tables; applied again it changes nothing.
+    """
     text = os.fsdecode(value) if isinstance(value, bytes) else str(value)
     if text.isprintable():
         return text

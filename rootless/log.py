@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from rootless import lean_os as os
+from rootless.errors import printable
 
 _fd = 2
 _json = False
@@ -47,6 +48,7 @@ def error(text: str) -> None:
 
 
 def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
+    text = printable(text.strip().replace("\n", " "))
     if _json and not plain:
         from rootless.jsonlite import dumps
 

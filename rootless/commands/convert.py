@@ -7,7 +7,7 @@ import json
 import os
 
 import oci.bundle
-from oci.errors import OciError
+from oci.errors import OciError, printable
 from oci.image import Image, choose, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
 from oci.layer import MAX_FILES
@@ -159,5 +159,5 @@ def _list(images: list[Image], *, as_json: bool) -> int:
     for image in images:
         short = image.digest.removeprefix("sha256:")[:12]
         for name in image.names or ("-",):
-            print(f"{name:<40} {short:<19} {image.platform:<16} {len(image.layers):>6} {image.size:>12}")
+            print(printable(f"{name:<40} {short:<19} {image.platform:<16} {len(image.layers):>6} {image.size:>12}"))
     return 0

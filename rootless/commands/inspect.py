@@ -14,6 +14,7 @@ from rootless.commands.convert import read_size, translated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from rootless.options import Options
@@ -26,21 +27,26 @@ def main(options: Options) -> int:
     if options.json:
         print(json.dumps(document, indent=2))
         return 0
-    print(f"names     {', '.join(document['names']) or '-'}")
-    print(f"digest    {document['digest'] or '-'}")
-    print(f"layout    {document['family']}")
-    print(f"platform  {document['platform']}")
+    for line in _table(document):
+        print(printable(line))
+    return 0
+
+
+def _table(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines for people."""
+    yield f"names     {', '.join(document['names']) or '-'}"
+    yield f"digest    {document['digest'] or '-'}"
+    yield f"layout    {document['family']}"
+    yield f"platform  {document['platform']}"
     for key, value in sorted((document["config"].get("config") or {}).items()):
         if value:
-            print(f"{key.lower():<9} {printable(value if isinstance(value, str) else json.dumps(value))}")
-    print("layers")
+            yield f"{key.lower():<9} {value if isinstance(value, str) else json.dumps(value)}"
+    yield "layers"
     for layer in document["layers"]:
-        print(f"  {layer['digest'] or layer['diffId'] or layer['name']}  {max(layer['size'], 0)} bytes")
-    print("history")
+        yield f"  {layer['digest'] or layer['diffId'] or layer['name']}  {max(layer['size'], 0)} bytes"
+    yield "history"
     for entry in document["history"]:
-        text = printable(str(entry.get("created_by", "")))
-        print(f"  {entry.get('created', '-')}  {text[:160]}")
-    return 0
+        yield f"  {entry.get('created', '-')}  {printable(entry.get('created_by', ''))[:160]}"
 
 
 def _document(options: Options) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 from rootless import log
 from rootless.commands.state import owner_name
 from rootless.container import Container, state_root
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, printable
 from rootless.jsonlite import dumps
 from rootless.state import StateDir, ids
 
@@ -27,7 +27,7 @@ def main(options: Options) -> int:
         raise RootlessError("there is no such state directory", options.root, errno.ENOENT)
     found = read_all(state_root(options))
     if options.quiet:
-        text = "".join(f"{entry['id']}\n" for entry in found)
+        text = "".join(f"{printable(entry['id'])}\n" for entry in found)
     elif options.format == "json":
         text = dumps(found or None) + "\n"
     else:
@@ -57,5 +57,6 @@ def read_all(root: str) -> list[dict[str, Any]]:
 def _table(found: list[dict[str, Any]]) -> str:
     rows = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
     rows += [(e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"]) for e in found]
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     return "".join("   ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)

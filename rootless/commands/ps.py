@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rootless.container import Container, load
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, printable
 from rootless.jsonlite import dumps
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ def _table(arguments: list[str]) -> list[str]:
         ) from None
     if done.returncode:
         raise RootlessError(f"ps: {os.fsdecode(done.stderr).strip() or f'exit status {done.returncode}'}")
-    return os.fsdecode(done.stdout).splitlines()
+    return os.fsdecode(done.stdout).split("\n")
 
 
 def _cut(lines: list[str], pids: list[int]) -> str:
@@ -74,4 +74,4 @@ def _cut(lines: list[str], pids: list[int]) -> str:
     kept = [
         line for line in lines[1:] if len(fields := line.split(None, column + 1)) > column and fields[column] in wanted
     ]
-    return "\n".join([lines[0], *kept]) + "\n"
+    return "\n".join(map(printable, [lines[0], *kept])) + "\n"
