@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import select
+from _stat import S_ISCHR
 
 from rootless import jsonlite, log, proc, program
 from rootless import lean_os as os
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def run_outside(hooks: dict[str, list[dict[str, Any]]], report: Callable[[str], 
 def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[str] | None = None) -> None:
     """One hook: stdin holds the state, its end is awaited, at most `timeout` seconds.
 
-    Its stdin and stderr are files in memory: a pipe would block whoever writes more than it holds (pipe(7)).
+    Its stdin and stderr are files in memory: a pipe would block whoever writes more than it holds (pipe(7)). Its stdout
+    goes nowhere, as with runc and crun: ours is the program's, and may have lost its reader.
     """
     stdin, stderr = os.memfd_create("state"), os.memfd_create("stderr")
     with open(stdin, "wb", closefd=False) as file:
@@ -54,11 +56,13 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
     os.close(stdin)
     try:
         status = _wait(pid, hook, moment)
-        output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip() if status else ""
+        output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip()
     finally:
         os.close(stderr)
     if status:
         raise RootlessError(_describe(hook, moment, os.waitstatus_to_exitcode(status), output), hook["pointer"])
+    if output and moment != "startContainer":  # there init has closed the log already
+        log.debug(f"{moment} hook: {hook['path']}: {output}")
 
 
 def _wait(pid: int, hook: dict[str, Any], moment: str) -> int:
@@ -100,9 +104,23 @@ def run_poststop(hooks: list[dict[str, Any]], report: dict[str, Any]) -> None:
             log.warn(str(error))
 
 
+def _open_sink() -> int:
+    """Open the null device. startContainer's hooks see the container's /dev, where a name may be anything: then a file
+    in memory takes what they write."""
+    try:
+        fd = os.open("/dev/null", os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        found = os.fstat(fd)
+        if S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3):  # null(4)
+            return fd
+    except OSError:
+        pass
+    return os.memfd_create("stdout")
+
+
 def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] | None) -> None:
     try:
         os.dup2(stdin, 0)
+        os.dup2(_open_sink(), 1)
         os.dup2(stderr, 2)
         for fd, path in ((1, hook["stdout"]), (2, hook["stderr"])):
             if path:
@@ -113,6 +131,13 @@ def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] |
         environment = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
         os.execve(hook["path"], hook["args"], environment)
     except OSError as error:
-        os.write(2, f"{error.strerror}".encode())
+        place = f"{printable(error.filename)}: " if error.filename not in (None, hook["path"]) else ""
+        said = f"{place}{error.strerror}".encode("utf-8", "replace")
+        for fd in (stderr, 2):  # the first may be closed already, the second may be the file of an annotation
+            try:
+                os.write(fd, said)
+                break
+            except OSError:
+                continue
     finally:
         os._exit(127)

@@ -186,3 +186,61 @@ def test_hooks_do_not_see_the_bundle_changed(container, tmp_path) -> None:
     c.bundle.patch({"hooks": None})
     assert c.delete().returncode == 0
     assert Path(f"{tmp_path}/ran").exists()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_a_hook_prints_is_not_the_programs_output(container, moment) -> None:
+    """As with runc and crun: its standard output goes nowhere, even where nobody reads the runtime's (signal(7))."""
+    hook = shell("echo noise; echo noise; echo complaint >&2; exec 1>&-; true")
+    if moment == "startContainer":
+        hook = {**hook, "path": "/bin/sh"}
+    c = container({"hooks": {moment: [hook]}, "process": {"args": ["echo", "program"]}})
+    reader, writer = os.pipe()
+    os.close(reader)  # no SIGPIPE for the hook
+    try:
+        created = c.rootless("create", "-b", c.bundle.path, c.id, capture_output=False, stdout=writer)
+    finally:
+        os.close(writer)
+    assert created.returncode == 0
+    assert c.delete("--force").returncode == 0
+    result = c.run()
+    assert (result.returncode, result.stdout, result.stderr) == (0, "program\n", "")
+
+
+def test_a_hooks_complaint_is_in_the_log(container, tmp_path) -> None:
+    """On failure in the error line, which the log holds too; otherwise a line of --debug."""
+    log = tmp_path / "log"
+    c = container(
+        {"hooks": {"prestart": [shell("echo note >&2")], "createRuntime": [shell("echo because >&2; exit 3")]}}
+    )
+    result = c.rootless("--debug", "--log", log, "create", "-b", c.bundle.path, c.id)
+    assert result.returncode == 1 and result.stderr.splitlines()[-1].count("because") == 1
+    lines = log.read_text().splitlines()
+    assert any("level=debug" in line and "prestart hook: /bin/sh: note" in line for line in lines)
+    assert any("level=error" in line and "because" in line for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "file"])
+def test_a_container_without_a_null_device_does_not_hold_a_hook_up(container, kind) -> None:
+    """startContainer runs in the container, where the name /dev/null may stand for anything."""
+    c = container({"hooks": {"startContainer": [shell("echo noise")]}, "process": {"args": ["echo", "program"]}})
+    kept = [m for m in c.bundle.config["mounts"] if not m["destination"].startswith("/dev")]
+    source = c.bundle.path / "dev"
+    source.mkdir()
+    c.bundle.patch({"mounts": [*kept, {"destination": "/dev", "type": "bind", "source": str(source)}]})
+    null = source / "null"
+    if kind == "fifo":
+        os.mkfifo(null)
+    elif kind == "link":
+        null.symlink_to("/tmp/kept")
+    else:
+        null.touch()
+    assert c.output() == "program\n"
+    assert kind != "file" or null.read_text() == ""
+
+
+def test_a_stream_of_a_hook_that_cannot_be_opened_is_named(container, rootless) -> None:
+    c = container({"hooks": {"prestart": [shell("true")]}, "annotations": {"run.oci.hooks.stdout": "/nosuch/out"}})
+    result = c.create()
+    assert result.returncode == 1 and "/nosuch/out: No such file" in result.stderr
+    assert rootless.ids() == []
