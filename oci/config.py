@@ -113,8 +113,14 @@ def _environment(given: list[str], terminal: bool) -> list[str]:
     return list(env.values())
 
 
+# What a runtime does as an annotation of config.json, which its user writes: systemd properties, hooks' output, another
+# filter, criu's options. An image's label of that name is only text (CVE-2024-3154, CVE-2026-94603).
+COMMANDS = ("run.oci.", "org.systemd.property.", "org.criu.")
+
+
 def convert_annotations(image: dict[str, Any]) -> dict[str, str]:
-    """image-spec conversion.md, "Annotation Fields"; the image's own labels win over what is generated.
+    """image-spec conversion.md, "Annotation Fields"; the image's own labels win over what is generated,
+    but those that would command the runtime are left out.
 
     Volumes and Healthcheck, which the runtime has no place for, are kept as annotations of our own.
     """
@@ -138,7 +144,8 @@ def convert_annotations(image: dict[str, Any]) -> dict[str, str]:
         import json
 
         found[_OWN + "healthcheck"] = json.dumps(wanted["Healthcheck"], sort_keys=True)
-    found.update({str(key): str(value) for key, value in (wanted.get("Labels") or {}).items()})
+    labels = (wanted.get("Labels") or {}).items()
+    found.update({str(key): str(value) for key, value in labels if not str(key).startswith(COMMANDS)})
     return found
 
 

@@ -10,7 +10,7 @@ from rootless import criu, plan
 from rootless import syscalls as sc
 from rootless.commands.delete import remove
 from rootless.container import Container, load
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, printable
 from rootless.host import Host
 from rootless.jsonlite import dumps
 from rootless.node import Node
@@ -107,7 +107,10 @@ def external_mounts(made: Plan) -> Iterator[tuple[str, str]]:
     here = os.readlink(f"/proc/self/fd/{root}")
     for step in made.prepare:
         if step[0] == "mount" and step[2]["bind"]:
-            yield _resolve(root, here, step[2]["target"]), os.path.realpath(step[2]["source"])
+            place = _resolve(root, here, step[2]["target"])
+            if "]" in place:  # criu keeps "mnt[PLACE]:SOURCE", and reads it up to the first "]:" (CVE-2026-119101)
+                raise RootlessError("criu cannot keep a mount's place with a ] in it", printable(place))
+            yield place, os.path.realpath(step[2]["source"])
         elif step[0] in ("device", "outside_device"):
             yield step[2], step[2]
     os.close(root)

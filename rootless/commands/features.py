@@ -50,7 +50,7 @@ def features() -> dict[str, Any]:
             "io.github.rootless.version": __version__,
             "io.github.rootless.checkpoint.enabled": "true" if _works(criu.find) else "false",
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "run.oci."],
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", "run.oci."],
     }
 
 

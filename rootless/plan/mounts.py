@@ -99,6 +99,9 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> tuple[Any, ...]:
             _read_bind_data(node["options"], entry)
         if entry["attr_set"] or entry["attr_clr"]:  # as runc: a bind mount with flags has no others
             entry["implied_clr"] = _BIND_FLAGS & ~entry["attr_set"] & ~entry["attr_clr"]
+        if entry["recursive"] and is_below(entry["source"], "/sys"):
+            # What is mounted on the host's /sys comes along: the cgroups, of which a user owns some (CVE-2023-25809).
+            entry["rec_set"] |= entry["attr_set"] & sc.MOUNT_ATTR_RDONLY
     elif not fstype:
         raise node["type"].error("is required for a mount that is no bind mount")
     elif fstype == "cgroup2":

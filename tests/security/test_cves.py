@@ -1,0 +1,241 @@
+"""Attacks that had a number against other runtimes, here as the image or the container would try them.
+
+docs/security.md says which test stands for which number.
+"""
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import LAUNCHER, TIMEOUT
+
+from oci.config import COMMANDS, MASKED_PATHS, convert_annotations, convert_config
+from rootless.commands.checkpoint import external_mounts
+from rootless.commands.features import main as features
+from rootless.errors import RootlessError
+from rootless.options import parse
+
+
+def without_dev(c) -> None:
+    """The image's own /dev is the container's: nothing is mounted over it."""
+    kept = [m for m in c.bundle.config["mounts"] if not m["destination"].startswith("/dev")]
+    c.bundle.patch({"mounts": kept, "root": {"readonly": False}})
+    (c.bundle.rootfs / "dev").rmdir()
+
+
+def replace_dev(c, name: str, target: Path | str) -> None:
+    (c.bundle.rootfs / "dev").mkdir(exist_ok=True)
+    (c.bundle.rootfs / "dev" / name).symlink_to(target)
+
+
+def test_an_images_labels_command_no_runtime() -> None:
+    """CVE-2024-3154, CVE-2026-94603: a label becomes an annotation, and some annotations are orders."""
+    orders = {
+        "org.systemd.property.SuccessAction": "'poweroff-force'", "org.criu.config": "/tmp/criu.conf",
+        "run.oci.keep_original_groups": "1", "run.oci.hooks.stdout": "/home/user/.profile",
+        "run.oci.pidfd_receiver": "/tmp/socket", "run.oci.seccomp_bpf_data": "BgAAAAAA/38=",
+    }  # fmt: skip
+    found = convert_annotations({"config": {"Labels": {**orders, "maintainer": "somebody", "org.example": "x"}}})
+    assert found == {"maintainer": "somebody", "org.example": "x"}
+
+
+def test_all_annotations_that_are_orders_are_known_to_the_converter(capfd) -> None:
+    assert features(parse(["features"])) == 0
+    named = json.loads(capfd.readouterr().out)["potentiallyUnsafeConfigAnnotations"]
+    assert named and all(name.startswith(COMMANDS) for name in named)
+
+
+@pytest.mark.parametrize("entry", ["SECRET", "SECRET*", "*", ""])
+def test_an_images_environment_takes_nothing_from_the_callers(monkeypatch, entry) -> None:
+    """CVE-2026-57231: an entry without a value took the host's variable of that name, or all of a pattern."""
+    monkeypatch.setenv("SECRET", "of the host")
+    config = convert_config({"os": "linux", "architecture": "amd64", "config": {"Cmd": ["sh"], "Env": ["A=1", entry]}})
+    assert "A=1" in config["process"]["env"]
+    assert not [variable for variable in config["process"]["env"] if "of the host" in variable or "SECRET" in variable]
+
+
+@pytest.mark.parametrize("link", ["x]:/etc/x", "x]", "]:"])
+def test_a_mounts_place_does_not_name_another_source_to_criu(tmp_path, link) -> None:
+    """CVE-2026-119101, CVE-2026-115520: criu reads back what stands before the first "]:" as the place."""
+    rootfs = tmp_path / "rootfs"
+    (rootfs / link).mkdir(parents=True)
+    (rootfs / "data").symlink_to(link)
+
+    bound = {"bind": True, "target": "/data", "source": str(tmp_path)}
+    plan = SimpleNamespace(rootfs=str(rootfs), prepare=[("mount", "/mounts/0", bound)])
+    with pytest.raises(RootlessError, match="criu cannot keep"):
+        list(external_mounts(plan))
+    (rootfs / "data").unlink()
+    (rootfs / "data").mkdir()
+    assert list(external_mounts(plan)) == [("/data", str(tmp_path))]
+
+
+def test_dev_as_a_link_to_the_host_changes_nothing_there(container, tmp_path) -> None:
+    """CVE-2026-41579, CVE-2026-47766: device nodes and links are made where the image's /dev leads."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o777)
+    c = container()
+    without_dev(c)
+    (c.bundle.rootfs / "dev").symlink_to(os.path.relpath(outside, c.bundle.rootfs))
+    c.run("true")
+    assert os.listdir(outside) == []
+
+
+@pytest.mark.parametrize("name", ["console", "null", "ptmx", "stdin"])
+def test_a_link_in_dev_makes_no_file_of_the_host(container, tmp_path, name) -> None:
+    """CVE-2025-52565, CVE-2026-88264: /dev/console is made where the image's link of that name leads."""
+    outside = tmp_path / "made"
+    c = container()
+    without_dev(c)
+    replace_dev(c, name, os.path.relpath(outside, c.bundle.rootfs / "dev"))
+    c.bundle.patch({"process": {"terminal": True, "args": ["true"]}})
+    master, slave = pty.openpty()
+    c.run(stdin=slave)
+    for fd in (master, slave):
+        os.close(fd)
+    assert not outside.exists()
+
+
+def test_dev_null_as_a_link_gets_no_stream_and_no_owner(container, tmp_path) -> None:
+    """CVE-2026-88265, CVE-2025-31133: what lies at /dev/null is opened, bound over masked paths, or given away."""
+    volume = tmp_path / "volume"
+    volume.mkdir(mode=0o755)
+    kept = volume / "kept"
+    kept.write_text("kept")
+    kept.chmod(0o644)
+    before = kept.stat()
+    c = container({"process": {"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", "echo overwritten; cat /proc/keys"]}})
+    without_dev(c)
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"],
+                               {"destination": "/volume", "type": "bind", "source": str(volume)}]})  # fmt: skip
+    replace_dev(c, "null", "/volume/kept")
+    result = c.run()
+    after = kept.stat()
+    assert kept.read_text() == "kept"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert "kept" not in result.stdout
+
+
+def test_a_root_cannot_be_kept_writable_by_the_image(container) -> None:
+    """CVE-2026-115521: the image's /proc/self/fd would lead the read-only remount of the root to another mount."""
+    c = container()
+    c.bundle.patch({"root": {"readonly": True}})
+    (c.bundle.rootfs / "proc/self/fd").mkdir(parents=True)
+    for number in range(3, 20):
+        (c.bundle.rootfs / f"proc/self/fd/{number}").symlink_to("/tmp")
+    assert "Read-only file system" in c.run("touch", "/written").stderr
+    assert not (c.bundle.rootfs / "written").exists()
+
+
+def test_one_sysctl_is_no_list_of_them(container) -> None:
+    """CVE-2022-0811: a `+` in the value began the next name, which nobody had checked."""
+    before = Path("/proc/sys/kernel/core_pattern").read_text()
+    result = container({"linux": {"sysctl": {"kernel.shm_rmid_forced": "1+kernel.core_pattern=|/tmp/x"}}}).create()
+    assert result.returncode == 1 and "kernel.shm_rmid_forced" in result.stderr
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == before
+
+
+def test_the_callers_environment_stays_outside(container) -> None:
+    """CVE-2020-14370, CVE-2021-21334, CVE-2021-3602: variables of the caller's, or of the container before."""
+    secret = {**os.environ, "SECRET": "of the host"}
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.run_detached(env=secret).returncode == 0
+    assert "of the host" not in c.rootless("exec", c.id, "sh", "-c", "cat /proc/1/environ; env", env=secret).stdout
+
+
+def test_the_callers_terminal_is_not_the_containers(container) -> None:
+    """CVE-2017-5226: TIOCSTI types into the caller's shell where the terminal is the session's (ioctl_tty(2))."""
+    master, slave = pty.openpty()
+    try:
+        stat = container().output("cat", "/proc/self/stat", stdin=slave)
+        fields = stat.rpartition(") ")[2].split()
+        session, tty = int(fields[3]), int(fields[4])
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert session == 1 and tty == 0
+
+
+def test_ps_is_the_hosts(container) -> None:
+    """CVE-2022-1227: `top` entered the container and ran the program that the image has there."""
+    c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
+    (c.bundle.rootfs / "bin/ps").unlink()
+    (c.bundle.rootfs / "bin/ps").write_text("#!/bin/sh\ntouch /ran\n")
+    (c.bundle.rootfs / "bin/ps").chmod(0o755)
+    assert c.run_detached().returncode == 0
+    c.rootless("ps", c.id)
+    assert not (c.bundle.rootfs / "ran").exists()
+
+
+def test_no_socket_of_ours_has_an_abstract_name(container) -> None:
+    """CVE-2020-15257: who shares the network namespace connects to an abstract socket, whoever it is (unix(7))."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    kinds = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "network"]
+    c.bundle.patch({"linux": {"namespaces": kinds}})
+    c.bundle.patch({"mounts": [m for m in c.bundle.config["mounts"] if m["destination"] != "/sys"]})
+    created = c.create()
+    assert created.returncode == 0, created.stderr
+    pid = c.state()["pid"]
+    held = {os.readlink(path)[8:-1] for path in Path(f"/proc/{pid}/fd").iterdir() if "socket:" in os.readlink(path)}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]]
+    named = [row[7] for row in rows if row[6] in held and len(row) > 7]
+    assert named and not [name for name in named if name.startswith("@")]
+
+
+def test_what_is_known_to_leak_is_masked_by_default() -> None:
+    """CVE-2017-16539 (/proc/scsi), CVE-2018-10892 (/proc/acpi), and the keyrings of others."""
+    assert {"/proc/acpi", "/proc/scsi", "/proc/keys", "/proc/timer_list"} <= set(MASKED_PATHS)
+
+
+def test_what_is_made_is_closed_to_other_users(container, tmp_path) -> None:
+    """CVE-2021-41091, CVE-2021-41103, CVE-2024-25621: set-user-ID files of an image, in reach of every user."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    assert (c.rootless.state / c.id).stat().st_mode & 0o077 == 0
+    assert c.rootless.state.stat().st_mode & 0o077 == 0
+    for path in (c.rootless.state / c.id).iterdir():
+        assert path.is_symlink() or path.is_socket() or path.stat().st_mode & 0o077 == 0, path
+
+
+def test_cgroup_v1_is_never_mounted(container) -> None:
+    """CVE-2022-0492: release_agent, a program that the host's kernel runs as root, is version 1's."""
+    c = container()
+    out = c.output("cat", "/proc/self/mountinfo")
+    assert not [line for line in out.splitlines() if " - cgroup " in line]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="an ordinary user's cgroup is what the attack is about")
+def test_sys_without_a_cgroup_namespace_leaves_no_cgroup_writable(container) -> None:
+    """CVE-2023-25809: /sys bound from the host, no cgroup namespace: the user's own cgroup was writable."""
+    script = "mkdir $(find /sys/fs/cgroup -type d -user 0 -maxdepth 3 | tail -1)/made && echo writable; echo tried"
+    c = container({"process": {"args": ["sh", "-c", script]}})
+    kinds = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "cgroup"]
+    kept = [m for m in c.bundle.config["mounts"] if not m["destination"].startswith("/sys")]
+    options = ["rbind", "nosuid", "noexec", "nodev", "ro"]
+    bound = {"destination": "/sys", "type": "bind", "source": "/sys", "options": options}
+    c.bundle.patch({"linux": {"namespaces": kinds}, "mounts": [*kept, bound]})
+    result = c.run()
+    assert result.stdout.endswith("tried\n"), result.stderr
+    assert "writable" not in result.stdout
+
+
+def test_a_long_config_does_not_reach_the_wire_in_pieces(container) -> None:
+    """CVE-2021-43784: a length of 16 bits let a config's bytes be read as the next message."""
+    c = container({"process": {"env": ["PATH=/bin"] + [f"LONG{n}=" + "x" * 65537 for n in range(8)], "args": ["true"]}})
+    assert c.run().returncode == 0
+    c = container({"process": {"args": ["/" + "x" * 70000]}})
+    result = c.run()
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+
+
+def test_nothing_of_ours_has_the_set_user_id_bit() -> None:
+    """CVE-2016-8659, CVE-2020-5291, CVE-2026-41163: bubblewrap as set-user-ID root was traced and redirected."""
+    top = LAUNCHER.parent.parent
+    for directory in (top / "bin", top / "rootless", top / "oci"):
+        for path in directory.rglob("*"):
+            assert not path.stat().st_mode & 0o6000, path
+    assert subprocess.run([LAUNCHER, "--version"], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
