@@ -19,8 +19,8 @@ from oci import config as runtime
 from oci import record
 from oci.clone import clone_tree
 from oci.errors import OciError, printable
-from oci.image import Image, is_image_archive
-from oci.image.blobs import MAX_SIZE
+from oci.image import Image, is_image_archive, is_junk, packed_below
+from oci.image.blobs import MAX_JSON, MAX_SIZE, read_json
 from oci.layer import MAX_FILES, Tree
 from oci.owners import IdMap, Owners
 from oci.passwd import find_user
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 META = ".oci"  # of the bundle: image.json, base.mtree
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
 _VOLUMES = ("", "tmpfs", "bind")
+_NESTED = 8  # directories in which an image archive that was packed again is looked for
 
 
 @attrs.define
@@ -210,6 +211,40 @@ def _check_rootfs(request: Request, tree: Tree, root_fd: int) -> None:
         raise OciError("the archive is empty", where)
     if is_image_archive(os.listdir(root_fd)):
         raise OciError("this is an image archive, no root file system", where, hint="`convert` takes it")
+    if inside := _image_inside(tree.root):
+        raise packed_below(os.fsdecode(inside), where)
+
+
+def _image_inside(root: Root) -> bytes:
+    """Return the one directory of a tree that holds an image archive, b"" for none.
+
+    A tree may well have a manifest.json of its own: it counts where it lists images.
+    """
+    path = b""
+    for _ in range(_NESTED):
+        with contextlib.suppress(OSError):  # no directory, or one that denies its owner everything
+            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.directory(path)[0])
+            try:
+                names = [name for name in os.listdir(fd) if not is_junk(name)]
+            finally:
+                os.close(fd)
+            if path and is_image_archive(names) and ("manifest.json" not in names or _lists_images(root, path)):
+                return path
+            if len(names) == 1:
+                path = path + b"/" + os.fsencode(names[0]) if path else os.fsencode(names[0])
+                continue
+        break
+    return b""
+
+
+def _lists_images(root: Root, directory: bytes) -> bool:
+    fd = root.open_file(directory + b"/manifest.json")
+    if fd is None:
+        return False
+    with open(fd, "rb") as file, contextlib.suppress(OciError):
+        listed = read_json(file.read(MAX_JSON), "manifest.json", directory)
+        return isinstance(listed, list) and any(isinstance(entry, dict) and "Config" in entry for entry in listed)
+    return False
 
 
 def _config(request: Request, root: Root, bundle: str) -> dict[str, Any]:

@@ -13,13 +13,11 @@ import attrs
 from oci import compression
 from oci.errors import OciError, printable
 from oci.image.blobs import Archive, Progress
+from oci.image.platforms import Platform, host_platform, normal, parse
 from oci.stream import Budget, Chunks, Room, verified
 
-_MACHINES = {
-    "x86_64": ("amd64", ""), "aarch64": ("arm64", "v8"), "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"),
-    "i686": ("386", ""), "i386": ("386", ""), "ppc64le": ("ppc64le", ""), "s390x": ("s390x", ""),
-    "riscv64": ("riscv64", ""), "loongarch64": ("loong64", ""),
-}  # fmt: skip
+_LEGACY = re.compile(r"[0-9a-f]{64}/json")
+_JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store)$|^__MACOSX(/|$)")
 
 
 class Stored(Protocol):
@@ -88,7 +86,8 @@ class Image:
 
     family: legacy, docker, oci or rootfs; names: as in the archive ("name:tag", or a bare ref name), none for some;
     digest: of its manifest or config, or its legacy id; config: the image config (image-spec config.md, or the json
-    of the topmost legacy layer); layers: base first; os, architecture, variant: "" where nothing says.
+    of the topmost legacy layer); layers: base first; os, architecture, variant: in the images' words
+    (platforms.normal), "" where nothing says.
     """
 
     family: str
@@ -134,6 +133,8 @@ def read_images(archive: Archive) -> list[Image]:
         images = legacy.read(archive)
     elif not archive.names:
         raise OciError("the archive is empty", archive.source)
+    elif below := image_below(archive.names):
+        raise packed_below(below, archive.source)
     else:
         raise OciError(
             "no image archive: this looks like a root file system tar", archive.source, hint="`import` takes it"
@@ -149,31 +150,59 @@ def is_image_archive(names: Iterable[str]) -> bool:
     return bool(found & {"manifest.json", "repositories"}) or {"oci-layout", "index.json"} <= found
 
 
+def image_below(names: Iterable[str]) -> str:
+    """Return the directory that holds a whole image archive, as `tar -cf x.tar myimage` makes one; "" for none.
+
+    names: of all members. What macOS adds beside them does not count.
+    """
+    below = [name.split("/") for name in names if not is_junk(name)]
+    prefix: list[str] = []
+    while below and len({parts[0] for parts in below}) == 1:
+        prefix.append(below[0][0])
+        below = [parts[1:] for parts in below if len(parts) > 1]
+        if is_image_archive(parts[0] for parts in below) or any(_LEGACY.fullmatch("/".join(parts)) for parts in below):
+            return "/".join(prefix)
+    return ""
+
+
+def is_junk(name: str) -> bool:
+    """Return whether macOS adds a member of that name beside those that were meant."""
+    return _JUNK.search(name) is not None
+
+
+def packed_below(directory: str, source: str) -> OciError:
+    """Return the error for an archive that `image_below` found inside a directory."""
+    shown = printable(directory)
+    if os.path.isdir(source):
+        return OciError(f"the image archive is in the directory {shown}", source, hint=f"convert {source}/{shown}")
+    hint = f"unpack it with `tar -xf`, and convert the directory {shown}"
+    return OciError(f"the image archive was packed again inside the directory {shown}", source, hint=hint)
+
+
 def _is_layer_json(name: str) -> bool:
     return re.fullmatch(r"[^/]+/json", name) is not None
 
 
 def _merge(images: list[Image], named: list[Image]) -> list[Image]:
-    """Docker 25 and later write both layouts: blobs by the OCI one, names by either."""
+    """Docker 25 and later write both layouts: blobs by the OCI one, names by either.
+
+    manifest.json has one platform of an image; the others of the same name in index.json get its names as well.
+    """
     result = list(images)
     for other in named:
-        for position, image in enumerate(result):
-            if image.raw_config == other.raw_config:
-                # containerd notes a bare tag as the ref name: the full names of manifest.json replace it
-                bare = {name.rpartition(":")[2] for name in other.names}
-                names = dict.fromkeys([*other.names, *(n for n in image.names if n not in bare)])
-                result[position] = attrs.evolve(image, names=tuple(names))
-                break
-        else:
+        position = next((n for n, image in enumerate(images) if image.raw_config == other.raw_config), None)
+        if position is None:
             result.append(other)
+            continue
+        old = images[position].names
+        # containerd notes a bare tag as the ref name: the full names of manifest.json replace it
+        bare = {name.rpartition(":")[2] for name in other.names}
+        names = tuple(dict.fromkeys([*other.names, *(n for n in old if n not in bare)]))
+        for number, image in enumerate(images):
+            listed = any(image.raw_config == one.raw_config for one in named)
+            if number == position or (image.names == old and not listed and (old or len(named) == 1)):
+                result[number] = attrs.evolve(image, names=names)
     return result
-
-
-def host_platform() -> tuple[str, str, str]:
-    """(os, architecture, variant) of this machine in the words of images."""
-    machine = os.uname().machine
-    architecture, variant = _MACHINES.get(machine, (machine, ""))
-    return "linux", architecture, variant
 
 
 def choose(
@@ -193,19 +222,28 @@ def choose(
     linux = [image for image in found if image.os in ("", "linux")]
     if not linux:
         raise OciError(f"an image for {printable(found[0].os)}, not for Linux", source)
-    wanted = _split_platform(platform) if platform else host_platform()
+    wanted = parse(platform) if platform else host_platform()
     fitting = [image for image in linux if _fits(image, wanted)]
     if platform and not fitting:
         raise OciError(f"no image for {printable(platform)}", source, hint=f"it holds {_listing(linux)}")
     if platform:
         linux = fitting
-    if fitting and (tag or len({image.names for image in linux}) == 1):
-        linux = _closest(fitting, wanted)  # one image for several machines
+    if tag or _is_one(linux):
+        linux = _closest(fitting, wanted) if fitting else linux
+        if len(linux) > 1 and not fitting:
+            here = "/".join(filter(None, wanted))
+            raise OciError(f"no image for {here}", source, hint=f"choose with --platform: {_listing(linux)}")
     if len(linux) > 1:
         raise OciError(f"the archive holds {len(linux)} images", source, hint=f"choose with --tag: {_listing(linux)}")
     if not _fits(linux[0], host_platform()):
         note(f"the image is for {linux[0].platform}: its programs do not run on this machine")
     return linux[0]
+
+
+def _is_one(images: list[Image]) -> bool:
+    """Return whether these are one image for several machines: they have a name in common, or none has a name."""
+    names = [set(map(_familiar, image.names)) for image in images]
+    return not any(names) or bool(set.intersection(*names))
 
 
 def _is_named(image: Image, position: int, tag: str) -> bool:
@@ -225,33 +263,36 @@ def _familiar(name: str) -> str:
     return name
 
 
-def _split_platform(platform: str) -> tuple[str, str, str]:
-    parts = platform.split("/")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise OciError(f"no platform: {printable(platform)!r}", hint="linux/amd64 or linux/arm/v7, for example")
-    return parts[0], parts[1], parts[2] if len(parts) == 3 else ""
-
-
-def _fits(image: Image, wanted: tuple[str, str, str]) -> bool:
+def _fits(image: Image, wanted: Platform) -> bool:
     system, architecture, variant = wanted
     if (image.os or "linux") != system or (image.architecture or architecture) != architecture:
         return False
     return not image.variant or not variant or image.variant == variant or (architecture == "arm")
 
 
-def _closest(images: list[Image], wanted: tuple[str, str, str]) -> list[Image]:
-    """Of several variants the one asked for; of arm, the newest that runs; of others all."""
+def _closest(images: list[Image], wanted: Platform) -> list[Image]:
+    """Return what is left of several that fit: of variants the one asked for; of arm, the newest that runs.
+
+    Of manifests that an index lists for the same platform the first is taken (image-spec image-index.md, "manifests").
+    """
     exact = [image for image in images if image.variant == wanted[2]]
-    if exact or wanted[1] != "arm":
-        return exact or images
-    below = [image for image in images if image.variant <= (wanted[2] or "v8")]
-    newest = max((image.variant for image in below), default="")
-    return [image for image in below if image.variant == newest] or images
+    found = exact or images
+    if not exact and wanted[1] == "arm":
+        below = [image for image in images if image.variant <= (wanted[2] or "v8")]
+        newest = max((image.variant for image in below), default="")
+        found = [image for image in below if image.variant == newest] or images
+    listed = found[0].family == "oci" and (found[0].names or all(i.raw_config == found[0].raw_config for i in found))
+    return found[:1] if listed else found
 
 
 def _listing(images: list[Image]) -> str:
     shown = [f"{', '.join(map(printable, i.names)) or i.digest[:19]} ({i.platform})" for i in images[:12]]
     return "; ".join(shown) + (f" and {len(images) - 12} more" if len(images) > 12 else "")
+
+
+def read_platform(config: dict[str, Any], said: dict[str, Any] | None = None) -> Platform:
+    """Return the platform that an image's config says, or else its descriptor (`said`), in the images' words."""
+    return normal(*(text(config.get(k)) or text((said or {}).get(k)) for k in ("os", "architecture", "variant")))
 
 
 def text(value: object) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
+import attrs
+
 from oci.errors import OciError, printable
-from oci.image import Image, Layer, layout, shape, text
+from oci.image import Image, Layer, layout, read_platform, shape
 from oci.image.blobs import MAX_JSON, Archive, read_json
 from oci.stream import verified
 
@@ -22,7 +25,17 @@ def read(archive: Archive) -> list[Image]:
     if not isinstance(manifest, list):
         raise OciError("manifest.json is no list", archive.place("manifest.json"))
     with shape("manifest.json", archive.source):
-        return [_image(archive, entry) for entry in manifest]
+        return _united(_image(archive, entry) for entry in manifest)
+
+
+def _united(images: Iterable[Image]) -> list[Image]:
+    """The same image listed twice, once for each of its names, is one image."""
+    found: dict[Any, Image] = {}
+    for image in images:
+        key = image.digest, tuple((layer.diff_id or layer.blob) for layer in image.layers)
+        known = found.setdefault(key, image)
+        found[key] = attrs.evolve(known, names=tuple(dict.fromkeys([*known.names, *image.names])))
+    return list(found.values())
 
 
 def _image(archive: Archive, entry: dict[str, Any]) -> Image:
@@ -43,6 +56,7 @@ def _image(archive: Archive, entry: dict[str, Any]) -> Image:
         layers = [
             _layer(archive, layer, diff_ids[position] if diff_ids else "") for position, layer in enumerate(names)
         ]
+        system, architecture, variant = read_platform(config)
         return Image(
             family="docker",
             names=tuple(map(printable, entry.get("RepoTags") or [])),
@@ -50,9 +64,9 @@ def _image(archive: Archive, entry: dict[str, Any]) -> Image:
             config=config,
             layers=tuple(layers),
             history=tuple(config.get("history") or []),
-            os=text(config.get("os")),
-            architecture=text(config.get("architecture")),
-            variant=text(config.get("variant")),
+            os=system,
+            architecture=architecture,
+            variant=variant,
             raw_config=data,
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from oci.errors import OciError, printable
-from oci.image import Image, Layer, shape, text
+from oci.image import Image, Layer, read_platform, shape, text
 from oci.image.blobs import MAX_JSON, Archive, read_json
 from oci.stream import verified
 
@@ -147,8 +147,8 @@ def _read_manifest(
     size = int(manifest["config"]["size"])
     b"".join(verified(iter([data]), manifest["config"]["digest"], size, "the image's config", config_blob.where))
     config = read_json(data, "the image's config", config_blob.where)
-    platform = descriptor.get("platform") or {}
     with shape("the image's config", config_blob.where):
+        system, architecture, variant = read_platform(config, descriptor.get("platform"))
         walk.images[digest] = Image(
             family="oci",
             names=tuple(names),
@@ -156,9 +156,9 @@ def _read_manifest(
             config=config,
             layers=tuple(_layers(archive, manifest["layers"], config, config_blob.where)),
             history=tuple(config.get("history") or []),
-            os=text(config.get("os")) or text(platform.get("os")),
-            architecture=text(config.get("architecture")) or text(platform.get("architecture")),
-            variant=text(config.get("variant")) or text(platform.get("variant")),
+            os=system,
+            architecture=architecture,
+            variant=variant,
             raw_config=data,
         )
 

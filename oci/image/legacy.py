@@ -11,7 +11,7 @@ from typing import Any
 
 from oci import tarsum
 from oci.errors import OciError, printable
-from oci.image import Image, Layer, shape, text
+from oci.image import Image, Layer, read_platform, shape, text
 from oci.image.blobs import Archive
 
 MAX_LAYERS = 10_000
@@ -71,6 +71,7 @@ def _image(archive: Archive, found: Chain, top: str, names: list[str]) -> Image:
         layer_id = found[layer_id].get("parent") or ""
     chain.reverse()
     config = found[top]
+    system, architecture, variant = read_platform(config)
     return Image(
         family="legacy",
         names=tuple(names),
@@ -78,9 +79,9 @@ def _image(archive: Archive, found: Chain, top: str, names: list[str]) -> Image:
         config=config,
         layers=tuple(_layer(archive, layer_id, found[layer_id]) for layer_id in chain),
         history=tuple(_history(found[layer_id]) for layer_id in chain),
-        os=text(config.get("os")),
-        architecture=text(config.get("architecture")),
-        variant=text(config.get("variant")),
+        os=system,
+        architecture=architecture,
+        variant=variant,
     )
 
 

@@ -13,8 +13,9 @@ import attrs
 
 from oci import compression
 from oci.errors import OciError, printable
-from oci.image import Image, Layer, host_platform
+from oci.image import Image, Layer
 from oci.image.blobs import Blob, Progress, is_at_start, open_input
+from oci.image.platforms import host_platform
 from oci.stream import Chunks, Room, counted, read_all
 
 
