@@ -23,7 +23,7 @@ from oci.image import Image, is_image_archive, is_junk, packed_below
 from oci.image.blobs import MAX_JSON, MAX_SIZE, read_json
 from oci.layer import MAX_FILES, Tree
 from oci.owners import IdMap, Owners
-from oci.passwd import find_user
+from oci.passwd import User, find_user
 from oci.progress import Progress
 from oci.reader import Reader
 from oci.remove import remove_tree
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 META = ".oci"  # of the bundle: image.json, base.mtree
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
 _VOLUMES = ("", "tmpfs", "bind")
+_OF_THE_KERNEL = ("/proc", "/sys", "/dev")
+_CONFIG_LIMIT = 16 << 20  # bytes of config.json that the runtime reads
 _NESTED = 8  # directories in which an image archive that was packed again is looked for
 
 
@@ -251,16 +253,24 @@ def _config(request: Request, root: Root, bundle: str) -> dict[str, Any]:
     """config.json, with the maps that were used for writing."""
     image = request.image
     try:
-        config = runtime.convert_config(image.config, terminal=request.terminal, args=request.args)
+        config = runtime.convert_config(image.config, terminal=request.terminal, args=request.args, note=request.note)
         volumes = runtime.volume_paths(image.config) if request.volumes else []
-        wanted = str((image.config.get("config") or {}).get("User") or "")
+        wanted = (image.config.get("config") or {}).get("User") or ""
+        if isinstance(wanted, bool) or not isinstance(wanted, str | int):
+            raise ValueError("config.User is not a string")
     except (TypeError, AttributeError, ValueError) as error:
-        raise OciError(f"the image's config has not the form that it should ({error})", image.label) from None
-    user = find_user(root, wanted)
+        raise OciError(f"the image's config does not have the form that it should ({error})", image.label) from None
+    user = find_user(root, str(wanted))
+    config["process"]["user"] = {"uid": user.uid, "gid": user.gid}
+    if user.home and not any(entry.startswith("HOME=") for entry in config["process"]["env"]):
+        config["process"]["env"].append(f"HOME={user.home}")
+    _set_maps(request, config, user)
+    config["mounts"] += _volumes(request, root, volumes, bundle)
+    return config
+
+
+def _set_maps(request: Request, config: dict[str, Any], user: User) -> None:
     process, linux = config["process"], config["linux"]
-    process["user"] = {"uid": user.uid, "gid": user.gid}
-    if user.home and not any(entry.startswith("HOME=") for entry in process["env"]):
-        process["env"].append(f"HOME={user.home}")
     single = len(request.uid_map) == 1 and request.uid_map[0][2] == 1
     if single:
         # One id alone: the image's user is the caller, so that the program can use the files, which are the caller's.
@@ -270,16 +280,54 @@ def _config(request: Request, root: Root, bundle: str) -> dict[str, Any]:
             request.note(
                 f"the image's user {user.uid}:{user.gid} is mapped to you instead of 0: one id is all there is"
             )
-    else:
-        if user.groups:
-            process["user"]["additionalGids"] = list(user.groups)
-        for key, id_map in (("uidMappings", request.uid_map), ("gidMappings", request.gid_map)):
-            linux[key] = [{"containerID": a, "hostID": b, "size": c} for a, b, c in id_map]
-        if not request.uid_map:
-            del linux["uidMappings"], linux["gidMappings"]
-            linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "user"]
-    config["mounts"] += [_volume(request, root, path, bundle, number) for number, path in enumerate(volumes)]
-    return config
+        return
+    groups = _mapped_groups(request, user)
+    if groups:
+        process["user"]["additionalGids"] = groups
+    for key, id_map in (("uidMappings", request.uid_map), ("gidMappings", request.gid_map)):
+        linux[key] = [{"containerID": a, "hostID": b, "size": c} for a, b, c in id_map]
+    if not request.uid_map:
+        del linux["uidMappings"], linux["gidMappings"]
+        linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "user"]
+        if request.devices:  # root of the host keeps CAP_MKNOD: the cgroup denies what the device nodes lead to
+            linux["resources"] = {"devices": list(runtime.DENY_DEVICES)}
+
+
+def _mapped_groups(request: Request, user: User) -> list[int]:
+    """The supplementary groups that the container has. Raises OciError where it lacks the user: nothing would run."""
+    uid_map, gid_map = request.uid_map or request.owners.uids, request.gid_map or request.owners.gids
+    if not (_is_mapped(uid_map, user.uid) and _is_mapped(gid_map, user.gid)):
+        what = f"the image's user {user.uid}:{user.gid} is beyond your range of ids"
+        raise OciError(what, request.image.label, hint="--owners xattr maps it to you alone")
+    beyond = [gid for gid in user.groups if not _is_mapped(gid_map, gid)]
+    if beyond:
+        shown = ", ".join(map(str, beyond[:5])) + (", ..." if len(beyond) > 5 else "")
+        request.note(f"groups of the image's user that are beyond your range of ids were left out: {shown}")
+    return [gid for gid in user.groups if gid not in beyond]
+
+
+def _is_mapped(id_map: IdMap, number: int) -> bool:
+    return not id_map or any(first <= number < first + size for first, _, size in id_map)
+
+
+def _volumes(request: Request, root: Root, paths: list[str], bundle: str) -> list[dict[str, Any]]:
+    """Mounts for the image's Volumes, but none that would hide what the runtime mounts itself.
+
+    An image could have its own files at /proc that way, where programs and the runtime look for the kernel's.
+    """
+    places = {path: os.fsdecode(b"/" + root.resolve(os.fsencode(path))) for path in paths}
+    kept = [path for path in paths if places[path] != "/" and not _is_below(places[path], _OF_THE_KERNEL)]
+    if left_out := [path for path in paths if path not in kept]:
+        shown = ", ".join(p if p == places[p] else f"{p} (which is {places[p]})" for p in left_out)
+        request.note(
+            f"volumes left out, for nothing of an image is mounted on /, /proc, /sys and /dev: {printable(shown)}"
+        )
+    return [_volume(request, root, path, bundle, number) for number, path in enumerate(kept)]
+
+
+def _is_below(path: str, directories: tuple[str, ...]) -> bool:
+    """Return whether a path is one of these directories or lies in one."""
+    return f"{path}/".startswith(tuple(f"{directory}/" for directory in directories))
 
 
 def _volume(request: Request, root: Root, path: str, bundle: str, number: int) -> dict[str, Any]:
@@ -352,9 +400,12 @@ def _new(path: str, mode: int = 0o600) -> int:
 
 
 def _write_json(path: str, document: dict[str, Any], mode: int) -> None:
-    with open(_new(path, mode), "w", encoding="utf-8", errors="surrogateescape") as file:
+    with open(_new(path, mode), "w", encoding="utf-8") as file:
         json.dump(document, file, indent=4, ensure_ascii=True)
         file.write("\n")
+        size = file.tell()
+    if size > _CONFIG_LIMIT and path.endswith("/config.json"):
+        raise OciError(f"the image's config makes a config.json of more than {_CONFIG_LIMIT >> 20} MiB", path)
 
 
 def read_image_record(bundle: str) -> dict[str, Any]:

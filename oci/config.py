@@ -4,10 +4,19 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    Note = Callable[[str], None]
 
 OCI_VERSION = "1.3.0"
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
+# What docker gives a container (moby, profiles of the default capabilities): images are made for it. Without CHOWN,
+# FOWNER, SETUID and SETGID neither dpkg nor su works.
+IMAGE_CAPABILITIES = [
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
+    "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+]  # fmt: skip
 MASKED_PATHS = [
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
     "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
@@ -68,44 +77,90 @@ def default_mounts() -> list[dict[str, Any]]:
 
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DENY_DEVICES = [{"allow": False, "access": "rwm"}]
 _IMAGE = "org.opencontainers.image."
 _OWN = "org.rootless.image."  # what image-spec's conversion has no name for
+# What a runtime does as an annotation of config.json, which its user writes: systemd properties, hooks' output, another
+# filter, criu's options. An image's label of that name is only text (CVE-2024-3154, CVE-2026-94603).
+COMMANDS = ("run.oci.", "org.systemd.property.", "org.criu.")
+_NAME_LIMIT = 64  # bytes, sethostname(2)
 
 
-def convert_config(image: dict[str, Any], *, terminal: bool = False, args: list[str] | None = None) -> dict[str, Any]:
-    """The config.json of an image's config, by image-spec's conversion.md; user and id maps are the caller's to set.
+def convert_config(
+    image: dict[str, Any], *, terminal: bool = False, args: list[str] | None = None, note: Note = lambda text: None
+) -> dict[str, Any]:
+    """Return the config.json of an image's config, by image-spec's conversion.md; user and id maps are the caller's.
 
-    args replaces Entrypoint and Cmd; without any of them the program is /bin/sh. Raises TypeError, AttributeError or
-    ValueError where the image's config has not the form that it should.
+    args replaces Entrypoint and Cmd; without any of them the program is /bin/sh. What an image may say and the runtime
+    would refuse is left out, told to `note` in one line each, or raised: TypeError, AttributeError or ValueError where
+    the image's config has not the form that it should.
     """
     wanted = image.get("config") or {}
     config = default_config(True)
     process = config["process"]
     process["terminal"] = terminal
-    process["args"] = args or _strings(wanted, "Entrypoint") + _strings(wanted, "Cmd") or ["/bin/sh"]
-    process["env"] = _environment(_strings(wanted, "Env"), terminal)
-    process["cwd"] = "/" + str(wanted.get("WorkingDir") or "").lstrip("/")
-    config["hostname"] = str(wanted.get("Hostname") or config["hostname"])[:64]
-    if wanted.get("Domainname"):
-        config["domainname"] = str(wanted["Domainname"])[:64]
+    process["args"] = _program(wanted, args)
+    process["env"] = _environment(string_list(wanted, "Env"), terminal, note)
+    process["cwd"] = "/" + _text(wanted, "WorkingDir").lstrip("/")
+    process["capabilities"] = {kind: list(IMAGE_CAPABILITIES) for kind in ("bounding", "effective", "permitted")}
+    del process["noNewPrivileges"]  # su and sudo are programs of images too
+    config["hostname"] = _text(wanted, "Hostname", _NAME_LIMIT) or config["hostname"]
+    if domain := _text(wanted, "Domainname", _NAME_LIMIT):
+        config["domainname"] = domain
     config["root"]["readonly"] = False
-    annotations = convert_annotations(image)
+    annotations = convert_annotations(image, note)
     if annotations:
         config["annotations"] = annotations
     return config
 
 
-def _strings(wanted: dict[str, Any], key: str) -> list[str]:
+def _program(wanted: dict[str, Any], args: list[str] | None) -> list[str]:
+    """Entrypoint and Cmd; `[""]`, which is how a Dockerfile takes a base's entrypoint back, counts as none."""
+    parts = [string_list(wanted, key) for key in ("Entrypoint", "Cmd")]
+    program = args or [word for part in parts if part != [""] for word in part] or ["/bin/sh"]
+    if not program[0]:
+        raise ValueError("the program's name is empty")
+    return program
+
+
+def string_list(wanted: dict[str, Any], key: str) -> list[str]:
+    """Return a list of strings. Raises ValueError.
+
+    A command that is one string is a list of one, as docker reads it (moby, strslice): not a line for a shell.
+    """
     value = wanted.get(key) or []
-    if isinstance(value, str) and key == "Cmd":  # docker's first images had a shell command here
-        value = ["/bin/sh", "-c", value]
-    if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
-        raise ValueError(f"config.{key} is no list of strings")
+    if isinstance(value, str) and key in ("Entrypoint", "Cmd"):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"config.{key} is not a list of strings")
+    if not all(map(_is_clean, value)):
+        raise ValueError(f"config.{key} holds a NUL character or half of a surrogate pair, which no system call takes")
     return list(value)
 
 
-def _environment(given: list[str], terminal: bool) -> list[str]:
-    env = {entry.partition("=")[0]: entry for entry in given if "=" in entry}  # the last of equals wins, as in a shell
+def _text(wanted: dict[str, Any], key: str, limit: int = 1 << 20) -> str:
+    """A string of at most `limit` bytes: what is beyond is cut off, between two characters."""
+    value = wanted.get(key) or ""
+    if not isinstance(value, str) or not _is_clean(value):
+        raise ValueError(f"config.{key} is not a string that a system call takes")
+    data = value.encode("utf-8", "surrogateescape")
+    return value if len(data) <= limit else data[:limit].decode("utf-8", "ignore")
+
+
+def _is_clean(text: str) -> bool:
+    """Return whether a system call takes it: no NUL, and nothing that is not a character."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
+def _environment(given: list[str], terminal: bool, note: Note) -> list[str]:
+    """The last of equals wins, as in a shell. What is not NAME=VALUE is left out: execve(2) gives it no meaning."""
+    env = {entry.partition("=")[0]: entry for entry in given if entry.find("=") > 0}
+    left_out = [entry for entry in given if entry.find("=") <= 0]
+    if left_out:
+        note(f"left out of the environment, for it is not NAME=VALUE: {_shown(left_out)}")
     if "PATH" not in env:
         env = {"PATH": DEFAULT_PATH, **env}
     if terminal:
@@ -113,16 +168,11 @@ def _environment(given: list[str], terminal: bool) -> list[str]:
     return list(env.values())
 
 
-# What a runtime does as an annotation of config.json, which its user writes: systemd properties, hooks' output, another
-# filter, criu's options. An image's label of that name is only text (CVE-2024-3154, CVE-2026-94603).
-COMMANDS = ("run.oci.", "org.systemd.property.", "org.criu.")
+def convert_annotations(image: dict[str, Any], note: Note = lambda text: None) -> dict[str, str]:
+    """image-spec conversion.md, "Annotation Fields"; the image's own labels win over what is generated.
 
-
-def convert_annotations(image: dict[str, Any]) -> dict[str, str]:
-    """image-spec conversion.md, "Annotation Fields"; the image's own labels win over what is generated,
-    but those that would command the runtime are left out.
-
-    Volumes and Healthcheck, which the runtime has no place for, are kept as annotations of our own.
+    Volumes and Healthcheck, which the runtime has no place for, are kept as annotations of our own. Labels that the
+    runtime would refuse, or follow, are left out.
     """
     wanted = image.get("config") or {}
     found: dict[str, str] = {}
@@ -136,23 +186,45 @@ def convert_annotations(image: dict[str, Any]) -> dict[str, str]:
         found[_IMAGE + "os.features"] = ",".join(map(str, image["os.features"]))
     if isinstance(wanted.get("StopSignal"), str) and wanted["StopSignal"]:
         found[_IMAGE + "stopSignal"] = wanted["StopSignal"]
-    if wanted.get("ExposedPorts"):
-        found[_IMAGE + "exposedPorts"] = ",".join(sorted(map(str, wanted["ExposedPorts"])))
-    if wanted.get("Volumes"):
-        found[_OWN + "volumes"] = ",".join(sorted(map(str, wanted["Volumes"])))
+    for key, name in (("ExposedPorts", _IMAGE + "exposedPorts"), ("Volumes", _OWN + "volumes")):
+        if names := _keys(wanted, key):
+            found[name] = ",".join(names)
     if wanted.get("Healthcheck"):
         import json
 
         found[_OWN + "healthcheck"] = json.dumps(wanted["Healthcheck"], sort_keys=True)
-    labels = (wanted.get("Labels") or {}).items()
-    found.update({str(key): str(value) for key, value in labels if not str(key).startswith(COMMANDS)})
-    return found
+    labels = wanted.get("Labels") or {}
+    found.update({str(key): "" if value is None else str(value) for key, value in labels.items()})
+    return _usable(found, note)
+
+
+def _usable(annotations: dict[str, str], note: Note) -> dict[str, str]:
+    broken = [key for key, value in annotations.items() if not (key and _is_clean(key) and _is_clean(value))]
+    commands = [key for key in annotations if key.startswith(COMMANDS) and key not in broken]
+    if broken:
+        note(f"labels left out, for they are no text that an annotation can hold: {_shown(broken)}")
+    if commands:
+        note(f"labels left out, for as annotations they would command the runtime: {_shown(commands)}")
+    return {key: value for key, value in annotations.items() if key not in broken and key not in commands}
+
+
+def _keys(wanted: dict[str, Any], key: str) -> list[str]:
+    """The names of an object, sorted; a list of them, or one string, is taken too."""
+    value = wanted.get(key) or {}
+    return [value] if isinstance(value, str) else sorted(map(str, value))
+
+
+def _shown(items: list[str]) -> str:
+    words = [ascii(item)[1:-1][:60] for item in items[:5]]
+    return ", ".join(words) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
 
 
 def volume_paths(image: dict[str, Any]) -> list[str]:
-    """The image's Volumes as absolute paths. Raises ValueError for one that is none."""
-    paths = sorted(map(str, (image.get("config") or {}).get("Volumes") or {}))
-    for path in paths:
-        if not path.startswith("/") or ".." in path.split("/") or "\0" in path or not path.strip("/"):
-            raise ValueError(f"the volume {path!r} is no path in the container")
-    return paths
+    """The image's Volumes as absolute paths without empty parts, each once. Raises ValueError for one that is none."""
+    paths = []
+    for path in _keys(image.get("config") or {}, "Volumes"):
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if not path.startswith("/") or ".." in parts or not _is_clean(path) or not parts:
+            raise ValueError(f"the volume {path!r} is not a path in the container")
+        paths.append("/" + "/".join(parts))
+    return list(dict.fromkeys(paths))

@@ -246,6 +246,9 @@ def _image_config(request: Request, document: dict[str, Any]) -> dict[str, Any]:
     config.setdefault("architecture", document["platform"].split("/")[1])
     config["created"] = _now()
     config["config"] = dict(old.get("config") or {})
+    for key in ("Cmd", "Entrypoint"):
+        if isinstance(config["config"].get(key), str):
+            config["config"][key] = runtime.string_list(config["config"], key)
     apply_changes(config["config"], request.changes)
     if not config["config"].get("Cmd") and not config["config"].get("Entrypoint"):
         config["config"]["Cmd"] = ["/bin/sh"]

@@ -6,7 +6,7 @@ import os
 
 import attrs
 
-from oci.errors import OciError, printable
+from oci.errors import OciError
 from oci.root import Root
 
 _LIMIT = 4 << 20  # bytes of passwd or group
@@ -25,42 +25,65 @@ class User:
 
 
 def find_user(root: Root, wanted: str) -> User:
-    """The user that `user[:group]` names, each by name or number (image-spec config.md, "User").
+    """Return the user that `user[:group]` names, each by name or number (image-spec config.md, "User").
 
-    Without a group it is the one of passwd, and the user's supplementary groups are taken from group. A number that
-    passwd does not know has group 0. Raises OciError for a name that the image does not know.
+    A number is taken as it is and never looked up as a name (image-spec conversion.md, "User"): a line
+    `1000:x:0:0::/:/bin/sh` in the image's passwd would make root of it (CVE-2016-3697). What passwd says of that
+    number, the group and the home, is still taken from there; a number that it does not know has group 0. Without a
+    group it is the one of passwd, and the user's supplementary groups are those of group. Raises OciError for a name
+    that the image does not know, and for a number that is not an id.
     """
     name, colon, group = wanted.partition(":")
     name = name or "0"
     passwd = [line for line in _read(root, b"etc/passwd") if len(line) >= 4]
     groups = [line for line in _read(root, b"etc/group") if len(line) >= 3]
-    entry = next((line for line in passwd if line[0] == name), None)
-    if entry is None and _id(name) is not None:
-        entry = next((line for line in passwd if _id(line[2]) == _id(name)), None)
-    uid = _id(entry[2]) if entry else _id(name)
-    if uid is None:
-        raise OciError("the image has no user of that name", name, hint="its etc/passwd was looked at")
-    gid = (_id(entry[3]) if entry else 0) or 0
+    if _is_number(name):
+        uid = _read_id(name, "the image's user")
+        entry = next((line for line in passwd if _is_number(line[2]) and _same(line[2], uid)), None)
+    else:
+        entry = next((line for line in passwd if line[0] == name), None)
+        if entry is None:
+            raise OciError("the image's etc/passwd has no user of that name", name)
+        uid = _read_id(entry[2], f"etc/passwd: the uid of {entry[0]}")
     home = entry[5] if entry and len(entry) > 5 and entry[5].startswith("/") else ""
     if colon and group:
         return User(uid, _find_group(groups, group), (), home)
+    gid = _read_id(entry[3], f"etc/passwd: the gid of {entry[0]}") if entry else 0
     login = entry[0] if entry else ""
-    found = {_id(line[2]) for line in groups if login and len(line) > 3 and login in line[3].split(",")}
-    extra = sorted(number for number in found if number is not None and number != gid)[:_MAX_GROUPS]
-    return User(uid, gid, tuple(extra), home)
+    members = [line for line in groups if login and len(line) > 3 and login in line[3].split(",")]
+    extra = {_read_id(line[2], "") for line in members if _is_id(line[2])}  # a broken line gives nothing
+    return User(uid, gid, tuple(sorted(extra - {gid})[:_MAX_GROUPS]), home)
 
 
 def _find_group(groups: list[list[str]], group: str) -> int:
+    if _is_number(group):
+        return _read_id(group, "the image's group")
     entry = next((line for line in groups if line[0] == group), None)
-    number = _id(entry[2]) if entry else _id(group)
-    if number is None:
-        raise OciError("the image has no group of that name", printable(group), hint="its etc/group was looked at")
-    return number
+    if entry is None:
+        raise OciError("the image's etc/group has no group of that name", group)
+    return _read_id(entry[2], f"etc/group: the gid of {group}")
 
 
-def _id(text: str) -> int | None:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else None
-    return number if number is not None and number <= _MAX_ID else None
+def _is_number(text: str) -> bool:
+    """Return whether this is a number, in range or not, with or without a sign: never a name."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    return digits.isascii() and digits.isdigit()
+
+
+def _same(text: str, number: int) -> bool:
+    return (text.lstrip("0") or "0") == str(number)
+
+
+def _is_id(text: str) -> bool:
+    digits = text.lstrip("0") or "0"  # any number of zeros; int() itself takes no more than 4300 digits
+    return text.isascii() and text.isdigit() and len(digits) <= 10 and int(digits) <= _MAX_ID
+
+
+def _read_id(text: str, what: str) -> int:
+    """Return an id as a number. Raises OciError for anything else, and for what is beyond the kernel's ids."""
+    if not _is_id(text):
+        raise OciError(f"{what} is not an id from 0 to {_MAX_ID}", text)
+    return int(text.lstrip("0") or "0")
 
 
 def _read(root: Root, path: bytes) -> list[list[str]]:
@@ -71,4 +94,5 @@ def _read(root: Root, path: bytes) -> list[list[str]]:
         data = file.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise OciError(f"larger than {_LIMIT} bytes", os.fsdecode(path))
-    return [line.split(":") for line in data.decode("utf-8", "surrogateescape").splitlines()]
+    # Lines end at a newline and nowhere else, passwd(5): str.splitlines would see one in a user's own comment.
+    return [line.split(":") for line in data.decode("utf-8", "surrogateescape").split("\n")]

@@ -74,6 +74,32 @@ class Root:
             return None
         return None
 
+    def resolve(self, path: bytes) -> bytes:
+        """Return the real path from the root of what need not exist: links are followed, what is missing is kept.
+
+        Raises OSError: ELOOP, and what stands against reading.
+        """
+        done: list[bytes] = []
+        todo, links = normal(path).split(b"/")[::-1], 0
+        while todo:
+            name = todo.pop()
+            if name == b"..":
+                del done[-1:]
+                continue
+            done.append(name)
+            try:
+                target = os.readlink(name, dir_fd=self.directory(b"/".join(done[:-1]))[0])
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                    raise
+                continue  # no link, or nothing at all
+            links += 1
+            if links > _MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+            done = [] if target.startswith(b"/") else done[:-1]
+            todo += [n for n in normal(target).split(b"/") if n][::-1]
+        return b"/".join(done)
+
     def _walk(self, start: int, real: bytes, path: bytes, create: bool) -> tuple[int, bytes]:
         names = [n for n in real.split(b"/") if n]
         todo = [n for n in path.split(b"/") if n and n != b"."][::-1]

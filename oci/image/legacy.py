@@ -96,4 +96,5 @@ def _layer(archive: Archive, layer_id: str, document: dict[str, Any]) -> Layer:
 
 def _history(document: dict[str, Any]) -> dict[str, Any]:
     command = (document.get("container_config") or {}).get("Cmd") or []
+    command = [command] if isinstance(command, str) else command
     return {"created": text(document.get("created")), "created_by": " ".join(map(str, command))}

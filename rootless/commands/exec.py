@@ -173,9 +173,10 @@ def parse_user(text: str) -> dict[str, int]:
 
 
 def _read_id(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) >= 2**32 - 1:
-        raise RootlessError(f"invalid {what} {printable(repr(text))}", hint="--user UID[:GID], as numbers")
-    return int(text)
+    digits = text.lstrip("0") or "0"  # int() takes no more than 4300 digits, zeros included
+    if not (text.isascii() and text.isdigit()) or len(digits) > 10 or int(digits) >= 2**32 - 1:
+        raise RootlessError(f"invalid {what} {printable(repr(text[:40]))}", hint="--user UID[:GID], as numbers")
+    return int(digits)
 
 
 def _cgroup_fd(container: Container, below: str) -> int:
