@@ -173,7 +173,8 @@ def test_root_who_may_make_device_nodes_is_denied_their_devices(work: Path) -> N
 # What run would refuse
 
 REFUSED: list[dict[str, Any]] = [
-    {"Env": ["A=b\0c"]}, {"Env": "A=1"}, {"Env": ["A=\ud800"]}, {"Env": [5]}, {"Cmd": ["a\0b"]}, {"Cmd": ["", "x"]}, {"Cmd": {"a": 1}},
+    {"Env": ["A=b\0c"]}, {"Env": "A=1"}, {"Env": ["A=\ud800"]}, {"Env": [5]},
+    {"Cmd": ["a\0b"]}, {"Cmd": ["", "x"]}, {"Cmd": {"a": 1}},
     {"Entrypoint": ["\ud800"]}, {"WorkingDir": "/a\0b"}, {"WorkingDir": 5}, {"WorkingDir": "/\udfff"},
     {"Hostname": "a\0"}, {"Hostname": ["h"]}, {"Domainname": "\ud800"}, {"User": ["root"]}, {"User": True},
     {"User": "a\0b"}, {"Labels": ["a=b"]}, {"Labels": "a"}, {"Cmd": ["/\0"]},
