@@ -88,13 +88,32 @@ def adopt(master: int, *, sized: bool = False) -> None:
 
 def fit(master: int) -> None:
     """Give the pty the size of the user's window; where there is none, config.json's stays, or it is 24x80."""
-    try:
-        size = fcntl.ioctl(0, sc.TIOCGWINSZ, b"\0" * 8)
-    except OSError:
+    size = _window_size()
+    if not size:
         if any(fcntl.ioctl(master, sc.TIOCGWINSZ, b"\0" * 8)):
             return
         size = pack("4H", 24, 80, 0, 0)
     fcntl.ioctl(master, sc.TIOCSWINSZ, size)
+
+
+def _window_size() -> bytes:
+    """Return the struct winsize of the user's window, b"" where there is none: of the first of the standard streams
+    that is a terminal, because any of them may be a pipe, then of the controlling terminal (tty(4))."""
+    for fd in (0, 1, 2):
+        try:
+            return fcntl.ioctl(fd, sc.TIOCGWINSZ, bytes(8))
+        except OSError:  # ENOTTY, or EIO of one that has hung up
+            continue
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # ENXIO: there is none
+        return b""
+    try:
+        return fcntl.ioctl(terminal, sc.TIOCGWINSZ, bytes(8))
+    except OSError:
+        return b""
+    finally:
+        os.close(terminal)
 
 
 def exit_code(pid: int) -> int:

@@ -86,8 +86,9 @@ class Rootless:
         return [sys.executable, "-IS", str(LAUNCHER), "--root", str(self.state), *map(str, args)]
 
     def __call__(self, *args: str | Path, **options: Any) -> Result:
-        """Run it to its end, output captured as text."""
-        options = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": TIMEOUT, **options}
+        """Run it to its end, output captured as text, without the terminal that the tests were started from."""
+        options = {"capture_output": True, "timeout": TIMEOUT, "start_new_session": True, **options}
+        options = {"stdin": subprocess.DEVNULL, **options}
         if "input" in options:
             del options["stdin"]
         result = subprocess.run(self.command(*args), text=True, errors="surrogateescape", check=False, **options)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import termios
 
 import pytest
@@ -256,3 +257,40 @@ def test_in_tmux(container, tmp_path, said) -> None:
     finally:
         call("kill-server")
         os.close(end)
+
+
+@pytest.mark.parametrize("command", ["run", "exec"])
+@pytest.mark.parametrize("at", [0, 1, 2, None])
+def test_the_size_is_that_of_the_first_stream_that_is_a_terminal(container, terminal, said, command, at) -> None:
+    """`run -t <file`, `exec -t 2>log`: the others are pipes or files; where all of them are, /dev/tty is asked."""
+    c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
+    line = said(c)
+    script = "trap 'stty size >/said; exit 7' WINCH; stty size >/said; while :; do sleep 1; done"
+    words = on_a_terminal(c, command, "sh", "-c", script)
+    streams: list[int] = [subprocess.DEVNULL] * 3
+    if at is not None:
+        streams[at] = terminal.slave
+    take = f"import fcntl, os, sys, termios; fcntl.ioctl({terminal.slave}, termios.TIOCSCTTY, 0); "
+    take += f"os.close({terminal.slave}); os.execvp(sys.argv[1], sys.argv[1:])"
+    running = subprocess.Popen(
+        [sys.executable, "-IS", "-c", take, *words],
+        stdin=streams[0], stdout=streams[1], stderr=streams[2], pass_fds=[terminal.slave], start_new_session=True,
+    )  # fmt: skip
+    assert line() == "33 101"
+    terminal.resize(20, 44)
+    assert line() == "20 44"
+    assert running.wait(TIMEOUT) == 7
+
+
+def test_a_first_terminal_goes_before_a_later_one(container, terminal) -> None:
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    second = Terminal(11, 22)
+    try:
+        words = c.rootless.command("run", "--tty", "-b", c.bundle.path, c.id, "--", "stty", "size")
+        running = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=terminal.slave, stderr=second.slave, start_new_session=True
+        )
+        terminal.read_until(b"33 101\r\n")
+        assert running.wait(TIMEOUT) == 0
+    finally:
+        second.close()
