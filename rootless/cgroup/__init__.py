@@ -93,6 +93,14 @@ def open(record: Record) -> Cgroup:
     return Cgroup(record)
 
 
+def settle(record: Record) -> None:
+    """Decide which cgroup a container would really have here and now, without making it: for `--dry-run`."""
+    if "choices" in record:
+        _settle(record)
+    if record["manager"] == "cgroupfs" and not place.can_be_made(record["path"]) and not _wanted(record):
+        record.update(manager="disabled", path="")
+
+
 def _settle(record: Record) -> None:
     """Replace the record's choices by the first that can be used."""
     wanted = bool(_wanted(record))

@@ -59,6 +59,15 @@ def usable(choice: Record, condition: str, wanted: bool) -> bool:
     return condition == "writable" or _is_delegated(choice["base"])
 
 
+def can_be_made(path: str) -> bool:
+    """Return whether a cgroup exists, or the nearest directory above it may be written by this process."""
+    if os.path.isdir(path):
+        return os.access(f"{path}/cgroup.procs", os.W_OK)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return os.access(path, os.W_OK)
+
+
 def session(*, wanted: bool) -> bool:
     """Whether the user's systemd can be asked: its run directory and the bus are there, and the library."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless import jsonlite, log
+from rootless import cgroup, jsonlite, log
 from rootless import lean_os as os
 from rootless.container import state_root
 from rootless.errors import RootlessError, printable
@@ -124,6 +124,7 @@ def print_plan(request: Request) -> int:
     from rootless.plan.describe import describe
 
     made = compile_plan(request, Host())
+    cgroup.settle(made.cgroup)
     for line in made.process["warnings"]:
         log.warn(line)
     os.write(1, ("\n".join(describe(made)) + "\n").encode("utf-8", "surrogateescape"))

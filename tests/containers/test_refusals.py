@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from rootless import cgroup
+from rootless.host import Host
+
 
 def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
     assert result.returncode == 1, (result.returncode, result.stderr)
@@ -189,6 +192,40 @@ def test_dry_run_changes_nothing(container, rootless) -> None:
     out = c.output("true", flags=("--dry-run",))
     assert "  1 " in out and "pivot_root" in out and "[/mounts/0]" in out
     assert not rootless.state.exists()
+
+
+def test_dry_run_names_the_cgroup_that_will_be_used(container) -> None:
+    """Which is perhaps none: then neither the plan nor the container has one."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    plan = c.output("true", flags=("--dry-run",))
+    assert c.run_detached().returncode == 0
+    record = json.loads((c.rootless.state / c.id / "state.json").read_text())["cgroup"]
+    lines = [line for line in plan.splitlines() if "[/linux/cgroupsPath]" in line]
+    if record["manager"] == "disabled":
+        assert lines == []
+    else:
+        place = record["path"] if record["manager"] == "cgroupfs" else f"{record['slice']}/{record['unit']}"
+        assert len(lines) == 1 and f" cgroup {record['manager']} {place} " in lines[0]
+
+
+def test_dry_run_names_no_cgroup_where_none_can_be_made(container, tmp_path) -> None:
+    """For root, who may write everywhere else: below a read-only mount of cgroup2, as in a container."""
+    mount = Host().cgroup_mount
+    if os.geteuid() != 0 or not mount:
+        record = {"manager": "cgroupfs", "path": "/proc/c", "files": [], "devices": []}
+        record["choices"] = [{"manager": "cgroupfs", "path": "/proc/c", "base": "/proc", "if": "writable"}]
+        for each in (record, {**record, "choices": []}):
+            cgroup.settle(each)
+            assert (each["manager"], each["path"]) == ("disabled", "")
+        return
+    c = container()
+    words = c.rootless.command("run", "--dry-run", "-b", c.bundle.path, c.id)
+    script = f'mount -o remount,bind,ro {mount}; exec "$@"'
+    out = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *words], capture_output=True, text=True, check=True
+    )
+    assert "[/linux/cgroupsPath]" not in out.stdout
+    assert out.stdout.splitlines()[-1].endswith("[/process/args]")
 
 
 def test_delete_by_regular_expression(container, rootless) -> None:
