@@ -24,7 +24,7 @@ elif [ -n "$missing" ]; then
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
-"$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4,systemd]' \
+"$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4]' \
   pytest pytest-xdist hypothesis ruff mypy codespell
 # Twice as fast at gzip as zlib, where there is a wheel of it for this machine.
 "$venv/bin/pip" install -q --disable-pip-version-check --only-binary isal 'isal>=1.6' >/dev/null 2>&1 || :

@@ -179,7 +179,7 @@ class _Manager:
         if not library_found():
             raise RootlessError(
                 "the systemd cgroup manager needs the Python package jeepney",
-                hint="pip install 'rootless[systemd]', or apt install python3-jeepney",
+                hint="pip install jeepney, or apt install python3-jeepney",
             )
         from jeepney import DBusAddress, MatchRule  # type: ignore[import-untyped]
 

@@ -10,7 +10,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HEAVY = {
     "click", "attr", "attrs", "json", "typing", "re", "argparse", "logging", "subprocess", "dataclasses", "enum",
     "socket", "signal", "shutil", "tempfile", "pathlib", "contextlib", "threading", "inspect", "collections",
-    "os", "_collections_abc", "stat",
+    "os", "_collections_abc", "stat", "jeepney",
 }  # fmt: skip
 PROGRAM = """
 import posix, sys
