@@ -1,11 +1,11 @@
-"""The entry: argv -> option table -> command. Help and mistakes go to rootless/cli.py (click)."""
+"""The entry: argv -> option table -> command. Help and the hints for mistakes come from rootless/cli.py (click)."""
 
 from __future__ import annotations
 
 import sys
 
 from rootless import codecache, log, options
-from rootless.errors import EXIT_ERROR, RootlessError
+from rootless.errors import EXIT_ERROR, EXIT_EXEC_ERROR, RootlessError, unexpected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,32 +13,55 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line; its exit code. Errors are one line on standard error (and in the log)."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Run one command line; its exit code. Whatever goes wrong is one line on standard error (and in the log)."""
+    parsed = None
     try:
-        _open_standard_streams()
-        parsed = _parse(arguments)
-        if parsed is None:
-            return 0
-        return _run(parsed)
-    except RootlessError as error:
-        log.error(error.message())
-        if log.debugging():
-            import traceback
+        try:
+            _open_standard_streams()
+            parsed = options.parse(sys.argv[1:] if argv is None else argv)
+            return _run(parsed)
+        except BaseException as error:
+            return _report(error, parsed.command if parsed else "")
+    except KeyboardInterrupt as error:  # one more, while the first was being told of
+        return _interrupted(error)
 
-            traceback.print_exc()
-        return EXIT_ERROR
-    except BrokenPipeError:
-        return EXIT_ERROR
-    except KeyboardInterrupt as error:
-        return 128 + getattr(error, "signum", 2)
-    except OSError as error:
-        if log.debugging():
-            import traceback
 
-            traceback.print_exc()
-        log.error(RootlessError.from_os(error, (error.strerror or "failed").rpartition(": ")[0] or "failed").message())
+def _report(error: BaseException, command: str) -> int:
+    """Say what went wrong; the exit code. Raises SystemExit again."""
+    if isinstance(error, KeyboardInterrupt):
+        return _interrupted(error)
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
         return EXIT_ERROR
+    line = type(error).__name__
+    try:
+        if isinstance(error, options.UsageError):
+            from rootless.cli import suggest
+
+            suggest(error)
+        line = unexpected(error).message()
+        log.error(line)
+    except Exception:  # what failed once may fail again, such as an import while descriptors are short
+        log.last_words(line)
+    if log.debugging():
+        import traceback
+
+        traceback.print_exception(error)
+    return EXIT_EXEC_ERROR if command == "exec" else EXIT_ERROR
+
+
+def _interrupted(error: KeyboardInterrupt) -> int:
+    return 128 + getattr(error, "signum", 2)
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of standard output has gone, as in `rootless list | head -1`: no error of ours then."""
+    import select
+
+    poller = select.poll()
+    poller.register(1, 0)
+    return any(events & select.POLLERR for _, events in poller.poll(0))
 
 
 def _open_standard_streams() -> None:
@@ -54,30 +77,17 @@ def _open_standard_streams() -> None:
             os.set_inheritable(fd, True)
 
 
-def _parse(arguments: list[str]) -> options.Options | None:
-    """The options; None where help or the version was asked for and printed."""
-    if not arguments or "-h" in arguments or "--help" in arguments or arguments[0] in ("help", "completion"):
-        rest = arguments[: arguments.index("--")] if "--" in arguments else arguments
-        if not arguments or "-h" in rest or "--help" in rest or arguments[0] in ("help", "completion"):
-            from rootless.cli import show_help
-
-            show_help(arguments)
-            return None
-    try:
-        parsed = options.parse(arguments)
-    except options.UsageError as error:
-        from rootless.cli import suggest
-
-        raise suggest(error, arguments) from None
+def _run(parsed: options.Options) -> int:
     if parsed.version and not parsed.command:
         from rootless.cli import show_version
 
         show_version()
-        return None
-    return parsed
+        return 0
+    if parsed.help or not parsed.command:
+        from rootless.cli import show_help
 
-
-def _run(parsed: options.Options) -> int:
+        show_help(parsed.command)
+        return 0
     if parsed.log_format not in ("", "text", "json"):
         raise RootlessError(f"unknown log-format {parsed.log_format!r}", hint="text or json")
     try:
@@ -101,20 +111,29 @@ def _module(command: str) -> ModuleType:
 def launcher() -> None:
     """What the installed script calls: run, flush, leave without tearing the interpreter down."""
     import gc
-    from _signal import SIG_DFL, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
+    from _signal import SIG_DFL, SIG_IGN, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 
     from rootless import lean_os as os
 
     gc.disable()
-    if getsignal(2) == SIG_DFL:  # by bin/rootless; from here on a KeyboardInterrupt is expected
-        signal(2, default_int_handler)
-    code = main()
+    try:
+        if getsignal(2) == SIG_DFL:  # by bin/rootless; from here on a KeyboardInterrupt is expected
+            signal(2, default_int_handler)
+        code = main()
+        for signum in (1, 2, 3, 15):  # what comes from here on ends the process, as ever, and without a traceback
+            if getsignal(signum) not in (SIG_DFL, SIG_IGN):
+                signal(signum, SIG_DFL)
+    except KeyboardInterrupt as error:  # just before, or just after
+        code = _interrupted(error)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, AttributeError):
         pass
-    codecache.save()
+    try:
+        codecache.save()
+    except Exception:  # the command has ended: the cache is for the next one
+        pass
     os._exit(code)
 
 

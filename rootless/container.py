@@ -155,8 +155,8 @@ def state_root(options: Options) -> str:
 
 
 def name_of(argument: str) -> str:
-    """The id that an argument means: itself, or, with a `/` or as a directory with config.json, the bundle's name."""
-    if "/" in argument and os.path.isfile(f"{argument}/config.json"):
+    """The id that an argument means: itself, or the name of the bundle to which a path leads (`./b`, `.`)."""
+    if ("/" in argument or argument in (".", "..")) and os.path.isfile(f"{argument}/config.json"):
         return os.path.basename(os.path.abspath(argument))
     return argument
 

@@ -1,6 +1,7 @@
 """Errors for people: one line that says what failed, where, why, and what to do.
 
-Every failure with a user's reason is a `RootlessError`; anything else that escapes is a bug.
+Every failure with a user's reason is a `RootlessError`; anything else that escapes is a bug, or comes of a
+machine without memory or descriptors: `unexpected` makes its line.
 """
 
 from __future__ import annotations
@@ -8,6 +9,10 @@ from __future__ import annotations
 import errno as _errno
 
 from rootless import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 EXIT_ERROR = 1  # runc's exit code for its own failures
 EXIT_EXEC_ERROR = 255  # runc's exit code when `exec` itself fails
@@ -58,6 +63,59 @@ class NoSuchContainer(RootlessError):
 
     def __init__(self, container_id: str) -> None:
         super().__init__(f'container "{container_id}" does not exist')
+
+
+_SOURCES = __file__.rpartition("/")[0].rpartition("/")[0] + "/"  # above the packages rootless and oci
+_REPORT = "please report this with what --debug prints"
+# What is short, and the limit to raise (getrlimit(2), ulimit in a shell).
+_SHORT = {
+    _errno.EMFILE: "open files are short here (ulimit -n)",
+    _errno.ENFILE: "open files are short on this machine (sysctl fs.file-max)",
+    _errno.ENOMEM: "memory is short here (ulimit -v, a cgroup's limit)",
+}
+
+
+def unexpected(error: BaseException) -> RootlessError:
+    """Return the error to show for an exception that no code of ours has a line for.
+
+    It says what happened and where in the code, and asks for a report, unless the machine is the reason: a failed
+    system call with a file's name keeps that name as its place. Nothing is imported here, because an import may be
+    what failed (EMFILE, ENOMEM).
+    """
+    if isinstance(error, RootlessError):
+        return error
+    text, place = printable(error), code_place(error.__traceback__)
+    if isinstance(error, MemoryError):
+        return RootlessError("out of memory", place, hint=f"{_SHORT[_errno.ENOMEM]}; else {_REPORT}")
+    if isinstance(error, ImportError):  # also for a module whose directory could not be listed
+        hint = f"are open files or memory short (ulimit -n, ulimit -v), or is a package missing? Else {_REPORT}"
+        return RootlessError(f"cannot load code: {text}", place, hint=hint)
+    if isinstance(error, OSError):
+        what = (error.strerror or "failed").rpartition(": ")[0] or "failed"  # the wrappers of system calls name theirs
+        hint = _SHORT.get(error.errno or 0, "")
+        if error.filename is not None:
+            return RootlessError.from_os(error, what, hint=hint)
+        what += "" if error.errno else f": {text}"
+        return RootlessError(what, place, error.errno or 0, f"{hint}; else {_REPORT}" if hint else _REPORT)
+    name = type(error).__name__
+    return RootlessError(f"internal error: {name}: {text}" if text else f"internal error: {name}", place, hint=_REPORT)
+
+
+def code_place(traceback: TracebackType | None) -> str:
+    """Return the innermost place of ours in a traceback, as `rootless/launch.py:120 in create()`.
+
+    The byte code that rootless/leancode.py makes has no line numbers: then only file and function are named.
+    """
+    place = ""
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        file = code.co_filename.removeprefix(_SOURCES)
+        if file.startswith(("rootless/", "oci/")) or not place:
+            line = traceback.tb_lineno
+            place = f"{file}:{line}" if line and line > 0 else file
+            place += f" in {code.co_name}()" if code.co_name[:1] != "<" else ""
+        traceback = traceback.tb_next
+    return place
 
 
 def errno_text(number: int) -> str:

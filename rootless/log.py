@@ -36,15 +36,24 @@ def debug(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """A line that a user should see although the command goes on."""
+    """A line that a user should see although the command goes on: in the log, and only there, as with runc."""
     _write(_fd, "warning", text)
 
 
 def error(text: str) -> None:
-    """The line that says why the command failed; on stderr too when the log is a file, as runc does."""
+    """The line that says why the command failed; on stderr too when the log is a file: runc does so, because one client
+    shows what the log holds (containerd) and another what stderr says (conmon)."""
     _write(_fd, "error", text)
     if _fd != 2:
         _write(2, "error", text, plain=True)
+
+
+def last_words(text: str) -> None:
+    """An error on stderr where `error` cannot do it: without memory or descriptors JSON cannot be written."""
+    try:
+        os.write(2, b"rootless: " + text.encode("utf-8", "replace") + b"\n")
+    except OSError:
+        pass
 
 
 def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:

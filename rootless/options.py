@@ -13,19 +13,19 @@ Option = tuple[str, str, str, str, str]
 
 GLOBAL: list[Option] = [
     ("root", "", "str", "DIR", "where the containers' states are kept"),
-    ("log", "", "str", "FILE", "append the log to FILE instead of standard error"),
+    ("log", "", "str", "FILE", "append the log to FILE; only errors go to standard error as well"),
     ("log-format", "", "str", "text|json", "how log lines look"),
-    ("log-level", "", "str", "LEVEL", "debug is the same as --debug"),
+    ("log-level", "", "str", "trace|debug|info|warning|error", "debug is the same as --debug"),
     ("debug", "", "flag", "", "say what is done"),
     ("systemd-cgroup", "", "flag", "", "let systemd make the cgroup (a scope)"),
-    ("cgroup-manager", "", "str", "MANAGER", "cgroupfs, systemd or disabled"),
-    ("rootless", "", "str", "BOOL", "accepted for compatibility: what is needed is found out"),
+    ("cgroup-manager", "", "str", "cgroupfs|systemd|disabled", "who makes the cgroup"),
+    ("rootless", "", "str", "true|false|auto", "accepted for compatibility: what is needed is found out"),
     ("criu", "", "str", "PATH", "the criu to use (default: the one in PATH)"),
     ("version", "v", "flag", "", "print the version"),
 ]
 # What several commands have.
 _CONSOLE_SOCKET: Option = ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket")
-_DETACH: Option = ("detach", "d", "flag", "", "leave it running and return")
+_DETACH: Option = ("detach", "d", "flag", "", "leave it running, with these standard streams, and return")
 _PID_FILE: Option = ("pid-file", "", "str", "FILE", "write the container's process id to FILE")
 _PRESERVE_FDS: Option = ("preserve-fds", "", "int", "N", "pass N more file descriptors, from 3 on")
 _NO_SUBREAPER: Option = ("no-subreaper", "", "flag", "", "do not adopt orphans of the container")
@@ -53,7 +53,7 @@ _CRIU: list[Option] = [
     ("ext-unix-sk", "", "flag", "", "with Unix sockets that lead outside"),
     ("shell-job", "", "flag", "", "with a terminal from outside"),
     ("file-locks", "", "flag", "", "with file locks"),
-    ("manage-cgroups-mode", "", "str", "MODE", "soft, full, strict or ignore"),
+    ("manage-cgroups-mode", "", "str", "soft|full|strict|ignore", "what criu does about cgroups"),
     ("empty-ns", "", "list", "network", "leave what is in that namespace out"),
     ("auto-dedup", "", "flag", "", "drop memory from older images"),
     ("lazy-pages", "", "flag", "", "move memory when it is needed"),
@@ -246,7 +246,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("bundle_dir",),
         [
             ("output", "o", "str", "IMAGE.tar", "the archive to write"),
-            ("format", "", "str", "FORMAT", "oci, docker or docker-legacy"),
+            ("format", "", "str", "oci|docker|docker-legacy", "what kind of archive"),
             ("tag", "t", "str", "NAME:TAG", "the image's name"),
             ("base", "", "str", "IMAGE", "the archive that the bundle was made of"),
             ("flatten", "", "flag", "", "one layer with everything"),
@@ -258,10 +258,14 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
     ),
     "remove": ("take a bundle away, files of subordinate ids included", ("bundle",), []),
     "unshare": ("run a command as root of the user's id map", ("args*",), []),
+    "completion": ("print the script with which bash, zsh or fish completes commands", ("shell?", "words*"), []),
+    "help": ("show the help of a command", ("topic?",), []),
 }  # fmt: skip
 MODULES = {"import": "import_", "list": "list_"}
-# These take everything after the first positional as it is.
+# From the first word on no flag is ours: the program of `unshare`, and what follows the id of `exec` and `ps`. Behind
+# the id of another command, its flags may stand.
 VERBATIM = ("exec", "unshare", "ps")
+_HELP: Option = ("help", "h", "flag", "", "show this and end")
 
 
 class Options:
@@ -270,8 +274,11 @@ class Options:
     command: str
     root: str
     container_id: str
+    args: list[str]
     bundle: str
     regex: bool
+    help: bool  # asked for with --help: nothing after it was read
+    dashes: bool  # a `--` stood before the command's first word
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -281,21 +288,36 @@ class Options:
 
 
 class UsageError(RootlessError):
-    """A command line that cannot be read; `rootless/cli.py` words what was meant."""
+    """A command line that cannot be read; `rootless/cli.py` words what was meant.
+
+    command: the one that it is about, "" for none; wrong: the word that is not known, "" where something else is wrong.
+    """
+
+    def __init__(self, what: str, command: str = "", wrong: str = "", hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.command = command
+        self.wrong = wrong
 
 
 def parse(argv: list[str]) -> Options:
-    """Read a command line. Raises UsageError."""
+    """Read a command line. Where `help` is set, nothing after that flag is read. Raises UsageError."""
     options = Options("")
-    rest = _read_flags(options, GLOBAL, argv, stop_at_word=True)
-    if not rest:
+    rest = _read_flags(options, GLOBAL, argv, verbatim=True, program=False)
+    if options.help or not rest:
         return options
     name = rest.pop(0)
     if name not in COMMANDS:
-        raise UsageError(f"no such command: {printable(repr(name))}")
+        raise UsageError(f"no such command: {printable(repr(name))}", wrong=name)
     options.command = name
     _, positionals, table = COMMANDS[name]
-    words = _read_flags(options, table, rest, stop_at_word=name in VERBATIM)
+    program = positionals[-1:] == ("args*",)
+    words = _read_flags(options, table, rest, verbatim=name in VERBATIM, program=program)
+    if options.help:
+        return options
+    if program and name in VERBATIM and len(positionals) > 1 and words[1:2] == ["--"]:
+        del words[1]  # directly behind the id
+    elif name == "run" and options.dashes:
+        words.insert(0, "")  # commands/run.py finds out whether the first word is an id
     for positional in positionals:
         key = positional.rstrip("?*")
         if positional.endswith("*"):
@@ -306,39 +328,50 @@ def parse(argv: list[str]) -> Options:
         elif positional.endswith("?"):
             setattr(options, key, "")
         else:
-            raise UsageError(f"{name}: {key.replace('_', ' ')} is missing")
+            raise UsageError(f"{name}: {key.replace('_', ' ')} is missing", name)
     if words:
-        raise UsageError(f"{name}: unexpected argument {printable(repr(words[0]))}")
+        raise UsageError(f"{name}: unexpected argument {printable(repr(words[0]))}", name)
     return options
 
 
-def _read_flags(options: Options, table: list[Option], argv: list[str], *, stop_at_word: bool) -> list[str]:
-    """Set the flags as attributes; what is left, in order."""
-    by_name: dict[str, Option] = {}
+def _read_flags(options: Options, table: list[Option], argv: list[str], *, verbatim: bool, program: bool) -> list[str]:
+    """Set the flags as attributes; what is left, in order.
+
+    `verbatim`: all from the first word on is left. `program`: flags may stand behind the first word too, but end at the
+    next one: that and the rest are the program's, so that `run ID ls -d` does not detach. A `--` ends the flags and is
+    dropped; `options.dashes` tells of one before any word.
+    """
+    by_name: dict[str, Option] = {"--help": _HELP, "-help": _HELP, "-h": _HELP}
     for option in table:
         by_name["--" + option[0]] = by_name["-" + option[0]] = option  # Go's flags take one dash too
         if option[1]:
             by_name["-" + option[1]] = option
         setattr(options, option[0].replace("-", "_"), _DEFAULTS[option[2]])
+    options.help = options.dashes = False
     words: list[str] = []
     position = 0
     while position < len(argv):
         word = argv[position]
         position += 1
         if word == "--":
+            options.dashes = not words
             return words + argv[position:]
         if word[:1] != "-" or word == "-":
             words.append(word)
-            if stop_at_word:
+            if verbatim or (program and len(words) > 1):
                 return words + argv[position:]
             continue
         name, equals, value = word.partition("=")
         found = by_name.get(name)
         if found is None:
-            raise UsageError(f"flag provided but not defined: {printable(name)}")
+            raise UsageError(f"flag provided but not defined: {printable(name)}", options.command, name)
+        if found is _HELP:
+            options.help = True
+            return []
         if found[2] != "flag" and not equals:
             if position >= len(argv):
-                raise UsageError(f"flag needs an argument: {name}")
+                hint = " ".join(filter(None, ("rootless", options.command, f"--{found[0]}", found[3])))
+                raise UsageError(f"flag needs an argument: {name}", options.command, hint=hint)
             value = argv[position]
             position += 1
         _set(options, found, value, bool(equals))
@@ -352,11 +385,13 @@ def _set(options: Options, option: Option, value: str, given: bool) -> None:
     key, kind = option[0].replace("-", "_"), option[2]
     if kind == "flag":
         if given and value.lower() not in ("true", "false", "1", "0", "t", "f"):
-            raise UsageError(f"invalid boolean value {printable(repr(value))} for --{option[0]}")
+            what = f"invalid boolean value {printable(repr(value))} for --{option[0]}"
+            raise UsageError(what, options.command, hint="true or false")
         setattr(options, key, not given or value.lower() in ("true", "1", "t"))
     elif kind == "int":
         if not value.isascii() or not value.isdigit():
-            raise UsageError(f"invalid value {printable(repr(value))} for --{option[0]}: a number is needed")
+            what = f"invalid value {printable(repr(value))} for --{option[0]}: a number is needed"
+            raise UsageError(what, options.command)
         setattr(options, key, int(value))
     elif kind == "list":
         setattr(options, key, [*(getattr(options, key) or []), value])

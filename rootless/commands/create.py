@@ -38,6 +38,7 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
         if isinstance(process, dict):
             if tty:
                 process["terminal"] = True
+                process["env"] = with_term(process.get("env"))
             if args:
                 process["args"] = args
         request.text = jsonlite.dumps(request.spec, 1).encode("utf-8", "surrogatepass")
@@ -54,6 +55,16 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
     return request
 
 
+def with_term(env: Any) -> Any:
+    """The environment of a program that --tty gives a terminal: TERM is xterm where nobody has set it, as with docker.
+    What is not an array is returned as it is, and refused later."""
+    if env is not None and type(env) is not list:
+        return env
+    if any(type(entry) is str and entry.startswith("TERM=") for entry in env or ()):
+        return env
+    return [*(env or ()), "TERM=xterm"]
+
+
 def read_bundle(options: Options, config: str = "") -> Request:
     """A request with the flags that `restore` has too; `config` is read instead of the bundle's config.json."""
     bundle, container_id = find_bundle(options.bundle, options.container_id)
@@ -68,14 +79,15 @@ def read_bundle(options: Options, config: str = "") -> Request:
 
 
 def find_bundle(bundle: str, argument: str) -> tuple[str, str]:
-    """(absolute bundle directory, id) of `-b DIR ID`, `ID`, `./BUNDLE` or `BUNDLE`."""
+    """(absolute bundle directory, id) of `-b DIR ID`, `ID`, `./BUNDLE`, `.`, `..` or `BUNDLE`."""
     if bundle:
         if not argument:
             raise RootlessError("a container ID is missing", hint="rootless run --bundle DIR ID")
         return os.path.abspath(bundle), check_id(argument)
     if argument and "/" in argument and not os.path.isdir(argument):
         check_id(argument)
-    named = "/" in argument or not os.path.exists("config.json")
+    is_path = "/" in argument or argument in (".", "..")  # which no id may be
+    named = is_path or not os.path.exists("config.json")
     if argument and named and os.path.isfile(f"{argument}/config.json"):
         directory = os.path.abspath(argument)
         container_id = os.path.basename(directory)
@@ -85,12 +97,14 @@ def find_bundle(bundle: str, argument: str) -> tuple[str, str]:
             raise RootlessError(
                 f"the bundle's name is no container ID ({error})", argument, hint="rootless run --bundle DIR ID"
             ) from None
-    if argument and "/" in argument:
+    if is_path:
         raise RootlessError(
             "no config.json in the bundle", printable(argument), hint="rootless spec --bundle DIR makes one"
         )
     if not argument:
-        raise RootlessError("a container ID or a bundle is missing", hint="rootless run ./BUNDLE")
+        here = os.path.exists("config.json")
+        hint = "rootless run . takes the bundle of this directory" if here else "rootless run ./BUNDLE"
+        raise RootlessError("a container ID or a bundle is missing", hint=hint)
     return os.getcwd(), check_id(argument)
 
 

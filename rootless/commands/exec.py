@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless import caps, channel, console, foreground, join, jsonlite, log, proc, verdict
 from rootless.container import Container, load
-from rootless.errors import EXIT_EXEC_ERROR, RootlessError, printable
+from rootless.errors import RootlessError, printable, unexpected
 from rootless.node import Node
 from rootless.plan import compile_seccomp, keeps_groups, linux_attributes
 from rootless.plan.process import compile_process
@@ -23,13 +23,10 @@ def main(options: Options) -> int:
     """`rootless exec ID CMD ARG...` or `rootless exec --process FILE ID`; the program's exit code, 255 without one."""
     try:
         return _exec(options)
-    except RootlessError as error:
-        failure = error
-    except OSError as error:
-        failure = RootlessError.from_os(error, error.strerror or "failed")
-    failure.what = f"exec failed: {failure.what}"
-    log.error(failure.message())
-    return EXIT_EXEC_ERROR
+    except (RootlessError, OSError) as error:
+        failure = unexpected(error)
+        failure.what = f"exec failed: {failure.what}"
+        raise failure from error  # __main__.py ends with 255
 
 
 def _exec(options: Options) -> int:
@@ -128,10 +125,18 @@ def _read_process(path: str) -> dict[str, Any]:
 
 def _derive(options: Options, first: dict[str, Any]) -> dict[str, Any]:
     """The container's own process with what the flags change."""
-    args = options.args[1:] if options.args[:1] == ["--"] else options.args
-    if not args:
+    if not options.args:
         raise RootlessError("process args cannot be empty", hint="rootless exec ID CMD ARG...")
-    spec = {**first, "args": args, "terminal": options.tty, "env": [*(first.get("env") or ()), *(options.env or ())]}
+    spec = {
+        **first,
+        "args": options.args,
+        "terminal": options.tty,
+        "env": [*(first.get("env") or ()), *(options.env or ())],
+    }
+    if options.tty:
+        from rootless.commands.create import with_term
+
+        spec["env"] = with_term(spec["env"])
     if options.cwd:
         spec["cwd"] = options.cwd
     if options.no_new_privs:

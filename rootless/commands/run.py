@@ -39,7 +39,10 @@ class _Ahead:
 
 
 def main(options: Options) -> int:
-    """`rootless run [--detach] ID` or `rootless run BUNDLE [-- CMD ARG...]`; the program's exit code."""
+    """`rootless run [--detach] ID` or `rootless run BUNDLE [-- CMD ARG...]`; the program's exit code. In a bundle,
+    `rootless run -- CMD ARG...` too."""
+    if options.dashes:
+        _read_dashes(options)
     request = read_request(options, tty=options.tty, args=options.args)
     if options.dry_run:
         return print_plan(request)
@@ -84,3 +87,15 @@ def main(options: Options) -> int:
 
         remove_after(container)
     return code
+
+
+def _read_dashes(options: Options) -> None:
+    """`run -- WORD...`: in a bundle, which --bundle does not name, the words are the program's, and the bundle is this
+    directory. Elsewhere the first one is the id or the bundle, as with runc, and a `--` behind it is dropped."""
+    from rootless import lean_os as os
+
+    if options.args and not options.bundle and os.path.exists("config.json"):
+        options.container_id = "."
+    elif options.args:
+        options.container_id, *words = options.args
+        options.args = words[1:] if words[:1] == ["--"] else words

@@ -86,6 +86,6 @@ def test_every_command_has_a_summary_and_unique_flags() -> None:
 def test_help_without_click_names_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("site.main", lambda: None)
-    with pytest.raises(RootlessError, match="need the Python package click") as refused:
-        cli.show_help(["run", "--help"])
+    with pytest.raises(RootlessError, match="needs the Python package click") as refused:
+        cli.show_help("run")
     assert refused.value.hint
