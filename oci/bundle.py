@@ -338,8 +338,8 @@ def _volume(request: Request, root: Root, path: str, bundle: str, number: int) -
     directory = f"{bundle}/volumes/{number}"
     os.makedirs(directory, 0o755)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), _directory(directory) as copy:
-        found = root.directory(os.fsencode(path.strip("/")))[0]
-        original = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
+        directory_of_image = root.directory(os.fsencode(path.strip("/")))
+        original = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory_of_image.fd)
         try:
             clone_tree(original, copy)
         finally:

@@ -15,6 +15,7 @@ from oci import owners as ids
 from oci.errors import OciError
 from oci.owners import Owners
 from oci.record import Entry
+from oci.times import pax_time
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -211,11 +212,11 @@ def _info(path: bytes, entry: Entry) -> tarfile.TarInfo:
         "f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "p": tarfile.FIFOTYPE,
         "c": tarfile.CHRTYPE, "b": tarfile.BLKTYPE,
     }[entry.type]  # fmt: skip
-    seconds, ns = divmod(entry.mtime or 0, 1_000_000_000)
-    info.mtime = seconds
+    mtime = entry.mtime or 0
+    info.mtime = mtime // 1_000_000_000  # tarfile writes what does not fit its twelve digits as a pax header
     info.linkname = os.fsdecode(entry.link)
     info.devmajor, info.devminor = entry.device
-    records = {"mtime": f"{seconds}.{ns:09d}"} if ns else {}
+    records = {"mtime": pax_time(mtime)} if mtime % 1_000_000_000 else {}
     for name, value in entry.xattrs.items():
         records["SCHILY.xattr." + os.fsdecode(name)] = value.decode("utf-8", "surrogateescape")
     info.pax_headers = records

@@ -49,8 +49,8 @@ class _Clone:
             key = (st.st_dev, st.st_ino)
             if key in self._first:
                 directory, first = self._first[key]
-                here = self.root.directory(directory)[0]
-                os.link(first, name, src_dir_fd=here, dst_dir_fd=target, follow_symlinks=False)
+                holder = self.root.directory(directory)
+                os.link(first, name, src_dir_fd=holder.fd, dst_dir_fd=target, follow_symlinks=False)
                 continue
             size += self._entry(name, st, source, target)
             if st.st_nlink > 1:

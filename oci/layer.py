@@ -19,17 +19,19 @@ from oci import tar
 from oci.errors import OciError, printable
 from oci.owners import Owners
 from oci.record import Entry, Recorder
-from oci.root import Root, normal
+from oci.root import Directory, Root, normal
 from oci.stream import SharedSource
+from oci.times import time_limits
 
 MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
 _WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ODD = re.compile(rb"(?:^|/)[./]").search  # what no path from the root has that is in its normal form, or a whiteout
-_FAR = (1 << 55) * 1_000_000_000  # ns; file systems clamp times long before, but Python must get them into a time_t
+_EVERYWHERE = (1 << 31) * 1_000_000_000  # ns; times from 0 to this are kept by every file system
 # What the kernel says of attributes that this process may not set, or that the file system does not know.
 _NO_XATTR = (errno.EPERM, errno.ENOTSUP, errno.EACCES)
+_NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _OVERLAY_OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
 
 
@@ -71,6 +73,8 @@ class Tree:
         # in directories of lower layers (hashes: a hundred bytes less each; their key is random). None: no lower layer.
         self._own_dirs: set[bytes] = set()
         self._upper: set[int] | None = None
+        self._named_whiteouts: set[bytes] = set()  # directories of this layer whose names are those of whiteouts
+        self._times: tuple[int, int] | None = None  # what the file system keeps, once it matters
         self._layers = 0
         self._stale = False  # a directory or link was taken away: cached paths may lead elsewhere now
 
@@ -78,6 +82,7 @@ class Tree:
         """Apply one layer. Raises OciError, after which the tree is of no use."""
         self._where = where
         self._own_dirs.clear()
+        self._named_whiteouts.clear()
         self._upper = set() if self._layers else None
         self._layers += 1
         for member in tar.members(source, where):
@@ -102,7 +107,8 @@ class Tree:
                 self._pending[path] = (entry.mode, entry.mtime)
             if entry.mode & 0o700 != 0o700:
                 parent, _, name = path.rpartition(b"/")
-                os.chmod(name or b".", entry.mode | 0o700, dir_fd=self.root.directory(parent)[0])
+                directory = self.root.directory(parent)
+                os.chmod(name or b".", entry.mode | 0o700, dir_fd=directory.fd)
 
     def finish(self) -> None:
         """Set modes and times of directories, those below before those above. Raises OciError."""
@@ -111,7 +117,8 @@ class Tree:
             for path in sorted(self._pending, reverse=True):
                 mode, mtime = self._pending[path]
                 parent, _, name = path.rpartition(b"/")
-                fd = os.open(name or b".", _DIRECTORY, dir_fd=self.root.directory(parent)[0])
+                directory = self.root.directory(parent)
+                fd = os.open(name or b".", _DIRECTORY, dir_fd=directory.fd)
                 try:
                     if mode >= 0:
                         os.fchmod(fd, mode)
@@ -128,19 +135,19 @@ class Tree:
         if self._stale:
             self.root.forget()
             self._stale = False
-        if not -_FAR < member.mtime < _FAR:
-            member.mtime = min(max(member.mtime, -_FAR), _FAR)
+        if not 0 <= member.mtime < _EVERYWHERE:
+            member.mtime = self._clamp_time(member.mtime)
         path = member.name
         parent, _, base = path.rpartition(b"/")
-        found = self.root.known(parent)  # a path that was resolved as it is has nothing odd
-        if found is None or base.startswith(b"."):
+        directory = self.root.known(parent)  # a path that was resolved as it is has nothing odd
+        if directory is None or base.startswith(b"."):
             if _ODD(path):
                 path = self._clean(path)
                 parent, _, base = path.rpartition(b"/")
                 if _WHITEOUT in path and self._special(source, member, path, parent, base):
                     return
-            found = self.root.directory(parent, create=True)
-        fd, real = found
+            directory = self._parent(parent)
+        fd, real = directory.fd, directory.path
         if not base:
             self._add_root(member, fd)
             return
@@ -159,6 +166,48 @@ class Tree:
         else:
             self._add_other(member, fd, whole, base)
 
+    def _clamp_time(self, mtime: int) -> int:
+        """Return the time (ns) that the file system will keep, so that the record says what is on the disk."""
+        if self._times is None:
+            self._times = time_limits(self._aside_fd)
+        earliest, latest = self._times
+        return min(max(mtime, earliest), latest)
+
+    def _parent(self, path: bytes) -> Directory:
+        """Return the directory that an entry goes into; what is missing of the way to it is made.
+
+        What a lower layer has on that way gives place where it is and leads to no directory: a file, a fifo, a link to
+        nothing. Docker stores each layer in a tree of its own, in which nothing is in the way.
+        """
+        if self._upper is not None:
+            try:
+                return self.root.directory(path)
+            except OSError as error:
+                if error.errno not in _NO_DIRECTORY:
+                    raise
+            self._clear_way(path)
+        return self.root.directory(path, create=True)
+
+    def _clear_way(self, path: bytes) -> None:
+        """Take away the first entry on a way that leads to no directory, if a lower layer made it."""
+        way = b""
+        directory = self.root.directory(way)
+        for name in path.split(b"/"):
+            way = way + b"/" + name if way else name
+            try:
+                directory = self.root.directory(way)
+            except OSError as error:
+                if error.errno not in _NO_DIRECTORY:
+                    raise
+                break
+        try:
+            os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if directory.path not in self._own_dirs and hash(directory.join(name)) not in (self._upper or ()):
+            self._take_away(directory.fd, directory.path, name, keep_upper=False)
+            self.root.forget()
+
     def _clean(self, name: bytes) -> bytes:
         """A path without empty parts, dots or a leading slash. Raises OciError for `..`."""
         if name.startswith(b"/"):
@@ -176,7 +225,7 @@ class Tree:
             if parts[0] == _PLINKS and len(parts) == 2 and member.type == tar.FILE:
                 self._keep_aside(source, member, base)
             return True
-        if any(part.startswith(_WHITEOUT) for part in parts[:-1]):
+        if any(part.startswith(_WHITEOUT) for part in parts[:-1]) and not self._is_below_directory(parts[:-1]):
             raise OciError("a member below a whiteout", self._at(path))
         if not base.startswith(_WHITEOUT):
             return False
@@ -187,28 +236,47 @@ class Tree:
             if name in (b"", b".", b".."):
                 raise OciError("a whiteout of nothing", self._at(path))
             self._white_out(parent, name)
+            if member.type == tar.DIRECTORY:
+                self._named_whiteouts.add(path)
+        return True
+
+    def _is_below_directory(self, parts: list[bytes]) -> bool:
+        """Whether every part that looks like a whiteout is a directory, which docker's archives of 2015 have.
+
+        Docker takes the directory as a whiteout, and what is below it as entries of a directory with that very name.
+        """
+        for number, part in enumerate(parts, 1):
+            path = b"/".join(parts[:number])
+            if not part.startswith(_WHITEOUT) or path in self._named_whiteouts:
+                continue
+            try:
+                self.root.directory(path)
+            except OSError as error:
+                if error.errno not in _NO_DIRECTORY:
+                    raise
+                return False
         return True
 
     def _white_out(self, parent: bytes, name: bytes) -> None:
         if self._upper is None:
             return
         try:
-            fd, real = self.root.directory(parent)
+            directory = self.root.directory(parent)
         except (FileNotFoundError, NotADirectoryError):
             return
-        if real not in self._own_dirs:
-            self._take_away(fd, real, name, keep_upper=True)
+        if directory.path not in self._own_dirs:
+            self._take_away(directory.fd, directory.path, name, keep_upper=True)
 
     def _clear_lower(self, path: bytes) -> None:
         """An opaque directory: what lower layers left in it goes, what this layer put there stays."""
         if self._upper is None:
             return
         try:
-            fd, real = self.root.directory(path)
+            directory = self.root.directory(path)
         except (FileNotFoundError, NotADirectoryError):
             return
-        if real not in self._own_dirs:
-            self._empty(fd, b".", real, keep_upper=True)
+        if directory.path not in self._own_dirs:
+            self._empty(directory.fd, b".", directory.path, keep_upper=True)
 
     def _empty(self, parent: int, name: bytes, path: bytes, *, keep_upper: bool) -> bool:
         """Take away what is in a directory; whether nothing is left."""
@@ -369,15 +437,15 @@ class Tree:
         target = self._clean(member.link)
         parent, _, name = target.rpartition(b"/")
         if parent == _PLINKS and name in self._plinks:
-            source, real = self._aside_fd, b""
+            directory = Directory(self._aside_fd, b"", is_ours=False)
         else:
             try:
-                source, real = self.root.directory(parent)
+                directory = self.root.directory(parent)
             except (FileNotFoundError, NotADirectoryError):
                 raise OciError("a hard link to nothing", self._at(member.name)) from None
             if name in (b"", b"."):
                 raise OciError("a hard link to a directory", self._at(member.name))
-        whole = real + b"/" + name if real else name
+        source, whole = directory.fd, directory.join(name)
         try:
             os.link(name, base, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:

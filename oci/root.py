@@ -15,63 +15,97 @@ from stat import S_ISREG
 MAX_DEPTH = 256  # directories below each other; deeper trees are refused
 _MAX_LINKS = 40  # as the kernel, path_resolution(7)
 _MAX_STEPS = 10_000  # a bound for links that go down and up again without end
-_CACHED = 64
+_CACHED = 64  # directories kept open
+# What open(2) says of a path that leads to no file that can be read: ENXIO and ENODEV are a socket's and a device's.
+_NO_FILE = (
+    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG,
+)  # fmt: skip
 _OPEN = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Root:
-    """A directory that paths are resolved in. `fd` stays the caller's; what is cached is closed by `close`."""
+class Directory:
+    """An open directory. fd: with O_PATH; path: the real path from the root, without links.
 
-    def __init__(self, fd: int, made: Callable[[bytes], None] | None = None) -> None:
+    The fd is open as long as somebody holds the object, as with a file of Python's: keep the object, not the number.
+    """
+
+    __slots__ = ("_is_ours", "fd", "path")
+
+    def __init__(self, fd: int, path: bytes, *, is_ours: bool = True) -> None:
         self.fd = fd
-        self._made = made  # told of each directory that `directory` made, by its path
-        self._cache: dict[bytes, tuple[int, bytes]] = {b"": (fd, b"")}
+        self.path = path
+        self._is_ours = is_ours
+
+    def __del__(self) -> None:
+        if self._is_ours:
+            os.close(self.fd)
+
+    def join(self, name: bytes) -> bytes:
+        """Return the path from the root of an entry of this directory."""
+        return self.path + b"/" + name if self.path else name
+
+
+class Root:
+    """A directory that paths are resolved in. `fd` stays the caller's. The directories used last are kept open until
+    `close`; one that a caller still holds outlives its place in this cache."""
+
+    def __init__(self, fd: int, on_created: Callable[[bytes], None] | None = None) -> None:
+        self.fd = fd
+        self._on_created = on_created  # told of each directory that `directory` made, by its path
+        self._cache: dict[bytes, Directory] = {b"": Directory(fd, b"", is_ours=False)}
         self.known = self._cache.get  # what `directory` gave lately for a path, or None
 
-    def directory(self, path: bytes, create: bool = False) -> tuple[int, bytes]:
-        """(fd, real path from the root) of the directory `path`; the fd is good until two other calls were made.
+    def directory(self, path: bytes, create: bool = False) -> Directory:
+        """Return the directory that `path` leads to, links followed inside the root.
 
         With `create` missing directories are made, 0755. Raises OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG.
         """
-        found = self._cache.get(path)
-        if found is not None:
-            return found
+        known = self._cache.get(path)
+        if known is not None:
+            return known
         ancestor, rest = path, b""
         while ancestor not in self._cache:
             ancestor, _, name = ancestor.rpartition(b"/")
             rest = name + b"/" + rest
-        fd, real = self._cache[ancestor]
-        found = self._walk(fd, real, rest, create)
-        self._remember(path, found)
-        return found
+        directory = self._walk(self._cache[ancestor], rest, create)
+        if len(self._cache) > _CACHED:
+            del self._cache[next(path for path in self._cache if path)]  # the oldest
+        self._cache[path] = directory
+        return directory
 
     def forget(self) -> None:
-        """Close what is cached: to be called when a directory or symbolic link was taken away."""
-        for path, (fd, _) in list(self._cache.items()):
-            if path:
-                del self._cache[path]
-                os.close(fd)
+        """Empty the cache: to be called when a directory or symbolic link was taken away."""
+        top = self._cache[b""]
+        self._cache.clear()
+        self._cache[b""] = top
 
     close = forget
 
     def open_file(self, path: bytes) -> int | None:
-        """A regular file opened for reading, links followed inside the root; None where there is none."""
-        for _ in range(_MAX_LINKS):
-            parent, _, name = path.rpartition(b"/")
-            try:
-                directory, real = self.directory(parent)
-                # O_NONBLOCK: a fifo put in the place of the file must not stop us, open(2)
-                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-            except OSError as error:
-                if error.errno != errno.ELOOP:
-                    return None
-                target = os.readlink(name, dir_fd=directory)
-                path = normal(target if target.startswith(b"/") else real + b"/" + target)
-                continue
-            if S_ISREG(os.fstat(fd).st_mode):
-                return fd
-            os.close(fd)
-            return None
+        """Return a regular file opened for reading, links followed inside the root; None where there is none.
+
+        Raises OSError where it cannot be told, such as EMFILE.
+        """
+        try:
+            for _ in range(_MAX_LINKS):
+                parent, _, name = path.rpartition(b"/")
+                directory = self.directory(parent)
+                try:
+                    # O_NONBLOCK: a fifo put in the place of the file must not stop us, open(2)
+                    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory.fd)
+                except OSError as error:
+                    if error.errno != errno.ELOOP:
+                        raise
+                    target = os.readlink(name, dir_fd=directory.fd)
+                    path = normal(target if target.startswith(b"/") else directory.path + b"/" + target)
+                    continue
+                if S_ISREG(os.fstat(fd).st_mode):
+                    return fd
+                os.close(fd)
+                break
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
         return None
 
     def resolve(self, path: bytes) -> bytes:
@@ -88,7 +122,8 @@ class Root:
                 continue
             done.append(name)
             try:
-                target = os.readlink(name, dir_fd=self.directory(b"/".join(done[:-1]))[0])
+                directory = self.directory(b"/".join(done[:-1]))
+                target = os.readlink(name, dir_fd=directory.fd)
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
                     raise
@@ -100,10 +135,10 @@ class Root:
             todo += [n for n in normal(target).split(b"/") if n][::-1]
         return b"/".join(done)
 
-    def _walk(self, start: int, real: bytes, path: bytes, create: bool) -> tuple[int, bytes]:
-        names = [n for n in real.split(b"/") if n]
+    def _walk(self, start: Directory, path: bytes, create: bool) -> Directory:
+        names = [n for n in start.path.split(b"/") if n]
         todo = [n for n in path.split(b"/") if n and n != b"."][::-1]
-        fd, links, steps = os.dup(start), 0, 0
+        fd, links, steps = os.dup(start.fd), 0, 0
         here = len(names)  # how many of `names` fd stands for; -1: it has to be opened again, after `..`
         try:
             while todo or here < 0:
@@ -137,8 +172,8 @@ class Root:
                         raise
                     os.mkdir(name, 0o755, dir_fd=fd)
                     fd = _swap(fd, fd, name)
-                    if self._made:
-                        self._made(b"/".join([*names, name]))
+                    if self._on_created:
+                        self._on_created(b"/".join([*names, name]))
                 names.append(name)
                 here = len(names)
                 if here > MAX_DEPTH:
@@ -146,13 +181,7 @@ class Root:
         except BaseException:
             os.close(fd)
             raise
-        return fd, b"/".join(names)
-
-    def _remember(self, path: bytes, found: tuple[int, bytes]) -> None:
-        if len(self._cache) > _CACHED:
-            oldest = next(p for p in self._cache if p)
-            os.close(self._cache.pop(oldest)[0])
-        self._cache[path] = found
+        return Directory(fd, b"/".join(names))
 
 
 def _swap(fd: int, base: int, name: bytes | None = None) -> int:

@@ -236,10 +236,12 @@ class _Reader:
                 raise self._fail(f"no octal number as {what}") from None
         if not digits:
             return 0
-        if field[0] == 0x80:
-            return int.from_bytes(field[1:])
-        if field[0] == 0xFF:
-            number = int.from_bytes(field, signed=True)
+        if field[0] & 0x80:  # a number of two's complement behind that bit
+            number = int.from_bytes(field) & (1 << 8 * len(field) - 1) - 1
+            if field[0] & 0x40:
+                number -= 1 << 8 * len(field) - 1
+            if number >= 0:
+                return number
         elif digits.startswith(b"-") and digits[1:].isdigit():
             number = -int(digits[1:].translate(None, b"89") or b"0", 8)
         elif (head := digits.split(b"\0", 1)[0].rstrip(b" ")).isdigit():
@@ -385,7 +387,7 @@ class _Reader:
         return int(value)
 
     def _time(self, value: bytes) -> int:
-        match = re.fullmatch(rb"(-?)(\d{1,20})(?:\.(\d*))?", value)
+        match = re.fullmatch(rb"(-?)(\d{1,100})(?:\.(\d*))?", value)
         if not match:
             raise self._fail("no number as time")
         sign, seconds, fraction = match.groups()

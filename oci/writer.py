@@ -24,7 +24,8 @@ SLOT = 1 << 20  # bytes of the memory that are filled and freed at once
 _SLOTS = 12
 _BATCH = 120  # jobs sent at once; unix(7): at most 253
 _AHEAD = 1 << 14  # for SO_SNDBUF: some batches; the kernel bounds the files on their way by RLIMIT_NOFILE, unix(7)
-_JOB = struct.Struct("=IIqq")  # where its bytes are, how many, the file's time in ns, the offset in it
+_JOB = struct.Struct("=IIqIq")  # where its bytes are, how many, the file's time in seconds and ns, the offset in it
+_SECOND = 1_000_000_000  # ns; 64 bits of them reach from 1677 to 2262 only
 _FREE = b"f"
 
 
@@ -110,7 +111,7 @@ class Writer:
         The pieces of a file may be written in any order: by the process, or by `help` before those sent earlier.
         """
         self._files.append(file)
-        self._jobs.append(_JOB.pack(start, size, mtime, offset))
+        self._jobs.append(_JOB.pack(start, size, *divmod(mtime, _SECOND), offset))
         if len(self._files) == _BATCH:
             self._send()
 
@@ -176,10 +177,11 @@ class Writer:
             os.close(file)
         return message
 
-    def _write(self, file: int, start: int, size: int, mtime: int, offset: int) -> None:
+    def _write(self, file: int, start: int, size: int, seconds: int, ns: int, offset: int) -> None:
         written = os.pwrite(file, self.memory[start : start + size], offset)
         while written < size:
             written += os.pwrite(file, self.memory[start + written : start + size], offset + written)
+        mtime = seconds * _SECOND + ns
         os.utime(file, ns=(mtime, mtime))
 
 

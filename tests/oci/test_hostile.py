@@ -133,8 +133,15 @@ def test_file_below_a_link_to_the_outside_stays_inside(place: Place, kind: str) 
 
 
 def test_link_of_a_lower_layer_is_followed_inside_only(place: Place) -> None:
+    inside = str(place.outside).lstrip("/")
+    lower = a.pax({"path": inside + "/"}) + a.directory("-") + a.symlink("evil", str(place.outside))
+    rootfs = place.layers(lower, a.file("evil/new", b"inside"))
+    assert (rootfs / inside / "new").read_bytes() == b"inside"
+
+
+def test_dangling_link_of_a_lower_layer_becomes_a_directory(place: Place) -> None:
     rootfs = place.layers(a.symlink("evil", str(place.outside)), a.file("evil/new", b"inside"))
-    assert (rootfs / str(place.outside).lstrip("/") / "new").read_bytes() == b"inside"
+    assert not (rootfs / "evil").is_symlink() and (rootfs / "evil/new").read_bytes() == b"inside"
 
 
 def test_chain_of_links_is_followed_inside_only(place: Place) -> None:
@@ -238,6 +245,76 @@ def test_whiteout_of_a_link_removes_the_link_only(place: Place) -> None:
 
 def test_member_below_a_whiteout_is_refused(place: Place) -> None:
     place.refuses_layers("below a whiteout", a.file(".wh.d/f"))
+    place.refuses_layers("below a whiteout", a.file("d/f"), a.file(".wh.d", b"") + a.file(".wh.d/f"))
+
+
+def test_directory_named_as_a_whiteout_is_one_and_keeps_what_is_below_it(place: Place) -> None:
+    """Archives of 2015 have them; docker removes `d` and has `.wh.d/f` as a file of that very path."""
+    upper = a.directory(".wh.d") + a.file(".wh.d/f", b"below") + a.directory(".wh.d/e") + a.file(".wh.d/e/g", b"deep")
+    rootfs = place.layers(a.file("d/lower") + a.file("kept"), upper, a.file(".wh.d/.wh.f", b""))
+    assert sorted(os.listdir(rootfs)) == [".wh.d", "kept"]
+    assert os.listdir(rootfs / ".wh.d") == ["e"] and (rootfs / ".wh.d/e/g").read_bytes() == b"deep"
+
+
+@pytest.mark.parametrize("number", [62, 63, 64, 65, 130])
+def test_hard_link_whose_directory_is_the_oldest_that_is_open(place: Place, number: int) -> None:
+    """Of the directories that are kept open, the oldest was closed while it was in use: EBADF."""
+    members = [a.directory("x"), a.file("x/f")]
+    for n in range(number):
+        members += [a.directory(f"d{n}"), a.file(f"d{n}/f")]
+    rootfs = place.layers(b"".join([*members, a.hard_link("d0/link", "x/f")]))
+    assert (rootfs / "d0/link").samefile(rootfs / "x/f")
+
+
+@pytest.mark.parametrize("number", [62, 63, 64, 65, 130])
+def test_opaque_directory_is_the_oldest_that_is_open(place: Place, number: int) -> None:
+    members = b"".join(a.file(f"d{n}/new") for n in range(number))
+    upper = members + a.pax({"SCHILY.xattr.trusted.overlay.opaque": "y"}) + a.directory("d0/o")
+    rootfs = place.layers(a.file("d0/o/lower"), upper + a.file("d0/.wh..wh..opq", b""))
+    assert sorted(os.listdir(rootfs / "d0")) == ["new", "o"] and os.listdir(rootfs / "d0/o") == []
+
+
+IN_THE_WAY = {
+    "file": a.file("w"), "fifo": a.header("w", type_=b"6"), "device": a.header("w", type_=b"3", device=(1, 3)),
+    "dangling link": a.symlink("w", "nothing"), "dangling absolute link": a.symlink("w", "/no/thing"),
+    "link to a file": a.file("t") + a.symlink("w", "t"), "link in a circle": a.symlink("w", "v") + a.symlink("v", "w"),
+    "link below a file": a.file("t") + a.symlink("w", "t/u"),
+    "link to a link": a.symlink("w", "v") + a.symlink("v", "-"),
+    "hard link": a.file("t") + a.hard_link("w", "t"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lower", IN_THE_WAY.values(), ids=IN_THE_WAY)
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        (a.file("w/f"), "w/f"),
+        (a.directory("w/d"), "w/d"),
+        (a.symlink("w/l", "x"), "w/l"),
+        (a.file("w/deep/er/f"), "w/deep/er/f"),
+        (a.file("o") + a.hard_link("w/h", "o"), "w/h"),
+    ],
+    ids=["file", "directory", "link", "deep", "hard link"],
+)
+def test_what_a_lower_layer_has_in_the_way_becomes_a_directory(
+    place: Place, lower: bytes, entry: bytes, path: str
+) -> None:
+    """As with docker, which has a directory for each layer, in which nothing is in the way."""
+    rootfs = place.layers(lower, a.file("between"), entry)
+    assert os.path.lexists(rootfs / path) and stat.S_ISDIR(os.lstat(rootfs / "w").st_mode)
+    assert stat.S_IMODE(os.lstat(rootfs / "w").st_mode) == 0o755
+    assert not {"nothing", "no", "-"} & set(os.listdir(rootfs)), "nothing is made where a link leads"
+
+
+def test_what_is_in_the_way_below_a_link_of_a_lower_layer_becomes_a_directory(place: Place) -> None:
+    rootfs = place.layers(a.file("usr/lib/x") + a.symlink("lib", "usr/lib"), a.file("lib/x/y", b"new"))
+    assert (rootfs / "lib").is_symlink() and (rootfs / "usr/lib/x/y").read_bytes() == b"new"
+
+
+def test_what_the_same_layer_has_in_the_way_is_refused(place: Place) -> None:
+    place.refuses_layers("ENOTDIR", a.file("a"), a.file("a") + a.file("a/b"))
+    place.refuses_layers("ENOTDIR", a.directory("a"), a.file("a") + a.file("a/b"))
+    place.refuses_layers("ENOTDIR", a.file("t"), a.symlink("a", "t") + a.file("a/b"))
 
 
 def test_aufs_directories_do_not_appear(place: Place) -> None:
