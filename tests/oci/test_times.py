@@ -15,7 +15,7 @@ from oci import stream, tar
 from oci.times import pax_time, time_limits
 
 SECOND = 10**9
-SECONDS = [-(1 << 63), -(1 << 62), -9_300_000_000, -1, 9_300_000_000, 1 << 35, 1 << 40, (1 << 63) - 1, 1 << 80]
+SECONDS = [-(1 << 63), -9_300_000_000, -1, 9_300_000_000, 1 << 35, 1 << 40, (1 << 63) - 1, 1 << 80]
 
 
 def base256(header: bytes, seconds: int) -> bytes:
@@ -47,9 +47,12 @@ def kept(place: Path, time: int) -> int:
     return min(max(time, earliest), latest)
 
 
-@pytest.mark.parametrize("form", ["base 256", "pax", "pax with a fraction"])
-@pytest.mark.parametrize("seconds", SECONDS)
-@pytest.mark.parametrize("command", ["convert", "import"])
+CASES = [("convert", seconds, "base 256") for seconds in SECONDS]
+CASES += [("convert", seconds, "pax with a fraction") for seconds in SECONDS[1:5]]
+CASES += [("import", seconds, form) for seconds in (SECONDS[0], SECONDS[-1]) for form in ("base 256", "pax")]
+
+
+@pytest.mark.parametrize(("command", "seconds", "form"), CASES)
 def test_time_is_kept_as_far_as_the_file_system_can(tmp_path: Path, command: str, seconds: int, form: str) -> None:
     layer = members(seconds, form) + a.END
     archive = tmp_path / "a.tar"
