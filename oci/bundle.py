@@ -225,7 +225,8 @@ def _image_inside(root: Root) -> bytes:
     path = b""
     for _ in range(_NESTED):
         with contextlib.suppress(OSError):  # no directory, or one that denies its owner everything
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.directory(path)[0])
+            directory = root.directory(path)
+            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.fd)
             try:
                 names = [name for name in os.listdir(fd) if not is_junk(name)]
             finally:
