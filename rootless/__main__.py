@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+# The commands that have nothing to do with containers' states; any other one opens the state root first.
+_STATELESS = ("features", "spec", "convert", "import", "cache", "inspect", "pack", "remove", "unshare")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; its exit code. Whatever goes wrong is one line on standard error (and in the log)."""
     parsed = None
@@ -98,7 +102,12 @@ def _run(parsed: options.Options) -> int:
         )
     except OSError as error:
         raise RootlessError.from_os(error, "cannot open the log") from None
-    return int(_module(parsed.command).main(parsed))
+    module = _module(parsed.command)
+    if parsed.command not in _STATELESS:
+        from rootless.container import enter_state_root
+
+        enter_state_root(parsed)
+    return int(module.main(parsed))
 
 
 def _module(command: str) -> ModuleType:

@@ -20,6 +20,7 @@ from struct import pack, unpack
 from rootless import jsonlite
 from rootless import lean_os as os
 from rootless.errors import RootlessError
+from rootless.files import write_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ GO = b"g"  # start -> I: run the program
 EXECUTING = b"E"  # I -> start: execve is next
 PID = b"p"  # J -> R: the pid of what J cloned
 UNMAPPED = b"j"  # J -> R: its new user namespace needs maps
+NOTIFY = b"n"  # I -> start: the socket that NOTIFY_SOCKET names in the container, as an fd
 LISTENER = b"l"  # I -> start: seccomp's notification fd
 
 _NAMES = {
     MAPPED: "mapped", SAVED: "saved", MOUNTED: "mounted", HOOKED: "hooks done", CONSOLE: "console", CREATED: "created",
     FAILED: "failed", GO: "go", EXECUTING: "executing", PID: "pid", UNMAPPED: "unmapped", LISTENER: "listener",
+    NOTIFY: "notify socket",
 }  # fmt: skip
 _LIMIT = 65536
 
@@ -55,7 +58,7 @@ def send(sock: socket, tag: bytes, payload: bytes = b"", fds: tuple[int, ...] = 
     if fds:
         sock.sendmsg([tag + payload], [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))])
     else:
-        os.write(sock.fileno(), tag + payload)  # I speaks under its filter, and few deny write(2)
+        write_at_once(sock.fileno(), tag + payload)  # I speaks under its filter, and few deny write(2)
 
 
 def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:

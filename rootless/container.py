@@ -5,7 +5,7 @@ from __future__ import annotations
 from rootless import lean_os as os
 from rootless import log, proc
 from rootless.errors import RootlessError
-from rootless.state import StateDir, check_id, default_root
+from rootless.state import StateDir, check_id, default_root, open_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,22 +136,40 @@ class Container:
         from rootless.jsonlite import dumps
 
         self.directory.write("state.json", dumps(self.state).encode())
-        if self.pid:
-            self.directory.note_init(self.pid, int(self.state["start_time"]))
 
     def close(self) -> None:
         """Give the lock up."""
         self.directory.close()
 
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def state_root(options: Options) -> str:
-    """The root of all states for this command line."""
+    """Return the root of all states for this command line."""
     if options.root:
         return os.path.abspath(options.root)
     from rootless.host import Host
 
     host = Host()
     return default_root(host.uid, host.uid == 0 and host.in_userns)
+
+
+def enter_state_root(options: Options) -> None:
+    """Judge the state root before a command reads anything: root goes on as the user whose states they are.
+
+    The command finds the same root from now on, whoever this process is. A umask that takes permissions from the owner
+    would make files that this user could not read again: that part of it is dropped. Raises RootlessError.
+    """
+    os.umask(os.umask(0o077) & 0o077)
+    root = state_root(options)
+    fd = open_root(root)
+    if fd >= 0:
+        os.close(fd)
+        options.root = root
 
 
 def name_of(argument: str) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 EXIT_ERROR = 1  # runc's exit code for its own failures
 EXIT_EXEC_ERROR = 255  # runc's exit code when `exec` itself fails
 
+_instead = ""  # what to say of a permission that root has and this process has given up
+
 
 class RootlessError(Exception):
     """A failure to show to the user.
@@ -47,11 +49,25 @@ class RootlessError(Exception):
         if self.errno:
             parts.append(errno_text(self.errno))
         line = ": ".join(parts)
-        if self.hint:
-            line += f"; hint: {self.hint}"
+        hint = self.hint
+        if _instead and self.errno in (_errno.EPERM, _errno.EACCES, _errno.EROFS):
+            hint = f"{hint}; {_instead}" if hint else _instead
+        if hint:
+            line += f"; hint: {hint}"
         return printable(line.replace("\n", " "))
 
     __str__ = message
+
+
+def explain_permissions(hint: str) -> None:
+    """Add a hint to every error from now on that says EPERM, EACCES or EROFS: the process is no longer root."""
+    global _instead
+    _instead = hint
+
+
+def permissions_explained() -> str:
+    """The hint that explain_permissions has set, "" for none."""
+    return _instead
 
 
 class SpecError(RootlessError):

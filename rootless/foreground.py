@@ -52,18 +52,16 @@ def wait(
     reader: int,
     master: int = -1,
     *,
-    locked_fd: int = -1,
     oom: Watch | None = None,
     listener: Listener | None = None,
 ) -> int:
     """Until the program ends: its exit code, 128+n on a signal. With a master: raw mode, window size, all output.
 
-    The container's lock is given up meanwhile, so that `kill`, `exec` and `delete` get on with it. `oom` counts along:
-    when the program has ended, a scope's cgroup and its figures may be gone. Signals that come afterwards are for
-    nobody: they must not end R while it takes the container away.
+    The caller has given the container's lock up, so that `kill`, `exec` and `delete` get on with it, and ends the
+    program where this raises: nobody would wait for it. `oom` counts along: when the program has ended, a scope's
+    cgroup and its figures may be gone. Signals that come afterwards are for nobody: they must not end the runtime while
+    it takes the container away.
     """
-    if locked_fd >= 0:
-        fcntl.flock(locked_fd, fcntl.LOCK_UN)
     terminal = _Terminal(master) if master >= 0 else None
     try:
         _loop(pid, pidfd, reader, terminal, oom, listener)

@@ -358,7 +358,7 @@ def _settle(init: Init) -> None:
 def _close_the_rest(init: Init) -> None:
     """From here on a process that `exec` starts in the created container could open what this one has open, such as the
     host's /proc: only the two sockets, the standard streams, and what the caller passes on stay."""
-    needed = {init.sync.fileno(), init.listener.fileno()}
+    needed = {init.sync.fileno(), init.listener.fileno(), max(init.options["notify_fd"], 0)}
     for fd in range(3, 3 + init.options["preserve_fds"]):
         try:
             if os.get_inheritable(fd):  # else it took the free number, and `execute` says that it is missing
@@ -366,7 +366,7 @@ def _close_the_rest(init: Init) -> None:
         except OSError:
             continue
     first = 3
-    for fd in sorted(needed):
+    for fd in sorted(fd for fd in needed if fd >= first):
         if fd > first:
             sc.close_range(first, fd - 1)
         first = fd + 1
@@ -399,6 +399,9 @@ def _wait_for_start(init: Init, path: str) -> None:
     fd, _ = init.listener._accept()  # type: ignore[attr-defined]
     verdict = type(init.listener)(fileno=fd)
     try:
+        if init.options["notify_fd"] >= 0:
+            channel.send(verdict, channel.NOTIFY, fds=(init.options["notify_fd"],))
+            os.close(init.options["notify_fd"])
         channel.receive(verdict, channel.GO)
         process = init.plan.process
         hooks.run(init.plan.hooks, "startContainer", init.options["state"], "created", process["env"])

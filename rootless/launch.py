@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from rootless.cgroup.fs import Cgroup
     from rootless.host import IdMap
     from rootless.plan import Plan
 
@@ -66,6 +67,7 @@ class Request:
         self.no_pivot = False
         self.no_new_keyring = False
         self.notify = False
+        self.notify_fd = -1
         self.preserve_fds = 0
         self.listen_fds = 0
         self.detached = True
@@ -126,7 +128,7 @@ def create(request: Request, host: Host) -> Created:
         log.warn(_UNCONTAINED)
     undo: list[Callable[[], None]] = []
     signals.hold_back(signals.ENDING)
-    directory = StateDir.make(request.root, request.container_id)
+    directory = StateDir.make(request.root, request.container_id, proc.own_identity())
     undo += [directory.close, directory.remove]
     container = Container(directory, {})
     try:
@@ -186,12 +188,15 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     directory = container.directory
     directory.write("config.json", request.text)
     if request.notify:
-        os.mkdir("notify", 0o755, dir_fd=directory.fd)
+        from rootless import notify
+
+        request.notify_fd = notify.bind(directory)
+        undo.append(lambda: os.close(request.notify_fd))
     container.state = state = first_state(request, made)
     group = cgroup.open(made.cgroup)
     if not group.needs_pid:
         undo.append(group.remove)
-        group.create()
+        make_cgroup(directory, group)
     if not made.namespaces.has(sc.CLONE_NEWNS):
         before = state["rootfs_before"] = rootfs.mount_place(made.rootfs)
         undo.append(lambda: rootfs.detach_rootfs(made.rootfs, before))
@@ -199,9 +204,11 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
     pid, pidfd, sync = _clone(request, host, made, directory, group, container)
     undo.append(lambda: proc.end(pid, pidfd))
     state["pid"] = pid
+    state["start_time"] = proc.start_time(pid)
+    directory.note_init(pid, state["start_time"])
     if group.needs_pid:
         undo.append(group.remove)
-        group.create(pid=pid)
+        make_cgroup(directory, group, pid)
     held = _set_from_outside(made, container, undo)
     master = _converse(request, host, made, container, pid, sync)
     directory.rename(CREATING_SOCKET, START_SOCKET)
@@ -212,9 +219,24 @@ def _create(request: Request, host: Host, made: Plan, container: Container, undo
         proc.write_pid_file(request.pid_file, pid)
     signals.hold_back(signals.ENDING)  # until the caller can take it back
     undo.clear()
+    if request.notify:
+        held.append(request.notify_fd)  # init has its own
     for fd in held:
         os.close(fd)
     return Created(container, pidfd, master)
+
+
+def make_cgroup(directory: StateDir, group: Cgroup, pid: int = 0) -> None:
+    """Make the container's cgroup. What will be made is noted before, and which one it is right after: were the runtime
+    killed in between, `delete --force` must end nothing but that. Raises RootlessError."""
+    if group.path:
+        directory.note_cgroup(group.path, group.missing())
+    group.create(pid=pid)
+    if group.path:
+        above = [path for path in group.record["made"] if path != group.path]
+        directory.note_cgroup(group.path, len(above) + (group.path in group.record["made"]), group.record["inode"])
+    else:
+        directory.unlink("cgroup.planned")
 
 
 def _note_ahead(container: Container, made: Plan) -> None:
@@ -250,6 +272,8 @@ def first_state(request: Request, made: Plan) -> dict[str, Any]:
         state["shared_pids"] = True
     if not request.spec.get("process"):
         state["without_process"] = True
+    if request.notify:
+        state["notify"] = True
     if made.seccomp and made.seccomp["notify"]:
         state["listener"] = [made.seccomp["listener_path"], made.seccomp["metadata"]]
     return state
@@ -298,13 +322,14 @@ def _clone(
         "seccomp": seccomp,
         "setgroups": True,
         "nodes": nodes,
+        "notify_fd": request.notify_fd,
     }
     # The cgroup namespace is entered later, by I: made by clone3 its root would be R's cgroup (cgroup_namespaces(7)).
     flags = made.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
     task = init.Init(made, theirs, listener, proc_fd, options)
 
     def become_init() -> None:
-        os.close(directory.fd)  # the lock hangs on the open file description: flock(2)
+        directory.close_copy()  # the lock hangs on the open file description: flock(2)
         if made.namespaces.uid_map:
             made.process["oom_score_adj"] = None  # R writes it, see _map_ids
         init.run(task)
@@ -396,7 +421,6 @@ def _converse(request: Request, host: Host, made: Plan, container: Container, pi
             group.close()
         channel.send(sync, channel.MAPPED, b"0" if made.namespaces.setgroups is False else b"1")
         # While I mounts: were R killed before, I would not be told that it can be found, and end.
-        container.state["start_time"] = proc.start_time(pid)
         container.save()
         try:
             channel.send(sync, channel.SAVED)

@@ -1,7 +1,9 @@
 """NOTIFY_SOCKET: a service manager waits for READY=1 of the program (sd_notify(3)), which cannot reach its socket.
 
-The container gets a socket of its own on /run/notify, in a directory that is mounted read-only; whoever runs the
-program listens there, tells the manager READY=1 and the main process, and waits until it has read that.
+The container gets a socket of its own, which `create` binds in the state directory and init keeps open; whoever runs
+the program gets it from init, listens there, tells the manager READY=1 and the main process, and waits until it has
+read that. The socket alone is mounted, not its directory: a container with CAP_SYS_ADMIN could make that writable, and
+fill the host's /run.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ import select
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket
 from struct import pack
 
+from rootless import channel, log, proc
 from rootless import lean_os as os
-from rootless import log
 from rootless.console import connect
+from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +23,8 @@ if TYPE_CHECKING:
 
     from rootless.state import StateDir
 
-DIRECTORY = "notify"  # of the state directory
-_SOCKET = "notify.sock"
-_INSIDE = "/run/notify"
+SOCKET = "notify.sock"  # in the state directory
+_INSIDE = "/run/notify/notify.sock"
 _PATIENCE = 30  # seconds that the manager has to read what it was sent: sd_notify_barrier(3)
 _LIMIT = 4096
 
@@ -34,19 +36,15 @@ def extend_spec(spec: dict[str, Any], source: str) -> None:
     if type(mounts) is not list or type(process) is not dict or type(process.get("env") or []) is not list:
         return  # the compiler says what is wrong with it
     spec["mounts"] = [*mounts, {"destination": _INSIDE, "source": source, "options": options}]
-    process["env"] = [*(process.get("env") or ()), f"NOTIFY_SOCKET={_INSIDE}/{_SOCKET}"]
+    process["env"] = [*(process.get("env") or ()), f"NOTIFY_SOCKET={_INSIDE}"]
 
 
 class Listener:
-    """The container's end; `host` is the manager's socket."""
+    """The container's end, of which `fd` is the descriptor; `host` is the manager's socket."""
 
-    def __init__(self, directory: StateDir, host: str) -> None:
+    def __init__(self, fd: int, host: str) -> None:
         self.host = host
-        self.sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
-        directory.unlink(f"{DIRECTORY}/{_SOCKET}")
-        path = f"/proc/self/fd/{directory.fd}/{DIRECTORY}/{_SOCKET}"
-        self.sock.bind(path)
-        os.chmod(path, 0o777)  # the program may be any of the container's users
+        self.sock = socket(fileno=fd)
 
     def fileno(self) -> int:
         """Readable when the container has said something."""
@@ -54,9 +52,8 @@ class Listener:
 
     def wait(self, pid: int) -> None:
         """Until the container is ready or its init `pid` has ended. That process is the manager's main one then."""
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
+        pidfd = proc.open_pidfd(pid)
+        if pidfd < 0:
             return
         while self.fileno() in select.select([self.fileno(), pidfd], [], [])[0]:
             if self.forward(pid, _PATIENCE):
@@ -75,10 +72,27 @@ class Listener:
         return bool(ready)
 
 
-def listen(directory: StateDir) -> Listener | None:
-    """Listen, where a manager waits and `create` has prepared for it."""
+def bind(directory: StateDir) -> int:
+    """Make the socket that the container gets; its descriptor. Raises RootlessError."""
+    sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+    try:
+        path = f"/proc/self/fd/{directory.fd}/{SOCKET}"
+        sock.bind(path)
+        os.chmod(path, 0o777)  # the program may be any of the container's users
+    except OSError as error:
+        sock.close()
+        raise RootlessError.from_os(error, "cannot make the notify socket", SOCKET) from None
+    return sock.detach()
+
+
+def receive(sock: socket) -> Listener | None:
+    """Take the container's socket from its init; a listener where a manager waits here too. Raises EOFError."""
+    _, _, (fd,) = channel.receive(sock, channel.NOTIFY)
     host = os.environ.get("NOTIFY_SOCKET", "")
-    return Listener(directory, host) if host and directory.has(DIRECTORY) else None
+    if host:
+        return Listener(fd, host)
+    os.close(fd)
+    return None
 
 
 def _tell(host: str, lines: list[bytes], patience: float) -> None:

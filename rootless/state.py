@@ -3,18 +3,20 @@
 ROOT/ID/state.json    written by temp + rename under the directory's lock
 ROOT/ID/config.json   what `create` read: the bundle's file is never looked at again
 ROOT/ID/init          a link to nowhere: "PID START_TIME" of its init
+ROOT/ID/cgroup.*      links to nowhere: the cgroup that is about to be made, and the one that was (see note_cgroup)
+ROOT/ID/.lock.PID     a link to nowhere: a command that has the lock or waits for it (rootless/lock.py)
 ROOT/ID/start.sock    there as long as the container is created and not started
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-from _stat import S_ISDIR
 
-from rootless import jsonlite
+from rootless import jsonlite, proc
 from rootless import lean_os as os
 from rootless.errors import NoSuchContainer, RootlessError, printable
+from rootless.files import write_all
+from rootless.lock import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _ID_LIMIT = 255  # of a file name, which the id becomes
 _INIT = "init"
+_PLANNED, _MADE = "cgroup.planned", "cgroup.made"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def default_root(uid: int, in_userns: bool) -> str:
@@ -36,8 +40,8 @@ def default_root(uid: int, in_userns: bool) -> str:
         try:
             if os.stat(runtime).st_uid == uid:
                 return f"{runtime}/rootless"
-        except OSError:
-            pass
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass  # it is not ours; any other error says nothing, and there must be one answer each time
     return f"/tmp/rootless-{uid}"
 
 
@@ -64,45 +68,67 @@ def _shown(container_id: str) -> str:
 class StateDir:
     """An open, perhaps locked, state directory of one container."""
 
-    def __init__(self, root: str, container_id: str, fd: int) -> None:
+    def __init__(self, root: str, container_id: str, fd: int, root_fd: int) -> None:
         self.root = root
         self.container_id = container_id
         self.fd = fd
+        self.root_fd = root_fd
+        self.lock = Lock(fd, f"{root}/{container_id}", container_id)
 
     @classmethod
-    def make(cls, root: str, container_id: str) -> StateDir:
-        """A new, locked one. Raises RootlessError where the id is in use."""
-        _make_root(root)
+    def make(cls, root: str, container_id: str, holder: tuple[int, int] | None = None) -> StateDir:
+        """Make a new one and take its lock; `holder`: see Lock.take. Raises RootlessError where the id is in use."""
         path = f"{root}/{container_id}"
+        root_fd = open_root(root, make=True)
+        fd, made = -1, False
         try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            raise RootlessError(
-                f'container "{container_id}" already exists', path, hint="choose another ID or delete it"
-            ) from None
-        except OSError as error:
-            raise RootlessError.from_os(error, "cannot make the state directory", path) from None
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        return cls(root, container_id, fd)
+            try:
+                os.mkdir(container_id, 0o700, dir_fd=root_fd)
+            except FileExistsError:
+                raise RootlessError(
+                    f'container "{container_id}" already exists', path, hint="choose another ID or delete it"
+                ) from None
+            made = True
+            fd = _open_own(container_id, root_fd)
+            os.fchmod(fd, 0o700)  # whatever the umask
+            directory = cls(root, container_id, fd, root_fd)
+            directory.lock.take(holder)
+            return directory
+        except BaseException as error:
+            if made and not isinstance(error, NoSuchContainer):
+                _undo_make(container_id, root_fd, fd)
+            for each in (fd, root_fd):
+                if each >= 0:
+                    os.close(each)
+            if isinstance(error, OSError):
+                raise RootlessError.from_os(error, "cannot make the state directory", path) from None
+            raise
 
     @classmethod
     def open(cls, root: str, container_id: str, *, lock: bool = False) -> StateDir:
-        """The existing one; with `lock` after waiting for whoever holds it. Raises NoSuchContainer."""
+        """Open the existing one; with `lock` after waiting for whoever holds it. Raises NoSuchContainer."""
         check_id(container_id)
+        root_fd = open_root(root)
+        if root_fd < 0:
+            raise NoSuchContainer(container_id)
+        fd = -1
         try:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-            fd = os.open(f"{root}/{container_id}", flags)
-        except FileNotFoundError:
-            raise NoSuchContainer(container_id) from None
-        except OSError as error:
-            raise RootlessError.from_os(error, "cannot open the state directory") from None
-        if lock:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink == 0:  # deleted while we waited
-                os.close(fd)
-                raise NoSuchContainer(container_id)
-        return cls(root, container_id, fd)
+            fd = _open_own(container_id, root_fd)
+            _check_owner(os.fstat(fd), f"{root}/{container_id}")
+            directory = cls(root, container_id, fd, root_fd)
+            if lock:
+                directory.lock.take(proc.own_identity())
+            return directory
+        except BaseException as error:
+            for each in (fd, root_fd):
+                if each >= 0:
+                    os.close(each)
+            if isinstance(error, FileNotFoundError):
+                raise NoSuchContainer(container_id) from None
+            if isinstance(error, OSError):
+                path = f"{root}/{container_id}"
+                raise RootlessError.from_os(error, "cannot open the state directory", path) from None
+            raise
 
     def read(self, name: str) -> Any:
         """A JSON object of the directory, None where its file is missing. Raises RootlessError for a broken one."""
@@ -110,9 +136,13 @@ class StateDir:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            path = f"{self.root}/{self.container_id}/{name}"
+            hint = f"rootless delete --force {self.container_id}"
+            raise RootlessError.from_os(error, f"cannot read the container's {name}", path, hint) from None
         try:
             with open(fd, "rb", buffering=0) as file:
-                found = jsonlite.loads(file.read() or b"")
+                found = jsonlite.loads(file.readall() or b"")
             if type(found) is not dict:
                 raise ValueError("it holds no object")
             return found
@@ -124,30 +154,67 @@ class StateDir:
             ) from None
 
     def write(self, name: str, data: bytes) -> None:
-        """A file of the directory, replaced in one step."""
+        """Replace a file of the directory in one step. Raises OSError; then the old one is still there."""
         temporary = f".{name}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
         try:
-            os.write(fd, data) if len(data) < 65536 else _write_all(fd, data)
-        finally:
-            os.close(fd)
-        os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
+            try:
+                os.fchmod(fd, 0o600)  # whatever the umask
+                write_all(fd, data)
+            finally:
+                os.close(fd)
+            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            path = f"{self.root}/{self.container_id}/{name}"
+            raise OSError(error.errno, f"cannot write the container's {name}: {error.strerror}", path) from None
 
     def note_init(self, pid: int, start_time: int) -> None:
-        """Beside the state file, in one step: should that be damaged one day, its process can still be ended."""
-        try:
-            os.symlink(f"{pid} {start_time}", _INIT, dir_fd=self.fd)
-        except FileExistsError:
-            pass
+        """Note init outside of state.json too, in one step, so that `delete --force` can end it when that is damaged or
+        not yet there."""
+        self._link(f"{pid} {start_time}", _INIT)
 
     def noted_init(self) -> tuple[int, int]:
-        """(pid, start time) as noted, (0, 0) without a note."""
+        """Return (pid, start time) as noted, (0, 0) without a note."""
+        words = self._read_link(_INIT).split()
+        return (int(words[0]), int(words[1])) if len(words) == 2 and all(map(str.isdigit, words)) else (0, 0)
+
+    def note_cgroup(self, path: str, new: int, inode: int = 0) -> None:
+        """Note the cgroup's directory: before it is made without its inode number, and with it when it is there.
+
+        new: how many of the path's last directories are the container's, 0 for a cgroup that was there before. A path
+        alone is no identity, because another container's cgroup may have it by the time that somebody looks.
+        """
+        self._link(f"{inode} {new} {path}", _MADE if inode else _PLANNED)
+
+    def noted_cgroup(self) -> tuple[str, int, int]:
+        """Return (path, new, inode) as noted; ("", 0, 0) without a note, inode 0 where it may not have been made."""
+        for name in (_MADE, _PLANNED):
+            inode, _, rest = self._read_link(name).partition(" ")
+            new, _, path = rest.partition(" ")
+            if inode.isdigit() and new.isdigit() and path.startswith("/"):
+                return path, int(new), int(inode)
+        return "", 0, 0
+
+    def _link(self, text: str, name: str) -> None:
         try:
-            pid, start_time = os.readlink(_INIT, dir_fd=self.fd).split()
-            return int(pid), int(start_time)
-        except (OSError, ValueError):
-            return 0, 0
+            os.symlink(text, name, dir_fd=self.fd)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise RootlessError.from_os(
+                error, "cannot write to the state directory", f"{self.root}/{self.container_id}/{name}"
+            ) from None
+
+    def _read_link(self, name: str) -> str:
+        """Where a note leads, "" without one. Raises RootlessError."""
+        try:
+            return os.readlink(name, dir_fd=self.fd)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):  # EINVAL: it is not a link
+                return ""
+            path = f"{self.root}/{self.container_id}/{name}"
+            raise RootlessError.from_os(error, "cannot read the state directory", path) from None
 
     def has(self, name: str) -> bool:
         """Whether such a file is there."""
@@ -169,53 +236,152 @@ class StateDir:
             pass
 
     def remove(self) -> None:
-        """Take the whole directory away."""
-        for name in os.listdir(self.fd):
-            try:
-                self.unlink(name)
-            except IsADirectoryError:  # notify/, or the empty one of a restore that was cut off
-                self.unlink(f"{name}/notify.sock")
-                os.rmdir(name, dir_fd=self.fd)
+        """Remove the whole directory, whatever is in it; its mode does not matter. Raises RootlessError."""
+        path = f"{self.root}/{self.container_id}"
         try:
-            os.rmdir(f"{self.root}/{self.container_id}")
+            for name in os.listdir(self.fd):
+                try:
+                    self.unlink(name)
+                except IsADirectoryError:
+                    _remove_directory(f"/proc/self/fd/{self.fd}/{name}")
+            os.rmdir(self.container_id, dir_fd=self.root_fd)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            raise RootlessError.from_os(error, "cannot remove the state directory", path) from None
 
     def close(self) -> None:
         """Close it; this gives the lock up."""
         if self.fd >= 0:
+            try:
+                self.lock.give_up()
+            finally:
+                self.close_copy()
+
+    def close_copy(self) -> None:
+        """Close the descriptors of a copy that clone3(2) made: the lock stays with the other process."""
+        if self.fd >= 0:
             os.close(self.fd)
-            self.fd = -1
+            os.close(self.root_fd)
+            self.fd = self.root_fd = -1
 
 
 def ids(root: str) -> list[str]:
-    """The ids that have a state directory, sorted; [] where there is no root yet."""
-    try:
-        return sorted(name for name in os.listdir(root) if not name.startswith("."))
-    except FileNotFoundError:
+    """Return the ids that have a state directory, sorted; [] where there is no root yet."""
+    root_fd = open_root(root)
+    if root_fd < 0:
         return []
-    except OSError as error:
-        raise RootlessError.from_os(error, "cannot list the state directory") from None
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _make_root(root: str) -> None:
-    """The root of all states: 0700 and sticky (so that no tmp cleaner takes it), ours, no symbolic link."""
     try:
-        found = os.lstat(root)
-    except OSError:
-        try:
-            os.makedirs(root, 0o700, exist_ok=True)
-            os.chmod(root, 0o1700)
-        except OSError as error:
-            raise RootlessError.from_os(
-                error, "cannot make the state directory", root, "choose another with --root"
-            ) from None
-        return
-    if root.startswith("/tmp/rootless-") and (not S_ISDIR(found.st_mode) or found.st_uid != os.geteuid()):
-        raise RootlessError("the state directory belongs to somebody else", root, errno.EPERM, "choose one with --root")
+        return sorted(name for name in os.listdir(root_fd) if not name.startswith("."))
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot list the state directory", root) from None
+    finally:
+        os.close(root_fd)
+
+
+def open_root(root: str, *, make: bool = False) -> int:
+    """Open the directory of all states, the one way for every command; -1 where there is none and `make` is not asked.
+
+    It has to be a directory, not a symbolic link, of this process's user, and no one else may write it: otherwise
+    somebody else says which processes to kill and which hooks to run. Root becomes the user that it belongs to. A new
+    one is 0700, as are its missing parents, and sticky, so that no cleaner of /tmp takes it. Raises RootlessError.
+    """
+    try:
+        fd = _open_own(root)
+    except FileNotFoundError:
+        return _make_root(root) if make else -1
+    except NotADirectoryError:
+        what = "the state directory is a symbolic link, or not a directory"
+        raise RootlessError(what, root, errno.ENOTDIR, "name a directory itself with --root") from None
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot open the state directory", root) from None
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid() and not found.st_mode & 0o022:
+            from rootless.owner import become_owner
+
+            become_owner(found, root)
+        _check_owner(found, root)
+        return fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _make_root(root: str) -> int:
+    from oci.private import make_private
+
+    try:
+        fd = make_private(root)
+        os.fchmod(fd, 0o1700)
+        return fd
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, "cannot make the state directory", root, "choose another with --root"
+        ) from None
+
+
+def _open_own(path: str, dir_fd: int | None = None) -> int:
+    """Open a directory, never through a symbolic link; one of our own that a umask has left without permissions gets
+    them back. Raises OSError."""
+    try:
+        return os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    except PermissionError:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{fd}", found.st_mode & 0o7777 | 0o700)
+        return os.open(".", _DIRECTORY, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _check_owner(found: os.stat_result, path: str) -> None:
+    """Refuse a directory that another user has made or may write. Raises RootlessError."""
+    if found.st_uid != os.geteuid():
+        raise RootlessError(
+            f"the state directory belongs to uid {found.st_uid}",
+            path,
+            errno.EPERM,
+            "choose one of your own with --root",
+        )
+    if found.st_mode & 0o022:
+        raise RootlessError(
+            "the state directory may be written by its group or others", path, errno.EPERM, f"chmod go-w {path}"
+        )
+
+
+def _undo_make(container_id: str, root_fd: int, fd: int) -> None:
+    """Remove the directory that was just made."""
+    try:
+        for name in os.listdir(fd) if fd >= 0 else ():
+            os.unlink(name, dir_fd=fd)
+        os.rmdir(container_id, dir_fd=root_fd)
+    except FileNotFoundError:
+        pass
+    except OSError as failed:
+        from rootless import log
+
+        log.warn(f"{container_id}: the state directory is left: {failed.strerror}; hint: rootless delete --force")
+
+
+def _remove_directory(path: str) -> None:
+    """Remove a directory of the state directory, with what somebody has put there: as root of the user's ids where it
+    belongs to one of them. Mounts below are not crossed: rmdir(2) refuses them. Raises OSError and RootlessError."""
+    from oci.remove import remove_tree
+
+    try:
+        remove_tree(path)
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+        from rootless.host import Host
+        from rootless.userns import default_maps, run
+
+        def remove() -> int:
+            remove_tree(path)
+            return 0
+
+        if run(*default_maps(Host()), remove):
+            raise

@@ -509,6 +509,13 @@ def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict
     return found
 
 
+def overwrite(first: int, last: int) -> None:
+    """Fill this process's memory with zeros, up to `last` alone: its own environment block, for one."""
+    import ctypes
+
+    ctypes.memset(first, 0, last - first)
+
+
 def read_memory(address: int, size: int) -> bytes:
     """A copy of what a library's function points to."""
     import ctypes

@@ -103,6 +103,19 @@ def without_bfq(value: str) -> str:
     return f"{device or 'default'} {io_weight(int(weight))}"
 
 
+def value_before(file: str, value: str, old: str) -> str:
+    """Return what to write to undo a write: the old text, or the old line of the same device in a file of many."""
+    if file not in ("io.max", "rdma.max", "io.weight", "io.bfq.weight"):
+        return old or value
+    key = value.split()[0]
+    for line in old.splitlines():
+        if line.split()[0] == key:
+            return line
+    if file.endswith(".max"):
+        return " ".join([key, *(f"{pair.partition('=')[0]}=max" for pair in value.split()[1:])])
+    return old.removeprefix("default ").split("\n")[0] if ":" not in key else f"{key} default"
+
+
 def _memory(memory: Node, entries: list[Entry]) -> None:
     """Limit, reservation, swap. Kernel memory, swappiness and the OOM killer's switch have no form in version 2 and
     no effect, as in runc; their types are checked all the same."""

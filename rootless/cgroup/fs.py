@@ -10,6 +10,7 @@ import time
 
 from rootless import lean_os as os
 from rootless.errors import RootlessError
+from rootless.files import write_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,14 +72,39 @@ class Cgroup:
         try:
             self._make(made)
             self.record["made"] = made
+            self.note_identity()
             self._configure()
             if pid:
                 self.add(pid)
         except BaseException:
             self.close()
-            _remove_directories(made)
+            remove_directories(made)
             self.record["path"] = ""  # what stands there is somebody else's: remove() must not touch it
             raise
+
+    def note_identity(self) -> None:
+        """Remember which directory it is: another cgroup may have the same path later, and is not ours to end."""
+        if self.path:
+            self.record["inode"] = os.fstat(self._open()).st_ino
+
+    def missing(self) -> int:
+        """How many of the path's directories are not there yet, the last first."""
+        count, path = 0, self.path
+        while path and not os.path.isdir(path):
+            count, path = count + 1, os.path.dirname(path)
+        return count
+
+    def gone(self) -> bool:
+        """Whether the directory is not there any more, or another has its place. Raises RootlessError."""
+        if not self.path:
+            return True
+        try:
+            self._open()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise RootlessError.from_os(error, "open the container's cgroup", self.path) from None
+        return False
 
     def add(self, pid: int) -> None:
         """Move a process in, all threads of it."""
@@ -93,6 +119,8 @@ class Cgroup:
 
         Raises RootlessError whose place is the entry's pointer.
         """
+        from rootless.cgroup.files import value_before
+
         before: list[tuple[str, str]] = []
         for file, value, pointer in entries:
             if not self.path:
@@ -100,7 +128,7 @@ class Cgroup:
             try:
                 old = self.read(file)
                 if self._set(file, value):
-                    before.append((file, _reset(file, value, old)))
+                    before.append((file, value_before(file, value, old)))
             except OSError as error:
                 for name, was in reversed(before):
                     self._set(name, was)
@@ -126,7 +154,7 @@ class Cgroup:
     def procs(self) -> list[int]:
         """The processes in this cgroup and below, sorted. Those of a foreign pid namespace do not show."""
         try:
-            text = _whatever_the_container_did(lambda: _list_below(self.path)) if self.path else ""
+            text = "" if self.gone() else _whatever_the_container_did(lambda: _list_below(self.path))
         except OSError as error:
             raise RootlessError.from_os(error, "list the container's processes") from None
         return sorted(set(map(int, text.split())) - {0})
@@ -152,7 +180,8 @@ class Cgroup:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: it is taken away in this moment
                 raise RootlessError.from_os(error, "kill the container's processes", self.path) from None
-            if os.path.isdir(self.path):
+            self.close()
+            if not self.gone():
                 self._kill_each()
 
     def wait_empty(self, seconds: float = PATIENCE) -> bool:
@@ -166,14 +195,16 @@ class Cgroup:
             return
         self.close()
         try:
-            os.rmdir(self.path)
+            if not self.gone():
+                self.close()
+                os.rmdir(self.path)
         except FileNotFoundError:
             pass
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise RootlessError.from_os(error, "remove the container's cgroup") from None
             self._remove_tree()
-        _remove_directories(p for p in self.record.get("made", ()) if p != self.path)
+        remove_directories(p for p in self.record.get("made", ()) if p != self.path)
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed for want of memory, here and below."""
@@ -190,7 +221,7 @@ class Cgroup:
         container hands on controllers, for then none may live above (EBUSY). An fd for the caller to close; -1."""
         if not self.path:
             return -1
-        there = os.path.isdir(self.path)
+        there = not self.gone()
         if there and not self.read("cgroup.subtree_control"):
             return os.dup(self.fd)
         from rootless.cgroup import view
@@ -220,7 +251,11 @@ class Cgroup:
 
     def _open(self) -> int:
         if self._fd < 0:
-            self._fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if self.record.get("inode", 0) not in (0, os.fstat(fd).st_ino):
+                os.close(fd)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+            self._fd = fd
         return self._fd
 
     def _make(self, made: list[str]) -> None:
@@ -236,7 +271,7 @@ class Cgroup:
             from rootless import log
 
             log.debug(f"no cgroup for the container: {self.path}: {error.strerror}")
-            _remove_directories(made)
+            remove_directories(made)
             made.clear()
             self.record.update(manager="disabled", path="")
             return
@@ -411,7 +446,7 @@ def _read(directory: int, file: str) -> str:
 def _write(directory: int, file: str, value: str) -> str:
     fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
-        os.write(fd, value.encode())
+        write_at_once(fd, value.encode())
     finally:
         os.close(fd)
     return ""
@@ -446,19 +481,6 @@ def _list_below(path: str) -> str:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
                 raise
     return found
-
-
-def _reset(file: str, value: str, old: str) -> str:
-    """What to write to undo a write: the old text, or the old line of the same device in a file of many."""
-    if file not in ("io.max", "rdma.max", "io.weight", "io.bfq.weight"):
-        return old or value
-    key = value.split()[0]
-    for line in old.splitlines():
-        if line.split()[0] == key:
-            return line
-    if file.endswith(".max"):
-        return " ".join([key, *(f"{pair.partition('=')[0]}=max" for pair in value.split()[1:])])
-    return old.removeprefix("default ").split("\n")[0] if ":" not in key else f"{key} default"
 
 
 def _make_directory(path: str, needed: set[str], made: list[str]) -> None:
@@ -543,13 +565,16 @@ def _clear(fd: int, directory: str) -> None:
     )
 
 
-def _remove_directories(paths: Iterable[str]) -> None:
-    """rmdir, the deepest first; one that somebody else uses stays."""
+def remove_directories(paths: Iterable[str]) -> None:
+    """Remove empty cgroups, the deepest first; one that somebody else uses stays, and what fails otherwise is named."""
     for path in sorted(paths, key=len, reverse=True):
         try:
             os.rmdir(path)
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
+                from rootless import log
+
+                log.warn(f"the cgroup {path} is left: {error.strerror}")
 
 
 def _remove_below(path: str) -> str:

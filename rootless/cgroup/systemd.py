@@ -41,6 +41,7 @@ class Scope(Cgroup):
             manager.run("StartTransientUnit", "ssa(sv)a(sa(sv))", (self.unit, "replace", self._properties(pid), []))
             self._find(pid)
             try:
+                self.note_identity()
                 self._enable_rest()
                 self._configure()
             except BaseException:
@@ -58,7 +59,7 @@ class Scope(Cgroup):
 
     def remove(self) -> None:
         """Stop the scope, wait until systemd has let it go, and remove what is left of its directory."""
-        if self.path and os.path.isdir(self.path):
+        if not self.gone():
             if self.keyed("cgroup.events").get("populated"):
                 self.kill()
                 self.wait_empty()
@@ -66,7 +67,8 @@ class Scope(Cgroup):
                 with _Manager(self.record["user"]) as manager:
                     manager.stop(self.unit)
             except RootlessError:
-                if os.path.isdir(self.path):  # else it went by itself, as its last process had, and that is all we want
+                self.close()
+                if not self.gone():  # else it went by itself, as its last process had, and that is all we want
                     raise
         super().remove()
 

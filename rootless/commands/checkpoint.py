@@ -11,6 +11,7 @@ from rootless import syscalls as sc
 from rootless.commands.delete import remove
 from rootless.container import Container, load
 from rootless.errors import RootlessError, printable
+from rootless.files import write_all
 from rootless.host import Host
 from rootless.jsonlite import dumps
 from rootless.node import Node
@@ -33,7 +34,12 @@ _FLAGS = ("tcp_established", "ext_unix_sk", "shell_job", "file_locks", "auto_ded
 def main(options: Options) -> int:
     """`rootless checkpoint [--image-path DIR] ID`, with runc's flags and files."""
     path = criu.find(options.criu)
-    container = load(options, lock=True)
+    with load(options, lock=True) as container:
+        _checkpoint(options, path, container)
+    return 0
+
+
+def _checkpoint(options: Options, path: str, container: Container) -> None:
     status = container.status()
     if status not in ("running", "paused"):
         raise RootlessError(f"Container cannot be checkpointed in {status} state", f'"{container.container_id}"')
@@ -48,7 +54,7 @@ def main(options: Options) -> int:
 
     def notified(stage: str, _pid: int, _fds: list[int]) -> None:
         if stage == "status-ready" and status_fd >= 0:
-            os.write(status_fd, b"\0")
+            write_all(status_fd, b"\0")
             os.close(status_fd)
 
     session = criu.Session(path)
@@ -59,7 +65,6 @@ def main(options: Options) -> int:
         session.close()
     if not options.leave_running and not options.pre_dump:
         remove(container)
-    return 0
 
 
 def read_options(options: Options, log_file: str) -> dict[str, Any]:

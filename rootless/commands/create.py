@@ -6,6 +6,7 @@ from rootless import cgroup, jsonlite, log
 from rootless import lean_os as os
 from rootless.container import state_root
 from rootless.errors import RootlessError, printable
+from rootless.files import write_all
 from rootless.host import Host
 from rootless.launch import Request, compile_plan, create
 from rootless.state import check_id
@@ -51,7 +52,7 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
         from rootless import notify
 
         request.notify = True
-        notify.extend_spec(request.spec, f"{request.root}/{request.container_id}/{notify.DIRECTORY}")
+        notify.extend_spec(request.spec, f"{request.root}/{request.container_id}/{notify.SOCKET}")
     return request
 
 
@@ -141,5 +142,5 @@ def print_plan(request: Request) -> int:
     cgroup.settle(made.cgroup)
     for line in made.process["warnings"]:
         log.warn(line)
-    os.write(1, ("\n".join(describe(made)) + "\n").encode("utf-8", "surrogateescape"))
+    write_all(1, ("\n".join(describe(made)) + "\n").encode("utf-8", "surrogateescape"))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-from fcntl import LOCK_EX, flock
 
 from rootless import lean_os as os
 from rootless import log, proc
@@ -18,66 +17,74 @@ if TYPE_CHECKING:
     from rootless.options import Options
     from rootless.state import StateDir
 
+_PATIENCE = 30  # seconds for a killed process to end
+_HOOK_LIMIT = 30  # seconds for a poststop hook without a limit, so that `delete --force` comes to its end
+
 
 def main(options: Options) -> int:
     """`rootless delete [--force] ID`."""
     if options.regex:
         return each_match(options, main)
     try:
-        container = _load(options)
+        loaded = _load_by_force(options) if options.force else load(options, lock=True)
     except NoSuchContainer:
         if options.force:
             return 0
         raise
-    status = container.status()
-    if status not in ("stopped", "created") and not options.force:
-        raise RootlessError(
-            f"cannot delete container {container.container_id} that is not stopped: {status}",
-            hint=f"rootless kill {container.container_id} KILL, or delete --force",
-        )
-    if status == "stopped":
-        _let_end(container)
-    remove(container)
+    with loaded as container:
+        status = container.status()
+        if status not in ("stopped", "created") and not options.force:
+            raise RootlessError(
+                f"cannot delete container {container.container_id} that is not stopped: {status}",
+                hint=f"rootless kill {container.container_id} KILL, or delete --force",
+            )
+        if status == "stopped":
+            _let_end(container)
+        remove(container, hook_limit=_HOOK_LIMIT if options.force else 0)
     return 0
 
 
-def _load(options: Options) -> Container:
-    if not options.force:
-        return load(options, lock=True)
+def _load_by_force(options: Options) -> Container:
+    """Take the container from whoever has it; where its state is lost, what was noted of it serves."""
     from rootless.container import name_of, state_root
     from rootless.state import StateDir
 
-    directory = StateDir.open(state_root(options), name_of(options.container_id), lock=True)
+    directory = StateDir.open(state_root(options), name_of(options.container_id))
     try:
-        state = directory.read("state.json")
-    except RootlessError as error:
-        log.debug(str(error))
-        state = None
-    if state is None:
-        pid, start_time = directory.noted_init()
-        state = {"creating": True, "pid": pid, "start_time": start_time, "cgroup": _cgroup_of(directory)}
-    return Container(directory, state)
+        directory.lock.take_by_force()
+        try:
+            state = directory.read("state.json")
+        except RootlessError as error:
+            log.debug(str(error))
+            state = None
+        if state is None:
+            pid, start_time = directory.noted_init()
+            state = {"creating": True, "pid": pid, "start_time": start_time, "cgroup": _noted_cgroup(directory)}
+        return Container(directory, state)
+    except BaseException:
+        directory.close()
+        raise
 
 
-def _cgroup_of(directory: StateDir) -> dict[str, Any]:
-    """Where the cgroup must be, of a container whose state is lost: what `create` made of the config it kept."""
-    from rootless import cgroup
-    from rootless.host import Host
-    from rootless.node import Node
+def _noted_cgroup(directory: StateDir) -> dict[str, Any]:
+    """The record of the cgroup that `create` has noted; {} where none was made. Nothing is guessed from the config: in
+    the cgroup that it names another container may run by now."""
+    path, new, inode = directory.noted_cgroup()
+    parts = path.split("/")
+    directories = ["/".join(parts[: len(parts) - up]) for up in range(new)]
+    if not inode:  # `create` was ended before it could note more: no process of the container's has been in there
+        from rootless.cgroup.fs import remove_directories
 
-    try:
-        linux = Node(directory.read("config.json"))["linux"]
-        record = cgroup.compile(linux, container_id=directory.container_id, manager="", host=Host())
-        record["files"] = []
-        cgroup.open(record)
-    except RootlessError as error:
-        log.debug(str(error))
+        remove_directories(directories)
         return {}
-    return record if record["path"] and os.path.isdir(record["path"]) else {}
+    return {"manager": "cgroupfs", "path": path, "files": [], "devices": [], "made": directories, "inode": inode}
 
 
-def remove(container: Container) -> None:
-    """End what still runs, remove the cgroup and the state directory, then run the poststop hooks."""
+def remove(container: Container, *, hook_limit: int = 0) -> None:
+    """End what still runs, remove the cgroup and the state directory, then run the poststop hooks.
+
+    hook_limit: seconds for a hook that sets no time limit itself, 0 for any time.
+    """
     if container.alive():
         end(container)
     container.cgroup().remove()  # what is left in there is killed
@@ -90,15 +97,26 @@ def remove(container: Container) -> None:
         from rootless.signals import end_on_signals
 
         end_on_signals()  # a hook may hang, and there is nothing left that has to be done
-        run_poststop(hooks, report)
+        run_poststop([{**hook, "timeout": hook["timeout"] or hook_limit} for hook in hooks], report)
     container.close()
 
 
 def remove_after(container: Container) -> None:
     """The same for a container that was waited for, without its lock: another `delete` may have been quicker."""
-    flock(container.directory.fd, LOCK_EX)
-    if os.fstat(container.directory.fd).st_nlink:
-        remove(container)
+    try:
+        container.directory.lock.take(proc.own_identity())
+    except NoSuchContainer:
+        return
+    remove(container)
+
+
+def remove_failed(container: Container) -> None:
+    """The same where waiting for it has failed: first of all it ends, whatever becomes of the lock."""
+    try:
+        if container.alive():
+            end(container)
+    finally:
+        remove_after(container)
 
 
 def _give_back(container: Container) -> None:
@@ -126,21 +144,25 @@ def _poststop_hooks(container: Container) -> list[dict[str, Any]]:
 
 
 def end(container: Container) -> None:
-    """Kill init and wait for its end, by its pidfd."""
+    """Kill init and wait for its end, by its pidfd. Raises RootlessError where it does not end."""
+    pidfd = proc.open_pidfd(container.pid) if container.pid else -1
     try:
-        pidfd = os.pidfd_open(container.pid) if container.pid else -1
-    except OSError:
-        pidfd = -1
-    if container.cgroup_path and container.cgroup().procs():
-        kill_all(container, 9)
-    if pidfd < 0:
-        return
-    if container.alive():
+        if container.cgroup_path and container.cgroup().procs():
+            kill_all(container, 9)
+        if pidfd < 0 or not container.alive():
+            return
         send(container, 9)
         # No event says that init has given up all and only waits for others to be reaped (rootless/proc.py).
-        while not select.select([pidfd], [], [], 1)[0] and container.alive():
-            pass
-    os.close(pidfd)
+        for _ in range(_PATIENCE):
+            if select.select([pidfd], [], [], 1)[0] or not container.alive():
+                return
+        raise RootlessError(
+            f"process {container.pid} does not end within {_PATIENCE} seconds after SIGKILL: it hangs in the kernel",
+            f'"{container.container_id}"',
+        )
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
 
 
 def _let_end(container: Container) -> None:
@@ -149,9 +171,7 @@ def _let_end(container: Container) -> None:
     pid = container.pid
     if not pid or proc.start_time(pid, ending=True) != int(container.state.get("start_time", 0)):
         return
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return
-    select.select([pidfd], [], [], 0.5)
-    os.close(pidfd)
+    pidfd = proc.open_pidfd(pid)
+    if pidfd >= 0:
+        select.select([pidfd], [], [], 0.5)
+        os.close(pidfd)

@@ -6,9 +6,11 @@ import os
 import select
 import time
 
+from rootless import proc
 from rootless.cgroup.oom import Watch
 from rootless.container import Container, load
 from rootless.errors import RootlessError
+from rootless.files import write_all
 from rootless.jsonlite import dumps
 
 TYPE_CHECKING = False
@@ -39,9 +41,8 @@ def watch(container: Container, interval: float) -> None:
     both: the end by a pidfd, the kill by POLLPRI on memory.events."""
     group = container.cgroup()
     poller = select.poll()
-    try:
-        pidfd = os.pidfd_open(container.pid)
-    except ProcessLookupError:
+    pidfd = proc.open_pidfd(container.pid)
+    if pidfd < 0:
         return
     poller.register(pidfd, select.POLLIN)
     oom = Watch(group)
@@ -87,4 +88,4 @@ def _print(container: Container, kind: str, data: dict[str, Any] | None) -> None
     event: dict[str, Any] = {"type": kind, "id": container.container_id}
     if data is not None:
         event["data"] = data
-    os.write(1, f"{dumps(event)}\n".encode())
+    write_all(1, f"{dumps(event)}\n".encode())

@@ -71,7 +71,11 @@ def _exec(options: Options) -> int:
         spawned.reap()
     if options.detach:
         return 0
-    code = foreground.wait(spawned.pid, spawned.pidfd, reader, master, oom=oom)
+    try:
+        code = foreground.wait(spawned.pid, spawned.pidfd, reader, master, oom=oom)
+    except BaseException:
+        proc.end(spawned.pid, spawned.pidfd)
+        raise
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     return code

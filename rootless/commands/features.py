@@ -6,6 +6,7 @@ import os
 
 from rootless import __version__, caps, criu
 from rootless.errors import RootlessError
+from rootless.files import write_all
 from rootless.host import Host
 from rootless.jsonlite import dumps
 from rootless.plan.mounts import known_options
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """`rootless features`."""
-    os.write(1, dumps(features(), 2).encode() + b"\n")
+    write_all(1, dumps(features(), 2).encode() + b"\n")
     return 0
 
 

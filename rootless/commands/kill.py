@@ -5,6 +5,7 @@ from __future__ import annotations
 from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
 from rootless import lean_os as os
+from rootless import proc
 from rootless.container import Container, each_match, load
 from rootless.errors import RootlessError
 from rootless.signals import parse_signal
@@ -36,9 +37,8 @@ def main(options: Options) -> int:
 
 def send(container: Container, signum: int) -> bool:
     """Signal the init, and it alone: by a pidfd whose process is checked after it is open. False if it is gone."""
-    try:
-        pidfd = os.pidfd_open(container.pid)
-    except OSError:
+    pidfd = proc.open_pidfd(container.pid) if container.pid else -1
+    if pidfd < 0:
         return False
     try:
         if not container.alive():

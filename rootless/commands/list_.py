@@ -8,7 +8,8 @@ import os
 from rootless import log
 from rootless.commands.state import owner_name
 from rootless.container import Container, state_root
-from rootless.errors import RootlessError, printable
+from rootless.errors import NoSuchContainer, RootlessError, printable
+from rootless.files import write_all
 from rootless.jsonlite import dumps
 from rootless.state import StateDir, ids
 
@@ -32,7 +33,7 @@ def main(options: Options) -> int:
         text = dumps(found or None) + "\n"
     else:
         text = _table(found)
-    os.write(1, text.encode("utf-8", "surrogateescape"))
+    write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 
@@ -42,8 +43,12 @@ def read_all(root: str) -> list[dict[str, Any]]:
     for container_id in ids(root):
         try:
             directory = StateDir.open(root, container_id)
-        except RootlessError:
-            continue  # deleted meanwhile, or no state directory
+        except NoSuchContainer:
+            continue  # deleted meanwhile
+        except RootlessError as error:
+            if error.errno != errno.ENOTDIR:  # ENOTDIR: a file, which is not a container
+                log.warn(str(error))
+            continue
         try:
             container = Container(directory, directory.read("state.json") or {"creating": True})
             found.append({**container.report(), "owner": owner_name(os.fstat(directory.fd).st_uid)})

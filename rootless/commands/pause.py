@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """`rootless pause ID`; returns when the kernel says that all stand still."""
-    container = load(options, lock=True)
-    container.require("created", "running", action="pause")
-    container.cgroup().freeze()
+    with load(options, lock=True) as container:
+        container.require("created", "running", action="pause")
+        container.cgroup().freeze()
     return 0

@@ -6,6 +6,7 @@ import os
 
 from rootless.container import Container, load
 from rootless.errors import RootlessError, printable
+from rootless.files import write_all
 from rootless.jsonlite import dumps
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ def main(options: Options) -> int:
         text = dumps(pids) + "\n"
     else:
         text = _cut(_table(options.args or ["-ef"]), pids)
-    os.write(1, text.encode("utf-8", "surrogateescape"))
+    write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 
@@ -44,7 +45,7 @@ def processes(container: Container) -> list[int]:
 def _pid_namespace(pid: int) -> str:
     try:
         return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or another user's
         return ""
 
 

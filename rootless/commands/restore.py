@@ -16,13 +16,13 @@ from rootless.commands.checkpoint import (
     read_options,
 )
 from rootless.commands.create import read_bundle
-from rootless.commands.delete import remove_after
+from rootless.commands.delete import remove_after, remove_failed
 from rootless.container import Container, undo_all
 from rootless.errors import RootlessError
 from rootless.foreground import adopt, listen, wait
 from rootless.host import Host
 from rootless.jsonlite import loads
-from rootless.launch import compile_plan, first_state
+from rootless.launch import compile_plan, first_state, make_cgroup
 from rootless.plan.namespaces import NAMESPACES
 from rootless.state import StateDir
 
@@ -55,6 +55,7 @@ class Restored:
         elif stage == "post-restore":
             self.pid = pid
             self.container.state.update(pid=pid, start_time=proc.start_time(pid))
+            self.container.directory.note_init(pid, self.container.state["start_time"])
             self.container.save()
         elif stage == "orphan-pts-master" and fds:
             if self.console_socket:
@@ -72,7 +73,7 @@ def main(options: Options) -> int:
     inherited = _inherited(options)
     asked = {**read_options(options, "restore.log"), **config_file(made), "inherit_fd": inherited}
     undo: list[Callable[[], None]] = []
-    directory = StateDir.make(request.root, request.container_id)
+    directory = StateDir.make(request.root, request.container_id, proc.own_identity())
     undo += [directory.close, directory.remove]
     try:
         directory.write("config.json", request.text)
@@ -107,7 +108,7 @@ def _restore(options: Options, path: str, asked: dict[str, Any], restored: Resto
     session = criu.Session(path, tuple(fd for _, fd in namespaces))
     session.log_path = log_path(options, "restore.log")
     try:
-        group.create(pid=session.pid)  # what it makes is there too
+        make_cgroup(directory, group, session.pid)  # what it makes is there too
         asked |= _describe(options, made, root, session.pid)
         asked["inherit_fd"] += [[(1, EXTERNAL[flag]), (2, 4 + i)] for i, (flag, _) in enumerate(namespaces)]
         session.request(criu.RESTORE, asked, restored.notified)
@@ -189,10 +190,15 @@ def _make_places(made: Plan) -> None:
 
 
 def _wait(container: Container, restored: Restored) -> int:
-    reader = listen()
-    pidfd = os.pidfd_open(restored.pid)
-    if restored.master >= 0:
-        adopt(restored.master)
-    code = wait(restored.pid, pidfd, reader, restored.master, locked_fd=container.directory.fd)
+    try:
+        reader = listen()
+        pidfd = os.pidfd_open(restored.pid)
+        if restored.master >= 0:
+            adopt(restored.master)
+        container.directory.lock.give_up()
+        code = wait(restored.pid, pidfd, reader, restored.master)
+    except BaseException:
+        remove_failed(container)
+        raise
     remove_after(container)
     return code

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """`rootless resume ID`. A container that was paused before its start is let go on too."""
-    container = load(options, lock=True)
-    status = container.require("created", "running", "paused", action="resume")
-    group = container.cgroup()
-    if not group.frozen():
-        raise RootlessError(
-            f"cannot resume a container in the {status} state: container not paused", options.container_id
-        )
-    group.thaw()
+    with load(options, lock=True) as container:
+        status = container.require("created", "running", "paused", action="resume")
+        group = container.cgroup()
+        if not group.frozen():
+            raise RootlessError(
+                f"cannot resume a container in the {status} state: container not paused", options.container_id
+            )
+        group.thaw()
     return 0

@@ -52,34 +52,36 @@ def main(options: Options) -> int:
     hold_back(set(FORWARDED).difference(ENDING))
     created = create(request, Host())
     container = created.container
-    listener = None
     try:
         let_come(ENDING)
         from rootless.commands.start import start
         from rootless.foreground import adopt, be_ready, wait
 
-        if request.notify:
-            from rootless import notify
-
-            listener = notify.listen(container.directory)
         if not options.detach:
             be_ready()
             oom = container.watch_oom()
             if created.master >= 0:
                 adopt(created.master)
-        start(container, ahead.sock)
+        listener = start(container, ahead.sock)
+        if options.detach:
+            container.close()
     except BaseException:
         from rootless.commands.delete import remove
 
         remove(container)
         raise
     if options.detach:
-        container.close()
         if listener:
             listener.wait(container.pid)
         return 0
-    fd = container.directory.fd
-    code = wait(container.pid, created.pidfd, ahead.reader, created.master, locked_fd=fd, oom=oom, listener=listener)
+    try:
+        container.directory.lock.give_up()
+        code = wait(container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener)
+    except BaseException:
+        from rootless.commands.delete import remove_failed
+
+        remove_failed(container)
+        raise
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     if not options.keep:

@@ -5,40 +5,35 @@ from __future__ import annotations
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless import channel, log, verdict
-from rootless import lean_os as os
 from rootless.container import START_SOCKET, Container, load
 from rootless.errors import RootlessError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.notify import Listener
     from rootless.options import Options
 
 
 def main(options: Options) -> int:
     """`rootless start ID`."""
-    container = load(options, lock=True)
-    container.require("created", action="start")
-    if container.state.get("without_process"):
-        return _end_without_process(container)
-    listener = None
-    if os.environ.get("NOTIFY_SOCKET"):
-        from rootless.notify import listen
+    with load(options, lock=True) as container:
+        container.require("created", action="start")
+        if container.state.get("without_process"):
+            return _end_without_process(container)
+        try:
+            listener = start(container)
+        except BaseException as error:
+            from rootless.commands.delete import end, remove
+            from rootless.hooks import failed_in
 
-        listener = listen(container.directory)
-    try:
-        start(container)
-    except BaseException as error:
-        from rootless.commands.delete import end, remove
-        from rootless.hooks import failed_in
-
-        if failed_in(error):
-            remove(container)  # runtime.md#lifecycle: after a failed hook it is stopped and destroyed, steps 8, 9, 12
-        else:
-            end(container)
-        raise
+            if failed_in(error):
+                remove(container)  # runtime.md#lifecycle: after a failed hook it is destroyed, steps 8, 9, 12
+            else:
+                end(container)
+            raise
+        pid = container.pid
     if listener:
-        container.close()
-        listener.wait(container.pid)
+        listener.wait(pid)
     return 0
 
 
@@ -53,17 +48,22 @@ def connect(container: Container, name: str = START_SOCKET) -> socket:
     return sock
 
 
-def start(container: Container, sock: socket | None = None) -> None:
+def start(container: Container, sock: socket | None = None) -> Listener | None:
     """Let a container that is known to be created run its program; returns when execve has happened, and the poststart
-    hooks. `sock` is connected to its init already.
+    hooks. `sock` is connected to its init already. The listener is for what the program tells a service manager.
 
     Raises RootlessError with the reason where it did not: the caller ends the container.
     """
     if container.state.get("without_process"):
         raise _without_process()
     agent = verdict.connect_agent(container)
+    listener = None
     try:
         sock = sock or connect(container)
+        if container.state.get("notify"):
+            from rootless import notify
+
+            listener = notify.receive(sock)
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.GO)
         verdict.receive(sock, container, agent)
@@ -77,6 +77,7 @@ def start(container: Container, sock: socket | None = None) -> None:
         from rootless import hooks
 
         hooks.run(poststart, "poststart", container.report("running"), "running")
+    return listener
 
 
 def _end_without_process(container: Container) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless import lean_os as os
 from rootless.container import load
+from rootless.files import write_all
 from rootless.jsonlite import dumps
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ def main(options: Options) -> int:
     container = load(options)
     found = container.report()
     found["owner"] = owner_name(os.fstat(container.directory.fd).st_uid)
-    os.write(1, dumps(found, 2).encode() + b"\n")
+    write_all(1, dumps(found, 2).encode() + b"\n")
     return 0
 
 

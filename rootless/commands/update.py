@@ -45,12 +45,12 @@ def main(options: Options) -> int:
             changes.setdefault(section, {})[key] = _value(flag, getattr(options, flag), kind)
     if not changes and not schemata:
         raise RootlessError("update: nothing to change", hint="give --resources or a flag, see update --help")
-    container = load(options, lock=True)
-    container.require("created", "running", "paused", action="update")
-    if changes:
-        apply(container, changes)
-    if schemata:
-        _apply_schemata(container, schemata)
+    with load(options, lock=True) as container:
+        container.require("created", "running", "paused", action="update")
+        if changes:
+            apply(container, changes)
+        if schemata:
+            _apply_schemata(container, schemata)
     return 0
 
 
