@@ -8,6 +8,7 @@ may run side by side; a lock keeps `prune` away from those that are being read o
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -22,6 +23,7 @@ from oci.errors import OciError
 from oci.image import Image, Layer
 from oci.layer import Report
 from oci.owners import Owners
+from oci.private import open_private
 from oci.record import HEADER
 from oci.remove import remove_tree
 
@@ -61,12 +63,12 @@ class Cache:
 
     def restore(self, image: Image, owners: Owners, report: Report, root_fd: int, record: IO[bytes]) -> int:
         """Fill an empty root with the longest run of lower layers that is kept, record too; the number of layers."""
-        if not os.path.isdir(self.directory):
+        if not os.path.lexists(self.directory):
             return 0
         identities = [_identity(layer) for layer in image.layers]
-        with self._lock(fcntl.LOCK_SH):
+        with self._locked(fcntl.LOCK_SH) as here:
             for count in range(len(identities), 0, -1):
-                path = f"{self.directory}/{_key(identities[:count], owners)}"
+                path = f"{here}/{_key(identities[:count], owners)}"
                 document = _read(path)
                 if document is None or (owners.strict and document["folded"]):
                     continue
@@ -88,13 +90,12 @@ class Cache:
 
     def store(self, image: Image, owners: Owners, report: Report, root_fd: int, record: str) -> None:
         """Keep a finished tree and its record, then make room. A tree larger than the bound is not kept."""
-        os.makedirs(self.directory, 0o700, exist_ok=True)
         identities = [_identity(layer) for layer in image.layers]
         key = _key(identities, owners)
-        path, temporary = f"{self.directory}/{key}", f"{self.directory}/.{key[:16]}.{os.urandom(4).hex()}"
-        if os.path.exists(path):
-            return
-        with self._lock(fcntl.LOCK_SH):
+        with self._locked(fcntl.LOCK_SH, make=True) as here:
+            path, temporary = f"{here}/{key}", f"{here}/.{key[:16]}.{os.urandom(4).hex()}"
+            if os.path.lexists(path):
+                return
             try:
                 size = self._copy(temporary, root_fd, record)
                 document = {
@@ -103,9 +104,12 @@ class Cache:
                 }  # fmt: skip
                 with open(f"{temporary}/tree.json", "x", encoding="utf-8") as out:
                     json.dump(document, out)
-                with contextlib.suppress(FileExistsError, OSError):  # another conversion was first
+                try:
                     if size <= self.max_size:
                         os.rename(temporary, path)
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another conversion was first
+                        raise
             finally:
                 remove_tree(temporary)
         self.prune(self.max_size)
@@ -126,44 +130,68 @@ class Cache:
 
     def trees(self) -> list[Kept]:
         """What is kept, the last used first."""
-        found = []
-        for key in os.listdir(self.directory) if os.path.isdir(self.directory) else []:
-            document = _read(f"{self.directory}/{key}") if not key.startswith(".") else None
-            if document is not None:
-                used = os.stat(f"{self.directory}/{key}/tree.json").st_mtime
-                found.append(
-                    Kept(key, document["names"], document["layers"], document["owners"], document["size"], used)
-                )
-        return sorted(found, key=lambda tree: tree.used, reverse=True)
+        if not os.path.lexists(self.directory):
+            return []
+        with self._opened() as here:
+            return _list(here)
 
     def prune(self, max_size: int) -> list[Kept]:
         """Remove the trees that were not used for longest until no more than `max_size` bytes are left.
 
         What conversions that were killed left is removed too: nobody writes while the lock is held.
         """
-        if not os.path.isdir(self.directory):
+        if not os.path.lexists(self.directory):
             return []
         removed = []
-        with self._lock(fcntl.LOCK_EX):
-            for name in os.listdir(self.directory):
+        with self._locked(fcntl.LOCK_EX) as here:
+            for name in os.listdir(here):
                 if name.startswith(".") and name != _LOCK:
-                    remove_tree(f"{self.directory}/{name}")
+                    remove_tree(f"{here}/{name}")
             total = 0
-            for tree in self.trees():
+            for tree in _list(here):
                 total += tree.size
                 if total > max_size or max_size == 0:
-                    remove_tree(f"{self.directory}/{tree.key}")
+                    remove_tree(f"{here}/{tree.key}")
                     removed.append(tree)
         return removed
 
     @contextlib.contextmanager
-    def _lock(self, how: int) -> Iterator[None]:
-        fd = os.open(f"{self.directory}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _locked(self, how: int, *, make: bool = False) -> Iterator[str]:
+        with self._opened(make=make) as here:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(f"{here}/{_LOCK}", flags, 0o600)
+            try:
+                fcntl.flock(fd, how)
+                yield here
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _opened(self, *, make: bool = False) -> Iterator[str]:
+        """A path of the directory that was judged to be this user's alone: by its descriptor, so that it stays that
+        one. What others could write there would become part of a root file system."""
         try:
-            fcntl.flock(fd, how)
-            yield
+            fd = open_private(self.directory, make=make)
+        except PermissionError as error:
+            hint = "remove it, or choose another with XDG_CACHE_HOME"
+            raise OciError(f"the cache is not used: {error.strerror}", self.directory, errno.EPERM, hint) from None
+        except NotADirectoryError:
+            what = "the cache is a symbolic link, or not a directory"
+            raise OciError(what, self.directory, errno.ENOTDIR, "choose another with XDG_CACHE_HOME") from None
+        try:
+            yield f"/proc/self/fd/{fd}"
         finally:
             os.close(fd)
+
+
+def _list(directory: str) -> list[Kept]:
+    found = []
+    for key in os.listdir(directory):
+        document = _read(f"{directory}/{key}") if not key.startswith(".") else None
+        if document is not None:
+            used = os.stat(f"{directory}/{key}/tree.json").st_mtime
+            found.append(Kept(key, document["names"], document["layers"], document["owners"], document["size"], used))
+    return sorted(found, key=lambda tree: tree.used, reverse=True)
 
 
 def _identity(layer: Layer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -168,7 +169,9 @@ def _read_xattrs(name: bytes, fd: int, kind: str) -> dict[bytes, bytes]:
     try:
         names = [os.fsencode(n) for n in os.listxattr(opened) if n.startswith(("user.", "security.capability"))]
         return {n: os.getxattr(opened, n) for n in names}
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
         return {}
     finally:
         os.close(opened)

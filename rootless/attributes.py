@@ -10,6 +10,7 @@ from rootless import caps, program, rlimits
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
+from rootless.files import write_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def write_oom_score(proc_fd: int, value: int, who: str = "self") -> None:
     """A process's oom_score_adj, this one's if none is named. Raises RootlessError."""
     try:
         fd = os.open(f"{who}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
-        os.write(fd, b"%d" % value)
+        write_at_once(fd, b"%d" % value)
         os.close(fd)
     except OSError as error:
         raise RootlessError.from_os(

@@ -44,8 +44,12 @@ def load(arguments: "list[str]") -> None:
         return
     _missing = command
     try:
-        fd = posix.open(_path(_missing), posix.O_RDONLY | posix.O_CLOEXEC)
-        magic, signatures, entries, later = marshal.loads(posix.read(fd, min(posix.fstat(fd).st_size, _LIMIT)))
+        fd = posix.open(_path(_missing), posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+        found = posix.fstat(fd)
+        if found.st_mode & 0o022 or found.st_uid not in (0, posix.geteuid(), posix.stat(__file__).st_uid):
+            posix.close(fd)
+            return  # what others have written is not run
+        magic, signatures, entries, later = marshal.loads(posix.read(fd, min(found.st_size, _LIMIT)))
         posix.close(fd)
         directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
         current = magic == _MAGIC and all(_signature(file, directory) == known for file, known in signatures)
@@ -112,9 +116,10 @@ def save() -> None:
     if not _imported or sys.dont_write_bytecode:
         return
     path = _path(_missing)
-    temporary = f"{path}.{posix.getpid()}"
+    temporary = f"{path}.{posix.urandom(8).hex()}"
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
     try:
-        fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
+        fd = posix.open(temporary, flags, 0o644)
     except OSError:
         return
     # The import system moves a module to the end of sys.modules when it is done: what it needs stands before it.
@@ -122,8 +127,10 @@ def save() -> None:
     signatures = [(file, _signature(file)) for _, file, _, _ in entries + later]
     data = marshal.dumps((_MAGIC, signatures, entries, marshal.dumps(later) if later else b""))
     try:
-        posix.write(fd, data)  # one cut short is no marshal data: it is as good as missing
-        posix.rename(temporary, path)
+        if posix.write(fd, data) == len(data):  # one cut short is no marshal data
+            posix.rename(temporary, path)
+        else:
+            posix.unlink(temporary)
     except OSError:
         posix.unlink(temporary)
     posix.close(fd)

@@ -7,7 +7,8 @@ from _stat import S_ISCHR
 
 from rootless import jsonlite, log, proc, program
 from rootless import lean_os as os
-from rootless.errors import RootlessError, printable
+from rootless import syscalls as sc
+from rootless.errors import RootlessError, permissions_explained, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
     with open(stdin, "wb", closefd=False) as file:
         file.write(jsonlite.dumps(state).encode())
     os.lseek(stdin, 0, os.SEEK_SET)
+    begun_by = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_hook(hook, stdin, stderr, env)
+        _become_hook(hook, stdin, stderr, env, begun_by)
     os.close(stdin)
     try:
         status = _wait(pid, hook, moment)
@@ -117,8 +119,14 @@ def _open_sink() -> int:
     return os.memfd_create("stdout")
 
 
-def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] | None) -> None:
+def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] | None, parent: int) -> None:
     try:
+        # A hook that hangs must not outlive a runtime that `delete --force` has killed: prctl(2).
+        sc.prctl(sc.PR_SET_PDEATHSIG, 9)
+        if os.getppid() != parent:  # it was killed before
+            os._exit(127)
+        if permissions_explained():  # we were root: our terminal is not for this user's programs, ioctl_tty(2) TIOCSTI
+            os.setsid()
         os.dup2(stdin, 0)
         os.dup2(_open_sink(), 1)
         os.dup2(stderr, 2)

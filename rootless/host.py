@@ -107,7 +107,7 @@ def read_subids(path: str, uid: int) -> list[tuple[int, int]]:
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return []
     names = {b"%d" % uid}
     if any(lines):

@@ -6,6 +6,7 @@ from rootless import channel, log
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, errno_text
+from rootless.files import write_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _write_text(proc_fd: int, name: str, text: str) -> None:
     try:
         fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
         try:
-            os.write(fd, text.encode())
+            write_at_once(fd, text.encode())
         finally:
             os.close(fd)
     except OSError as error:

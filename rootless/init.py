@@ -14,6 +14,7 @@ from rootless import attributes, caps, channel, console, hooks, masks, mount, pr
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
+from rootless.files import write_at_once
 from rootless.net.loopback import loopback_up
 
 TYPE_CHECKING = False
@@ -251,7 +252,7 @@ def _make_cwd(init: Init, path: str) -> None:
 def _sysctl(init: Init, name: str, value: str) -> None:
     try:
         fd = sc.openat2(init.proc_fd, f"sys/{name}", os.O_WRONLY, resolve=sc.RESOLVE_BENEATH | sc.RESOLVE_NO_SYMLINKS)
-        os.write(fd, value.encode())
+        write_at_once(fd, value.encode())
         os.close(fd)
     except OSError as error:
         raise RootlessError.from_os(error, f"sysctl {name.replace('/', '.')}={value}", f"/proc/sys/{name}") from None

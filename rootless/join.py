@@ -14,6 +14,7 @@ from rootless import attributes, caps, channel, console, proc, program
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, SpecError
+from rootless.files import write_at_once
 from rootless.host import read_id_map, read_setgroups
 from rootless.plan.namespaces import NAMESPACES
 
@@ -332,5 +333,5 @@ def _enter(plan: Plan, joins: list[Join], proc_fd: int, sync: socket, child: Cal
 def _write_offsets(ns: Namespaces, proc_fd: int) -> None:
     if ns.offsets:
         fd = os.open("self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
-        os.write(fd, "".join(f"{clock} {seconds} {nanos}\n" for clock, seconds, nanos in ns.offsets).encode())
+        write_at_once(fd, "".join(f"{clock} {seconds} {nanos}\n" for clock, seconds, nanos in ns.offsets).encode())
         os.close(fd)

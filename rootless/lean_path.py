@@ -2,10 +2,13 @@
 
 import posix
 from _stat import S_ISDIR, S_ISREG
+from errno import EACCES, EBADF, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+_NOTHING = frozenset((EACCES, EBADF, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR))
 
 
 def exists(path: str) -> bool:
@@ -65,10 +68,14 @@ def realpath(path: str) -> str:
 
 
 def _mode(path: "str | int") -> int:
-    """0 where there is none."""
+    """Return 0 where the path leads to nothing. Any other failure, such as ENOMEM, does not say that."""
     try:
         return posix.stat(path).st_mode
-    except (OSError, ValueError):
+    except ValueError:
+        return 0
+    except OSError as error:
+        if error.errno not in _NOTHING:
+            raise
         return 0
 
 

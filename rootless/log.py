@@ -10,6 +10,7 @@ import time
 
 from rootless import lean_os as os
 from rootless.errors import printable
+from rootless.files import write_all
 
 _fd = 2
 _json = False
@@ -67,7 +68,7 @@ def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
     else:
         line = f'time="{rfc3339(time.time())}" level={level} msg="{text}"'
     try:
-        os.write(fd, line.encode("utf-8", "surrogateescape") + b"\n")
+        write_all(fd, line.encode("utf-8", "surrogateescape") + b"\n")
     except OSError:
         pass  # nobody is left to be told
 

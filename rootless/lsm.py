@@ -11,6 +11,7 @@ import errno
 from rootless import lean_os as os
 from rootless import syscalls
 from rootless.errors import RootlessError, printable
+from rootless.files import write_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def apparmor_enabled(sys_path: str = "/sys") -> bool:
     try:
         with open(f"{sys_path}/module/apparmor/parameters/enabled", "rb") as file:
             return file.read(1) == b"Y"
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return False
 
 
@@ -74,7 +75,7 @@ def apply_exec_label(proc_fd: int, kind: str, label: str, *, no_new_privs: bool 
     try:
         fd = _open_attribute(proc_fd, names, os.O_WRONLY)
         try:
-            os.write(fd, os.fsencode(text))
+            write_at_once(fd, os.fsencode(text))
         finally:
             os.close(fd)
     except OSError as error:

@@ -11,6 +11,7 @@ import errno
 from rootless import lean_os as os
 from rootless import log
 from rootless.errors import RootlessError, SpecError, printable
+from rootless.files import write_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _write(path: str, text: str, root: str) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, os.fsencode(text))
+            write_at_once(fd, os.fsencode(text))
         finally:
             os.close(fd)
     except OSError as error:

@@ -14,6 +14,7 @@ from struct import pack
 from rootless import channel, jsonlite, log, syscalls
 from rootless import lean_os as os
 from rootless.errors import RootlessError
+from rootless.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -310,13 +311,14 @@ def _installed_version() -> str:
 
 def _open_cache(folder: str) -> int:
     """The cache's fd, -1 where there is none that only this user can write."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         try:
             fd = os.open(folder, flags)
         except FileNotFoundError:
-            os.makedirs(folder, 0o700, exist_ok=True)
-            fd = os.open(folder, flags)
+            from oci.private import make_private
+
+            fd = make_private(folder)
     except OSError as error:
         log.debug(f"seccomp: no cache: {error}")
         return -1
@@ -352,11 +354,12 @@ def _read_cached(folder_fd: int, name: str) -> bytes:
 
 def _write_cached(folder_fd: int, name: str, program: bytes) -> None:
     """Under its name only when complete. A cache that cannot be written is no failure."""
-    temporary = f".{name}.{os.getpid()}"
+    temporary = f".{name}.{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
+        fd = os.open(temporary, flags, 0o600, dir_fd=folder_fd)
         try:
-            os.write(fd, blake2b(program, digest_size=_DIGEST).digest() + program)
+            write_all(fd, blake2b(program, digest_size=_DIGEST).digest() + program)
             os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
         except OSError:
             os.unlink(temporary, dir_fd=folder_fd)

@@ -339,16 +339,16 @@ def _open_own(path: str, dir_fd: int | None = None) -> int:
 
 def _check_owner(found: os.stat_result, path: str) -> None:
     """Refuse a directory that another user has made or may write. Raises RootlessError."""
+    if found.st_mode & 0o022:
+        raise RootlessError(
+            "the state directory may be written by its group or others", path, errno.EPERM, f"chmod go-w {path}"
+        )
     if found.st_uid != os.geteuid():
         raise RootlessError(
             f"the state directory belongs to uid {found.st_uid}",
             path,
             errno.EPERM,
             "choose one of your own with --root",
-        )
-    if found.st_mode & 0o022:
-        raise RootlessError(
-            "the state directory may be written by its group or others", path, errno.EPERM, f"chmod go-w {path}"
         )
 
 

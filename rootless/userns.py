@@ -9,6 +9,7 @@ from rootless import lean_os as os
 from rootless import proc
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
+from rootless.files import write_at_once
 from rootless.host import Host, default_id_map
 from rootless.idmap import write_maps
 
@@ -59,7 +60,7 @@ def run(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Si
             proc_fd = proc.open_proc()
             write_maps(proc_fd, pid, uid_map, gid_map, Host(), is_default=False)
             os.close(proc_fd)
-            os.write(go, b"m")
+            write_at_once(go, b"m")
         status = _wait(pid, signals)
     except BaseException:
         os.kill(pid, 9)
@@ -119,7 +120,7 @@ def _child(parent: tuple[int, int] | None, function: Callable[[], int]) -> None:
 def _become_root(theirs: int, ready: int) -> bool:
     """Root of a new user namespace, when the parent has written its maps; False if it did not."""
     sc.unshare(sc.CLONE_NEWUSER)
-    os.write(theirs, b"u")
+    write_at_once(theirs, b"u")
     if not os.read(ready, 1):
         return False
     sc.setresgid(0)

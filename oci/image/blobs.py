@@ -6,6 +6,7 @@ Nothing is extracted here: names of an archive are keys of a table, links among 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import posixpath
@@ -175,7 +176,9 @@ def is_at_start(fd: int) -> bool:
     """Whether this is a file that can be read at random, and nothing of it was read yet."""
     try:
         return os.lseek(fd, 0, os.SEEK_CUR) == 0
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.ESPIPE:
+            raise
         return False
 
 
@@ -268,7 +271,7 @@ def _list(fd: int) -> Iterator[str]:
     """Names two levels deep, which is all that the layouts need."""
     for name in os.listdir(fd):
         yield name
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
             try:
                 yield from (f"{name}/{entry}" for entry in os.listdir(below))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from rootless import lean_os as os
 from rootless.errors import RootlessError
 
@@ -22,7 +24,10 @@ class Watch:
         self.kills = 0
         try:
             self.fd = os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=group.fd) if group.path else -1
-        except (OSError, RootlessError):  # no memory controller, a container that shuts its own files, or gone already
+        except (OSError, RootlessError) as error:
+            # no memory controller, a container that shuts its own files, or gone already
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EPERM):
+                raise
             self.fd = -1
         self._before = self._count()
 
@@ -43,7 +48,9 @@ class Watch:
             return 0
         try:
             text = os.pread(self.fd, 4096, 0).decode()
-        except OSError:  # ENODEV: the cgroup is gone
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # the cgroup is gone
+                raise
             return 0
         return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
 

@@ -10,6 +10,7 @@ from rootless import lean_os as os
 from rootless import log
 from rootless.cgroup import view
 from rootless.errors import RootlessError
+from rootless.files import write_all
 from rootless.host import Host, read_id_map
 from rootless.idmap import outer_id
 
@@ -64,7 +65,7 @@ def as_root_of_the_range(function: Callable[[], str]) -> str:
 
 def _store(result: int, function: Callable[[], str]) -> int:
     try:
-        os.write(result, function().encode())
+        write_all(result, function().encode())
     except OSError as error:
         return error.errno or 1
     return 0

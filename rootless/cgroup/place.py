@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from rootless import lean_os as os
 from rootless.cgroup.fs import LEAF
 
@@ -87,8 +89,10 @@ def _is_delegated(directory: str) -> bool:
         return False
     try:
         return os.getxattr(directory, "user.delegate") == b"1"
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.ENOENT, errno.EACCES, errno.EPERM):
+            return False
+        raise
 
 
 def _is_triple(path: str) -> bool:

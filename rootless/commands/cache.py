@@ -10,7 +10,7 @@ import attrs
 from oci.cache import Cache
 from oci.errors import printable
 from rootless import job, userns
-from rootless.commands.convert import read_size
+from rootless.commands.convert import read_size, translated
 from rootless.errors import RootlessError
 from rootless.host import Host
 
@@ -29,7 +29,8 @@ def main(options: Options) -> int:
     limit = read_size(options.max_size) if options.max_size else 0
 
     def prune() -> int:
-        removed = cache.prune(limit)
+        with translated():
+            removed = cache.prune(limit)
         print(f"{len(removed)} trees removed, {sum(tree.size for tree in removed)} bytes", flush=True)
         return 0
 
@@ -38,7 +39,8 @@ def main(options: Options) -> int:
 
 
 def _list(cache: Cache, *, as_json: bool) -> int:
-    trees = cache.trees()
+    with translated():
+        trees = cache.trees()
     if as_json:
         print(json.dumps([attrs.asdict(tree) for tree in trees], indent=2))
         return 0

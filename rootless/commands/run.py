@@ -34,7 +34,7 @@ class _Ahead:
             self.reader = listen(ready=False)
         try:
             self.sock = connect(container, CREATING_SOCKET)
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             pass  # its init has ended: what it said of it is received next
 
 

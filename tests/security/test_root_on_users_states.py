@@ -1,0 +1,151 @@
+"""Root that is pointed at a user's states becomes that user: what the states say is done with that user's rights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import LAUNCHER, TIMEOUT
+
+UID = 4711
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")
+
+
+def run(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-IS", str(LAUNCHER), *map(str, args)]
+    nothing = subprocess.DEVNULL
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=TIMEOUT, stdin=nothing, **options
+    )  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A user's state root with nothing in it."""
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == 0 and parent != Path("/"):
+            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o011)
+    path = tmp_path / "state"
+    path.mkdir(0o700)
+    os.chown(path, UID, UID)
+    return path
+
+
+def forge(root: Path, config: dict[str, object] | None = None, **state: object) -> None:
+    (root / "c").mkdir(0o700)
+    known = {"id": "c", "pid": 0, "start_time": 0, "created": "2026-01-01T00:00:00Z", **state}
+    (root / "c/state.json").write_text(json.dumps(known))
+    (root / "c/config.json").write_text(json.dumps(config or {}))
+    for path in (root / "c/state.json", root / "c/config.json", root / "c"):
+        os.chown(path, UID, UID)
+
+
+def start_time(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19])
+
+
+def test_a_hook_runs_as_the_user(root: Path, tmp_path: Path) -> None:
+    """uid, gid, groups, no capability, no root's environment, and not on root's terminal."""
+    out = tmp_path / "out"
+    out.touch()
+    os.chown(out, UID, UID)
+    script = f"grep -E '^(Uid|Gid|Groups|CapPrm|CapEff|CapInh|CapAmb):' /proc/self/status >{out}; env >>{out}"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"{script}; cat /proc/$PPID/environ >>{out}"]}
+    forge(root, {"ociVersion": "1.0.0", "hooks": {"poststop": [hook]}}, hooks=["poststop"])
+    done = run("--debug", "--root", root, "delete", "--force", "c", env={**os.environ, "SECRET_OF_ROOT": "s3cret"})
+    assert done.returncode == 0
+    assert f"belongs to uid {UID}: from here on this command has uid {UID}, gid {UID} and groups []" in done.stderr
+    text = out.read_text()
+    fields = {line.partition(":")[0]: line.split()[1:] for line in text.splitlines() if ":\t" in line}
+    assert fields["Uid"] == fields["Gid"] == [str(UID)] * 4
+    assert fields["Groups"] == []
+    assert {fields[name][0] for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {"0" * 16}
+    assert "s3cret" not in text
+    assert os.listdir(root) == []
+
+
+@pytest.mark.parametrize("words", [["kill", "c", "KILL"], ["delete", "--force", "c"], ["start", "c"]])
+def test_a_forged_pid_is_not_killed(root: Path, words: list[str]) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as victim:
+        forge(root, pid=victim.pid, start_time=start_time(victim.pid))
+        done = run("--root", root, *words)
+        alive = victim.poll() is None
+        victim.kill()
+    assert (done.returncode, alive) == (1, True)
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_only_root_could_do_is_said(root: Path) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as victim:
+        forge(root, pid=victim.pid, start_time=start_time(victim.pid))
+        done = run("--root", root, "kill", "c", "KILL")
+        victim.send_signal(signal.SIGKILL)
+    assert "EPERM" in done.stderr
+    assert f"belong to uid {UID}, so that this command is not root but that user" in done.stderr
+
+
+def test_a_forged_cgroup_stays(root: Path) -> None:
+    mount = next((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line), "")
+    if not mount:
+        pytest.skip("no cgroup2 is mounted")
+    group = Path(mount) / f"rootless-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        forge(root, cgroup={"manager": "cgroupfs", "path": str(group), "files": [], "devices": [], "made": []})
+        done = run("--root", root, "delete", "--force", "c")
+        assert group.is_dir()
+        assert done.returncode == 1
+        assert "is not root but that user" in done.stderr
+    finally:
+        group.rmdir()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+def test_what_does_not_belong_to_one_user_is_refused(root: Path, mode: int) -> None:
+    forge(root)
+    root.chmod(mode)
+    done = run("--root", root, "delete", "--force", "c")
+    assert (done.returncode, (root / "c").exists()) == (1, True)
+    assert "may be written by its group or others" in done.stderr
+
+
+def test_an_unknown_users_group_is_not_taken_from_a_set_group_id_parent(root: Path, tmp_path: Path) -> None:
+    """Whoever makes a directory below one with the set-group-ID bit gets its group without being in it."""
+    os.chown(root, UID, 4)
+    forge(root)
+    done = run("--debug", "--root", root, "state", "c")
+    assert f"uid {UID}, gid 65534 and groups []" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["state", "c"], ["list"], ["ps", "c"], ["pause", "c"], ["resume", "c"], ["events", "--stats", "c"],
+     ["update", "--pids-limit", "5", "c"], ["exec", "c", "true"], ["start", "c"], ["kill", "c"], ["delete", "c"],
+     ["checkpoint", "c"], ["restore", "c"], ["create", "-b", "/nonexistent", "d"], ["run", "-b", "/nonexistent", "d"]],
+)  # fmt: skip
+def test_every_command_becomes_the_user(root: Path, words: list[str]) -> None:
+    forge(root)
+    done = run("--debug", "--root", root, *words)
+    assert f"from here on this command has uid {UID}" in done.stderr
+    assert "Traceback" not in done.stderr or "RootlessError" in done.stderr  # --debug shows where a refusal came from
+
+
+def test_in_a_user_namespace_an_unmapped_owner_is_refused(root: Path) -> None:
+    forge(root)
+    words = ["unshare", "--user", "--map-root-user", sys.executable, "-IS", str(LAUNCHER), "--root", str(root), "list"]
+    root.chmod(0o755)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert done.returncode == 1
+    assert "not mapped in this user namespace" in done.stderr
+
+
+def test_roots_own_states_stay_roots(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(0o700)
+    done = run("--debug", "--root", tmp_path / "state", "list")
+    assert (done.returncode, "from here on" in done.stderr) == (0, False)
