@@ -36,7 +36,7 @@ lint: setup ## ruff, mypy and codespell
 
 docs: setup ## build the documentation as a site in site/, links checked
 	@[ -x $(BIN)/mkdocs ] || $(BIN)/pip install -q --disable-pip-version-check 'mkdocs-material>=9.5'
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
 reference: setup ## write docs/reference/commands.md and the man pages from the table of options
