@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import select
+from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
 from _stat import S_ISCHR
 
 from rootless import jsonlite, log, proc, program
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, permissions_explained, printable
+from rootless.signals import ENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,14 +54,16 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
         file.write(jsonlite.dumps(state).encode())
     os.lseek(stdin, 0, os.SEEK_SET)
     begun_by = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _become_hook(hook, stdin, stderr, env, begun_by)
-    os.close(stdin)
+    before = pthread_sigmask(SIG_BLOCK, ENDING)  # a signal between fork(2) and _wait's `try` would leave the hook running
     try:
-        status = _wait(pid, hook, moment)
+        pid = os.fork()
+        if pid == 0:
+            _become_hook(hook, stdin, stderr, env, begun_by)
+        os.close(stdin)
+        status = _wait(pid, hook, moment, before)
         output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip()
     finally:
+        pthread_sigmask(SIG_SETMASK, before)
         os.close(stderr)
     if status:
         raise RootlessError(_describe(hook, moment, os.waitstatus_to_exitcode(status), output), hook["pointer"])
@@ -67,10 +71,12 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
         log.debug(f"{moment} hook: {hook['path']}: {output}")
 
 
-def _wait(pid: int, hook: dict[str, Any], moment: str) -> int:
-    """The hook's status; it is killed where its time is over, or a signal ends the command."""
+def _wait(pid: int, hook: dict[str, Any], moment: str, mask: set[int]) -> int:
+    """Return the hook's wait status. The hook is killed when its time is over or a signal, which `mask` lets through,
+    ends the command."""
     pidfd = os.pidfd_open(pid)
     try:
+        pthread_sigmask(SIG_SETMASK, mask)
         if hook["timeout"] and not select.select([pidfd], [], [], hook["timeout"])[0]:
             raise RootlessError(f"{moment} hook took longer than {hook['timeout']} s", hook["pointer"])
         _, status = os.waitpid(pid, 0)
