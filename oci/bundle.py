@@ -22,6 +22,7 @@ from oci.errors import OciError, printable
 from oci.image import Image, is_image_archive, is_junk, packed_below
 from oci.image.blobs import MAX_JSON, MAX_SIZE, read_json
 from oci.layer import MAX_FILES, Tree
+from oci.mounts import refuse_mounts
 from oci.owners import IdMap, Owners
 from oci.passwd import User, find_user
 from oci.progress import Progress
@@ -88,6 +89,11 @@ def build(request: Request) -> None:
     """Build the bundle. Raises OciError; whatever was written is gone then, at an interrupt too."""
     check_target(request.target, force=request.force)
     target = os.path.abspath(request.target)
+    if os.path.lexists(target) and request.source:
+        source = os.path.realpath(request.source)
+        if f"{source}/".startswith(f"{os.path.realpath(target)}/"):
+            what = "the image is in the bundle that it would replace, and would be removed with it"
+            raise OciError(what, request.source, hint="--output names another bundle")
     temporary = request.temporary or temporary_name(target)
     umask = os.umask(0)
     try:
@@ -120,6 +126,7 @@ def check_target(target: str, *, force: bool) -> None:
     entries = os.listdir(target)
     if entries and "config.json" not in entries:
         raise OciError("the target is no bundle: it holds no config.json", target, hint="only bundles are replaced")
+    refuse_mounts(target, elsewhere=True)
 
 
 def _make_directory(path: str) -> None:
@@ -138,6 +145,7 @@ def _put(temporary: str, target: str) -> None:
     if not os.path.lexists(target):
         os.rename(temporary, target)
         return
+    refuse_mounts(target)  # before it is moved: its name may be what somebody unmounts by
     old = f"{temporary}.old"
     os.rename(target, old)
     try:

@@ -22,6 +22,7 @@ from oci.clone import clone_tree
 from oci.errors import OciError
 from oci.image import Image, Layer
 from oci.layer import Report
+from oci.mounts import refuse_mounts
 from oci.owners import Owners
 from oci.private import open_private
 from oci.record import HEADER
@@ -144,15 +145,17 @@ class Cache:
             return []
         removed = []
         with self._locked(fcntl.LOCK_EX) as here:
-            for name in os.listdir(here):
-                if name.startswith(".") and name != _LOCK:
-                    remove_tree(f"{here}/{name}")
+            left = [name for name in os.listdir(here) if name.startswith(".") and name != _LOCK]
             total = 0
             for tree in _list(here):
                 total += tree.size
                 if total > max_size or max_size == 0:
-                    remove_tree(f"{here}/{tree.key}")
                     removed.append(tree)
+            places = [f"{here}/{name}" for name in (*left, *(tree.key for tree in removed))]
+            for place in places:  # all are looked at before the first is removed
+                refuse_mounts(place)
+            for place in places:
+                remove_tree(place)
         return removed
 
     @contextlib.contextmanager

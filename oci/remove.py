@@ -1,10 +1,14 @@
-"""Remove a whole tree by directory fds: unwritable and very deep ones too."""
+"""Remove a whole tree by directory fds: unwritable and very deep ones too, but never what is mounted in it."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from stat import S_ISDIR
+
+from oci.errors import OciError
+from oci.mounts import mount_id, refuse_mounts
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEP = 64
@@ -13,40 +17,57 @@ _DEEP = 64
 def remove_tree(path: str) -> None:
     """Remove `path` and all below it; a missing one is fine. Directories are made writable first.
 
+    Before anything is removed, a tree in which something is mounted is refused: OciError, which names the mount point.
     A directory of the caller's that denies its owner everything is removed too. Raises OSError.
     """
+    if not os.path.lexists(path):
+        return
+    refuse_mounts(path)
     parent, name = os.path.split(os.path.abspath(path))
     fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _remove(fd, os.fsencode(name), 0, -1)
+        _Removal(mount_id(fd)).remove(fd, os.fsencode(name), 0)
     finally:
         os.close(fd)
 
 
-def _remove(parent: int, name: bytes, depth: int, top: int) -> None:
-    try:
-        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return
-    if not S_ISDIR(mode):
-        os.unlink(name, dir_fd=parent)
-        return
-    if mode & 0o700 != 0o700:
-        with contextlib.suppress(PermissionError):  # root of a namespace that lacks the owner: rmdir will say so
-            os.chmod(name, 0o700, dir_fd=parent)
-    fd = os.open(name, _OPEN, dir_fd=parent)
-    try:
-        if depth == 0:
-            top = fd
-        while entries := os.listdir(fd):
-            for entry in map(os.fsencode, entries):
-                if depth >= _DEEP and _is_directory(entry, fd):
-                    _lift(entry, fd, top)
-                else:
-                    _remove(fd, entry, depth + 1, top)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=parent)
+class _Removal:
+    """The removal of one tree.
+
+    mount: the mount that all of it lies in; top: an fd of its root, where what is too deep is moved to.
+    """
+
+    def __init__(self, mount: int) -> None:
+        self.mount = mount
+        self.top = -1
+
+    def remove(self, parent: int, name: bytes, depth: int) -> None:
+        """Remove an entry of the directory `parent`, and what is below it."""
+        try:
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return
+        if not S_ISDIR(mode):
+            os.unlink(name, dir_fd=parent)
+            return
+        if mode & 0o700 != 0o700:
+            with contextlib.suppress(PermissionError):  # root of a namespace that lacks the owner: rmdir will say so
+                os.chmod(name, 0o700, dir_fd=parent)
+        fd = os.open(name, _OPEN, dir_fd=parent)
+        try:
+            if mount_id(fd) != self.mount:  # mounted since we looked: what is in there is somebody else's
+                raise OciError("something was mounted here meanwhile", os.readlink(f"/proc/self/fd/{fd}"), errno.EBUSY)
+            if depth == 0:
+                self.top = fd
+            while entries := os.listdir(fd):
+                for entry in map(os.fsencode, entries):
+                    if depth >= _DEEP and _is_directory(entry, fd):
+                        _lift(entry, fd, self.top)
+                    else:
+                        self.remove(fd, entry, depth + 1)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=parent)
 
 
 def _is_directory(name: bytes, fd: int) -> bool:

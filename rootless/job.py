@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 
+from oci.errors import OciError
 from oci.remove import remove_tree
 from rootless import lean_os as os
 from rootless import log, userns
@@ -31,13 +32,13 @@ def run(work: Callable[[], int], maps: Maps, take_back: Callable[[], None] = lam
 
     `take_back` runs with the same ids if it was killed.
     """
-    code = userns.run(*maps, work, SIGNALS)
+    code = userns.run(*maps, lambda: _told(work), SIGNALS)
     if code > 128:
         if os.isatty(2):
             os.write(2, b"\r\033[K")  # the progress line
-        userns.run(*maps, lambda: _taken_back(take_back), SIGNALS)
+        left = userns.run(*maps, lambda: _told(lambda: _taken_back(take_back)), SIGNALS)
         how = "interrupted" if code - 128 in SIGNALS else f"killed by {signal.Signals(code - 128).name}"
-        log.error(f"{how}: nothing is left behind")
+        log.error(f"{how}: {'what was made could not be taken back' if left else 'nothing is left behind'}")
     return code
 
 
@@ -68,7 +69,16 @@ def remove(path: str, maps: Maps) -> int:
         remove_tree(path)
         return 0
 
-    return userns.run(*maps, work)
+    return userns.run(*maps, lambda: _told(work))
+
+
+def _told(work: Callable[[], int]) -> int:
+    """In the child: an OciError is told there, in one line, and ends it with 1."""
+    try:
+        return work()
+    except OciError as error:
+        log.error(error.message())
+        return 1
 
 
 def _taken_back(take_back: Callable[[], None]) -> int:

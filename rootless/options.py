@@ -256,7 +256,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("quiet", "q", "flag", "", "no notes"),
         ],
     ),
-    "remove": ("take a bundle away, files of subordinate ids included", ("bundle",), []),
+    "remove": (
+        "take a bundle away, files of subordinate ids included",
+        ("bundle",),
+        [("force", "f", "flag", "", "end the containers that run in it first")],
+    ),
     "unshare": ("run a command as root of the user's id map", ("args*",), []),
     "completion": ("print the script with which bash, zsh or fish completes commands", ("shell?", "words*"), []),
     "help": ("show the help of a command", ("topic?",), []),

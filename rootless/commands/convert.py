@@ -34,7 +34,7 @@ def main(options: Options) -> int:
     with translated():
         target = options.output or (oci.bundle.bundle_name(options.image) if options.image != "-" else "")
         if target and not options.list:
-            oci.bundle.check_target(target, force=options.force)
+            check_target(options, target)
         place = os.path.dirname(os.path.abspath(target or "."))
         max_size = read_size(options.max_size)
         with job.interruptible(lambda: open_archive(options.image, place, max_size)) as archive:
@@ -46,6 +46,17 @@ def main(options: Options) -> int:
             if not target and image.names:
                 target = image.names[0].rpartition("/")[2].replace(":", "-")
             return build(options, image, target or _nameless())
+
+
+def check_target(options: Options, target: str) -> None:
+    """Refuse a target that exists, and with --force one that is not a bundle, or in which a container runs."""
+    if options.force and os.path.isdir(target):
+        from rootless.commands.remove import in_use, users_of
+
+        options.root = getattr(options, "root", "")
+        for container_id in users_of(target, options):
+            raise in_use(container_id, target, hint=f"rootless delete --force {container_id} ends it")
+    oci.bundle.check_target(target, force=options.force)
 
 
 def build(options: Options, image: Image, target: str) -> int:

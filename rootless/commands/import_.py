@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import oci.bundle
 from oci.image.rootfs import open_rootfs
-from rootless.commands.convert import build, translated
+from rootless.commands.convert import build, check_target, translated
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
@@ -18,6 +18,6 @@ def main(options: Options) -> int:
         raise RootlessError("a bundle of standard input needs a name", hint="--output BUNDLE")
     with translated():
         target = options.output or oci.bundle.bundle_name(options.image)
-        oci.bundle.check_target(target, force=options.force)
+        check_target(options, target)
         with open_rootfs(options.image, options.change or []) as image:
             return build(options, image, target)

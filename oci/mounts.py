@@ -1,0 +1,148 @@
+"""What is mounted inside a directory: whoever removes the directory must not remove what is in there.
+
+A mount is known by its place in the file system that it covers (proc_pid_mountinfo(5): the parent's device and root),
+not by its path: the same directory may be seen by another path, or in another mount namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from oci.errors import OciError
+
+_OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@attrs.frozen
+class _Mount:
+    """One line of mountinfo."""
+
+    id: int
+    parent: int
+    device: str
+    root: str
+    point: str
+    fstype: str
+
+
+def refuse_mounts(path: str, *, elsewhere: bool = False) -> None:
+    """Refuse a directory that is a mount point, or in which something is mounted, by naming the place.
+
+    elsewhere: also what other processes of the caller's have mounted in mount namespaces of their own, such as the
+    containers that run from this directory. A missing path is fine. Raises OciError.
+    """
+    if not os.path.lexists(path):
+        return
+    parent, name = os.path.split(os.path.abspath(path))
+    path = os.path.join(os.path.realpath(parent), name)
+    own = _read("/proc/self/mountinfo")
+    mount = own.get(mount_id(path)) or _mount_of(path, own)
+    if mount is None:  # in a chroot that is not a mount point its own mount is not listed: paths are all there is
+        device, inside = "", ""
+    elif mount.point == path:
+        raise _refusal(path, mount, 0)
+    else:
+        device, inside = mount.device, _joined(mount.root, os.path.relpath(path, mount.point))
+    for pid, mounts in [(0, own), *(_others(f" {device} ".encode()) if elsewhere and device else ())]:
+        for found in mounts.values():
+            below = _place_below(found, mounts.get(found.parent), device, inside)
+            if not pid and not below and not device and f"{found.point}/".startswith(f"{path}/"):
+                below = os.path.relpath(found.point, path)
+            if below:
+                raise _refusal(os.path.normpath(f"{path}/{below}"), found, pid)
+
+
+def _mount_of(path: str, mounts: dict[int, _Mount]) -> _Mount | None:
+    holding = [m for m in mounts.values() if f"{path}/".startswith(f"{m.point.rstrip('/')}/")]
+    return max(holding, key=lambda m: (len(m.point), m.id), default=None)
+
+
+def mount_id(path: str | int) -> int:
+    """Return the id of the mount that a path, or an open fd, lies in (proc_pid_fdinfo(5)). Raises OSError.
+
+    Before Linux 5.14 a process that has gained capabilities may not read its own fdinfo: the device, negative, then.
+    """
+    fd = os.open(path, _OPEN) if isinstance(path, str) else path
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
+            found = re.search(rb"^mnt_id:\s*(\d+)", file.read(), re.M)
+        if not found:
+            raise OSError(errno.ENODATA, "no mnt_id", f"/proc/self/fdinfo/{fd}")
+        return int(found[1])
+    except PermissionError:
+        return -os.fstat(fd).st_dev
+    finally:
+        if isinstance(path, str):
+            os.close(fd)
+
+
+def _place_below(mount: _Mount, parent: _Mount | None, device: str, inside: str) -> str:
+    """Where below the directory `inside` of a file system a mount stands, "." for on it, "" for elsewhere."""
+    if parent is None or parent.device != device:
+        return ""
+    place = _joined(parent.root, os.path.relpath(mount.point, parent.point))
+    return os.path.relpath(place, inside) if f"{place}/".startswith(f"{inside.rstrip('/')}/") else ""
+
+
+def _joined(root: str, relative: str) -> str:
+    return os.path.normpath(f"{root.rstrip('/')}/{relative}")  # of two slashes in front normpath keeps both
+
+
+def _refusal(place: str, mount: _Mount, pid: int) -> OciError:
+    if pid:
+        what = f"process {pid} has something mounted inside, in its own mount namespace"
+        return OciError(what, place, errno.EBUSY, hint=f"end that process first: kill {pid}")
+    command = "fusermount3 -u" if mount.fstype.startswith("fuse") else "umount"
+    what = f"something is mounted here ({mount.fstype}), and nothing was removed"
+    return OciError(what, place, errno.EBUSY, hint=f"{command} {place}")
+
+
+def _read(path: str) -> dict[int, _Mount]:
+    try:
+        with open(path, "rb") as file:
+            return _parse(file.read())
+    except OSError as error:
+        raise OciError.from_os(error, "cannot tell whether something is mounted in there", path) from None
+
+
+def _parse(data: bytes) -> dict[int, _Mount]:
+    mounts = {}
+    for line in os.fsdecode(data).split("\n"):
+        words = line.split(" ")
+        if len(words) > 8 and "-" in words[6:]:
+            fstype = words[words.index("-", 6) + 1]
+            mount = _Mount(int(words[0]), int(words[1]), words[2], _plain(words[3]), _plain(words[4]), fstype)
+            mounts[mount.id] = mount
+    return mounts
+
+
+def _plain(text: str) -> str:
+    """A path without mountinfo's octal escapes."""
+    if "\\" not in text:
+        return text
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), os.fsencode(text)))
+
+
+def _others(device: bytes) -> Iterator[tuple[int, dict[int, _Mount]]]:
+    """(pid, mounts) of each other mount namespace that the caller may look into and that has this device.
+
+    Another user's namespaces do not count: who can make one over our directory could keep us from removing it.
+    """
+    seen = {os.stat("/proc/self/ns/mnt").st_ino}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            namespace = os.stat(f"/proc/{pid}/ns/mnt").st_ino
+            if namespace in seen:
+                continue
+            with open(f"/proc/{pid}/mountinfo", "rb") as file:
+                data = file.read()
+        except OSError:  # gone, or another user's
+            continue
+        seen.add(namespace)
+        if device in data:
+            yield int(pid), _parse(data)
