@@ -1,6 +1,7 @@
 """bin/rootless finds its interpreter and its package, wherever it is and however it is called."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,3 +72,31 @@ def test_through_links_as_pipx_makes_them(launcher: Path, tmp_path: Path) -> Non
     for name in ("absolute", "relative", "again"):
         assert HERE in said(links / name, cwd=tmp_path), name
         assert HERE in said(f"./{name}", cwd=links), name
+
+
+@pytest.mark.parametrize("number", [12, 13, 14, 16, 20])
+def test_with_few_descriptors_no_shell_speaks_for_us(launcher: Path, tmp_path: Path, number: int) -> None:
+    """A shell keeps what it redirects at descriptor 10 or above: the launcher's redirects nothing on its way."""
+    script = f'ulimit -n {number}; exec "$@"'
+    words = ["sh", "-c", script, "sh", str(launcher), "--root", "state", "state", "nope"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("rootless: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_without_an_interpreter_it_says_so(tmp_path: Path) -> None:
+    """A name that is not a program is passed over, whatever else it is."""
+    launcher = tmp_path / "bin/rootless"
+    launcher.parent.mkdir()
+    system = {"/usr/bin", "/usr/local/bin"}
+    text = (CHECKOUT / "bin/rootless").read_text()
+    launcher.write_text("".join(word if word not in system else "/nosuch" for word in _words(text)))
+    launcher.chmod(0o755)
+    (tmp_path / "bin/python3").mkdir()
+    command = ["/bin/sh", str(launcher), "list"]
+    done = subprocess.run(command, env={"PATH": "/nosuch::/no such"}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (127, "rootless: no python3 found\n")
+
+
+def _words(text: str) -> list[str]:
+    """The text in pieces, so that a word of the shell's can be exchanged."""
+    return re.split(r"(\s)", text)
