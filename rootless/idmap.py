@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 from rootless import channel, log
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, errno_text
 from rootless.files import write_at_once
+from rootless.host import read_id_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,10 +115,10 @@ def outer_id(id_map: IdMap, number: int, missing: int = _OVERFLOW) -> int:
 
 
 def _write(proc_fd: int, name: str, id_map: IdMap) -> None:
-    _write_text(proc_fd, name, "".join(f"{a} {b} {c}\n" for a, b, c in id_map))
+    _write_text(proc_fd, name, "".join(f"{a} {b} {c}\n" for a, b, c in id_map), id_map)
 
 
-def _write_text(proc_fd: int, name: str, text: str) -> None:
+def _write_text(proc_fd: int, name: str, text: str, id_map: IdMap | None = None) -> None:
     try:
         fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
         try:
@@ -127,8 +130,58 @@ def _write_text(proc_fd: int, name: str, text: str) -> None:
             error,
             "cannot write the id map of the user namespace",
             f"/proc/{name}",
-            "user namespaces may be restricted here: see kernel.apparmor_restrict_unprivileged_userns",
+            _explain(error, name.rpartition("/")[2], id_map or []),
         ) from None
+
+
+def _explain(error: OSError, kind: str, id_map: IdMap) -> str:
+    """Return the hint for a map, kind uid_map or gid_map, that was refused: user_namespaces(7), and what else there is.
+
+    Ids that this user namespace has not got come first: in a nested one AppArmor is not to blame.
+    """
+    if error.errno != errno.EPERM:
+        return ""
+    missing = explain_missing(kind, id_map)
+    if missing:
+        return missing
+    try:
+        with open("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "rb") as file:
+            restricted = file.read().strip() == b"1"
+    except OSError:
+        restricted = False
+    if restricted:
+        return "AppArmor restricts user namespaces here: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    return f"it takes CAP_SET{kind[:3].upper()} in this user namespace, or a security module refuses it"
+
+
+def explain_missing(kind: str, id_map: IdMap) -> str:
+    """Return the hint that names the host ids of a map that do not exist in this user namespace, "" if all do."""
+    try:
+        own = read_id_map(f"/proc/self/{kind}")
+    except OSError:
+        return ""
+    missing = []
+    for _, first, size in id_map:
+        if not any(start <= first and first + size <= start + count for _, start, count in _inside(own)):
+            missing.append(f"{first}-{first + size - 1}" if size > 1 else str(first))
+    if not missing:
+        return ""
+    own_ids = ", ".join(f"{first}-{first + size - 1}" if size > 1 else str(first) for first, _, size in own)
+    return (
+        f"the {kind[:3]}s {', '.join(missing)} do not exist in this user namespace, which has {own_ids or 'none'}: "
+        "convert the bundle again here, or take its mappings out"
+    )
+
+
+def _inside(id_map: IdMap) -> IdMap:
+    """Return the ids of this namespace as adjoining ranges in one piece: a range that spans two is mapped, too."""
+    joined: IdMap = []
+    for first, _, size in sorted(id_map):
+        if joined and joined[-1][1] + joined[-1][2] == first:
+            joined[-1] = (0, joined[-1][1], joined[-1][2] + size)
+        else:
+            joined.append((0, first, size))
+    return joined
 
 
 def _run(program: str, pid: int, id_map: IdMap, file: str) -> None:
@@ -149,10 +202,11 @@ def _run(program: str, pid: int, id_map: IdMap, file: str) -> None:
     _, status = os.waitpid(child, 0)
     if status:
         code = os.waitstatus_to_exitcode(status)
+        hint = f"it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}"
         raise RootlessError(
             f"{program} refused the map: {said or errno_text(code if code > 0 else 0)}",
             path,
-            hint=f"it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}",
+            hint=explain_missing(f"{program[3:6]}_map", id_map) or hint,
         )
 
 

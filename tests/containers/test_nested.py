@@ -80,3 +80,13 @@ def test_without_a_pivot(nested) -> None:
 def test_devices_are_bound_there(nested) -> None:
     result = nested({}, "sh", "-c", "echo x > /dev/null && head -c 2 /dev/zero | wc -c")
     assert result.returncode == 0 and result.stdout == "2\n", result.stderr
+
+
+def test_ids_that_do_not_exist_here_are_named(nested) -> None:
+    """A bundle that was converted outside: the kernel says EPERM, and AppArmor has nothing to do with it."""
+    ids = [{"containerID": 0, "hostID": 0, "size": 1}, {"containerID": 1, "hostID": 231072, "size": 65536}]
+    linux = {"namespaces": [{"type": t} for t in (*KINDS, "user")], "uidMappings": ids, "gidMappings": ids}
+    result = nested({"linux": linux}, "true")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
+    assert "EPERM" in result.stderr and "gids 231072-296607 do not exist in this user namespace" in result.stderr
+    assert "AppArmor" not in result.stderr and "apparmor" not in result.stderr

@@ -4,7 +4,7 @@ import pytest
 
 from rootless import idmap
 from rootless.errors import RootlessError, SpecError
-from rootless.host import Host
+from rootless.host import Host, read_id_map
 from rootless.node import Node
 from rootless.plan.idmaps import compile_idmaps
 from rootless.plan.mounts import compile_mounts
@@ -82,3 +82,13 @@ def test_what_is_no_mapping(mount, userns) -> None:
     with pytest.raises(SpecError) as error:
         compiled({**BIND, **mount}, userns=userns)
     assert error.value.where.startswith("/mounts/0")
+
+
+def test_only_ids_that_are_missing_are_named() -> None:
+    """Ranges that adjoin are one to the kernel, and a map that is allowed needs no word."""
+    first = read_id_map("/proc/self/uid_map")[0][0]
+    assert idmap.explain_missing("uid_map", [(7, first, 1)]) == ""
+    assert "do not exist" in idmap.explain_missing("uid_map", [(7, first, 1), (8, 2**32 - 2, 9)])
+    assert idmap._inside([(1, 100000, 65536), (0, 1000, 1)]) == [(0, 0, 65537)]
+    assert idmap._inside([(0, 0, 1), (5, 9, 2)]) == [(0, 0, 1), (0, 5, 2)]
+    assert idmap.explain_missing("nosuch_map", [(0, 0, 1)]) == ""
