@@ -16,6 +16,7 @@ from rootless import syscalls as sc
 from rootless.errors import RootlessError
 from rootless.files import write_at_once
 from rootless.net.loopback import loopback_up
+from rootless.plan.mounts import is_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,8 +168,9 @@ def _mount(init: Init, entry: dict[str, Any]) -> None:
     try:
         mount.apply_mount(init.target, entry)
     except OSError as error:
-        if error.filename is None:
-            error.filename = entry["target"]
+        name = error.filename
+        if not isinstance(name, str) or not name.startswith("/") or is_below(entry["target"], name):
+            error.filename = entry["target"]  # not the one component of it that could not be made
         raise
 
 
@@ -194,10 +196,12 @@ def _device(
     try:
         os.mknod(name, kind | mode, os.makedev(major, minor) if kind != 0o010000 else 0, dir_fd=directory)
         os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
-    except FileExistsError:
+    except FileExistsError as error:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if found.st_mode & 0o170000 != kind or (kind != 0o010000 and found.st_rdev != os.makedev(major, minor)):
-            raise
+            raise rootfs.at_path(error, path) from None
+    except OSError as error:
+        raise rootfs.at_path(error, path) from None
     finally:
         os.close(directory)
 
@@ -236,7 +240,7 @@ def _link(init: Init, path: str, target: str) -> None:
             os.symlink(target, name, dir_fd=directory)
     except OSError as error:
         if error.errno != errno.EROFS:
-            raise
+            raise rootfs.at_path(error, path) from None
     finally:
         os.close(directory)
 

@@ -16,7 +16,7 @@ from rootless.copyup import copy_up
 from rootless.errors import RootlessError, printable
 from rootless.host import read_id_map
 from rootless.plan.mounts import is_below
-from rootless.rootfs import make_directory, make_file, mount_id
+from rootless.rootfs import at_path, make_directory, make_file, mount_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -374,6 +374,8 @@ def _copy_link(target: Target, source: int, entry: dict[str, Any]) -> None:
             found = ""
         if found != text:
             raise OSError(errno.EEXIST, f"it exists and is no link to {text}", entry["target"]) from None
+    except OSError as error:  # it names the text of the link
+        raise at_path(error, entry["target"]) from None
     finally:
         os.close(directory)
 

@@ -69,7 +69,10 @@ def detach_rootfs(path: str, before: list[str | int]) -> None:
 
 
 def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LINKS_MAX) -> int:
-    """mkdir -p inside the root; an O_PATH fd of the directory. Dangling links are followed inside the root."""
+    """mkdir -p inside the root; an O_PATH fd of the directory. Dangling links are followed inside the root.
+
+    Raises OSError, whose file name is the whole path in the container.
+    """
     try:
         return sc.open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
     except OSError as error:
@@ -84,13 +87,18 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LIN
             if links == 0:
                 raise OSError(errno.ELOOP, "too many symbolic links", path) from None
             return make_directory(root_fd, _follow(parent_fd, parent, name), mode, links - 1)
+        except OSError as error:
+            raise at_path(error, path) from None
         return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
     finally:
         os.close(parent_fd)
 
 
 def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
-    """An fd of the file at that path, made empty if it is not there; O_PATH if it is."""
+    """An fd of the file at that path, made empty if it is not there; O_PATH if it is.
+
+    Raises OSError, whose file name is the whole path in the container.
+    """
     try:
         return sc.open_in_root(root_fd, path)
     except OSError as error:
@@ -100,7 +108,7 @@ def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
         return sc.open_in_root(root_fd, path.rstrip("/"), os.O_CREAT | os.O_EXCL, mode=0o644)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EEXIST):  # no directory yet, or a dangling link
-            raise
+            raise at_path(error, path) from None
     parent, _, name = path.rstrip("/").rpartition("/")
     parent_fd = make_directory(root_fd, parent or "/")
     try:
@@ -110,9 +118,17 @@ def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
             if links == 0:
                 raise OSError(errno.ELOOP, "too many symbolic links", path) from None
             return make_file(root_fd, _follow(parent_fd, parent, name), links - 1)
+        except OSError as error:
+            raise at_path(error, path) from None
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
     finally:
         os.close(parent_fd)
+
+
+def at_path(error: OSError, path: str) -> OSError:
+    """Return the error with the container's path in place of its last part, which alone a call with a dir_fd names."""
+    error.filename = path
+    return error
 
 
 def _follow(parent_fd: int, parent: str, name: str) -> str:

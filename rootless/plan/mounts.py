@@ -56,6 +56,11 @@ PROPAGATION = {
     "unbindable": sc.MS_UNBINDABLE,
     "runbindable": sc.MS_UNBINDABLE | sc.MS_REC,
 }
+# What mount(8) and systemd.mount(5) read in fstab(5) and no file system does; and every x-NAME and X-NAME.
+_FSTAB = (
+    "nofail", "_netdev", "auto", "noauto", "user", "nouser", "users", "nousers", "owner", "noowner", "group", "nogroup",
+    "bootwait", "nobootwait", "quiet_fail",
+)  # fmt: skip
 _EXTENSIONS = ("tmpcopyup", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow")
 # Over and below these only what runc allows may be mounted (CVE-2019-16884, CVE-2023-27561).
 _PROC_PIECES = (
@@ -161,7 +166,7 @@ def _read_option(option: Node, entry: dict[str, Any]) -> None:
     elif name in SUPERBLOCK:
         setting, clearing = SUPERBLOCK[name]
         entry["superblock"] = entry["superblock"] & ~clearing | setting
-    elif name != "remount" and name:
+    elif name not in ("", "remount", *_FSTAB) and not name.startswith(("x-", "X-", "comment=")):
         entry["data"].append(name)
 
 

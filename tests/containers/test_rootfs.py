@@ -558,3 +558,59 @@ def test_a_mount_of_a_container_with_a_user_namespace_stays_in_it(container, tmp
         assert f"{source}/inside" not in Path("/proc/self/mountinfo").read_text()
     finally:
         subprocess.run(["umount", "-R", source], check=True)
+
+
+@pytest.mark.parametrize("kind", ["bind", "file", "tmpfs", "link"])
+@pytest.mark.parametrize("place", ["/data/sub", "/data/one/two/three"])
+def test_a_mount_below_a_read_only_bind_names_the_whole_path(container, rootless, tmp_path, kind, place) -> None:
+    c = container()
+    for name in ("data", "source"):
+        (c.bundle.path / name).mkdir()
+    (c.bundle.path / "file").touch()
+    (c.bundle.path / "link").symlink_to("/x")
+    data = {"destination": "/data", "type": "bind", "source": "data", "options": ["bind", "ro"]}
+    inner = {
+        "bind": {"destination": place, "type": "bind", "source": "source"},
+        "file": {"destination": place, "type": "bind", "source": "file"},
+        "tmpfs": {"destination": place, "type": "tmpfs"},
+        "link": {"destination": place, "type": "bind", "source": "link", "options": ["bind", "copy-symlink"]},
+    }[kind]
+    mounts = [*c.bundle.config["mounts"], data, inner]
+    c.bundle.patch({"mounts": mounts})
+    result = c.create()
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert f"/mounts/{len(mounts) - 1}: {place}: EROFS" in result.stderr, result.stderr
+    assert rootless.ids() == []
+
+
+def test_a_device_below_a_read_only_bind_names_the_whole_path(container, rootless) -> None:
+    c = container({"linux": {"devices": [{"path": "/data/one/null", "type": "c", "major": 1, "minor": 3}]}})
+    (c.bundle.path / "data").mkdir()
+    data = {"destination": "/data", "type": "bind", "source": "data", "options": ["bind", "ro"]}
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"], data]})
+    result = c.create()
+    assert result.returncode == 1 and "/linux/devices/0: /data/one" in result.stderr and "EROFS" in result.stderr
+    assert rootless.ids() == []
+
+
+FSTAB = ["nofail", "_netdev", "x-systemd.automount", "x-systemd.requires=/mnt", "X-mount.mkdir", "noauto", "comment=a"]
+
+
+@pytest.mark.parametrize("kind", ["bind", "tmpfs", "proc"])
+def test_options_of_fstab_are_taken(container, kind) -> None:
+    """mount(8) reads them and no file system does; docker and kubernetes pass on what a user wrote."""
+    c = container()
+    (c.bundle.path / "data").mkdir()
+    mount = {"destination": "/x", "type": kind, "source": "data" if kind == "bind" else kind, "options": ["ro", *FSTAB]}
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"], mount]})
+    result = c.run("grep", " /x ", "/proc/self/mountinfo")
+    assert (result.returncode, result.stderr) == (0, "") and " ro," in result.stdout
+
+
+def test_a_misspelt_option_of_a_bind_mount_is_still_refused(container) -> None:
+    c = container()
+    (c.bundle.path / "data").mkdir()
+    mount = {"destination": "/x", "type": "bind", "source": "data", "options": ["readonly", "nofial"]}
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"], mount]})
+    result = c.create()
+    assert result.returncode == 1 and "/options/0" in result.stderr
