@@ -53,3 +53,13 @@ def test_roff_reads_the_man_pages_without_a_warning(page: str) -> None:
     plain = re.sub("\x1b\\[[0-9;]*m|.\x08", "", done.stdout)
     flags = GLOBAL if page == "rootless.1" else COMMANDS[page[len("rootless-") : -len(".1")]][2]
     assert not [option[0] for option in flags if f"--{option[0]}" not in plain]
+
+
+def test_every_environment_variable_that_is_read_is_listed() -> None:
+    pattern = r'environ(?:\.get\(|\[)"([A-Z_]+)"|getenv\("([A-Z_]+)"\)'
+    read = {a or b for top in ("rootless", "oci") for path in (CHECKOUT / top).rglob("*.py")
+            for a, b in re.findall(pattern, path.read_text())}  # fmt: skip
+    private = {"_ROOTLESS_COMPLETE", "HOME"}
+    page = (REFERENCE / "environment.md").read_text()
+    assert len(read) > 8
+    assert not [name for name in sorted(read - private) if f"`{name}`" not in page]
