@@ -56,6 +56,7 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
     if process["uid"]:
         _own_stdio(process["uid"], process["gid"])
     if setgroups and not process["keep_groups"]:
+        process["left_groups"] = os.getgroups()  # for the hint where one of them is missed
         sc.setgroups(process["groups"])
     sc.prctl(sc.PR_SET_KEEPCAPS, 1)
     sc.setresgid(process["gid"])
@@ -65,7 +66,9 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
         os.chdir(process["cwd"])
     except OSError as error:
         what = f'chdir to cwd ("{process["cwd"]}") set in config.json failed'
-        raise RootlessError.from_os(error, what, hint=_fuse_hint()) from None
+        raise RootlessError.from_os(
+            error, what, hint=_fuse_hint() or program.group_hint(process["cwd"], process)
+        ) from None
     keep = 1 << 21 if filtered and not process["no_new_privs"] else 0  # CAP_SYS_ADMIN, for seccomp(2)
     caps.apply_capabilities(sets, keep)
 

@@ -54,7 +54,9 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
         file.write(jsonlite.dumps(state).encode())
     os.lseek(stdin, 0, os.SEEK_SET)
     begun_by = os.getpid()
-    before = pthread_sigmask(SIG_BLOCK, ENDING)  # a signal between fork(2) and _wait's `try` would leave the hook running
+    before = pthread_sigmask(
+        SIG_BLOCK, ENDING
+    )  # a signal between fork(2) and _wait's `try` would leave the hook running
     try:
         pid = os.fork()
         if pid == 0:

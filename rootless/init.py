@@ -90,7 +90,7 @@ def run(init: Init) -> None:
         _dumpable_again(plan)
         step = ("args", "/process/args")
         args = plan.process["args"]
-        path = program.look_up(args[0], plan.process["env"]) if args else ""
+        path = program.look_up(args[0], plan.process) if args else ""
         program.check_cwd()
     except BaseException as error:
         channel.send_failure(init.sync, error, str(step[0]), str(step[1]))

@@ -199,7 +199,7 @@ def _become(target: Target, task: Task, sync: socket) -> None:
         attributes.apply_process(
             process, target.proc_fd, task.last_cap, setgroups=target.setgroups, filtered=bool(task.seccomp)
         )
-        path = program.look_up(process["args"][0], process["env"])
+        path = program.look_up(process["args"][0], process)
         program.check_cwd()
         gate.wait()
         program.execute(sync, path, process, seccomp=task.seccomp, preserve=task.preserve)

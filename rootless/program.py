@@ -18,39 +18,72 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LAST_SIGNAL = 65
+_OVERFLOW = 65534  # /proc/sys/kernel/overflowgid
 _PASSWD_LIMIT = 1 << 20  # bytes of the image's /etc/passwd that are read
 
 
-def look_up(name: str, env: list[str]) -> str:
+def look_up(name: str, process: dict[str, Any]) -> str:
     """The path of args[0]. Raises RootlessError in runc's words, which clients map to 127 and 126."""
     if "/" in name:
         try:
             found = os.stat(name)
         except OSError as error:
-            raise RootlessError(f'exec: "{name}": stat {name}', "/process/args/0", error.errno or 0) from None
-        _check_executable(name, name, found)
+            hint = group_hint(name, process) if error.errno == errno.EACCES else ""
+            raise RootlessError(f'exec: "{name}": stat {name}', "/process/args/0", error.errno or 0, hint) from None
+        _check_executable(name, found, process)
         return name
-    denied = ""
-    search = next((e[5:] for e in env if e.startswith("PATH=")), "")
+    denied = hint = ""
+    search = next((e[5:] for e in process["env"] if e.startswith("PATH=")), "")
     for directory in search.split(":"):
         path = f"{directory or '.'}/{name}"
         try:
             found = os.stat(path)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EACCES:  # execvp(3) passes on, too
+                hint = hint or group_hint(path, process)
             continue
         if S_ISREG(found.st_mode) and os.access(path, os.X_OK, effective_ids=True):
             return path
         denied = path
     if denied:
-        raise RootlessError(f'exec: "{name}"', denied, errno.EACCES, "no file of that name in PATH is executable")
-    raise RootlessError(f'exec: "{name}": executable file not found in $PATH', "/process/args/0")
+        hint = group_hint(denied, process) or "no file of that name in PATH is executable"
+        raise RootlessError(f'exec: "{name}"', denied, errno.EACCES, hint)
+    raise RootlessError(f'exec: "{name}": executable file not found in $PATH', "/process/args/0", hint=hint)
 
 
-def _check_executable(name: str, path: str, found: os.stat_result) -> None:
+def _check_executable(name: str, found: os.stat_result, process: dict[str, Any]) -> None:
     if S_ISDIR(found.st_mode):
         raise RootlessError(f'exec: "{name}": is a directory: permission denied', "/process/args/0", errno.EISDIR)
-    if not os.access(path, os.X_OK, effective_ids=True):
-        raise RootlessError(f'exec: "{name}"', "/process/args/0", errno.EACCES, "the file is not executable")
+    if not os.access(name, os.X_OK, effective_ids=True):
+        hint = group_hint(name, process) or "the file is not executable"
+        raise RootlessError(f'exec: "{name}"', "/process/args/0", errno.EACCES, hint)
+
+
+def group_hint(path: str, process: dict[str, Any]) -> str:
+    """Return the hint for EACCES where one of the caller's supplementary groups would have opened the way, else "".
+
+    With a range of ids the program gets the groups of config.json alone. A group of the caller's has no number in the
+    container: it and what belongs to it show as the overflow id (user_namespaces(7)).
+    """
+    if _OVERFLOW not in process.get("left_groups", ()):
+        return ""
+    closed, way = "/", ""
+    for part in path.strip("/").split("/"):
+        way += f"/{part}"
+        try:
+            os.stat(way)
+        except PermissionError:
+            break
+        except OSError:
+            return ""
+        closed = way
+    mode = os.stat(closed)
+    if mode.st_gid != _OVERFLOW or not mode.st_mode & 0o010 or mode.st_mode & 0o001:
+        return ""
+    return (
+        f"{closed} is open to a group of the caller's, which the program does not have: "
+        "podman's --group-add keep-groups, or the annotation run.oci.keep_original_groups=1"
+    )
 
 
 def read_labels(process: dict[str, Any]) -> None:
