@@ -1,6 +1,8 @@
 """The state directory: ids, one writer at a time, files replaced in one step."""
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,22 @@ def test_large_files_are_written_whole(tmp_path: Path) -> None:
     directory = StateDir.make(str(tmp_path / "s"), "c")
     directory.write("config.json", b'{"key": "' + b"x" * 300000 + b'"}')
     assert directory.read("config.json") == {"key": "x" * 300000}
+    directory.close()
+
+
+def test_a_file_that_is_cut_short_is_no_success(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE: write(2) takes a part of it, and Python ignores the signal that comes with the next."""
+    directory = StateDir.make(str(tmp_path / "s"), "c")
+    directory.write("config.json", b"{}")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"config.json") as caught:
+            directory.write("config.json", b" " * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert directory.read("config.json") == {}
     directory.close()
 
 

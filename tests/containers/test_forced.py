@@ -1,0 +1,257 @@
+"""`delete --force` comes to its end, whatever holds the container, and whatever is in its state directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LAUNCHER, TIMEOUT, driver
+
+
+def wait_for(condition: Any) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def processes(text: str) -> list[int]:
+    """The pids of the processes whose command line holds the text."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if text in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " "):
+                found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("moment", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"])
+def test_a_hook_that_hangs(container, rootless, tmp_path, moment: str) -> None:
+    """The command that waits for it holds the lock: it is ended, and the hook with it."""
+    mark = f"424{os.getpid()}"
+    inside = moment in ("createContainer", "startContainer")
+    program = "/bin/sleep" if not inside or moment == "startContainer" else "/bin/busybox"
+    args = ["sleep", mark] if program == "/bin/sleep" else ["busybox", "sleep", mark]
+    c = container({"process": {"args": ["sleep", "1000"]}, "hooks": {moment: [{"path": program, "args": args}]}})
+    nothing = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with rootless.popen("run", "--detach", "-b", c.bundle.path, c.id, **nothing) as holder:
+        wait_for(lambda: processes(f"sleep {mark}"))
+        done = c.delete("--force")
+        assert (done.returncode, done.stderr, rootless.ids()) == (0, "", [])
+        assert holder.wait(TIMEOUT) == -signal.SIGKILL
+    wait_for(lambda: not processes(f"sleep {mark}"))
+
+
+def test_a_stopped_create(container, rootless) -> None:
+    mark = f"425{os.getpid()}"
+    c = container({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", mark]}]}})
+    nothing = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with rootless.popen("create", "-b", c.bundle.path, c.id, **nothing) as holder:
+        wait_for(lambda: processes(f"sleep {mark}"))
+        holder.send_signal(signal.SIGSTOP)
+        assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
+        assert holder.wait(TIMEOUT) == -signal.SIGKILL
+    wait_for(lambda: not processes(f"sleep {mark}"))
+
+
+def test_a_waiting_command_is_not_ended(container, rootless) -> None:
+    """Who holds the lock is told by the kernel: a command that waits for it, too, gets its answer."""
+    mark = f"426{os.getpid()}"
+    c = container({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", mark]}]}})
+    nothing = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with rootless.popen("create", "-b", c.bundle.path, c.id, **nothing) as holder:
+        wait_for(lambda: processes(f"sleep {mark}"))
+        with rootless.popen("start", c.id) as waits:
+            wait_for(lambda: len(list((rootless.state / c.id).glob(".lock.*"))) == 2)
+            assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
+            assert waits.wait(TIMEOUT) == 1  # there is nothing to start: not the -9 of one that is killed
+        holder.wait(TIMEOUT)
+
+
+def test_a_stale_note_ends_nobody(container, rootless) -> None:
+    """The pid of a command that was killed is another process's by now."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        (rootless.state / c.id / f".lock.{other.pid}").symlink_to(f"{other.pid} 1")
+        fd = os.open(rootless.state / c.id, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        done = c.delete("--force")
+        os.close(fd)
+        assert other.poll() is None
+        other.kill()
+    assert (done.returncode, rootless.ids()) == (1, [c.id])
+    assert f"locked by process {os.getpid()} (" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root holds a lock that the user may not end")
+def test_another_users_holder_is_named(tmp_path) -> None:
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent != Path("/") and parent.stat().st_uid == 0:
+            parent.chmod(parent.stat().st_mode & 0o7777 | 0o011)
+    root = tmp_path / "state"
+    (root / "c").mkdir(parents=True)
+    for path in (root, root / "c"):
+        path.chmod(0o700)
+        os.chown(path, 4711, 4711)
+    holding = "import fcntl, os, sys, time; fd = os.open(sys.argv[1], 0); fcntl.flock(fd, 2); print(1, flush=True)"
+    words = [sys.executable, "-c", f"{holding}; time.sleep(1000)", root / "c"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        start = Path(f"/proc/{holder.pid}/stat").read_text().rpartition(") ")[2].split()[19]
+        (root / "c" / f".lock.{holder.pid}").symlink_to(f"{holder.pid} {start}")
+        done = subprocess.run(
+            [sys.executable, "-IS", LAUNCHER, "--root", root, "delete", "--force", "c"],
+            capture_output=True, text=True, check=False, timeout=TIMEOUT,
+        )  # fmt: skip
+        assert holder.poll() is None
+        holder.kill()
+    assert done.returncode == 1
+    assert f"locked by process {holder.pid} ({sys.executable} -c import fcntl" in done.stderr
+
+
+def test_whatever_is_in_the_state_directory_goes(container, rootless) -> None:
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    below = rootless.state / c.id / "notify/a/b"
+    below.mkdir(parents=True)
+    (below / "file").write_text("x")
+    below.chmod(0)
+    os.mkfifo(rootless.state / c.id / "fifo")
+    (rootless.state / c.id / "link").symlink_to("/")
+    assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
+
+
+def test_a_container_cannot_write_into_its_state_directory(container, rootless, tmp_path) -> None:
+    """With CAP_SYS_ADMIN a read-only mount is made writable: of NOTIFY_SOCKET only the socket itself is mounted."""
+    everything = ["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_CHOWN", "CAP_FOWNER", "CAP_MKNOD"]
+    sets = {name: everything for name in ("bounding", "effective", "permitted", "inheritable")}
+    script = (
+        "mount -o remount,rw,bind /run/notify/notify.sock 2>&1; touch /run/notify/evil; mkdir -p /run/notify/d/e;"
+        " echo x >/run/notify/notify.sock; rm -f /run/notify/notify.sock; grep -c /run/notify /proc/self/mountinfo"
+    )
+    c = container({"process": {"args": ["sh", "-c", script], "capabilities": sets}, "root": {"readonly": False}})
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "manager"))
+    environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "manager")}
+    assert c.create(env=environment).returncode == 0
+    before = sorted(os.listdir(rootless.state / c.id))
+    assert c.start().returncode == 0
+    c.wait()
+    assert (c.bundle.path / "stdout").read_text().splitlines()[-1] == "1"
+    assert sorted(os.listdir(rootless.state / c.id)) == sorted({*before} - {"start.sock"})
+    assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
+    manager.close()
+
+
+@pytest.mark.parametrize("command", ["create", "run"])
+def test_a_limit_of_file_sizes_is_told(container, rootless, command: str) -> None:
+    """write(2) takes a part, and the next one fails: neither is success."""
+    c = container()
+    words = ["sh", "-c", 'ulimit -f 2; exec "$@"', "sh", *rootless.command(command, "-b", c.bundle.path, c.id)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert (done.returncode, rootless.ids()) == (1, [])
+    if os.geteuid():  # root's container could write the interpreter: what fails first is the sealed copy of it
+        assert done.stderr.startswith("rootless: cannot write the container's config.json")
+    assert (done.stderr.count("\n"), "EFBIG" in done.stderr) == (1, True)
+
+
+# --- errors that say nothing of whether a process lives
+
+FAILING = """
+import builtins, errno, io, os, posix
+from rootless import __main__, proc
+what, number = sys.argv.pop(1), int(sys.argv.pop(1))
+real_open, real_pidfd = builtins.open, os.pidfd_open
+def failing_open(path, *args, **names):
+    if what == "stat" and str(path).startswith("/proc/") and str(path).endswith("/stat") and "self" not in str(path):
+        raise OSError(number, os.strerror(number), path)
+    return real_open(path, *args, **names)
+def failing_pidfd(*args):
+    raise OSError(number, os.strerror(number))
+builtins.open = failing_open
+if what == "pidfd":
+    from rootless import lean_os
+    os.pidfd_open = posix.pidfd_open = lean_os.pidfd_open = failing_pidfd
+__main__.launcher()
+"""
+
+
+@pytest.mark.parametrize("what", ["stat", "pidfd"])
+@pytest.mark.parametrize("number", [24, 12, 13, 1])
+@pytest.mark.parametrize("words", [["delete"], ["delete", "--force"], ["kill"], ["start"]])
+def test_a_process_that_cannot_be_looked_at_is_not_gone(container, rootless, words, what: str, number: int) -> None:
+    if words == ["start"] and what == "pidfd":
+        pytest.skip("start needs no pidfd")
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    pid = c.state()["pid"]
+    command = driver(FAILING, what, str(number), "--root", rootless.state, *words, c.id)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert (c.status(), c.state()["pid"]) == ("created", pid)
+    assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
+    assert not os.path.exists(f"/proc/{pid}") or Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+
+
+@pytest.mark.parametrize("number", [24, 12])
+def test_create_fails_where_its_init_cannot_be_looked_at(container, rootless, number: int) -> None:
+    c = container({"process": {"args": ["sleep", f"427{os.getpid()}"]}})
+    command = driver(FAILING, "stat", str(number), "--root", rootless.state, "create", "-b", c.bundle.path, c.id)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert (done.returncode, done.stderr.count("\n"), rootless.ids()) == (1, 1, [])
+
+
+# --- the foreground
+
+BROKEN = """
+import fcntl, os, select
+from rootless import __main__, foreground, lock
+what = sys.argv.pop(1)
+def fail(*_args):
+    raise OSError(12, "Cannot allocate memory")
+if what == "poll":
+    class Poll:
+        def register(self, *_args): pass
+        def unregister(self, *_args): pass
+        poll = fail
+    foreground.select.poll = Poll
+else:
+    real = lock.flock
+    lock.flock = lambda fd, how: fail() if how == fcntl.LOCK_UN else real(fd, how)
+__main__.launcher()
+"""
+
+
+@pytest.mark.parametrize("what", ["poll", "flock"])
+def test_run_that_cannot_wait_ends_its_container(container, rootless, what: str) -> None:
+    mark = f"428{os.getpid()}"
+    c = container({"process": {"args": ["sleep", mark]}})
+    command = driver(BROKEN, what, "--root", rootless.state, "run", "-b", c.bundle.path, c.id)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert (done.returncode, "ENOMEM" in done.stderr) == (1, True)
+    assert processes(f"sleep {mark}") == []
+    assert c.delete("--force").returncode == 0
+    assert rootless.ids() == []
+
+
+def test_exec_that_cannot_wait_ends_its_process(container, rootless) -> None:
+    mark = f"429{os.getpid()}"
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.run_detached().returncode == 0
+    command = driver(BROKEN, "poll", "--root", rootless.state, "exec", c.id, "sleep", mark)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert (done.returncode, "ENOMEM" in done.stderr) == (255, True)
+    assert processes(f"/bin/sleep {mark}") == [] and processes(f"sleep {mark}") == []
+    assert c.status() == "running"
