@@ -268,6 +268,27 @@ def open_namespaces(ns: Namespaces, host: Host) -> list[Join]:
     return opened
 
 
+def refuse_shared_sysctls(plan: Plan, joins: list[Join]) -> None:
+    """Refuse a sysctl of a namespace that is joined by path and is the caller's own: it would change the host.
+
+    Raises SpecError. What counts is the namespace that was opened, not its path (as in runc).
+    """
+    for operation, pointer, *arguments in plan.prepare:
+        if not pointer.startswith("/linux/sysctl/"):
+            continue
+        kind = SYSCTL_KINDS["uts" if operation != "sysctl" else arguments[0].partition("/")[0]]
+        flag, name = NAMESPACES[kind]
+        for joined, fd, _ in joins:
+            if joined != flag:
+                continue
+            theirs, ours = os.fstat(fd), os.stat(f"/proc/self/ns/{name}")
+            if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
+                raise SpecError(f"the {kind} namespace is the caller's own: it would change the host", pointer)
+
+
+SYSCTL_KINDS = {"net": "network", "user": "user", "kernel": "ipc", "fs": "ipc", "uts": "uts"}
+
+
 def clone(
     plan: Plan,
     joins: list[Join],

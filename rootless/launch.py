@@ -393,6 +393,7 @@ def _clone_joined(
 
     joins = join.open_namespaces(ns, host)
     try:
+        join.refuse_shared_sysctls(made, joins)
         return join.clone(made, joins, proc_fd, socks, cgroup_fd, child, write)
     finally:
         for _, fd, _ in joins:

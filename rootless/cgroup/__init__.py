@@ -85,7 +85,7 @@ def open(record: Record) -> Cgroup:
     if "choices" in record:
         _settle(record)
     if record["manager"] == "disabled" and (wanted := _wanted(record)):
-        _refuse(wanted[0])
+        raise _refusal(wanted[0])
     if record["manager"] == "systemd":
         from rootless.cgroup.systemd import Scope
 
@@ -93,12 +93,18 @@ def open(record: Record) -> Cgroup:
     return Cgroup(record)
 
 
-def settle(record: Record) -> None:
-    """Decide which cgroup a container would really have here and now, without making it: for `--dry-run`."""
+def settle(record: Record) -> str:
+    """Decide which cgroup a container would really have here and now, without making it: for `--dry-run`.
+
+    Returns why the container cannot have the limits that it asks for, "" if it can.
+    """
     if "choices" in record:
         _settle(record)
     if record["manager"] == "cgroupfs" and not place.can_be_made(record["path"]) and not _wanted(record):
         record.update(manager="disabled", path="")
+    if record["manager"] == "disabled" and (wanted := _wanted(record)):
+        return _refusal(wanted[0]).message()
+    return ""
 
 
 def _settle(record: Record) -> None:
@@ -125,7 +131,7 @@ def _wanted(record: Record) -> list[Any]:
     return files.required(record["files"])
 
 
-def _refuse(entry: Any) -> None:
+def _refusal(entry: Any) -> RootlessError:
     file, _, pointer = entry
     if os.path.exists("/sys/fs/cgroup/memory") and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         hint = "this host's limits belong to cgroup v1, which rootless does not use; boot it with cgroup v2 alone"
@@ -136,4 +142,4 @@ def _refuse(entry: Any) -> None:
             "run it in a delegated cgroup, such as `systemd-run --user --scope -p Delegate=yes`, "
             "or use --cgroup-manager systemd with a user session"
         )
-    raise RootlessError(f"{file} cannot be set: there is no cgroup that may be written", pointer, hint=hint)
+    return RootlessError(f"{file} cannot be set: there is no cgroup that may be written", pointer, hint=hint)

@@ -139,8 +139,8 @@ def print_plan(request: Request) -> int:
     from rootless.plan.describe import describe
 
     made = compile_plan(request, Host())
-    cgroup.settle(made.cgroup)
-    for line in made.process["warnings"]:
+    unset = cgroup.settle(made.cgroup)
+    for line in [*made.process["warnings"], *filter(None, [unset])]:
         log.warn(line)
     write_all(1, ("\n".join(describe(made)) + "\n").encode("utf-8", "surrogateescape"))
     return 0

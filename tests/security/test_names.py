@@ -57,6 +57,23 @@ def test_the_hosts_sysctl_is_not_opened(container, rootless, name) -> None:
     assert rootless.ids() == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root joins the host's namespaces")
+@pytest.mark.parametrize(
+    ("kind", "name", "file"),
+    [("network", "net.ipv4.ip_forward", "net"), ("ipc", "kernel.msgmax", "ipc"), ("ipc", "fs.mqueue.msg_max", "ipc"),
+     ("uts", "kernel.domainname", "uts")],
+)  # fmt: skip
+def test_the_callers_own_namespace_named_by_a_path_is_not_the_containers(container, rootless, kind, name, file) -> None:
+    path = Path("/proc/sys") / name.replace(".", "/")
+    before = path.read_text()
+    c = container({"hostname": None, "linux": {"sysctl": {name: before.strip() if kind != "uts" else "evil"}}})
+    others = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != kind]
+    c.bundle.patch({"linux": {"namespaces": [*others, {"type": kind, "path": f"/proc/self/../self/ns/{file}"}]}})
+    result = c.create()
+    assert result.returncode == 1 and f"the {kind} namespace is the caller's own" in result.stderr, result.stderr
+    assert f"/linux/sysctl/{name}" in result.stderr and path.read_text() == before and rootless.ids() == []
+
+
 def test_a_prefix_is_whole_components() -> None:
     assert is_below("/proc", "/proc") and is_below("/proc/sys", "/proc") and is_below("/a", "/")
     assert not is_below("/procsys", "/proc") and not is_below("/pro", "/proc")
