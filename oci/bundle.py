@@ -97,16 +97,27 @@ def build(request: Request) -> None:
     temporary = request.temporary or temporary_name(target)
     umask = os.umask(0)
     try:
-        _make_directory(temporary)
-        _fill(request, temporary)
-        request.finishing()
-        _put(temporary, target)
-    except OSError as error:
-        where = request.target if error.filename is None else ""
-        raise OciError.from_os(error, "cannot write the bundle", where) from None
+        with _named(request.target):
+            _make_directory(temporary)
+            _fill(request, temporary)
+            request.finishing()
+            _put(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError, OciError):  # what is told is why there is no bundle
+            remove_tree(temporary)
+        raise
     finally:
         os.umask(umask)
-        remove_tree(temporary)
+
+
+@contextlib.contextmanager
+def _named(target: str) -> Iterator[None]:
+    """An OSError becomes an OciError that names a file: its own, or the bundle."""
+    try:
+        yield
+    except OSError as error:
+        where = target if error.filename is None else ""
+        raise OciError.from_os(error, "cannot write the bundle", where) from None
 
 
 def temporary_name(target: str) -> str:

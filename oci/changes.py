@@ -29,6 +29,8 @@ _KINDS = {
     stat.S_IFBLK: "b",
 }
 
+_WHITEOUT = b".wh."
+
 Entries = dict[bytes, Entry]
 
 
@@ -175,6 +177,17 @@ def _read_xattrs(name: bytes, fd: int, kind: str) -> dict[bytes, bytes]:
         return {}
     finally:
         os.close(opened)
+
+
+def check_names(changes: Changes) -> None:
+    """Refuse what a layer cannot say: a name that begins with .wh. removes the rest of it from the layers below.
+
+    (image-spec layer.md, "Whiteouts".) Raises OciError for the first such path.
+    """
+    for path in sorted([*changes.added, *changes.removed]):
+        if any(part.startswith(_WHITEOUT) for part in path.split(b"/")):
+            hint = "rename or remove it" if path in changes.added else "--flatten packs the tree as it is now"
+            raise OciError("a layer cannot hold a name that begins with .wh.: it removes what follows", path, hint=hint)
 
 
 def write_layer(root_fd: int, changes: Changes, out: IO[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno as _errno
+import json
 import os
 
 
@@ -39,6 +40,41 @@ class OciError(Exception):
         return printable(f"{line}; hint: {self.hint}" if self.hint else line)
 
     __str__ = message
+
+
+def unexpected(error: BaseException, what: str) -> OciError:
+    """Return the error to show for any exception of a process beside the main one.
+
+    what: what it was doing. Where in the code it happened is said of all but OciError, and OSError, which say enough.
+    """
+    if isinstance(error, OciError):
+        return error
+    if isinstance(error, OSError):
+        return OciError.from_os(error, what)
+    frame, place = error.__traceback__, ""
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if "/oci/" in file or not place:
+            place = f"oci/{file.rpartition('/oci/')[2]}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}()"
+        frame = frame.tb_next
+    if isinstance(error, MemoryError):
+        return OciError(f"{what}: out of memory", place, hint="memory is short here (ulimit -v, a cgroup's limit)")
+    text = printable(error)
+    return OciError(
+        f"{what}: internal error: {type(error).__name__}{': ' if text else ''}{text}", place,
+        hint="please report this with what --debug prints",
+    )  # fmt: skip
+
+
+def dumped(error: OciError) -> bytes:
+    """Return an error as the bytes that `loaded` takes, for another process."""
+    return json.dumps([error.what, error.where, error.errno, error.hint]).encode()
+
+
+def loaded(text: bytes) -> OciError:
+    """Return the error that `dumped` was told of."""
+    what, where, number, hint = json.loads(text)
+    return OciError(what, where, number, hint)
 
 
 _HINTS = {

@@ -179,6 +179,7 @@ def _changed(request: Request, document: dict[str, Any], image: Image | None) ->
             layers = image.layers
             tree.settle_suspects(root_fd, found, lambda wanted: _base_digests(layers, wanted))
             tree.complete(found)
+        tree.check_names(found)
         if not found.added and not found.removed:
             yield None
             return
@@ -233,8 +234,11 @@ def _base_digests(layers: tuple[Layer, ...], wanted: set[bytes]) -> dict[bytes, 
 
 def _now() -> str:
     """RFC 3339; SOURCE_DATE_EPOCH makes archives reproducible."""
-    seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    said = os.environ.get("SOURCE_DATE_EPOCH") or ""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(said or time.time())))
+    except (ValueError, OverflowError, OSError):
+        raise OciError("no time in seconds since 1970", f"SOURCE_DATE_EPOCH={printable(said)}") from None
 
 
 def _image_config(request: Request, document: dict[str, Any]) -> dict[str, Any]:

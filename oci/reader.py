@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import select
 import signal
@@ -16,7 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from oci.errors import OciError
+from oci.errors import OciError, dumped, loaded, unexpected
 from oci.writer import SLOT, Writer, ignore_signals
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Reader:
         if kind == _NO_WRITER:
             raise self._writer.failure()
         if kind == _FAILED:
-            raise _error(self._receive(used))
+            raise loaded(self._receive(used))
         if self._progress:
             self._progress(read)
         return start, used
@@ -104,7 +103,7 @@ class Reader:
             with contextlib.suppress(OSError):
                 os.write(pipe, _MESSAGE.pack(_NO_WRITER, 0, 0, 0))
         except BaseException as error:
-            text = _text(error)
+            text = dumped(unexpected(error, "cannot read the archive"))
             with contextlib.suppress(OSError):
                 os.write(pipe, _MESSAGE.pack(_FAILED, 0, len(text), 0) + text)
         finally:
@@ -147,17 +146,3 @@ def _end_with(life: int) -> None:
     fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC)
     if select.select([life], [], [], 0)[0]:  # it was too early for the signal
         os._exit(0)
-
-
-def _text(error: BaseException) -> bytes:
-    if not isinstance(error, OciError):
-        if isinstance(error, OSError):
-            error = OciError.from_os(error, "cannot read the archive")
-        else:
-            error = OciError(f"cannot read the archive: {type(error).__name__}: {error}")
-    return json.dumps([error.what, error.where, error.errno, error.hint]).encode()
-
-
-def _error(text: bytes) -> OciError:
-    what, where, number, hint = json.loads(text)
-    return OciError(what, where, number, hint)

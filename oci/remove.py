@@ -63,8 +63,13 @@ class _Removal:
                 for entry in map(os.fsencode, entries):
                     if depth >= _DEEP and _is_directory(entry, fd):
                         _lift(entry, fd, self.top)
-                    else:
+                        continue
+                    try:
                         self.remove(fd, entry, depth + 1)
+                    except OSError as error:
+                        if error.errno not in (errno.EMFILE, errno.ENFILE) or fd == self.top:
+                            raise
+                        _lift(entry, fd, self.top)
         finally:
             os.close(fd)
         os.rmdir(name, dir_fd=parent)

@@ -14,7 +14,7 @@ import struct
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SO_SNDBUF, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from array import array
 
-from oci.errors import OciError
+from oci.errors import OciError, dumped, loaded, unexpected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SLOT = 1 << 20  # bytes of the memory that are filled and freed at once
 _SLOTS = 12
 _BATCH = 120  # jobs sent at once; unix(7): at most 253
+_WORDS = 1 << 16  # bytes of the memory behind the slots, for the error that ends the process: its length, then its text
+_LENGTH = struct.Struct("=I")
+_HAS_WORDS = 255  # no errno
 _AHEAD = 1 << 14  # for SO_SNDBUF: some batches; the kernel bounds the files on their way by RLIMIT_NOFILE, unix(7)
 _JOB = struct.Struct("=IIqIq")  # where its bytes are, how many, the file's time in seconds and ns, the offset in it
 _SECOND = 1_000_000_000  # ns; 64 bits of them reach from 1677 to 2262 only
@@ -37,7 +40,8 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self.memory = memoryview(mmap.mmap(-1, _SLOTS * SLOT))
+        shared = memoryview(mmap.mmap(-1, _SLOTS * SLOT + _WORDS))
+        self.memory, self._words = shared[:-_WORDS], shared[-_WORDS:]
         self._next = 0  # slot to be taken
         self._files: list[int] = []
         self._jobs: list[bytes] = []
@@ -146,11 +150,14 @@ class Writer:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else 0
         if code < 0:
             return OciError(f"the process that writes files was killed by signal {-code}")
+        if code == _HAS_WORDS:
+            (length,) = _LENGTH.unpack_from(self._words)
+            return loaded(bytes(self._words[_LENGTH.size : _LENGTH.size + length]))
         return OSError(code, os.strerror(code)) if code else None
 
     def _run(self, jobs: socket, freed: int) -> None:
-        """The process; its exit code is the number of the error that ended it."""
-        code = errno.EINTR
+        """The process; its exit code is the errno that ended it. Other errors are put into the memory."""
+        code = _HAS_WORDS
         try:
             ignore_signals()
             self._socket.close()  # else there is no end of it
@@ -161,6 +168,11 @@ class Writer:
             code = 0
         except OSError as error:
             code = error.errno or errno.EIO
+        except BaseException as error:
+            text = dumped(unexpected(error, "cannot write the files"))
+            if len(text) > _WORDS - _LENGTH.size:
+                text = dumped(OciError("cannot write the files"))
+            self._words[: _LENGTH.size + len(text)] = _LENGTH.pack(len(text)) + text
         finally:
             os._exit(code)
 

@@ -6,12 +6,13 @@ to clean up and no moment at which it does not work.
 
 from __future__ import annotations
 
+import os
 import signal
 
 from oci.errors import OciError
 from oci.remove import remove_tree
-from rootless import lean_os as os
 from rootless import log, userns
+from rootless.errors import RootlessError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,19 +28,49 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(work: Callable[[], int], maps: Maps, take_back: Callable[[], None] = lambda: None) -> int:
+def run(work: Callable[[], int], maps: Maps, temporary: str = "", take_back: Callable[[], None] = lambda: None) -> int:
     """Run `work` with these id maps ([] for the ids that there are); its exit code, or 128+n.
 
-    `take_back` runs with the same ids if it was killed.
+    temporary: where it writes until all is complete. `take_back` runs with the same ids if the work was killed, and if
+    it failed or could not be waited for and left that behind. What remains even then is named.
     """
-    code = userns.run(*maps, lambda: _told(work), SIGNALS)
+    try:
+        code = userns.run(*maps, work, SIGNALS)
+    except BaseException:
+        if os.path.lexists(temporary) and not _take_back(take_back, maps, temporary):
+            log.error(_left(temporary))
+        raise
     if code > 128:
         if os.isatty(2):
             os.write(2, b"\r\033[K")  # the progress line
-        left = userns.run(*maps, lambda: _told(lambda: _taken_back(take_back)), SIGNALS)
+        is_gone = _take_back(take_back, maps, temporary)
         how = "interrupted" if code - 128 in SIGNALS else f"killed by {signal.Signals(code - 128).name}"
-        log.error(f"{how}: {'what was made could not be taken back' if left else 'nothing is left behind'}")
+        log.error(f"{how}: nothing is left behind" if is_gone else f"{how}: {_left(temporary)}")
+    elif code and os.path.lexists(temporary) and not _take_back(take_back, maps, temporary):
+        log.error(_left(temporary))
     return code
+
+
+def _take_back(take_back: Callable[[], None], maps: Maps, temporary: str) -> bool:
+    """Run `take_back` in a child of its own; whether nothing is left. The error that it follows has been told."""
+
+    def work() -> int:
+        finishing()  # a second signal must not stop the clean-up
+        try:
+            take_back()
+        except Exception:
+            return 1
+        return 0
+
+    try:
+        code = userns.run(*maps, work, SIGNALS)
+    except (OSError, RootlessError):
+        code = 1
+    return code == 0 and not os.path.lexists(temporary)
+
+
+def _left(temporary: str) -> str:
+    return f"this could not be taken back: {printable(temporary)}; hint: `rootless unshare rm -rf` removes it"
 
 
 def interruptible(work: Callable[[], T]) -> T:
@@ -66,22 +97,13 @@ def remove(path: str, maps: Maps) -> int:
     """Remove a tree with these id maps; the exit code."""
 
     def work() -> int:
-        remove_tree(path)
+        try:
+            remove_tree(path)
+        except OciError as error:  # with the ids that there are this is no child
+            raise RootlessError(error.what, error.where, error.errno, error.hint) from None
         return 0
 
-    return userns.run(*maps, lambda: _told(work))
-
-
-def _told(work: Callable[[], int]) -> int:
-    """In the child: an OciError is told there, in one line, and ends it with 1."""
-    try:
-        return work()
-    except OciError as error:
-        log.error(error.message())
-        return 1
-
-
-def _taken_back(take_back: Callable[[], None]) -> int:
-    finishing()  # a second signal must not stop the clean-up
-    take_back()
-    return 0
+    code = userns.run(*maps, work)
+    if code > 128:
+        log.error(f"killed by {signal.Signals(code - 128).name}: some of it is still there")
+    return code

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 
+from oci.errors import OciError
 from rootless import lean_os as os
-from rootless import proc
+from rootless import log, proc
 from rootless import syscalls as sc
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, unexpected
 from rootless.files import write_at_once
 from rootless.host import Host, default_id_map
 from rootless.idmap import write_maps
@@ -16,6 +18,7 @@ from rootless.idmap import write_maps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
     from rootless.host import IdMap
 
@@ -36,47 +39,59 @@ def default_maps(host: Host) -> tuple[IdMap, IdMap]:
 def run(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Signals = ()) -> int:
     """Run `function` in a forked child that is root of a new user namespace with these maps; its exit code.
 
-    An exception in the child ends it with 1 after its message went to standard error; a signal gives 128+n. With
-    empty maps no namespace is made. `signals` end the child, and are passed on to it when they are sent here.
+    Whatever the child ends with is told in one line on standard error, by the child if it comes from `function`: that
+    gives 1; a signal gives 128+n. With empty maps no namespace is made. `signals` end the child, and are passed on to
+    it when they are sent here. The child does nothing before this process has all that it needs to wait for it.
+    Raises RootlessError, OSError.
     """
     if not uid_map and not signals:
         return function()
-    ours, theirs = os.pipe2(os.O_CLOEXEC)
-    ready, go = os.pipe2(os.O_CLOEXEC)
+    fds: set[int] = set()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    pid = os.fork()
-    if pid == 0:
-        for signum in signals:
-            signal.signal(signum, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(go)
-        _child((theirs, ready) if uid_map else None, function)
-    os.close(theirs)
-    os.close(ready)
     try:
-        if uid_map:
-            if not os.read(ours, 1):
-                raise RootlessError("no user namespace can be made", hint=_HINT)
-            proc_fd = proc.open_proc()
-            write_maps(proc_fd, pid, uid_map, gid_map, Host(), is_default=False)
-            os.close(proc_fd)
-            write_at_once(go, b"m")
-        status = _wait(pid, signals)
-    except BaseException:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-        raise
+        fds |= {*(child_end := os.pipe2(os.O_CLOEXEC))}
+        fds |= {*(go := os.pipe2(os.O_CLOEXEC))}
+        pid = os.fork()
+        if pid == 0:
+            _child(child_end, go, function, signals, before, is_mapped=bool(uid_map))
+        for fd in (child_end[1], go[0]):
+            fds.remove(fd)
+            os.close(fd)
+        try:
+            fds.add(child := os.pidfd_open(pid))  # a pid may be another process's by the time that a handler runs
+            if uid_map:
+                _map(os.read(child_end[0], 4), pid, uid_map, gid_map)
+            with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
+                write_at_once(go[1], b"m")
+            status = _wait(pid, child, signals)
+        except BaseException:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            raise
     finally:
-        os.close(ours)
-        os.close(go)
+        for fd in fds:
+            os.close(fd)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
-def _wait(pid: int, signals: Signals) -> int:
-    """The child's wait status; `signals`, which are blocked, come in meanwhile and go on to the child."""
-    child = os.pidfd_open(pid)  # a pid may be another process's by the time that a handler runs
+def _map(said: bytes, pid: int, uid_map: IdMap, gid_map: IdMap) -> None:
+    """Write the maps of a child that has said by four bytes what unshare(2) gave: 0, or its errno."""
+    if not said:  # it has ended before, and said why or was killed
+        return
+    number = int.from_bytes(said)
+    if number:
+        raise RootlessError("no user namespace can be made", errno=number, hint=_HINT)
+    proc_fd = proc.open_proc()
+    try:
+        write_maps(proc_fd, pid, uid_map, gid_map, Host(), is_default=False)
+    finally:
+        os.close(proc_fd)
+
+
+def _wait(pid: int, child: int, signals: Signals) -> int:
+    """Return the wait status of the child that `child` is a pidfd of; `signals`, blocked until now, go on to it."""
 
     def pass_on(signum: int, _frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -94,35 +109,59 @@ def _wait(pid: int, signals: Signals) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         for signum, handler in before.items():
             signal.signal(signum, handler)
-        os.close(child)
 
 
 _HINT = "user namespaces may be restricted here: sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces"
 
 
-def _child(parent: tuple[int, int] | None, function: Callable[[], int]) -> None:
+def _child(
+    parent: tuple[int, int], go: tuple[int, int], function: Callable[[], int], signals: Signals, mask: set[signal.Signals | int], *,
+    is_mapped: bool,
+) -> NoReturn:  # fmt: skip
+    """Run the function once the parent lets it go. Nothing leaves this: the stack above is the parent's."""
     code = 1
     try:
-        if parent is None or _become_root(*parent):
+        for signum in signals:
+            signal.signal(signum, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(go[1])
+        is_ready = (not is_mapped or _make_namespace(parent[1])) and os.read(go[0], 1)
+        for fd in (*parent, go[0]):  # descriptors may be short
+            os.close(fd)
+        if is_ready:  # else the parent has failed, or was killed
+            if is_mapped:
+                sc.setresgid(0)
+                sc.setresuid(0)
             code = function()
-    except RootlessError as error:
-        from rootless import log
-
-        log.error(error.message())
-    except OSError as error:
-        from rootless import log
-
-        log.error(RootlessError.from_os(error, "in the user namespace").message())
+    except BaseException as error:
+        code = _report(error)
     finally:
         os._exit(code)
 
 
-def _become_root(theirs: int, ready: int) -> bool:
-    """Root of a new user namespace, when the parent has written its maps; False if it did not."""
-    sc.unshare(sc.CLONE_NEWUSER)
-    write_at_once(theirs, b"u")
-    if not os.read(ready, 1):
-        return False
-    sc.setresgid(0)
-    sc.setresuid(0)
-    return True
+def _make_namespace(parent: int) -> bool:
+    """Make a user namespace and tell the parent; where there is none, it is the parent that says so."""
+    number = 0
+    try:
+        sc.unshare(sc.CLONE_NEWUSER)
+    except OSError as error:
+        number = error.errno or errno.EPERM
+    write_at_once(parent, number.to_bytes(4))
+    return not number
+
+
+def _report(error: BaseException) -> int:
+    """Say in one line what has ended the child, any exception, and with --debug where; the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    line = type(error).__name__
+    try:
+        line = error.message() if isinstance(error, OciError) else unexpected(error).message()
+        log.error(line)
+        if log.debugging():
+            import traceback
+
+            traceback.print_exception(error)
+    except Exception:  # what failed once may fail again: memory, descriptors
+        log.last_words(line)
+    return 1

@@ -75,7 +75,7 @@ def build(options: Options, image: Image, target: str) -> int:
         progress=not options.quiet, temporary=oci.bundle.temporary_name(target), finishing=job.finishing,
     )  # fmt: skip
     maps = (uid_map, gid_map) if in_namespace else ([], [])
-    code = job.run(lambda: _build(request, quiet=options.quiet), maps, lambda: _take_back(request))
+    code = job.run(lambda: _build(request, quiet=options.quiet), maps, request.temporary, lambda: _take_back(request))
     if code == 0:
         print(target if "/" in target else f"./{target}")
     return code

@@ -29,7 +29,12 @@ def main(options: Options) -> int:
         force=options.force, changes=list(options.change or []), message=options.message,
     )  # fmt: skip
     maps = (uid_map, gid_map) if mapped else ([], [])
-    code = job.run(lambda: _pack(request, quiet=options.quiet), maps, lambda: remove_tree(request.temporary))
+    code = job.run(
+        lambda: _pack(request, quiet=options.quiet),
+        maps,
+        request.temporary,
+        lambda: remove_tree(request.temporary),
+    )
     if code == 0:
         print(request.output)
     return code
