@@ -115,9 +115,14 @@ _HINT = "user namespaces may be restricted here: sysctl kernel.unprivileged_user
 
 
 def _child(
-    parent: tuple[int, int], go: tuple[int, int], function: Callable[[], int], signals: Signals, mask: set[signal.Signals | int], *,
+    parent: tuple[int, int],
+    go: tuple[int, int],
+    function: Callable[[], int],
+    signals: Signals,
+    mask: set[signal.Signals | int],
+    *,
     is_mapped: bool,
-) -> NoReturn:  # fmt: skip
+) -> NoReturn:
     """Run the function once the parent lets it go. Nothing leaves this: the stack above is the parent's."""
     code = 1
     try:

@@ -134,7 +134,7 @@ def test_too_few_descriptors_are_one_line_and_leave_nothing(place: Path, words: 
         else:
             failed += 1
             assert "EMFILE" in told(done, place, before) or "open files" in done.stderr, (number, done.stderr)
-    assert failed > 3
+    assert failed > 1
 
 
 @pytest.mark.parametrize("words", [COMMANDS[name][1:] for name in ("convert", "import", "pack")], ids=lambda w: w[0])

@@ -226,3 +226,25 @@ def test_umoci_unpacks_the_archive(bundle: Path) -> None:
         for name in names + files
     }
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("name", "flatten"),
+    [(".wh.x", False), (".wh..wh..opq", True), (".wh.", False), ("d/.wh.x", True), (".wh.d/f", False)],
+)
+def test_a_name_that_would_remove_another_is_refused(tmp_path: Path, name: str, flatten: bool) -> None:
+    """As a whiteout it would take `x` out of the image; umoci refuses it too."""
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(a.docker_archive([a.file("x") + a.file("d/x") + a.END]))
+    assert rootless("convert", archive, "-o", "b", "--owners", "squash", cwd=tmp_path).returncode == 0
+    path = tmp_path / "b/rootfs" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"a user's")
+    done = pack(tmp_path / "b", tmp_path / "out.tar", base=str(archive), flatten=flatten)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert name.partition("/f")[0] in done.stderr and "hint: rename" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["a.tar", "b"]
+    path.unlink()
+    if name == ".wh.d/f":
+        path.parent.rmdir()
+    assert pack(tmp_path / "b", tmp_path / "out.tar", base=str(archive), flatten=flatten).returncode == 0
