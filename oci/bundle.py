@@ -375,10 +375,9 @@ def _note(request: Request, tree: Tree) -> None:
         names = ", ".join(report.first_devices) + (", ..." if report.devices > len(report.first_devices) else "")
         request.note(f"{report.devices} device nodes became empty files ({names})")
     if owners.folded and owners.mode == "map":
-        request.note(
-            f"{owners.folded} files have owners beyond your range of ids and were given to another id: "
-            f"a range up to {owners.highest} in /etc/subuid and /etc/subgid keeps them"
-        )
+        what = f"{owners.folded} files have owners beyond your range of ids and were given to another id"
+        way_out = owners.way_out()
+        request.note(f"{what} (up to {owners.highest})" + (f": {way_out} keeps them" if way_out else ""))
     if report.absolute:
         request.note(f"{report.absolute} absolute member names were taken as below the root")
     if report.lost_xattrs:
@@ -390,7 +389,7 @@ def _image_record(request: Request) -> dict[str, Any]:
     """What `pack` and `inspect` know of the image afterwards."""
     image = request.image
     layers = [
-        {"name": layer.name, "digest": layer.digest, "size": layer.size, "diffId": layer.diff_id,
+        {"name": layer.name, "digest": layer.digest, "size": layer.stored_size, "diffId": layer.diff_id,
          "mediaType": layer.media_type}
         for layer in image.layers
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from oci.errors import OciError
 
 NOBODY = 65534  # the kernel's overflow id, /proc/sys/kernel/overflowuid
 _OWN = 0xFFFFFFFF
+_HIGHEST = 0xFFFFFFFE
 XATTR = b"user.rootlesscontainers"
 
 IdMap = list[tuple[int, int, int]]  # (container id, host id, size), as user_namespaces(7) has them
@@ -43,13 +44,24 @@ class Owners:
             self.folded += 1
             self.highest = max(self.highest, uid, gid)
             if self.strict:
-                hint = (
-                    f"it needs ids up to {max(uid, gid)} in /etc/subuid and /etc/subgid; without strict they are folded"
-                )
+                way_out = self.way_out()
+                hint = (f"{way_out} keeps it, " if way_out else "") + "--owners map gives it to another id"
                 raise OciError(f"the owner {uid}:{gid} is beyond your range of ids", where, hint=hint)
         else:
             self._last = fitted  # many files in a row have the same owner
         return fitted
+
+    def way_out(self) -> str:
+        """Return what would keep the highest owner, "" where nothing does: a longer range, where one can be had.
+
+        Container id N is the N-th of the range, and no id of the kernel is above 2^32 - 2 (user_namespaces(7)).
+        """
+        if self.highest > _HIGHEST:
+            return ""
+        first = max((host for _, host, size in (*self.uids, *self.gids) if size > 1), default=0)
+        if self.highest > _HIGHEST - first:
+            return "--owners xattr"
+        return f"a range of {self.highest} ids or more in /etc/subuid and /etc/subgid"
 
     @staticmethod
     def _fit_one(number: int, id_map: IdMap) -> int:

@@ -7,6 +7,7 @@ Formats: oci (an OCI layout in a tar, with a manifest.json as docker 25 adds it,
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import json
@@ -29,6 +30,7 @@ from oci.image import Image, Layer, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
 from oci.image.rootfs import apply_changes, open_rootfs
 from oci.owners import Owners
+from oci.reference import check_name, name_of
 from oci.root import normal
 from oci.stream import Budget, Chunks, StreamSource
 
@@ -36,6 +38,7 @@ FORMATS = ("oci", "docker", "docker-legacy")
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_MOST_STEPS = 1000  # of a path that leads through links
 _IN_OCI = {"": "", "gzip": "+gzip", "zstd": "+zstd"}  # compressions that media types know
 
 
@@ -84,9 +87,14 @@ def pack(request: Request) -> None:
     """Write the archive, complete or not at all. Raises OciError."""
     if request.format not in FORMATS:
         raise OciError(f"unknown format {printable(request.format)!r}", hint=", ".join(FORMATS))
+    if request.tag:
+        check_name(request.tag)
+    document = read_image_record(request.bundle)
+    for base in filter(None, (document["source"], request.base)):
+        refuse_base(request.output, base)
     if os.path.lexists(request.output) and not request.force:
         raise OciError("the output exists already", request.output, hint="--force replaces it")
-    document = read_image_record(request.bundle)
+    config = _image_config(request, document)
     temporary = request.temporary or temporary_name(request.output)
     try:
         with contextlib.ExitStack() as stack:
@@ -97,7 +105,6 @@ def pack(request: Request) -> None:
                 request.note("nothing has changed: the image is the one that was converted")
             else:
                 parts.append(added)
-            config = _image_config(request, document)
             history = list(image.history) if image else []
             if len([entry for entry in history if not entry.get("empty_layer")]) == len(parts) - (added is not None):
                 config["history"] = history + ([added.history] if added else [])
@@ -115,9 +122,50 @@ def pack(request: Request) -> None:
             os.unlink(temporary)
 
 
+def refuse_base(output: str, base: str) -> None:
+    """Refuse an output that is, or leads to, the archive of the lower layers: the bundle could not be packed again.
+
+    By whatever name: another path, a hard or symbolic link, a link on the way to it, a file of an unpacked archive.
+    """
+    parent, name = os.path.split(os.path.abspath(output))
+    entry = os.path.realpath(parent), name
+    inside = os.path.isdir(base) and f"{entry[0]}/".startswith(f"{os.path.realpath(base)}/") and os.path.lexists(output)
+    same = os.path.exists(output) and os.path.exists(base) and os.path.samefile(output, base)
+    if inside or same or entry in _entries(base):
+        what = "the output is the archive that the bundle was converted from, which it still needs"
+        raise OciError(what, output, hint="--output names another")
+
+
+def _entries(path: str) -> set[tuple[str, str]]:
+    """The (real directory, name) of each entry that the kernel looks up on its way to a path (path_resolution(7))."""
+    here, todo = "/", os.path.abspath(path).split("/")[::-1]
+    found: set[tuple[str, str]] = set()
+    for _ in range(_MOST_STEPS):
+        if not todo:
+            break
+        name = todo.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            here = os.path.dirname(here)
+            continue
+        found.add((here, name))
+        try:
+            target = os.readlink(f"{here}/{name}")
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                raise
+            here = os.path.join(here, name)
+            continue
+        here = "/" if target.startswith("/") else here
+        todo += target.split("/")[::-1]
+    return found
+
+
 def _named(request: Request, document: dict[str, Any]) -> str:
     """NAME:TAG in lower case, as registries want it."""
-    name = request.tag or next(iter(document["names"]), "") or os.path.basename(os.path.abspath(request.bundle)).lower()
+    known = next(iter(document["names"]), "")
+    name = request.tag or known or name_of(os.path.basename(os.path.abspath(request.bundle)))
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 

@@ -245,7 +245,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         "make an image archive of a bundle, its changes as one new layer",
         ("bundle_dir",),
         [
-            ("output", "o", "str", "IMAGE.tar", "the archive to write"),
+            ("output", "o", "str", "IMAGE.tar", "the archive to write (default: BUNDLE-packed.tar)"),
             ("format", "", "str", "oci|docker|docker-legacy", "what kind of archive"),
             ("tag", "t", "str", "NAME:TAG", "the image's name"),
             ("base", "", "str", "IMAGE", "the archive that the bundle was made of"),

@@ -52,6 +52,13 @@ class Layer:
     urls: tuple[str, ...] = ()
     tarsum: str = ""
 
+    @property
+    def stored_size(self) -> int:
+        """Bytes as they are in the archive; -1 for what comes through a pipe."""
+        if self.size >= 0:
+            return self.size
+        return self.blob.size if self.blob is not None and self.blob.size else -1
+
     def stored(self, progress: Progress | None = None, room: Room | None = None) -> Chunks:
         """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError."""
         if self.blob is None:

@@ -86,8 +86,10 @@ def _command(key: str) -> Callable[[dict[str, Any], str], None]:
             words = json.loads(rest)
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise ValueError("a list of strings is needed")
+        elif rest:
+            words = ["/bin/sh", "-c", rest]
         else:
-            words = ["/bin/sh", "-c", rest] if rest else []
+            raise ValueError("a value is needed; [] takes the one of the image away")
         config[key] = words
 
     return change
@@ -123,6 +125,8 @@ def _pairs(rest: str) -> list[tuple[str, str]]:
 
 
 def _ports(config: dict[str, Any], rest: str) -> None:
+    if not rest:
+        raise ValueError("a port is needed")
     for port in rest.split():
         number, _, protocol = port.partition("/")
         if not number.replace("-", "").isdigit() or protocol not in ("", "tcp", "udp", "sctp"):
@@ -131,8 +135,11 @@ def _ports(config: dict[str, Any], rest: str) -> None:
 
 
 def _volumes(config: dict[str, Any], rest: str) -> None:
-    for path in json.loads(rest) if rest.startswith("[") else shlex.split(rest):
-        config.setdefault("Volumes", {})[str(path)] = {}
+    paths = json.loads(rest) if rest.startswith("[") else shlex.split(rest)
+    if not paths or not all(isinstance(path, str) and path.startswith("/") for path in paths):
+        raise ValueError("an absolute path is needed")
+    for path in paths:
+        config.setdefault("Volumes", {})[path] = {}
 
 
 _INSTRUCTIONS: dict[str, Callable[[dict[str, Any], str], None]] = {

@@ -43,7 +43,8 @@ def _table(document: dict[str, Any]) -> Iterator[str]:
             yield f"{key.lower():<9} {value if isinstance(value, str) else json.dumps(value)}"
     yield "layers"
     for layer in document["layers"]:
-        yield f"  {layer['digest'] or layer['diffId'] or layer['name']}  {max(layer['size'], 0)} bytes"
+        size = f"{layer['size']} bytes" if layer["size"] >= 0 else "size not known"
+        yield f"  {layer['digest'] or layer['diffId'] or layer['name']}  {size}"
     yield "history"
     for entry in document["history"]:
         yield f"  {entry.get('created', '-')}  {printable(entry.get('created_by', ''))[:160]}"
@@ -58,7 +59,7 @@ def _document(options: Options) -> dict[str, Any]:
             {
                 "name": layer.name,
                 "digest": layer.digest,
-                "size": layer.blob.size if layer.blob else layer.size,
+                "size": layer.stored_size,
                 "diffId": layer.diff_id,
                 "mediaType": layer.media_type,
             }

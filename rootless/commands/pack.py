@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from oci.bundle import read_image_record, temporary_name
 from oci.errors import OciError
 from oci.owners import Owners
@@ -16,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless pack BUNDLE -o IMAGE.tar [--format oci|docker|docker-legacy]`; prints the archive's path."""
+    """`rootless pack BUNDLE [-o IMAGE.tar] [--format oci|docker|docker-legacy]`; prints the archive's path."""
     with translated():
         document = read_image_record(options.bundle_dir)
     uid_map, gid_map = ([tuple(entry) for entry in document[key]] for key in ("uidMap", "gidMap"))
     mapped = document["owners"] == "map" and bool(uid_map)
     owners = Owners(document["owners"], uid_map if mapped else [], gid_map if mapped else [])
-    output = options.output or f"{options.bundle_dir.rstrip('/')}.tar"
+    output = options.output or default_output(options.bundle_dir)
     request = Request(
         options.bundle_dir, output, owners, temporary=temporary_name(output), finishing=job.finishing,
         format=options.format or "oci", tag=options.tag, base=options.base, flatten=options.flatten,
@@ -38,6 +40,14 @@ def main(options: Options) -> int:
     if code == 0:
         print(request.output)
     return code
+
+
+def default_output(bundle: str) -> str:
+    """Return where the archive goes: not BUNDLE.tar, which is what the bundle may have been converted from."""
+    bundle = bundle.rstrip("/")
+    if os.path.basename(bundle) in ("", ".", ".."):
+        bundle = os.path.abspath(bundle or "/")
+    return f"{bundle}-packed.tar"
 
 
 def _pack(request: Request, *, quiet: bool) -> int:

@@ -181,6 +181,16 @@ def test_capability_is_kept_in_the_users_namespace(work: Path) -> None:
     assert read.stdout.strip() == value.hex()
 
 
+@pytest.mark.parametrize(
+    ("highest", "way_out"),
+    [(70_000, "a range of 70000 ids"), (4294967290, "--owners xattr"), (2**32 - 2, "--owners xattr"), (2**32, "")],
+)
+def test_hint_for_an_owner_beyond_the_range_can_be_followed(highest: int, way_out: str) -> None:
+    found = owners.Owners("map", [(0, 1000, 1), (1, 100000, 65536)], [(0, 1000, 1), (1, 100000, 65536)])
+    assert found.fit(highest, 0, "f") == (65534, 0)
+    assert found.way_out().startswith(way_out) and bool(found.way_out()) == bool(way_out)
+
+
 def test_rootlesscontainers_value_is_umocis() -> None:
     assert owners.encode(1000, 100) == b"\x08\xe8\x07\x10\x64" and owners.encode(0, 5) == b"\x10\x05"
     for ids in ((0, 0), (1, 0), (0, 1), (1000, 65534), (2**32 - 2, 2**31)):

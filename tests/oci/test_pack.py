@@ -16,6 +16,7 @@ from commands import Result, pack, rootless, tree
 
 from oci import record
 from oci.pack import FORMATS
+from oci.reference import is_name, name_of
 
 BASE = (
     a.directory("bin") + a.file("bin/sh", b"#!shell", mode=0o755) + a.directory("etc") + a.file("etc/old", b"old")
@@ -248,3 +249,125 @@ def test_a_name_that_would_remove_another_is_refused(tmp_path: Path, name: str, 
     if name == ".wh.d/f":
         path.parent.rmdir()
     assert pack(tmp_path / "b", tmp_path / "out.tar", base=str(archive), flatten=flatten).returncode == 0
+
+
+# Where the archive goes
+
+
+def test_default_name_is_another_than_the_bases(bundle: Path) -> None:
+    run_inside(bundle, "echo x > new")
+    before = bundle.with_name("base.tar").read_bytes()
+    bundle.rename(bundle.with_name("base"))
+    for word in ("base", "base/", "./base"):
+        done = rootless("pack", word, cwd=bundle.parent)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.rstrip().endswith("base-packed.tar")
+        (bundle.parent / "base-packed.tar").unlink()
+    done = rootless("pack", ".", cwd=bundle.with_name("base"))
+    assert done.returncode == 0 and (bundle.parent / "base-packed.tar").exists(), done.stderr
+    assert bundle.with_name("base.tar").read_bytes() == before
+
+
+@pytest.mark.parametrize("flags", [["--force"], [], ["--force", "--flatten"], ["--force", "--base", "copy.tar"]])
+def test_base_is_never_overwritten(bundle: Path, flags: list[str]) -> None:
+    work = bundle.parent
+    run_inside(bundle, "echo x > new")
+    base = work / "base.tar"
+    before = base.read_bytes()
+    (work / "copy.tar").write_bytes(before)
+    os.link(base, work / "hard.tar")
+    (work / "soft.tar").symlink_to("base.tar")
+    (work / "softer.tar").symlink_to(work / "soft.tar")
+    (work / "dir").symlink_to(".")
+    outputs = [
+        "base.tar",
+        "./base.tar",
+        "dir/base.tar",
+        f"{base}",
+        "hard.tar",
+        "soft.tar",
+        "softer.tar",
+        "b/../base.tar",
+    ]
+    for output in [*outputs, *(["copy.tar"] if "--base" in flags else [])]:
+        done = rootless("pack", "b", "-o", output, *flags, cwd=work)
+        assert done.returncode == 1 and "converted from" in done.stderr and "--force" not in done.stderr, done.stderr
+        assert base.read_bytes() == before and (work / "soft.tar").is_symlink(), output
+    assert not [name for name in os.listdir(work) if name.startswith(".")]
+
+
+def test_link_on_the_way_to_the_base_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/real.tar").write_bytes(a.docker_archive([BASE + a.END]))
+    (tmp_path / "images").symlink_to("store")
+    (tmp_path / "image.tar").symlink_to("images/real.tar")
+    assert rootless("convert", "image.tar", "-q", "-o", "b", cwd=tmp_path).returncode == 0
+    for output in ("image.tar", "images", "store/real.tar"):
+        done = rootless("pack", "b", "-o", output, "--force", cwd=tmp_path)
+        assert done.returncode == 1 and "converted from" in done.stderr, (output, done.stderr)
+    assert (tmp_path / "image.tar").is_symlink() and (tmp_path / "images").is_symlink()
+    assert rootless("remove", "b", cwd=tmp_path).returncode == 0
+
+
+def test_file_of_an_unpacked_base_is_not_overwritten(tmp_path: Path) -> None:
+    files = a.layout([BASE + a.END])
+    for name, data in files.items():
+        (tmp_path / "layout" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "layout" / name).write_bytes(data)
+    assert rootless("convert", "layout", "-q", "-o", "b", cwd=tmp_path).returncode == 0
+    done = rootless("pack", "b", "-o", "layout/index.json", "--force", cwd=tmp_path)
+    assert done.returncode == 1 and (tmp_path / "layout/index.json").read_bytes() == files["index.json"], done.stderr
+    assert rootless("pack", "b", "-o", "out.tar", cwd=tmp_path).returncode == 0
+    assert rootless("remove", "b", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["Bad Tag", "bad tag", "Upper", "a:", ":1", "a:b:c", "a/", "/a", "a//b", "a@sha256:0", "a:-1", "ä", "a\n", "-a"],
+)
+def test_tag_that_no_registry_takes_is_refused(bundle: Path, tag: str) -> None:
+    done = rootless("pack", "b", "-o", "out.tar", f"--tag={tag}", cwd=bundle.parent)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "--tag" in done.stderr, done.stderr
+    assert not bundle.with_name("out.tar").exists()
+
+
+@pytest.mark.parametrize("tag", ["a", "a:1", "localhost:5000/a/b-c_d.e:V1", "Registry.Example.com/a", "x__y:_"])
+def test_tag_of_every_form_is_taken(tag: str) -> None:
+    assert is_name(tag)
+
+
+def test_name_of_a_directory_becomes_a_name() -> None:
+    for text in ("My Bundle", "..x", "ÄÖ", "a" * 300, "a__b.", "b:1"):
+        assert is_name(name_of(text)), text
+
+
+@pytest.mark.parametrize(
+    "change", ["CMD", "ENTRYPOINT", "EXPOSE", "VOLUME", "VOLUME data", "USER", "ENV", "LABEL", "CMD "]
+)
+def test_instruction_without_a_value_is_refused(bundle: Path, change: str) -> None:
+    bundle.with_name("r.tar").write_bytes(BASE + a.END)
+    for command in (["import", "r.tar", "-o", "c"], ["pack", "b", "-o", "out.tar"]):
+        done = rootless(*command, "--change", change, cwd=bundle.parent)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and change.split()[0] in done.stderr, done.stderr
+    assert not bundle.with_name("c").exists() and not bundle.with_name("out.tar").exists()
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_inspect_of_a_bundle_has_the_sizes_of_the_layers(bundle: Path, layout: str) -> None:
+    run_inside(bundle, "echo x > new")
+    assert pack(bundle, bundle.with_name("out.tar"), format=layout).returncode == 0
+    assert rootless("convert", "out.tar", "-q", "-o", "again", cwd=bundle.parent).returncode == 0
+    shown = [rootless("inspect", what, cwd=bundle.parent).stdout for what in ("out.tar", "again")]
+    sizes = [[line.split()[-2] for line in text.splitlines() if line.endswith(" bytes")] for text in shown]
+    assert sizes[0] == sizes[1] and len(sizes[1]) == 2 and "0" not in sizes[1]
+
+
+def test_inspect_of_an_import_has_the_size_or_says_that_it_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "r.tar").write_bytes(BASE + a.END)
+    assert rootless("import", "r.tar", "-q", "-o", "b", cwd=tmp_path).returncode == 0
+    assert f"{len(BASE + a.END)} bytes" in rootless("inspect", "b", cwd=tmp_path).stdout
+    with subprocess.Popen(["cat", tmp_path / "r.tar"], stdout=subprocess.PIPE) as pipe:
+        assert rootless("import", "-", "-q", "-o", "c", cwd=tmp_path, stdin=pipe.stdout).returncode == 0
+    assert "size not known" in rootless("inspect", "c", cwd=tmp_path).stdout
+    for name in "bc":
+        assert rootless("remove", name, cwd=tmp_path).returncode == 0
