@@ -77,3 +77,9 @@ def test_readme(shell: Callable[[str], str]) -> None:
         else:
             assert output == expected, f"$ {command}"
     assert shell("rootless remove busybox") == ""
+
+
+def test_the_page_about_exit_codes_shows_real_errors(shell: Callable[[str], str]) -> None:
+    assert shell("mkdir empty && rootless spec --bundle empty") == ""
+    (step,) = commands("docs/reference/exit-codes.md")
+    assert shell(step[0]) == step[1].replace("/tmp", shell("pwd").strip())
