@@ -70,7 +70,8 @@ def _take_back(take_back: Callable[[], None], maps: Maps, temporary: str) -> boo
 
 
 def _left(temporary: str) -> str:
-    return f"this could not be taken back: {printable(temporary)}; hint: `rootless unshare rm -rf --one-file-system` removes it"
+    hint = "`rootless unshare rm -rf --one-file-system` removes it"
+    return f"this could not be taken back: {printable(temporary)}; hint: {hint}"
 
 
 def interruptible(work: Callable[[], T]) -> T:

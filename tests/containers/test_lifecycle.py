@@ -224,7 +224,7 @@ os._exit(code)
 
 @pytest.mark.parametrize("moment", ["prestart", "createRuntime"])
 def test_a_signal_right_after_the_fork_of_a_hook_ends_the_hook_too(container, rootless, tmp_path, moment) -> None:
-    """Also where the command has not yet begun to wait for it: the hook is ended and reaped before the rest is undone."""
+    """Also before the command waits for it: the hook is ended and reaped before the rest is undone."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
