@@ -251,3 +251,54 @@ def test_image_with_a_volume_on_proc_runs_with_the_kernels(work: Path) -> None:
     command = ["run", "-b", "b", f"c-{secrets.token_hex(4)}", "--", "/bin/busybox", "cat", "/proc/sys/kernel/ostype"]
     ran = rootless("--root", work / "state", *command, cwd=work)
     assert (ran.returncode, ran.stdout) == (0, "Linux\n"), ran.stderr
+
+
+# Docker's capabilities at work
+
+SETUP = """
+set -e
+touch /f && chown 100 /f && chown :50 /f && stat -c %u:%g /f
+chmod 4755 /f && stat -c %a /f
+su -s /bin/sh web -c 'busybox id -u; busybox id -g'
+mkdir -m 700 /lock && chown 33 /lock && echo x > /lock/status-new && mv /lock/status-new /lock/status
+ln /lock/status /lock/status-old && chown -R 33:44 /lock && chmod u+s,g+s /lock/status && cat /lock/status
+chroot / /bin/busybox true && echo chroot
+mkfifo /pipe && chown web:web /pipe && rm -r /lock /pipe && echo end
+"""
+
+
+@pytest.mark.parametrize("how", ["convert", "import"])
+def test_package_managers_calls_and_su_work_in_a_range(work: Path, how: str) -> None:
+    busybox = Path("/bin/busybox")
+    if not busybox.exists():
+        pytest.skip("this machine lacks /bin/busybox (Debian: busybox-static)")
+    if not has_range():
+        pytest.skip("this user has no range in /etc/subuid")
+    rootfs = (
+        ROOTFS + a.directory("bin") + a.file("bin/busybox", busybox.read_bytes(), mode=0o4755) + a.directory("sbin")
+    )
+    rootfs += a.file("etc/shells", b"/bin/busybox\n")
+    if how == "convert":
+        done = convert(work, {"User": "0"}, rootfs=rootfs)
+    else:
+        (work / "r.tar").write_bytes(rootfs + a.END)
+        done = rootless("import", "r.tar", "-o", "b", cwd=work)
+    assert done.returncode == 0, done.stderr
+    script = "/bin/busybox --install -s /bin; export PATH=/bin;" + SETUP
+    command = ["run", "-b", "b", f"c-{secrets.token_hex(4)}", "--", "/bin/busybox", "sh", "-c", script]
+    ran = rootless("--root", work / "state", *command, cwd=work)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["100:50", "4755", "33", "44", "x", "chroot", "end"], ran.stdout
+
+
+def test_set_user_id_program_gains_privileges_in_the_container(work: Path) -> None:
+    """As with docker: noNewPrivileges would have su and sudo fail."""
+    busybox = Path("/bin/busybox")
+    if not busybox.exists() or not has_range():
+        pytest.skip("this needs /bin/busybox, and a range in /etc/subuid")
+    rootfs = ROOTFS + a.directory("bin") + a.file("bin/busybox", busybox.read_bytes(), mode=0o755)
+    assert convert(work, {"User": "web"}, rootfs=rootfs).returncode == 0
+    script = "/bin/busybox grep -E '^(NoNewPrivs|CapEff|CapBnd):' /proc/self/status"
+    command = ["run", "-b", "b", f"c-{secrets.token_hex(4)}", "--", "/bin/busybox", "sh", "-c", script]
+    ran = rootless("--root", work / "state", *command, cwd=work)
+    assert ran.stdout.split() == ["CapEff:", "0" * 16, "CapBnd:", "00000000a80425fb", "NoNewPrivs:", "0"], ran
