@@ -25,11 +25,11 @@ from oci.layer import MAX_FILES, Tree
 from oci.mounts import refuse_mounts
 from oci.owners import IdMap, Owners
 from oci.passwd import User, find_user
-from oci.progress import Progress
-from oci.reader import Reader
+from oci.progress import ProgressLine
+from oci.reader import Reader, SharedSource
 from oci.remove import remove_tree
 from oci.root import Root
-from oci.stream import Budget, SharedSource
+from oci.stream import Budget
 from oci.writer import Writer
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _restore(request: Request, tree: Tree, root_fd: int, out: IO[bytes]) -> int:
 def _unpack(request: Request, tree: Tree, kept: int) -> None:
     image = request.image
     budget = Budget(request.max_size)
-    progress = Progress(image.size, len(image.layers)) if request.progress else None
+    progress = ProgressLine(image.size, len(image.layers)) if request.progress else None
     try:
         tars = [functools.partial(layer.tar, budget) for layer in image.layers[kept:]]
         with Writer() as writer, Reader(tars, writer, progress.advance if progress else None) as reader:

@@ -7,20 +7,16 @@ bounded. A stream that ends early, or holds something else behind its end, is an
 from __future__ import annotations
 
 import importlib
-import itertools
-import os
 import zlib
-from collections.abc import Callable, Iterator
-from typing import IO, Any
+from collections.abc import Callable
+from typing import Any
 
+from oci.chunks import PLAIN_CHUNK, Chunks
 from oci.errors import OciError
 
-CHUNK = 1 << 18
 _PIECE = 1 << 16
 MAGIC_SIZE = 8  # bytes needed by `detect`
 _LZMA_MEMORY = 64 << 20  # a dictionary above this would break the promise about memory
-
-Chunks = Iterator[bytes]
 
 
 def detect(head: bytes) -> str:
@@ -65,12 +61,12 @@ def _members(
                     break
                 decoder = new()
             try:
-                plain = decoder.decompress(data, CHUNK)
+                plain = decoder.decompress(data, PLAIN_CHUNK)
                 if plain:
                     yield plain
                 data = b""
                 while not decoder.eof and not decoder.needs_input:
-                    plain = decoder.decompress(b"", CHUNK)
+                    plain = decoder.decompress(b"", PLAIN_CHUNK)
                     if plain:
                         yield plain
             except broken as error:
@@ -117,7 +113,7 @@ class _Gzip:
 def _gunzip(chunks: Chunks, where: object) -> Chunks:
     try:
         fast = importlib.import_module("isal.isal_zlib")  # twice as fast, where it is installed
-    except ImportError:
+    except ModuleNotFoundError:
         return _members(chunks, lambda: _Gzip(zlib.decompressobj(wbits=31)), b"\x1f\x8b", (zlib.error,), "gzip", where)
     new = fast.decompressobj
     return _members(chunks, lambda: _Gzip(new(wbits=31)), b"\x1f\x8b", (fast.error, zlib.error), "gzip", where)
@@ -139,111 +135,23 @@ def _unxz(chunks: Chunks, where: object) -> Chunks:
 
 
 def _unzstd(chunks: Chunks, where: object) -> Chunks:
-    for name in ("compression.zstd", "backports.zstd"):
+    for name in ("compression.zstd", "backports.zstd"):  # the same module: in the standard library from Python 3.14 on
         try:
             zstd = importlib.import_module(name)
-        except ImportError:
+        except ModuleNotFoundError:
             continue
         return _members(chunks, zstd.ZstdDecompressor, b"", (zstd.ZstdError, EOFError), "zstd", where)
-    try:
-        zstandard = importlib.import_module("zstandard")
-    except ImportError:
-        return _program("zstd", ["zstd", "-dc", "-q"], chunks, where)
-    return _zstandard(zstandard, chunks, where)
-
-
-def _zstandard(zstandard: Any, chunks: Chunks, where: object) -> Chunks:
-    """The `zstandard` package: its stream reader bounds memory but takes a truncated stream for a whole one.
-
-    So a frame of random bytes is put behind the stream: it comes out only if the last frame before it was whole.
-    """
-    token = os.urandom(16)
-    source = _Source(itertools.chain(chunks, [zstandard.ZstdCompressor().compress(token)]))
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(source, CHUNK, read_across_frames=True)
-    held = b""
-    try:
-        while plain := reader.read(CHUNK):
-            held += plain
-            if len(held) > len(token):
-                yield held[: -len(token)]
-                held = held[-len(token) :]
-    except zstandard.ZstdError as error:
-        raise OciError(f"broken or truncated zstd stream ({error})", where) from None
-    if held != token:
-        raise OciError("truncated zstd stream", where)
-
-
-class _Source:
-    """Chunks as a file to read from."""
-
-    def __init__(self, chunks: Chunks) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        data = self._rest or next(self._chunks, b"")
-        self._rest = data[size:]
-        return data[:size]
+    raise OciError(
+        "zstd compression needs a library", where, hint="pip install backports.zstd, or Python 3.14 which has it"
+    )
 
 
 def _unlz4(chunks: Chunks, where: object) -> Chunks:
     try:
         lz4 = importlib.import_module("lz4.frame")
-    except ImportError:
-        return _program("lz4", ["lz4", "-dc", "-q"], chunks, where)
-
+    except ModuleNotFoundError:
+        raise OciError("lz4 compression needs a library", where, hint="pip install lz4") from None
     return _members(chunks, lz4.LZ4FrameDecompressor, b"\x04\x22\x4d\x18", (RuntimeError,), "lz4", where)
-
-
-def _program(what: str, command: list[str], chunks: Chunks, where: object) -> Chunks:
-    """A filter program beside us, fed by a thread."""
-    import shutil
-
-    if not shutil.which(command[0]):
-        hint = f"install the Python package {'zstandard' if what == 'zstd' else what} or the program {command[0]}"
-        raise OciError(f"{what} compression needs a library or a program", where, hint=hint)
-    return _run_program(what, command, chunks, where)
-
-
-def _run_program(what: str, command: list[str], chunks: Chunks, where: object) -> Chunks:
-    import subprocess
-    import threading
-
-    failure: list[BaseException] = []
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
-    assert process.stdin and process.stdout and process.stderr
-    feeder = threading.Thread(target=_feed, args=(chunks, process.stdin, failure), daemon=True)
-    feeder.start()
-    try:
-        while plain := process.stdout.read(CHUNK):
-            yield plain
-        message = process.stderr.read(1000).decode("utf-8", "replace").strip()
-        broken = process.wait() != 0 or bool(message)
-    finally:
-        process.kill()  # does nothing once it was waited for
-        process.wait()
-        feeder.join()
-        process.stdout.close()
-        process.stderr.close()
-    if failure:
-        raise failure[0]
-    if broken:
-        raise OciError(f"broken or truncated {what} stream ({message})", where)
-
-
-def _feed(chunks: Chunks, sink: IO[bytes], failure: list[BaseException]) -> None:
-    try:
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(sink.fileno(), view) :]
-    except BrokenPipeError:
-        pass
-    except BaseException as error:
-        failure.append(error)
-    finally:
-        sink.close()
 
 
 _KINDS: dict[str, Callable[[Chunks, object], Chunks]] = {

@@ -18,9 +18,9 @@ from oci import owners as ids
 from oci import tar
 from oci.errors import OciError, printable
 from oci.owners import Owners
+from oci.reader import SharedSource
 from oci.record import Entry, Recorder
 from oci.root import Directory, Root, normal
-from oci.stream import SharedSource
 from oci.times import time_limits
 
 MAX_FILES = 4_000_000  # default of --max-files: members, all layers together

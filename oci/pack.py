@@ -25,6 +25,7 @@ from oci import changes as tree
 from oci import config as runtime
 from oci import record, tar
 from oci.bundle import META, read_image_record, temporary_name
+from oci.chunks import Chunks
 from oci.errors import OciError, printable
 from oci.image import Image, Layer, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
@@ -32,7 +33,7 @@ from oci.image.rootfs import apply_changes, open_rootfs
 from oci.owners import Owners
 from oci.reference import check_name, name_of
 from oci.root import normal
-from oci.stream import Budget, Chunks, StreamSource
+from oci.stream import Budget, StreamSource
 
 FORMATS = ("oci", "docker", "docker-legacy")
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 _INTERVAL = 0.1  # seconds between two lines
 
 
-class Progress:
+class ProgressLine:
     """Told of bytes read from the archive; writes to standard error if that is a terminal (or `live` says so)."""
 
     def __init__(

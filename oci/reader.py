@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from oci.errors import OciError, dumped, loaded, unexpected
+from oci.stream import StreamSource
 from oci.writer import SLOT, Writer, ignore_signals
 
 if TYPE_CHECKING:
-    from oci.stream import Chunks, Room
+    from oci.chunks import Chunks, OnBytes, Room
 
-    Progress = Callable[[int], None]
     # Begins to read a layer. It tells of the bytes that it reads as they are stored, and may read into the room.
-    Layer = Callable[[Progress, Room], Chunks]
+    Layer = Callable[[OnBytes, Room], Chunks]
 
 _MESSAGE = struct.Struct("=cIIq")  # kind; where a slot begins; bytes used of it, or of the text behind; bytes read
 _FILLED, _FAILED, _NO_WRITER = b"s", b"x", b"w"
@@ -32,10 +32,10 @@ _FILLED, _FAILED, _NO_WRITER = b"s", b"x", b"w"
 class Reader:
     """A context manager. `take` gives what was filled of the first layer, then its end, then of the next one."""
 
-    def __init__(self, layers: Sequence[Layer], writer: Writer, progress: Progress | None = None) -> None:
+    def __init__(self, layers: Sequence[Layer], writer: Writer, on_bytes: OnBytes | None = None) -> None:
         self._layers = layers
         self._writer = writer
-        self._progress = progress
+        self._on_bytes = on_bytes
         self._pid = 0
 
     def __enter__(self) -> Reader:
@@ -74,8 +74,8 @@ class Reader:
             raise self._writer.failure()
         if kind == _FAILED:
             raise loaded(self._receive(used))
-        if self._progress:
-            self._progress(read)
+        if self._on_bytes:
+            self._on_bytes(read)
         return start, used
 
     def _receive(self, size: int) -> bytes:
@@ -137,6 +137,52 @@ class Reader:
                     start, used, read = -1, 0, 0
         if used:
             os.write(pipe, _MESSAGE.pack(_FILLED, start, used, read))
+
+
+class SharedSource(StreamSource):
+    """A tar.Source over a layer that a reader puts into a writer's memory; a slot is free again when it was passed."""
+
+    def __init__(self, reader: Reader, writer: Writer) -> None:
+        super().__init__(iter(()))
+        self._reader = reader
+        self._writer = writer
+        self._start = 0
+        self._ended = False  # what the reader gives then is the next layer's
+
+    def hand_over(self, size: int, file: int, mtime: int) -> bool:
+        """Have the next `size` bytes written to a file that is empty, its time (ns) set, and have it closed.
+
+        False where the stream ends before: then the file is left as it is.
+        """
+        offset = 0
+        while (rest := len(self._chunk) - self._at) < size - offset:
+            if rest:
+                self._pass(rest, os.dup(file), mtime, offset)
+                offset += rest
+            if not self._next():
+                return False
+        self._pass(size - offset, file, mtime, offset)
+        return True
+
+    def _pass(self, size: int, file: int, mtime: int, offset: int) -> None:
+        self._writer.write(file, self._start + self._at, size, mtime, offset)
+        self._at += size
+        self.position += size
+
+    def drain(self) -> None:
+        self.position += len(self._chunk) - self._at
+        while self._next():
+            self.position += len(self._chunk)
+
+    def _next(self) -> bool:
+        if self._chunk:
+            if not self._reader.is_ready():
+                self._writer.help()  # rather than wait
+            self._writer.free()
+        self._start, size = (0, 0) if self._ended else self._reader.take()
+        self._ended = not size
+        self._chunk, self._at = self._writer.memory[self._start : self._start + size], 0
+        return size > 0
 
 
 def _end_with(life: int) -> None:

@@ -10,21 +10,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from oci.chunks import CHUNK
 from oci.errors import OciError
 
 if TYPE_CHECKING:
     import queue
     import threading
 
-    from oci.reader import Reader
-    from oci.writer import Writer
+    from oci.chunks import Chunks, OnBytes, Room
 
-CHUNK = 1 << 20
 _BEHIND = 4  # chunks that a checksum may be behind
 _ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
-
-Chunks = Iterator[bytes]  # some are a part of a Room's memory, which is as good to all who take them
-Room = Callable[[], memoryview]  # memory to read into; a chunk that is a part of it is good until it is called again
 
 
 def read_range(fd: int, offset: int, size: int, where: object, room: Room | None = None) -> Chunks:
@@ -146,16 +142,16 @@ class Budget:
             yield chunk
 
 
-def counted(chunks: Chunks, progress: Callable[[int], None] | None) -> Chunks:
-    """The same chunks; `progress` is told the length of each."""
-    if progress is None:
+def counted(chunks: Chunks, on_bytes: OnBytes | None) -> Chunks:
+    """Return the same chunks; `on_bytes` is told the length of each."""
+    if on_bytes is None:
         return chunks
-    return _counted(chunks, progress)
+    return _counted(chunks, on_bytes)
 
 
-def _counted(chunks: Chunks, progress: Callable[[int], None]) -> Chunks:
+def _counted(chunks: Chunks, on_bytes: OnBytes) -> Chunks:
     for chunk in chunks:
-        progress(len(chunk))
+        on_bytes(len(chunk))
         yield chunk
 
 
@@ -220,52 +216,6 @@ class StreamSource:
     def _next(self) -> bool:
         self._chunk, self._at = next(self._chunks, b""), 0
         return bool(self._chunk)
-
-
-class SharedSource(StreamSource):
-    """A tar.Source over a layer that a reader puts into a writer's memory; a slot is free again when it was passed."""
-
-    def __init__(self, reader: Reader, writer: Writer) -> None:
-        super().__init__(iter(()))
-        self._reader = reader
-        self._writer = writer
-        self._start = 0
-        self._ended = False  # what the reader gives then is the next layer's
-
-    def hand_over(self, size: int, file: int, mtime: int) -> bool:
-        """Have the next `size` bytes written to a file that is empty, its time (ns) set, and have it closed.
-
-        False where the stream ends before: then the file is left as it is.
-        """
-        offset = 0
-        while (rest := len(self._chunk) - self._at) < size - offset:
-            if rest:
-                self._pass(rest, os.dup(file), mtime, offset)
-                offset += rest
-            if not self._next():
-                return False
-        self._pass(size - offset, file, mtime, offset)
-        return True
-
-    def _pass(self, size: int, file: int, mtime: int, offset: int) -> None:
-        self._writer.write(file, self._start + self._at, size, mtime, offset)
-        self._at += size
-        self.position += size
-
-    def drain(self) -> None:
-        self.position += len(self._chunk) - self._at
-        while self._next():
-            self.position += len(self._chunk)
-
-    def _next(self) -> bool:
-        if self._chunk:
-            if not self._reader.is_ready():
-                self._writer.help()  # rather than wait
-            self._writer.free()
-        self._start, size = (0, 0) if self._ended else self._reader.take()
-        self._ended = not size
-        self._chunk, self._at = self._writer.memory[self._start : self._start + size], 0
-        return size > 0
 
 
 class FileSource:

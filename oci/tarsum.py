@@ -13,8 +13,9 @@ import threading
 from collections.abc import Iterator
 
 from oci import tar
+from oci.chunks import Chunks
 from oci.errors import OciError
-from oci.stream import Chunks, StreamSource
+from oci.stream import StreamSource
 
 FORM = re.compile(r"(tarsum\.(?:v1|dev)\+sha256):([0-9a-f]{64})")
 _BEHIND = 4  # chunks that the sum may be behind

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import attrs
 
 from oci import compression
+from oci.chunks import Chunks, OnBytes, Room
 from oci.errors import OciError, printable
-from oci.image.blobs import Archive, Progress
+from oci.image.blobs import Archive
 from oci.image.platforms import Platform, host_platform, normal, parse
-from oci.stream import Budget, Chunks, Room, verified
+from oci.stream import Budget, verified
 
 _LEGACY = re.compile(r"[0-9a-f]{64}/json")
 _JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store)$|^__MACOSX(/|$)")
@@ -27,7 +28,7 @@ class Stored(Protocol):
     def size(self) -> int:
         """Bytes, 0 where they are not known."""
 
-    def chunks(self, progress: Progress | None = None, room: Room | None = None) -> Chunks:
+    def chunks(self, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
         """The bytes as they are stored, read into `room` where that is given and of use."""
 
     def compression(self) -> str:
@@ -59,15 +60,15 @@ class Layer:
             return self.size
         return self.blob.size if self.blob is not None and self.blob.size else -1
 
-    def stored(self, progress: Progress | None = None, room: Room | None = None) -> Chunks:
+    def stored(self, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
         """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError."""
         if self.blob is None:
             hint = f"it was to be fetched from {printable(self.urls[0])}" if self.urls else ""
             raise OciError("a layer is missing in the archive", self.name, hint=hint)
-        chunks = self.blob.chunks(progress, room)
+        chunks = self.blob.chunks(on_bytes, room)
         return verified(chunks, self.digest, self.size, "the layer", self.name, beside=not room)
 
-    def tar(self, budget: Budget, progress: Progress | None = None, room: Room | None = None) -> Chunks:
+    def tar(self, budget: Budget, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
         """The tar inside, checked at its end against the diff_id as well. Raises OciError.
 
         With `room` a chunk may be a part of that, which is good until the next is asked for.
@@ -75,7 +76,7 @@ class Layer:
         kind = self.blob.compression() if self.blob else ""
         if kind or self.tarsum:
             room = None
-        stored = self.stored(progress, room)
+        stored = self.stored(on_bytes, room)
         if not kind and self.digest == self.diff_id and not self.tarsum:
             return budget.spend(stored, self.name)  # the same bytes, already checked
         plain = compression.decompress(kind, stored, self.name)

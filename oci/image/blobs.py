@@ -16,16 +16,15 @@ from typing import Any
 import attrs
 
 from oci import compression, tar
+from oci.chunks import Chunks, OnBytes, Room
 from oci.errors import OciError, printable
 from oci.root import Root
-from oci.stream import Budget, Chunks, FileSource, Room, counted, read_all, read_range, split_digest, verified
+from oci.stream import Budget, FileSource, counted, read_all, read_range, split_digest, verified
 
 MAX_SIZE = 64 << 30  # default of --max-size: bytes, all layers unpacked
 MAX_MEMBERS = 200_000  # of the outer archive
 MAX_JSON = 8 << 20
 _MAX_LINKS = 16
-
-Progress = Callable[[int], None]
 
 
 @attrs.frozen
@@ -37,9 +36,9 @@ class Blob:
     size: int
     where: str
 
-    def chunks(self, progress: Progress | None = None, room: Room | None = None) -> Chunks:
+    def chunks(self, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
         """Its bytes as they are stored, read into `room` where that is given."""
-        return counted(read_range(self.fd, self.offset, self.size, self.where, room), progress)
+        return counted(read_range(self.fd, self.offset, self.size, self.where, room), on_bytes)
 
     def compression(self) -> str:
         """How it is compressed, by its first bytes."""

@@ -12,11 +12,12 @@ from typing import Any
 import attrs
 
 from oci import compression
+from oci.chunks import Chunks, OnBytes, Room
 from oci.errors import OciError, printable
 from oci.image import Image, Layer
-from oci.image.blobs import Blob, Progress, is_at_start, open_input
+from oci.image.blobs import Blob, is_at_start, open_input
 from oci.image.platforms import host_platform
-from oci.stream import Chunks, Room, counted, read_all
+from oci.stream import counted, read_all
 
 
 @attrs.define
@@ -37,10 +38,10 @@ class PipeBlob:
             self._head += more
         return compression.detect(self._head)
 
-    def chunks(self, progress: Progress | None = None, room: Room | None = None) -> Chunks:
+    def chunks(self, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
         """All bytes; only once, and in pieces so small that `room` is of no use."""
         self.compression()
-        return counted(self._chunks(), progress)
+        return counted(self._chunks(), on_bytes)
 
     def _chunks(self) -> Chunks:
         if self._head:

@@ -25,7 +25,7 @@ from oci import owners
 from oci.errors import OciError
 from oci.image import choose, read_images
 from oci.image.blobs import open_archive
-from oci.progress import Progress
+from oci.progress import ProgressLine
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:web:/srv/web:/bin/sh\n"
 GROUP = b"root:x:0:\nweb:x:44:\nstaff:x:50:web,root\nextra:x:60:other,web\n"
@@ -357,19 +357,28 @@ def test_truncated_compression_is_refused(work: Path, name: str, cut: int) -> No
     assert os.listdir(work) == ["image.tar"]
 
 
-def test_zstd_without_a_python_library_goes_through_the_program(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "package"), [("zstd", "backports.zstd"), ("lz4", "lz4")])
+def test_a_compression_without_its_library_names_the_package(
+    monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
     from oci import compression
 
-    data = packer("zstd")(b"x" * 1_000_000)
+    for module in ("compression.zstd", "backports.zstd", "lz4.frame"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(OciError, match=f"{name} compression needs a library.*pip install {package}"):
+        b"".join(compression.decompress(name, iter([b"x"]), "x"))
 
-    def absent(name: str) -> None:
-        raise ImportError(name)
 
-    monkeypatch.setattr(compression.importlib, "import_module", absent)
-    chunks = iter([data[:10], data[10:]])
-    assert b"".join(compression.decompress("zstd", chunks, "x")) == b"x" * 1_000_000
-    with pytest.raises(OciError, match="truncated zstd"):
-        b"".join(compression.decompress("zstd", iter([data[:20]]), "x"))
+def test_a_library_that_cannot_be_loaded_is_not_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oci import compression
+
+    def fail(name: str) -> None:
+        raise ImportError(f"{name}: cannot open shared object file: Too many open files")
+
+    monkeypatch.setattr(compression.importlib, "import_module", fail)
+    for name in ("zstd", "lz4", "gzip"):
+        with pytest.raises(ImportError, match="Too many open files"):
+            b"".join(compression.decompress(name, iter([b"x"]), "x"))
 
 
 def test_gzip_without_the_fast_library_goes_through_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -576,7 +585,7 @@ def test_progress_on_a_terminal_and_nowhere_else(work: Path) -> None:
 
 
 def test_progress_tells_the_time_that_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(200_000_000, 4, live=True, clock=iter([0.0, 10.0]).__next__)
+    progress = ProgressLine(200_000_000, 4, live=True, clock=iter([0.0, 10.0]).__next__)
     progress.next_layer()
     progress.advance(50_000_000)
     assert (

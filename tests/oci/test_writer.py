@@ -15,9 +15,10 @@ import pytest
 from commands import rootless
 
 from oci import writer as w
+from oci.chunks import Chunks, Room
 from oci.errors import OciError
-from oci.reader import Reader
-from oci.stream import Chunks, Room, SharedSource, read_all, read_range
+from oci.reader import Reader, SharedSource
+from oci.stream import read_all, read_range
 
 
 def layer(chunks: Iterable[bytes], told: int = 0) -> Callable[[Callable[[int], None], Room], Chunks]:
