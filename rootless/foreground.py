@@ -10,6 +10,7 @@ from struct import pack
 
 from rootless import lean_os as os
 from rootless import syscalls as sc
+from rootless.escalation import Escalation
 from rootless.signals import ENDING, FORWARDED, let_come
 
 TYPE_CHECKING = False
@@ -137,11 +138,16 @@ def _loop(
         poller.register(listener, select.POLLIN)
     if terminal:
         terminal.register(poller)
+    escalation = Escalation(pid, pidfd)
     while True:
-        for fd, events in poller.poll():
+        found = poller.poll(escalation.timeout())
+        escalation.look()
+        for fd, events in found:
             if fd == reader:
                 for signum in os.read(reader, 64):
                     _forward(pid, signum, terminal)
+                    if not terminal:
+                        escalation.note(signum)
             elif fd == pidfd:
                 if oom:
                     oom.look()

@@ -41,6 +41,11 @@ def warn(text: str) -> None:
     _write(_fd, "warning", text)
 
 
+def notice(text: str) -> None:
+    """A line for whoever sits at the terminal, wherever the log is."""
+    _write(2, "warning", text, plain=True)
+
+
 def error(text: str) -> None:
     """The line that says why the command failed; on stderr too when the log is a file: runc does so, because one client
     shows what the log holds (containerd) and another what stderr says (conmon)."""
