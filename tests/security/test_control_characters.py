@@ -112,7 +112,7 @@ def test_what_a_hook_complains_of(container, rootless, tmp_path, moment) -> None
 
 def test_the_name_of_a_program_of_a_directory_and_of_a_key(container, rootless) -> None:
     patches: list[dict[str, Any]] = [
-        {"process": {"args": [f"/bin/{EVIL}"]}}, {"process": {"cwd": f"/{EVIL}", "user": {"uid": 1}}},
+        {"process": {"args": [f"/bin/{EVIL}"]}}, {"process": {"cwd": EVIL}},
         {"linux": {"sysctl": {EVIL: "1"}}}, {"mounts": [{"destination": f"/{EVIL}", "type": EVIL}]},
         {"mounts": [{"destination": "/x", "type": "bind", "source": f"/nosuch{EVIL}"}]},
         {"annotations": {f"run.oci.{EVIL}": "x"}, "process": {"args": ["nosuch"]}}, {"root": {"path": EVIL}},
