@@ -14,33 +14,33 @@ from typing import Any
 from mkdocs.structure.files import File
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-TOP_PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+TOP_PAGES = {name: f"project/{name.lower()}" for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")}
+PLACES = {page: name for name, page in TOP_PAGES.items()}
 _LINK = re.compile(r"\[([^]\n]*)\]\(([^)\s]+)\)")
 
 
 def on_files(files: Any, *, config: Any) -> Any:
     """Add the pages that lie at the top of the checkout."""
-    for name in TOP_PAGES:
-        files.append(File.generated(config, name, content=(CHECKOUT / name).read_text()))
+    for name, page in TOP_PAGES.items():
+        files.append(File.generated(config, page, content=(CHECKOUT / name).read_text()))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
     """Return the page with its links as they are in the site."""
-    at_top = page.file.src_uri in TOP_PAGES
-    return _LINK.sub(lambda link: _relink(link, page.file.src_uri, at_top), markdown)
+    return _LINK.sub(lambda link: _relink(link, page.file.src_uri), markdown)
 
 
-def _relink(link: re.Match[str], page: str, at_top: bool) -> str:
+def _relink(link: re.Match[str], page: str) -> str:
     """Return a link of a page, rewritten if it leaves docs/."""
     text, target = link.groups()
     path, hash_, anchor = target.partition("#")
     if not path or re.match(r"[a-z]+:", path):
         return link[0]
-    here = posixpath.dirname(page if at_top else f"docs/{page}")
+    here = posixpath.dirname(PLACES.get(page, f"docs/{page}"))
     in_checkout = posixpath.normpath(posixpath.join(here, path))
     if in_checkout in TOP_PAGES:
-        in_site = in_checkout
+        in_site = TOP_PAGES[in_checkout]
     elif in_checkout.startswith("docs/"):
         in_site = in_checkout.removeprefix("docs/")
     elif (CHECKOUT / in_checkout).exists():
