@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # keyctl_setperm(3): the possessor everything, its user view, read, search and link
 _KEYRING_PERMISSIONS = 0x3F1B0000
 _NULL = os.makedev(1, 3)  # null(4)
+_KILL = 9
 
 
 def join_keyring(name: str) -> None:
@@ -31,25 +32,35 @@ def join_keyring(name: str) -> None:
             raise
 
 
-def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgroups: bool, filtered: bool) -> None:
-    """rlimits, OOM score, ids, cwd, capabilities: the same order for the first process and for `exec`.
+def apply_through_proc(process: dict[str, Any], proc_fd: int) -> None:
+    """Apply what is written through the host's /proc: OOM score and LSM labels.
 
-    Afterwards this process is what config.json says, but for the filter and no_new_privs.
+    Afterwards that fd is to be closed (program.close_all_but): `apply_process` looks up paths of the container's.
     """
     _write_to_null(proc_fd)
     if process["oom_score_adj"] is not None:
         write_oom_score(proc_fd, process["oom_score_adj"])
+    if process["labels"]:
+        from rootless import lsm  # `exec_labels` has loaded it in R
+
+        for kind, label in process["labels"]:
+            lsm.apply_exec_label(proc_fd, kind, label, no_new_privs=process["no_new_privs"])
+
+
+def apply_process(
+    process: dict[str, Any], last_cap: int, *, setgroups: bool, filtered: bool, guarded: bool = False
+) -> None:
+    """Apply rlimits, ids, cwd, capabilities and no_new_privs: the same order for the first process and for `exec`.
+
+    Afterwards this process is what config.json says, but for the filter. guarded: it keeps a capability that no
+    process of the container can get, see caps.guard. Raises OSError and RootlessError.
+    """
     if process["attributes"]:
         from rootless import scheduler  # R's reader has loaded it already
 
         for name, arguments in process["attributes"]:
             getattr(scheduler, f"apply_{name}")(*arguments)
     rlimits.apply_rlimits(process["rlimits"])
-    if process["labels"]:
-        from rootless import lsm  # `exec_labels` has loaded it in R
-
-        for kind, label in process["labels"]:
-            lsm.apply_exec_label(proc_fd, kind, label, no_new_privs=process["no_new_privs"])
     program.set_home(process)
     sets = process["caps"]
     caps.apply_bounding(sets["bounding"], last_cap)
@@ -58,19 +69,44 @@ def apply_process(process: dict[str, Any], proc_fd: int, last_cap: int, *, setgr
     if setgroups and not process["keep_groups"]:
         process["left_groups"] = os.getgroups()  # for the hint where one of them is missed
         sc.setgroups(process["groups"])
+    entered = _enter(process["cwd"])
     sc.prctl(sc.PR_SET_KEEPCAPS, 1)
     sc.setresgid(process["gid"])
     sc.setresuid(process["uid"])
     os.umask(process["umask"])
-    try:
-        os.chdir(process["cwd"])
-    except OSError as error:
-        what = f'chdir to cwd ("{process["cwd"]}") set in config.json failed'
-        raise RootlessError.from_os(
-            error, what, hint=_fuse_hint() or program.group_hint(process["cwd"], process)
-        ) from None
+    if not entered:
+        try:
+            os.chdir(process["cwd"])
+        except OSError as error:
+            what = f'chdir to cwd ("{process["cwd"]}") set in config.json failed'
+            hint = _fuse_hint() or program.group_hint(process["cwd"], process)
+            raise RootlessError.from_os(error, what, hint=hint) from None
     keep = 1 << 21 if filtered and not process["no_new_privs"] else 0  # CAP_SYS_ADMIN, for seccomp(2)
-    caps.apply_capabilities(sets, keep)
+    caps.apply_capabilities(sets, keep, caps.guard(sets) if guarded else 0)
+    if process["no_new_privs"]:
+        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _enter(path: str) -> bool:
+    """Enter the working directory as root of the container, and return whether that worked.
+
+    As in runc and crun it is tried before and after the change of ids: the program's user need not be let into its own
+    cwd (`WORKDIR /root` with `USER 1000`), and root not into a user's (NFS with root_squash, FUSE).
+    """
+    try:
+        os.chdir(path)
+    except OSError:
+        return False
+    return True
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process by SIGKILL when its parent, the runtime in the foreground, has ended.
+
+    The kernel forgets it when ids change or capabilities are gained (PR_SET_PDEATHSIG(2const)): call it again after
+    that. Who calls it looks at the runtime's socket next, because the runtime may have ended before.
+    """
+    sc.prctl(sc.PR_SET_PDEATHSIG, _KILL)
 
 
 def _fuse_hint() -> str:

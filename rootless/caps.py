@@ -21,6 +21,8 @@ _NAMES = (
     "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 )
 CAPABILITIES = {f"CAP_{name}": bit for bit, name in enumerate(_NAMES.split())}
+# What init may hold unused without being any stronger for it, see `guard`.
+_HARMLESS = ("CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_LEASE", "CAP_AUDIT_READ", "CAP_SYS_TTY_CONFIG")
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 
@@ -95,18 +97,46 @@ def apply_bounding(bounding: int, last: int) -> None:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, bit)
 
 
-def apply_capabilities(sets: dict[str, int], keep: int = 0) -> None:
+def apply_capabilities(sets: dict[str, int], keep: int = 0, guard: int = 0) -> None:
     """Set the other four sets, after the change of ids (which clears them, see PR_SET_KEEPCAPS).
 
     `keep` is a mask that stays effective until execve, which takes it away as it is in no other set: CAP_SYS_ADMIN
-    for a seccomp filter without no_new_privs (seccomp(2)).
+    for a seccomp filter without no_new_privs (seccomp(2)). `guard` stays permitted in the same way, see `guard`.
     """
-    syscalls.capset(sets["effective"] | keep, sets["permitted"] | keep, sets["inheritable"])
+    syscalls.capset(sets["effective"] | keep, sets["permitted"] | keep | guard, sets["inheritable"])
     syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
     ambient = sets["ambient"]
     for bit in range(ambient.bit_length()):
         if ambient >> bit & 1:
             syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, bit)
+
+
+def guard(sets: dict[str, int]) -> int:
+    """Return one capability that this process has and no program with these sets can get; 0 where there is none.
+
+    As long as init has it permitted, a process without it may neither trace init nor open its memory, its environment
+    or its descriptors in /proc, unless that one has CAP_SYS_PTRACE (ptrace(2), PTRACE_MODE; `keeps_out` asks that).
+    Init has to be dumpable between create and start, and has no filter yet. The choice falls on what does least.
+    """
+    free = syscalls.capget()[1] & ~_union(sets)
+    for name in _HARMLESS:
+        if free >> CAPABILITIES[name] & 1:
+            return 1 << CAPABILITIES[name]
+    return 1 << free.bit_length() - 1 if free else 0
+
+
+def keeps_out(permitted: int, sets: dict[str, int]) -> bool:
+    """Return whether a process with that permitted set is closed to any program that starts with these sets."""
+    mask = _union(sets)
+    return bool(permitted & ~mask) and not mask >> CAPABILITIES["CAP_SYS_PTRACE"] & 1
+
+
+def _union(sets: dict[str, int]) -> int:
+    """All that a program with these sets may ever hold: execve adds nothing from outside of the bounding set."""
+    mask = 0
+    for each in sets.values():
+        mask |= each
+    return mask
 
 
 def _read_set(node: Node, unknown: dict[str, None]) -> int:

@@ -10,8 +10,8 @@ from fcntl import F_DUPFD, fcntl
 from struct import unpack
 
 from oci import varint
+from rootless import child, log, program
 from rootless import lean_os as os
-from rootless import log, program
 from rootless.errors import RootlessError, errno_text
 
 TYPE_CHECKING = False
@@ -64,9 +64,8 @@ class Session:
     def __init__(self, path: str, fds: tuple[int, ...] = ()) -> None:
         self.sock, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
         self.log_path = ""
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become_criu(path, theirs.fileno(), fds)
+        self.pid, pidfd = child.clone(0, lambda: _become_criu(path, theirs.fileno(), fds))
+        os.close(pidfd)
         theirs.close()
 
     def request(self, kind: int, options: dict[str, Any], notified: Callable[[str, int, list[int]], None]) -> None:
@@ -159,9 +158,7 @@ def _become_criu(path: str, sock: int, fds: tuple[int, ...]) -> None:
         above = _SOCKET + 1 + len(fds)
         for number, fd in enumerate([fcntl(fd, F_DUPFD, above) for fd in (sock, *fds)], _SOCKET):
             os.dup2(fd, number)
-        os.closerange(above, 1024)
-        program.restore_signals()
-        os.execv(path, ["criu", "swrk", str(_SOCKET)])
+        program.become(path, ["criu", "swrk", str(_SOCKET)], os.environ, keep=range(_SOCKET, above))
     finally:
         os._exit(127)
 

@@ -6,7 +6,7 @@ import select
 from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
 from _stat import S_ISCHR
 
-from rootless import jsonlite, log, proc, program
+from rootless import child, jsonlite, log, proc, program
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, permissions_explained, printable
@@ -54,15 +54,12 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
         file.write(jsonlite.dumps(state).encode())
     os.lseek(stdin, 0, os.SEEK_SET)
     begun_by = os.getpid()
-    before = pthread_sigmask(
-        SIG_BLOCK, ENDING
-    )  # a signal between fork(2) and _wait's `try` would leave the hook running
+    # A signal between the clone and _wait's `try` would leave the hook running.
+    before = pthread_sigmask(SIG_BLOCK, ENDING)
     try:
-        pid = os.fork()
-        if pid == 0:
-            _become_hook(hook, stdin, stderr, env, begun_by)
+        pid, pidfd = child.clone(0, lambda: _become_hook(hook, stdin, stderr, env, begun_by))
         os.close(stdin)
-        status = _wait(pid, hook, moment, before)
+        status = _wait(pid, pidfd, hook, moment, before)
         output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip()
     finally:
         pthread_sigmask(SIG_SETMASK, before)
@@ -73,10 +70,9 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
         log.debug(f"{moment} hook: {hook['path']}: {output}")
 
 
-def _wait(pid: int, hook: dict[str, Any], moment: str, mask: set[int]) -> int:
+def _wait(pid: int, pidfd: int, hook: dict[str, Any], moment: str, mask: set[int]) -> int:
     """Return the hook's wait status. The hook is killed when its time is over or a signal, which `mask` lets through,
     ends the command."""
-    pidfd = os.pidfd_open(pid)
     try:
         pthread_sigmask(SIG_SETMASK, mask)
         if hook["timeout"] and not select.select([pidfd], [], [], hook["timeout"])[0]:
@@ -141,11 +137,9 @@ def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] |
         for fd, path in ((1, hook["stdout"]), (2, hook["stderr"])):
             if path:
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o700), fd)
-        os.closerange(3, 1024)
-        program.restore_signals()
         given = env if hook["env"] is None else hook["env"]
         environment = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
-        os.execve(hook["path"], hook["args"], environment)
+        program.become(hook["path"], hook["args"], environment)
     except OSError as error:
         place = f"{printable(error.filename)}: " if error.filename not in (None, hook["path"]) else ""
         said = f"{place}{error.strerror}".encode("utf-8", "replace")

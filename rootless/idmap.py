@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from rootless import channel, log
+from rootless import channel, child, log
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, errno_text
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowuid
+_IGNORED = (13, 25)  # SIGPIPE and SIGXFSZ, by CPython
 
 
 def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Host, *, is_default: bool) -> bool:
@@ -61,8 +62,8 @@ def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = F
     The ids are this namespace's, all of which its root may map. alone: nobody else can see the process that makes it.
     """
     ours, theirs = channel.pair()
-    pid, pidfd = sc.clone3(sc.CLONE_NEWUSER)
-    if pid == 0:
+
+    def hold() -> None:
         try:
             ours.close()
             if alone:  # after a change of ids its files in /proc are the host's root's: proc(5)
@@ -71,8 +72,12 @@ def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = F
             here = os.open("self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
             channel.send(theirs, channel.UNMAPPED, fds=(here,))
             channel.receive(theirs, channel.MAPPED)
-        finally:
-            os._exit(0)
+        except EOFError:  # the namespace's fd is taken
+            pass
+        except BaseException as error:
+            channel.send_failure(theirs, error, "make a user namespace for a mount")
+
+    pid, pidfd = child.clone(sc.CLONE_NEWUSER, hold)
     theirs.close()
     os.close(pidfd)
     try:
@@ -83,6 +88,8 @@ def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = F
             return os.open("ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=there)
         finally:
             os.close(there)
+    except EOFError:
+        raise RootlessError("the process that holds a mount's user namespace was killed") from None
     finally:
         ours.close()
         os.waitpid(pid, 0)
@@ -191,15 +198,17 @@ def _run(program: str, pid: int, id_map: IdMap, file: str) -> None:
     arguments = [program, str(pid), *(str(number) for entry in id_map for number in entry)]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
+        # What the caller passed on is for the program of the container, which was cloned before, not for this helper.
+        sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
         actions = [(os.POSIX_SPAWN_DUP2, writer, 2), (os.POSIX_SPAWN_OPEN, 0, "/dev/null", 0, 0)]
-        child = os.posix_spawn(path, arguments, {}, file_actions=actions)
+        helper = os.posix_spawn(path, arguments, {}, file_actions=actions, setsigmask=(), setsigdef=_IGNORED)
     except OSError as error:
         raise RootlessError(f"cannot run {program}", path, error.errno or 0) from None
     finally:
         os.close(writer)
     with open(reader, "rb", buffering=0) as output:
         said = (output.read() or b"").decode("utf-8", "replace").strip()
-    _, status = os.waitpid(child, 0)
+    _, status = os.waitpid(helper, 0)
     if status:
         code = os.waitstatus_to_exitcode(status)
         hint = f"it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}"

@@ -35,26 +35,38 @@ class Init:
     """What I got from R by being its clone.
 
     sync: the socket to R; listener: the listening start socket; proc_fd: the host's /proc, checked; options: what the
-    command line asked for, with the state that hooks are told.
+    command line asked for, with the state that hooks are told; leave: gives up what only the runtime needs.
     """
 
-    def __init__(self, plan: Plan, sync: socket, listener: socket, proc_fd: int, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        sync: socket,
+        listener: socket,
+        proc_fd: int,
+        options: dict[str, Any],
+        leave: Callable[[], None],
+    ) -> None:
         self.plan = plan
         self.sync = sync
         self.listener = listener
         self.proc_fd = proc_fd
         self.options = options
+        self.leave = leave
         self.target: mount.Target
         self.last_cap = caps.last_cap()
         self.console_slave = -1
 
 
 def run(init: Init) -> None:
-    """I's whole life up to execve. Never returns."""
+    """Live init's whole life up to execve. Returns, or raises, only where it is over: see rootless/child.py."""
     step: Step = ("init", "")
     plan = init.plan
     try:
         pthread_sigmask(SIG_SETMASK, [])  # R holds some back
+        init.leave()
+        if init.options["foreground"]:
+            attributes.die_with_parent()
         os.umask(0)
         os.setsid()
         if plan.namespaces.new & sc.CLONE_NEWNET:
@@ -67,6 +79,8 @@ def run(init: Init) -> None:
             sc.prctl(sc.PR_SET_DUMPABLE, 0)  # others are in there already: ptrace(2)
         step = ("become root in the container", "/linux/uidMappings")
         _become_root(init)
+        if init.options["foreground"]:
+            attributes.die_with_parent()
         if plan.namespaces.new & sc.CLONE_NEWCGROUP:
             sc.unshare(sc.CLONE_NEWCGROUP)
         for step in plan.prepare:
@@ -84,17 +98,20 @@ def run(init: Init) -> None:
         hooks.run(plan.hooks, "createContainer", init.options["state"], "creating")
         for step in plan.enter:
             _STEPS[step[0]](init, *step[2:])
+        program.forget_imports()
         step = ("process", "/process")
         _settle(init)
-        _close_the_rest(init)
         _dumpable_again(plan)
         step = ("args", "/process/args")
         args = plan.process["args"]
         path = program.look_up(args[0], plan.process) if args else ""
         program.check_cwd()
+        # The first process of a pid namespace gets no signal that it has no handler for: pid_namespaces(7).
+        for signum in (_HUP, _INT, _QUIT, _TERM):
+            signal(signum, _leave)
     except BaseException as error:
         channel.send_failure(init.sync, error, str(step[0]), str(step[1]))
-        os._exit(1)
+        return
     _wait_for_start(init, path)
 
 
@@ -355,27 +372,20 @@ def _settle(init: Init) -> None:
         console.take_over(init.console_slave)
     if init.options["keyring"]:
         attributes.join_keyring(init.options["keyring"])
+    attributes.apply_through_proc(process, init.proc_fd)
+    # What follows looks up paths in the container: only sockets and what the caller passes on stay open.
+    passed = program.passed_on(init.options["preserve_fds"])
+    ours = [
+        init.sync.fileno(),
+        init.listener.fileno(),
+        *([notify] if (notify := init.options["notify_fd"]) >= 0 else []),
+    ]
+    program.close_all_but([*ours, *passed])
     attributes.apply_process(
-        process, init.proc_fd, init.last_cap, setgroups=init.options["setgroups"], filtered=bool(plan.seccomp)
+        process, init.last_cap, setgroups=init.options["setgroups"], filtered=bool(plan.seccomp), guarded=True
     )
-
-
-def _close_the_rest(init: Init) -> None:
-    """From here on a process that `exec` starts in the created container could open what this one has open, such as the
-    host's /proc: only the two sockets, the standard streams, and what the caller passes on stay."""
-    needed = {init.sync.fileno(), init.listener.fileno(), max(init.options["notify_fd"], 0)}
-    for fd in range(3, 3 + init.options["preserve_fds"]):
-        try:
-            if os.get_inheritable(fd):  # else it took the free number, and `execute` says that it is missing
-                needed.add(fd)
-        except OSError:
-            continue
-    first = 3
-    for fd in sorted(fd for fd in needed if fd >= first):
-        if fd > first:
-            sc.close_range(first, fd - 1)
-        first = fd + 1
-    sc.close_range(first)
+    if init.options["foreground"]:
+        attributes.die_with_parent()
 
 
 def _dumpable_again(plan: Plan) -> None:
@@ -392,15 +402,16 @@ def _leave(signum: int, _frame: Any) -> None:
 
 
 def _wait_for_start(init: Init, path: str) -> None:
-    """Wait at the start socket, then run the program. Never returns."""
-    # The first process of a pid namespace gets no signal that it has no handler for: pid_namespaces(7).
-    for signum in (_HUP, _INT, _QUIT, _TERM):
-        signal(signum, _leave)
+    """Wait at the start socket, then run the program. Returns or raises only where that failed."""
     try:
         channel.send(init.sync, channel.CREATED)
-    except OSError:  # R was killed
-        os._exit(1)
-    init.sync.close()
+    except OSError:  # the runtime was killed, maybe before `die_with_parent`
+        return
+    # From here on `create` has succeeded.
+    try:
+        init.sync.close()
+    except OSError:
+        pass  # it is closed all the same: close(2)
     fd, _ = init.listener._accept()  # type: ignore[attr-defined]
     verdict = type(init.listener)(fileno=fd)
     try:
@@ -419,4 +430,3 @@ def _wait_for_start(init: Init, path: str) -> None:
         )
     except BaseException as error:
         channel.send_failure(verdict, error, "start", "/process/args")
-    os._exit(1)

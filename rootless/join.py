@@ -6,11 +6,10 @@ R's, so that R (or whoever adopts R's children) waits for it.
 
 from __future__ import annotations
 
-import sys
 from fcntl import ioctl
 from struct import unpack
 
-from rootless import attributes, caps, channel, console, proc, program
+from rootless import attributes, caps, channel, child, console, proc, program
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError, SpecError
@@ -85,14 +84,15 @@ class Task:
     """The process to start in a target.
 
     process: as rootless.plan.process gives it; seccomp: what loads the filter, or None; keyring: the session
-    keyring's name; preserve: how many fds from 3 on it inherits.
+    keyring's name; preserve: how many fds from 3 on it inherits; foreground: whether it ends with the runtime.
     """
 
-    def __init__(self, process: dict[str, Any], *, seccomp: Any, keyring: str, preserve: int) -> None:
+    def __init__(self, process: dict[str, Any], *, seccomp: Any, keyring: str, preserve: int, foreground: bool) -> None:
         self.process = process
         self.seccomp = seccomp
         self.keyring = keyring
         self.preserve = preserve
+        self.foreground = foreground
         self.last_cap = caps.last_cap()
 
 
@@ -118,17 +118,21 @@ def spawn(target: Target, task: Task, cgroup_fd: int) -> Spawned:
     """
     sync, theirs = channel.pair()
     later = -1  # the cgroup that only J's child can enter
+
+    def join() -> None:
+        try:
+            sync.close()
+        finally:
+            _join(target, task, theirs, later)
+
     try:
         try:
-            joiner, pidfd = sc.clone3(0, cgroup_fd=cgroup_fd)
+            joiner, pidfd = child.clone(0, join, cgroup_fd=cgroup_fd)
         except PermissionError:  # it belongs to a subordinate id: root of the container's user namespace may
             later = cgroup_fd
-            joiner, pidfd = sc.clone3(0)
+            joiner, pidfd = child.clone(0, join)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot start a process in the container's cgroup") from None
-    if joiner == 0:
-        sync.close()
-        _join(target, task, theirs, later)
     theirs.close()
     os.close(pidfd)
     return Spawned(*_await_child(joiner, sync), sync, joiner)
@@ -152,9 +156,9 @@ def _await_child(joiner: int, sync: socket, write_maps: Callable[[int], None] | 
 
 
 def _join(target: Target, task: Task, sync: socket, cgroup_fd: int) -> None:
-    """J. Its child starts in the cgroup where there is one. Never returns."""
+    """J, whose child starts in the cgroup where there is one. Returns only where it failed: see rootless/child.py."""
     try:
-        sys.path.clear()  # a module from now on would be the container's
+        program.forget_imports()
         _adjust_oom_score(task.process, target.proc_fd)
         # A process of the container could otherwise trace this one, and open what it has open: ptrace(2).
         sc.prctl(sc.PR_SET_DUMPABLE, 0)
@@ -170,7 +174,7 @@ def _join(target: Target, task: Task, sync: socket, cgroup_fd: int) -> None:
             os._exit(0)
     except BaseException as error:
         channel.send_failure(sync, error, "cannot join the container's namespaces")
-        os._exit(1)
+        return
     _become(target, task, sync)
 
 
@@ -182,7 +186,7 @@ def _adjust_oom_score(process: dict[str, Any], proc_fd: int) -> None:
 
 
 def _become(target: Target, task: Task, sync: socket) -> None:
-    """J's child, up to execve. Never returns."""
+    """J's child, up to execve. Returns only where it failed."""
     process = task.process
     step = "set up the process"
     gate = _Gate(sync)
@@ -196,16 +200,19 @@ def _become(target: Target, task: Task, sync: socket) -> None:
             _open_terminal(process, sync)
         if task.keyring:
             attributes.join_keyring(task.keyring)
-        attributes.apply_process(
-            process, target.proc_fd, task.last_cap, setgroups=target.setgroups, filtered=bool(task.seccomp)
-        )
+        attributes.apply_through_proc(process, target.proc_fd)
+        # What follows looks up paths of the container's: with a directory of the host still open, a link of its to
+        # /proc/self/fd/N/.. would lead to the host (CVE-2024-21626).
+        program.close_all_but([sync.fileno(), *program.passed_on(task.preserve)])
+        attributes.apply_process(process, task.last_cap, setgroups=target.setgroups, filtered=bool(task.seccomp))
+        if task.foreground:
+            attributes.die_with_parent()  # were the runtime gone already, the socket would say so next
         path = program.look_up(process["args"][0], process)
         program.check_cwd()
         gate.wait()
         program.execute(sync, path, process, seccomp=task.seccomp, preserve=task.preserve)
     except BaseException as error:
         _say(gate, error, step, process["pointer"])
-    os._exit(1)
 
 
 class _Gate:
@@ -295,19 +302,23 @@ def clone(
     proc_fd: int,
     socks: tuple[socket, socket],
     cgroup_fd: int,
-    child: Callable[[], None],
+    life: Callable[[], None],
     write_maps: Callable[[int], None],
 ) -> tuple[int, int]:
-    """(pid, pidfd) of I, a child of this process in those namespaces and the new ones; it runs `child`.
+    """(pid, pidfd) of I, a child of this process in those namespaces and the new ones; it runs `life`.
 
     write_maps(pid) is called where a new user namespace has to be mapped before I exists: a time namespace's offsets
     are written before anyone is in it (time_namespaces(7)). Raises RootlessError and OSError.
     """
     sync, theirs = socks
-    joiner, pidfd = sc.clone3(0, cgroup_fd=cgroup_fd)
-    if joiner == 0:
-        sync.close()
-        _enter(plan, joins, proc_fd, theirs, child)
+
+    def enter() -> None:
+        try:
+            sync.close()
+        finally:
+            _enter(plan, joins, proc_fd, theirs, life)
+
+    joiner, pidfd = child.clone(0, enter, cgroup_fd=cgroup_fd)
     theirs.close()
     os.close(pidfd)
     found = _await_child(joiner, sync, write_maps)
@@ -315,8 +326,8 @@ def clone(
     return found
 
 
-def _enter(plan: Plan, joins: list[Join], proc_fd: int, sync: socket, child: Callable[[], None]) -> None:
-    """J for I. Never returns."""
+def _enter(plan: Plan, joins: list[Join], proc_fd: int, sync: socket, life: Callable[[], None]) -> None:
+    """J for I. Returns only where one of the two has failed: see rootless/child.py."""
     step = ("process", "/process")
     ns = plan.namespaces
     new = ns.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
@@ -346,9 +357,8 @@ def _enter(plan: Plan, joins: list[Join], proc_fd: int, sync: socket, child: Cal
             os._exit(0)
     except BaseException as error:
         channel.send_failure(sync, error, *step)
-        os._exit(1)
-    child()
-    os._exit(1)
+        return
+    life()
 
 
 def _write_offsets(ns: Namespaces, proc_fd: int) -> None:

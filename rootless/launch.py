@@ -10,6 +10,7 @@ from rootless import (
     attributes,
     cgroup,
     channel,
+    child,
     console,
     hooks,
     init,
@@ -323,30 +324,31 @@ def _clone(
         "setgroups": True,
         "nodes": nodes,
         "notify_fd": request.notify_fd,
+        "foreground": not request.detached,
     }
     # The cgroup namespace is entered later, by I: made by clone3 its root would be R's cgroup (cgroup_namespaces(7)).
     flags = made.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
-    task = init.Init(made, theirs, listener, proc_fd, options)
 
-    def become_init() -> None:
+    def leave_runtime() -> None:
+        sync.close()
         directory.close_copy()  # the lock hangs on the open file description: flock(2)
         if made.namespaces.uid_map:
             made.process["oom_score_adj"] = None  # R writes it, see _map_ids
+
+    task = init.Init(made, theirs, listener, proc_fd, options, leave_runtime)
+
+    def become_init() -> None:
         init.run(task)
 
     try:
         if made.namespaces.joins or made.namespaces.new & sc.CLONE_NEWTIME:
             pid, pidfd = _clone_joined(made, host, proc_fd, (sync, theirs), group.fd, become_init)
         else:
-            pid, pidfd = sc.clone3(flags, cgroup_fd=group.fd)
+            pid, pidfd = child.clone(flags, become_init, cgroup_fd=group.fd)
     except OSError as error:
         raise RootlessError.from_os(
             error, "cannot create the namespaces", "/linux/namespaces", _clone_hint(error)
         ) from None
-    if pid == 0:
-        sync.close()
-        become_init()
-        os._exit(1)
     # The debug lines of the way are runc's: people search logs for them.
     log.debug(f"nsexec container setup: new namespaces {flags:#x}")
     log.debug(f"child process in init(): pid {pid}")
@@ -382,7 +384,7 @@ def _listen(directory: StateDir) -> socket:
 
 
 def _clone_joined(
-    made: Plan, host: Host, proc_fd: int, socks: tuple[socket, socket], cgroup_fd: int, child: Callable[[], None]
+    made: Plan, host: Host, proc_fd: int, socks: tuple[socket, socket], cgroup_fd: int, life: Callable[[], None]
 ) -> tuple[int, int]:
     from rootless import join
 
@@ -394,7 +396,7 @@ def _clone_joined(
     joins = join.open_namespaces(ns, host)
     try:
         join.refuse_shared_sysctls(made, joins)
-        return join.clone(made, joins, proc_fd, socks, cgroup_fd, child, write)
+        return join.clone(made, joins, proc_fd, socks, cgroup_fd, life, write)
     finally:
         for _, fd, _ in joins:
             os.close(fd)

@@ -3,7 +3,7 @@ that it lacks. A file system of the host's keeps them usable (user_namespaces(7)
 
 from __future__ import annotations
 
-from rootless import channel, idmap
+from rootless import channel, child, idmap
 from rootless import lean_os as os
 from rootless import syscalls as sc
 from rootless.errors import RootlessError
@@ -25,13 +25,14 @@ def make_nodes(plan: Plan, place: str) -> dict[str, int]:
     """
     steps = [step for step in plan.prepare if step[0] == "outside_device"]
     ours, theirs = channel.pair()
-    pid, pidfd = sc.clone3(sc.CLONE_NEWNS)
-    if pid == 0:
+
+    def send_nodes() -> None:
         try:
             _send_nodes(theirs, steps, place, plan.namespaces.uid_map, plan.namespaces.gid_map)
         except BaseException as error:
             channel.send_failure(theirs, error, "make a device node", "/linux/devices")
-        os._exit(0)
+
+    pid, pidfd = child.clone(sc.CLONE_NEWNS, send_nodes)
     theirs.close()
     os.close(pidfd)
     try:

@@ -59,6 +59,16 @@ def open_pidfd(pid: int) -> int:
         raise RootlessError.from_os(error, "cannot open the process", str(pid)) from None
 
 
+def permitted(pid: int) -> int:
+    """Return the permitted capabilities of that process as a mask. Raises RootlessError where it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            text = file.read(1 << 16) or b""
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot read the capabilities of the container's init") from None
+    return int(text.partition(b"\nCapPrm:")[2].split(None, 1)[0], 16)
+
+
 def open_proc() -> int:
     """The host's /proc as an fd, checked to be procfs: a faked one would redirect writes (CVE-2019-19921)."""
     from rootless import syscalls as sc  # the commands that only look at processes do without _ctypes: half a ms

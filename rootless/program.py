@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import sys
+from _frozen_importlib import BuiltinImporter, FrozenImporter
 from _signal import SIG_DFL, SIG_SETMASK, getsignal, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _stat import S_ISDIR, S_ISREG
 
@@ -14,8 +16,8 @@ from rootless.errors import RootlessError, errno_text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, NoReturn
 
 _LAST_SIGNAL = 65
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowgid
@@ -104,6 +106,11 @@ def prepare_seccomp(profile: dict[str, Any] | None) -> Callable[[socket], None] 
     return prepare(profile)
 
 
+def forget_imports() -> None:
+    """Import nothing from files any more: the root has changed, and a module from now on would be the container's."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if finder in (BuiltinImporter, FrozenImporter)]
+
+
 def check_cwd() -> None:
     """The working directory is inside the root: a leaked fd of the host as cwd was CVE-2024-21626 (getcwd(3))."""
     try:
@@ -143,30 +150,27 @@ def _home_of(uid: int) -> str:
 
 
 def execute(verdict: socket, path: str, process: dict[str, Any], *, seccomp: Any, preserve: int) -> None:
-    """Byte `E`, the filter, execve: nothing else after the filter. Returns only by raising.
+    """Send byte `E`, load the filter, execve: nothing else after the filter. Returns only by raising.
 
     verdict: the CLOEXEC socket to whoever waits; preserve: fds 3..3+n-1 stay open.
     """
-    sc.close_range(3 + preserve, flags=sc.CLOSE_RANGE_CLOEXEC)
+    passed = passed_on(preserve)
     for fd in range(3, 3 + preserve):
-        # What the caller passed on came through an execve; a close-on-exec one took the free number and is the host's.
-        try:
-            passed = os.get_inheritable(fd)
-        except OSError:
-            passed = False
-        if not passed:
+        if fd not in passed:
             raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF)
-    if process["no_new_privs"]:
-        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
     args = [os.fsencode(a) for a in process["args"]]
     env = dict(os.fsencode(e).split(b"=", 1) for e in process["env"])
-    restore_signals()
-    channel.send(verdict, channel.EXECUTING)
-    if seccomp:
-        seccomp(verdict)
+
+    def say() -> None:
+        channel.send(verdict, channel.EXECUTING)
+        if seccomp:
+            seccomp(verdict)
+
     try:
-        os.execve(path, args, env)
+        become(path, args, env, keep=[verdict.fileno(), *passed], last=say)
     except OSError as error:
+        if error.filename is None:  # of another call than execve
+            raise
         reason = errno_text(error.errno or 0).partition(" (")[2].rstrip(")")
         hint = _exec_hint(path, error, process)
         raise RootlessError(f"exec {path}: {reason}", "/process/args/0", hint=hint) from None
@@ -192,6 +196,65 @@ def _exec_hint(path: str, error: OSError, process: dict[str, Any]) -> str:
             return "it is a program for another architecture"
         return "it is neither an ELF program nor a script with a #! line"
     return ""
+
+
+def become(
+    path: str,
+    args: list[Any],
+    env: Mapping[Any, Any],
+    *,
+    keep: Iterable[int] = (),
+    last: Callable[[], None] | None = None,
+    search: bool = False,
+) -> NoReturn:
+    """End this process of ours as another program, which gets 0, 1, 2 and `keep`, and no other descriptor.
+
+    Every program that a process of ours turns into goes through here, because execve(2) looks up the path, the `#!`
+    line and the ELF interpreter before it closes what is close-on-exec: an image's link to /proc/self/fd/N/.. would
+    lead to the host through any directory that is still open (CVE-2024-21626). A caller that looks up a path of the
+    container's before this calls `close_all_but` before that. `keep` holds no directory of ours; `last` is what has to
+    come directly before execve; search: look for the path in $PATH. Raises OSError with a file name where execve fails.
+    """
+    close_all_but(keep)
+    restore_signals()
+    if last:
+        last()
+    (os.execvpe if search else os.execve)(path, args, env)
+    raise AssertionError  # execve does not return
+
+
+def close_all_but(keep: Iterable[int] = ()) -> None:
+    """Close all descriptors but 0, 1, 2 and those of `keep`."""
+    first = 3
+    for fd in sorted(keep):
+        if fd > first:
+            sc.close_range(first, fd - 1)
+        first = max(first, fd + 1)
+    sc.close_range(first)
+
+
+def passed_on(preserve: int) -> list[int]:
+    """Return those of the fds 3..3+preserve-1 that the caller of the runtime has passed on.
+
+    They came through an execve, so they are not close-on-exec; one that is took a free number and is ours.
+    """
+    return [fd for fd in range(3, 3 + preserve) if _is_inheritable(fd)]
+
+
+def all_passed_on() -> list[int]:
+    """Return every fd above 2 that the caller of the runtime has passed on, none where there is no /proc to ask."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return []
+    return [int(name) for name in names if int(name) > 2 and _is_inheritable(int(name))]
+
+
+def _is_inheritable(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # EBADF: not open
+        return False
 
 
 def restore_signals() -> None:

@@ -402,12 +402,13 @@ def connect_listener(path: str) -> socket:
     return agent
 
 
-def send_listener(agent: socket, fd: int, state: dict[str, Any], metadata: str) -> None:
+def send_listener(agent: socket, fd: int, state: dict[str, Any], metadata: str, pid: int = 0) -> None:
     """Send the container process state and the listener, once a connection, and close both.
 
-    state: the container's state as the runtime-spec has it, with the pid that the runtime sees. Raises RootlessError.
+    state: the container's state as the runtime-spec has it, with the pid that the runtime sees; pid: the process
+    with the filter, where that is not the container's init. Raises RootlessError.
     """
-    message: dict[str, Any] = {"ociVersion": state["ociVersion"], "fds": ["seccompFd"], "pid": state["pid"]}
+    message: dict[str, Any] = {"ociVersion": state["ociVersion"], "fds": ["seccompFd"], "pid": pid or state["pid"]}
     if metadata:
         message["metadata"] = metadata
     message["state"] = state

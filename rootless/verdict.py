@@ -25,8 +25,12 @@ def connect_agent(container: Container) -> socket | None:
     return connect_listener(container.state["listener"][0])
 
 
-def receive(sock: socket, container: Container, agent: socket | None) -> None:
-    """Wait for it. Raises EOFError where the program died before execve, RootlessError where execve failed."""
+def receive(sock: socket, container: Container, agent: socket | None, status: str, pid: int = 0) -> None:
+    """Wait for it. Raises EOFError where the program died before execve, RootlessError where execve failed.
+
+    status, pid: what the agent is told of the container, and of the process if it is not its init. Before the
+    container's own program runs the status is `creating` (config-linux.md#containerprocessstate; runc and crun too).
+    """
     channel.receive(sock, channel.EXECUTING)
     try:
         while True:
@@ -35,6 +39,6 @@ def receive(sock: socket, container: Container, agent: socket | None) -> None:
                 raise RootlessError("a seccomp listener, and nobody to send it to", "/linux/seccomp/listenerPath")
             from rootless.seccomp import send_listener
 
-            send_listener(agent, fds[0], container.report("running"), container.state["listener"][1])
+            send_listener(agent, fds[0], container.report(status), container.state["listener"][1], pid)
     except EOFError:
         return

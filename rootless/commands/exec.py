@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rootless import caps, channel, console, foreground, join, jsonlite, log, proc, verdict
-from rootless.container import Container, load
+from rootless.container import START_SOCKET, Container, load
 from rootless.errors import RootlessError, printable, unexpected
 from rootless.node import Node
 from rootless.plan import compile_seccomp, keeps_groups, linux_attributes
@@ -43,7 +43,12 @@ def _exec(options: Options) -> int:
         seccomp=prepare_seccomp(compile_seccomp(Node(container.config))),
         keyring="" if container.state.get("no_new_keyring") else f"_ses.{container.container_id}",
         preserve=options.preserve_fds,
+        foreground=not options.detach,
     )
+    status = "running"
+    if container.directory.has(START_SOCKET):
+        status = "created"
+        _keep_out_of_init(container, process)
     cgroup_fd = _cgroup_fd(container, options.cgroup)
     agent = verdict.connect_agent(container)
     oom = container.watch_oom()
@@ -60,7 +65,7 @@ def _exec(options: Options) -> int:
     try:
         if options.pidfd_socket:
             console.send_pidfd(options.pidfd_socket, spawned.pidfd, b"setns")
-        master = _converse(spawned.sync, options, process, container, agent, oom)
+        master = _converse(spawned, options, process, container, agent, status, oom)
         if options.pid_file:
             proc.write_pid_file(options.pid_file, spawned.pid)
     except BaseException:
@@ -87,6 +92,20 @@ def _require(container: Container, options: Options) -> None:
         raise RootlessError("cannot exec in a paused container (use --ignore-paused to override)")
     if status not in ("created", "running", "paused"):
         raise RootlessError(f"cannot exec in a {status} container")
+
+
+def _keep_out_of_init(container: Container, process: dict[str, Any]) -> None:
+    """Refuse a program that could trace the container's init before its start; it is bound as init will be.
+
+    Init waits without the filter, and as an ordinary process of this user's: clients have to open /proc/PID/ns/*.
+    """
+    if Node(container.config)["process"]["noNewPrivileges"].boolean():
+        process["no_new_privs"] = True
+    if not caps.keeps_out(proc.permitted(container.pid), process["caps"]):
+        raise RootlessError(
+            "cannot exec in a created container with capabilities that reach its init",
+            hint=f"rootless start {container.container_id} first, or leave CAP_SYS_PTRACE out",
+        )
 
 
 def _compile(options: Options, container: Container, target: join.Target) -> dict[str, Any]:
@@ -199,15 +218,17 @@ def _cgroup_fd(container: Container, below: str) -> int:
 
 
 def _converse(
-    sync: socket,
+    spawned: join.Spawned,
     options: Options,
     process: dict[str, Any],
     container: Container,
     agent: socket | None,
+    status: str,
     oom: Watch | None,
 ) -> int:
     """Let the process go and wait for its verdict. The terminal's master, -1 for none or when it was handed on."""
     master = -1
+    sync = spawned.sync
     try:
         channel.send(sync, channel.GO)
         if process["terminal"]:
@@ -215,7 +236,7 @@ def _converse(
             if master >= 0:
                 foreground.adopt(master, sized=process["size"] != (0, 0))
             channel.send(sync, channel.GO)
-        verdict.receive(sync, container, agent)
+        verdict.receive(sync, container, agent, status, spawned.pid)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         hint = container.describe_oom(oom.look() if oom else 0)
         raise RootlessError("the process was killed before it could run the program", hint=hint) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rootless import cgroup, console, criu, hooks, log, mount, proc, rootfs
+from rootless import cgroup, child, console, criu, hooks, log, mount, proc, rootfs
 from rootless import syscalls as sc
 from rootless.commands.checkpoint import (
     DESCRIPTORS,
@@ -161,11 +161,13 @@ def _inherited(options: Options) -> list[Any]:
 def _make_places(made: Plan) -> None:
     """The places of the mounts in the rootfs, and in what is bound there: criu makes none. In a process of its own,
     whose mounts go with it."""
-    pid = os.fork()
-    if pid:
-        if os.waitpid(pid, 0)[1]:
-            raise RootlessError("cannot make the places of the mounts", made.rootfs, hint="--debug says more")
-        return
+    pid, pidfd = child.clone(0, lambda: _make_places_in_child(made))
+    os.close(pidfd)
+    if os.waitpid(pid, 0)[1]:
+        raise RootlessError("cannot make the places of the mounts", made.rootfs, hint="--debug says more")
+
+
+def _make_places_in_child(made: Plan) -> None:
     try:
         sc.unshare(sc.CLONE_NEWNS)
         sc.mount(None, "/", None, sc.MS_PRIVATE | sc.MS_REC)
@@ -185,8 +187,6 @@ def _make_places(made: Plan) -> None:
         os._exit(0)
     except BaseException as error:
         log.debug(f"restore: {error}")
-    finally:
-        os._exit(1)
 
 
 def _wait(container: Container, restored: Restored) -> int:

@@ -66,7 +66,7 @@ def start(container: Container, sock: socket | None = None) -> Listener | None:
             listener = notify.receive(sock)
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.GO)
-        verdict.receive(sock, container, agent)
+        verdict.receive(sock, container, agent, "creating")
     except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
         raise _lost(container) from None
     finally:

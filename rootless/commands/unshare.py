@@ -18,9 +18,9 @@ def main(options: Options) -> int:
     args = options.args or [os.environ.get("SHELL", "/bin/sh")]
 
     def execute() -> int:
-        program.restore_signals()
         try:
-            os.execvp(args[0], args)
+            # What the caller passed on goes on, as with unshare(1): /dev/fd/63 of a shell's <(...) is meant to work.
+            program.become(args[0], args, os.environ, keep=program.all_passed_on(), search=True)
         except OSError as error:
             raise RootlessError.from_os(error, "cannot run", args[0]) from None
 

@@ -394,14 +394,3 @@ def test_the_runtime_killed_before_there_was_a_process(rootless, files) -> None:
     result = rootless("delete", "--force", "half")
     assert (result.returncode, result.stderr) == (0, "")
     assert rootless.ids() == []
-
-
-def test_the_container_survives_its_runtime_killed_in_the_foreground(container, rootless) -> None:
-    c = container()
-    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", "echo ready; exec sleep 1000")
-    assert process.stdout.readline() == "ready\n"
-    process.kill()
-    process.wait()
-    assert c.status() == "running"
-    assert c.delete("--force").returncode == 0
-    process.communicate()

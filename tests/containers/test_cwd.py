@@ -1,0 +1,82 @@
+"""The working directory is entered before and after the change of ids: only where both fail is it an error.
+
+runc, crun and docker do so; an image with `WORKDIR /root` and `USER 1000` runs there.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+OTHER = 1000
+
+
+def other_user(patch, uid: int = OTHER):
+    """A config whose program is that user: for an ordinary user the container's root is the only other id, and it is
+    told apart by having no capability that opens the directory."""
+    return {**patch, "process": {**patch.get("process", {}), "user": {"uid": uid, "gid": uid}}}
+
+
+needs_ids = pytest.mark.skipif(os.geteuid() != 0, reason="one id is mapped: there is no second user")
+
+
+@needs_ids
+@pytest.mark.parametrize("command", ["run", "create", "exec"])
+def test_a_directory_that_the_user_may_not_enter(container, command) -> None:
+    c = container()
+    (c.bundle.rootfs / "root").chmod(0o700)
+    process = {"cwd": "/root", "args": ["sh", "-c", "pwd -P; ls . 2>&1; id -u"]}
+    if command == "exec":
+        c.bundle.patch({"process": {"args": ["sleep", "1000"]}})
+        assert c.run_detached().returncode == 0
+        result = c.rootless("exec", "--user", str(OTHER), "--cwd", "/root", c.id, *process["args"])
+        assert result.returncode == 0, result.stderr
+        said = result.stdout
+    else:
+        c.bundle.patch(other_user({"process": process}))
+        if command == "run":
+            said = c.output()
+        else:
+            assert c.create().returncode == 0
+            assert c.start().returncode == 0
+            c.wait()
+            said = (c.bundle.path / "stdout").read_text()
+    where, listing, uid = said.splitlines()
+    assert (where, uid) == ("/root", str(OTHER))
+    assert "Permission denied" in listing
+
+
+def test_without_the_capability_to_pass(container) -> None:
+    """For one id alone: root inside enters a directory of mode 0 before it gives its capabilities up."""
+    c = container({"process": {"cwd": "/closed", "capabilities": {"bounding": [], "permitted": [], "effective": []}}})
+    (c.bundle.rootfs / "closed").mkdir()
+    (c.bundle.rootfs / "closed").chmod(0)
+    try:
+        assert c.output("sh", "-c", "pwd").strip() == "/closed"
+        assert c.sh("ls . 2>&1 | grep -c denied").strip() == "1"
+    finally:
+        (c.bundle.rootfs / "closed").chmod(0o700)
+
+
+def test_one_that_nobody_can_enter_is_an_error(container) -> None:
+    c = container({"process": {"cwd": "/file"}})
+    (c.bundle.rootfs / "file").touch()
+    result = c.run("true")
+    assert result.returncode == 1 and "/file" in result.stderr and result.stderr.count("\n") == 1
+    assert 'chdir to cwd ("/file")' in result.stderr or "ENOTDIR" in result.stderr
+
+
+def test_it_is_made_where_it_is_missing_and_belongs_to_root(container) -> None:
+    c = container({"process": {"cwd": "/new/place"}, "root": {"readonly": False}})
+    assert c.output("pwd") == "/new/place\n"
+
+
+@pytest.mark.parametrize("through", ["/proc/self/fd/{}", "/link{}"])
+def test_one_outside_of_the_root_is_refused(container, through) -> None:
+    """CVE-2024-21626, for the first of the two attempts too, which has all capabilities."""
+    for number in range(3, 10):
+        c = container({"process": {"cwd": through.format(number)}})
+        (c.bundle.rootfs / f"link{number}").symlink_to(f"/proc/self/fd/{number}")
+        result = c.run("pwd")
+        assert result.returncode == 1 and result.stdout == ""
