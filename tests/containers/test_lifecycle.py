@@ -200,18 +200,18 @@ def test_a_signal_between_what_is_made_and_who_takes_it_back(container, rootless
     assert rootless.ids() == []
 
 
-FORKED = """
+CLONED = """
 import os
-from rootless import __main__, hooks
-real = os.fork
+from rootless import __main__, child, hooks
+real = child.clone
 fifo = sys.argv.pop(1)
-def fork():
-    pid = real()
-    if pid:
+def clone(flags, life, **options):
+    found = real(flags, life, **options)
+    if flags == 0:  # a hook: init has namespaces
         open(fifo).read()
         os.kill(os.getpid(), 15)
-    return pid
-hooks.os.fork = fork
+    return found
+child.clone = clone
 code = __main__.main()
 try:
     os.waitpid(-1, os.WNOHANG)
@@ -223,13 +223,13 @@ os._exit(code)
 
 
 @pytest.mark.parametrize("moment", ["prestart", "createRuntime"])
-def test_a_signal_right_after_the_fork_of_a_hook_ends_the_hook_too(container, rootless, tmp_path, moment) -> None:
+def test_a_signal_right_after_the_clone_of_a_hook_ends_the_hook_too(container, rootless, tmp_path, moment) -> None:
     """Also before the command waits for it: the hook is ended and reaped before the rest is undone."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
     c = container({"hooks": {moment: [hook]}})
-    command = driver(FORKED, fifo, "--root", rootless.state, "run", "-b", c.bundle.path, c.id)
+    command = driver(CLONED, fifo, "--root", rootless.state, "run", "-b", c.bundle.path, c.id)
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=TIMEOUT, check=False,
         preexec_fn=lambda: signal.signal(15, signal.SIG_DFL),
