@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from _stat import S_ISDIR
 from fcntl import F_SETPIPE_SZ, fcntl
 
 from rootless import criu, plan
@@ -184,9 +185,9 @@ def _describe(container: Container) -> dict[str, Any]:
     """What criu must know to leave it out: mounts from outside, masks, namespaces of others."""
     made = plan.compile(Node(container.config), Host(), bundle=container.state["bundle"])
     mounts = [(place, place) for place, _ in external_mounts(made)]
-    for step in made.enter:
-        if step[0] == "mask" and os.path.exists(inside := f"/proc/{container.pid}/root{step[2]}"):
-            mounts += [] if os.path.isdir(inside) else [(step[2], "/dev/null")]
+    root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mounts += [(step[2], "/dev/null") for step in made.enter if step[0] == "mask" and _is_file(root, step[2])]
+    os.close(root)
     names = {flag: name for flag, name in NAMESPACES.values()}
     external = [
         f"{names[flag]}[{os.stat(path).st_ino}]:{EXTERNAL[flag]}"
@@ -199,6 +200,18 @@ def _describe(container: Container) -> dict[str, Any]:
         "external": external,
         **config_file(made),
     }
+
+
+def _is_file(root: int, path: str) -> bool:
+    """Return whether a path of the container is there and is not a directory; its links stay inside the root."""
+    try:
+        fd = sc.open_in_root(root, path)
+    except OSError:
+        return False
+    try:
+        return not S_ISDIR(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
 
 
 def _write_descriptors(container: Container, images: int) -> None:

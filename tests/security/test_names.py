@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rootless.commands import checkpoint
 from rootless.errors import SpecError
 from rootless.host import Host
 from rootless.node import Node
@@ -161,3 +162,17 @@ def test_the_rootfs_in_another_spelling_is_the_same(container, tmp_path) -> None
     c = container({"root": {"path": ".//rootfs/"}})
     c.bundle.patch({"mounts": [*c.bundle.config["mounts"], mounted(tmp_path, f"{c.bundle.rootfs}/tmp")]})
     assert c.output("ls", "/tmp") == "own\n"
+
+
+def test_a_checkpoint_looks_a_mask_up_inside_the_root(tmp_path) -> None:
+    """Through /proc/PID/root the target of an absolute link would be looked up on the host."""
+    (tmp_path / "host").symlink_to("/etc/passwd")
+    (tmp_path / "inside").symlink_to("/file")
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+    root = os.open(tmp_path, os.O_PATH)
+    try:
+        found = [checkpoint._is_file(root, name) for name in ("/host", "/inside", "/file", "/directory", "/none")]
+        assert found == [False, True, True, False, False]
+    finally:
+        os.close(root)
