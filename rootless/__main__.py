@@ -48,10 +48,7 @@ def _report(error: BaseException, command: str) -> int:
         log.error(line)
     except Exception:  # what failed once may fail again, such as an import while descriptors are short
         log.last_words(line)
-    if log.debugging():
-        import traceback
-
-        traceback.print_exception(error)
+    log.trace(error)
     return EXIT_EXEC_ERROR if command == "exec" else EXIT_ERROR
 
 

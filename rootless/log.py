@@ -54,6 +54,19 @@ def error(text: str) -> None:
         _write(2, "error", text, plain=True)
 
 
+def trace(error: BaseException) -> None:
+    """Write where an exception comes from on stderr, if --debug was given."""
+    if not _debug:
+        return
+    import traceback
+
+    lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
+    try:
+        write_all(2, "".join(f"{printable(line)}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass
+
+
 def last_words(text: str) -> None:
     """An error on stderr where `error` cannot do it: without memory or descriptors JSON cannot be written."""
     try:

@@ -163,10 +163,7 @@ def _report(error: BaseException) -> int:
     try:
         line = error.message() if isinstance(error, OciError) else unexpected(error).message()
         log.error(line)
-        if log.debugging():
-            import traceback
-
-            traceback.print_exception(error)
+        log.trace(error)
     except Exception:  # what failed once may fail again: memory, descriptors
         log.last_words(line)
     return 1

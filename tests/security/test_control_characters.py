@@ -77,6 +77,19 @@ def test_no_line_of_the_log_is_raw(tmp_path, capfd, level, as_json) -> None:
     assert safe(capfd.readouterr().err)
 
 
+def test_no_line_of_a_traceback_is_raw(capfd) -> None:
+    before = log._fd, log._json, log._debug
+    try:
+        log.configure(debug=True)
+        raise ValueError(EVIL)
+    except ValueError as error:
+        log.trace(error)
+    finally:
+        log._fd, log._json, log._debug = before
+    said = capfd.readouterr().err
+    assert safe(said) and said.startswith("Traceback") and "ValueError: \\x1b[2J" in said
+
+
 def test_the_interpreter_of_a_script(container) -> None:
     c = container({"process": {"args": ["/script"]}})
     script = c.bundle.rootfs / "script"
