@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAUNCHER = str(CHECKOUT / "bin/rootless")
+SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
+IMAGES, EXPECTED = SHARED / "fixtures/images", SHARED / "fixtures/expected"
 Result = subprocess.CompletedProcess[str]
+
+
+def readable(directory: Path) -> bool:
+    """Whether a directory is there and can be listed. Below another user's home it is not (EACCES), which Path.is_dir
+    raises in place of saying no."""
+    return os.access(directory, os.R_OK | os.X_OK)
 
 
 def rootless(*args: object, cwd: Path, **more: Any) -> Result:

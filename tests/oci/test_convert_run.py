@@ -8,10 +8,8 @@ import secrets
 from pathlib import Path
 
 import pytest
-from commands import CHECKOUT, rootless
+from commands import IMAGES, rootless
 
-SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
-IMAGES = SHARED / "fixtures/images"
 SHELLS = [
     "busybox.tar", "busyboxtest-v1.tar", "legacy-alpine-3.10.tar.gz", "manifest-alpine-3.10.tar.gz",
     "legacy-dive.tar", "manifest-dive.tar", "hybrid-dive.tar", "busybox-rootfs.tar", "rootfs-amd64.tar.gz",

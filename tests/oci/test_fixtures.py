@@ -9,13 +9,11 @@ from pathlib import Path
 
 import archives as a
 import pytest
+from commands import CHECKOUT, EXPECTED, IMAGES, readable
 
 from oci.owners import decode
 from oci.remove import remove_tree
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
-IMAGES, EXPECTED = SHARED / "fixtures/images", SHARED / "fixtures/expected"
 PLAIN = ("rootfs-", "layer-", "tar-", "bundle-", "busybox-rootfs")
 
 pytestmark = pytest.mark.skipif(not os.path.isdir(IMAGES), reason="the shared image archives are not on this machine")
@@ -27,7 +25,7 @@ def rootless(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def expected() -> list[str]:
-    if not EXPECTED.is_dir():
+    if not readable(EXPECTED):
         return []
     return sorted(p.name.removesuffix(".txt.gz") for p in EXPECTED.iterdir())
 

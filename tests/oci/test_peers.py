@@ -14,13 +14,11 @@ from pathlib import Path
 
 import archives as a
 import pytest
-from commands import CHECKOUT, pack, rootless, tree
+from commands import CHECKOUT, IMAGES, pack, rootless, tree
 
 from oci.owners import decode
 from oci.pack import FORMATS
 
-SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
-IMAGES = SHARED / "fixtures/images"
 MODERN = ["manifest-dive.tar", "manifest-opaque.tar", "manifest-whiteout-dir.tar", "manifest-whiteout.tar"]
 LEGACY = ["semantics.tar", "chain-60.tar"]
 FIXTURES = pytest.mark.skipif(not os.path.isdir(IMAGES), reason="the shared image archives are not on this machine")
