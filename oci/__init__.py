@@ -1,10 +1,10 @@
 """Image archives and bundles: formats only, with no knowledge of running; usable alone.
 
-from oci import Owners, Request, build, choose, open_archive, read_images
+from oci import Owners, ConvertRequest, build, choose, open_archive, read_images
 
 with open_archive("busybox.tar") as archive:
     image = choose(read_images(archive))
-    build(Request(image, "busybox", Owners("squash"), [(0, 1000, 1)], [(0, 1000, 1)]))
+    build(ConvertRequest(image, "busybox", Owners("squash"), [(0, 1000, 1)], [(0, 1000, 1)]))
 
 The names are loaded when they are first used, so that `oci.config` alone stays cheap to import.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci.bundle import Request, build
+    from oci.bundle import ConvertRequest, build
     from oci.config import default_config
     from oci.errors import OciError
     from oci.image import Image, Layer, choose, read_images
@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     from oci.owners import Owners
 
 __all__ = [
-    "Image", "Layer", "OciError", "Owners", "Request", "build", "choose", "default_config", "open_archive",
-    "open_rootfs", "read_images",
+    "ConvertRequest",
+    "Image",
+    "Layer",
+    "OciError",
+    "Owners",
+    "build",
+    "choose",
+    "default_config",
+    "open_archive",
+    "open_rootfs",
+    "read_images",
 ]  # fmt: skip
 
 _HOME = {
@@ -31,7 +40,7 @@ _HOME = {
     "Layer": "oci.image",
     "OciError": "oci.errors",
     "Owners": "oci.owners",
-    "Request": "oci.bundle",
+    "ConvertRequest": "oci.bundle",
     "build": "oci.bundle",
     "choose": "oci.image",
     "default_config": "oci.config",

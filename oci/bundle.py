@@ -37,14 +37,13 @@ if TYPE_CHECKING:
 
 META = ".oci"  # of the bundle: image.json, base.mtree
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
-_VOLUMES = ("", "tmpfs", "bind")
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
 _CONFIG_LIMIT = 16 << 20  # bytes of config.json that the runtime reads
 _NESTED = 8  # directories in which an image archive that was packed again is looked for
 
 
 @attrs.define
-class Request:
+class ConvertRequest:
     """What to build.
 
     image, source: what is converted, and the path that it came from ("" for a pipe); target: the bundle; owners: how
@@ -85,7 +84,7 @@ def bundle_name(source: str) -> str:
         name = stem
 
 
-def build(request: Request) -> None:
+def build(request: ConvertRequest) -> None:
     """Build the bundle. Raises OciError; whatever was written is gone then, at an interrupt too."""
     check_target(request.target, force=request.force)
     target = os.path.abspath(request.target)
@@ -99,9 +98,9 @@ def build(request: Request) -> None:
     try:
         with _named(request.target):
             _make_directory(temporary)
-            _fill(request, temporary)
+            _build_in(request, temporary)
             request.finishing()
-            _put(temporary, target)
+            _move_into_place(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError, OciError):  # what is told is why there is no bundle
             remove_tree(temporary)
@@ -152,7 +151,7 @@ def _make_directory(path: str) -> None:
         os.removexattr(path, "system.posix_acl_default")
 
 
-def _put(temporary: str, target: str) -> None:
+def _move_into_place(temporary: str, target: str) -> None:
     if not os.path.lexists(target):
         os.rename(temporary, target)
         return
@@ -167,7 +166,7 @@ def _put(temporary: str, target: str) -> None:
     remove_tree(old)
 
 
-def _fill(request: Request, bundle: str) -> None:
+def _build_in(request: ConvertRequest, bundle: str) -> None:
     rootfs, aside = f"{bundle}/rootfs", f"{bundle}/{META}/aside"
     os.mkdir(rootfs, 0o755)
     os.mkdir(f"{bundle}/{META}", 0o700)
@@ -195,7 +194,7 @@ def _fill(request: Request, bundle: str) -> None:
     _write_json(f"{bundle}/{META}/image.json", _image_record(request), 0o600)
 
 
-def _restore(request: Request, tree: Tree, root_fd: int, out: IO[bytes]) -> int:
+def _restore(request: ConvertRequest, tree: Tree, root_fd: int, out: IO[bytes]) -> int:
     """Take as many of the lower layers as there are from the cache; their number."""
     if request.cache is None:
         return 0
@@ -207,7 +206,7 @@ def _restore(request: Request, tree: Tree, root_fd: int, out: IO[bytes]) -> int:
     return kept
 
 
-def _unpack(request: Request, tree: Tree, kept: int) -> None:
+def _unpack(request: ConvertRequest, tree: Tree, kept: int) -> None:
     image = request.image
     budget = Budget(request.max_size)
     progress = ProgressLine(image.size, len(image.layers)) if request.progress else None
@@ -226,7 +225,7 @@ def _unpack(request: Request, tree: Tree, kept: int) -> None:
             progress.finish()
 
 
-def _check_rootfs(request: Request, tree: Tree, root_fd: int) -> None:
+def _check_rootfs(request: ConvertRequest, tree: Tree, root_fd: int) -> None:
     where = request.image.layers[0].name
     if not tree.report.members:
         raise OciError("the archive is empty", where)
@@ -269,7 +268,7 @@ def _lists_images(root: Root, directory: bytes) -> bool:
     return False
 
 
-def _config(request: Request, root: Root, bundle: str) -> dict[str, Any]:
+def _config(request: ConvertRequest, root: Root, bundle: str) -> dict[str, Any]:
     """config.json, with the maps that were used for writing."""
     image = request.image
     try:
@@ -289,7 +288,7 @@ def _config(request: Request, root: Root, bundle: str) -> dict[str, Any]:
     return config
 
 
-def _set_maps(request: Request, config: dict[str, Any], user: User) -> None:
+def _set_maps(request: ConvertRequest, config: dict[str, Any], user: User) -> None:
     process, linux = config["process"], config["linux"]
     single = len(request.uid_map) == 1 and request.uid_map[0][2] == 1
     if single:
@@ -313,7 +312,7 @@ def _set_maps(request: Request, config: dict[str, Any], user: User) -> None:
             linux["resources"] = {"devices": list(runtime.DENY_DEVICES)}
 
 
-def _mapped_groups(request: Request, user: User) -> list[int]:
+def _mapped_groups(request: ConvertRequest, user: User) -> list[int]:
     """The supplementary groups that the container has. Raises OciError where it lacks the user: nothing would run."""
     uid_map, gid_map = request.uid_map or request.owners.uids, request.gid_map or request.owners.gids
     if not (_is_mapped(uid_map, user.uid) and _is_mapped(gid_map, user.gid)):
@@ -330,7 +329,7 @@ def _is_mapped(id_map: IdMap, number: int) -> bool:
     return not id_map or any(first <= number < first + size for first, _, size in id_map)
 
 
-def _volumes(request: Request, root: Root, paths: list[str], bundle: str) -> list[dict[str, Any]]:
+def _volumes(request: ConvertRequest, root: Root, paths: list[str], bundle: str) -> list[dict[str, Any]]:
     """Mounts for the image's Volumes, but none that would hide what the runtime mounts itself.
 
     An image could have its own files at /proc that way, where programs and the runtime look for the kernel's.
@@ -350,7 +349,7 @@ def _is_below(path: str, directories: tuple[str, ...]) -> bool:
     return f"{path}/".startswith(tuple(f"{directory}/" for directory in directories))
 
 
-def _volume(request: Request, root: Root, path: str, bundle: str, number: int) -> dict[str, Any]:
+def _volume(request: ConvertRequest, root: Root, path: str, bundle: str, number: int) -> dict[str, Any]:
     """A mount for one of the image's Volumes: a tmpfs with what the image has there, or a directory of the bundle."""
     if request.volumes == "tmpfs":
         options = ["nosuid", "nodev", "tmpcopyup", "mode=755"]
@@ -369,13 +368,13 @@ def _volume(request: Request, root: Root, path: str, bundle: str, number: int) -
     return {"destination": path, "type": "bind", "source": f"volumes/{number}", "options": options}
 
 
-def _note(request: Request, tree: Tree) -> None:
+def _note(request: ConvertRequest, tree: Tree) -> None:
     report, owners = tree.report, request.owners
     if report.devices:
         names = ", ".join(report.first_devices) + (", ..." if report.devices > len(report.first_devices) else "")
         request.note(f"{report.devices} device nodes became empty files ({names})")
-    if owners.folded and owners.mode == "map":
-        what = f"{owners.folded} files have owners beyond your range of ids and were given to another id"
+    if owners.clamped and owners.mode == "map":
+        what = f"{owners.clamped} files have owners beyond your range of ids and were given to another id"
         way_out = owners.way_out()
         request.note(f"{what} (up to {owners.highest})" + (f": {way_out} keeps them" if way_out else ""))
     if report.absolute:
@@ -385,7 +384,7 @@ def _note(request: Request, tree: Tree) -> None:
         request.note(f"extended attributes that cannot be set here are in the bundle's record only: {lost}")
 
 
-def _image_record(request: Request) -> dict[str, Any]:
+def _image_record(request: ConvertRequest) -> dict[str, Any]:
     """What `pack` and `inspect` know of the image afterwards."""
     image = request.image
     layers = [

@@ -84,7 +84,7 @@ class Cache:
                         record.write(chunk)
                 for key, value in document["report"].items():
                     setattr(report, key, value)
-                owners.folded, owners.highest = document["folded"], document["highest"]
+                owners.clamped, owners.highest = document["folded"], document["highest"]
                 os.utime(f"{path}/tree.json")
                 return count
         return 0
@@ -101,7 +101,7 @@ class Cache:
                 size = self._copy(temporary, root_fd, record)
                 document = {
                     "version": _VERSION, "names": list(image.names), "layers": identities, "owners": owners.mode,
-                    "size": size, "folded": owners.folded, "highest": owners.highest, "report": attrs.asdict(report),
+                    "size": size, "folded": owners.clamped, "highest": owners.highest, "report": attrs.asdict(report),
                 }  # fmt: skip
                 with open(f"{temporary}/tree.json", "x", encoding="utf-8") as out:
                     json.dump(document, out)
@@ -188,13 +188,13 @@ class Cache:
 
 
 def _list(directory: str) -> list[Kept]:
-    found = []
+    kept = []
     for key in os.listdir(directory):
         document = _read(f"{directory}/{key}") if not key.startswith(".") else None
         if document is not None:
             used = os.stat(f"{directory}/{key}/tree.json").st_mtime
-            found.append(Kept(key, document["names"], document["layers"], document["owners"], document["size"], used))
-    return sorted(found, key=lambda tree: tree.used, reverse=True)
+            kept.append(Kept(key, document["names"], document["layers"], document["owners"], document["size"], used))
+    return sorted(kept, key=lambda tree: tree.used, reverse=True)
 
 
 def _identity(layer: Layer) -> str:

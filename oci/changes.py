@@ -153,7 +153,7 @@ class _Walk:
         if kept is not None:
             entry.uid, entry.gid = ids.decode(kept)
         elif then is not None and (
-            owners.mode != "map" or owners.fit(then.uid, then.gid, path) == (st.st_uid, st.st_gid)
+            owners.mode != "map" or owners.owner_on_disk(then.uid, then.gid, path) == (st.st_uid, st.st_gid)
         ):
             entry.uid, entry.gid = then.uid, then.gid
         elif owners.mode != "map":

@@ -175,27 +175,27 @@ def convert_annotations(image: dict[str, Any], note: Note = lambda text: None) -
     runtime would refuse, or follow, are left out.
     """
     wanted = image.get("config") or {}
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for key, name in (
         ("os", "os"), ("architecture", "architecture"), ("variant", "variant"), ("os.version", "os.version"),
         ("author", "author"), ("created", "created"),
     ):  # fmt: skip
         if isinstance(image.get(key), str) and image[key]:
-            found[_IMAGE + name] = image[key]
+            result[_IMAGE + name] = image[key]
     if isinstance(image.get("os.features"), list) and image["os.features"]:
-        found[_IMAGE + "os.features"] = ",".join(map(str, image["os.features"]))
+        result[_IMAGE + "os.features"] = ",".join(map(str, image["os.features"]))
     if isinstance(wanted.get("StopSignal"), str) and wanted["StopSignal"]:
-        found[_IMAGE + "stopSignal"] = wanted["StopSignal"]
+        result[_IMAGE + "stopSignal"] = wanted["StopSignal"]
     for key, name in (("ExposedPorts", _IMAGE + "exposedPorts"), ("Volumes", _OWN + "volumes")):
         if names := _keys(wanted, key):
-            found[name] = ",".join(names)
+            result[name] = ",".join(names)
     if wanted.get("Healthcheck"):
         import json
 
-        found[_OWN + "healthcheck"] = json.dumps(wanted["Healthcheck"], sort_keys=True)
+        result[_OWN + "healthcheck"] = json.dumps(wanted["Healthcheck"], sort_keys=True)
     labels = wanted.get("Labels") or {}
-    found.update({str(key): "" if value is None else str(value) for key, value in labels.items()})
-    return _usable(found, note)
+    result.update({str(key): "" if value is None else str(value) for key, value in labels.items()})
+    return _usable(result, note)
 
 
 def _usable(annotations: dict[str, str], note: Note) -> dict[str, str]:

@@ -27,8 +27,10 @@ MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
 _WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ODD = re.compile(rb"(?:^|/)[./]").search  # what no path from the root has that is in its normal form, or a whiteout
-_EVERYWHERE = (1 << 31) * 1_000_000_000  # ns; times from 0 to this are kept by every file system
+_needs_normalising = re.compile(
+    rb"(?:^|/)[./]"
+).search  # what no path from the root has that is in its normal form, or a whiteout
+_PORTABLE_MTIME_NS = (1 << 31) * 1_000_000_000  # ns; times from 0 to this are kept by every file system
 # What the kernel says of attributes that this process may not set, or that the file system does not know.
 _NO_XATTR = (errno.EPERM, errno.ENOTSUP, errno.EACCES)
 _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -58,7 +60,7 @@ class Tree:
         devices: bool = False,
     ) -> None:  # fmt: skip
         self.report = Report()
-        self.root = Root(root_fd, self._made)
+        self.root = Root(root_fd, self._on_created)
         self._aside_fd = aside_fd
         self._plinks: dict[bytes, tar.Member | bytes] = {}  # kept aside -> its member, then the first link to it
         self._owners = owners
@@ -135,13 +137,13 @@ class Tree:
         if self._stale:
             self.root.forget()
             self._stale = False
-        if not 0 <= member.mtime < _EVERYWHERE:
+        if not 0 <= member.mtime < _PORTABLE_MTIME_NS:
             member.mtime = self._clamp_time(member.mtime)
         path = member.name
         parent, _, base = path.rpartition(b"/")
         directory = self.root.known(parent)  # a path that was resolved as it is has nothing odd
         if directory is None or base.startswith(b"."):
-            if _ODD(path):
+            if _needs_normalising(path):
                 path = self._clean(path)
                 parent, _, base = path.rpartition(b"/")
                 if _WHITEOUT in path and self._special(source, member, path, parent, base):
@@ -212,7 +214,7 @@ class Tree:
         """A path without empty parts, dots or a leading slash. Raises OciError for `..`."""
         if name.startswith(b"/"):
             self.report.absolute += 1
-        if _ODD(name):
+        if _needs_normalising(name):
             name = normal(name)
             if b".." in name.split(b"/"):
                 raise OciError("a member name with ..", self._at(name))
@@ -319,7 +321,7 @@ class Tree:
         self._record.remove(path)
         return True
 
-    def _made(self, path: bytes) -> None:
+    def _on_created(self, path: bytes) -> None:
         """A directory that no member names: 0755, owned by 0:0, whatever its time."""
         parent, _, _ = path.rpartition(b"/")
         self._record.add(path, tar.DIRECTORY, 0o755, 0, 0, 0, None)
@@ -355,7 +357,7 @@ class Tree:
         opaque = any(member.xattrs.get(name) == b"y" for name in _OVERLAY_OPAQUE)
         if opaque and path:
             self._clear_lower(path)
-        owner = self._owners.fit(member.uid, member.gid, self._where)
+        owner = self._owners.owner_on_disk(member.uid, member.gid, self._where)
         if not fresh or member.xattrs or self._owners.mode == "xattr":
             own = os.open(base, _DIRECTORY, dir_fd=fd)
             try:
@@ -370,7 +372,7 @@ class Tree:
         self._note(path, member)
 
     def _add_file(self, source: SharedSource, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
-        owner = self._owners.fit(member.uid, member.gid, self._where)
+        owner = self._owners.owner_on_disk(member.uid, member.gid, self._where)
         kept = self._owners.mode == "xattr" and (member.uid or member.gid)
         chown = owner != self._own and self._owners.mode == "map"
         # A change of owner and a write may take setuid away; attributes need a mode that lets their owner write.
@@ -489,7 +491,7 @@ class Tree:
         except FileExistsError:
             self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
             exact = self._create_other(member, fd, base)
-        owner = self._owners.fit(member.uid, member.gid, self._where)
+        owner = self._owners.owner_on_disk(member.uid, member.gid, self._where)
         if self._owners.mode == "map" and owner != self._own:
             os.chown(base, *owner, dir_fd=fd, follow_symlinks=False)
         if exact and member.type != tar.SYMLINK and member.mode & 0o7000:
@@ -497,7 +499,7 @@ class Tree:
         mtime = member.mtime
         os.utime(base, ns=(mtime, mtime), dir_fd=fd, follow_symlinks=False)
         for name in member.xattrs:
-            self._lose(name)
+            self._count_lost_xattr(name)
         self._note(path, member)
 
     def _create_other(self, member: tar.Member, fd: int, base: bytes) -> bool:
@@ -548,9 +550,9 @@ class Tree:
             if error.errno not in _NO_XATTR:
                 raise
             if not again:
-                self._lose(name)
+                self._count_lost_xattr(name)
 
-    def _lose(self, name: bytes) -> None:
+    def _count_lost_xattr(self, name: bytes) -> None:
         key = printable(name)
         if len(self.report.lost_xattrs) < 20 or key in self.report.lost_xattrs:
             self.report.lost_xattrs[key] = self.report.lost_xattrs.get(key, 0) + 1

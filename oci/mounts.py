@@ -49,12 +49,12 @@ def refuse_mounts(path: str, *, elsewhere: bool = False) -> None:
     else:
         device, inside = mount.device, _joined(mount.root, os.path.relpath(path, mount.point))
     for pid, mounts in [(0, own), *(_others(f" {device} ".encode()) if elsewhere and device else ())]:
-        for found in mounts.values():
-            below = _place_below(found, mounts.get(found.parent), device, inside)
-            if not pid and not below and not device and f"{found.point}/".startswith(f"{path}/"):
-                below = os.path.relpath(found.point, path)
+        for mount_inside in mounts.values():
+            below = _place_below(mount_inside, mounts.get(mount_inside.parent), device, inside)
+            if not pid and not below and not device and f"{mount_inside.point}/".startswith(f"{path}/"):
+                below = os.path.relpath(mount_inside.point, path)
             if below:
-                raise _refusal(os.path.normpath(f"{path}/{below}"), found, pid)
+                raise _refusal(os.path.normpath(f"{path}/{below}"), mount_inside, pid)
 
 
 def _mount_of(path: str, mounts: dict[int, _Mount]) -> _Mount | None:
@@ -70,10 +70,10 @@ def mount_id(path: str | int) -> int:
     fd = os.open(path, _OPEN) if isinstance(path, str) else path
     try:
         with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
-            found = re.search(rb"^mnt_id:\s*(\d+)", file.read(), re.M)
-        if not found:
+            match = re.search(rb"^mnt_id:\s*(\d+)", file.read(), re.M)
+        if not match:
             raise OSError(errno.ENODATA, "no mnt_id", f"/proc/self/fdinfo/{fd}")
-        return int(found[1])
+        return int(match[1])
     except PermissionError:
         return -os.fstat(fd).st_dev
     finally:

@@ -31,17 +31,17 @@ class Owners:
     uids: IdMap = attrs.field(factory=list)
     gids: IdMap = attrs.field(factory=list)
     strict: bool = False
-    folded: int = 0
+    clamped: int = 0
     highest: int = 0
     _last: tuple[int, int] = (-1, -1)
 
-    def fit(self, uid: int, gid: int, where: object) -> tuple[int, int]:
+    def owner_on_disk(self, uid: int, gid: int, where: object) -> tuple[int, int]:
         """The ids to write for the ids of an archive. Raises OciError with strict."""
         if (uid, gid) == self._last:
             return uid, gid
-        fitted = self._fit_one(uid, self.uids), self._fit_one(gid, self.gids)
+        fitted = self._one_on_disk(uid, self.uids), self._one_on_disk(gid, self.gids)
         if fitted != (uid, gid):
-            self.folded += 1
+            self.clamped += 1
             self.highest = max(self.highest, uid, gid)
             if self.strict:
                 way_out = self.way_out()
@@ -64,7 +64,7 @@ class Owners:
         return f"a range of {self.highest} ids or more in /etc/subuid and /etc/subgid"
 
     @staticmethod
-    def _fit_one(number: int, id_map: IdMap) -> int:
+    def _one_on_disk(number: int, id_map: IdMap) -> int:
         if not id_map:
             return number if number < 0xFFFFFFFF else NOBODY
         if _holds(id_map, number):
@@ -90,7 +90,7 @@ def decode(value: bytes) -> tuple[int, int]:
 
     umoci writes 2^32-1 for an id that is the user's own, which is root's inside.
     """
-    found = {1: 0, 2: 0}
+    ids = {1: 0, 2: 0}
     position = 0
     while position < len(value):
         key = value[position]
@@ -100,5 +100,5 @@ def decode(value: bytes) -> tuple[int, int]:
         if end - position > 6:  # 32 bits are five bytes
             raise ValueError("no rootlesscontainers message")
         position = end
-        found[key >> 3] = 0 if number == _OWN else number & 0xFFFFFFFF
-    return found[1], found[2]
+        ids[key >> 3] = 0 if number == _OWN else number & 0xFFFFFFFF
+    return ids[1], ids[2]

@@ -44,7 +44,7 @@ _IN_OCI = {"": "", "gzip": "+gzip", "zstd": "+zstd"}  # compressions that media 
 
 
 @attrs.define
-class Request:
+class PackRequest:
     """What to pack.
 
     bundle, output: paths; format: one of FORMATS; tag: NAME:TAG, "" for the one it came with; owners: as the tree was
@@ -84,7 +84,7 @@ class _Part:
     bytes_added: int = 0
 
 
-def pack(request: Request) -> None:
+def pack(request: PackRequest) -> None:
     """Write the archive, complete or not at all. Raises OciError."""
     if request.format not in FORMATS:
         raise OciError(f"unknown format {printable(request.format)!r}", hint=", ".join(FORMATS))
@@ -140,7 +140,7 @@ def refuse_base(output: str, base: str) -> None:
 def _entries(path: str) -> set[tuple[str, str]]:
     """The (real directory, name) of each entry that the kernel looks up on its way to a path (path_resolution(7))."""
     here, todo = "/", os.path.abspath(path).split("/")[::-1]
-    found: set[tuple[str, str]] = set()
+    files: set[tuple[str, str]] = set()
     for _ in range(_MOST_STEPS):
         if not todo:
             break
@@ -150,7 +150,7 @@ def _entries(path: str) -> set[tuple[str, str]]:
         if name == "..":
             here = os.path.dirname(here)
             continue
-        found.add((here, name))
+        files.add((here, name))
         try:
             target = os.readlink(f"{here}/{name}")
         except OSError as error:
@@ -160,10 +160,10 @@ def _entries(path: str) -> set[tuple[str, str]]:
             continue
         here = "/" if target.startswith("/") else here
         todo += target.split("/")[::-1]
-    return found
+    return files
 
 
-def _named(request: Request, document: dict[str, Any]) -> str:
+def _named(request: PackRequest, document: dict[str, Any]) -> str:
     """NAME:TAG in lower case, as registries want it."""
     known = next(iter(document["names"]), "")
     name = request.tag or known or name_of(os.path.basename(os.path.abspath(request.bundle)))
@@ -171,7 +171,7 @@ def _named(request: Request, document: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _base(request: Request, document: dict[str, Any]) -> Iterator[Image]:
+def _base(request: PackRequest, document: dict[str, Any]) -> Iterator[Image]:
     source = request.base or document["source"]
     hint = "--base names the archive that it was converted from, --flatten packs the tree as one layer"
     if not source or not os.path.exists(source):
@@ -210,7 +210,7 @@ def _sum(chunks: Chunks) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def _changed(request: Request, document: dict[str, Any], image: Image | None) -> Iterator[_Part | None]:
+def _changed(request: PackRequest, document: dict[str, Any], image: Image | None) -> Iterator[_Part | None]:
     """The new layer, in a spool file; None where nothing has changed."""
     try:
         with open(f"{request.bundle}/{META}/base.mtree", "rb") as file:
@@ -221,24 +221,24 @@ def _changed(request: Request, document: dict[str, Any], image: Image | None) ->
     root_fd = os.open(f"{request.bundle}/rootfs", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, root_fd)
-        found = tree.find_changes(root_fd, entries, request.owners, stamp)
+        changes = tree.find_changes(root_fd, entries, request.owners, stamp)
         if image is None:
-            found = tree.whole_tree(found, entries)
+            changes = tree.whole_tree(changes, entries)
         else:
             layers = image.layers
-            tree.settle_suspects(root_fd, found, lambda wanted: _base_digests(layers, wanted))
-            tree.complete(found)
-        tree.check_names(found)
-        if not found.added and not found.removed:
+            tree.settle_suspects(root_fd, changes, lambda wanted: _base_digests(layers, wanted))
+            tree.complete(changes)
+        tree.check_names(changes)
+        if not changes.added and not changes.removed:
             yield None
             return
         spool = stack.enter_context(_spool(request))
-        tree.write_layer(root_fd, found, spool)
+        tree.write_layer(root_fd, changes, spool)
         history = {"created": _now(), "created_by": request.message or "rootless pack"}
-        yield _spooled(spool, stack.enter_context(_spool(request)), history, tree.size_of(found))
+        yield _spooled(spool, stack.enter_context(_spool(request)), history, tree.size_of(changes))
 
 
-def _spool(request: Request) -> IO[bytes]:
+def _spool(request: PackRequest) -> IO[bytes]:
     return tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(request.output)))
 
 
@@ -263,22 +263,22 @@ def _read(file: IO[bytes]) -> Chunks:
 
 def _base_digests(layers: tuple[Layer, ...], wanted: set[bytes]) -> dict[bytes, str]:
     """SHA-256 of the files of the base by path, the topmost layer's each."""
-    found: dict[bytes, str] = {}
+    digests: dict[bytes, str] = {}
     for layer in layers:
         source = StreamSource(layer.tar(Budget(MAX_SIZE)))
         for member in tar.members(source, layer.name):
             path = normal(member.name)
             if path not in wanted:
                 continue
-            found.pop(path, None)
-            if member.type == tar.HARDLINK and normal(member.link) in found:
-                found[path] = found[normal(member.link)]
+            digests.pop(path, None)
+            if member.type == tar.HARDLINK and normal(member.link) in digests:
+                digests[path] = digests[normal(member.link)]
             elif member.type == tar.FILE and member.sparse is None:
                 digest = hashlib.sha256()
                 for piece in source.pieces(member.stored):
                     digest.update(piece)
-                found[path] = digest.hexdigest()
-    return found
+                digests[path] = digest.hexdigest()
+    return digests
 
 
 def _now() -> str:
@@ -290,7 +290,7 @@ def _now() -> str:
         raise OciError("no time in seconds since 1970", f"SOURCE_DATE_EPOCH={printable(said)}") from None
 
 
-def _image_config(request: Request, document: dict[str, Any]) -> dict[str, Any]:
+def _image_config(request: PackRequest, document: dict[str, Any]) -> dict[str, Any]:
     """The image config to be, without rootfs and history."""
     old = document["config"]
     keys = ("author", "architecture", "os", "os.version", "os.features", "variant")

@@ -32,11 +32,11 @@ def open_private(path: str, *, make: bool = False) -> int:
     return fd
 
 
-def fault(found: os.stat_result) -> str:
+def fault(status: os.stat_result) -> str:
     """Return why a directory or file is not this user's alone, "" where it is."""
-    if found.st_uid != os.geteuid():
-        return f"it belongs to uid {found.st_uid}"
-    if found.st_mode & 0o022:
+    if status.st_uid != os.geteuid():
+        return f"it belongs to uid {status.st_uid}"
+    if status.st_mode & 0o022:
         return "its group or others may write it"
     return ""
 
@@ -75,10 +75,10 @@ def _make_one(parent: int, name: str, path: str) -> int:
         pass  # somebody was quicker: whose it is shows below
     fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
-        found = os.fstat(fd)
-        if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:  # a umask such as 0777
+        status = os.fstat(fd)
+        if status.st_uid == os.geteuid() and status.st_mode & 0o700 != 0o700:  # a umask such as 0777
             os.chmod(f"/proc/self/fd/{fd}", 0o700)
-        if reason := fault(found):
+        if reason := fault(status):
             raise PermissionError(errno.EPERM, reason, path)
     except BaseException:
         os.close(fd)

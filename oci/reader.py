@@ -20,10 +20,10 @@ from oci.stream import StreamSource
 from oci.writer import SLOT, Writer, ignore_signals
 
 if TYPE_CHECKING:
-    from oci.chunks import Chunks, OnBytes, Room
+    from oci.chunks import Chunks, NextBuffer, OnBytes
 
-    # Begins to read a layer. It tells of the bytes that it reads as they are stored, and may read into the room.
-    Layer = Callable[[OnBytes, Room], Chunks]
+    # Begins to read a layer. It tells of the bytes that it reads as they are stored, and may read into these buffers.
+    Layer = Callable[[OnBytes, NextBuffer], Chunks]
 
 _MESSAGE = struct.Struct("=cIIq")  # kind; where a slot begins; bytes used of it, or of the text behind; bytes read
 _FILLED, _FAILED, _NO_WRITER = b"s", b"x", b"w"
@@ -92,7 +92,7 @@ class Reader:
     def _run(self, pipe: int, life: int) -> None:
         try:
             ignore_signals()
-            self._writer.leave()
+            self._writer.detach()
             os.close(self._pipe)
             os.close(self._life)
             _end_with(life)
@@ -117,16 +117,16 @@ class Reader:
             nonlocal read
             read += size
 
-        def room() -> memoryview:
+        def next_buffer() -> memoryview:
             nonlocal start
             if start < 0:
-                start = self._writer.take()
+                start = self._writer.acquire_slot()
             return memory[start + used : start + SLOT]
 
-        for chunk in layer(count, room):
+        for chunk in layer(count, next_buffer):
             rest = memoryview(chunk)
             while rest:
-                place = room()
+                place = next_buffer()
                 piece = rest[: len(place)]
                 if rest.obj is not memory.obj:  # else it was read into this very place
                     place[: len(piece)] = piece
@@ -177,8 +177,8 @@ class SharedSource(StreamSource):
     def _next(self) -> bool:
         if self._chunk:
             if not self._reader.is_ready():
-                self._writer.help()  # rather than wait
-            self._writer.free()
+                self._writer.write_queued_here()  # rather than wait
+            self._writer.release_slot()
         self._start, size = (0, 0) if self._ended else self._reader.take()
         self._ended = not size
         self._chunk, self._at = self._writer.memory[self._start : self._start + size], 0

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     import queue
     import threading
 
-    from oci.chunks import Chunks, OnBytes, Room
+    from oci.chunks import Chunks, NextBuffer, OnBytes
 
 _BEHIND = 4  # chunks that a checksum may be behind
 _ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 
-def read_range(fd: int, offset: int, size: int, where: object, room: Room | None = None) -> Chunks:
+def read_range(fd: int, offset: int, size: int, where: object, next_buffer: NextBuffer | None = None) -> Chunks:
     """`size` bytes of a file from `offset`, by pread(2). Raises OciError where the file is shorter."""
     end = offset + size
     chunk: Any
     while offset < end:
-        if room:
-            memory = room()[: end - offset]
+        if next_buffer:
+            memory = next_buffer()[: end - offset]
             chunk = memory[: os.preadv(fd, [memory], offset)]
         else:
             chunk = os.pread(fd, min(CHUNK, end - offset), offset)
@@ -53,14 +53,14 @@ def split_digest(digest: object, where: object) -> tuple[str, str]:
     return algorithm, digits
 
 
-def verified(chunks: Chunks, digest: str, size: int, what: str, where: object, *, beside: bool = True) -> Chunks:
+def verified(chunks: Chunks, digest: str, size: int, what: str, where: object, *, in_thread: bool = True) -> Chunks:
     """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError.
 
-    Chunks that do not last are not to be summed up `beside` their use.
+    Set in_thread=False if chunks are reused buffers: a thread for the checksum would read them too late.
     """
     algorithm, digits = split_digest(digest, where) if digest else ("", "")
     seen = 0
-    with _Sum(algorithm, beside=beside) as sum_:
+    with _Sum(algorithm, in_thread=in_thread) as sum_:
         for chunk in chunks:
             seen += len(chunk)
             if 0 <= size < seen:
@@ -69,17 +69,17 @@ def verified(chunks: Chunks, digest: str, size: int, what: str, where: object, *
             yield chunk
         if 0 <= size != seen:
             raise OciError(f"{what} has {seen} bytes, its descriptor says {size}", where)
-        found = sum_.hexdigest()
-    if found != digits:
-        raise OciError(f"{what} has the digest {algorithm}:{found}, not {digest}", where)
+        actual = sum_.hexdigest()
+    if actual != digits:
+        raise OciError(f"{what} has the digest {algorithm}:{actual}, not {digest}", where)
 
 
 class _Sum:
-    """A checksum, "" for none. `beside` makes it by a thread from the second chunk on: nobody waits for it until the
-    end."""
+    """A checksum, "" for none. With in_thread a thread computes it from the second chunk on: nobody waits for it until
+    the end."""
 
-    def __init__(self, algorithm: str, *, beside: bool) -> None:
-        self._beside = beside
+    def __init__(self, algorithm: str, *, in_thread: bool) -> None:
+        self._in_thread = in_thread
         if algorithm:
             import hashlib
 
@@ -97,7 +97,7 @@ class _Sum:
     def update(self, chunk: bytes) -> None:
         if self._sum is None:
             return
-        if self._first or not self._beside:
+        if self._first or not self._in_thread:
             self._first = False
             self._sum.update(chunk)
             return

@@ -24,8 +24,8 @@ _BEHIND = 4  # chunks that the sum may be behind
 def checked(chunks: Chunks, said: str, where: object) -> Chunks:
     """The same chunks, of a plain tar, whose sum a thread computes; an OciError at their end if it is not `said`."""
     pieces: queue.Queue[bytes | None] = queue.Queue(_BEHIND)
-    found: list[str | OciError] = []
-    thread = threading.Thread(target=_compute, args=(iter(pieces.get, None), where, found), daemon=True)
+    result: list[str | OciError] = []
+    thread = threading.Thread(target=_compute, args=(iter(pieces.get, None), where, result), daemon=True)
     thread.start()
     try:
         for chunk in chunks:
@@ -35,17 +35,17 @@ def checked(chunks: Chunks, said: str, where: object) -> Chunks:
         pieces.put(None)
         thread.join()
     label, _, digits = said.partition(":")
-    if isinstance(found[0], OciError):
-        raise found[0]
-    if found[0] != digits:
-        raise OciError(f"the layer has the checksum {label}:{found[0]}, its json says {said}", where)
+    if isinstance(result[0], OciError):
+        raise result[0]
+    if result[0] != digits:
+        raise OciError(f"the layer has the checksum {label}:{result[0]}, its json says {said}", where)
 
 
-def _compute(chunks: Iterator[bytes], where: object, found: list[str | OciError]) -> None:
+def _compute(chunks: Iterator[bytes], where: object, result: list[str | OciError]) -> None:
     try:
-        found.append(compute(chunks, where))
+        result.append(compute(chunks, where))
     except OciError as error:
-        found.append(error)
+        result.append(error)
     finally:
         for _ in chunks:  # the other side must not wait for room
             pass

@@ -33,10 +33,11 @@ _FREE = b"f"
 
 
 class Writer:
-    """A context manager, at whose end all is written. An OSError of the process is raised by any call, or at the end.
+    """A context manager, at whose end all is written. An error in the process is raised by the next call, at the latest
+    by __exit__.
 
-    memory: `take` gives a slot of it to be filled, `free` gives the one back that was taken first. In between `write`
-    may be told of bytes in it.
+    memory: `acquire_slot` gives a slot of it to be filled, `release_slot` gives back the one that was taken first. In
+    between `write` may be told of bytes in it.
     """
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class Writer:
         if failure and kind is None:
             raise failure
 
-    def take(self) -> int:
+    def acquire_slot(self) -> int:
         """Where a free slot begins, waited for. Raises BrokenPipeError when there will be none: see `failure`."""
         if not os.read(self._slots, 1):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -95,15 +96,15 @@ class Writer:
         """Why there will be no slot: what the process ended with."""
         return self._end() or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """In another process that only fills slots: it must not keep this one from hearing of the end."""
         self._socket.close()
 
-    def free(self) -> None:
+    def release_slot(self) -> None:
         """The slot that was taken first is free again when all that `write` was told of is written."""
         self._send(_FREE)
 
-    def help(self) -> None:
+    def write_queued_here(self) -> None:
         """Write here what was not sent yet."""
         for file, job in zip(self._files, self._jobs, strict=True):
             self._write(file, *_JOB.unpack(job))
@@ -112,7 +113,8 @@ class Writer:
     def write(self, file: int, start: int, size: int, mtime: int, offset: int = 0) -> None:
         """Write these bytes of the memory to a file that is open, at an offset, set its time (ns) and close it.
 
-        The pieces of a file may be written in any order: by the process, or by `help` before those sent earlier.
+        The pieces of a file may be written in any order: by the process, or by `write_queued_here` before those that
+        were sent earlier.
         """
         self._files.append(file)
         self._jobs.append(_JOB.pack(start, size, *divmod(mtime, _SECOND), offset))
@@ -129,7 +131,7 @@ class Writer:
         except OSError as error:
             if error.errno != errno.ETOOMANYREFS:  # the process has ended: it says why
                 raise self._end() or error from None
-            self.help()
+            self.write_queued_here()
             if end:
                 self._socket.sendmsg([end])
         self._done()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import attrs
 
 from oci import compression
-from oci.chunks import Chunks, OnBytes, Room
+from oci.chunks import Chunks, NextBuffer, OnBytes
 from oci.errors import OciError, printable
 from oci.image.blobs import Archive
 from oci.image.platforms import Platform, host_platform, normal, parse
@@ -28,8 +28,8 @@ class Stored(Protocol):
     def size(self) -> int:
         """Bytes, 0 where they are not known."""
 
-    def chunks(self, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
-        """The bytes as they are stored, read into `room` where that is given and of use."""
+    def chunks(self, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
+        """The bytes as they are stored, read into `next_buffer` where that is given and of use."""
 
     def compression(self) -> str:
         """How they are compressed, as compression.detect names it."""
@@ -60,23 +60,23 @@ class Layer:
             return self.size
         return self.blob.size if self.blob is not None and self.blob.size else -1
 
-    def stored(self, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
+    def stored(self, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
         """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError."""
         if self.blob is None:
             hint = f"it was to be fetched from {printable(self.urls[0])}" if self.urls else ""
             raise OciError("a layer is missing in the archive", self.name, hint=hint)
-        chunks = self.blob.chunks(on_bytes, room)
-        return verified(chunks, self.digest, self.size, "the layer", self.name, beside=not room)
+        chunks = self.blob.chunks(on_bytes, next_buffer)
+        return verified(chunks, self.digest, self.size, "the layer", self.name, in_thread=not next_buffer)
 
-    def tar(self, budget: Budget, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
+    def tar(self, budget: Budget, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
         """The tar inside, checked at its end against the diff_id as well. Raises OciError.
 
-        With `room` a chunk may be a part of that, which is good until the next is asked for.
+        With `next_buffer` a chunk may be a part of that, which is good until the next is asked for.
         """
         kind = self.blob.compression() if self.blob else ""
         if kind or self.tarsum:
-            room = None
-        stored = self.stored(on_bytes, room)
+            next_buffer = None
+        stored = self.stored(on_bytes, next_buffer)
         if not kind and self.digest == self.diff_id and not self.tarsum:
             return budget.spend(stored, self.name)  # the same bytes, already checked
         plain = compression.decompress(kind, stored, self.name)
@@ -84,7 +84,7 @@ class Layer:
             from oci import tarsum
 
             plain = tarsum.checked(plain, self.tarsum, self.name)
-        checked = verified(plain, self.diff_id, -1, "the unpacked layer", self.name, beside=not room)
+        checked = verified(plain, self.diff_id, -1, "the unpacked layer", self.name, in_thread=not next_buffer)
         return budget.spend(checked, self.name)
 
 
@@ -154,8 +154,8 @@ def read_images(archive: Archive) -> list[Image]:
 
 def is_image_archive(names: Iterable[str]) -> bool:
     """Whether top-level names are those of an image archive, which `import` refuses."""
-    found = set(names)
-    return bool(found & {"manifest.json", "repositories"}) or {"oci-layout", "index.json"} <= found
+    members = set(names)
+    return bool(members & {"manifest.json", "repositories"}) or {"oci-layout", "index.json"} <= members
 
 
 def image_below(names: Iterable[str]) -> str:
@@ -224,12 +224,12 @@ def choose(
 
     A single image of another machine is chosen with a note; one that is not for Linux is refused.
     """
-    found = [image for position, image in enumerate(images) if not tag or _is_named(image, position, tag)]
-    if not found:
+    named = [image for position, image in enumerate(images) if not tag or _is_named(image, position, tag)]
+    if not named:
         raise OciError(f"no image {printable(tag)!r} in the archive", source, hint=f"it holds {_listing(images)}")
-    linux = [image for image in found if image.os in ("", "linux")]
+    linux = [image for image in named if image.os in ("", "linux")]
     if not linux:
-        raise OciError(f"an image for {printable(found[0].os)}, not for Linux", source)
+        raise OciError(f"an image for {printable(named[0].os)}, not for Linux", source)
     wanted = parse(platform) if platform else host_platform()
     fitting = [image for image in linux if _fits(image, wanted)]
     if platform and not fitting:
@@ -284,13 +284,15 @@ def _closest(images: list[Image], wanted: Platform) -> list[Image]:
     Of manifests that an index lists for the same platform the first is taken (image-spec image-index.md, "manifests").
     """
     exact = [image for image in images if image.variant == wanted[2]]
-    found = exact or images
+    candidates = exact or images
     if not exact and wanted[1] == "arm":
         below = [image for image in images if image.variant <= (wanted[2] or "v8")]
         newest = max((image.variant for image in below), default="")
-        found = [image for image in below if image.variant == newest] or images
-    listed = found[0].family == "oci" and (found[0].names or all(i.raw_config == found[0].raw_config for i in found))
-    return found[:1] if listed else found
+        candidates = [image for image in below if image.variant == newest] or images
+    listed = candidates[0].family == "oci" and (
+        candidates[0].names or all(i.raw_config == candidates[0].raw_config for i in candidates)
+    )
+    return candidates[:1] if listed else candidates
 
 
 def _listing(images: list[Image]) -> str:

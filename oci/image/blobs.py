@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from oci import compression, tar
-from oci.chunks import Chunks, OnBytes, Room
+from oci.chunks import Chunks, NextBuffer, OnBytes
 from oci.errors import OciError, printable
 from oci.root import Root
 from oci.stream import Budget, FileSource, counted, read_all, read_range, split_digest, verified
@@ -36,9 +36,9 @@ class Blob:
     size: int
     where: str
 
-    def chunks(self, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
-        """Its bytes as they are stored, read into `room` where that is given."""
-        return counted(read_range(self.fd, self.offset, self.size, self.where, room), on_bytes)
+    def chunks(self, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
+        """Its bytes as they are stored, read into `next_buffer` where that is given."""
+        return counted(read_range(self.fd, self.offset, self.size, self.where, next_buffer), on_bytes)
 
     def compression(self) -> str:
         """How it is compressed, by its first bytes."""

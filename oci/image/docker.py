@@ -30,12 +30,12 @@ def read(archive: Archive) -> list[Image]:
 
 def _united(images: Iterable[Image]) -> list[Image]:
     """The same image listed twice, once for each of its names, is one image."""
-    found: dict[Any, Image] = {}
+    images_by_key: dict[Any, Image] = {}
     for image in images:
         key = image.digest, tuple((layer.diff_id or layer.blob) for layer in image.layers)
-        known = found.setdefault(key, image)
-        found[key] = attrs.evolve(known, names=tuple(dict.fromkeys([*known.names, *image.names])))
-    return list(found.values())
+        known = images_by_key.setdefault(key, image)
+        images_by_key[key] = attrs.evolve(known, names=tuple(dict.fromkeys([*known.names, *image.names])))
+    return list(images_by_key.values())
 
 
 def _image(archive: Archive, entry: dict[str, Any]) -> Image:

@@ -21,64 +21,64 @@ Chain = dict[str, dict[str, Any]]  # layer id -> its json
 
 def read(archive: Archive) -> list[Image]:
     """All images of the archive. Raises OciError: cyclic or missing parents, a repository that names nothing."""
-    found: Chain = {}
+    documents: Chain = {}
     for name in archive.names:
         match = re.fullmatch(r"([^/]+)/json", name)
         if match:
             document = archive.json(name, "a layer's json")
             if not isinstance(document, dict):
                 raise OciError("a layer's json is no object", archive.place(name))
-            found[match[1]] = document
+            documents[match[1]] = document
     with shape("a layer's json", archive.source):
-        tops = _named(archive, found) if archive.find("repositories") is not None else _leaves(archive, found)
-        return [_image(archive, found, top, names) for top, names in tops.items()]
+        tops = _named(archive, documents) if archive.find("repositories") is not None else _leaves(archive, documents)
+        return [_image(archive, documents, top, names) for top, names in tops.items()]
 
 
-def _named(archive: Archive, found: Chain) -> dict[str, list[str]]:
+def _named(archive: Archive, documents: Chain) -> dict[str, list[str]]:
     repositories = archive.json("repositories", "repositories")
     tops: dict[str, list[str]] = {}
     with shape("repositories", archive.place("repositories")):
         for name, tags in repositories.items():
             for tag, layer_id in tags.items():
-                if layer_id not in found:
+                if layer_id not in documents:
                     raise OciError(
                         f"{printable(name)}:{printable(tag)} is the layer {printable(layer_id)}, which is missing",
                         archive.place("repositories"),
                     )
                 tops.setdefault(layer_id, []).append(f"{printable(name)}:{printable(tag)}")
-    return tops or _leaves(archive, found)
+    return tops or _leaves(archive, documents)
 
 
-def _leaves(archive: Archive, found: Chain) -> dict[str, list[str]]:
-    parents = {document.get("parent") for document in found.values()}
-    leaves: dict[str, list[str]] = {layer_id: [] for layer_id in sorted(found) if layer_id not in parents}
-    if found and not leaves:
+def _leaves(archive: Archive, documents: Chain) -> dict[str, list[str]]:
+    parents = {document.get("parent") for document in documents.values()}
+    leaves: dict[str, list[str]] = {layer_id: [] for layer_id in sorted(documents) if layer_id not in parents}
+    if documents and not leaves:
         raise OciError("the parents of the layers form a circle", archive.source)
     return leaves
 
 
-def _image(archive: Archive, found: Chain, top: str, names: list[str]) -> Image:
+def _image(archive: Archive, documents: Chain, top: str, names: list[str]) -> Image:
     chain: list[str] = []
     seen: set[str] = set()
     layer_id = top
     while layer_id:
         if layer_id in seen or len(chain) > MAX_LAYERS:
             raise OciError("the parents of the layers form a circle", archive.place(layer_id))
-        if layer_id not in found:
+        if layer_id not in documents:
             raise OciError("a parent layer is missing in the archive", archive.place(layer_id))
         seen.add(layer_id)
         chain.append(layer_id)
-        layer_id = found[layer_id].get("parent") or ""
+        layer_id = documents[layer_id].get("parent") or ""
     chain.reverse()
-    config = found[top]
+    config = documents[top]
     system, architecture, variant = read_platform(config)
     return Image(
         family="legacy",
         names=tuple(names),
         digest=top,
         config=config,
-        layers=tuple(_layer(archive, layer_id, found[layer_id]) for layer_id in chain),
-        history=tuple(_history(found[layer_id]) for layer_id in chain),
+        layers=tuple(_layer(archive, layer_id, documents[layer_id]) for layer_id in chain),
+        history=tuple(_history(documents[layer_id]) for layer_id in chain),
         os=system,
         architecture=architecture,
         variant=variant,

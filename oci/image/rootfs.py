@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from oci import compression
-from oci.chunks import Chunks, OnBytes, Room
+from oci.chunks import Chunks, NextBuffer, OnBytes
 from oci.errors import OciError, printable
 from oci.image import Image, Layer
 from oci.image.blobs import Blob, is_at_start, open_input
@@ -38,8 +38,8 @@ class PipeBlob:
             self._head += more
         return compression.detect(self._head)
 
-    def chunks(self, on_bytes: OnBytes | None = None, room: Room | None = None) -> Chunks:
-        """All bytes; only once, and in pieces so small that `room` is of no use."""
+    def chunks(self, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
+        """All bytes; only once, and in pieces so small that `next_buffer` is of no use."""
         self.compression()
         return counted(self._chunks(), on_bytes)
 

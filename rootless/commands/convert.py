@@ -64,7 +64,7 @@ def build(options: Options, image: Image, target: str) -> int:
     host = Host()
     owners, uid_map, gid_map = choose_owners(host, options.owners or "")
     in_namespace = owners.mode == "map" and not host.privileged
-    request = oci.bundle.Request(
+    request = oci.bundle.ConvertRequest(
         image, target, owners, uid_map, gid_map,
         source="" if options.image == "-" else options.image,
         args=list(getattr(options, "arg", None) or []),
@@ -87,7 +87,7 @@ def _cache() -> Cache:
     return Cache()
 
 
-def _take_back(request: oci.bundle.Request) -> None:
+def _take_back(request: oci.bundle.ConvertRequest) -> None:
     remove_tree(request.temporary)
     if request.cache:
         request.cache.prune(request.cache.max_size)
@@ -115,7 +115,7 @@ def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
     return Owners("map", uid_map, gid_map, strict=how == "strict"), uid_map, gid_map
 
 
-def _build(request: oci.bundle.Request, *, quiet: bool) -> int:
+def _build(request: oci.bundle.ConvertRequest, *, quiet: bool) -> int:
     notes: list[str] = []
     request.note = notes.append
     try:

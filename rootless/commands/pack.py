@@ -7,7 +7,7 @@ import os
 from oci.bundle import read_image_record, temporary_name
 from oci.errors import OciError
 from oci.owners import Owners
-from oci.pack import Request, pack
+from oci.pack import PackRequest, pack
 from oci.remove import remove_tree
 from rootless import job, log
 from rootless.commands.convert import translated
@@ -25,7 +25,7 @@ def main(options: Options) -> int:
     mapped = document["owners"] == "map" and bool(uid_map)
     owners = Owners(document["owners"], uid_map if mapped else [], gid_map if mapped else [])
     output = options.output or default_output(options.bundle_dir)
-    request = Request(
+    request = PackRequest(
         options.bundle_dir, output, owners, temporary=temporary_name(output), finishing=job.finishing,
         format=options.format or "oci", tag=options.tag, base=options.base, flatten=options.flatten,
         force=options.force, changes=list(options.change or []), message=options.message,
@@ -50,7 +50,7 @@ def default_output(bundle: str) -> str:
     return f"{bundle}-packed.tar"
 
 
-def _pack(request: Request, *, quiet: bool) -> int:
+def _pack(request: PackRequest, *, quiet: bool) -> int:
     if not quiet:
         request.note = log.warn
     try:

@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from oci.bundle import Request, build
+from oci.bundle import ConvertRequest, build
 from oci.image import Image, choose, read_images
 from oci.image.blobs import open_archive
 from oci.image.rootfs import open_rootfs
@@ -145,7 +145,7 @@ def unpack_rootfs(archive: Path, bundle: Path, how: str = "squash", **more: Any)
 def _build(image: Image, bundle: Path, how: str, more: dict[str, Any]) -> list[str]:
     notes: list[str] = []
     ids = [(0, os.geteuid(), 1)], [(0, os.getegid(), 1)]
-    build(Request(image, str(bundle), Owners(how), *ids, note=notes.append, **more))
+    build(ConvertRequest(image, str(bundle), Owners(how), *ids, note=notes.append, **more))
     return notes
 
 

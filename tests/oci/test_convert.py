@@ -187,7 +187,7 @@ def test_capability_is_kept_in_the_users_namespace(work: Path) -> None:
 )
 def test_hint_for_an_owner_beyond_the_range_can_be_followed(highest: int, way_out: str) -> None:
     found = owners.Owners("map", [(0, 1000, 1), (1, 100000, 65536)], [(0, 1000, 1), (1, 100000, 65536)])
-    assert found.fit(highest, 0, "f") == (65534, 0)
+    assert found.owner_on_disk(highest, 0, "f") == (65534, 0)
     assert found.way_out().startswith(way_out) and bool(found.way_out()) == bool(way_out)
 
 

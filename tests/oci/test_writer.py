@@ -15,16 +15,16 @@ import pytest
 from commands import rootless
 
 from oci import writer as w
-from oci.chunks import Chunks, Room
+from oci.chunks import Chunks, NextBuffer
 from oci.errors import OciError
 from oci.reader import Reader, SharedSource
 from oci.stream import read_all, read_range
 
 
-def layer(chunks: Iterable[bytes], told: int = 0) -> Callable[[Callable[[int], None], Room], Chunks]:
+def layer(chunks: Iterable[bytes], told: int = 0) -> Callable[[Callable[[int], None], NextBuffer], Chunks]:
     """What a Reader reads: these chunks, for each of which it is told of so many bytes."""
 
-    def read(progress: Callable[[int], None], room: Room) -> Chunks:
+    def read(progress: Callable[[int], None], next_buffer: NextBuffer) -> Chunks:
         for chunk in chunks:
             progress(told)
             yield chunk
@@ -41,11 +41,11 @@ def test_files_are_written_in_all_slots_and_batches(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     with w.Writer() as writer:
         for turn in range(30):  # more slots than there are
-            start = writer.take()
+            start = writer.acquire_slot()
             writer.memory[start : start + size] = bytes([turn]) * size
             for number in range(turn):
                 writer.write(new(tmp_path / f"{turn}.{number}"), start, size - number, 1_000_000_000 * turn + 5)
-            writer.free()
+            writer.release_slot()
     for turn in range(30):
         for number in range(turn):
             path = tmp_path / f"{turn}.{number}"
@@ -58,7 +58,7 @@ def test_an_error_of_the_process_is_raised_and_all_is_closed(tmp_path: Path) -> 
     before = set(os.listdir("/proc/self/fd"))
     (tmp_path / "read-only").touch()
     with pytest.raises(OSError) as caught, w.Writer() as writer:
-        writer.take()
+        writer.acquire_slot()
         writer.write(os.open(tmp_path / "read-only", os.O_RDONLY), 0, 1, 0)
     assert caught.value.errno == errno.EBADF
     endless = itertools.repeat(bytes(w.SLOT))  # it is raised long before an end
@@ -73,7 +73,7 @@ def test_an_error_of_the_process_is_raised_and_all_is_closed(tmp_path: Path) -> 
 def test_a_killed_process_is_told(tmp_path: Path) -> None:
     with pytest.raises(OciError, match="killed by signal 9"), w.Writer() as writer:
         os.kill(writer._pid, signal.SIGKILL)
-        writer.take()
+        writer.acquire_slot()
         writer.write(new(tmp_path / "file"), 0, 1, 0)
 
 
@@ -102,10 +102,10 @@ def test_too_many_files_on_their_way_are_written_here(tmp_path: Path) -> None:
     with w.Writer() as writer:
         writer._socket = Full(writer._socket)  # type: ignore[assignment]
         for number in range(40):
-            start = writer.take()
+            start = writer.acquire_slot()
             writer.memory[start : start + 5] = b"%05d" % number
             writer.write(new(tmp_path / str(number)), start, 5, 7)
-            writer.free()
+            writer.release_slot()
     assert [(tmp_path / str(n)).read_bytes() for n in range(40)] == [b"%05d" % n for n in range(40)]
 
 
@@ -153,9 +153,9 @@ def test_what_is_read_into_the_room_is_not_copied(tmp_path: Path) -> None:
     data = os.urandom(5 * w.SLOT + 1)
     (tmp_path / "file").write_bytes(data)
 
-    def read(progress: Callable[[int], None], room: Room) -> Chunks:
-        yield b"head"  # so that the room is a part of a slot
-        yield from read_range(fd, 0, len(data), "file", room)
+    def read(progress: Callable[[int], None], next_buffer: NextBuffer) -> Chunks:
+        yield b"head"  # so that the buffer is a part of a slot
+        yield from read_range(fd, 0, len(data), "file", next_buffer)
 
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     with w.Writer() as writer, Reader([read], writer) as reader:
@@ -216,7 +216,7 @@ def test_a_reader_that_waits_for_a_pipe_ends_with_the_process_that_made_it(tmp_p
     pid = os.fork()
     if pid == 0:
 
-        def read(progress: Callable[[int], None], room: Room) -> Chunks:
+        def read(progress: Callable[[int], None], next_buffer: NextBuffer) -> Chunks:
             os.write(tell, b"%d" % os.getpid())
             yield from read_all(silent)
 
