@@ -37,9 +37,9 @@ def find_user(root: Root, wanted: str) -> User:
     name = name or "0"
     passwd = [line for line in _read(root, b"etc/passwd") if len(line) >= 4]
     groups = [line for line in _read(root, b"etc/group") if len(line) >= 3]
-    if _is_number(name):
+    if is_number(name):
         uid = _read_id(name, "the image's user")
-        entry = next((line for line in passwd if _is_number(line[2]) and _same(line[2], uid)), None)
+        entry = next((line for line in passwd if is_number(line[2]) and _same(line[2], uid)), None)
     else:
         entry = next((line for line in passwd if line[0] == name), None)
         if entry is None:
@@ -51,12 +51,12 @@ def find_user(root: Root, wanted: str) -> User:
     gid = _read_id(entry[3], f"etc/passwd: the gid of {entry[0]}") if entry else 0
     login = entry[0] if entry else ""
     members = [line for line in groups if login and len(line) > 3 and login in line[3].split(",")]
-    extra = {_read_id(line[2], "") for line in members if _is_id(line[2])}  # a broken line gives nothing
+    extra = {_read_id(line[2], "") for line in members if is_id(line[2])}  # a broken line gives nothing
     return User(uid, gid, tuple(sorted(extra - {gid})[:_MAX_GROUPS]), home)
 
 
 def _find_group(groups: list[list[str]], group: str) -> int:
-    if _is_number(group):
+    if is_number(group):
         return _read_id(group, "the image's group")
     entry = next((line for line in groups if line[0] == group), None)
     if entry is None:
@@ -64,7 +64,7 @@ def _find_group(groups: list[list[str]], group: str) -> int:
     return _read_id(entry[2], f"etc/group: the gid of {group}")
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     """Return whether this is a number, in range or not, with or without a sign: never a name."""
     digits = text[1:] if text[:1] in ("+", "-") else text
     return digits.isascii() and digits.isdigit()
@@ -74,14 +74,15 @@ def _same(text: str, number: int) -> bool:
     return (text.lstrip("0") or "0") == str(number)
 
 
-def _is_id(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Return whether this is an id of the kernel, in decimal digits."""
     digits = text.lstrip("0") or "0"  # any number of zeros; int() itself takes no more than 4300 digits
     return text.isascii() and text.isdigit() and len(digits) <= 10 and int(digits) <= _MAX_ID
 
 
 def _read_id(text: str, what: str) -> int:
     """Return an id as a number. Raises OciError for anything else, and for what is beyond the kernel's ids."""
-    if not _is_id(text):
+    if not is_id(text):
         raise OciError(f"{what} is not an id from 0 to {_MAX_ID}", text)
     return int(text.lstrip("0") or "0")
 

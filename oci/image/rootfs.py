@@ -17,6 +17,7 @@ from oci.errors import OciError, printable
 from oci.image import Image, Layer
 from oci.image.blobs import Blob, is_at_start, open_input
 from oci.image.platforms import host_platform
+from oci.passwd import is_id, is_number
 from oci.stream import counted, read_all
 
 
@@ -105,6 +106,15 @@ def _text(key: str) -> Callable[[dict[str, Any], str], None]:
     return change
 
 
+def _user(config: dict[str, Any], rest: str) -> None:
+    if not rest:
+        raise ValueError("a value is needed")
+    for part in rest.split(":", 1):
+        if is_number(part) and not is_id(part):
+            raise ValueError(f"{part[:40]!r} is not an id")
+    config["User"] = rest
+
+
 def _environment(config: dict[str, Any], rest: str) -> None:
     env = {entry.partition("=")[0]: entry for entry in config.get("Env") or []}
     env.update({name: f"{name}={value}" for name, value in _pairs(rest)})
@@ -147,7 +157,7 @@ _INSTRUCTIONS: dict[str, Callable[[dict[str, Any], str], None]] = {
     "CMD": _command("Cmd"),
     "ENTRYPOINT": _command("Entrypoint"),
     "ENV": _environment,
-    "USER": _text("User"),
+    "USER": _user,
     "WORKDIR": _text("WorkingDir"),
     "LABEL": _labels,
     "EXPOSE": _ports,

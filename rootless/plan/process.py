@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+_MAX_ID = 2**32 - 2  # 2^32-1 is the -1 that setresuid(2) and setresgid(2) take for "no change"
+
 
 def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
     """The process as plain data: args, env, cwd, terminal, size, uid, gid, groups, umask, caps, ...
@@ -97,11 +99,11 @@ def _read_env(node: Node) -> list[str]:
 
 
 def _read_user(node: Node, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
-    uid, gid = node["uid"].uint32(), node["gid"].uint32()
+    uid, gid = node["uid"].integer(0, 0, _MAX_ID), node["gid"].integer(0, 0, _MAX_ID)
     node["username"].string()
     groups = []
     for item in node["additionalGids"].items():
-        groups.append(item.required().uint32())
+        groups.append(item.required().integer(0, 0, _MAX_ID))
         _check_mapped(item, groups[-1], gid_map, "gid", "/etc/subgid")
     _check_mapped(node["uid"], uid, uid_map, "uid", "/etc/subuid")
     _check_mapped(node["gid"], gid, gid_map, "gid", "/etc/subgid")

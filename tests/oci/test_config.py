@@ -18,6 +18,8 @@ from oci.config import IMAGE_CAPABILITIES, convert_config, default_config, volum
 from oci.errors import OciError
 from oci.passwd import find_user
 from oci.root import Root
+from rootless.commands.exec import parse_user
+from rootless.errors import RootlessError
 
 PASSWD = (
     b"root:x:0:0:root:/root:/bin/sh\n1000:x:0:0::/root:/bin/sh\nweb:x:33:44:web:/srv/web:/bin/sh\n"
@@ -116,6 +118,32 @@ def test_image_cannot_make_root_of_a_number(work: Path, how: str) -> None:
     assert done.returncode == 0, done.stderr
     user = config_of(work)["process"]["user"]
     assert (user["uid"], user["gid"]) == (1000, 7)
+
+
+@pytest.mark.parametrize("user", ["4294967295", "0:4294967295", "4294967296", "-1", "1:+2", "9" * 5000])
+def test_number_out_of_range_is_refused_by_every_command(work: Path, user: str) -> None:
+    (work / "r.tar").write_bytes(ROOTFS + a.END)
+    assert convert(work, {}).returncode == 0
+    for command in (["import", "r.tar"], ["pack", "b"]):
+        done = rootless(*command, "-o", "c", "--change", f"USER {user}", cwd=work)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and not (work / "c").exists(), done.stderr
+    with pytest.raises(RootlessError, match="invalid"):
+        parse_user(user)
+
+
+@pytest.mark.parametrize("ids", [{"uid": 2**32 - 1, "gid": 0}, {"uid": 0, "gid": 2**32 - 1}, {"uid": -1, "gid": 0}])
+def test_minus_one_of_setresuid_is_not_an_id_for_run(work: Path, ids: dict[str, int]) -> None:
+    """setresuid(2) takes it for no change: the program would stay root."""
+    assert convert(work, {}).returncode == 0
+    config = config_of(work)
+    for user in (ids, {"uid": 0, "gid": 0, "additionalGids": [2**32 - 1]}):
+        config["process"]["user"] = user
+        for kind in ("uidMappings", "gidMappings"):
+            config["linux"].pop(kind, None)
+        config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "user"]
+        (work / "b/config.json").write_text(json.dumps(config))
+        checked = rootless("spec", "--validate", "b", cwd=work)
+        assert checked.returncode == 1 and "/process/user/" in checked.stderr and "4294967294" in checked.stderr
 
 
 def test_user_beyond_the_range_is_refused_with_a_way_out(work: Path) -> None:
