@@ -18,12 +18,16 @@ _STATELESS = ("features", "spec", "convert", "import", "cache", "inspect", "pack
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; its exit code. Whatever goes wrong is one line on standard error (and in the log)."""
+    arguments = sys.argv[1:] if argv is None else argv
     parsed = None
     try:
         try:
             _open_standard_streams()
-            parsed = options.parse(sys.argv[1:] if argv is None else argv)
+            parsed = options.parse(arguments)
             return _run(parsed)
+        except options.UsageError as error:
+            _configure_for(arguments)
+            return _report(error, "")
         except BaseException as error:
             return _report(error, parsed.command if parsed else "")
     except KeyboardInterrupt as error:  # one more, while the first was being told of
@@ -50,6 +54,22 @@ def _report(error: BaseException, command: str) -> int:
         log.last_words(line)
     log.trace(error)
     return EXIT_EXEC_ERROR if command == "exec" else EXIT_ERROR
+
+
+def _configure_for(arguments: list[str]) -> None:
+    """A mistake in a command line is logged where its global flags say, if they can be read: clients look there."""
+    try:
+        _configure_log(options.parse_global(arguments)[0])
+    except Exception:  # then stderr alone has it
+        pass
+
+
+def _configure_log(parsed: options.Options) -> None:
+    log.configure(
+        path=parsed.log,
+        json_format=parsed.log_format == "json",
+        debug=parsed.debug or parsed.log_level in ("debug", "trace"),
+    )
 
 
 def _interrupted(error: KeyboardInterrupt) -> int:
@@ -92,11 +112,7 @@ def _run(parsed: options.Options) -> int:
     if parsed.log_format not in ("", "text", "json"):
         raise RootlessError(f"unknown log-format {parsed.log_format!r}", hint="text or json")
     try:
-        log.configure(
-            path=parsed.log,
-            json_format=parsed.log_format == "json",
-            debug=parsed.debug or parsed.log_level in ("debug", "trace"),
-        )
+        _configure_log(parsed)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot open the log") from None
     module = _module(parsed.command)

@@ -305,8 +305,7 @@ class UsageError(RootlessError):
 
 def parse(argv: list[str]) -> Options:
     """Read a command line. Where `help` is set, nothing after that flag is read. Raises UsageError."""
-    options = Options("")
-    rest = _read_flags(options, GLOBAL, argv, verbatim=True, program=False)
+    options, rest = parse_global(argv)
     if options.help or not rest:
         return options
     name = rest.pop(0)
@@ -336,6 +335,12 @@ def parse(argv: list[str]) -> Options:
     if words:
         raise UsageError(f"{name}: unexpected argument {printable(repr(words[0]))}", name)
     return options
+
+
+def parse_global(argv: list[str]) -> tuple[Options, list[str]]:
+    """Read the flags before the command; what is left. Raises UsageError."""
+    options = Options("")
+    return options, _read_flags(options, GLOBAL, argv, verbatim=True, program=False)
 
 
 def _read_flags(options: Options, table: list[Option], argv: list[str], *, verbatim: bool, program: bool) -> list[str]:

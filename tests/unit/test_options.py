@@ -89,3 +89,37 @@ def test_help_without_click_names_it(monkeypatch):
     with pytest.raises(RootlessError, match="needs the Python package click") as refused:
         cli.show_help("run")
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "args"),
+    [
+        (["run", "./b", "ls", "-d", "/root"], ["ls", "-d", "/root"]), (["run", "./b", "--", "ls", "-h"], ["ls", "-h"]),
+        (["run", "c", "-b", "/b", "ls", "-d"], ["ls", "-d"]), (["run", "c", "--", "--", "x"], ["--", "x"]),
+        (["run", "-d", "c", "-b=/b", "--", "-t"], ["-t"]), (["run", "c", "ls", "--", "-d"], ["ls", "--", "-d"]),
+        (["exec", "c", "df", "-h"], ["df", "-h"]), (["exec", "c", "--", "--help"], ["--help"]),
+        (["exec", "c", "-t"], ["-t"]), (["exec", "-t", "c", "--", "--", "x"], ["--", "x"]),
+        (["exec", "--", "c", "--", "ls"], ["ls"]), (["ps", "c", "-h"], ["-h"]), (["ps", "c", "--", "aux"], ["aux"]),
+        (["unshare", "df", "-h"], ["df", "-h"]), (["unshare", "--", "--x", "--"], ["--x", "--"]),
+    ],
+)  # fmt: skip
+def test_what_is_the_programs(words: list[str], args: list[str]) -> None:
+    found = parse(words)
+    assert (found.args, found.help) == (args, False)
+
+
+@pytest.mark.parametrize(
+    "words", [["-h"], ["run", "-h"], ["run", "c", "--help"], ["exec", "-t", "-help"], ["--help", "run"]]
+)
+def test_where_the_help_is_ours(words: list[str]) -> None:
+    assert parse(words).help
+
+
+def test_a_value_is_no_flag() -> None:
+    found = parse(["--root", "-h", "run", "--pid-file", "--help", "c"])
+    assert (found.root, found.pid_file, found.help) == ("-h", "--help", False)
+
+
+def test_a_flag_without_its_value_does_not_suggest_itself() -> None:
+    with pytest.raises(UsageError, match="needs an argument: --pid-file; hint: rootless run --pid-file FILE"):
+        parse(["run", "--pid-file"])

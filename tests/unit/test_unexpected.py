@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -145,3 +146,16 @@ def test_a_system_call_without_a_file_names_the_code() -> None:
 def test_a_terminated_conversation_is_told_by_its_signal() -> None:
     done = run("import signal; os.kill(os.getpid(), signal.SIGTERM)", "state", "c")
     assert done.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    "words", [["state"], ["nosuch"], ["run", "--nosuch", "c"], ["run", "--pid-file"]], ids=" ".join
+)
+def test_a_mistake_in_the_command_line_is_in_the_log_too(tmp_path: Path, words: list[str]) -> None:
+    """containerd shows its user the log's last error."""
+    log = tmp_path / "log"
+    command = [sys.executable, "-IS", str(LAUNCHER), "--log", str(log), "--log-format=json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    message = done.stderr.removeprefix("rootless: ").strip()
+    assert json.loads(log.read_text())["msg"] == message
