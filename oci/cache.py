@@ -18,10 +18,10 @@ from typing import IO, Any
 
 import attrs
 
+from oci.attributes import Report
 from oci.clone import clone_tree
 from oci.errors import OciError
 from oci.image import Image, Layer
-from oci.layer import Report
 from oci.mounts import refuse_mounts
 from oci.owners import Owners
 from oci.private import open_private

@@ -7,45 +7,28 @@ writing, and no fifo or device is opened at all.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-from stat import S_ISDIR, S_ISLNK
+from stat import S_ISDIR
 
-import attrs
-
-from oci import owners as ids
 from oci import tar
+from oci.attributes import OVERLAY_OPAQUE, Attributes, Report
 from oci.errors import OciError, printable
 from oci.owners import Owners
 from oci.reader import SharedSource
 from oci.record import Entry, Recorder
 from oci.root import Directory, Root, normal
 from oci.times import time_limits
+from oci.whiteouts import NO_DIRECTORY, WHITEOUT, LowerLayers
 
 MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
-_WHITEOUT, _AUFS, _OPAQUE, _PLINKS = b".wh.", b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
+_AUFS, _OPAQUE, _PLINKS = b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _needs_normalising = re.compile(
     rb"(?:^|/)[./]"
 ).search  # what no path from the root has that is in its normal form, or a whiteout
 _PORTABLE_MTIME_NS = (1 << 31) * 1_000_000_000  # ns; times from 0 to this are kept by every file system
-# What the kernel says of attributes that this process may not set, or that the file system does not know.
-_NO_XATTR = (errno.EPERM, errno.ENOTSUP, errno.EACCES)
-_NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_OVERLAY_OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
-
-
-@attrs.define
-class Report:
-    """What a user should know of afterwards: counts, and the first few devices by name."""
-
-    members: int = 0
-    devices: int = 0
-    first_devices: list[str] = attrs.field(factory=list)
-    absolute: int = 0
-    lost_xattrs: dict[str, int] = attrs.field(factory=dict)
 
 
 class Tree:
@@ -71,21 +54,15 @@ class Tree:
         self._where = ""
         # Directories stay writable for us until the end, and their times change with every entry.
         self._pending: dict[bytes, tuple[int, int]] = {}  # real path -> (mode, mtime)
-        # What this layer made, so that its whiteouts spare it: directories that are all its own, and hashes of paths
-        # in directories of lower layers (hashes: a hundred bytes less each; their key is random). None: no lower layer.
-        self._own_dirs: set[bytes] = set()
-        self._upper: set[int] | None = None
-        self._named_whiteouts: set[bytes] = set()  # directories of this layer whose names are those of whiteouts
+        self._lower = LowerLayers(self.root, owners, record, self._pending)
+        self._attributes = Attributes(owners, self.report)
         self._times: tuple[int, int] | None = None  # what the file system keeps, once it matters
         self._layers = 0
-        self._stale = False  # a directory or link was taken away: cached paths may lead elsewhere now
 
     def apply(self, source: SharedSource, where: str) -> None:
         """Apply one layer. Raises OciError, after which the tree is of no use."""
         self._where = where
-        self._own_dirs.clear()
-        self._named_whiteouts.clear()
-        self._upper = set() if self._layers else None
+        self._lower.begin_layer(is_lowest=not self._layers)
         self._layers += 1
         for member in tar.members(source, where):
             self.report.members += 1
@@ -134,9 +111,9 @@ class Tree:
         return f"{self._where}: {printable(name)}"
 
     def _add(self, source: SharedSource, member: tar.Member) -> None:
-        if self._stale:
+        if self._lower.is_stale:
             self.root.forget()
-            self._stale = False
+            self._lower.is_stale = False
         if not 0 <= member.mtime < _PORTABLE_MTIME_NS:
             member.mtime = self._clamp_time(member.mtime)
         path = member.name
@@ -146,7 +123,7 @@ class Tree:
             if _needs_normalising(path):
                 path = self._clean(path)
                 parent, _, base = path.rpartition(b"/")
-                if _WHITEOUT in path and self._special(source, member, path, parent, base):
+                if WHITEOUT in path and self._special(source, member, path, parent, base):
                     return
             directory = self._parent(parent)
         fd, real = directory.fd, directory.path
@@ -155,10 +132,9 @@ class Tree:
             return
         whole = real + b"/" + base if real else base
         if member.type == tar.CHARACTER and member.device == (0, 0):
-            self._white_out(parent, base)  # overlayfs's own form of a whiteout
+            self._lower.white_out(parent, base)  # overlayfs's own form of a whiteout
             return
-        if self._upper is not None and real not in self._own_dirs:
-            self._upper.add(hash(whole))
+        self._lower.note(whole, real)
         if member.type == tar.FILE:
             self._add_file(source, member, fd, whole, base)
         elif member.type == tar.DIRECTORY:
@@ -181,34 +157,14 @@ class Tree:
         What a lower layer has on that way gives place where it is and leads to no directory: a file, a fifo, a link to
         nothing. Docker stores each layer in a tree of its own, in which nothing is in the way.
         """
-        if self._upper is not None:
+        if self._lower.exist:
             try:
                 return self.root.directory(path)
             except OSError as error:
-                if error.errno not in _NO_DIRECTORY:
+                if error.errno not in NO_DIRECTORY:
                     raise
-            self._clear_way(path)
+            self._lower.clear_way(path)
         return self.root.directory(path, create=True)
-
-    def _clear_way(self, path: bytes) -> None:
-        """Take away the first entry on a way that leads to no directory, if a lower layer made it."""
-        way = b""
-        directory = self.root.directory(way)
-        for name in path.split(b"/"):
-            way = way + b"/" + name if way else name
-            try:
-                directory = self.root.directory(way)
-            except OSError as error:
-                if error.errno not in _NO_DIRECTORY:
-                    raise
-                break
-        try:
-            os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        if directory.path not in self._own_dirs and hash(directory.join(name)) not in (self._upper or ()):
-            self._take_away(directory.fd, directory.path, name, keep_upper=False)
-            self.root.forget()
 
     def _clean(self, name: bytes) -> bytes:
         """A path without empty parts, dots or a leading slash. Raises OciError for `..`."""
@@ -227,111 +183,26 @@ class Tree:
             if parts[0] == _PLINKS and len(parts) == 2 and member.type == tar.FILE:
                 self._keep_aside(source, member, base)
             return True
-        if any(part.startswith(_WHITEOUT) for part in parts[:-1]) and not self._is_below_directory(parts[:-1]):
+        if any(part.startswith(WHITEOUT) for part in parts[:-1]) and not self._lower.is_below_directory(parts[:-1]):
             raise OciError("a member below a whiteout", self._at(path))
-        if not base.startswith(_WHITEOUT):
+        if not base.startswith(WHITEOUT):
             return False
         if base == _OPAQUE:
-            self._clear_lower(parent)
+            self._lower.clear_lower(parent)
         elif not base.startswith(_AUFS):
-            name = base[len(_WHITEOUT) :]
+            name = base[len(WHITEOUT) :]
             if name in (b"", b".", b".."):
                 raise OciError("a whiteout of nothing", self._at(path))
-            self._white_out(parent, name)
+            self._lower.white_out(parent, name)
             if member.type == tar.DIRECTORY:
-                self._named_whiteouts.add(path)
-        return True
-
-    def _is_below_directory(self, parts: list[bytes]) -> bool:
-        """Whether every part that looks like a whiteout is a directory, which docker's archives of 2015 have.
-
-        Docker takes the directory as a whiteout, and what is below it as entries of a directory with that very name.
-        """
-        for number, part in enumerate(parts, 1):
-            path = b"/".join(parts[:number])
-            if not part.startswith(_WHITEOUT) or path in self._named_whiteouts:
-                continue
-            try:
-                self.root.directory(path)
-            except OSError as error:
-                if error.errno not in _NO_DIRECTORY:
-                    raise
-                return False
-        return True
-
-    def _white_out(self, parent: bytes, name: bytes) -> None:
-        if self._upper is None:
-            return
-        try:
-            directory = self.root.directory(parent)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        if directory.path not in self._own_dirs:
-            self._take_away(directory.fd, directory.path, name, keep_upper=True)
-
-    def _clear_lower(self, path: bytes) -> None:
-        """An opaque directory: what lower layers left in it goes, what this layer put there stays."""
-        if self._upper is None:
-            return
-        try:
-            directory = self.root.directory(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        if directory.path not in self._own_dirs:
-            self._empty(directory.fd, b".", directory.path, keep_upper=True)
-
-    def _empty(self, parent: int, name: bytes, path: bytes, *, keep_upper: bool) -> bool:
-        """Take away what is in a directory; whether nothing is left."""
-        fd = os.open(name, _DIRECTORY, dir_fd=parent)
-        try:
-            gone = [self._take_away(fd, path, os.fsencode(n), keep_upper=keep_upper) for n in os.listdir(fd)]
-        finally:
-            os.close(fd)
-        return all(gone)
-
-    def _take_away(self, parent_fd: int, parent: bytes, name: bytes, *, keep_upper: bool) -> bool:
-        """Remove an entry and all below it, but with keep_upper not what this layer made; whether it is gone."""
-        path = parent + b"/" + name if parent else name
-        try:
-            mode = os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            return True
-        spared = keep_upper and self._upper is not None and (path in self._own_dirs or hash(path) in self._upper)
-        if not S_ISDIR(mode):
-            if spared:
-                return False
-            os.unlink(name, dir_fd=parent_fd)
-            self._stale = self._stale or S_ISLNK(mode)
-        else:
-            if keep_upper and path in self._own_dirs:
-                return False
-            gone = self._empty(parent_fd, name, path, keep_upper=keep_upper)
-            if spared:
-                return False
-            self._pending.pop(path, None)
-            if not gone:  # it is there only because this layer has something in it, as if it had never been named
-                os.chmod(name, 0o755, dir_fd=parent_fd)
-                self._record.add(path, tar.DIRECTORY, 0o755, 0, 0, 0, None)
-                if self._owners.mode == "map":
-                    os.chown(name, *self._own, dir_fd=parent_fd, follow_symlinks=False)
-                return False
-            os.rmdir(name, dir_fd=parent_fd)
-            self._own_dirs.discard(path)
-            self._stale = True
-        self._record.remove(path)
+                self._lower.named_whiteouts.add(path)
         return True
 
     def _on_created(self, path: bytes) -> None:
         """A directory that no member names: 0755, owned by 0:0, whatever its time."""
         parent, _, _ = path.rpartition(b"/")
         self._record.add(path, tar.DIRECTORY, 0o755, 0, 0, 0, None)
-        self._note_directory(path, parent)
-
-    def _note_directory(self, path: bytes, parent: bytes) -> None:
-        if self._upper is not None:
-            if parent not in self._own_dirs:
-                self._upper.add(hash(path))
-            self._own_dirs.add(path)
+        self._lower.note_directory(path, parent)
 
     def _add_root(self, member: tar.Member, fd: int) -> None:
         if member.type != tar.DIRECTORY:
@@ -345,26 +216,26 @@ class Tree:
         except FileExistsError:
             fresh = not S_ISDIR(os.stat(base, dir_fd=fd, follow_symlinks=False).st_mode)
             if fresh:
-                self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
+                self._lower.remove(fd, path.rpartition(b"/")[0], base, keep_upper=False)
                 os.mkdir(base, member.mode & 0o777 | 0o700, dir_fd=fd)
         if fresh:
-            self._note_directory(path, path.rpartition(b"/")[0])
+            self._lower.note_directory(path, path.rpartition(b"/")[0])
         self._describe_directory(member, fd, path, base, fresh=fresh)
 
     def _describe_directory(self, member: tar.Member, fd: int, path: bytes, base: bytes, *, fresh: bool) -> None:
         exact = fresh and member.mode & 0o7700 == 0o700
         self._pending[path] = (-1 if exact else member.mode, member.mtime)
-        opaque = any(member.xattrs.get(name) == b"y" for name in _OVERLAY_OPAQUE)
+        opaque = any(member.xattrs.get(name) == b"y" for name in OVERLAY_OPAQUE)
         if opaque and path:
-            self._clear_lower(path)
+            self._lower.clear_lower(path)
         owner = self._owners.owner_on_disk(member.uid, member.gid, self._where)
         if not fresh or member.xattrs or self._owners.mode == "xattr":
             own = os.open(base, _DIRECTORY, dir_fd=fd)
             try:
                 if not fresh:
                     os.fchmod(own, member.mode & 0o777 | 0o700)
-                    self._drop_xattrs(own)
-                self._set_xattrs(own, member)
+                    self._attributes.drop(own)
+                self._attributes.set_all(own, member)
             finally:
                 os.close(own)
         if self._owners.mode == "map" and (not fresh or owner != self._own):
@@ -381,7 +252,7 @@ class Tree:
         try:
             file = os.open(base, _NEW, mode, dir_fd=fd)
         except FileExistsError:
-            self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
+            self._lower.remove(fd, path.rpartition(b"/")[0], base, keep_upper=False)
             file = os.open(base, _NEW, mode, dir_fd=fd)
         if member.stored and not later and member.sparse is None:
             self._hand_over(source, member, file)
@@ -405,10 +276,10 @@ class Tree:
 
     def _describe_file(self, member: tar.Member, file: int, owner: tuple[int, int] | None) -> None:
         """Attributes, then the owner where it is not ours, then the mode."""
-        self._set_xattrs(file, member)
+        self._attributes.set_all(file, member)
         if owner:
             os.fchown(file, *owner)
-            self._set_capability(file, member)
+            self._attributes.set_capability(file, member)
         os.fchmod(file, member.mode)
 
     def _write(self, source: SharedSource, member: tar.Member, file: int) -> None:
@@ -455,7 +326,7 @@ class Tree:
         except FileExistsError:
             if self._same(source, name, fd, base):
                 return
-            self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
+            self._lower.remove(fd, path.rpartition(b"/")[0], base, keep_upper=False)
             os.link(name, base, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         except PermissionError as error:
             if S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
@@ -489,7 +360,7 @@ class Tree:
         try:
             exact = self._create_other(member, fd, base)
         except FileExistsError:
-            self._take_away(fd, path.rpartition(b"/")[0], base, keep_upper=False)
+            self._lower.remove(fd, path.rpartition(b"/")[0], base, keep_upper=False)
             exact = self._create_other(member, fd, base)
         owner = self._owners.owner_on_disk(member.uid, member.gid, self._where)
         if self._owners.mode == "map" and owner != self._own:
@@ -499,7 +370,7 @@ class Tree:
         mtime = member.mtime
         os.utime(base, ns=(mtime, mtime), dir_fd=fd, follow_symlinks=False)
         for name in member.xattrs:
-            self._count_lost_xattr(name)
+            self._attributes.count_lost(name)
         self._note(path, member)
 
     def _create_other(self, member: tar.Member, fd: int, base: bytes) -> bool:
@@ -526,47 +397,6 @@ class Tree:
         if len(self.report.first_devices) < 3:
             self.report.first_devices.append(printable(member.name))
         return False
-
-    def _set_xattrs(self, fd: int, member: tar.Member) -> None:
-        if self._owners.mode == "xattr" and (member.uid or member.gid):
-            self._set_xattr(fd, ids.XATTR, ids.encode(member.uid & 0xFFFFFFFF, member.gid & 0xFFFFFFFF))
-        for name, value in member.xattrs.items():
-            if name in _OVERLAY_OPAQUE or name == b"security.selinux":
-                continue  # of the machine that packed it
-            if name == ids.XATTR and self._owners.mode == "xattr":
-                continue
-            self._set_xattr(fd, name, value)
-
-    def _set_capability(self, fd: int, member: tar.Member) -> None:
-        """Once more after a change of owner, which takes file capabilities away (capabilities(7))."""
-        value = member.xattrs.get(b"security.capability")
-        if value is not None:
-            self._set_xattr(fd, b"security.capability", value, again=True)
-
-    def _set_xattr(self, fd: int, name: bytes, value: bytes, again: bool = False) -> None:
-        try:
-            os.setxattr(fd, name, value)
-        except OSError as error:
-            if error.errno not in _NO_XATTR:
-                raise
-            if not again:
-                self._count_lost_xattr(name)
-
-    def _count_lost_xattr(self, name: bytes) -> None:
-        key = printable(name)
-        if len(self.report.lost_xattrs) < 20 or key in self.report.lost_xattrs:
-            self.report.lost_xattrs[key] = self.report.lost_xattrs.get(key, 0) + 1
-
-    @staticmethod
-    def _drop_xattrs(fd: int) -> None:
-        """A directory that is named again has the attributes of the new member only."""
-        try:
-            for name in os.listxattr(fd):
-                if name.startswith("user."):
-                    os.removexattr(fd, name)
-        except OSError as error:
-            if error.errno not in _NO_XATTR:
-                raise
 
     def _note(self, path: bytes, member: tar.Member) -> None:
         """One line of the record."""

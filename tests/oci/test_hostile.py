@@ -306,6 +306,12 @@ def test_what_a_lower_layer_has_in_the_way_becomes_a_directory(
     assert not {"nothing", "no", "-"} & set(os.listdir(rootfs)), "nothing is made where a link leads"
 
 
+@pytest.mark.parametrize("lower", IN_THE_WAY.values(), ids=IN_THE_WAY)
+def test_a_whiteout_below_what_is_no_directory_is_of_nothing(place: Place, lower: bytes) -> None:
+    rootfs = place.layers(lower, a.file("w/.wh.x", b"") + a.file("w/.wh..wh..opq", b""))
+    assert os.path.lexists(rootfs / "w")
+
+
 def test_what_is_in_the_way_below_a_link_of_a_lower_layer_becomes_a_directory(place: Place) -> None:
     rootfs = place.layers(a.file("usr/lib/x") + a.symlink("lib", "usr/lib"), a.file("lib/x/y", b"new"))
     assert (rootfs / "lib").is_symlink() and (rootfs / "usr/lib/x/y").read_bytes() == b"new"
