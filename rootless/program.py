@@ -219,7 +219,11 @@ def become(
     restore_signals()
     if last:
         last()
-    (os.execvpe if search else os.execve)(path, args, env)
+    if search:  # for `unshare`, on the host, which has imported it
+        from os import execvpe
+
+        execvpe(path, args, env)
+    os.execve(path, args, env)
     raise AssertionError  # execve does not return
 
 

@@ -64,8 +64,8 @@ def test_the_environment_without_os() -> None:
 
 
 IN_THE_CONTAINER = (
-    "attributes", "caps", "channel", "console", "copyup", "hooks", "init", "join", "lsm", "mount", "net/loopback",
-    "nodes", "program", "rootfs", "scheduler", "seccomp", "syscalls",
+    "attributes", "caps", "channel", "console", "copyup", "hooks", "init", "join", "lsm", "masks", "mount",
+    "net/loopback", "nodes", "program", "rootfs", "scheduler", "seccomp", "syscalls",
 )  # fmt: skip
 
 
