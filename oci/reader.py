@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from oci.errors import OciError, dumped, loaded, unexpected
 from oci.stream import StreamSource
-from oci.writer import SLOT, Writer, ignore_signals
+from oci.writer import SLOT, Writer, fork_beside
 
 if TYPE_CHECKING:
     from oci.chunks import Chunks, NextBuffer, OnBytes
@@ -42,9 +42,7 @@ class Reader:
         self._pipe, theirs = os.pipe()
         life, self._life = os.pipe()  # nothing is written to it: its end is what counts
         try:
-            self._pid = os.fork()
-            if self._pid == 0:
-                self._run(theirs, life)
+            self._pid = fork_beside(lambda: self._run(theirs, life))
         except OSError:
             os.close(self._pipe)
             os.close(self._life)
@@ -91,7 +89,6 @@ class Reader:
 
     def _run(self, pipe: int, life: int) -> None:
         try:
-            ignore_signals()
             self._writer.detach()
             os.close(self._pipe)
             os.close(self._life)

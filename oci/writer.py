@@ -19,6 +19,7 @@ from oci.errors import OciError, dumped, loaded, unexpected
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable
 
 SLOT = 1 << 20  # bytes of the memory that are filled and freed at once
 _SLOTS = 12
@@ -54,9 +55,7 @@ class Writer:
         self._socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
         self._socket.setsockopt(SOL_SOCKET, SO_SNDBUF, _AHEAD)
         try:
-            self._pid = os.fork()
-            if self._pid == 0:
-                self._run(theirs, freed)
+            self._pid = fork_beside(lambda: self._run(theirs, freed))
         except OSError:
             self._socket.close()
             os.close(self._slots)
@@ -161,7 +160,6 @@ class Writer:
         """The process; its exit code is the errno that ended it. Other errors are put into the memory."""
         code = _HAS_WORDS
         try:
-            ignore_signals()
             self._socket.close()  # else there is no end of it
             os.close(self._slots)
             while message := self._receive(jobs):
@@ -199,7 +197,24 @@ class Writer:
         os.utime(file, ns=(mtime, mtime))
 
 
-def ignore_signals() -> None:
-    """In a process beside the main one: that one gets them too, and ends this one when it has said what there is."""
-    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
+def fork_beside(life: Callable[[], None]) -> int:
+    """Run `life` in a process beside the main one, which ends with it; return its pid. Raises OSError.
+
+    It ignores the signals that the main one gets too: that one ends it when it has said what there is. They are held
+    back until then, because an exception of a handler's would leave the new process by the main one's stack.
+    """
+    signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    pid = -1
+    try:
+        pid = os.fork()
+        if pid == 0:
+            for signum in signals:
+                signal.signal(signum, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            life()
+    finally:
+        if pid == 0:
+            os._exit(1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid

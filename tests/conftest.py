@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from oci.config import default_config
+from rootless.host import Host
+from rootless.idmap import find
+from rootless.userns import default_maps
 
 try:
     from hypothesis import HealthCheck, settings
@@ -233,6 +236,18 @@ def make_bundle(tmp_path: Path, busybox: Path, applets: list[str]) -> Callable[.
 def bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
     """A bundle with the default config, without a terminal."""
     return make_bundle()
+
+
+def with_user(uid: int) -> Patch:
+    """A patch for a program of that user, with the ids that this takes; the test is skipped where there are none."""
+    patch: Patch = {"process": {"user": {"uid": uid, "gid": uid}}}
+    if uid == 0 or os.geteuid() == 0:
+        return patch
+    maps = default_maps(Host())
+    if any(len(entries) < 2 for entries in maps) or not find("newuidmap"):
+        pytest.skip("this user has no range of subordinate ids, so there is no second user")
+    uids, gids = ([{"containerID": a, "hostID": b, "size": c} for a, b, c in entries] for entries in maps)
+    return {**patch, "linux": {"uidMappings": uids, "gidMappings": gids}}
 
 
 @pytest.fixture

@@ -5,36 +5,25 @@ runc, crun and docker do so; an image with `WORKDIR /root` and `USER 1000` runs 
 
 from __future__ import annotations
 
-import os
-
 import pytest
+from conftest import with_user
 
 OTHER = 1000
 
 
-def other_user(patch, uid: int = OTHER):
-    """A config whose program is that user: for an ordinary user the container's root is the only other id, and it is
-    told apart by having no capability that opens the directory."""
-    return {**patch, "process": {**patch.get("process", {}), "user": {"uid": uid, "gid": uid}}}
-
-
-needs_ids = pytest.mark.skipif(os.geteuid() != 0, reason="one id is mapped: there is no second user")
-
-
-@needs_ids
 @pytest.mark.parametrize("command", ["run", "create", "exec"])
 def test_a_directory_that_the_user_may_not_enter(container, command) -> None:
-    c = container()
+    c = container(with_user(OTHER))
     (c.bundle.rootfs / "root").chmod(0o700)
     process = {"cwd": "/root", "args": ["sh", "-c", "pwd -P; ls . 2>&1; id -u"]}
     if command == "exec":
-        c.bundle.patch({"process": {"args": ["sleep", "1000"]}})
+        c.bundle.patch({"process": {"args": ["sleep", "1000"], "user": {"uid": 0, "gid": 0}}})
         assert c.run_detached().returncode == 0
         result = c.rootless("exec", "--user", str(OTHER), "--cwd", "/root", c.id, *process["args"])
         assert result.returncode == 0, result.stderr
         said = result.stdout
     else:
-        c.bundle.patch(other_user({"process": process}))
+        c.bundle.patch({"process": process})
         if command == "run":
             said = c.output()
         else:

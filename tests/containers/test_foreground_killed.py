@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT, driver
+from conftest import TIMEOUT, driver, with_user
 
 
 def begin(rootless, *words, **options) -> subprocess.Popen[str]:
@@ -32,9 +32,7 @@ def is_over(c) -> None:
 
 @pytest.mark.parametrize("uid", [0, 1000])
 def test_while_the_program_runs(container, rootless, uid) -> None:
-    if uid and os.geteuid():
-        pytest.skip("one id is mapped: there is no second user")
-    c = container({"process": {"user": {"uid": uid, "gid": uid}}})
+    c = container(with_user(uid))
     script = "sleep 1000 & echo ready; exec sleep 1001"
     process = begin(rootless, "run", "-b", c.bundle.path, c.id, "--", "sh", "-c", script)
     assert process.stdout.readline() == "ready\n"

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import merge, with_user
 
 from rootless.caps import CAPABILITIES
 
@@ -47,9 +48,14 @@ def created(container):
     return make
 
 
+@pytest.mark.parametrize("user", [0, 1000])
 @pytest.mark.parametrize("no_new_privileges", [True, False])
-def test_nothing_of_init_can_be_opened(created, no_new_privileges) -> None:
-    c = created({"process": {"noNewPrivileges": no_new_privileges}})
+def test_nothing_of_init_can_be_opened(created, no_new_privileges, user) -> None:
+    """Neither by its own user nor by root."""
+    c = created(merge(with_user(user), {"process": {"noNewPrivileges": no_new_privileges}}))
+    for flags in ([], ["--user", "0"]):
+        result = c.rootless("exec", *flags, c.id, "sh", "-c", LOOK)
+        assert (result.returncode, result.stdout) == (0, ""), result.stderr
     result = c.rootless("exec", c.id, "sh", "-c", LOOK)
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
 
@@ -129,9 +135,7 @@ def test_init_holds_only_sockets(created) -> None:
 
 @pytest.mark.parametrize("user", [0, 1000])
 def test_the_program_has_none_of_the_fence(container, user) -> None:
-    if user and os.geteuid():
-        pytest.skip("one id is mapped: there is no second user")
-    c = container({"process": {"user": {"uid": user, "gid": user}}})
+    c = container(with_user(user))
     words = c.sh("grep -E '^Cap(Prm|Bnd)' /proc/self/status").split()
     assert int(words[1], 16) & ~int(words[3], 16) == 0
     assert int(words[1], 16) >> 35 & 1 == 0
