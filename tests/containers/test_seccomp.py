@@ -106,6 +106,9 @@ def test_listener_goes_to_the_agent(container, tmp_path) -> None:
     connection, _ = agent.accept()
     data, fds, _, _ = socket.recv_fds(connection, 1 << 16, 1)
     assert len(fds) == 1 and b'"metadata":"of the test"' in data and c.id.encode() in data
+    message = json.loads(data)
+    assert message["state"]["status"] == "creating", "its program does not run yet"
+    assert message["pid"] == message["state"]["pid"]
     os.close(fds[0])
     connection.close()
     agent.close()
@@ -123,10 +126,13 @@ def test_exec_sends_its_listener_too(container, tmp_path) -> None:
     assert c.start().returncode == 0
     result = c.rootless("exec", c.id, "echo", "inside")
     assert (result.returncode, result.stdout) == (0, "inside\n"), result.stderr
-    for _ in ("start", "exec"):
+    for command in ("start", "exec"):
         connection, _ = agent.accept()
         data, fds, _, _ = socket.recv_fds(connection, 1 << 16, 1)
         assert len(fds) == 1 and c.id.encode() in data
+        message = json.loads(data)
+        assert message["state"]["status"] == {"start": "creating", "exec": "running"}[command]
+        assert (message["pid"] == message["state"]["pid"]) == (command == "start"), "the process with the filter"
         os.close(fds[0])
         connection.close()
     agent.close()
