@@ -25,6 +25,11 @@ def configure(*, path: str = "", json_format: bool = False, debug: bool = False)
         _fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
+def descriptor() -> int:
+    """Return the descriptor that lines go to: 2, or that of the log file, which is close-on-exec."""
+    return _fd
+
+
 def debugging() -> bool:
     """Whether --debug was given."""
     return _debug

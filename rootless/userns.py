@@ -47,17 +47,22 @@ def run(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Si
     if not uid_map and not signals:
         return function()
     fds: set[int] = set()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    # An interrupt must not raise before each of the two is in its own `try`: the child has this one's stack.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*signals, signal.SIGINT})
     try:
         fds |= {*(child_end := os.pipe2(os.O_CLOEXEC))}
         fds |= {*(go := os.pipe2(os.O_CLOEXEC))}
         pid = os.fork()
         if pid == 0:
-            _child(child_end, go, function, signals, before, is_mapped=bool(uid_map))
+            try:
+                _child(child_end, go, function, signals, before, is_mapped=bool(uid_map))
+            finally:
+                os._exit(1)
         for fd in (child_end[1], go[0]):
             fds.remove(fd)
             os.close(fd)
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, {*before, *signals})
             fds.add(child := os.pidfd_open(pid))  # a pid may be another process's by the time that a handler runs
             if uid_map:
                 _map(os.read(child_end[0], 4), pid, uid_map, gid_map)

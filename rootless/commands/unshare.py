@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rootless import program, userns
+from rootless import log, program, userns
 from rootless.errors import RootlessError
 from rootless.host import Host
 
@@ -18,9 +18,11 @@ def main(options: Options) -> int:
     args = options.args or [os.environ.get("SHELL", "/bin/sh")]
 
     def execute() -> int:
+        # The log is for the error where there is no such program: a file, and close-on-exec.
+        keep = [*program.all_passed_on(), log.descriptor()]
         try:
             # What the caller passed on goes on, as with unshare(1): /dev/fd/63 of a shell's <(...) is meant to work.
-            program.become(args[0], args, os.environ, keep=program.all_passed_on(), search=True)
+            program.become(args[0], args, os.environ, keep=keep, search=True)
         except OSError as error:
             raise RootlessError.from_os(error, "cannot run", args[0]) from None
 

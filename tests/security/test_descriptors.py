@@ -192,3 +192,11 @@ session.close()
     result = with_open(2000, driver(program, fake))
     assert result.returncode == 0, result.stderr
     assert set((tmp_path / "seen").read_text().split()) <= {*STANDARD, "4"}
+
+
+def test_unshare_says_in_the_log_that_there_is_no_such_program(rootless, tmp_path) -> None:
+    """The log is the one descriptor of ours that has to be open then; the program would not get it."""
+    result = rootless("--log", tmp_path / "log", "unshare", "no-such-program")
+    assert result.returncode == 1 and "no-such-program" in (tmp_path / "log").read_text()
+    result = rootless("--log", tmp_path / "log", "unshare", "sh", "-c", "ls -l /proc/self/fd")
+    assert result.returncode == 0 and str(tmp_path) not in result.stdout
