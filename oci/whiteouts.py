@@ -1,8 +1,9 @@
 """What an upper layer takes away from lower ones (image-spec layer.md, "Whiteouts"), and what it spares.
 
 There are four cases. A whiteout `.wh.NAME` removes NAME of lower layers. An opaque marker `.wh..wh..opq` removes all
-that lower layers have in its directory. An entry replaces one of another type. What a lower layer has on the way to an entry
-gives place to a directory. The first two may stand behind entries that this layer has in the same place: these stay.
+that lower layers have in its directory. An entry replaces one of another type. What a lower layer has on the way to an
+entry gives place to a directory. The first two may stand behind entries that this layer has in the same place: these
+stay.
 """
 
 from __future__ import annotations
