@@ -19,8 +19,9 @@ from oci import config as runtime
 from oci import record
 from oci.clone import clone_tree
 from oci.errors import OciError, printable
-from oci.image import Image, is_image_archive, is_junk, packed_below
 from oci.image.blobs import MAX_JSON, MAX_SIZE, read_json
+from oci.image.detect import is_image_archive, is_junk, packed_below
+from oci.image.model import Image
 from oci.layer import MAX_FILES, Tree
 from oci.mounts import refuse_mounts
 from oci.owners import IdMap, Owners

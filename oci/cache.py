@@ -21,7 +21,7 @@ import attrs
 from oci.attributes import Report
 from oci.clone import clone_tree
 from oci.errors import OciError
-from oci.image import Image, Layer
+from oci.image.model import Image, Layer
 from oci.mounts import refuse_mounts
 from oci.owners import Owners
 from oci.private import open_private

@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 
 from oci.errors import OciError, printable
-from oci.image import Image, Layer, layout, read_platform, shape
+from oci.image import layout
 from oci.image.blobs import MAX_JSON, Archive, read_json
+from oci.image.model import Image, Layer, read_platform, shape
 from oci.stream import verified
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from oci.errors import OciError, printable
-from oci.image import Image, Layer, read_platform, shape, text
 from oci.image.blobs import MAX_JSON, Archive, read_json
+from oci.image.model import Image, Layer, read_platform, shape, text
 from oci.stream import verified
 
 MAX_NESTING = 8

@@ -11,8 +11,8 @@ from typing import Any
 
 from oci import tarsum
 from oci.errors import OciError, printable
-from oci.image import Image, Layer, read_platform, shape, text
 from oci.image.blobs import Archive
+from oci.image.model import Image, Layer, read_platform, shape, text
 
 MAX_LAYERS = 10_000
 

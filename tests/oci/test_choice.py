@@ -13,8 +13,9 @@ import pytest
 from commands import rootless
 
 from oci.errors import OciError
-from oci.image import Image, choose, image_below, read_images
+from oci.image import Image, choose, read_images
 from oci.image.blobs import open_archive
+from oci.image.detect import image_below
 from oci.image.platforms import host_platform, normal
 
 ROOTFS = a.file("f") + a.END

@@ -1,0 +1,103 @@
+"""Which layout an archive has, and its images; what looks like an image archive and what only holds one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+import attrs
+
+from oci.errors import OciError, printable
+from oci.image import docker, layout, legacy
+from oci.image.blobs import Archive
+from oci.image.model import Image
+
+_LEGACY = re.compile(r"[0-9a-f]{64}/json")
+_JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store)$|^__MACOSX(/|$)")
+
+
+def read_images(archive: Archive) -> list[Image]:
+    """All images of an archive. Raises OciError where it holds none, or they cannot be read."""
+    if archive.find("index.json") is not None and archive.find("oci-layout") is not None:
+        images = layout.read(archive)
+        if archive.find("manifest.json") is not None:
+            images = _merge(images, docker.read(archive))
+    elif archive.find("manifest.json") is not None:
+        images = docker.read(archive)
+    elif archive.find("index.json") is not None:
+        images = layout.read(archive)  # without its marker file: some tools forget it
+    elif archive.find("repositories") is not None or any(_is_layer_json(name) for name in archive.names):
+        images = legacy.read(archive)
+    elif not archive.names:
+        raise OciError("the archive is empty", archive.source)
+    elif below := image_below(archive.names):
+        raise packed_below(below, archive.source)
+    else:
+        raise OciError(
+            "no image archive: this looks like a root file system tar", archive.source, hint="`import` takes it"
+        )
+    if not images:
+        raise OciError("the archive holds no image", archive.source)
+    return images
+
+
+def is_image_archive(names: Iterable[str]) -> bool:
+    """Whether top-level names are those of an image archive, which `import` refuses."""
+    members = set(names)
+    return bool(members & {"manifest.json", "repositories"}) or {"oci-layout", "index.json"} <= members
+
+
+def image_below(names: Iterable[str]) -> str:
+    """Return the directory that holds a whole image archive, as `tar -cf x.tar myimage` makes one; "" for none.
+
+    names: of all members. What macOS adds beside them does not count.
+    """
+    below = [name.split("/") for name in names if not is_junk(name)]
+    prefix: list[str] = []
+    while below and len({parts[0] for parts in below}) == 1:
+        prefix.append(below[0][0])
+        below = [parts[1:] for parts in below if len(parts) > 1]
+        if is_image_archive(parts[0] for parts in below) or any(_LEGACY.fullmatch("/".join(parts)) for parts in below):
+            return "/".join(prefix)
+    return ""
+
+
+def is_junk(name: str) -> bool:
+    """Return whether macOS adds a member of that name beside those that were meant."""
+    return _JUNK.search(name) is not None
+
+
+def packed_below(directory: str, source: str) -> OciError:
+    """Return the error for an archive that `image_below` found inside a directory."""
+    shown = printable(directory)
+    if os.path.isdir(source):
+        return OciError(f"the image archive is in the directory {shown}", source, hint=f"convert {source}/{shown}")
+    hint = f"unpack it with `tar -xf`, and convert the directory {shown}"
+    return OciError(f"the image archive was packed again inside the directory {shown}", source, hint=hint)
+
+
+def _is_layer_json(name: str) -> bool:
+    return re.fullmatch(r"[^/]+/json", name) is not None
+
+
+def _merge(images: list[Image], named: list[Image]) -> list[Image]:
+    """Docker 25 and later write both layouts: blobs by the OCI one, names by either.
+
+    manifest.json has one platform of an image; the others of the same name in index.json get its names as well.
+    """
+    result = list(images)
+    for other in named:
+        position = next((n for n, image in enumerate(images) if image.raw_config == other.raw_config), None)
+        if position is None:
+            result.append(other)
+            continue
+        old = images[position].names
+        # containerd notes a bare tag as the ref name: the full names of manifest.json replace it
+        bare = {name.rpartition(":")[2] for name in other.names}
+        names = tuple(dict.fromkeys([*other.names, *(n for n in old if n not in bare)]))
+        for number, image in enumerate(images):
+            listed = any(image.raw_config == one.raw_config for one in named)
+            if number == position or (image.names == old and not listed and (old or len(named) == 1)):
+                result[number] = attrs.evolve(image, names=names)
+    return result
