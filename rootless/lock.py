@@ -58,14 +58,15 @@ class Lock:
         if self.note:
             try:
                 os.unlink(self.note, dir_fd=self.fd)
-            except FileNotFoundError:
-                pass  # with its directory
+            except OSError as error:  # with its directory; else it stays until `delete`, and names a process that ended
+                log.debug(f"lock: {self.note}: {error.strerror}")
             self.note = ""
 
-    def take_by_force(self) -> None:
+    def take_by_force(self, init: tuple[int, int]) -> None:
         """Take the lock from a command that does not give it up: that one is killed.
 
-        Only what has noted itself is ended, by its pid and start time. Raises RootlessError, which names the holder,
+        Only what has noted itself is ended, by its pid and start time, and the container's init, which has the lock
+        for its first moments: (pid, start time), (0, 0) for none. Raises RootlessError, which names the holder,
         where the lock is not to be had; NoSuchContainer where the directory is gone by then.
         """
         try:
@@ -74,7 +75,7 @@ class Lock:
             log.debug(f"lock: {error}")
         try:
             if not _wait(self.fd, _PATIENCE):
-                self._end_holders()
+                self._end_holders(init)
                 if not _wait(self.fd, _LIMIT - _PATIENCE):
                     raise self._held()
             deleted = os.fstat(self.fd).st_nlink == 0
@@ -112,11 +113,13 @@ class Lock:
                     raise
         return noted
 
-    def _end_holders(self) -> None:
+    def _end_holders(self, init: tuple[int, int]) -> None:
         """Kill those that hold the lock; of several that are noted, the one that the kernel names (proc(5), locks)."""
         noted = self._noted()
         holding = set(_holders(self.fd))
-        for pid, start_time in [each for each in noted if each[0] in holding] or noted:
+        for pid, start_time in [*([each for each in noted if each[0] in holding] or noted), init]:
+            if not pid:
+                continue
             try:
                 pidfd = os.pidfd_open(pid)
             except ProcessLookupError:

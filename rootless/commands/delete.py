@@ -51,7 +51,7 @@ def _load_by_force(options: Options) -> Container:
 
     directory = StateDir.open(state_root(options), name_of(options.container_id))
     try:
-        directory.lock.take_by_force()
+        directory.lock.take_by_force(directory.noted_init())
         try:
             state = directory.read("state.json")
         except RootlessError as error:

@@ -255,3 +255,23 @@ def test_exec_that_cannot_wait_ends_its_process(container, rootless) -> None:
     assert (done.returncode, "ENOMEM" in done.stderr) == (255, True)
     assert processes(f"/bin/sleep {mark}") == [] and processes(f"sleep {mark}") == []
     assert c.status() == "running"
+
+
+STANDING = """
+import time
+from rootless import __main__
+from rootless.state import StateDir
+StateDir.close_copy = lambda self: time.sleep(1000)
+__main__.launcher()
+"""
+
+
+def test_an_init_that_stands_still_with_the_lock(container, rootless) -> None:
+    """It has a copy of the lock until its first line: it is noted before, and is ended with the command."""
+    c = container()
+    command = driver(STANDING, "--root", rootless.state, "create", "-b", c.bundle.path, c.id)
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) as holder:
+        wait_for((rootless.state / c.id / "init").is_symlink)
+        assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
+        assert holder.wait(TIMEOUT) == -signal.SIGKILL
