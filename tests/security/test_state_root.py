@@ -123,17 +123,17 @@ def test_missing_parents_are_nobody_elses(container, tmp_path: Path, umask: int)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
     words = [sys.executable, "-IS", LAUNCHER, "--root", root]
     made = subprocess.run(
-        [*words, "create", "-b", c.bundle.path, "c"], check=False, umask=umask, timeout=TIMEOUT, **streams
+        [*words, "create", "-b", c.bundle.path, c.id], check=False, umask=umask, timeout=TIMEOUT, **streams
     )
     try:
         assert made.returncode == 0
         modes = {str(path): stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a", tmp_path / "a/b", root)}
         assert list(modes.values()) == [0o700, 0o700, 0o1700]
-        assert stat.S_IMODE((root / "c").stat().st_mode) == 0o700
-        assert [p for p in (root / "c").iterdir() if p.is_file() and stat.S_IMODE(p.stat().st_mode) != 0o600] == []
-        assert run("--root", root, "start", "c", umask=umask).returncode == 0
+        assert stat.S_IMODE((root / c.id).stat().st_mode) == 0o700
+        assert [p for p in (root / c.id).iterdir() if p.is_file() and stat.S_IMODE(p.stat().st_mode) != 0o600] == []
+        assert run("--root", root, "start", c.id, umask=umask).returncode == 0
     finally:
-        deleted = run("--root", root, "delete", "--force", "c", umask=umask)
+        deleted = run("--root", root, "delete", "--force", c.id, umask=umask)
     assert (deleted.returncode, deleted.stderr, os.listdir(root)) == (0, "", [])
 
 
