@@ -45,3 +45,11 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("[a](there.md#one-thing-and-another) [b](nowhere.md) [c](there.md#no) [d](https://example.org/x)\n")
     assert broken(page) == ["nowhere.md", "there.md#no"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_no_line_of_a_drawing_is_cut_short(page: Path) -> None:
+    """Mermaid ends a statement at a semicolon, and then shows an error in place of the picture."""
+    drawings = re.findall(r"```mermaid\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = [line for drawing in drawings for line in drawing.splitlines() if ">>" in line or "Note over" in line]
+    assert not [line for line in lines if ";" in line]
