@@ -1,11 +1,13 @@
-"""The entry: argv -> option table -> command. Help and the hints for mistakes come from rootless/cli.py (click)."""
+"""The entry: argv -> option table -> command. Help and the hints for mistakes come from rootless/cli/help.py (click)."""
 
 from __future__ import annotations
 
 import sys
 
-from rootless import codecache, log, options
+from rootless import log
+from rootless.cli import options
 from rootless.errors import EXIT_ERROR, EXIT_EXEC_ERROR, RootlessError, unexpected
+from rootless.startup import codecache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def _report(error: BaseException, command: str) -> int:
     line = type(error).__name__
     try:
         if isinstance(error, options.UsageError):
-            from rootless.cli import suggest
+            from rootless.cli.help import suggest
 
             suggest(error)
         line = unexpected(error).message()
@@ -88,7 +90,7 @@ def _nobody_reads() -> bool:
 def _open_standard_streams() -> None:
     """What the caller has closed of 0, 1 and 2 becomes the null device, as with runc: else a socket of ours would have
     that number, and the container's terminal would be put over it."""
-    from rootless import lean_os as os
+    from rootless.startup import lean_os as os
 
     for fd in (0, 1, 2):
         try:
@@ -100,12 +102,12 @@ def _open_standard_streams() -> None:
 
 def _run(parsed: options.Options) -> int:
     if parsed.version and not parsed.command:
-        from rootless.cli import show_version
+        from rootless.cli.help import show_version
 
         show_version()
         return 0
     if parsed.help or not parsed.command:
-        from rootless.cli import show_help
+        from rootless.cli.help import show_help
 
         show_help(parsed.command)
         return 0
@@ -117,14 +119,14 @@ def _run(parsed: options.Options) -> int:
         raise RootlessError.from_os(error, "cannot open the log") from None
     module = _module(parsed.command)
     if parsed.command not in _STATELESS:
-        from rootless.container import enter_state_root
+        from rootless.runtime.container import enter_state_root
 
         enter_state_root(parsed)
     return int(module.main(parsed))
 
 
 def _module(command: str) -> ModuleType:
-    name = f"rootless.commands.{options.MODULES.get(command, command)}"
+    name = f"rootless.cli.commands.{options.MODULES.get(command, command)}"
     __import__(name)
     codecache.note()
     return sys.modules[name]
@@ -135,7 +137,7 @@ def launcher() -> None:
     import gc
     from _signal import SIG_DFL, SIG_IGN, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 
-    from rootless import lean_os as os
+    from rootless.startup import lean_os as os
 
     gc.disable()
     try:

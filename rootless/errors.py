@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno as _errno
 
-from rootless import lean_os as os
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def unexpected(error: BaseException) -> RootlessError:
 
 
 def code_place(traceback: TracebackType | None) -> str:
-    """Return the innermost place of ours in a traceback, as `rootless/launch.py:120 in create()`.
+    """Return the innermost place of ours in a traceback, as `rootless/runtime/create.py:120 in create()`.
 
-    The byte code that rootless/leancode.py makes has no line numbers: then only file and function are named.
+    The byte code that rootless/startup/leancode.py makes has no line numbers: then only file and function are named.
     """
     place = ""
     while traceback is not None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from rootless import lean_os as os
 from rootless.errors import printable
-from rootless.files import write_all
+from rootless.kernel.files import write_all
+from rootless.startup import lean_os as os
 
 _fd = 2
 _json = False
@@ -83,7 +83,7 @@ def last_words(text: str) -> None:
 def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
     text = printable(text.strip().replace("\n", " "))
     if _json and not plain:
-        from rootless.jsonlite import dumps
+        from rootless.startup.jsonlite import dumps
 
         line = dumps({"level": level, "msg": text, "time": rfc3339(time.time())})
     elif fd == 2 and level != "debug":  # for people; what is for developers looks as runc's

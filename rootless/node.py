@@ -47,7 +47,7 @@ class Node:
 
     def refuse(self, what: str, hint: str = "", about: str = "") -> None:
         """Raise the error of this place. For what does not fit another place, `about`: all that was read stays of use,
-        so that a review of the whole config (rootless/validate.py) notes it and goes on."""
+        so that a review of the whole config (rootless/plan/validate.py) notes it and goes on."""
         raise self.error(what, hint)
 
     def wrong(self, allowed: str) -> SpecError:

@@ -13,7 +13,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 from rootless import __version__  # noqa: E402
-from rootless.options import COMMANDS, GLOBAL, Option  # noqa: E402
+from rootless.cli.options import COMMANDS, GLOBAL, Option  # noqa: E402
 
 REFERENCE = CHECKOUT / "docs/reference"
 NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "args": "COMMAND [ARG...]"}

@@ -36,7 +36,7 @@ interpreter=$(cd "$venv/bin" && pwd)/python3
 case $interpreter in *[[:space:]]*) ;; *)
   [ ${#interpreter} -gt 240 ] || sed -i "1s|.*|#!$interpreter -IS|" "$venv/bin/rootless" ;;
 esac
-# Leave the hot commands' byte code (rootless/codecache.py) for users who may not write here; no container is named so.
+# Leave the hot commands' byte code (rootless/startup/codecache.py) for users who may not write here; no container is named so.
 for command in create start state kill delete run "exec .none"; do
   "$venv/bin/rootless" $command .none >/dev/null 2>&1 || :
 done

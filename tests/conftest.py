@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from oci.config import default_config
-from rootless.host import Host
-from rootless.idmap import find
-from rootless.userns import default_maps
+from rootless.kernel.host import Host
+from rootless.userns.idmap import find
+from rootless.userns.run import default_maps
 
 try:
     from hypothesis import HealthCheck, settings

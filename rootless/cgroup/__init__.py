@@ -7,10 +7,10 @@ driver too, one that has no cgroup to work on.
 
 from __future__ import annotations
 
-from rootless import lean_os as os
 from rootless.cgroup import place
 from rootless.cgroup.fs import Cgroup
 from rootless.errors import RootlessError
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 
-from rootless import lean_os as os
-from rootless import syscalls
 from rootless.errors import RootlessError
+from rootless.kernel import syscalls
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import time
 
-from rootless import lean_os as os
 from rootless.errors import RootlessError
-from rootless.files import write_at_once
+from rootless.kernel.files import write_at_once
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Cgroup:
         there = not self.gone()
         if there and not self.read("cgroup.subtree_control"):
             return os.dup(self.fd)
-        from rootless.cgroup import view
+        from rootless.kernel import cgroup_view as view
 
         theirs = f"{view.read().mount}{view.own(pid)}"
         if there:
@@ -236,7 +236,7 @@ class Cgroup:
 
     def child_fd(self, path: str) -> int:
         """A cgroup below this one, for the caller to close; `..` and links do not lead out (openat2(2))."""
-        from rootless import syscalls
+        from rootless.kernel import syscalls
 
         if ".." in path.split("/"):
             raise RootlessError("bad sub cgroup path: `..` components are not allowed", f"{self.path}/{path}")
@@ -536,7 +536,7 @@ def _clear(fd: int, directory: str) -> None:
     """Move this process and its neighbours one level down: a cgroup that hands on controllers may hold no processes
     ("no internal process constraint"). Done for our own cgroup only."""
     from rootless import log
-    from rootless.cgroup import view
+    from rootless.kernel import cgroup_view as view
 
     here = view.read()
     if os.path.normpath(here.mount + here.own) != directory:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from rootless import lean_os as os
 from rootless.errors import RootlessError
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ A container that has its cgroup writable, in a cgroup namespace of its own, gets
 
 from __future__ import annotations
 
-from rootless import lean_os as os
 from rootless import log
-from rootless.cgroup import view
 from rootless.errors import RootlessError
-from rootless.files import write_all
-from rootless.host import Host, read_id_map
-from rootless.idmap import outer_id
+from rootless.kernel import cgroup_view as view
+from rootless.kernel.files import write_all
+from rootless.kernel.host import Host, read_id_map
+from rootless.startup import lean_os as os
+from rootless.userns.idmap import outer_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
     if host.privileged:
         _change(group, owner)
         return
-    from rootless.userns import default_maps, run
+    from rootless.userns.run import default_maps, run
 
     uid_map, gid_map = default_maps(host)
     inside = next((first + owner - start for first, start, size in uid_map if start <= owner < start + size), -1)
@@ -52,7 +52,7 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
 
 def as_root_of_the_range(function: Callable[[], str]) -> str:
     """What the function returns, called as root of all the user's ids. Raises OSError and RootlessError."""
-    from rootless.userns import default_maps, run
+    from rootless.userns.run import default_maps, run
 
     result = os.memfd_create("result")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless import lean_os as os
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

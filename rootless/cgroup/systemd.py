@@ -97,7 +97,7 @@ class Scope(Cgroup):
 
     def _find(self, pid: int) -> None:
         """Read where systemd put it from the process itself."""
-        from rootless.cgroup import view
+        from rootless.kernel import cgroup_view as view
 
         here = view.read()
         own = view.own(pid)
@@ -116,7 +116,7 @@ class Scope(Cgroup):
 
     def _leave(self, pid: int) -> None:
         """Take the process out again: stopping a scope kills what is in it, and that is the caller's to do."""
-        from rootless.cgroup import view
+        from rootless.kernel import cgroup_view as view
 
         here = view.read()
         try:

@@ -1,13 +1,13 @@
 """From config.json and host facts to a flat, printable plan. Pure: nothing here changes anything.
 
-`compile` gives a Plan, which rootless/init.py runs; plan/describe.py says it for people. A step is a tuple (operation,
+`compile` gives a Plan, which rootless/init/__init__.py runs; plan/describe.py says it for people. A step is a tuple (operation,
 JSON pointer, arguments...).
 """
 
 from __future__ import annotations
 
-from rootless import syscalls as sc
 from rootless.errors import SpecError, printable
+from rootless.kernel import syscalls as sc
 from rootless.node import Node
 from rootless.plan.mounts import compile_mounts, complete_overlays, ignored_options, is_below
 from rootless.plan.namespaces import Namespaces, compile_namespaces
@@ -24,8 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless.host import Host
-    from rootless.net.devices import NetDevice
+    from rootless.kernel.host import Host
+    from rootless.outside.net_devices import NetDevice
 
     Step = tuple[Any, ...]
 
@@ -155,10 +155,10 @@ def _names_and_sysctls(spec: Node, ns: Namespaces) -> list[Step]:
 
 
 def compile_seccomp(spec: Node) -> dict[str, Any] | None:
-    """The filter's profile (see rootless/seccomp.py), None where config.json has none; `exec` reads it here too."""
+    """The filter's profile (see rootless/process/seccomp.py), None where config.json has none; `exec` reads it here too."""
     if not spec["linux"]["seccomp"]:
         return None
-    from rootless.seccomp import read_seccomp
+    from rootless.process.seccomp import read_seccomp
 
     annotations = spec["annotations"]
     profile = read_seccomp(spec["linux"]["seccomp"], annotations["run.oci.seccomp.receiver"].string())
@@ -172,7 +172,7 @@ def linux_attributes(linux: Node) -> list[tuple[str, tuple[Any, ...]]]:
     """`personality` and `memoryPolicy`, in the form of process["attributes"]; `exec` applies them too."""
     if not (linux["personality"] or linux["memoryPolicy"]):
         return []
-    from rootless import scheduler
+    from rootless.process import scheduler
 
     found: list[tuple[str, tuple[Any, ...]]] = []
     personality = scheduler.read_personality(linux["personality"])
@@ -198,11 +198,11 @@ def _compile_host_devices(linux: Node, ns: Namespaces) -> tuple[list[NetDevice],
     """`netDevices` and `intelRdt`, which R carries out from outside; an empty object asks for nothing."""
     devices, rdt = [], None
     if linux["netDevices"]:
-        from rootless.net.devices import read_net_devices
+        from rootless.outside.net_devices import read_net_devices
 
         devices = read_net_devices(linux["netDevices"], private=ns.has(sc.CLONE_NEWNET))
     if linux["intelRdt"].value not in (None, {}):
-        from rootless.rdt import read_intel_rdt
+        from rootless.outside.resctrl import read_intel_rdt
 
         rdt = read_intel_rdt(linux["intelRdt"])
     return devices, rdt

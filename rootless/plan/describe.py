@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from _blake2 import blake2b
 
-from rootless import caps, rlimits
-from rootless import syscalls as sc
 from rootless.errors import printable
+from rootless.kernel import caps
+from rootless.kernel import syscalls as sc
 from rootless.plan.mounts import ATTRIBUTES, PROPAGATION, SUPERBLOCK
 from rootless.plan.namespaces import NAMESPACES
+from rootless.process import rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ _ATTRIBUTES: Mapping[str, str] = {
 
 
 def _seccomp(profile: dict[str, Any]) -> Line:
-    from rootless.seccomp import ACTIONS, FLAGS
+    from rootless.process.seccomp import ACTIONS, FLAGS
 
     names = {value: name for name, value in ACTIONS.items()}
     action, number = names[profile["default"] & 0xFFFF0000], profile["default"] & 0xFFFF

@@ -6,14 +6,14 @@ into ids of the host (hostID).
 
 from __future__ import annotations
 
-from rootless import syscalls as sc
+from rootless.kernel import syscalls as sc
 from rootless.plan.mounts import check_overlap, read_mappings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless.host import Host, IdMap
+    from rootless.kernel.host import Host, IdMap
     from rootless.node import Node
     from rootless.plan.namespaces import Namespaces
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rootless import syscalls as sc
 from rootless.errors import printable
+from rootless.kernel import syscalls as sc
 from rootless.node import closest
 
 TYPE_CHECKING = False

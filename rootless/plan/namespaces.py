@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from rootless import syscalls as sc
 from rootless.errors import printable
-from rootless.host import default_id_map
+from rootless.kernel import syscalls as sc
+from rootless.kernel.host import default_id_map
 from rootless.node import closest
 from rootless.plan.mounts import read_mappings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.host import Host, IdMap
+    from rootless.kernel.host import Host, IdMap
     from rootless.node import Node
 
 # config name: (clone flag, name below /proc/PID/ns). The order is the one in which existing ones are joined: the

@@ -5,15 +5,16 @@ The same reader serves `create` and `exec`, whose process.json has this shape.
 
 from __future__ import annotations
 
-from rootless import caps, rlimits
 from rootless.errors import printable
+from rootless.kernel import caps
 from rootless.plan.mounts import normal_path
+from rootless.process import rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless.host import IdMap
+    from rootless.kernel.host import IdMap
     from rootless.node import Node
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -67,10 +68,10 @@ def _read_size(node: Node) -> tuple[int, int]:
 
 
 def _read_attributes(process: Node) -> list[tuple[str, tuple[Any, ...]]]:
-    """Scheduling: [(the name of an apply_ function of rootless.scheduler, its arguments)], in the order of applying."""
+    """Scheduling: [(the name of an apply_ function of rootless.process.scheduler, its arguments)], in the order of applying."""
     if not (process["scheduler"] or process["ioPriority"] or process["execCPUAffinity"]):
         return []
-    from rootless import scheduler
+    from rootless.process import scheduler
 
     found: list[tuple[str, tuple[Any, ...]]] = []
     affinity = scheduler.read_exec_cpu_affinity(process["execCPUAffinity"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rootless import syscalls as sc
 from rootless.errors import printable
+from rootless.kernel import syscalls as sc
 from rootless.plan.mounts import PROPAGATION, normal_path, tidy_path
 
 TYPE_CHECKING = False
@@ -59,7 +59,9 @@ def compile_devices(linux: Node, mounts: list[Step], *, privileged: bool, outsid
         if path == "/":
             raise node["path"].error("is no path for a device")
         mode = node["fileMode"].integer(0o666, 0, 0o177777) & 0o7777
-        is_bound = not (privileged or outside or fifo)  # the host's node, whose mode stays: rootless/nodes.py warns
+        is_bound = not (
+            privileged or outside or fifo
+        )  # the host's node, whose mode stays: rootless/outside/device_nodes.py warns
         if is_bound and not node["fileMode"]:
             mode = -1
         ids = node["uid"].uint32(), node["gid"].uint32()

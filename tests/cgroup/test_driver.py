@@ -10,9 +10,9 @@ import uuid
 import pytest
 
 from rootless import cgroup
-from rootless.cgroup import view
 from rootless.errors import RootlessError
-from rootless.host import Host
+from rootless.kernel import cgroup_view as view
+from rootless.kernel.host import Host
 from rootless.node import Node
 
 
@@ -51,7 +51,7 @@ def test_a_process_is_in_it_and_seen(group, sleeper):
 
 
 def test_a_clone_starts_in_it(group):
-    from rootless import syscalls
+    from rootless.kernel import syscalls
 
     pid, pidfd = syscalls.clone3(0, cgroup_fd=group.fd)
     if not pid:

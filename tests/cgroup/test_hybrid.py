@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from rootless.cgroup import view
+from rootless.kernel import cgroup_view as view
 
 pytestmark = pytest.mark.skipif(
     os.path.exists("/sys/fs/cgroup/cgroup.controllers") or not os.path.exists("/sys/fs/cgroup/memory"),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rootless import cgroup
-from rootless.cgroup import view
-from rootless.host import Host
+from rootless.kernel import cgroup_view as view
+from rootless.kernel.host import Host
 from rootless.node import Node
 
 READY = "echo ready; exec sleep 1000"

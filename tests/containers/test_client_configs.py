@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rootless.host import Host
+from rootless.kernel.host import Host
 
 from .test_seccomp import has_libseccomp
 

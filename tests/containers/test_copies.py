@@ -10,7 +10,15 @@ from conftest import TIMEOUT, driver
 # Each makes the first call of that name in a process that the command has cloned raise.
 BROKEN = """
 import os, sys
-from rootless import __main__, attributes, caps, channel, console, init, join, launch, program, state
+from rootless import __main__, init
+from rootless.process import attributes
+from rootless.kernel import caps
+from rootless.kernel import channel
+from rootless.process import console
+from rootless.runtime import enter as join
+from rootless.runtime import create as launch
+from rootless.process import program
+from rootless.runtime import state
 home, where, what = os.getpid(), sys.argv.pop(1), sys.argv.pop(1)
 module, _, name = where.rpartition(".")
 holder = sys.modules["rootless." + module.split(".")[0]]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import CHECKOUT, TIMEOUT
 
-from rootless.escalation import notices
+from rootless.runtime.escalation import notices
 
 WAITS = "echo ready; while :; do sleep 1000 & wait $!; done"
 ANSWERS = f"trap 'echo here' USR1; {WAITS}"
@@ -95,7 +95,7 @@ def test_the_note_is_on_stderr_even_where_there_is_a_log(container, tmp_path) ->
 QUICK = """
 import sys
 sys.path.insert(0, {checkout!r})
-from rootless import escalation
+from rootless.runtime import escalation
 escalation._PATIENCE = 0.5
 from rootless.__main__ import launcher
 launcher()

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from conftest import LAUNCHER, TIMEOUT
 
-from rootless.commands.exec import parse_user
+from rootless.cli.commands.exec import parse_user
 from rootless.errors import RootlessError
-from rootless.interpreter import writable
+from rootless.runtime.interpreter import writable
 
 KINDS = "user ipc uts net pid cgroup mnt"
 

@@ -171,7 +171,8 @@ def test_a_limit_of_file_sizes_is_told(container, rootless, command: str) -> Non
 
 FAILING = """
 import builtins, errno, io, os, posix
-from rootless import __main__, proc
+from rootless import __main__
+from rootless.kernel import proc
 what, number = sys.argv.pop(1), int(sys.argv.pop(1))
 real_open, real_pidfd = builtins.open, os.pidfd_open
 def failing_open(path, *args, **names):
@@ -182,7 +183,7 @@ def failing_pidfd(*args):
     raise OSError(number, os.strerror(number))
 builtins.open = failing_open
 if what == "pidfd":
-    from rootless import lean_os
+    from rootless.startup import lean_os
     os.pidfd_open = posix.pidfd_open = lean_os.pidfd_open = failing_pidfd
 __main__.launcher()
 """
@@ -217,7 +218,9 @@ def test_create_fails_where_its_init_cannot_be_looked_at(container, rootless, nu
 
 BROKEN = """
 import fcntl, os, select
-from rootless import __main__, foreground, lock
+from rootless import __main__
+from rootless.runtime import foreground
+from rootless.runtime import lock
 what = sys.argv.pop(1)
 def fail(*_args):
     raise OSError(12, "Cannot allocate memory")
@@ -260,7 +263,7 @@ def test_exec_that_cannot_wait_ends_its_process(container, rootless) -> None:
 STANDING = """
 import time
 from rootless import __main__
-from rootless.state import StateDir
+from rootless.runtime.state import StateDir
 StateDir.close_copy = lambda self: time.sleep(1000)
 __main__.launcher()
 """

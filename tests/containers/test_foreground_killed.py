@@ -126,7 +126,7 @@ def test_the_runtime_that_ends_before_the_kernel_is_asked(container, tmp_path) -
     """Init asks only then, and looks at the runtime's socket next: it does not wait for a start that cannot come."""
     program = """
 import os, sys
-from rootless import attributes
+from rootless.process import attributes
 ask, calls = attributes.die_with_parent, []
 def later():
     calls.append(1)

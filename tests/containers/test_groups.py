@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Bundle
 
-from rootless.host import read_subids
+from rootless.kernel.host import read_subids
 
 GROUP = 54321  # of nobody on this machine
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a user one more group")

@@ -12,7 +12,8 @@ from conftest import TIMEOUT, driver
 
 RESCTRL = """
 import os
-from rootless import __main__, rdt
+from rootless import __main__
+from rootless.outside import resctrl as rdt
 tree = sys.argv.pop(1)
 rdt.find_resctrl = lambda: tree
 # The kernel's rmdir(2) takes a group away with its files.
@@ -38,7 +39,8 @@ launch._set_from_outside = set_and_die
 __main__.launcher()""",
 )
 SELINUX = """
-from rootless import __main__, lsm
+from rootless import __main__
+from rootless.process import lsm
 lsm.selinux_enabled = lambda sys_path="/sys": True
 __main__.launcher()
 """

@@ -131,7 +131,7 @@ def test_root_maps_the_hosts_file_systems(container, tmp_path, option, ids) -> N
 def test_ridmap_reaches_what_lies_below(container, tmp_path, option, below) -> None:
     if USER:
         pytest.skip("real root alone")
-    from rootless import syscalls as sc
+    from rootless.kernel import syscalls as sc
 
     mount = host_mount(tmp_path, option, **mappings((0, 1000, 10)))
     (tmp_path / "private/source/below").mkdir()

@@ -170,8 +170,10 @@ def test_a_signal_for_the_program_waits_for_it(container, rootless, tmp_path) ->
 
 SIGNALLED = """
 import os
-from rootless import __main__, launch, state
-from rootless.commands import run
+from rootless import __main__
+from rootless.runtime import create as launch
+from rootless.runtime import state
+from rootless.cli.commands import run
 place, name = {"made": (state.StateDir, "make"), "created": (run, "create"), "away": (state.StateDir, "remove")}[
     sys.argv.pop(1)
 ]
@@ -202,7 +204,9 @@ def test_a_signal_between_what_is_made_and_who_takes_it_back(container, rootless
 
 CLONED = """
 import os
-from rootless import __main__, child, hooks
+from rootless import __main__
+from rootless.kernel import child
+from rootless.process import hooks
 real = child.clone
 fifo = sys.argv.pop(1)
 def clone(flags, life, **options):

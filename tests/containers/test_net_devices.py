@@ -15,8 +15,8 @@ NAMESPACES = [{"type": t} for t in ("mount", "pid", "ipc", "uts", "network")]
 HOST = """
 import os
 from struct import pack
-from rootless import syscalls
-from rootless.net import netlink
+from rootless.kernel import syscalls
+from rootless.outside import netlink
 syscalls.unshare(syscalls.CLONE_NEWNET | (syscalls.CLONE_NEWNS if os.geteuid() else 0))
 with netlink.open_socket() as route:
     kind = netlink.attribute(18, netlink.attribute(1, b"veth"))

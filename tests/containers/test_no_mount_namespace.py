@@ -53,7 +53,8 @@ def test_exec_and_delete(container, tmp_path) -> None:
 
 KILLED = """
 import os, time
-from rootless import __main__, container
+from rootless import __main__
+from rootless.runtime import container
 rootfs = sys.argv.pop(1)
 real = container.Container.save
 def save(self):
@@ -91,7 +92,7 @@ def test_a_failure_leaves_nothing(container, rootless, tmp_path) -> None:
 
 def test_the_peers_of_a_mount_stay(container, tmp_path) -> None:
     """A recursive bind of a shared tree: unmounting the container's does not reach the host's."""
-    from rootless import syscalls as sc
+    from rootless.kernel import syscalls as sc
 
     shared = tmp_path / "shared"
     (shared / "below").mkdir(parents=True)

@@ -13,7 +13,7 @@ RANGE = "this machine lacks a subordinate id range for the user (/etc/subuid) or
 
 
 def has_range() -> bool:
-    from rootless.host import Host
+    from rootless.kernel.host import Host
 
     host = Host()
     return bool(host.subuid and host.subgid and os.path.exists("/usr/bin/newuidmap"))

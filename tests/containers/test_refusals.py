@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rootless import cgroup
-from rootless.host import Host
+from rootless.kernel.host import Host
 
 
 def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:

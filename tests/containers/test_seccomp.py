@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rootless import syscalls as sc
+from rootless.kernel import syscalls as sc
 
 PLANS = Path(__file__).resolve().parents[1] / "plans"
 

@@ -28,7 +28,7 @@ CHECKOUT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(CHECKOUT), str(CHECKOUT / "tests/oci")]
 
 import archives as a
-from tracer import EXECVE, GO_ON, KILL, RUNTIME, STOP, Hung, Point, Trace, Tracee, adopt_orphans, driver
+from tracer import GO_ON, KILL, RUNTIME, STOP, Hung, Point, Trace, Tracee, adopt_orphans, driver
 
 from oci.config import default_config
 

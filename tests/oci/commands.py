@@ -36,13 +36,13 @@ def rootless(*args: object, cwd: Path, **more: Any) -> Result:
 
 
 def call(module: str, cwd: Path, **options: Any) -> Result:
-    """`rootless.commands.MODULE.main` with these options, in a process of its own."""
+    """`rootless.cli.commands.MODULE.main` with these options, in a process of its own."""
     script = (
         "import json, sys, types, importlib\n"
         f"sys.path.insert(0, {str(CHECKOUT)!r})\n"
         "from rootless import log\n"
         "from rootless.errors import RootlessError\n"
-        "module = importlib.import_module('rootless.commands.' + sys.argv[1])\n"
+        "module = importlib.import_module('rootless.cli.commands.' + sys.argv[1])\n"
         "try:\n"
         "    sys.exit(module.main(types.SimpleNamespace(**json.loads(sys.argv[2]))))\n"
         "except RootlessError as error:\n"

@@ -18,7 +18,7 @@ from oci.config import IMAGE_CAPABILITIES, convert_config, default_config, volum
 from oci.errors import OciError
 from oci.passwd import find_user
 from oci.root import Root
-from rootless.commands.exec import parse_user
+from rootless.cli.commands.exec import parse_user
 from rootless.errors import RootlessError
 
 PASSWD = (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import merge, with_user
 
-from rootless.caps import CAPABILITIES
+from rootless.kernel.caps import CAPABILITIES
 
 ALL = ["CAP_SYS_PTRACE", "CAP_KILL", "CAP_AUDIT_WRITE", "CAP_NET_BIND_SERVICE"]
 LOOK = """

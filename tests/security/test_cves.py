@@ -14,10 +14,10 @@ import pytest
 from conftest import LAUNCHER, TIMEOUT
 
 from oci.config import COMMANDS, MASKED_PATHS, convert_annotations, convert_config
-from rootless.commands.checkpoint import external_mounts
-from rootless.commands.features import main as features
+from rootless.cli.commands.checkpoint import external_mounts
+from rootless.cli.commands.features import main as features
+from rootless.cli.options import parse
 from rootless.errors import RootlessError
-from rootless.options import parse
 
 
 def without_dev(c) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TIMEOUT, driver
 
-from rootless.idmap import find
+from rootless.userns.idmap import find
 
 NUMBERS = range(3, 16)
 HOST = "said by the host's file"
@@ -185,7 +185,7 @@ def test_criu_inherits_only_its_socket(tmp_path) -> None:
     fake.chmod(0o755)
     program = """
 import sys
-from rootless import criu
+from rootless.runtime import criu
 session = criu.Session(sys.argv[1])
 session.close()
 """

@@ -14,7 +14,8 @@ from conftest import TIMEOUT, driver
 # `create` that is killed as it comes to the function named by its first argument.
 KILLED = """
 import os
-from rootless import __main__, launch
+from rootless import __main__
+from rootless.runtime import create as launch
 from rootless.cgroup import fs
 place, name = {"create": (fs.Cgroup, "create"), "clone": (launch, "_clone"), "save": (launch, "_converse")}[
     sys.argv.pop(1)

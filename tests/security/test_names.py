@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rootless.commands import checkpoint
+from rootless.cli.commands import checkpoint
 from rootless.errors import SpecError
-from rootless.host import Host
+from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan.mounts import is_below, normal_path, tidy_path
 from rootless.plan.namespaces import compile_namespaces

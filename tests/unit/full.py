@@ -4,8 +4,9 @@ from typing import Any
 
 import schema
 
-from rootless import caps, cgroup, plan
-from rootless.host import Host
+from rootless import cgroup, plan
+from rootless.kernel import caps
+from rootless.kernel.host import Host
 from rootless.node import Node
 
 ROOT = {"uid": 0, "gid": 0, "in_userns": False, "privileged": True, "subuid": [], "subgid": [], "all_capabilities": -1,

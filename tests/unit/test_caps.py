@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from rootless import caps, syscalls
 from rootless.errors import RootlessError, SpecError
+from rootless.kernel import caps, syscalls
 from rootless.node import Node
 
 ALL = (1 << 41) - 1

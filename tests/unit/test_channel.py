@@ -2,8 +2,8 @@
 
 import pytest
 
-from rootless import channel
 from rootless.errors import RootlessError
+from rootless.kernel import channel
 
 
 def test_what_was_said_before_the_end_is_heard_even_if_something_was_left_unread() -> None:

@@ -8,8 +8,8 @@ import signal
 import pytest
 from children import succeeds
 
-from rootless import child
-from rootless.signals import Interrupted, end_on_signals
+from rootless.kernel import child
+from rootless.kernel.signals import Interrupted, end_on_signals
 
 
 def test_what_is_raised_in_the_copy_stays_there() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rootless.leancode import compile_lean
+from rootless.startup.leancode import compile_lean
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +60,7 @@ def test_run_takes_what_comes_later_too(copy, bundle) -> None:
         only_root = ("rootless.cgroup.devices", "rootless.cgroup.files", "rootless.cgroup.bpf")  # as a config asks for
         return [name for name in names if name.startswith("rootless") and not name.startswith(only_root)]
 
-    assert "rootless.foreground" in imported()
+    assert "rootless.runtime.foreground" in imported()
     assert imported() == []
     for name in ("foreground", "mount"):
         (copy / f"rootless/{name}.py").touch()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rootless.completion import complete
-from rootless.options import COMMANDS
+from rootless.cli.completion import complete
+from rootless.cli.options import COMMANDS
 from tests.conftest import LAUNCHER, TIMEOUT
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rootless.criu import decode, encode
+from rootless.runtime.criu import decode, encode
 
 
 @pytest.mark.parametrize(

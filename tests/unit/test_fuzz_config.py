@@ -14,12 +14,13 @@ import pytest
 from full import FULL
 from test_plans import CONFIGS, HOSTS
 
-from rootless import cgroup, jsonlite, plan
+from rootless import cgroup, plan
 from rootless.errors import RootlessError
-from rootless.host import Host
+from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan.describe import describe
-from rootless.validate import validate
+from rootless.plan.validate import validate
+from rootless.startup import jsonlite
 
 SHARDS = 25
 CONFIGS_EACH = 4000

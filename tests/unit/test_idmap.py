@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from rootless import idmap
 from rootless.errors import RootlessError, SpecError
-from rootless.host import Host, read_id_map
+from rootless.kernel.host import Host, read_id_map
 from rootless.node import Node
 from rootless.plan.idmaps import compile_idmaps
 from rootless.plan.mounts import compile_mounts
 from rootless.plan.namespaces import compile_namespaces
+from rootless.userns import idmap
 
 OWN = [(0, 1000, 1), (1, 100000, 65536)]  # a user's container
 IDS = [{"containerID": 0, "hostID": 100000, "size": 10}]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootless import lean_os, lean_path
+from rootless.startup import lean_os, lean_path
 
 PATHS = st.text("ab./", max_size=12)
 
@@ -56,7 +56,7 @@ def test_what_is_not_here_comes_from_os() -> None:
 
 
 def test_the_environment_without_os() -> None:
-    program = "import sys; sys.path.insert(0, sys.argv[1])\nfrom rootless.lean_os import environ\n"
+    program = "import sys; sys.path.insert(0, sys.argv[1])\nfrom rootless.startup.lean_os import environ\n"
     program += "assert 'os' not in sys.modules; print(environ['NAME'].encode('utf-8', 'surrogateescape'))"
     command = [sys.executable, "-IS", "-c", program, str(Path(__file__).parents[2])]
     done = subprocess.run(command, env={b"NAME": b"a\xffb"}, capture_output=True, text=True, check=True)

@@ -6,8 +6,10 @@ from pathlib import Path
 import children
 import pytest
 
-from rootless import lsm, mount, syscalls
 from rootless.errors import RootlessError
+from rootless.kernel import syscalls
+from rootless.process import lsm
+from rootless.steps import mounting as mount
 
 
 @pytest.fixture

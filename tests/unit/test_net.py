@@ -7,11 +7,12 @@ from struct import pack
 import children
 import pytest
 
-from rootless import syscalls
 from rootless.errors import RootlessError, SpecError
-from rootless.net import devices, netlink
-from rootless.net.loopback import loopback_up
+from rootless.kernel import syscalls
+from rootless.kernel.loopback import loopback_up
 from rootless.node import Node
+from rootless.outside import net_devices as devices
+from rootless.outside import netlink
 
 POINTER = "/linux/netDevices"
 

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootless import cli, options
+from rootless.cli import help as cli
+from rootless.cli import options
+from rootless.cli.options import UsageError, parse
 from rootless.errors import RootlessError
-from rootless.options import UsageError, parse
 
 
 @pytest.mark.parametrize(

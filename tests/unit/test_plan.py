@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from oci.config import default_config
 from rootless import plan
-from rootless import syscalls as sc
 from rootless.errors import RootlessError, SpecError
-from rootless.host import Host
+from rootless.kernel import syscalls as sc
+from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan import Plan
 from rootless.plan.describe import describe

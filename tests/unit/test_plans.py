@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rootless import cgroup, plan
-from rootless.host import Host
+from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan.describe import describe
 

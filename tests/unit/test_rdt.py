@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rootless import rdt
 from rootless.errors import RootlessError, SpecError
 from rootless.node import Node
+from rootless.outside import resctrl as rdt
 
 POINTER = "/linux/intelRdt"
 KERNEL_SCHEMATA = "    MB:0= 20;1= 70\n    L3:0=007f0;1=0001f\n"

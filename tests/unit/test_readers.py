@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootless import caps, rdt, rlimits, scheduler, seccomp
 from rootless.errors import SpecError
-from rootless.net import devices
+from rootless.kernel import caps
 from rootless.node import Node
+from rootless.outside import net_devices as devices
+from rootless.outside import resctrl as rdt
+from rootless.process import rlimits, scheduler, seccomp
 
 READERS: dict[str, tuple[Callable[[Node], object], str]] = {
     "caps": (lambda node: caps.read_capabilities(node, 2**41 - 1), "bounding ambient inheritable effective"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rootless.options import COMMANDS, GLOBAL
+from rootless.cli.options import COMMANDS, GLOBAL
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REFERENCE = CHECKOUT / "docs/reference"

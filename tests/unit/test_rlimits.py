@@ -6,9 +6,10 @@ import resource
 
 import pytest
 
-from rootless import rlimits, syscalls
 from rootless.errors import SpecError
+from rootless.kernel import syscalls
 from rootless.node import Node
+from rootless.process import rlimits
 
 POINTER = "/process/rlimits"
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import children
 import pytest
 
-from rootless import scheduler as s
-from rootless import syscalls
 from rootless.errors import RootlessError, SpecError
+from rootless.kernel import syscalls
 from rootless.node import Node
+from rootless.process import scheduler as s
 
 POINTER = "/p"
 FIRST_CPU = min(os.sched_getaffinity(0))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rootless.errors import RootlessError
 from rootless.node import Node
 from rootless.plan.describe import describe
-from rootless.validate import validate
+from rootless.plan.validate import validate
 
 REFUSED = (
     "/linux/personality/flags/*",  # the spec has none yet

@@ -13,9 +13,10 @@ from struct import pack, unpack, unpack_from
 import children
 import pytest
 
-from rootless import channel, libseccomp, seccomp, syscalls
 from rootless.errors import RootlessError, SpecError
+from rootless.kernel import channel, syscalls
 from rootless.node import Node
+from rootless.process import libseccomp, seccomp
 
 POINTER = "/linux/seccomp"
 PODMAN = Path("/usr/share/containers/seccomp.json")

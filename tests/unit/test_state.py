@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootless.errors import NoSuchContainer, RootlessError
-from rootless.state import StateDir, check_id, default_root, ids
+from rootless.runtime.state import StateDir, check_id, default_root, ids
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_c.d+e", "0", "x" * 255, "a..b"])

@@ -21,7 +21,8 @@ PROGRAM = """
 import os, sys
 sys.path.insert(0, sys.argv.pop(1))
 expression = sys.argv.pop(1)
-from rootless import __main__, container
+from rootless import __main__
+from rootless.runtime import container
 def fail(*_args, **_more):
     exec(expression)
 container.check_id = fail
@@ -53,7 +54,7 @@ def test_any_exception_is_one_line(expression: str, text: str, command: str, cod
     assert (done.returncode, done.stdout) == (code, "")
     assert len(done.stderr.splitlines()) == 1 and "\x1b" not in done.stderr, done.stderr
     assert done.stderr.startswith("rootless: ") and text in done.stderr
-    assert "rootless/container.py:" in done.stderr and "please report" in done.stderr
+    assert "rootless/runtime/container.py:" in done.stderr and "please report" in done.stderr
 
 
 def test_with_debug_the_traceback_follows() -> None:

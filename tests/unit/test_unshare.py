@@ -1,4 +1,4 @@
-"""The same unshare by rootless.syscalls, by os.unshare, and by the package `unshare`: the same namespaces are new."""
+"""The same unshare by rootless.kernel.syscalls, by os.unshare, and by the package `unshare`: the same namespaces are new."""
 
 import importlib
 import os
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rootless import syscalls as sc
+from rootless.kernel import syscalls as sc
 
 KINDS = {"user": sc.CLONE_NEWUSER, "uts": sc.CLONE_NEWUTS, "ipc": sc.CLONE_NEWIPC, "net": sc.CLONE_NEWNET,
          "mnt": sc.CLONE_NEWNS}  # fmt: skip

@@ -11,7 +11,7 @@ import schema
 from test_schema import FULL, compiled
 
 from rootless.node import Node
-from rootless.validate import validate
+from rootless.plan.validate import validate
 
 
 def reviewed(config: Any) -> tuple[list[str], list[str]]:

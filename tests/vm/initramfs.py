@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from rootless import syscalls as sc
+from rootless.kernel import syscalls as sc
 
 sc.unshare(sc.CLONE_NEWNS)
 sc.mount(None, "/", None, sc.MS_SLAVE | sc.MS_REC)  # what is unmounted outside goes here, too

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from rootless.host import Host, default_id_map
+from rootless.kernel.host import Host, default_id_map
 
 from .conftest import run
 

@@ -1,0 +1,53 @@
+"""`cache ls|prune`: the unpacked layers that `convert --cache` keeps."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import attrs
+
+from oci.cache import Cache
+from oci.errors import printable
+from rootless.cli.commands.convert import read_size, translated
+from rootless.errors import RootlessError
+from rootless.kernel.host import Host
+from rootless.userns import job
+from rootless.userns import run as userns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless cache ls [--json]`, `rootless cache prune [--max-size SIZE]` (all of it without a size)."""
+    cache = Cache()
+    if options.action == "ls":
+        return _list(cache, as_json=options.json)
+    if options.action != "prune":
+        raise RootlessError(f"unknown action {options.action!r}", hint="ls or prune")
+    limit = read_size(options.max_size) if options.max_size else 0
+
+    def prune() -> int:
+        with translated():
+            removed = cache.prune(limit)
+        print(f"{len(removed)} trees removed, {sum(tree.size for tree in removed)} bytes", flush=True)
+        return 0
+
+    host = Host()
+    return job.run(prune, ([], []) if host.privileged else userns.default_maps(host))
+
+
+def _list(cache: Cache, *, as_json: bool) -> int:
+    with translated():
+        trees = cache.trees()
+    if as_json:
+        print(json.dumps([attrs.asdict(tree) for tree in trees], indent=2))
+        return 0
+    print(f"{'TREE':<12} {'OWNERS':<7} {'LAYERS':>6} {'SIZE':>12} {'LAST USED':<19} NAMES")
+    for tree in trees:
+        used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tree.used))
+        names = printable(", ".join(tree.names) or "-")
+        print(f"{tree.key[:12]:<12} {tree.owners:<7} {len(tree.layers):>6} {tree.size:>12} {used} {names}")
+    return 0

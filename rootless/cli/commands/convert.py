@@ -1,0 +1,176 @@
+"""`convert`: a bundle of an image archive. The work is done by the package `oci`; here are ids, signals and output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+import oci.bundle
+from oci.errors import OciError, printable
+from oci.image import Image, choose, read_images
+from oci.image.blobs import MAX_SIZE, open_archive
+from oci.layer import MAX_FILES
+from oci.owners import IdMap, Owners
+from oci.remove import remove_tree
+from rootless import log
+from rootless.errors import RootlessError
+from rootless.kernel.host import Host
+from rootless.userns import job
+from rootless.userns import run as userns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+    from oci.cache import Cache
+    from rootless.cli.options import Options
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_HOW = ("map", "xattr", "squash", "strict")
+
+
+def main(options: Options) -> int:
+    """`rootless convert IMAGE [-o BUNDLE] [--tag NAME:TAG]`: prints the bundle's path; with --list what there is."""
+    with translated():
+        target = options.output or (oci.bundle.bundle_name(options.image) if options.image != "-" else "")
+        if target and not options.list:
+            check_target(options, target)
+        place = os.path.dirname(os.path.abspath(target or "."))
+        max_size = read_size(options.max_size)
+        with job.interruptible(lambda: open_archive(options.image, place, max_size)) as archive:
+            images = read_images(archive)
+            if options.list:
+                return _list(images, as_json=options.json)
+            say = (lambda text: None) if options.quiet else log.warn
+            image = choose(images, options.tag, options.platform, archive.source, say)
+            if not target and image.names:
+                target = image.names[0].rpartition("/")[2].replace(":", "-")
+            return build(options, image, target or _nameless())
+
+
+def check_target(options: Options, target: str) -> None:
+    """Refuse a target that exists, and with --force one that is not a bundle, or in which a container runs."""
+    if options.force and os.path.isdir(target):
+        from rootless.cli.commands.remove import in_use, users_of
+
+        options.root = getattr(options, "root", "")
+        for container_id in users_of(target, options):
+            raise in_use(container_id, target, hint=f"rootless delete --force {container_id} ends it")
+    oci.bundle.check_target(target, force=options.force)
+
+
+def build(options: Options, image: Image, target: str) -> int:
+    """Write the bundle in the user's id map and print its path; the exit code. Signals take everything back."""
+    host = Host()
+    owners, uid_map, gid_map = choose_owners(host, options.owners or "")
+    in_namespace = owners.mode == "map" and not host.privileged
+    request = oci.bundle.ConvertRequest(
+        image, target, owners, uid_map, gid_map,
+        source="" if options.image == "-" else options.image,
+        args=list(getattr(options, "arg", None) or []),
+        terminal=options.tty, force=options.force,
+        devices=host.privileged and not host.in_userns,
+        volumes=_volumes(options), cache=_cache() if getattr(options, "cache", False) else None,
+        max_size=read_size(options.max_size), max_files=options.max_files or MAX_FILES,
+        progress=not options.quiet, temporary=oci.bundle.temporary_name(target), finishing=job.finishing,
+    )  # fmt: skip
+    maps = (uid_map, gid_map) if in_namespace else ([], [])
+    code = job.run(lambda: _build(request, quiet=options.quiet), maps, request.temporary, lambda: _take_back(request))
+    if code == 0:
+        print(target if "/" in target else f"./{target}")
+    return code
+
+
+def _cache() -> Cache:
+    from oci.cache import Cache
+
+    return Cache()
+
+
+def _take_back(request: oci.bundle.ConvertRequest) -> None:
+    remove_tree(request.temporary)
+    if request.cache:
+        request.cache.prune(request.cache.max_size)
+
+
+def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
+    """(how owners are written, uid map, gid map for config.json). Raises RootlessError.
+
+    The default is map where there is a range of ids, else xattr. Root keeps all ids and needs no user namespace.
+    """
+    if how and how not in _HOW:
+        raise RootlessError(f"unknown --owners {how!r}", hint=", ".join(_HOW))
+    if host.privileged:
+        ids = (host.uid_map, host.gid_map) if host.in_userns else ([], [])
+        mode = how if how in ("xattr", "squash") else "map"
+        return Owners(mode, *ids, strict=how == "strict"), [], []
+    uid_map, gid_map = userns.default_maps(host)
+    ranged = len(uid_map) > 1
+    if how in ("map", "strict") and not ranged:
+        raise RootlessError(
+            f"--owners {how} needs a range of ids", hint="an administrator adds one to /etc/subuid and /etc/subgid"
+        )
+    if not ranged or how in ("xattr", "squash"):
+        return Owners(how or "xattr"), [(0, host.uid, 1)], [(0, host.gid, 1)]
+    return Owners("map", uid_map, gid_map, strict=how == "strict"), uid_map, gid_map
+
+
+def _build(request: oci.bundle.ConvertRequest, *, quiet: bool) -> int:
+    notes: list[str] = []
+    request.note = notes.append
+    try:
+        oci.bundle.build(request)
+    except OciError as error:
+        log.error(error.message())
+        return 1
+    for note in [] if quiet else notes:
+        log.warn(note)
+    return 0
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """An OciError becomes a RootlessError of the same words."""
+    try:
+        yield
+    except OciError as error:
+        raise RootlessError(error.what, error.where, error.errno, error.hint) from None
+
+
+def read_size(text: str) -> int:
+    """Bytes of `10g`, `500M`, `4096`; "" gives the default. Raises RootlessError."""
+    if not text:
+        return MAX_SIZE
+    number = text.lower().rstrip("b").rstrip("i")
+    unit = number[-1:] if number[-1:].isalpha() else ""
+    digits = number[: len(number) - len(unit)]
+    if not digits.isascii() or not digits.isdigit() or unit not in _UNITS:
+        raise RootlessError(f"no size: {text!r}", hint="bytes, or with k, m, g or t")
+    return int(digits) * _UNITS[unit]
+
+
+def _volumes(options: Options) -> str:
+    volumes = str(getattr(options, "volumes", "") or "")
+    if volumes not in ("", "tmpfs", "bind"):
+        raise RootlessError(f"unknown --volumes {volumes!r}", hint="tmpfs or bind")
+    return volumes
+
+
+def _nameless() -> NoReturn:
+    raise RootlessError("a bundle of standard input needs a name", hint="--output BUNDLE")
+
+
+def _list(images: list[Image], *, as_json: bool) -> int:
+    if as_json:
+        keys = ("family", "names", "digest", "platform", "size")
+        found = [{key: getattr(image, key) for key in keys} | {"layers": len(image.layers)} for image in images]
+        print(json.dumps(found, indent=2))
+        return 0
+    print(f"{'NAME':<40} {'DIGEST':<19} {'PLATFORM':<16} {'LAYERS':>6} {'SIZE':>12}")
+    for image in images:
+        short = image.digest.removeprefix("sha256:")[:12]
+        for name in image.names or ("-",):
+            print(printable(f"{name:<40} {short:<19} {image.platform:<16} {len(image.layers):>6} {image.size:>12}"))
+    return 0

@@ -1,0 +1,95 @@
+"""`features`: what this runtime can do, as runtime-spec features.md describes it. Nothing else is printed."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import __version__
+from rootless.errors import RootlessError
+from rootless.kernel import caps
+from rootless.kernel.files import write_all
+from rootless.kernel.host import Host
+from rootless.plan.mounts import known_options
+from rootless.plan.namespaces import NAMESPACES
+from rootless.runtime import criu
+from rootless.startup.jsonlite import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless features`."""
+    write_all(1, dumps(features(), 2).encode() + b"\n")
+    return 0
+
+
+def features() -> dict[str, Any]:
+    """The features object: true to what works for this user on this machine, so what is refused is false."""
+    from rootless.process import lsm
+
+    host = Host()
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.3.0",
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": known_options(),
+        "linux": {
+            "namespaces": sorted(name for name in NAMESPACES if name != "time"),
+            "capabilities": sorted(caps.CAPABILITIES),
+            "cgroup": {"v1": False, "v2": bool(host.cgroup_mount), **_systemd(host), "rdma": True},
+            "seccomp": _seccomp(),
+            "apparmor": {"enabled": lsm.apparmor_enabled()},
+            "selinux": {"enabled": lsm.selinux_enabled()},
+            "intelRdt": _intel_rdt(),
+            "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
+        },
+        "annotations": {
+            "io.github.rootless.version": __version__,
+            "io.github.rootless.checkpoint.enabled": "true" if _works(criu.find) else "false",
+        },
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", "run.oci."],
+    }
+
+
+def _works(probe: Callable[[], object]) -> bool:
+    try:
+        probe()
+    except (RootlessError, OSError):
+        return False
+    return True
+
+
+def _seccomp() -> dict[str, Any]:
+    from rootless.process import seccomp
+    from rootless.process.libseccomp import library_version
+
+    return {
+        "enabled": _works(library_version),
+        "actions": sorted(seccomp.ACTIONS),
+        "operators": sorted(seccomp.OPERATORS),
+        "archs": sorted(seccomp.ARCHITECTURES),
+        "knownFlags": sorted(seccomp.FLAGS),
+        "supportedFlags": sorted(seccomp.supported_flags()),
+    }
+
+
+def _systemd(host: Host) -> dict[str, bool]:
+    """Scopes are made over D-Bus: by root's systemd, or by the user's."""
+    from rootless.cgroup.place import session
+    from rootless.cgroup.systemd import library_found
+
+    runs = os.path.isdir("/run/systemd/system") and library_found()
+    return {"systemd": runs and host.real_root, "systemdUser": not host.real_root and session(wanted=False)}
+
+
+def _intel_rdt() -> dict[str, bool]:
+    from rootless.outside.resctrl import find_resctrl
+
+    found = _works(lambda: os.listdir(find_resctrl()))
+    return {"enabled": found, "schemata": found, "monitoring": found}

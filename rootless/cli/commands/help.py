@@ -1,0 +1,15 @@
+"""`help`: what a command does, and its flags."""
+
+from __future__ import annotations
+
+from rootless.cli.help import show_help
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless help [COMMAND]`."""
+    show_help(options.topic)
+    return 0

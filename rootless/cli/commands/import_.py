@@ -1,0 +1,23 @@
+"""`import`: a bundle of a plain root file system tar."""
+
+from __future__ import annotations
+
+import oci.bundle
+from oci.image.rootfs import open_rootfs
+from rootless.cli.commands.convert import build, check_target, translated
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless import ROOTFS.tar|- [-o BUNDLE] [--arg ARG ...] [--change INSTRUCTION ...]`; prints the path."""
+    if options.image == "-" and not options.output:
+        raise RootlessError("a bundle of standard input needs a name", hint="--output BUNDLE")
+    with translated():
+        target = options.output or oci.bundle.bundle_name(options.image)
+        check_target(options, target)
+        with open_rootfs(options.image, options.change or []) as image:
+            return build(options, image, target)

@@ -1,0 +1,67 @@
+"""`list`: the containers of this state directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rootless import log
+from rootless.cli.commands.state import owner_name
+from rootless.errors import NoSuchContainer, RootlessError, printable
+from rootless.kernel.files import write_all
+from rootless.runtime.container import Container, state_root
+from rootless.runtime.state import StateDir, ids
+from rootless.startup.jsonlite import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless list [--quiet] [--format table|json]`, with runc's columns and keys."""
+    if options.format not in ("", "table", "json"):
+        raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
+    if options.root and not os.path.isdir(options.root):  # as runc: a mistyped one is told
+        raise RootlessError("there is no such state directory", options.root, errno.ENOENT)
+    found = read_all(state_root(options))
+    if options.quiet:
+        text = "".join(f"{printable(entry['id'])}\n" for entry in found)
+    elif options.format == "json":
+        text = dumps(found or None) + "\n"
+    else:
+        text = _table(found)
+    write_all(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def read_all(root: str) -> list[dict[str, Any]]:
+    """The report of each container; a damaged one is warned of and left out."""
+    found = []
+    for container_id in ids(root):
+        try:
+            directory = StateDir.open(root, container_id)
+        except NoSuchContainer:
+            continue  # deleted meanwhile
+        except RootlessError as error:
+            if error.errno != errno.ENOTDIR:  # ENOTDIR: a file, which is not a container
+                log.warn(str(error))
+            continue
+        try:
+            container = Container(directory, directory.read("state.json") or {"creating": True})
+            found.append({**container.report(), "owner": owner_name(os.fstat(directory.fd).st_uid)})
+        except RootlessError as error:
+            log.warn(str(error))
+        finally:
+            directory.close()
+    return found
+
+
+def _table(found: list[dict[str, Any]]) -> str:
+    rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
+    rows += [(e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"]) for e in found]
+    rows = [tuple(map(printable, row)) for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    return "".join("   ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)

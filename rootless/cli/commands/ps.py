@@ -1,0 +1,78 @@
+"""`ps`: the processes of a container, as the host counts them."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import RootlessError, printable
+from rootless.kernel.files import write_all
+from rootless.runtime.container import Container, load
+from rootless.startup.jsonlite import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless ps [--format table|json] ID [ps options]`: json prints the process ids, the table is ps's own, cut to
+    the container's processes."""
+    if options.format not in ("", "table", "json"):
+        raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
+    container = load(options)
+    pids = processes(container)
+    if options.format == "json":
+        text = dumps(pids) + "\n"
+    else:
+        text = _cut(_table(options.args or ["-ef"]), pids)
+    write_all(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def processes(container: Container) -> list[int]:
+    """The host's numbers of a container's processes: its cgroup's, or without one those in init's pid namespace."""
+    group = container.cgroup()
+    if group.path:
+        return group.procs()
+    if not container.alive():
+        return []
+    space = _pid_namespace(container.pid)
+    if not space or space == _pid_namespace(os.getpid()):
+        return [container.pid]
+    return sorted(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _pid_namespace(pid) == space)
+
+
+def _pid_namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or another user's
+        return ""
+
+
+def _table(arguments: list[str]) -> list[str]:
+    """What ps(1) prints, by lines."""
+    import subprocess
+
+    path = os.environ.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
+    try:
+        done = subprocess.run(["ps", *arguments], capture_output=True, check=False, env={**os.environ, "PATH": path})
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, "run ps", hint="Debian's package procps has it; --format json needs none"
+        ) from None
+    if done.returncode:
+        raise RootlessError(f"ps: {os.fsdecode(done.stderr).strip() or f'exit status {done.returncode}'}")
+    return os.fsdecode(done.stdout).split("\n")
+
+
+def _cut(lines: list[str], pids: list[int]) -> str:
+    """The heading and the lines whose column PID is one of `pids`."""
+    heading = lines[0].split() if lines else []
+    if "PID" not in heading:
+        raise RootlessError("ps prints no column PID", hint="choose ps options that do, such as -ef or aux")
+    column = heading.index("PID")
+    wanted = {str(pid) for pid in pids}
+    kept = [
+        line for line in lines[1:] if len(fields := line.split(None, column + 1)) > column and fields[column] in wanted
+    ]
+    return "\n".join(map(printable, [lines[0], *kept])) + "\n"

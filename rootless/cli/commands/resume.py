@@ -1,0 +1,23 @@
+"""`resume`: let the processes of a paused container go on."""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError
+from rootless.runtime.container import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless resume ID`. A container that was paused before its start is let go on too."""
+    with load(options, lock=True) as container:
+        status = container.require("created", "running", "paused", action="resume")
+        group = container.cgroup()
+        if not group.frozen():
+            raise RootlessError(
+                f"cannot resume a container in the {status} state: container not paused", options.container_id
+            )
+        group.thaw()
+    return 0

@@ -1,0 +1,52 @@
+"""`spec`: a config.json to start from, or a check of one that is there."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import log
+from rootless.errors import EXIT_ERROR, RootlessError
+from rootless.kernel.host import Host
+from rootless.startup.jsonlite import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """`rootless spec [--rootless] [--bundle DIR]`, which refuses to overwrite; `rootless spec --validate [BUNDLE]`."""
+    bundle = options.bundle or options.bundle_dir or "."
+    path = f"{bundle}/config.json"
+    if options.validate:
+        return _validate(bundle, path)
+    from oci.config import default_config
+
+    host = Host()
+    config = default_config(options.rootless or not host.real_root, host.uid, host.gid)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        raise RootlessError("config.json exists", path, hint="remove it first") from None
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot write config.json", path) from None
+    with open(fd, "w") as file:
+        file.write(dumps(config, 4) + "\n")
+    return 0
+
+
+def _validate(bundle: str, path: str) -> int:
+    """Every error in a line of its own; 1 if there is one."""
+    from rootless.cli.commands.create import parse_config, read_config
+    from rootless.plan.validate import validate
+    from rootless.runtime.create import Request, compile_plan
+
+    text = read_config(path)
+    request = Request("validated", os.path.abspath(bundle), parse_config(text, path), text)
+    host = Host()
+    errors, warnings = validate(request.spec, lambda node: list(compile_plan(request, host, node).process["warnings"]))
+    for line in warnings:
+        log.warn(line)
+    for error in errors:
+        log.error(error.message())
+    return EXIT_ERROR if errors else 0

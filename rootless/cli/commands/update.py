@@ -1,0 +1,144 @@
+"""`update`: change a container's limits while it lives."""
+
+from __future__ import annotations
+
+from rootless.cgroup import files
+from rootless.errors import RootlessError, SpecError
+from rootless.node import Node
+from rootless.runtime.container import Container, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cli.options import Options
+
+    Resources = dict[str, Any]
+
+# flag: (the property of linux.resources, how its value is read)
+_FLAGS = {
+    "memory": ("memory/limit", "size"),
+    "memory_reservation": ("memory/reservation", "size"),
+    "memory_swap": ("memory/swap", "size"),
+    "cpu_share": ("cpu/shares", "number"),
+    "cpu_quota": ("cpu/quota", "number"),
+    "cpu_period": ("cpu/period", "number"),
+    "cpu_burst": ("cpu/burst", "number"),
+    "cpu_idle": ("cpu/idle", "number"),
+    "cpu_rt_period": ("cpu/realtimePeriod", "number"),
+    "cpu_rt_runtime": ("cpu/realtimeRuntime", "number"),
+    "cpuset_cpus": ("cpu/cpus", "text"),
+    "cpuset_mems": ("cpu/mems", "text"),
+    "blkio_weight": ("blockIO/weight", "number"),
+    "pids_limit": ("pids/limit", "number"),
+}
+_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+
+
+def main(options: Options) -> int:
+    """`rootless update [flags] ID`: a flag wins over the same property in --resources."""
+    schemata = [line for line in (options.l3_cache_schema, options.mem_bw_schema) if line]
+    changes = _read(options.resources) if options.resources else {}
+    for flag, (place, kind) in _FLAGS.items():
+        if getattr(options, flag):
+            section, _, key = place.partition("/")
+            changes.setdefault(section, {})[key] = _value(flag, getattr(options, flag), kind)
+    if not changes and not schemata:
+        raise RootlessError("update: nothing to change", hint="give --resources or a flag, see update --help")
+    with load(options, lock=True) as container:
+        container.require("created", "running", "paused", action="update")
+        if changes:
+            apply(container, changes)
+        if schemata:
+            _apply_schemata(container, schemata)
+    return 0
+
+
+def _apply_schemata(container: Container, lines: list[str]) -> None:
+    """Change the container's class of cache and memory bandwidth. Raises RootlessError."""
+    from rootless.outside import resctrl as rdt
+
+    wanted = rdt.read_intel_rdt(Node(container.config)["linux"]["intelRdt"])
+    if not wanted:
+        raise RootlessError("the container has no class of Intel RDT", "/linux/intelRdt")
+    root = rdt.find_resctrl()
+    rdt.write_schemata(rdt.class_path(wanted, container.container_id, root), lines, root)
+
+
+def apply(container: Container, changes: Resources) -> None:
+    """Write what changes, all or nothing, and remember it in the state. Raises RootlessError."""
+    before: Resources = container.state.get("resources") or container.config.get("linux", {}).get("resources") or {}
+    memory = changes.get("memory")
+    if isinstance(memory, dict) and memory.get("limit") == -1 and memory.get("swap") is None:
+        memory["swap"] = -1  # a swap limit counts from the memory limit, and goes with it
+    merged = _merge(before, changes)
+    record = container.state.get("cgroup") or {}
+    known = [[file, value] for file, value, _ in record.get("files", [])]
+    entries = files.compile_files(Node(merged))
+    touched = [e for e in entries if e[2].split("/")[1] in changes or [e[0], e[1]] not in known]
+    group = container.cgroup()
+    if not group.path and all(files.asks_nothing(file, value) for file, value, _ in touched):
+        return
+    check = Node(merged)["memory"]
+    if check["checkBeforeUpdate"].boolean() and (limit := check["limit"].integer()) > 0:
+        used = int(group.read("memory.current") or 0)
+        if used > limit:
+            raise check["limit"].error(f"is {limit}, below the current usage {used}")
+    group.apply(touched)
+    record["files"] = [e for e in entries if not files.is_default(e[0], e[1])]
+    container.state["resources"] = merged
+    container.save()
+
+
+def _read(path: str) -> Resources:
+    """--resources: the JSON of linux.resources in a file, or on stdin for "-"."""
+    from rootless.startup.jsonlite import loads
+
+    try:
+        if path == "-":
+            with open(0, "rb", closefd=False) as file:
+                data = file.read()
+        else:
+            with open(path, "rb") as file:
+                data = file.read()
+        found = loads(data)
+    except OSError as error:
+        raise RootlessError.from_os(error, "read the resources") from None
+    except ValueError as error:
+        raise RootlessError(f"no JSON: {error}", path) from None
+    if type(found) is not dict:
+        raise SpecError("found no object, allowed is linux.resources", path)
+    # The device program is fixed from the start, as in runc: clients send the rules again, unchanged.
+    found.pop("devices", None)
+    return found
+
+
+def _merge(before: Resources, changes: Resources) -> Resources:
+    """`changes` over `before`, objects member by member; a null leaves what was."""
+    merged = dict(before)
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(before.get(key), dict):
+            merged[key] = _merge(before[key], value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _value(flag: str, text: str, kind: str) -> str | int:
+    if kind == "text":
+        return text
+    name = f"--{flag.replace('_', '-')}"
+    digits = text.lower()
+    unit = 1
+    if kind == "size":  # 512m, 1GiB, 1.5g, -1
+        digits = digits.removesuffix("b").removesuffix("i")
+        letter = digits[-1:] if digits[-1:] in _UNITS else ""
+        unit, digits = _UNITS[letter], digits.removesuffix(letter)
+    try:
+        number = float(digits) if "." in digits and kind == "size" else int(digits)
+        if number < 0 and (number != -1 or unit != 1) and kind == "size":
+            raise ValueError
+        return int(number * unit)
+    except (ValueError, OverflowError):
+        hint = "a number with b, k, m, g or t, or -1 for no limit" if kind == "size" else "a whole number"
+        raise RootlessError(f"invalid value {text!r} for {name}", hint=hint) from None

@@ -1,0 +1,1 @@
+"""The kernel's interfaces: system calls, /proc, capabilities, signals, sockets."""

@@ -1,0 +1,61 @@
+"""What this process sees of the cgroups: where version 2 is mounted and where it stands itself (cgroups(7))."""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError
+from rootless.startup import lean_os as os
+
+_USUAL = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified layout, and systemd's hybrid one
+
+
+class View:
+    """mount: the directory of the cgroup2 file system, "" if there is none; own: this process's cgroup below it
+    ("/user.slice/..."), "" where it is outside this cgroup namespace."""
+
+    __slots__ = ("mount", "own")
+
+    def __init__(self, mount: str, own: str) -> None:
+        self.mount = mount
+        self.own = own
+
+
+def read() -> View:
+    """The view of this process. Raises RootlessError where /proc/self/cgroup cannot be read."""
+    for mount in _USUAL:
+        if os.path.exists(f"{mount}/cgroup.controllers"):
+            break
+    else:
+        mount = _mounted()
+    return View(mount, own() if mount else "")
+
+
+def own(pid: int | str = "self") -> str:
+    """The cgroup v2 path of a process as this cgroup namespace names it, "" if it has none here."""
+    try:
+        with open(f"/proc/{pid}/cgroup", "rb", buffering=0) as file:
+            for line in file.readall().split(b"\n"):
+                if line.startswith(b"0::"):
+                    path = os.fsdecode(line[3:].removesuffix(b" (deleted)"))
+                    return "" if path == "/.." or path.startswith("/../") else path  # outside of our namespace's root
+    except OSError as error:
+        raise RootlessError.from_os(error, "read the cgroup of a process") from None
+    return ""
+
+
+def nsdelegate() -> bool:
+    """Whether a cgroup namespace is a border that its processes cannot lift limits across (cgroups(7), nsdelegate)."""
+    return any("nsdelegate" in options for _, options in _mounts())
+
+
+def _mounted() -> str:
+    """A cgroup2 mount at an unusual place that no other mount hides, or ""."""
+    return next((place for place, _ in _mounts() if os.path.exists(f"{place}/cgroup.controllers")), "")
+
+
+def _mounts() -> list[tuple[str, list[str]]]:
+    """(directory, options of the file system) of each cgroup2 mount: proc_pid_mountinfo(5)."""
+    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        parts = (line.split(" - ") for line in file)
+        return [
+            (mount.split()[4], system.split()[2].split(",")) for mount, system in parts if system.startswith("cgroup2 ")
+        ]

@@ -1,0 +1,23 @@
+"""Writing to descriptors: write(2) may take less than it was given, and that is no success."""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.startup import lean_os as os
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it. Raises OSError, such as EFBIG at the process's limit of a file's size (setrlimit(2))."""
+    written = os.write(fd, data)
+    if written < len(data):
+        view = memoryview(data)[written:]
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+def write_at_once(fd: int, data: bytes) -> None:
+    """Write a value that the kernel takes with one call or not at all: a file of /proc or cgroup2, a message. Raises
+    OSError, EIO where only a part was taken."""
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.EIO, "write: only a part was taken")

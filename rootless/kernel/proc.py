@@ -1,0 +1,113 @@
+"""Processes as /proc shows them: proc(5). A pid alone is no identity, its start time makes it one."""
+
+from __future__ import annotations
+
+import errno
+from _signal import pidfd_send_signal  # type: ignore[import-not-found]
+
+from rootless.errors import RootlessError
+from rootless.kernel.files import write_all
+from rootless.startup import lean_os as os
+
+_PF_EXITING = 0x4  # linux/sched.h; in the flags of /proc/PID/stat
+
+
+def start_time(pid: int, *, ending: bool = False) -> int:
+    """The start time in clock ticks since boot, 0 where the process is gone, a zombie, or (unless `ending`) on its way
+    to be one.
+
+    The first of a pid namespace waits on its way until all in it are reaped (pid_namespaces(7)), which the parent of
+    an exec'd process may never do; but it has given up all that it had. Raises RootlessError where it cannot be looked
+    at (EMFILE, ENOMEM, EACCES): a process is gone only where the kernel says so.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = (file.read(4096) or b"").rpartition(b") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot look at the process", f"/proc/{pid}/stat") from None
+    if not fields or fields[0] in (b"Z", b"X"):
+        return 0
+    if not ending and int(fields[6]) & _PF_EXITING and fields[17] == b"1":  # its last thread
+        return 0
+    return int(fields[19])
+
+
+def alive(pid: int, started: int) -> bool:
+    """Whether that very process still runs."""
+    return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def own_identity() -> tuple[int, int]:
+    """Return (pid, start time) of this process, as the /proc that is mounted here numbers it. Raises OSError."""
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        line = file.read(4096) or b""
+    return int(line.partition(b" ")[0]), int(line.rpartition(b") ")[2].split()[19])
+
+
+def open_pidfd(pid: int) -> int:
+    """Open a process as a pidfd, -1 where it is gone. Raises RootlessError: any other failure says nothing of that."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    except OSError as error:
+        # pidfd_open(2): the number is by now that of a thread, and a thread's number is no process's.
+        if error.errno in (errno.EINVAL, errno.ENOENT) and pid > 0:
+            return -1
+        raise RootlessError.from_os(error, "cannot open the process", str(pid)) from None
+
+
+def permitted(pid: int) -> int:
+    """Return the permitted capabilities of that process as a mask. Raises RootlessError where it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            text = file.read(1 << 16) or b""
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot read the capabilities of the container's init") from None
+    return int(text.partition(b"\nCapPrm:")[2].split(None, 1)[0], 16)
+
+
+def open_proc() -> int:
+    """The host's /proc as an fd, checked to be procfs: a faked one would redirect writes (CVE-2019-19921)."""
+    from rootless.kernel import syscalls as sc  # the commands that only look at processes do without _ctypes: half a ms
+
+    fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
+        raise RootlessError("/proc is no proc file system", "/proc", hint="mount -t proc proc /proc")
+    return fd
+
+
+def end(pid: int, pidfd: int) -> None:
+    """Kill a child, reap it, and close its pidfd."""
+    try:
+        pidfd_send_signal(pidfd, 9)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    finally:
+        os.close(pidfd)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write digits only, no newline, in one step: clients parse the file as it is.
+
+    The temporary file has a name that nobody can foresee, for in a directory such as /tmp a link could wait under a
+    known one. Raises RootlessError.
+    """
+    temporary = f"{os.path.dirname(path) or '.'}/.{os.path.basename(path)[:200]}.{os.urandom(8).hex()}"
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(temporary, flags, 0o644)
+        try:
+            try:
+                write_all(fd, b"%d" % pid)
+            finally:
+                os.close(fd)
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot write the pid file", path) from None

@@ -1,0 +1,523 @@
+"""The kernel, by its own names: raw system calls, constants and struct packing.
+
+This is the only module that uses ctypes (and `_ctypes`, its core). Every failure is an OSError whose text begins with
+the call's name and whose `filename` is the path, if there is one. Paths are bytes or str; both go through os.fsencode.
+
+The shared library is the process's own (`CDLL(None)`): nothing is loaded from a path, so nothing can come from a
+container's file system. Calls are made with the interpreter's lock held (PyDLL): `clone3` returns twice, and the
+child must own the lock that its parent owned.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import errno
+import struct
+
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Path = str | bytes
+
+# --- linux/sched.h
+CLONE_NEWTIME = 0x00000080
+CLONE_VM = 0x00000100
+CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
+
+# --- linux/mount.h
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_SYNCHRONOUS = 16
+MS_REMOUNT = 32
+MS_MANDLOCK = 64
+MS_DIRSYNC = 128
+MS_NOSYMFOLLOW = 256
+MS_NOATIME = 1024
+MS_NODIRATIME = 2048
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_SILENT = 32768
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MS_RELATIME = 1 << 21
+MS_I_VERSION = 1 << 23
+MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
+
+MNT_DETACH = 2
+
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x00000004
+MOVE_MOUNT_T_EMPTY_PATH = 0x00000040
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
+FSCONFIG_CMD_CREATE = 6
+
+MOUNT_ATTR_RDONLY = 0x00000001
+MOUNT_ATTR_NOSUID = 0x00000002
+MOUNT_ATTR_NODEV = 0x00000004
+MOUNT_ATTR_NOEXEC = 0x00000008
+MOUNT_ATTR__ATIME = 0x00000070
+MOUNT_ATTR_RELATIME = 0x00000000
+MOUNT_ATTR_NOATIME = 0x00000010
+MOUNT_ATTR_STRICTATIME = 0x00000020
+MOUNT_ATTR_NODIRATIME = 0x00000080
+MOUNT_ATTR_IDMAP = 0x00100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
+
+# --- linux/fcntl.h, linux/openat2.h
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+# --- linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+PR_SET_NO_NEW_PRIVS = 38
+PR_GET_NO_NEW_PRIVS = 39
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# --- linux/seccomp.h
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_GET_ACTION_AVAIL = 2
+SECCOMP_FILTER_FLAG_TSYNC = 1
+SECCOMP_FILTER_FLAG_LOG = 2
+SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
+SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 16
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 32
+
+# --- linux/keyctl.h
+KEYCTL_JOIN_SESSION_KEYRING = 1
+KEYCTL_SETPERM = 5
+KEYCTL_DESCRIBE = 6
+KEY_SPEC_SESSION_KEYRING = -3
+
+# --- linux/magic.h
+PROC_SUPER_MAGIC = 0x9FA0
+SYSFS_MAGIC = 0x62656572
+CGROUP2_SUPER_MAGIC = 0x63677270
+TMPFS_MAGIC = 0x01021994
+RAMFS_MAGIC = 0x858458F6
+
+# --- asm-generic/ioctls.h
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
+TIOCGPTPEER = 0x5441
+TIOCSPTLCK = 0x40045431
+TIOCSCTTY = 0x540E
+
+# asm/unistd.h. From 424 on the numbers are the same on every architecture.
+_NUMBERS = {
+    "x86_64": {
+        "setgroups": 116, "capget": 125, "capset": 126, "personality": 135, "pivot_root": 155, "prctl": 157,
+        "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "set_mempolicy": 238,
+        "keyctl": 250, "ioprio_set": 251, "unshare": 272, "setns": 308, "sched_setattr": 314, "seccomp": 317,
+        "bpf": 321, "setresuid": 117, "setresgid": 119, "fstatfs": 138, "prlimit64": 302,
+    },
+    "aarch64": {
+        "setgroups": 159, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41, "prctl": 167,
+        "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "set_mempolicy": 237,
+        "keyctl": 219, "ioprio_set": 30, "unshare": 97, "setns": 268, "sched_setattr": 274, "seccomp": 277,
+        "bpf": 280, "setresuid": 147, "setresgid": 149, "fstatfs": 44, "prlimit64": 261,
+    },
+}  # fmt: skip
+_COMMON = {
+    "pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
+    "pidfd_open": 434, "clone3": 435, "close_range": 436, "openat2": 437, "mount_setattr": 442,
+}  # fmt: skip
+
+MACHINE = os.uname().machine
+_NR = {**_NUMBERS.get(MACHINE, {}), **_COMMON}
+
+
+# ctypes itself is Python on top of `_ctypes` and costs a millisecond to import, which every container would pay.
+
+
+class _Char(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "c"
+
+
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "i"
+
+
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "l"
+
+
+class _Function(_ctypes.CFuncPtr):
+    """A C function of the process itself, called with the interpreter's lock held; what ctypes.PyDLL makes."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+_ITSELF: Any = None  # dlopen(3): the process itself
+_syscall: Callable[..., int] = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "syscall"))
+
+
+def _buffer(data: bytes | int) -> Any:
+    """Memory with these bytes, or with so many zeroes; `.raw` reads it."""
+    array: Any = (_Char * (data if isinstance(data, int) else len(data)))()
+    if not isinstance(data, int):
+        array.raw = data
+    return array
+
+
+def syscall(name: str, *args: Any, path: Path | None = None) -> int:
+    """Make one raw system call. Integers are passed as 64 bits, bytes as `const char *`, None as NULL.
+
+    Raises OSError (errno, "name: reason", path); a call that this machine's table lacks is ENOSYS.
+    """
+    number = _NR.get(name)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{name}: no number known for {MACHINE}")
+    result: int = _syscall(_Long(number), *[_Long(a) if type(a) is int else a for a in args])
+    if result == -1:
+        fail(name, path)
+    return result
+
+
+def fail(name: str, path: Path | None = None) -> None:
+    """Raise the OSError for the last failed call."""
+    number = _ctypes.get_errno()
+    raise OSError(number, f"{name}: {os.strerror(number)}", path)
+
+
+# --- processes
+
+
+def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[int, int]:
+    """clone3(2) used as fork. Returns (pid, pidfd), in the child (0, -1).
+
+    The child has a copy of this thread alone: it must not run atexit handlers nor flush stdio, and leaves by
+    os._exit or execve. The pidfd is close-on-exec. With `cgroup_fd` the child starts in that cgroup v2 directory.
+    """
+    pidfd = _Int(-1)
+    if cgroup_fd >= 0:
+        flags |= CLONE_INTO_CGROUP
+    # struct clone_args (linux/sched.h), 88 bytes: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
+    # stack_size, tls, set_tid, set_tid_size, cgroup
+    args = struct.pack(
+        "11Q",
+        flags | CLONE_PIDFD,
+        _ctypes.addressof(pidfd),
+        0,
+        0,
+        exit_signal,
+        0,
+        0,
+        0,
+        0,
+        0,
+        max(cgroup_fd, 0),
+    )
+    pid = syscall("clone3", args, len(args))
+    return (pid, pidfd.value) if pid else (0, -1)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    syscall("unshare", flags)
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    """setns(2): nstype is a CLONE_NEW* flag, or several of them where fd is a pidfd."""
+    syscall("setns", fd, nstype)
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    """prctl(2) with integer arguments."""
+    return syscall("prctl", option, arg2, arg3, arg4, arg5)
+
+
+def pidfd_open(pid: int) -> int:
+    """pidfd_open(2)."""
+    return syscall("pidfd_open", pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, signum: int) -> None:
+    """pidfd_send_signal(2)."""
+    syscall("pidfd_send_signal", pidfd, signum, None, 0)
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
+    """close_range(2), both ends included."""
+    syscall("close_range", first, last, flags)
+
+
+CLOSE_RANGE_CLOEXEC = 4
+
+
+def prlimit(resource: int, new: tuple[int, int] | None = None) -> tuple[int, int]:
+    """prlimit(2) on this process: set (soft, hard) where given, return those before. 2**64-1 is RLIM64_INFINITY.
+
+    Not the module `resource`, which knows neither errno nor limits from 2**63 on.
+    """
+    old = _buffer(16)
+    syscall("prlimit64", 0, resource, struct.pack("2Q", *new) if new else None, old)
+    soft, hard = struct.unpack("2Q", old.raw)
+    return soft, hard
+
+
+# --- ids and capabilities
+
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def setresuid(uid: int) -> None:
+    """All three user ids of this thread, by the raw call: glibc's wrapper would signal threads that clone3 did not
+    copy (nptl(7))."""
+    syscall("setresuid", uid, uid, uid)
+
+
+def setresgid(gid: int) -> None:
+    """All three group ids, raw for the same reason."""
+    syscall("setresgid", gid, gid, gid)
+
+
+def setgroups(gids: list[int]) -> None:
+    """setgroups(2), raw."""
+    array = struct.pack(f"{len(gids)}I", *gids)
+    syscall("setgroups", len(gids), array if gids else None)
+
+
+def capget(pid: int = 0) -> tuple[int, int, int]:
+    """The (effective, permitted, inheritable) sets as bit masks: capget(2)."""
+    data = _buffer(24)
+    syscall("capget", struct.pack("Ii", _CAPABILITY_VERSION_3, pid), data)
+    e0, p0, i0, e1, p1, i1 = struct.unpack("6I", data.raw)
+    return e0 | e1 << 32, p0 | p1 << 32, i0 | i1 << 32
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) for this thread; the sets are bit masks."""
+    low = 0xFFFFFFFF
+    data = struct.pack(
+        "6I",
+        effective & low,
+        permitted & low,
+        inheritable & low,
+        effective >> 32,
+        permitted >> 32,
+        inheritable >> 32,
+    )
+    syscall("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), data)
+
+
+# --- names
+
+
+def sethostname(name: str) -> None:
+    """sethostname(2) in this UTS namespace."""
+    data = os.fsencode(name)
+    syscall("sethostname", data, len(data))
+
+
+def setdomainname(name: str) -> None:
+    """setdomainname(2) in this UTS namespace."""
+    data = os.fsencode(name)
+    syscall("setdomainname", data, len(data))
+
+
+# --- paths
+
+
+def openat2(dir_fd: int, path: Path, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2); close-on-exec always. EAGAIN (a rename raced with `..`) is tried again, at most 64 times."""
+    raw = os.fsencode(path)
+    how = struct.pack("3Q", flags | os.O_CLOEXEC, mode, resolve)
+    for attempt in range(64):
+        try:
+            return syscall("openat2", dir_fd, raw, how, len(how), path=path)
+        except OSError as error:
+            if error.errno != errno.EAGAIN or attempt == 63:
+                raise
+    raise AssertionError
+
+
+def open_in_root(root_fd: int, path: Path, flags: int = os.O_PATH, *, mode: int = 0) -> int:
+    """Open a container's path as the container would see it: symbolic links stay inside root_fd, magic links fail."""
+    return openat2(root_fd, path, flags, mode=mode, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def fstatfs_type(fd: int) -> int:
+    """The file system's magic number (statfs(2)), for the checks against a faked /proc or cgroup."""
+    buffer = _buffer(256)
+    syscall("fstatfs", fd, buffer)
+    return int(struct.unpack_from("l", buffer.raw)[0]) & 0xFFFFFFFF
+
+
+# --- mounts
+
+
+def mount(source: Path | None, target: Path, fstype: str | None, flags: int, data: str | None = None) -> None:
+    """mount(2). Only where the new mount API does not serve: see rootless/steps/mounting.py."""
+    syscall(
+        "mount",
+        None if source is None else os.fsencode(source),
+        os.fsencode(target),
+        None if fstype is None else os.fsencode(fstype),
+        flags,
+        None if data is None else os.fsencode(data),
+        path=target,
+    )
+
+
+def umount2(target: Path, flags: int = 0) -> None:
+    """umount2(2)."""
+    syscall("umount2", os.fsencode(target), flags, path=target)
+
+
+def pivot_root(new_root: Path, put_old: Path) -> None:
+    """pivot_root(2)."""
+    syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old), path=new_root)
+
+
+def open_tree(dir_fd: int, path: Path, flags: int) -> int:
+    """open_tree(2); close-on-exec."""
+    return syscall("open_tree", dir_fd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC, path=path)
+
+
+def move_mount(from_fd: int, to_fd: int) -> None:
+    """move_mount(2) from one fd onto another, no path involved."""
+    syscall("move_mount", from_fd, b"", to_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+
+
+def fsopen(fstype: str) -> int:
+    """fsopen(2)."""
+    return syscall("fsopen", os.fsencode(fstype), FSOPEN_CLOEXEC, path=fstype)
+
+
+def fsconfig(fs_fd: int, command: int, key: str | None = None, value: str | None = None) -> None:
+    """fsconfig(2) for flags, strings and the create command."""
+    syscall(
+        "fsconfig",
+        fs_fd,
+        command,
+        None if key is None else os.fsencode(key),
+        None if value is None else os.fsencode(value),
+        0,
+        path=key,
+    )
+
+
+def fsmount(fs_fd: int, attributes: int = 0) -> int:
+    """fsmount(2): a detached mount's fd. Attributes are MOUNT_ATTR_*."""
+    return syscall("fsmount", fs_fd, FSMOUNT_CLOEXEC, attributes)
+
+
+def mount_setattr(
+    fd: int,
+    *,
+    attr_set: int = 0,
+    attr_clr: int = 0,
+    propagation: int = 0,
+    userns_fd: int = 0,
+    recursive: bool = False,
+) -> None:
+    """mount_setattr(2) on the mount that fd is the root of."""
+    attributes = struct.pack("4Q", attr_set, attr_clr, propagation, userns_fd)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    syscall("mount_setattr", fd, b"", flags, attributes, len(attributes))
+
+
+# --- keys, seccomp
+
+
+def keyctl(operation: int, *args: Any) -> int:
+    """keyctl(2)."""
+    return syscall("keyctl", operation, *args)
+
+
+def join_session_keyring(name: str) -> int:
+    """A new session keyring of that name (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING); its serial number."""
+    return keyctl(KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name))
+
+
+def seccomp_load(program: bytes, flags: int = 0) -> int:
+    """Install a compiled BPF program (an array of struct sock_filter): seccomp(2).
+
+    Returns 0, or the listener's fd where SECCOMP_FILTER_FLAG_NEW_LISTENER is in flags.
+    """
+    buffer = _buffer(program)
+    sock_fprog = struct.pack("HxxxxxxQ", len(program) // 8, _ctypes.addressof(buffer))
+    return syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, sock_fprog)
+
+
+def pinned(data: bytes) -> tuple[object, int]:
+    """A copy of the bytes that lives as long as the object returned, and its address: for pointers inside structs."""
+    buffer = _buffer(data)
+    return buffer, _ctypes.addressof(buffer)
+
+
+def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict[str, Callable[..., Any]]:
+    """Open a shared library by its soname and type the functions asked for: {name: (restype, [argtypes])}.
+
+    Types are named by their ctypes names ("c_int", "c_void_p", ...). Raises OSError where the library or one of
+    its functions is missing.
+    """
+    import ctypes
+
+    library = ctypes.CDLL(name, use_errno=True)
+    found: dict[str, Callable[..., Any]] = {}
+    for function, (result, arguments) in functions.items():
+        try:
+            entry = getattr(library, function)
+        except AttributeError:
+            raise OSError(errno.ENOSYS, f"{name} lacks {function}", name) from None
+        entry.restype = getattr(ctypes, result) if result else None
+        entry.argtypes = [getattr(ctypes, argument) for argument in arguments]
+        found[function] = entry
+    return found
+
+
+def overwrite(first: int, last: int) -> None:
+    """Fill this process's memory with zeros, up to `last` alone: its own environment block, for one."""
+    import ctypes
+
+    ctypes.memset(first, 0, last - first)
+
+
+def read_memory(address: int, size: int) -> bytes:
+    """A copy of what a library's function points to."""
+    import ctypes
+
+    return ctypes.string_at(address, size)

@@ -1,0 +1,1 @@
+"""What the runtime does to a container from outside of it."""

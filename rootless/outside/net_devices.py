@@ -1,0 +1,148 @@
+"""linux.netDevices: the host's network devices that go into the container (runtime-spec 1.3, config-linux.md).
+
+R moves them, as only it is in the host's network namespace. The container's end does not give them back: the
+kernel returns physical devices when the namespace ends, and virtual ones end with it.
+"""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError, printable
+from rootless.kernel import syscalls
+from rootless.outside import netlink
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+
+    from rootless.node import Node
+
+    NetDevice = tuple[str, str, str]  # name on the host, name in the container (may hold %d), JSON pointer
+    Moved = tuple[int, bool, NetDevice]  # index in the container, whether it was up, what was asked
+
+
+def read_net_devices(node: Node, *, private: bool) -> list[NetDevice]:
+    """linux.netDevices as (name, new name, JSON pointer).
+
+    `private`: whether the container gets a network namespace that is not the host's. Raises SpecError for names
+    that the kernel refuses, for two devices of one new name, and where there is no network namespace.
+    """
+    found: list[NetDevice] = []
+    taken: dict[str, str] = {}
+    for name, device in node.members():
+        if not _is_valid(name):
+            raise device.error("is no name of a network device")
+        new_name = device["name"].string() or name
+        if not _is_valid(new_name.replace("%d", "0", 1)):
+            raise device["name"].wrong("a device name of 1 to 15 bytes without '/', ':', '%' (but one %d) and blanks")
+        if new_name in taken and "%d" not in new_name:
+            raise device.error(f"gets the name {printable(new_name)}, which {printable(taken[new_name])} gets too")
+        taken[new_name] = name
+        found.append((name, new_name, device.pointer))
+    if found and not private:
+        what, hint = "needs a network namespace of the container's own", 'add {"type": "network"} to /linux/namespaces'
+        node.refuse(what, hint, about="/linux/namespaces")
+    return found
+
+
+def apply_net_devices(devices: list[NetDevice], netns_fd: int) -> list[Moved]:
+    """Move devices of this network namespace into another, with names and addresses, and set them up.
+
+    Returns what undo_net_devices takes. All or nothing: what was moved before a failure is brought back. Raises
+    RootlessError with the JSON pointer.
+    """
+    moved: list[Moved] = []
+    if not devices:
+        return moved
+    with netlink.open_socket() as here:
+        try:
+            with _socket_in(netns_fd, devices[0]) as there:
+                for device in devices:
+                    _move_in(here, there, netns_fd, device, moved)
+        except BaseException:
+            undo_net_devices(moved, netns_fd)
+            raise
+    return moved
+
+
+def undo_net_devices(moved: list[Moved], netns_fd: int) -> None:
+    """Bring devices back, under their old names, with their addresses and state. Raises RootlessError."""
+    for index, was_up, device in reversed(moved):
+        with netlink.open_socket() as here, _socket_in(netns_fd, device) as there:
+            try:
+                addresses = netlink.permanent_addresses(there, index)
+                home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    netlink.set_link(there, index, name=device[0], netns_fd=home)
+                finally:
+                    os.close(home)
+                _settle(here, netlink.links(here)[device[0]][0], addresses, up=was_up)
+            except OSError as error:
+                raise _failed(error, "bring back", device) from None
+    moved.clear()
+
+
+def _move_in(here: socket, there: socket, netns_fd: int, device: NetDevice, moved: list[Moved]) -> None:
+    name, new_name, pointer = device
+    link = netlink.links(here).get(name)
+    if link is None:
+        raise RootlessError(f"no network device {printable(name)} on the host", pointer)
+    before = netlink.links(there)
+    if new_name in before:
+        raise RootlessError(
+            f"network device {printable(new_name)} exists in the container's network namespace already",
+            pointer,
+            hint="give another name, or a template such as eth%d",
+        )
+    try:
+        addresses = netlink.permanent_addresses(here, link[0])
+        netlink.set_link(here, link[0], name=None if new_name == name else new_name, netns_fd=netns_fd)
+        after = netlink.links(there)
+        # The kernel may give another index (a taken one) and another name (a template).
+        index = after[new_name][0] if new_name in after else next(after[n][0] for n in after if n not in before)
+        moved.append((index, bool(link[1] & netlink.IFF_UP), device))
+        _settle(there, index, addresses, up=True)
+    except OSError as error:
+        raise _failed(error, "move", device) from None
+
+
+def _settle(route: socket, index: int, addresses: list[netlink.Address], *, up: bool) -> None:
+    """The kernel takes addresses away and sets the link down when it moves."""
+    for address in addresses:
+        netlink.add_address(route, index, address)
+    if up:
+        netlink.set_link(route, index, up=True)
+
+
+def _socket_in(netns_fd: int, device: NetDevice) -> netlink.RouteSocket:
+    """A route socket in another network namespace."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(netns_fd, syscalls.CLONE_NEWNET)
+        try:
+            return netlink.open_socket()
+        finally:
+            syscalls.setns(home, syscalls.CLONE_NEWNET)
+    except OSError as error:
+        raise _failed(error, "move", device) from None
+    finally:
+        os.close(home)
+
+
+def _failed(error: OSError, verb: str, device: NetDevice) -> RootlessError:
+    hint = ""
+    if error.errno in (1, 13):  # EPERM, EACCES
+        hint = (
+            "a device of the host's network is root's to move: run as root, or inside a network namespace "
+            "that belongs to you (rootlesskit, unshare -Urn)"
+        )
+    return RootlessError.from_os(error, f"{verb} network device {printable(device[0])}", device[2], hint)
+
+
+def _is_valid(name: str) -> bool:
+    """dev_valid_name of net/core/dev.c."""
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:  # a lone surrogate, which is no character
+        return False
+    return 0 < len(raw) < 16 and name not in (".", "..") and not any(c in b"/:% \t\n\v\f\r\xa0" for c in raw)

@@ -1,0 +1,158 @@
+"""The few requests of rtnetlink(7) that a container needs: links and addresses.
+
+Everything works on a socket, and a socket stays in the network namespace where it was made. Failures are OSErrors
+with the kernel's errno.
+"""
+
+from __future__ import annotations
+
+from _socket import AF_NETLINK, SOCK_RAW, socket
+from struct import pack, unpack_from
+
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Link = tuple[int, int, str]  # index, IFF_* flags, name
+    Address = tuple[bytes, dict[int, bytes]]  # struct ifaddrmsg, attributes
+
+# linux/netlink.h
+NETLINK_ROUTE = 0
+NLM_F_REQUEST = 0x001
+NLM_F_ACK = 0x004
+NLM_F_DUMP = 0x300
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+
+# linux/rtnetlink.h
+RTM_NEWLINK = 16
+RTM_GETLINK = 18
+RTM_NEWADDR = 20
+RTM_GETADDR = 22
+RT_SCOPE_UNIVERSE = 0
+
+# linux/if.h, linux/if_link.h
+IFF_UP = 1
+IFLA_IFNAME = 3
+IFLA_NET_NS_FD = 28
+
+# linux/if_addr.h
+IFA_LABEL = 3
+IFA_CACHEINFO = 6
+IFA_FLAGS = 8
+IFA_F_PERMANENT = 0x80
+_IFA_F_CONFIGURED = 0x02 | 0x10 | 0x200 | 0x400  # NODAD, HOMEADDRESS, NOPREFIXROUTE, MCAUTOJOIN: what a user can set
+
+
+class RouteSocket(socket):
+    """A `_socket.socket` that `with` closes, as the heavier socket.socket has it."""
+
+    def __enter__(self) -> RouteSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_socket() -> RouteSocket:
+    """A route socket in the network namespace of this thread; close-on-exec."""
+    return RouteSocket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+
+
+def links(route: socket) -> dict[str, Link]:
+    """The links of the socket's namespace by name."""
+    found = {}
+    for payload in request(route, RTM_GETLINK, NLM_F_DUMP, _ifinfomsg()):
+        _, _, index, flags, _ = unpack_from("=BxHiII", payload)
+        name = os.fsdecode(attributes(payload[16:])[IFLA_IFNAME].rstrip(b"\0"))
+        found[name] = (index, flags, name)
+    return found
+
+
+def set_link(
+    route: socket, index: int, *, up: bool | None = None, name: str | None = None, netns_fd: int | None = None
+) -> None:
+    """Set a link up or down, rename it, move it into another network namespace; all of it in one request."""
+    change = 0 if up is None else IFF_UP
+    payload = _ifinfomsg(index, IFF_UP if up else 0, change)
+    if netns_fd is not None:
+        payload += attribute(IFLA_NET_NS_FD, pack("=i", netns_fd))
+    if name is not None:
+        payload += attribute(IFLA_IFNAME, os.fsencode(name) + b"\0")
+    request(route, RTM_NEWLINK, NLM_F_ACK, payload)
+
+
+def permanent_addresses(route: socket, index: int) -> list[Address]:
+    """The link's addresses of any family that were configured (IFA_F_PERMANENT) and have global scope."""
+    found = []
+    for payload in request(route, RTM_GETADDR, NLM_F_DUMP, pack("=BBBBI", 0, 0, 0, 0, 0)):
+        _, _, flags, scope, owner = unpack_from("=BBBBI", payload)
+        values = attributes(payload[8:])
+        if IFA_FLAGS in values:
+            (flags,) = unpack_from("=I", values[IFA_FLAGS])
+        if owner == index and scope == RT_SCOPE_UNIVERSE and flags & IFA_F_PERMANENT:
+            found.append((payload[:8], values))
+    return found
+
+
+def add_address(route: socket, index: int, address: Address) -> None:
+    """Give an address of permanent_addresses to a link."""
+    head, values = address
+    family, prefix, flags, scope, _ = unpack_from("=BBBBI", head)
+    if IFA_FLAGS in values:
+        (flags,) = unpack_from("=I", values[IFA_FLAGS])
+    payload = pack("=BBBBI", family, prefix, 0, scope, index) + attribute(
+        IFA_FLAGS, pack("=I", flags & _IFA_F_CONFIGURED)
+    )
+    for kind, value in values.items():
+        if kind not in (IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS):  # a label begins with the link's old name
+            payload += attribute(kind, value)
+    request(route, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, payload)
+
+
+def request(route: socket, kind: int, flags: int, payload: bytes) -> list[bytes]:
+    """Send one message and read its answer: the payloads of a dump, [] for an acknowledgement."""
+    route.send(pack("=IHHII", 16 + len(payload), kind, NLM_F_REQUEST | flags, 1, 0) + payload)
+    answers: list[bytes] = []
+    while True:
+        for answer, body in _messages(route.recv(1 << 16)):
+            if answer == NLMSG_DONE:
+                return answers
+            if answer == NLMSG_ERROR:
+                (code,) = unpack_from("=i", body)
+                if code:
+                    raise OSError(-code, f"netlink: {os.strerror(-code)}")
+                return answers
+            answers.append(body)
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One struct rtattr, padded to four bytes."""
+    return pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes of a message by number."""
+    found = {}
+    while len(data) >= 4:
+        length, kind = unpack_from("=HH", data)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[4:length]  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+        data = data[length + 3 & ~3 :]
+    return found
+
+
+def _ifinfomsg(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    return pack("=BxHiII", 0, 0, index, flags, change)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= 16:
+        length, kind = unpack_from("=IH", data)
+        yield kind, data[16:length]
+        data = data[length + 3 & ~3 :]

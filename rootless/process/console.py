@@ -1,0 +1,107 @@
+"""Terminals: a pty of the container's own devpts, never the caller's tty (CVE-2017-5226, CVE-2025-52565)."""
+
+from __future__ import annotations
+
+import fcntl
+from struct import pack
+
+from rootless.errors import RootlessError
+from rootless.kernel import channel
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+
+
+def check_holder(terminal: bool, detached: bool, console_socket: str) -> None:
+    """A terminal needs someone who keeps its master, and a console socket somebody to come. Raises RootlessError."""
+    if terminal and detached and not console_socket:
+        raise RootlessError(
+            "a terminal needs someone to hold it",
+            "/process/terminal",
+            hint="use --console-socket, or do without --detach",
+        )
+    if console_socket and not terminal:
+        raise RootlessError(
+            "nobody would come to the console socket: the process has no terminal",
+            "/process/terminal",
+            hint="set it to true (exec: --tty), or leave --console-socket out",
+        )
+
+
+def open_pty(root_fd: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(master, slave) of the devpts mounted in the container; size is (rows, columns), (0, 0) for none.
+
+    The slave comes from the master itself (TIOCGPTPEER, ioctl_tty(2)): no path that could have been swapped.
+    """
+    try:
+        master = sc.open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, "no pty in the container", "/dev/pts/ptmx", "a terminal needs a devpts mount on /dev/pts"
+        ) from None
+    fcntl.ioctl(master, sc.TIOCSPTLCK, pack("i", 0))
+    slave = fcntl.ioctl(master, sc.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    if size[0] and size[1]:
+        fcntl.ioctl(master, sc.TIOCSWINSZ, pack("4H", *size, 0, 0))
+    return master, slave
+
+
+def offer(sync: socket, master: int, slave: int, uid: int) -> None:
+    """The slave becomes the user's, the master goes to R, see `receive`."""
+    os.fchown(slave, uid, -1)
+    channel.send(sync, channel.CONSOLE, fds=(master,))
+    os.close(master)
+
+
+def receive(sync: socket, console_socket: str) -> int:
+    """The master that `offer` sent; -1 where it is handed on to the listener of --console-socket."""
+    _, _, (master,) = channel.receive(sync, channel.CONSOLE)
+    if not console_socket:
+        return master
+    send_to(console_socket, master)
+    os.close(master)
+    return -1
+
+
+def take_over(slave: int) -> None:
+    """The terminal becomes this session's (TIOCSCTTY) and the standard streams: what the caller passed is let go, for
+    whoever reads to the end of a pipe would wait for a container that is only created."""
+    fcntl.ioctl(slave, sc.TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+
+
+def send_to(path: str, master: int) -> None:
+    """Hand the master to the listener of --console-socket, with the name of the pty as runc does."""
+    _hand_over(path, master, b"/dev/pts/ptmx", "cannot send the terminal to the console socket")
+
+
+def send_pidfd(path: str, pidfd: int, kind: bytes) -> None:
+    """Hand a pidfd to the listener of --pidfd-socket; kind is runc's word, standard for init and setns for exec."""
+    _hand_over(path, pidfd, kind, "cannot send the pidfd to the pidfd socket")
+
+
+def _hand_over(path: str, fd: int, name: bytes, what: str) -> None:
+    from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+
+    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        connect(sock, path)
+        sock.sendmsg([name], [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
+    except OSError as error:
+        raise RootlessError.from_os(error, what, path) from None
+    finally:
+        sock.close()
+
+
+def connect(sock: object, path: str) -> None:
+    """connect(2) to a path of any length: sun_path holds 107 bytes, so the directory goes by its fd (unix(7))."""
+    parent, _, name = path.rpartition("/")
+    directory = os.open(parent or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{directory}/{name}")  # type: ignore[attr-defined]
+    finally:
+        os.close(directory)

@@ -1,0 +1,156 @@
+"""`hooks`: programs run at fixed moments, the state on their stdin (runtime-spec, config.md#posix-platform-hooks)."""
+
+from __future__ import annotations
+
+import select
+from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
+from _stat import S_ISCHR
+
+from rootless import log
+from rootless.errors import RootlessError, permissions_explained, printable
+from rootless.kernel import child, proc
+from rootless.kernel import syscalls as sc
+from rootless.kernel.signals import ENDING
+from rootless.process import program
+from rootless.startup import jsonlite
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def run(
+    hooks: dict[str, list[dict[str, Any]]],
+    moment: str,
+    state: dict[str, Any],
+    status: str,
+    env: list[str] | None = None,
+) -> None:
+    """Run that moment's hooks in their order; the first that fails raises RootlessError.
+
+    state: the container's state as runtime.md#state describes it; its status is replaced, and in I its pid by what
+    the hook sees there is left as R sees it. env: what a hook that names none gets, None for ours (as with runc).
+    """
+    for hook in hooks.get(moment, ()):
+        run_one(hook, moment, {**state, "status": status}, env)
+
+
+def run_outside(hooks: dict[str, list[dict[str, Any]]], report: Callable[[str], dict[str, Any]]) -> None:
+    """prestart and createRuntime, which R runs between the mounts and the pivot. report: the state for a status.
+
+    config.md#prestart: "after the runtime environment has been created"; what it is told is `created`.
+    """
+    for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
+        run(hooks, moment, report(status), status)
+
+
+def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[str] | None = None) -> None:
+    """One hook: stdin holds the state, its end is awaited, at most `timeout` seconds.
+
+    Its stdin and stderr are files in memory: a pipe would block whoever writes more than it holds (pipe(7)). Its stdout
+    goes nowhere, as with runc and crun: ours is the program's, and may have lost its reader.
+    """
+    stdin, stderr = os.memfd_create("state"), os.memfd_create("stderr")
+    with open(stdin, "wb", closefd=False) as file:
+        file.write(jsonlite.dumps(state).encode())
+    os.lseek(stdin, 0, os.SEEK_SET)
+    begun_by = os.getpid()
+    # A signal between the clone and _wait's `try` would leave the hook running.
+    before = pthread_sigmask(SIG_BLOCK, ENDING)
+    try:
+        pid, pidfd = child.clone(0, lambda: _become_hook(hook, stdin, stderr, env, begun_by))
+        os.close(stdin)
+        status = _wait(pid, pidfd, hook, moment, before)
+        output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip()
+    finally:
+        pthread_sigmask(SIG_SETMASK, before)
+        os.close(stderr)
+    if status:
+        raise RootlessError(_describe(hook, moment, os.waitstatus_to_exitcode(status), output), hook["pointer"])
+    if output and moment != "startContainer":  # there init has closed the log already
+        log.debug(f"{moment} hook: {hook['path']}: {output}")
+
+
+def _wait(pid: int, pidfd: int, hook: dict[str, Any], moment: str, mask: set[int]) -> int:
+    """Return the hook's wait status. The hook is killed when its time is over or a signal, which `mask` lets through,
+    ends the command."""
+    try:
+        pthread_sigmask(SIG_SETMASK, mask)
+        if hook["timeout"] and not select.select([pidfd], [], [], hook["timeout"])[0]:
+            raise RootlessError(f"{moment} hook took longer than {hook['timeout']} s", hook["pointer"])
+        _, status = os.waitpid(pid, 0)
+    except BaseException:
+        proc.end(pid, pidfd)
+        raise
+    os.close(pidfd)
+    return status
+
+
+def _describe(hook: dict[str, Any], moment: str, code: int, output: str) -> str:
+    """runc's words for an error, crun's for the warning that poststop comes to."""
+    detail = f": {output}" if output else ""
+    if moment == "poststop":
+        how = f"failed with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+        return f"poststop hook {how}: {hook['path']}{detail}"
+    how = f"exit status {code}" if code >= 0 else f"signal {-code}"
+    number = hook["pointer"].rpartition("/")[2]
+    return f"error running {moment} hook #{number}: {hook['path']}: {how}{detail}"
+
+
+def failed_in(error: BaseException) -> bool:
+    """Whether a hook's failure is what is told: then the container goes (runtime.md#lifecycle)."""
+    return isinstance(error, RootlessError) and error.where.startswith("/hooks/")
+
+
+def run_poststop(hooks: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    """The last hooks, when the container is gone: one that fails is warned of, and the rest goes on."""
+    for hook in hooks:
+        try:
+            run_one(hook, "poststop", report)
+        except RootlessError as error:
+            log.warn(str(error))
+
+
+def _open_sink() -> int:
+    """Open the null device. startContainer's hooks see the container's /dev, where a name may be anything: then a file
+    in memory takes what they write."""
+    try:
+        fd = os.open("/dev/null", os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        found = os.fstat(fd)
+        if S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3):  # null(4)
+            return fd
+    except OSError:
+        pass
+    return os.memfd_create("stdout")
+
+
+def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] | None, parent: int) -> None:
+    try:
+        # A hook that hangs must not outlive a runtime that `delete --force` has killed: prctl(2).
+        sc.prctl(sc.PR_SET_PDEATHSIG, 9)
+        if os.getppid() != parent:  # it was killed before
+            os._exit(127)
+        if permissions_explained():  # we were root: our terminal is not for this user's programs, ioctl_tty(2) TIOCSTI
+            os.setsid()
+        os.dup2(stdin, 0)
+        os.dup2(_open_sink(), 1)
+        os.dup2(stderr, 2)
+        for fd, path in ((1, hook["stdout"]), (2, hook["stderr"])):
+            if path:
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o700), fd)
+        given = env if hook["env"] is None else hook["env"]
+        environment = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
+        program.become(hook["path"], hook["args"], environment)
+    except OSError as error:
+        place = f"{printable(error.filename)}: " if error.filename not in (None, hook["path"]) else ""
+        said = f"{place}{error.strerror}".encode("utf-8", "replace")
+        for fd in (stderr, 2):  # the first may be closed already, the second may be the file of an annotation
+            try:
+                os.write(fd, said)
+                break
+            except OSError:
+                continue
+    finally:
+        os._exit(127)

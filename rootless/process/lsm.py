@@ -1,0 +1,152 @@
+"""Labels of AppArmor and SELinux: process.apparmorProfile, process.selinuxLabel, linux.mountLabel.
+
+A label for a module that this kernel does not run protects nothing and is left out with a warning: configs carry them
+from host to host.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.errors import RootlessError, printable
+from rootless.kernel import syscalls
+from rootless.kernel.files import write_at_once
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.node import Node
+    from rootless.plan import Plan
+
+    ExecLabel = tuple[str, str]  # APPARMOR or SELINUX, label
+
+APPARMOR = "AppArmor"
+SELINUX = "SELinux"
+_POINTERS = {APPARMOR: "/process/apparmorProfile", SELINUX: "/process/selinuxLabel"}
+# The first in runc's words.
+_FAILURES = {APPARMOR: "apparmor failed to apply profile", SELINUX: "cannot set the SELinux label"}
+# Their labels are the policy's: a context option is EINVAL there.
+_WITHOUT_CONTEXT = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2", "bind")
+CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")
+
+
+def apparmor_enabled(sys_path: str = "/sys") -> bool:
+    """Whether AppArmor runs: its module parameter says Y."""
+    try:
+        with open(f"{sys_path}/module/apparmor/parameters/enabled", "rb") as file:
+            return file.read(1) == b"Y"
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+
+
+def selinux_enabled(sys_path: str = "/sys") -> bool:
+    """Whether SELinux runs: selinuxfs is mounted, as is_selinux_enabled(3) has it."""
+    return os.path.exists(f"{sys_path}/fs/selinux/enforce")
+
+
+def exec_labels(apparmor_profile: str, selinux_label: str, sys_path: str = "/sys") -> tuple[list[ExecLabel], list[str]]:
+    """(what apply_exec_label has to do here, warnings); decided in R, where /sys is the host's."""
+    labels: list[ExecLabel] = []
+    warnings: list[str] = []
+    for kind, label, enabled in (
+        (APPARMOR, apparmor_profile, apparmor_enabled),
+        (SELINUX, selinux_label, selinux_enabled),
+    ):
+        if label and enabled(sys_path):
+            labels.append((kind, label))
+        elif label:
+            warnings.append(_left_out(kind, _POINTERS[kind], label))
+    return labels, warnings
+
+
+def apply_exec_label(proc_fd: int, kind: str, label: str, *, no_new_privs: bool = False) -> None:
+    """Ask that the next execve gives this process a label, through an fd of the host's /proc.
+
+    Before no_new_privs is set. AppArmor lets a confined process that has it only add a profile to its own: the two
+    are stacked then. Raises RootlessError with the JSON pointer.
+    """
+    how = ""
+    if kind == APPARMOR:
+        how = "stack" if no_new_privs and _is_confined(proc_fd) else "exec"
+        text = f"{how} {label}"
+        names = ["self/attr/apparmor/exec", "self/attr/exec"]
+    else:
+        text, names = label, ["self/attr/exec"]
+    try:
+        fd = _open_attribute(proc_fd, names, os.O_WRONLY)
+        try:
+            write_at_once(fd, os.fsencode(text))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        what = f"{_FAILURES[kind]} {printable(label)}"
+        raise RootlessError.from_os(error, what, _POINTERS[kind], _hint(error, kind, how, label)) from None
+
+
+def mount_context(label: str, fstype: str, context_type: str = "context", sys_path: str = "/sys") -> tuple[str, str]:
+    """linux.mountLabel as the mount option (key, value) for a file system, ("", "") for none.
+
+    The value is as fsconfig(2) takes it; in the data of mount(2) it needs double quotes, as labels hold commas.
+    context_type is one of CONTEXT_TYPES (crun's annotation run.oci.mount_context_type).
+    """
+    if not label or fstype in _WITHOUT_CONTEXT or not selinux_enabled(sys_path):
+        return "", ""
+    return context_type, label
+
+
+def label_mounts(plan: Plan, spec: Node, sys_path: str = "/sys") -> None:
+    """linux.mountLabel for every new file system of a plan, the empty ones that mask directories too."""
+    label = plan.mount_label
+    kind = spec["annotations"]["run.oci.mount_context_type"].choice(CONTEXT_TYPES, "context")
+    if not selinux_enabled(sys_path):
+        plan.process["warnings"].append(_left_out(SELINUX, "/linux/mountLabel", label))
+        return
+    for operation, _, *arguments in plan.prepare:
+        if operation == "mount":
+            arguments[0]["context"] = mount_context(label, arguments[0]["fstype"], kind, sys_path)
+    context = mount_context(label, "tmpfs", kind, sys_path)
+    if context[0]:
+        plan.enter = [(*step, context) if step[0] == "mask" else step for step in plan.enter]
+
+
+def _left_out(kind: str, pointer: str, label: str) -> str:
+    return f"{pointer}: {kind} does not run here, the label {printable(label)} is left out"
+
+
+def _is_confined(proc_fd: int) -> bool:
+    """Whether AppArmor already holds this process; in doubt it does."""
+    try:
+        fd = _open_attribute(proc_fd, ["self/attr/apparmor/current", "self/attr/current"], os.O_RDONLY)
+        try:
+            return os.read(fd, 256).split()[:1] != [b"unconfined"]
+        finally:
+            os.close(fd)
+    except OSError:
+        return True
+
+
+def _open_attribute(proc_fd: int, names: list[str], flags: int) -> int:
+    """The first of the files that is there. No mount on top of /proc is followed: a label written into some other
+    file would not hold (CVE-2019-16884)."""
+    for name in names[:-1]:
+        try:
+            return _open(proc_fd, name, flags)
+        except FileNotFoundError:
+            continue
+    return _open(proc_fd, names[-1], flags)
+
+
+def _open(proc_fd: int, name: str, flags: int) -> int:
+    return syscalls.openat2(proc_fd, name, flags, resolve=syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_XDEV)
+
+
+def _hint(error: OSError, kind: str, how: str, label: str) -> str:
+    if kind == APPARMOR:
+        if error.errno == errno.ENOENT:
+            return "the profile is not loaded: apparmor_parser -r FILE, and aa-status shows what is there"
+        if error.errno in (errno.EPERM, errno.EACCES):
+            rule = f"change_profile -> {'&' if how == 'stack' else ''}{printable(label)}"
+            return f"the profile of this process does not allow the change: apparmor.d(5), {rule}"
+    elif error.errno == errno.EINVAL:
+        return "the loaded SELinux policy does not know the label"
+    return ""

@@ -1,0 +1,272 @@
+"""The program itself: found in the container's PATH as its user, then executed with nothing of ours left in it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from _frozen_importlib import BuiltinImporter, FrozenImporter
+from _signal import SIG_DFL, SIG_SETMASK, getsignal, pthread_sigmask, signal  # type: ignore[import-not-found]
+from _stat import S_ISDIR, S_ISREG
+
+from rootless.errors import RootlessError, errno_text
+from rootless.kernel import channel
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, NoReturn
+
+_LAST_SIGNAL = 65
+_OVERFLOW = 65534  # /proc/sys/kernel/overflowgid
+_PASSWD_LIMIT = 1 << 20  # bytes of the image's /etc/passwd that are read
+
+
+def look_up(name: str, process: dict[str, Any]) -> str:
+    """The path of args[0]. Raises RootlessError in runc's words, which clients map to 127 and 126."""
+    if "/" in name:
+        try:
+            found = os.stat(name)
+        except OSError as error:
+            hint = group_hint(name, process) if error.errno == errno.EACCES else ""
+            raise RootlessError(f'exec: "{name}": stat {name}', "/process/args/0", error.errno or 0, hint) from None
+        _check_executable(name, found, process)
+        return name
+    denied = hint = ""
+    search = next((e[5:] for e in process["env"] if e.startswith("PATH=")), "")
+    for directory in search.split(":"):
+        path = f"{directory or '.'}/{name}"
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            if error.errno == errno.EACCES:  # execvp(3) passes on, too
+                hint = hint or group_hint(path, process)
+            continue
+        if S_ISREG(found.st_mode) and os.access(path, os.X_OK, effective_ids=True):
+            return path
+        denied = path
+    if denied:
+        hint = group_hint(denied, process) or "no file of that name in PATH is executable"
+        raise RootlessError(f'exec: "{name}"', denied, errno.EACCES, hint)
+    raise RootlessError(f'exec: "{name}": executable file not found in $PATH', "/process/args/0", hint=hint)
+
+
+def _check_executable(name: str, found: os.stat_result, process: dict[str, Any]) -> None:
+    if S_ISDIR(found.st_mode):
+        raise RootlessError(f'exec: "{name}": is a directory: permission denied', "/process/args/0", errno.EISDIR)
+    if not os.access(name, os.X_OK, effective_ids=True):
+        hint = group_hint(name, process) or "the file is not executable"
+        raise RootlessError(f'exec: "{name}"', "/process/args/0", errno.EACCES, hint)
+
+
+def group_hint(path: str, process: dict[str, Any]) -> str:
+    """Return the hint for EACCES where one of the caller's supplementary groups would have opened the way, else "".
+
+    With a range of ids the program gets the groups of config.json alone. A group of the caller's has no number in the
+    container: it and what belongs to it show as the overflow id (user_namespaces(7)).
+    """
+    if _OVERFLOW not in process.get("left_groups", ()):
+        return ""
+    closed, way = "/", ""
+    for part in path.strip("/").split("/"):
+        way += f"/{part}"
+        try:
+            os.stat(way)
+        except PermissionError:
+            break
+        except OSError:
+            return ""
+        closed = way
+    mode = os.stat(closed)
+    if mode.st_gid != _OVERFLOW or not mode.st_mode & 0o010 or mode.st_mode & 0o001:
+        return ""
+    return (
+        f"{closed} is open to a group of the caller's, which the program does not have: "
+        "podman's --group-add keep-groups, or the annotation run.oci.keep_original_groups=1"
+    )
+
+
+def read_labels(process: dict[str, Any]) -> None:
+    """Decide in R, where /sys is the host's, which LSM labels the program gets."""
+    if process["apparmor"] or process["selinux"]:
+        from rootless.process.lsm import exec_labels
+
+        process["labels"], warnings = exec_labels(process["apparmor"], process["selinux"])
+        process["warnings"] += warnings
+
+
+def prepare_seccomp(profile: dict[str, Any] | None) -> Callable[[socket], None] | None:
+    """What loads a profile's filter (see rootless/process/seccomp.py), None without one."""
+    if not profile:
+        return None
+    from rootless.process.seccomp import prepare
+
+    return prepare(profile)
+
+
+def forget_imports() -> None:
+    """Import nothing from files any more: the root has changed, and a module from now on would be the container's."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if finder in (BuiltinImporter, FrozenImporter)]
+
+
+def check_cwd() -> None:
+    """The working directory is inside the root: a leaked fd of the host as cwd was CVE-2024-21626 (getcwd(3))."""
+    try:
+        inside = os.getcwd().startswith("/")
+    except OSError:
+        inside = False
+    if not inside:
+        raise RootlessError("the working directory is outside the container's root", "/process/cwd")
+
+
+def set_home(process: dict[str, Any]) -> None:
+    """HOME from the container's passwd where it is unset, "/" for a user that is not in it. The root is entered."""
+    env = process["env"]
+    if not any(e.startswith("HOME=") and e != "HOME=" for e in env):
+        env[:] = [e for e in env if e != "HOME="]
+        env.append(f"HOME={_home_of(process['uid'])}")
+
+
+def _home_of(uid: int) -> str:
+    try:
+        fd = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return "/"
+    try:
+        if not S_ISREG(os.fstat(fd).st_mode):
+            return "/"
+        data = os.read(fd, _PASSWD_LIMIT)
+    except OSError:
+        return "/"
+    finally:
+        os.close(fd)
+    for line in data.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) >= 6 and fields[2] == b"%d" % uid and b"\0" not in fields[5]:
+            return os.fsdecode(fields[5]) or "/"
+    return "/"
+
+
+def execute(verdict: socket, path: str, process: dict[str, Any], *, seccomp: Any, preserve: int) -> None:
+    """Send byte `E`, load the filter, execve: nothing else after the filter. Returns only by raising.
+
+    verdict: the CLOEXEC socket to whoever waits; preserve: fds 3..3+n-1 stay open.
+    """
+    passed = passed_on(preserve)
+    for fd in range(3, 3 + preserve):
+        if fd not in passed:
+            raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF)
+    args = [os.fsencode(a) for a in process["args"]]
+    env = dict(os.fsencode(e).split(b"=", 1) for e in process["env"])
+
+    def say() -> None:
+        channel.send(verdict, channel.EXECUTING)
+        if seccomp:
+            seccomp(verdict)
+
+    try:
+        become(path, args, env, keep=[verdict.fileno(), *passed], last=say)
+    except OSError as error:
+        if error.filename is None:  # of another call than execve
+            raise
+        reason = errno_text(error.errno or 0).partition(" (")[2].rstrip(")")
+        hint = _exec_hint(path, error, process)
+        raise RootlessError(f"exec {path}: {reason}", "/process/args/0", hint=hint) from None
+
+
+def _exec_hint(path: str, error: OSError, process: dict[str, Any]) -> str:
+    """execve(2) says ENOENT for a missing interpreter too, which puzzles everybody."""
+    if error.errno == errno.EPERM and process["selinux"] and process["no_new_privs"]:
+        return "with noNewPrivileges the SELinux policy has to allow process2 nnp_transition to the label"
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(256)
+    except OSError:
+        return ""
+    if error.errno == errno.ENOENT:
+        if head.startswith(b"#!"):
+            words = head[2:].split()
+            name = words[0].decode("utf-8", "replace") if words else ""
+            return f"the interpreter of its first line is missing in the rootfs: {name}"
+        return "the file is there, so its ELF interpreter (the dynamic loader, ld-linux) is missing in the rootfs"
+    if error.errno == errno.ENOEXEC:
+        if head.startswith(b"\x7fELF"):
+            return "it is a program for another architecture"
+        return "it is neither an ELF program nor a script with a #! line"
+    return ""
+
+
+def become(
+    path: str,
+    args: list[Any],
+    env: Mapping[Any, Any],
+    *,
+    keep: Iterable[int] = (),
+    last: Callable[[], None] | None = None,
+    search: bool = False,
+) -> NoReturn:
+    """End this process of ours as another program, which gets 0, 1, 2 and `keep`, and no other descriptor.
+
+    Every program that a process of ours turns into goes through here, because execve(2) looks up the path, the `#!`
+    line and the ELF interpreter before it closes what is close-on-exec: an image's link to /proc/self/fd/N/.. would
+    lead to the host through any directory that is still open (CVE-2024-21626). A caller that looks up a path of the
+    container's before this calls `close_all_but` before that. `keep` holds no directory of ours; `last` is what has to
+    come directly before execve; search: look for the path in $PATH. Raises OSError with a file name where execve fails.
+    """
+    close_all_but(keep)
+    restore_signals()
+    if last:
+        last()
+    if search:  # for `unshare`, on the host, which has imported it
+        from os import execvpe
+
+        execvpe(path, args, env)
+    os.execve(path, args, env)
+    raise AssertionError  # execve does not return
+
+
+def close_all_but(keep: Iterable[int] = ()) -> None:
+    """Close all descriptors but 0, 1, 2 and those of `keep`."""
+    first = 3
+    for fd in sorted(keep):
+        if fd > first:
+            sc.close_range(first, fd - 1)
+        first = max(first, fd + 1)
+    sc.close_range(first)
+
+
+def passed_on(preserve: int) -> list[int]:
+    """Return those of the fds 3..3+preserve-1 that the caller of the runtime has passed on.
+
+    They came through an execve, so they are not close-on-exec; one that is took a free number and is ours.
+    """
+    return [fd for fd in range(3, 3 + preserve) if _is_inheritable(fd)]
+
+
+def all_passed_on() -> list[int]:
+    """Return every fd above 2 that the caller of the runtime has passed on, none where there is no /proc to ask."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return []
+    return [int(name) for name in names if int(name) > 2 and _is_inheritable(int(name))]
+
+
+def _is_inheritable(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # EBADF: not open
+        return False
+
+
+def restore_signals() -> None:
+    """Default dispositions and an empty mask: CPython ignores SIGPIPE and SIGXFSZ, and execve(2) keeps that."""
+    for signum in range(1, _LAST_SIGNAL):
+        try:
+            if getsignal(signum) != SIG_DFL:
+                signal(signum, SIG_DFL)
+        except (OSError, ValueError):
+            continue  # KILL, STOP and the C library's own
+    pthread_sigmask(SIG_SETMASK, [])

@@ -1,0 +1,76 @@
+"""process.rlimits: the sixteen resource limits of Linux (getrlimit(2))."""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.errors import SpecError
+from rootless.kernel import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.node import Node
+
+    Rlimit = tuple[int, int, int, str]
+
+# asm-generic/resource.h: the index is the number (x86 and ARM alike).
+_NAMES = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
+RLIMITS = {f"RLIMIT_{name}": number for number, name in enumerate(_NAMES.split())}
+
+_INFINITY = 2**64 - 1  # RLIM64_INFINITY, prlimit(2)
+
+
+def read_rlimits(node: Node) -> list[Rlimit]:
+    """process.rlimits as (number, soft, hard, JSON pointer), `unlimited` as 2**64-1.
+
+    Raises SpecError for an unknown or repeated kind, and for a soft limit above the hard one.
+    """
+    found: list[Rlimit] = []
+    seen: dict[int, str] = {}
+    for item in node.items():
+        number = item["type"].choice(RLIMITS)
+        if number in seen:
+            raise item["type"].error(f"{name_of(number)} is set twice", hint=f"{seen[number]} sets it already")
+        seen[number] = item.pointer
+        soft = item["soft"].required().integer(low=0)
+        hard = item["hard"].required().integer(low=0)
+        if soft > hard:
+            what = f"found {_value(soft)}, allowed is at most the hard limit, {_value(hard)}"
+            item["soft"].refuse(what, about=item["hard"].pointer)
+        found.append((number, soft, hard, item.pointer))
+    return found
+
+
+def check_rlimits(limits: list[Rlimit]) -> None:
+    """Refuse hard limits above this process's own: raising one takes CAP_SYS_RESOURCE in the first user namespace.
+
+    Not for a process that has it. Raises SpecError.
+    """
+    for number, _, hard, pointer in limits:
+        own = syscalls.prlimit(number)[1]
+        if hard > own:
+            name = name_of(number)
+            raise SpecError(
+                f"cannot raise the hard limit {name} to {_value(hard)}, it is {own} here",
+                f"{pointer}/hard",
+                errno.EPERM,
+                hint=f"ask for at most {own}; only root raises it: limits.conf(5), or Limit{name[7:]}= of systemd",
+            )
+
+
+def apply_rlimits(limits: list[Rlimit]) -> None:
+    """Set them on this process, by prlimit(2). Raises OSError that names the limit."""
+    for number, soft, hard, _ in limits:
+        try:
+            syscalls.prlimit(number, (soft, hard))
+        except OSError as error:
+            raise OSError(error.errno, f"{name_of(number)}: {error.strerror}") from None
+
+
+def name_of(number: int) -> str:
+    """`RLIMIT_NOFILE` of 7."""
+    return next(name for name, n in RLIMITS.items() if n == number)
+
+
+def _value(limit: int) -> str:
+    return "unlimited" if limit == _INFINITY else str(limit)

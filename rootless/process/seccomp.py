@@ -1,0 +1,428 @@
+"""linux.seccomp: profiles, their compiled filters in the user's cache, and the listener (seccomp(2)).
+
+A profile is compiled once, by libseccomp (rootless/process/libseccomp.py); afterwards its BPF comes from the cache and
+neither the library nor its module is loaded.
+"""
+
+from __future__ import annotations
+
+from _blake2 import blake2b
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from errno import EFAULT, EPERM
+from struct import pack
+
+from rootless import log
+from rootless.errors import RootlessError
+from rootless.kernel import channel, syscalls
+from rootless.kernel.files import write_all
+from rootless.startup import jsonlite
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.node import Node
+
+    Condition = tuple[int, int, int, int]  # argument, operator, value, valueTwo: struct scmp_arg_cmp
+    Rule = tuple[tuple[str, ...], int, tuple[Condition, ...]]  # names, action, conditions
+    Profile = dict[str, Any]
+
+# linux/seccomp.h: SECCOMP_RET_*. The low 16 bits of ERRNO and TRACE hold the errno.
+ACTIONS = {
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
+}
+_ERRNO, _TRACE = ACTIONS["SCMP_ACT_ERRNO"], ACTIONS["SCMP_ACT_TRACE"]
+_ALLOW, _LOG, _NOTIFY = ACTIONS["SCMP_ACT_ALLOW"], ACTIONS["SCMP_ACT_LOG"], ACTIONS["SCMP_ACT_NOTIFY"]
+_PASSING = _ALLOW, _LOG, _NOTIFY, _TRACE  # those that may let a call through
+_MAX_ERRNO = 4095  # linux/err.h: what ERRNO can return; a tracer gets all 16 bits
+
+# seccomp.h: enum scmp_compare.
+OPERATORS = {
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": syscalls.SECCOMP_FILTER_FLAG_TSYNC,
+    "SECCOMP_FILTER_FLAG_LOG": syscalls.SECCOMP_FILTER_FLAG_LOG,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": syscalls.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+}
+_ARCHITECTURES = (
+    "X86 X86_64 X32 ARM AARCH64 LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE "
+    "S390 S390X SH SHEB PARISC PARISC64 RISCV64"
+)
+ARCHITECTURES = tuple(f"SCMP_ARCH_{name}" for name in _ARCHITECTURES.split())
+
+_LIBRARY = "libseccomp.so.2"
+_LIBRARY_FOLDERS = (
+    f"/usr/lib/{syscalls.MACHINE}-linux-gnu", f"/lib/{syscalls.MACHINE}-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib",
+    "/lib", "/usr/local/lib",
+)  # fmt: skip
+_FORMAT = b"rootless 1"  # changes with what compile_profile makes of a profile
+_DIGEST = 16
+_LARGEST = _DIGEST + 4096 * 8  # BPF_MAXINSNS
+_ENTRIES = 128
+
+
+# --- reading
+
+
+def read_seccomp(node: Node, receiver: str = "") -> Profile | None:
+    """linux.seccomp as a profile, None where there is none. Pure.
+
+    The profile: default (action), rules (names, action, conditions), architectures, flags (for seccomp(2)), notify
+    (whether a listener is needed), listener_path, metadata. `receiver` stands in for a missing listenerPath. Without
+    `flags` SPEC_ALLOW is taken, as runc does; an empty list is none. Raises SpecError.
+    """
+    if not node:
+        return None
+    rules = [_read_rule(item) for item in node["syscalls"].items()]
+    default = _read_action(node["defaultAction"], node["defaultErrnoRet"])
+    flags = 0
+    for item in node["flags"].items():
+        flags |= item.choice(FLAGS)
+    if not node["flags"]:
+        flags = syscalls.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+    path, metadata = node["listenerPath"].string(), node["listenerMetadata"].string()
+    if metadata and not path and not receiver:
+        raise node["listenerMetadata"].error("is only allowed beside listenerPath")
+    profile: Profile = {
+        "default": default,
+        "rules": rules,
+        "architectures": [item.choice(ARCHITECTURES) for item in node["architectures"].items()],
+        "flags": flags,
+        # An agent that is named gets its listener, whether or not an action asks for it yet.
+        "notify": default == _NOTIFY or any(action == _NOTIFY for _, action, _ in rules) or bool(path),
+        "listener_path": path or receiver,
+        "metadata": metadata,
+    }
+    _check_execve(node, profile)
+    if profile["notify"]:
+        _check_notify(node, profile)
+    return profile
+
+
+def _read_action(action: Node, errno: Node) -> int:
+    """An action and its errno as one SECCOMP_RET_* value."""
+    value: int = action.choice(ACTIONS)
+    if value == _ERRNO:
+        return value | errno.integer(EPERM, 0, _MAX_ERRNO)
+    if value == _TRACE:
+        return value | errno.integer(EPERM, 0, 0xFFFF)
+    if errno:
+        raise errno.error(f"{action.value} takes no errno", hint="SCMP_ACT_ERRNO and SCMP_ACT_TRACE do")
+    return value
+
+
+def _read_rule(node: Node) -> Rule:
+    names = node["names"]
+    listed = names.value
+    if type(listed) is not list or not all(type(n) is str and n and n.isascii() and "\0" not in n for n in listed):
+        listed = names.required().strings()  # words the error
+    if not listed:
+        raise names.error("is empty: it names no system call")
+    if "" in listed:
+        raise names.error("holds an empty name")
+    conditions = tuple(_read_condition(item) for item in node["args"].items())
+    return tuple(listed), _read_action(node["action"], node["errnoRet"]), conditions
+
+
+def _read_condition(node: Node) -> Condition:
+    return (
+        node["index"].required().integer(low=0, high=5),
+        node["op"].choice(OPERATORS),
+        node["value"].required().integer(low=0),
+        node["valueTwo"].integer(low=0),
+    )
+
+
+def _check_execve(node: Node, profile: Profile) -> None:
+    """The filter is there when the program is executed: one that denies execve(2) lets nothing start, and one that
+    kills for it does so without a word."""
+    found = [(action, args) for names, action, args in profile["rules"] if "execve" in names]
+    if not any(args for _, args in found):
+        verdicts = [action for action, _ in found] or [profile["default"]]
+        if not any(action & 0xFFFF0000 in _PASSING for action in verdicts):
+            node["syscalls"].refuse("denies the execve syscall, without which no program can start")
+
+
+def _check_notify(node: Node, profile: Profile) -> None:
+    """A listener needs somebody to listen; its fd leaves the container by sendmsg(2), already under the filter, and a
+    failed execve is told by write(2): before the agent has the listener, nobody could answer for them."""
+    if not profile["listener_path"]:
+        raise node["listenerPath"].error("is required with SCMP_ACT_NOTIFY")
+    if profile["default"] == _NOTIFY:
+        raise node["defaultAction"].error("SCMP_ACT_NOTIFY cannot be used as default action")
+    for needed in ("write", "sendmsg"):
+        found = [(action, args) for names, action, args in profile["rules"] if needed in names]
+        if any(action == _NOTIFY for action, _ in found):
+            raise node["syscalls"].error(f"SCMP_ACT_NOTIFY cannot be used for the {needed} syscall")
+    passes = profile["default"] in (_ALLOW, _LOG) or any(not args for _, args in found)
+    if not passes or any(action not in (_ALLOW, _LOG) for action, _ in found):
+        raise node["syscalls"].error(
+            "denies the sendmsg syscall, which hands the listener of SCMP_ACT_NOTIFY out of the container"
+        )
+
+
+# --- what this machine has
+
+
+def supported_flags() -> list[str]:
+    """The FLAGS that this kernel takes: seccomp(2) answers EFAULT for a null program, EINVAL for a flag unknown."""
+    found = []
+    for name, flag in FLAGS.items():
+        if flag == syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV:
+            flag |= syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER  # refused alone
+        try:
+            syscalls.syscall("seccomp", syscalls.SECCOMP_SET_MODE_FILTER, flag, None)
+        except OSError as error:
+            if error.errno == EFAULT:
+                found.append(name)
+    return found
+
+
+def load_flags(profile: Profile) -> int:
+    """The flags of seccomp(2) for a profile: a listener where one is needed.
+
+    TSYNC goes away: I has one thread, and beside a listener it is EINVAL; so is WAIT_KILLABLE_RECV without one.
+    """
+    flags: int = profile["flags"] & ~syscalls.SECCOMP_FILTER_FLAG_TSYNC
+    if profile["notify"]:
+        return flags | syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    return flags & ~syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+
+
+def prepare(profile: Profile) -> Callable[[socket], None]:
+    """Compile in R; what comes back loads the filter in I, as its last act before execve.
+
+    It takes the socket to whoever waits and sends a needed listener there as channel.LISTENER. Raises RootlessError
+    where libseccomp is missing or refuses the profile, or where the kernel lacks a flag.
+    """
+    program = _decode(profile["bpf"]) if profile.get("bpf") else compile_profile(profile)
+    flags = load_flags(profile)
+    log.debug(f"seccomp filter flags: {flags}")
+    if flags & ~syscalls.SECCOMP_FILTER_FLAG_SPEC_ALLOW:
+        supported = supported_flags()
+        for name, flag in FLAGS.items():
+            if flags & flag and name not in supported:
+                raise RootlessError(f"this kernel does not know {name}", "/linux/seccomp/flags")
+
+    def load(waiting: socket) -> None:
+        fd = syscalls.seccomp_load(program, flags)
+        if flags & syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER:
+            channel.send(waiting, channel.LISTENER, fds=(fd,))
+
+    return load
+
+
+def _decode(text: str) -> bytes:
+    """A filter that is compiled already (crun's annotation): struct sock_filter's in base64. Raises RootlessError."""
+    from binascii import Error, a2b_base64
+
+    try:
+        program = a2b_base64(text.encode(), strict_mode=True)
+    except (Error, UnicodeEncodeError):
+        program = b""
+    if not program or len(program) % 8:
+        raise RootlessError("found no BPF program in base64", "/annotations/run.oci.seccomp_bpf_data")
+    return program
+
+
+# --- the cache
+
+
+def compile_profile(profile: Profile) -> bytes:
+    """A profile's BPF program, an array of struct sock_filter: from the cache, else from libseccomp.
+
+    Raises RootlessError.
+    """
+    folder = cache_folder()
+    name = _key(profile)
+    fd = _open_cache(folder) if folder else -1
+    try:
+        program = _read_cached(fd, name) if fd >= 0 else b""
+        if program:
+            log.debug(f"seccomp: filter {name} from {folder}")
+            return program
+        from rootless.process.libseccomp import compile_bpf
+
+        program = compile_bpf(profile)
+        if fd >= 0:
+            _write_cached(fd, name, program)
+        return program
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def cache_folder() -> str:
+    """$XDG_CACHE_HOME/rootless/seccomp, else ~/.cache/rootless/seccomp; "" where neither is known or it is another
+    user's (root with a user's HOME)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    home = base if base.startswith("/") else os.environ.get("HOME", "")
+    if not home.startswith("/"):
+        return ""
+    try:
+        if os.stat(home).st_uid != os.geteuid():
+            return ""
+    except FileNotFoundError:
+        if home != base:
+            return ""
+    except OSError:
+        return ""
+    return f"{home}/rootless/seccomp" if home == base else f"{home}/.cache/rootless/seccomp"
+
+
+def _key(profile: Profile) -> str:
+    """The digest of all that the program depends on."""
+    version = _installed_version()
+    if not version:
+        from rootless.process.libseccomp import library_version
+
+        version = library_version()
+    parts = [syscalls.MACHINE, version, profile["default"], profile["rules"], profile["architectures"]]
+    if profile.get("strict"):
+        parts.append("strict")
+    return blake2b(_FORMAT + repr(parts).encode("utf-8", "surrogateescape"), digest_size=_DIGEST).hexdigest()
+
+
+def _installed_version() -> str:
+    """The library's full name by its symbolic link, which is far cheaper than to load and ask it; "" if not found."""
+    for folder in _LIBRARY_FOLDERS:
+        try:
+            return os.readlink(f"{folder}/{_LIBRARY}")
+        except OSError:
+            continue
+    return ""
+
+
+def _open_cache(folder: str) -> int:
+    """The cache's fd, -1 where there is none that only this user can write."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            fd = os.open(folder, flags)
+        except FileNotFoundError:
+            from oci.private import make_private
+
+            fd = make_private(folder)
+    except OSError as error:
+        log.debug(f"seccomp: no cache: {error}")
+        return -1
+    if _is_ours(fd):
+        return fd
+    os.close(fd)
+    log.debug(f"seccomp: {folder} is not used: others can write there")
+    return -1
+
+
+def _is_ours(fd: int) -> bool:
+    found = os.fstat(fd)
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _read_cached(folder_fd: int, name: str) -> bytes:
+    """A program that this user wrote whole, else b""."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+    except OSError:
+        return b""
+    try:
+        data = os.read(fd, _LARGEST) if _is_ours(fd) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+    program = data[_DIGEST:]
+    if not program or blake2b(program, digest_size=_DIGEST).digest() != data[:_DIGEST]:
+        return b""
+    return program
+
+
+def _write_cached(folder_fd: int, name: str, program: bytes) -> None:
+    """Under its name only when complete. A cache that cannot be written is no failure."""
+    temporary = f".{name}.{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(temporary, flags, 0o600, dir_fd=folder_fd)
+        try:
+            write_all(fd, blake2b(program, digest_size=_DIGEST).digest() + program)
+            os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        except OSError:
+            os.unlink(temporary, dir_fd=folder_fd)
+            raise
+        finally:
+            os.close(fd)
+        names = os.listdir(folder_fd)
+        if len(names) > _ENTRIES:  # one profile a container would fill the disk
+            oldest = min(names, key=lambda n: os.stat(n, dir_fd=folder_fd, follow_symlinks=False).st_mtime)
+            os.unlink(oldest, dir_fd=folder_fd)
+    except OSError as error:
+        log.debug(f"seccomp: the filter is not cached: {error}")
+
+
+# --- the listener
+
+
+def connect_listener(path: str) -> socket:
+    """A connection to the agent at listenerPath (`@name` is an abstract address), to be made before `start` lets the
+    program go. Raises RootlessError."""
+    folder, _, name = path.rpartition("/")
+    agent = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    fd = -1
+    try:
+        if path.startswith("@"):
+            agent.connect("\0" + path[1:])
+        elif len(os.fsencode(path)) < 108:  # sun_path, unix(7)
+            agent.connect(path)
+        else:
+            fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            agent.connect(f"/proc/self/fd/{fd}/{name}")
+    except OSError as error:
+        agent.close()
+        raise RootlessError.from_os(
+            error, f"failed to connect with seccomp agent {path}", "/linux/seccomp/listenerPath", "does it run?"
+        ) from None
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return agent
+
+
+def send_listener(agent: socket, fd: int, state: dict[str, Any], metadata: str, pid: int = 0) -> None:
+    """Send the container process state and the listener, once a connection, and close both.
+
+    state: the container's state as the runtime-spec has it, with the pid that the runtime sees; pid: the process
+    with the filter, where that is not the container's init. Raises RootlessError.
+    """
+    message: dict[str, Any] = {"ociVersion": state["ociVersion"], "fds": ["seccompFd"], "pid": pid or state["pid"]}
+    if metadata:
+        message["metadata"] = metadata
+    message["state"] = state
+    data = jsonlite.dumps(message).encode()
+    try:
+        sent = agent.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
+        if sent < len(data):
+            agent.sendall(data[sent:])
+    except OSError as error:
+        raise RootlessError.from_os(
+            error, "cannot send the listener to the seccomp agent", "/linux/seccomp/listenerPath"
+        ) from None
+    finally:
+        agent.close()
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""What the runtime process does: a container's moves, one file each."""

@@ -1,0 +1,177 @@
+"""criu, by its own protocol: `criu swrk` takes one request on a socket, tells its stages, and answers (criu.org/RPC).
+
+The messages are protocol buffers with a handful of fields; the numbers are those of criu's images/rpc.proto.
+"""
+
+from __future__ import annotations
+
+from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
+from fcntl import F_DUPFD, fcntl
+from struct import unpack
+
+from oci import varint
+from rootless import log
+from rootless.errors import RootlessError, errno_text
+from rootless.kernel import child
+from rootless.process import program
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Value = bool | int | str | bytes | list[Any]
+
+# criu_req_type; the plain PRE_DUMP (4) would have criu wait for the next one, and miss it
+DUMP, RESTORE, _NOTIFY, SINGLE_PRE_DUMP = 1, 2, 6, 13
+# criu_opts: name and number of what is used
+OPTIONS = {
+    "images_dir_fd": 1, "pid": 2, "leave_running": 3, "ext_unix_sk": 4, "tcp_established": 5, "evasive_devices": 6,
+    "shell_job": 7, "file_locks": 8, "log_level": 9, "log_file": 10, "ps": 11, "notify_scripts": 12, "root": 13,
+    "parent_img": 14, "track_mem": 15, "auto_dedup": 16, "work_dir_fd": 17, "link_remap": 18, "ext_mnt": 23,
+    "manage_cgroups": 24, "cg_root": 25, "rst_sibling": 26, "inherit_fd": 27, "manage_cgroups_mode": 34,
+    "external": 37, "empty_ns": 38, "join_ns": 39, "freeze_cgroup": 44, "tcp_skip_in_flight": 46, "lazy_pages": 48,
+    "orphan_pts_master": 50, "config_file": 51, "lsm_profile": 53, "lsm_mount_context": 63,
+}  # fmt: skip
+CGROUP_MODES = {"": 6, "ignore": 0, "soft": 3, "full": 4, "strict": 5}
+_SOCKET = 3  # what criu is told to find its socket at
+_LIMIT = 65536
+
+
+def find(named: str = "") -> str:
+    """criu's path. Raises RootlessError where it is missing, or this is no root that could use it."""
+    from rootless.kernel.host import Host
+
+    if not Host().real_root:
+        raise RootlessError(
+            "checkpoint and restore need root: criu reads and makes processes that an ordinary user may not",
+            hint="run it as root, outside of a user namespace",
+        )
+    if named:
+        if os.access(named, os.X_OK):
+            return named
+        raise RootlessError("no such program", named, hint="--criu names criu's path")
+    for directory in (os.environ.get("PATH") or "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin").split(":"):
+        if os.access(f"{directory}/criu", os.X_OK):
+            return f"{directory}/criu"
+    raise RootlessError(
+        "criu is not installed", "checkpoint", hint="Debian's package criu has it; --criu names another"
+    )
+
+
+class Session:
+    """One criu, for one request. fds: what it inherits, from number 4 on."""
+
+    def __init__(self, path: str, fds: tuple[int, ...] = ()) -> None:
+        self.sock, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+        self.log_path = ""
+        self.pid, pidfd = child.clone(0, lambda: _become_criu(path, theirs.fileno(), fds))
+        os.close(pidfd)
+        theirs.close()
+
+    def request(self, kind: int, options: dict[str, Any], notified: Callable[[str, int, list[int]], None]) -> None:
+        """Ask, and call notified(stage, pid, fds) at each stage, up to the answer. Raises RootlessError."""
+        numbered: list[tuple[int, Value]] = []
+        for name, value in options.items():
+            for one in value if type(value) is list else [value]:
+                numbered.append((OPTIONS[name], one))
+        self._send([(1, kind), (2, numbered)])
+        while True:
+            answer, fds = self._receive()
+            if answer.get(1) != [_NOTIFY] or not answer.get(2, [0])[0]:
+                break
+            stage = decode(answer[5][0]) if 5 in answer else {}
+            try:
+                notified(stage.get(1, [b""])[0].decode(), stage.get(2, [0])[0], fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            self._send([(1, _NOTIFY), (3, True)])
+        if not answer.get(2, [0])[0]:
+            number = answer.get(7, [0])[0]
+            raise self._failure(errno_text(number) if number else "no reason given")
+        self.sock.close()
+        os.waitpid(self.pid, 0)
+        self.pid = 0
+
+    def close(self) -> None:
+        """End it, where the request did not."""
+        self.sock.close()
+        if self.pid:
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def _send(self, message: list[tuple[int, Value]]) -> None:
+        try:
+            self.sock.send(encode(message))
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._failure("it ended before it was asked") from None
+
+    def _receive(self) -> tuple[dict[int, list[Any]], list[int]]:
+        try:
+            data, ancillary, _, _ = self.sock.recvmsg(_LIMIT, CMSG_LEN(16))
+        except ConnectionResetError:
+            data, ancillary = b"", []
+        fds = [
+            number for _, kind, raw in ancillary if kind == SCM_RIGHTS for number in unpack(f"{len(raw) // 4}i", raw)
+        ]
+        if not data:
+            raise self._failure("it ended without an answer")
+        return decode(data), fds
+
+    def _failure(self, reason: str) -> RootlessError:
+        """The error with what criu's log says, which says more than its answer."""
+        hint = f"all of it is in {self.log_path}" if os.path.exists(self.log_path) else "criu check says what it lacks"
+        return RootlessError(f"criu failed: {_first_error(self.log_path) or reason}", hint=hint)
+
+
+def encode(fields: list[tuple[int, Value]]) -> bytes:
+    """A message: numbers as varints, text and messages (lists) with their length."""
+    out = bytearray()
+    for number, value in fields:
+        if isinstance(value, int):
+            out += varint.encode(number << 3) + varint.encode(value & (1 << 64) - 1)
+            continue
+        data = encode(value) if isinstance(value, list) else value.encode() if isinstance(value, str) else value
+        out += varint.encode(number << 3 | 2) + varint.encode(len(data)) + data
+    return bytes(out)
+
+
+def decode(data: bytes) -> dict[int, list[Any]]:
+    """Every field's values by its number, those with a length as bytes. Raises ValueError."""
+    found: dict[int, list[Any]] = {}
+    position = 0
+    while position < len(data):
+        key, position = varint.decode(data, position)
+        number, position = varint.decode(data, position)
+        if key & 7 == 2:
+            found.setdefault(key >> 3, []).append(data[position : position + number])
+            position += number
+        elif key & 7 == 0:
+            found.setdefault(key >> 3, []).append(number)
+        else:
+            raise ValueError(f"a field of wire type {key & 7}")
+    return found
+
+
+def _become_criu(path: str, sock: int, fds: tuple[int, ...]) -> None:
+    try:
+        above = _SOCKET + 1 + len(fds)
+        for number, fd in enumerate([fcntl(fd, F_DUPFD, above) for fd in (sock, *fds)], _SOCKET):
+            os.dup2(fd, number)
+        program.become(path, ["criu", "swrk", str(_SOCKET)], os.environ, keep=range(_SOCKET, above))
+    finally:
+        os._exit(127)
+
+
+def _first_error(path: str) -> str:
+    """The first line of a criu log that tells an error, `(00.01) Error (criu/x.c:1): what`: others come of it."""
+    try:
+        with open(path, errors="replace") as file:
+            errors = [line.strip() for line in file if "Error (" in line and "RLIMIT_NOFILE" not in line]  # no failure
+    except OSError:
+        return ""
+    for line in errors:
+        log.debug(f"criu: {line}")
+    return errors[0].partition("Error ")[2] if errors else ""

@@ -1,0 +1,89 @@
+"""What follows when the user asks a program to end and it does not: pid 1 of a pid namespace gets no signal that it has
+no handler for (pid_namespaces(7)), so that Ctrl-C and `kill` would have no effect."""
+
+from __future__ import annotations
+
+import select
+import time
+from _signal import pidfd_send_signal  # type: ignore[import-not-found]
+
+from rootless import log
+from rootless.startup import lean_os as os
+
+_INT, _KILL, _TERM = 2, 9, 15
+_PATIENCE = 10.0  # seconds
+_ONCE_MORE = "the program still runs: Ctrl-C once more kills it"
+
+
+class Escalation:
+    """Count the INTs and TERMs for a program without a terminal, and kill it in the end.
+
+    The third INT in a row does, each within ten seconds of the one before: a program that handles INT, such as an
+    interpreter's prompt, gets one now and then. After two TERMs the program has ten seconds from the first on, and is
+    killed then only if it cannot have noticed: a handler may be at work.
+    """
+
+    __slots__ = ("deadline", "first_term", "interrupted", "interrupts", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.interrupts = 0
+        self.interrupted = 0.0  # when the last INT came; all times are time.monotonic()'s
+        self.first_term = 0.0  # 0: there was none
+        self.deadline = 0.0  # 0: there is none
+
+    def note(self, signum: int) -> None:
+        """Take note of a signal that has been passed on."""
+        now = time.monotonic()
+        if signum == _INT:
+            self.interrupts = self.interrupts + 1 if now - self.interrupted < _PATIENCE else 1
+            self.interrupted = now
+            if self.interrupts == 2:
+                _tell(_ONCE_MORE)
+            elif self.interrupts > 2:
+                self._kill()
+        elif signum == _TERM:
+            if self.first_term:
+                self.deadline = self.deadline or max(now, self.first_term + _PATIENCE)
+            else:
+                self.first_term = now
+
+    def timeout(self) -> float | None:
+        """Return the milliseconds that poll(2) may wait until `look` has to be called, None for any time."""
+        return max(0.0, self.deadline - time.monotonic()) * 1000 if self.deadline else None
+
+    def look(self) -> None:
+        """Kill the program if its time is over and it has no handler for TERM."""
+        if self.deadline and time.monotonic() >= self.deadline:
+            self.deadline = 0.0
+            if not notices(self.pid, _TERM):
+                _tell("the program has no handler for TERM: it is killed")
+                self._kill()
+
+    def _kill(self) -> None:
+        try:
+            pidfd_send_signal(self.pidfd, _KILL)
+        except ProcessLookupError:
+            pass
+
+
+def notices(pid: int, signum: int) -> bool:
+    """Return whether a process has a handler for a signal, or blocks it, which is how sigwait(3) and signalfd(2) wait
+    for one: SigCgt and SigBlk of /proc/PID/status (proc(5)). Where they cannot be read: True."""
+    try:
+        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        text = os.read(fd, 8192)
+        os.close(fd)
+    except OSError:
+        return True
+    masks = [line.split()[1] for line in text.split(b"\n") if line.startswith((b"SigCgt:", b"SigBlk:"))]
+    return not masks or any(int(mask, 16) & 1 << (signum - 1) for mask in masks)
+
+
+def _tell(text: str) -> None:
+    """A line on standard error, if there is room for it: whoever blocks here passes on no signals."""
+    poller = select.poll()
+    poller.register(2, select.POLLOUT)
+    if any(events & select.POLLOUT for _, events in poller.poll(0)):
+        log.notice(text)

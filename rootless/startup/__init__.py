@@ -1,0 +1,1 @@
+"""Only why a command starts fast; README.md says what each part gains."""

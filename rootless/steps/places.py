@@ -1,0 +1,137 @@
+"""The container's root file system as a place to mount in: it becomes a mount of its own, and paths in it are made.
+
+A path of the container is resolved once, inside the root, by openat2(2); what comes back is an fd.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.errors import RootlessError
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+
+_LINKS_MAX = 40  # as the kernel: path_resolution(7)
+
+
+def attach_rootfs(path: str) -> int:
+    """Make the rootfs a mount of its own, as pivot_root(2) demands; the fd of its root."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot open the rootfs", path) from None
+    tree = sc.open_tree(fd, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
+    sc.move_mount(tree, fd)
+    os.close(fd)
+    return tree
+
+
+def make_parent_private(path: str) -> None:
+    """The mount that holds a path: nothing that is mounted below the path goes elsewhere, and pivot_root(2) asks it."""
+    path = os.path.realpath(path)
+    while True:
+        try:
+            sc.mount(None, path, None, sc.MS_PRIVATE)
+            return
+        except OSError as error:
+            if error.errno != errno.EINVAL or path == "/":  # EINVAL: no mount point
+                raise
+        path = os.path.dirname(path)
+
+
+def mount_place(path: str) -> list[str | int]:
+    """The caller's mount namespace, and the number that the topmost mount at a path has in it: proc(5), fdinfo."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        number = mount_id(proc_fd, fd)
+    finally:
+        os.close(proc_fd)
+        os.close(fd)
+    return [os.readlink("/proc/self/ns/mnt"), number]
+
+
+def mount_id(proc_fd: int, fd: int) -> int:
+    """Return the number of the mount that an fd is on: proc_pid_fdinfo(5). proc_fd: a /proc that shows this process."""
+    with open(os.open(f"self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)) as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+
+
+def detach_rootfs(path: str, before: list[str | int]) -> None:
+    """Take away what a container without a mount namespace has mounted on its rootfs; `before` as mount_place gave it
+    then. The mounts are private first: umount2(2) would reach their peers, the host's own /sys among them."""
+    for _ in range(_LINKS_MAX):  # a bind mount on `/` lies on top
+        now = mount_place(path)
+        if now[0] != before[0] or now[1] == before[1]:
+            return
+        sc.mount(None, path, None, sc.MS_PRIVATE | sc.MS_REC)
+        sc.umount2(path, sc.MNT_DETACH)
+
+
+def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LINKS_MAX) -> int:
+    """mkdir -p inside the root; an O_PATH fd of the directory. Dangling links are followed inside the root.
+
+    Raises OSError, whose file name is the whole path in the container.
+    """
+    try:
+        return sc.open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    parent, _, name = path.rstrip("/").rpartition("/")
+    parent_fd = make_directory(root_fd, parent or "/", mode, links)
+    try:
+        try:
+            os.mkdir(name, mode, dir_fd=parent_fd)
+        except FileExistsError:
+            if links == 0:
+                raise OSError(errno.ELOOP, "too many symbolic links", path) from None
+            return make_directory(root_fd, _follow(parent_fd, parent, name), mode, links - 1)
+        except OSError as error:
+            raise at_path(error, path) from None
+        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    finally:
+        os.close(parent_fd)
+
+
+def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
+    """An fd of the file at that path, made empty if it is not there; O_PATH if it is.
+
+    Raises OSError, whose file name is the whole path in the container.
+    """
+    try:
+        return sc.open_in_root(root_fd, path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    try:
+        return sc.open_in_root(root_fd, path.rstrip("/"), os.O_CREAT | os.O_EXCL, mode=0o644)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EEXIST):  # no directory yet, or a dangling link
+            raise at_path(error, path) from None
+    parent, _, name = path.rstrip("/").rpartition("/")
+    parent_fd = make_directory(root_fd, parent or "/")
+    try:
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent_fd))
+        except FileExistsError:
+            if links == 0:
+                raise OSError(errno.ELOOP, "too many symbolic links", path) from None
+            return make_file(root_fd, _follow(parent_fd, parent, name), links - 1)
+        except OSError as error:
+            raise at_path(error, path) from None
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    finally:
+        os.close(parent_fd)
+
+
+def at_path(error: OSError, path: str) -> OSError:
+    """Return the error with the container's path in place of its last part, which alone a call with a dir_fd names."""
+    error.filename = path
+    return error
+
+
+def _follow(parent_fd: int, parent: str, name: str) -> str:
+    """Where a dangling link leads, as a path of the container."""
+    target = os.readlink(name, dir_fd=parent_fd)
+    return target if target.startswith("/") else f"{parent}/{target}"

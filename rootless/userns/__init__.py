@@ -1,0 +1,1 @@
+"""Id maps, and functions that run under the user's id map."""
