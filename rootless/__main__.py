@@ -1,4 +1,4 @@
-"""The entry: argv -> option table -> command. Help and the hints for mistakes come from rootless/cli/help.py (click)."""
+"""The entry: argv -> option table -> command. Help and the hints for mistakes come from cli/help.py (click)."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _run(parsed: options.Options) -> int:
         raise RootlessError.from_os(error, "cannot open the log") from None
     module = _module(parsed.command)
     if parsed.command not in _STATELESS:
-        from rootless.runtime.container import enter_state_root
+        from rootless.cli.containers import enter_state_root
 
         enter_state_root(parsed)
     return int(module.main(parsed))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 
 from rootless.errors import printable
-from rootless.kernel.files import write_all
 from rootless.startup import lean_os as os
 
 _fd = 2
 _json = False
 _debug = False
+_start = time.monotonic()
 
 
 def configure(*, path: str = "", json_format: bool = False, debug: bool = False) -> None:
@@ -39,6 +39,11 @@ def debug(text: str) -> None:
     """A line for --debug."""
     if _debug:
         _write(_fd, "debug", text)
+
+
+def since_start(text: str) -> str:
+    """Return a step's line with the time since this command began, which a clone of this process counts from, too."""
+    return f"+{(time.monotonic() - _start) * 1000:.3f} ms {text}"
 
 
 def warn(text: str) -> None:
@@ -67,7 +72,7 @@ def trace(error: BaseException) -> None:
 
     lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
     try:
-        write_all(2, "".join(f"{printable(line)}\n" for line in lines).encode("utf-8", "surrogateescape"))
+        _write_all(2, "".join(f"{printable(line)}\n" for line in lines).encode("utf-8", "surrogateescape"))
     except OSError:
         pass
 
@@ -91,9 +96,14 @@ def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
     else:
         line = f'time="{rfc3339(time.time())}" level={level} msg="{text}"'
     try:
-        write_all(fd, line.encode("utf-8", "surrogateescape") + b"\n")
+        _write_all(fd, line.encode("utf-8", "surrogateescape") + b"\n")
     except OSError:
         pass  # nobody is left to be told
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:  # kernel/files.py has the same, but stands above this module
+        data = data[os.write(fd, data) :]
 
 
 def rfc3339(seconds: float) -> str:

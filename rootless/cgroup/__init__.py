@@ -1,36 +1,21 @@
 """cgroup v2: where a container's cgroup lies, who makes it, and what is written to it.
 
 `compile` is pure and gives a record, plain data that the state directory keeps; `open` gives the driver for a
-record. Drivers: cgroupfs (fs.py) and a systemd scope (systemd.py); a record whose manager is "disabled" has a
+record. Drivers: cgroupfs (driver.py) and a systemd scope (systemd.py); a record whose manager is "disabled" has a
 driver too, one that has no cgroup to work on.
 """
 
 from __future__ import annotations
 
 from rootless.cgroup import place
-from rootless.cgroup.fs import Cgroup
+from rootless.cgroup.driver import Cgroup
 from rootless.errors import RootlessError
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
-
+    from rootless.cgroup.record import Entry, Host, Record, Rule
     from rootless.node import Node
-
-    Record = dict[str, Any]
-
-    class Host(Protocol):
-        """The facts that `compile` asks for."""
-
-        @property
-        def uid(self) -> int: ...
-        @property
-        def cgroup_mount(self) -> str: ...
-        @property
-        def own_cgroup(self) -> str: ...
-        @property
-        def in_userns(self) -> bool: ...
 
 
 MANAGERS = ("cgroupfs", "systemd", "disabled")
@@ -56,15 +41,17 @@ def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotat
 
         record["properties"] = properties.compile_properties(annotations)
     choices = place.candidates(linux["cgroupsPath"], container_id, manager, host, root)
-    if len(choices) == 1 and "if" not in choices[0]:
+    if len(choices) == 1 and "condition" not in choices[0]:
         record.update(choices[0])
     elif choices:
         record["choices"] = choices
-        record.update({k: v for k, v in choices[0].items() if k != "if"})
+        first = choices[0].copy()
+        first.pop("condition", None)
+        record.update(first)
     return record
 
 
-def _compile_resources(linux: Node, root: bool) -> tuple[list[Any], list[Any]]:
+def _compile_resources(linux: Node, root: bool) -> tuple[list[Entry], list[Rule]]:
     """(files to write, device rules)."""
     from rootless.cgroup import devices, files
 
@@ -101,7 +88,7 @@ def settle(record: Record) -> str:
     if "choices" in record:
         _settle(record)
     if record["manager"] == "cgroupfs" and not place.can_be_made(record["path"]) and not _wanted(record):
-        record.update(manager="disabled", path="")
+        record["manager"], record["path"] = "disabled", ""
     if record["manager"] == "disabled" and (wanted := _wanted(record)):
         return _refusal(wanted[0]).message()
     return ""
@@ -111,18 +98,18 @@ def _settle(record: Record) -> None:
     """Replace the record's choices by the first that can be used."""
     wanted = bool(_wanted(record))
     for choice in record.pop("choices"):
-        condition = choice.pop("if", "")
+        condition = choice.pop("condition", "")
         if place.usable(choice, condition, wanted):
             record.update(choice)
             return
-    record.update(manager="disabled", path="")
+    record["manager"], record["path"] = "disabled", ""
     if not wanted:
         from rootless import log
 
         log.debug("no cgroup can be written here: the container runs without one")
 
 
-def _wanted(record: Record) -> list[Any]:
+def _wanted(record: Record) -> list[Entry]:
     """The files that the container cannot do without."""
     if not record["files"]:
         return []
@@ -131,7 +118,7 @@ def _wanted(record: Record) -> list[Any]:
     return files.required(record["files"])
 
 
-def _refusal(entry: Any) -> RootlessError:
+def _refusal(entry: Entry) -> RootlessError:
     file, _, pointer = entry
     if os.path.exists("/sys/fs/cgroup/memory") and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         hint = "this host's limits belong to cgroup v1, which rootless does not use; boot it with cgroup v2 alone"

@@ -9,11 +9,8 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from rootless.cgroup.fs import Cgroup
-
-    Record = dict[str, Any]
+    from rootless.cgroup.driver import Cgroup
+    from rootless.cgroup.record import Record
 
 
 class Watch:

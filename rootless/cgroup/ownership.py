@@ -9,16 +9,14 @@ from __future__ import annotations
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel import cgroup_view as view
-from rootless.kernel.files import write_all
-from rootless.kernel.host import Host, read_id_map
+from rootless.kernel.host import read_id_map
 from rootless.startup import lean_os as os
 from rootless.userns.idmap import outer_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rootless.cgroup.fs import Cgroup
+    from rootless.cgroup.driver import Cgroup
+    from rootless.kernel.host import Host
 
 _FALLBACK = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]  # the specification's
 
@@ -48,27 +46,6 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
     inside = next((first + owner - start for first, start, size in uid_map if start <= owner < start + size), -1)
     if run(uid_map, gid_map, lambda: _change(group, inside)):
         raise RootlessError(f"give the cgroup to uid {owner}", group.path)
-
-
-def as_root_of_the_range(function: Callable[[], str]) -> str:
-    """What the function returns, called as root of all the user's ids. Raises OSError and RootlessError."""
-    from rootless.userns.run import default_maps, run
-
-    result = os.memfd_create("result")
-    try:
-        if number := run(*default_maps(Host()), lambda: _store(result, function)):
-            raise OSError(number, os.strerror(number))
-        return os.pread(result, os.fstat(result).st_size, 0).decode()
-    finally:
-        os.close(result)
-
-
-def _store(result: int, function: Callable[[], str]) -> int:
-    try:
-        write_all(result, function().encode())
-    except OSError as error:
-        return error.errno or 1
-    return 0
 
 
 def _change(group: Cgroup, owner: int) -> int:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import errno
 
-from rootless.cgroup.fs import LEAF
+from rootless.cgroup.tree import LEAF
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from rootless.cgroup import Host
+    from rootless.cgroup.record import Host, Record
     from rootless.node import Node
-
-    Record = dict[str, Any]
 
 
 def candidates(cgroups_path: Node, container_id: str, manager: str, host: Host, root: bool) -> list[Record]:
     """The possible places of a container's cgroup, the best first; [] for none. Pure.
 
-    Each has "manager", "path" (and "unit", "slice", "user" for systemd) and, where it is no certainty, "if": a
+    Each has "manager", "path" (and "unit", "slice", "user" for systemd) and, where it is no certainty, "condition": a
     condition for `usable`.
     """
     path = cgroups_path.string()
@@ -36,10 +32,10 @@ def candidates(cgroups_path: Node, container_id: str, manager: str, host: Host, 
         return [_directory(path, container_id, host, os.path.dirname(host.own_cgroup))]
     found = _delegated(path, container_id, host)
     if manager == "":
-        scope = _scope(cgroups_path, container_id, root, strict=False) | {"if": "session"}
+        scope = _scope(cgroups_path, container_id, root, strict=False) | {"condition": "session"}
         # A slice:prefix:name asks for systemd. Otherwise systemd comes after what it gave away itself, and before
         # directories that merely happen to be writable, where it may take back controllers at any time.
-        found.insert(0 if _is_triple(path) else sum(c["if"] == "delegated" for c in found), scope)
+        found.insert(0 if _is_triple(path) else sum(c["condition"] == "delegated" for c in found), scope)
     return found
 
 
@@ -130,7 +126,7 @@ def _delegated(path: str, container_id: str, host: Host) -> list[Record]:
 
 
 def _below(base: str, place: Record, host: Host, condition: str) -> Record:
-    return {**place, "base": os.path.normpath(f"{host.cgroup_mount}/{base.strip('/')}"), "if": condition}
+    return {**place, "base": os.path.normpath(f"{host.cgroup_mount}/{base.strip('/')}"), "condition": condition}
 
 
 def _scope(cgroups_path: Node, container_id: str, root: bool, *, strict: bool) -> Record:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless.cgroup.fs import Cgroup
+    from rootless.cgroup.driver import Cgroup
 
     Figures = dict[str, Any]
 

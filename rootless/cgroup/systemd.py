@@ -10,7 +10,9 @@ import os
 import socket
 import time
 
-from rootless.cgroup.fs import Cgroup, enable
+from rootless.cgroup.driver import Cgroup
+from rootless.cgroup.freezer import wait_until_empty
+from rootless.cgroup.tree import enable
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
     from jeepney.io.blocking import DBusConnection  # type: ignore[import-untyped]
 
-    Record = dict[str, Any]
-    Entry = list[str]
+    from rootless.cgroup.record import Entry
+
     Property = tuple[str, tuple[str, Any]]  # (name, (D-Bus signature, value))
 
 INFINITY = 2**64 - 1
@@ -62,7 +64,7 @@ class Scope(Cgroup):
         if not self.gone():
             if self.keyed("cgroup.events").get("populated"):
                 self.kill()
-                self.wait_empty()
+                wait_until_empty(self)
             try:
                 with _Manager(self.record["user"]) as manager:
                     manager.stop(self.unit)
@@ -75,8 +77,7 @@ class Scope(Cgroup):
     @property
     def unit(self) -> str:
         """The scope's name."""
-        name: str = self.record["unit"]
-        return name
+        return self.record["unit"]
 
     def _properties(self, pid: int) -> list[Property]:
         """What the scope starts with. TasksMax is always said: the manager's default would limit it otherwise."""
@@ -104,7 +105,7 @@ class Scope(Cgroup):
         if not own.endswith(f"/{self.unit}"):
             raise RootlessError(f"systemd started {self.unit} without the container's process", own)
         self.record["path"] = os.path.normpath(here.mount + own)
-        self.record["made"] = []
+        self.record["created"] = []
 
     def _enable_rest(self) -> None:
         """Controllers that systemd knows nothing of, such as hugetlb and rdma, are for us to hand down."""

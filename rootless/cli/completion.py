@@ -1,7 +1,7 @@
 """What may come next on a command line, for the completion of bash, zsh and fish. It reads the option table, so a new
 flag completes without further work.
 
-The script of a shell (rootless/cli/commands/completion.py prints it) asks `rootless completion answer -- SHELL WORD...`;
+The script of a shell (commands/completion.py prints it) asks `rootless completion answer -- SHELL WORD...`;
 the last word is the one to complete. The answer is one line for the kind, then a line for each word that fits: `word
 TAB help`. Kinds: `words` has all there is to offer; `paths` too, and they are directories; with `files`, `directories`
 and `programs` the shell looks for itself.
@@ -179,8 +179,8 @@ def _positional(line: Line, current: str) -> Answer:
 
 def _ids(line: Line) -> list[tuple[str, str]]:
     """The containers of the state root that the line names, or of the user's own."""
+    from rootless.cli.containers import state_root
     from rootless.cli.options import Options
-    from rootless.runtime.container import state_root
     from rootless.runtime.state import ids
 
     options = Options("")

@@ -1,4 +1,4 @@
-"""The wire between R, J and I: one SOCK_SEQPACKET pair, one named message a step, none out of turn.
+"""The wire between runtime, joiner and init: one SOCK_SEQPACKET pair, named messages, none out of turn.
 
 A message is one tag byte and a payload; fds travel beside it (unix(7), SCM_RIGHTS).
 """
@@ -17,6 +17,7 @@ from _socket import (
 )
 from struct import pack, unpack
 
+from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel.files import write_at_once
 from rootless.startup import jsonlite
@@ -26,24 +27,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
 
-MAPPED = b"u"  # R -> I: the id maps are written
-SAVED = b"s"  # R -> I: state.json names I, which is found from now on
-MOUNTED = b"m"  # I -> R: mounts and devices are there, the hooks may run
-HOOKED = b"h"  # R -> I: the hooks and the network are done
-CONSOLE = b"t"  # I -> R: the master of the terminal, as an fd
-CREATED = b"c"  # I -> R: only `start` is missing
-FAILED = b"x"  # I -> R: what failed, as JSON
-GO = b"g"  # start -> I: run the program
-EXECUTING = b"E"  # I -> start: execve is next
-PID = b"p"  # J -> R: the pid of what J cloned
-UNMAPPED = b"j"  # J -> R: its new user namespace needs maps
-NOTIFY = b"n"  # I -> start: the socket that NOTIFY_SOCKET names in the container, as an fd
-LISTENER = b"l"  # I -> start: seccomp's notification fd
+# One tag a meaning: a message out of turn is an error, whoever sends it.
+MAPPED = b"u"  # runtime -> init: the id maps are written
+SAVED = b"s"  # runtime -> init: state.json names init, which is found from now on
+MOUNTED = b"m"  # init -> runtime: mounts and devices are there, the hooks may run
+HOOKED = b"h"  # runtime -> init: the hooks and the network are done
+CONSOLE = b"t"  # init, exec's process -> runtime: the master of the terminal, as an fd
+CREATED = b"c"  # init -> runtime: only `start` is missing
+FAILED = b"x"  # any -> runtime: what failed, as JSON
+STEP = b"d"  # any -> runtime: a step that is executed, for --debug
+RUN = b"g"  # start -> init: run the program; the payload says whether start logs steps
+EXECUTING = b"E"  # init, exec's process -> start, exec: execve is next
+LISTENER = b"l"  # init, exec's process -> start, exec: seccomp's notification fd
+NOTIFY = b"n"  # init -> start: the socket that NOTIFY_SOCKET names in the container, as an fd
+PID = b"p"  # joiner -> runtime: the pid of what it cloned
+UNMAPPED = b"j"  # joiner -> runtime: its new user namespace needs maps
+JOINER_MAPPED = b"w"  # runtime -> joiner: they are written
+MAY_SPEAK = b"k"  # runtime -> exec's process: its pid is known, so it may send messages now
+TERMINAL_READY = b"z"  # runtime -> exec's process: the terminal has its size
+DEVICE = b"v"  # the process that makes device nodes -> runtime: a mount of one, as an fd
+USERNS = b"y"  # the process of a user namespace for id-mapped mounts -> its maker: its /proc, as an fd
 
 _NAMES = {
     MAPPED: "mapped", SAVED: "saved", MOUNTED: "mounted", HOOKED: "hooks done", CONSOLE: "console", CREATED: "created",
-    FAILED: "failed", GO: "go", EXECUTING: "executing", PID: "pid", UNMAPPED: "unmapped", LISTENER: "listener",
-    NOTIFY: "notify socket",
+    FAILED: "failed", STEP: "step", RUN: "run", EXECUTING: "executing", LISTENER: "listener", NOTIFY: "notify socket",
+    PID: "pid", UNMAPPED: "unmapped", JOINER_MAPPED: "joiner mapped", MAY_SPEAK: "may speak",
+    TERMINAL_READY: "terminal ready", DEVICE: "device", USERNS: "user namespace",
 }  # fmt: skip
 _LIMIT = 65536
 
@@ -54,34 +63,42 @@ def pair() -> tuple[socket, socket]:
 
 
 def send(sock: socket, tag: bytes, payload: bytes = b"", fds: tuple[int, ...] = ()) -> None:
-    """One message."""
+    """Send one message. Raises OSError."""
     if fds:
         sock.sendmsg([tag + payload], [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))])
     else:
-        write_at_once(sock.fileno(), tag + payload)  # I speaks under its filter, and few deny write(2)
+        write_at_once(sock.fileno(), tag + payload)  # the filter may be active, and few deny write(2)
 
 
 def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:
-    """(tag, payload, fds) of the next message.
+    """Return (tag, payload, fds) of the next message. Steps that the other side executes are logged on the way.
 
     Raises the RootlessError that the other side sent, EOFError where it is gone, and RuntimeError for a message out
     of turn.
     """
+    while True:
+        tag, payload, fds = _receive_one(sock)
+        if tag == STEP:
+            log.debug(payload.decode("utf-8", "surrogateescape"))
+        elif tag == FAILED:
+            raise read_failure(payload)
+        elif tag in expected:
+            return tag, payload, fds
+        else:
+            for fd in fds:
+                os.close(fd)
+            raise RuntimeError(f"message {_NAMES.get(tag, repr(tag))} out of turn")
+
+
+def _receive_one(sock: socket) -> tuple[bytes, bytes, list[int]]:
     try:
         data, ancillary, _, _ = sock.recvmsg(_LIMIT, CMSG_LEN(16), MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:  # once, where the other side has left something unread: what it said comes after it
+    except ConnectionResetError:  # once, where the other side left something unread: what it said comes after it
         data, ancillary, _, _ = sock.recvmsg(_LIMIT, CMSG_LEN(16), MSG_CMSG_CLOEXEC)
-    fds = [fd for _, _, raw in ancillary for (fd,) in [unpack("i", raw[i : i + 4]) for i in range(0, len(raw) & ~3, 4)]]
     if not data:
         raise EOFError
-    tag, payload = data[:1], data[1:]
-    if tag == FAILED:
-        raise read_failure(payload)
-    if tag not in expected:
-        for fd in fds:
-            os.close(fd)
-        raise RuntimeError(f"message {_NAMES.get(tag, repr(tag))} out of turn")
-    return tag, payload, fds
+    fds = [fd for _, _, raw in ancillary for (fd,) in [unpack("i", raw[i : i + 4]) for i in range(0, len(raw) & ~3, 4)]]
+    return data[:1], data[1:], fds
 
 
 def send_failure(sock: socket, error: BaseException, step: str = "", pointer: str = "") -> None:
@@ -101,7 +118,7 @@ def send_failure(sock: socket, error: BaseException, step: str = "", pointer: st
     text = jsonlite.dumps([error.what[:4000], error.where[:4000], error.errno, error.hint[:4000]])
     message = FAILED + text.encode("utf-8", "surrogateescape")
     fd = sock.fileno()
-    # A filter may deny one of them; a program that may do none of them could not say anything either.
+    # A filter may deny some of them.
     for say in (os.write, lambda _, data: sock.send(data), lambda _, data: sock.sendmsg([data]), _writev):
         try:
             say(fd, message)

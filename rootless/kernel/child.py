@@ -36,11 +36,11 @@ def clone(flags: int, life: Callable[[], None], *, cgroup_fd: int = -1) -> tuple
     finally:
         if pid == 0:
             os._exit(1)
-        _let_come(before, pid, pidfd)
+        _unblock(before, pid, pidfd)
     return pid, pidfd
 
 
-def _let_come(before: set[int], pid: int, pidfd: int) -> None:
+def _unblock(before: set[int], pid: int, pidfd: int) -> None:
     try:
         pthread_sigmask(SIG_SETMASK, before)
     except BaseException:  # a signal that came meanwhile: nobody will know of the child

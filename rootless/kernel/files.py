@@ -21,3 +21,27 @@ def write_at_once(fd: int, data: bytes) -> None:
     OSError, EIO where only a part was taken."""
     if os.write(fd, data) != len(data):
         raise OSError(errno.EIO, "write: only a part was taken")
+
+
+def write_at(directory: int, name: str, data: bytes) -> None:
+    """Write all of `data` in one call into a file that exists, below a directory fd.
+
+    The files of procfs, cgroup2 and resctrl take a value in one write(2) or not at all. Raises OSError.
+    """
+    fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        write_at_once(fd, data)
+    finally:
+        os.close(fd)
+
+
+def read_at(directory: int, name: str) -> bytes:
+    """Return the content of a file below a directory fd. Raises OSError."""
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        data = b""
+        while piece := os.read(fd, 65536):
+            data += piece
+        return data
+    finally:
+        os.close(fd)

@@ -7,7 +7,6 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from rootless.kernel.cgroup_view import View
@@ -17,68 +16,171 @@ IdMap = list[tuple[int, int, int]]  # (container id, host id, size) of each rang
 _WHOLE = 2**32 - 1
 
 
-class _Fact:
-    """A property that is computed once (functools.cached_property without its imports)."""
+if TYPE_CHECKING:
+    from functools import cached_property as fact
+else:
 
-    def __init__(self, function: Callable[[Host], Any]) -> None:
-        self.function = function
-        self.__doc__ = function.__doc__
+    class fact:
+        """A property that is computed once: functools.cached_property, whose module costs two milliseconds."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        def __init__(self, function):
+            self.function = function
+            self.name = function.__name__
+            self.__doc__ = function.__doc__
 
-    def __get__(self, host: Host, owner: type) -> Any:
-        value = host.__dict__[self.name] = self.function(host)
-        return value
+        def __get__(self, host, owner):
+            value = host.__dict__[self.name] = self.function(host)
+            return value
 
 
 class Host:
-    """The user, the user namespace, the subordinate ids and the cgroup view of this process.
+    """The user, the user namespace, the subordinate ids, the cgroup view and the modules of this machine.
 
-    Tests set a fact by assigning to it: `Host(uid=1000, subuid=[(100000, 65536)])`.
+    Tests give facts by name: `Host(uid=1000, subuid=[(100000, 65536)])`.
     """
-
-    uid: int
-    gid: int
-    uid_map: IdMap
-    gid_map: IdMap
-    in_userns: bool
-    setgroups: bool
-    privileged: bool
-    subuid: list[tuple[int, int]]
-    subgid: list[tuple[int, int]]
-    groups: list[int]
-    cgroup_view: View
-    cgroup_mount: str
-    own_cgroup: str
-    all_capabilities: int
-    grantable: int
-    real_root: bool
 
     def __init__(self, **facts: Any) -> None:
         self.__dict__.update(facts)
 
-    uid = _Fact(lambda _: os.geteuid())  # type: ignore[assignment]
-    gid = _Fact(lambda _: os.getegid())  # type: ignore[assignment]
-    groups = _Fact(lambda _: os.getgroups())  # type: ignore[assignment]
-    uid_map = _Fact(lambda _: read_id_map("/proc/self/uid_map"))  # type: ignore[assignment]
-    gid_map = _Fact(lambda _: read_id_map("/proc/self/gid_map"))  # type: ignore[assignment]
-    # Whether this process is outside the initial user namespace (whose map is the whole range).
-    in_userns = _Fact(lambda host: host.uid_map != [(0, 0, _WHOLE)])  # type: ignore[assignment]
-    # Whether setgroups(2) is allowed here: user_namespaces(7).
-    setgroups = _Fact(lambda host: not host.in_userns or read_setgroups())  # type: ignore[assignment]
-    # Whether no user namespace is needed: root, with CAP_SYS_ADMIN in its own.
-    privileged = _Fact(lambda host: host.uid == 0 and effective_capabilities() >> 21 & 1 == 1)  # type: ignore[assignment]
-    subuid = _Fact(lambda host: read_subids("/etc/subuid", host.uid))  # type: ignore[assignment]
-    subgid = _Fact(lambda host: read_subids("/etc/subgid", host.uid))  # type: ignore[assignment]
-    cgroup_view = _Fact(lambda _: read_cgroup_view())  # type: ignore[assignment]
-    cgroup_mount = _Fact(lambda host: host.cgroup_view.mount)  # type: ignore[assignment]
-    own_cgroup = _Fact(lambda host: host.cgroup_view.own)  # type: ignore[assignment]
-    # Masks of the capabilities that the first process of a new user namespace has, and that can be handed on without.
-    all_capabilities = _Fact(lambda _: caps.all_capabilities())  # type: ignore[assignment]
-    grantable = _Fact(lambda _: caps.grantable())  # type: ignore[assignment]
-    # Root of the initial user namespace, who needs no other and may raise limits.
-    real_root = _Fact(lambda host: host.privileged and not host.in_userns)  # type: ignore[assignment]
+    @fact
+    def uid(self) -> int:
+        """The effective user id."""
+        return os.geteuid()
+
+    @fact
+    def gid(self) -> int:
+        """The effective group id."""
+        return os.getegid()
+
+    @fact
+    def groups(self) -> list[int]:
+        """The supplementary groups."""
+        return os.getgroups()
+
+    @fact
+    def uid_map(self) -> IdMap:
+        """The map of this process's user namespace."""
+        return read_id_map("/proc/self/uid_map")
+
+    @fact
+    def gid_map(self) -> IdMap:
+        """The same for groups."""
+        return read_id_map("/proc/self/gid_map")
+
+    @fact
+    def in_userns(self) -> bool:
+        """Whether this process is outside the initial user namespace, whose map is the whole range."""
+        return self.uid_map != [(0, 0, _WHOLE)]
+
+    @fact
+    def setgroups(self) -> bool:
+        """Whether setgroups(2) is allowed here: user_namespaces(7)."""
+        return not self.in_userns or read_setgroups()
+
+    @fact
+    def privileged(self) -> bool:
+        """Whether no user namespace is needed: root, with CAP_SYS_ADMIN in its own."""
+        return self.uid == 0 and effective_capabilities() >> 21 & 1 == 1
+
+    @fact
+    def real_root(self) -> bool:
+        """Whether this is root of the initial user namespace, who needs no other and may raise limits."""
+        return self.privileged and not self.in_userns
+
+    @fact
+    def subuid(self) -> list[tuple[int, int]]:
+        """The user's ranges in /etc/subuid."""
+        return read_subids("/etc/subuid", self.uid)
+
+    @fact
+    def subgid(self) -> list[tuple[int, int]]:
+        """The user's ranges in /etc/subgid."""
+        return read_subids("/etc/subgid", self.uid)
+
+    @fact
+    def cgroup_view(self) -> View:
+        """Where cgroup v2 is mounted and where this process stands in it."""
+        return read_cgroup_view()
+
+    @fact
+    def cgroup_mount(self) -> str:
+        """The directory of the cgroup2 file system, "" for none."""
+        return self.cgroup_view.mount
+
+    @fact
+    def own_cgroup(self) -> str:
+        """This process's cgroup, below the mount."""
+        return self.cgroup_view.own
+
+    @fact
+    def all_capabilities(self) -> int:
+        """The capabilities that the first process of a new user namespace has, as a mask."""
+        return caps.all_capabilities()
+
+    @fact
+    def grantable(self) -> int:
+        """The capabilities that can be handed on without a new user namespace, as a mask."""
+        return caps.grantable()
+
+    @fact
+    def apparmor(self) -> bool:
+        """Whether AppArmor runs: its module parameter says Y."""
+        try:
+            with open("/sys/module/apparmor/parameters/enabled", "rb") as file:
+                return file.read(1) == b"Y"
+        except FileNotFoundError:
+            return False
+
+    @fact
+    def selinux(self) -> bool:
+        """Whether SELinux runs: selinuxfs is mounted, as is_selinux_enabled(3) has it."""
+        return os.path.exists("/sys/fs/selinux/enforce")
+
+    @fact
+    def resctrl(self) -> str:
+        """Where resctrl is mounted, "" if it is not."""
+        from rootless.kernel import mountinfo
+
+        mounts = mountinfo.read_path()
+        return next((os.fsdecode(mount.path) for mount in mounts if mount.fstype == b"resctrl"), "")
+
+    @fact
+    def hard_limits(self) -> dict[int, int]:
+        """Hard limits of this process by number, as far as `hard_limit` was asked for them (getrlimit(2))."""
+        return {}
+
+    def hard_limit(self, number: int) -> int:
+        """Return the hard limit of this process."""
+        if number not in self.hard_limits:
+            from rootless.kernel import syscalls
+
+            self.hard_limits[number] = syscalls.prlimit(number)[1]
+        return self.hard_limits[number]
+
+    @fact
+    def device_modes(self) -> dict[str, int]:
+        """Permissions of the host's device nodes by path, as far as `device_mode` was asked for them."""
+        return {}
+
+    def device_mode(self, path: str, kind: int, rdev: int) -> int:
+        """Return the permissions of the host's node for a device, -1 where it has none."""
+        if path not in self.device_modes:
+            from rootless.kernel.devices import host_path
+
+            try:
+                self.device_modes[path] = os.stat(host_path(path, kind, rdev)).st_mode & 0o7777
+            except FileNotFoundError:
+                self.device_modes[path] = -1
+        return self.device_modes[path]
+
+    @fact
+    def tries_cgroups(self) -> bool:
+        """Whether the candidates for a cgroup are tried here; False for a test that describes another machine."""
+        return True
+
+    def is_directory(self, path: str) -> bool:
+        """Return whether there is a directory at a path."""
+        return os.path.isdir(path)
 
 
 def read_id_map(path: str) -> IdMap:

@@ -63,14 +63,14 @@ def end_on_signals() -> None:
             signal(signum, _raise)
 
 
-def hold_back(signums: Iterable[int]) -> None:
-    """These wait until `let_come`: there is no program yet to get them, or what has just been made is not yet known to
+def block(signums: Iterable[int]) -> None:
+    """These wait until `unblock`: there is no program yet to get them, or what has just been made is not yet known to
     who takes it back."""
     pthread_sigmask(SIG_BLOCK, signums)
 
 
-def let_come(signums: Iterable[int]) -> None:
-    """Undo `hold_back`: what has come meanwhile is delivered before this returns. May raise Interrupted."""
+def unblock(signums: Iterable[int]) -> None:
+    """Undo `block`: what has come meanwhile is delivered before this returns. May raise Interrupted."""
     pthread_sigmask(SIG_UNBLOCK, signums)
 
 

@@ -15,34 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
 
-    from rootless.node import Node
+    from rootless.steps.outside import NetDevice
 
-    NetDevice = tuple[str, str, str]  # name on the host, name in the container (may hold %d), JSON pointer
     Moved = tuple[int, bool, NetDevice]  # index in the container, whether it was up, what was asked
-
-
-def read_net_devices(node: Node, *, private: bool) -> list[NetDevice]:
-    """linux.netDevices as (name, new name, JSON pointer).
-
-    `private`: whether the container gets a network namespace that is not the host's. Raises SpecError for names
-    that the kernel refuses, for two devices of one new name, and where there is no network namespace.
-    """
-    found: list[NetDevice] = []
-    taken: dict[str, str] = {}
-    for name, device in node.members():
-        if not _is_valid(name):
-            raise device.error("is no name of a network device")
-        new_name = device["name"].string() or name
-        if not _is_valid(new_name.replace("%d", "0", 1)):
-            raise device["name"].wrong("a device name of 1 to 15 bytes without '/', ':', '%' (but one %d) and blanks")
-        if new_name in taken and "%d" not in new_name:
-            raise device.error(f"gets the name {printable(new_name)}, which {printable(taken[new_name])} gets too")
-        taken[new_name] = name
-        found.append((name, new_name, device.pointer))
-    if found and not private:
-        what, hint = "needs a network namespace of the container's own", 'add {"type": "network"} to /linux/namespaces'
-        node.refuse(what, hint, about="/linux/namespaces")
-    return found
 
 
 def apply_net_devices(devices: list[NetDevice], netns_fd: int) -> list[Moved]:
@@ -137,12 +112,3 @@ def _failed(error: OSError, verb: str, device: NetDevice) -> RootlessError:
             "that belongs to you (rootlesskit, unshare -Urn)"
         )
     return RootlessError.from_os(error, f"{verb} network device {printable(device[0])}", device[2], hint)
-
-
-def _is_valid(name: str) -> bool:
-    """dev_valid_name of net/core/dev.c."""
-    try:
-        raw = os.fsencode(name)
-    except UnicodeEncodeError:  # a lone surrogate, which is no character
-        return False
-    return 0 < len(raw) < 16 and name not in (".", "..") and not any(c in b"/:% \t\n\v\f\r\xa0" for c in raw)

@@ -1,161 +1,272 @@
-"""From config.json and host facts to a flat, printable plan. Pure: nothing here changes anything.
+"""From config.json and host facts to a complete plan. Pure: nothing here changes anything.
 
-`compile` gives a Plan, which rootless/init/__init__.py runs; plan/describe.py says it for people. A step is a tuple (operation,
-JSON pointer, arguments...).
+`compile` is the only way to a plan. Nobody writes to the plan afterwards: init and the runtime execute its steps
+(steps/), `--dry-run` prints them, and what executing them opens or learns lives in steps/context.py.
 """
 
 from __future__ import annotations
 
-from rootless.errors import SpecError, printable
+from rootless import cgroup
+from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls as sc
+from rootless.kernel.paths import is_below
 from rootless.node import Node
-from rootless.plan.mounts import compile_mounts, complete_overlays, ignored_options, is_below
-from rootless.plan.namespaces import Namespaces, compile_namespaces
-from rootless.plan.process import compile_process
-from rootless.plan.rootfs import (
-    compile_devices,
-    compile_paths,
-    compile_propagation,
-    compile_root,
-    compile_sysctl,
-)
+from rootless.plan.devices import compile_devices, read_warnings
+from rootless.plan.hooks import compile_hooks
+from rootless.plan.mounts import compile_mounts, complete_overlays, ignored_options
+from rootless.plan.namespaces import compile_namespaces
+from rootless.plan.paths import compile_paths
+from rootless.plan.process import compile_domain, compile_process
+from rootless.plan.root import compile_propagation, compile_root
+from rootless.plan.sysctl import compile_names
+from rootless.steps.cgroup import CreateCgroup
+from rootless.steps.devices import RequirePlainDirectory
+from rootless.steps.namespaces import join_steps, namespace_steps
+from rootless.steps.program import Execute, LoadFilter, SetEnvironment
+from rootless.steps.root import AttachRootfs, Chroot, MakeRootReadonly, MakeWorkingDirectory, PivotRoot
+from rootless.steps.terminal import OpenTerminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from rootless.kernel.host import Host
-    from rootless.outside.net_devices import NetDevice
-
-    Step = tuple[Any, ...]
+    from rootless.kernel.namespaces import Namespaces
+    from rootless.process.seccomp_names import Profile
+    from rootless.steps import Step
+    from rootless.steps.hooks import RunHook
+    from rootless.steps.mounts import Mount
+    from rootless.steps.outside import EnterResctrlGroup, MoveNetDevices
+    from rootless.steps.process import Process
 
 PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
 
 
 class Plan:
-    """All that will be done for one container, in order.
+    """All that will be done for one container.
 
-    prepare: I, before the hooks (mounts, devices); enter: I, up to the pivot and the masks; process: the program (see
-    plan/process.py).
+    cgroup: None where the container has none; prepare: init's steps before the hooks (mounts, devices, names); enter:
+    init's steps up to the change of roots; filter: None without seccomp; warnings: lines for the user.
     """
 
-    def __init__(self) -> None:
-        self.namespaces = Namespaces()
-        self.rootfs = ""
+    __slots__ = (
+        "annotations", "cgroup", "enter", "filter", "hooks", "namespaces", "net_devices", "prepare", "process",
+        "resctrl", "rootfs", "warnings",
+    )  # fmt: skip
+
+    def __init__(self, namespaces: Namespaces, rootfs: str, process: Process, cgroup_step: CreateCgroup) -> None:
+        self.namespaces = namespaces
+        self.rootfs = rootfs
+        self.process = process
+        self.cgroup = cgroup_step
         self.prepare: list[Step] = []
         self.enter: list[Step] = []
-        self.process: dict[str, Any] = {}
-        self.hooks: dict[str, list[dict[str, Any]]] = {}
-        self.seccomp: Any = None
-        self.mount_label = ""
-        self.cgroup: dict[str, Any] = {}
+        self.hooks: dict[str, list[RunHook]] = {}
+        self.filter: LoadFilter | None = None
+        self.resctrl: EnterResctrlGroup | None = None
+        self.net_devices: MoveNetDevices | None = None
         self.annotations: dict[str, str] = {}
-        self.net_devices: list[NetDevice] = []
-        self.intel_rdt: dict[str, Any] | None = None
+        self.warnings: list[str] = []
+
+    def steps(self) -> list[Step]:
+        """Return every step, in the order of execution."""
+        steps: list[Step] = [
+            *join_steps(self.namespaces),
+            self.cgroup,
+            *namespace_steps(self.namespaces),
+            *self.outside(),
+        ]
+        steps += self.prepare
+        for moment in ("prestart", "createRuntime", "createContainer"):
+            steps += self.hooks.get(moment, ())
+        steps += [*self.enter, *self.process.through_proc(), *self.process.steps()]
+        steps += [*self.hooks.get("startContainer", ()), *self.last()]
+        return [*steps, *self.hooks.get("poststart", ()), *self.hooks.get("poststop", ())]
+
+    def outside(self) -> list[Step]:
+        """Return what the runtime does to init from outside."""
+        return [step for step in (self.resctrl, self.net_devices) if step]
+
+    def last(self) -> list[Step]:
+        """Return the steps that turn init into the program."""
+        process = self.process
+        steps: list[Step] = [SetEnvironment(f"{process.pointer}/env", process.env)]
+        if self.filter:
+            steps.append(self.filter)
+        return [*steps, Execute(process.args)]
+
+    def mounts(self) -> list[Mount]:
+        """Return the mounts of config.json."""
+        from rootless.steps.mounts import Mount
+
+        return [step for step in self.prepare if isinstance(step, Mount)]
 
     @property
     def waits_for_runtime(self) -> bool:
-        """Whether something is done from outside between the mounts and the pivot: prestart, createRuntime."""
+        """Whether the runtime runs hooks between the mounts and the change of roots: prestart, createRuntime."""
         return "prestart" in self.hooks or "createRuntime" in self.hooks
 
     def hands_over_cgroup(self) -> bool:
-        """Whether the container's user gets the cgroup: config-linux.md#cgroup-ownership."""
+        """Return whether the container's user gets the cgroup: config-linux.md#cgroup-ownership."""
         return bool(self.namespaces.new & sc.CLONE_NEWCGROUP) and any(
-            step[0] == "mount"
-            and step[2]["fstype"] == "cgroup"
-            and step[2]["target"] == "/sys/fs/cgroup"
-            and not step[2]["attr_set"] & sc.MOUNT_ATTR_RDONLY
-            for step in self.prepare
+            mount.fstype == "cgroup"
+            and mount.target == "/sys/fs/cgroup"
+            and not mount.options.attr_set & sc.MOUNT_ATTR_RDONLY
+            for mount in self.mounts()
         )
 
 
-def compile(spec: Node, host: Host, *, bundle: str) -> Plan:
-    """config.json and facts to a Plan.
+class Call:
+    """What the caller asks for beside config.json.
 
-    Raises SpecError with the JSON pointer of what is wrong or not possible here.
+    bundle: the absolute directory that relative paths count from; cgroup_manager: "" to choose; listen_fds: how many
+    sockets from fd 3 on the program gets (sd_listen_fds(3)).
+    """
+
+    __slots__ = ("bundle", "cgroup_manager", "container_id", "listen_fds")
+
+    def __init__(
+        self, bundle: str, container_id: str = "container", *, cgroup_manager: str = "", listen_fds: int = 0
+    ) -> None:
+        self.bundle = bundle
+        self.container_id = container_id
+        self.cgroup_manager = cgroup_manager
+        self.listen_fds = listen_fds
+
+
+def compile(spec: Node, host: Host, call: Call) -> Plan:
+    """Return the plan for a config on this machine.
+
+    Raises SpecError with the JSON pointer of what is wrong or not possible here, and RootlessError where there is no
+    rootfs.
     """
     check_version(spec["ociVersion"])
     for platform in PLATFORMS:
         if spec[platform]:
             spec[platform].refuse(f"this config is for {platform}, not for Linux")
     linux = spec["linux"]
-    plan = Plan()
-    plan.namespaces = ns = compile_namespaces(linux, host)
-    plan.net_devices, plan.intel_rdt = _compile_host_devices(linux, ns)
-    plan.rootfs, readonly = compile_root(spec["root"], bundle)
-    propagation = _compile_mounts(plan, spec, host, bundle)
-    plan.process = _compile_init(spec, ns, host)
-    plan.process["warnings"] += ignored_options(plan.prepare)
-    plan.prepare.append(("make_cwd", "/process/cwd", plan.process["cwd"]))
-    plan.prepare += _names_and_sysctls(spec, ns)
-    plan.enter = compile_paths(linux)
+    namespaces = compile_namespaces(linux, host)
+    resctrl = _compile_resctrl(linux, host)
+    net_devices = _compile_net_devices(linux, namespaces)
+    rootfs, readonly = compile_root(spec["root"], call.bundle)
+    context, label_warnings = _compile_label(spec, host)
+    prepare, propagation, warnings = _compile_mounts(spec, host, namespaces, call.bundle, rootfs, context)
+    process = _compile_init(spec, namespaces, host, call.listen_fds)
+    prepare.append(MakeWorkingDirectory("/process/cwd", process.cwd))
+    prepare += compile_names(spec, namespaces)
+    if process.terminal:
+        prepare.append(OpenTerminal(process.size, process.user.uid))
+    enter = compile_paths(linux, _mount_context(context, "tmpfs"))
     if readonly:
-        plan.enter.append(("readonly_root", "/root/readonly"))
-    plan.enter.append(("pivot_root" if ns.has(sc.CLONE_NEWNS) else "chroot", "/root/path", propagation))
-    plan.hooks = read_hooks(spec)
-    plan.annotations = spec["annotations"].string_map()
-    if any(key.startswith("run.oci.") for key in plan.annotations):
-        from rootless.plan.annotations import read_warnings
+        enter.append(MakeRootReadonly("/root/readonly"))
+    change_root = PivotRoot if namespaces.has(sc.CLONE_NEWNS) else Chroot
+    enter.append(change_root("/root/path", propagation))
+    hooks = compile_hooks(spec)
+    annotations = spec["annotations"].string_map()
+    warnings = [*process.warnings, *warnings]
+    if any(key.startswith("run.oci.") for key in annotations):
+        from rootless.plan.annotations import read_annotation_warnings
 
-        plan.process["warnings"] += read_warnings(spec["annotations"])
-    plan.process["keep_groups"] = keeps_groups(plan.annotations)
-    plan.seccomp = compile_seccomp(spec)
-    plan.mount_label = linux["mountLabel"].string()
+        warnings += read_annotation_warnings(spec["annotations"])
+    process.user.keep_groups = keeps_groups(annotations)
+    profile = compile_seccomp(spec)
+    warnings += label_warnings
+    if linux["devices"]:
+        warnings += read_warnings(prepare, host)
+    plan = Plan(namespaces, rootfs, process, _compile_cgroup(spec, host, call))
+    plan.prepare, plan.enter, plan.hooks, plan.annotations = prepare, enter, hooks, annotations
+    plan.resctrl, plan.net_devices = resctrl, net_devices
+    plan.filter = LoadFilter(profile) if profile else None
+    plan.warnings = warnings
+    if not host.is_directory(rootfs):
+        raise RootlessError("the rootfs is not a directory", rootfs, hint="/root/path in config.json names it")
     return plan
 
 
-def _compile_mounts(plan: Plan, spec: Node, host: Host, bundle: str) -> int:
-    """Mounts and devices, the first steps of plan.prepare; the propagation that the root gets in the end."""
-    linux, ns = spec["linux"], plan.namespaces
-    own_userns = ns.has(sc.CLONE_NEWUSER)
-    mounts = compile_mounts(spec["mounts"], bundle, plan.rootfs)
+def _compile_mounts(
+    spec: Node, host: Host, namespaces: Namespaces, bundle: str, rootfs: str, context: tuple[str, str]
+) -> tuple[list[Step], int, list[str]]:
+    """Return (the mounts and devices, the propagation that the root gets in the end, warnings)."""
+    linux = spec["linux"]
+    own_userns = namespaces.has(sc.CLONE_NEWUSER)
+    mounts = compile_mounts(spec["mounts"], bundle, rootfs)
+    warnings = ignored_options(spec["mounts"], mounts)
     if host.privileged and own_userns:
-        for _, _, entry in mounts:
+        for mount in mounts:
             # Its root may not get to what the host's root names; but what the mounts before have brought into the
             # rootfs is only there when it is their turn.
-            inside = is_below(entry["source"], plan.rootfs)
-            entry["outside"] = entry["fstype"] == "bind" and not inside
+            mount.outside = mount.fstype == "bind" and not is_below(mount.source, rootfs)
     if own_userns or not host.real_root:
         complete_overlays(mounts)
-    if any("idmap" in entry for _, _, entry in mounts):
+    if any(node["uidMappings"] or node["gidMappings"] or node["options"] for node in spec["mounts"].items()):
         from rootless.plan.idmaps import compile_idmaps
 
-        compile_idmaps(spec["mounts"], mounts, ns, host)
-    first, propagation = compile_propagation(linux, plan.rootfs, peers=host.privileged and not own_userns)
-    if ns.has(sc.CLONE_NEWNS):
-        plan.prepare = [*first, ("rootfs", "/root/path", plan.rootfs), *mounts]
+        compile_idmaps(spec["mounts"], mounts, namespaces, host)
+    for mount in mounts:
+        mount.context = _mount_context(context, mount.fstype)
+    first, propagation = compile_propagation(linux, rootfs, peers=host.privileged and not own_userns)
+    steps: list[Step] = []
+    if namespaces.has(sc.CLONE_NEWNS):
+        steps += [*first, AttachRootfs("/root/path", rootfs), *mounts]
     else:  # what is mounted stays below the rootfs, and `delete` takes it away
-        plan.prepare = [("host_rootfs", "/linux/namespaces", plan.rootfs), *mounts]
-    if not any(entry["target"] == "/dev" for _, _, entry in mounts):
-        plan.prepare.append(("plain_directory", "/linux/devices", "/dev"))
-    outside = host.real_root and bool(ns.new & sc.CLONE_NEWUSER)
-    plan.prepare += compile_devices(linux, mounts, privileged=host.real_root and not own_userns, outside=outside)
-    return propagation
+        steps += [AttachRootfs("/linux/namespaces", rootfs, on_host=True), *mounts]
+    if not any(mount.target == "/dev" for mount in mounts):
+        steps.append(RequirePlainDirectory("/linux/devices", "/dev"))
+    outside = host.real_root and bool(namespaces.new & sc.CLONE_NEWUSER)
+    steps += compile_devices(linux, mounts, privileged=host.real_root and not own_userns, outside=outside)
+    return steps, propagation, warnings
 
 
-def _compile_init(spec: Node, ns: Namespaces, host: Host) -> dict[str, Any]:
-    """The container's first process. config.md#process: "REQUIRED when start is called", not before."""
-    given = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
-    possible = host.all_capabilities if ns.has(sc.CLONE_NEWUSER) else host.grantable
-    process = compile_process(given, possible=possible, uid_map=ns.uids, gid_map=ns.gids)
+def _compile_label(spec: Node, host: Host) -> tuple[tuple[str, str], list[str]]:
+    """Return ((kind of context, label) of linux.mountLabel, warnings); ("", "") where there is none."""
+    label = spec["linux"]["mountLabel"].string()
+    if not label:
+        return ("", ""), []
+    from rootless.process import lsm
+
+    kind = spec["annotations"]["run.oci.mount_context_type"].choice(lsm.CONTEXT_TYPES, "context")
+    if not host.selinux:
+        return ("", ""), [lsm.left_out(lsm.SELINUX, "/linux/mountLabel", label)]
+    return (kind, label), []
+
+
+def _mount_context(context: tuple[str, str], fstype: str) -> tuple[str, str]:
+    if not context[0]:
+        return context
+    from rootless.process.lsm import mount_context
+
+    return mount_context(context[1], fstype, context[0])
+
+
+def _compile_init(spec: Node, namespaces: Namespaces, host: Host, listen_fds: int) -> Process:
+    """Return the container's first process. config.md#process: "REQUIRED when start is called", not before."""
+    node = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
+    possible = host.all_capabilities if namespaces.has(sc.CLONE_NEWUSER) else host.grantable
+    process = compile_process(node, host, possible=possible, uid_map=namespaces.uids, gid_map=namespaces.gids)
     if not spec["process"]:
-        process["args"] = []
+        process.args = []
     # execCPUAffinity is for `exec`, "not applicable to the container's init process" (config.md#linux-process).
-    process["attributes"] = [a for a in process["attributes"] if a[0] != "cpu_affinity"]
-    process["attributes"] += linux_attributes(spec["linux"])
+    process.scheduling = [step for step in process.scheduling if not step.pointer.endswith("/execCPUAffinity")]
+    process.scheduling += compile_domain(spec["linux"])
+    if listen_fds:
+        # Socket activation, sd_listen_fds(3): the sockets from 3 on go to the program, whose pid is 1.
+        env = [entry for entry in process.env if not entry.startswith(("LISTEN_FDS=", "LISTEN_PID="))]
+        process.env = [*env, f"LISTEN_FDS={listen_fds}", "LISTEN_PID=1"]
     return process
 
 
-def _names_and_sysctls(spec: Node, ns: Namespaces) -> list[Step]:
-    names, sysctls = _names(spec, ns), compile_sysctl(spec["linux"], ns)
-    for step in sysctls:
-        if step[0] != "sysctl" and spec[step[0]].string() not in ("", step[2]):
-            raise SpecError(f"kernel.{step[0]} is another than /{step[0]}", step[1], hint="set it once")
-    return names + sysctls
+def _compile_cgroup(spec: Node, host: Host, call: Call) -> CreateCgroup:
+    record = cgroup.compile(
+        spec["linux"],
+        container_id=call.container_id,
+        manager=call.cgroup_manager,
+        host=host,
+        annotations=spec["annotations"],
+    )
+    refusal = cgroup.settle(record) if host.tries_cgroups else ""
+    return CreateCgroup(record, refusal)
 
 
-def compile_seccomp(spec: Node) -> dict[str, Any] | None:
-    """The filter's profile (see rootless/process/seccomp.py), None where config.json has none; `exec` reads it here too."""
+def compile_seccomp(spec: Node) -> Profile | None:
+    """Return the filter's profile, None where config.json has none. `exec` asks for it, too. Raises SpecError."""
     if not spec["linux"]["seccomp"]:
         return None
     from rootless.process.seccomp import read_seccomp
@@ -168,24 +279,8 @@ def compile_seccomp(spec: Node) -> dict[str, Any] | None:
     return profile
 
 
-def linux_attributes(linux: Node) -> list[tuple[str, tuple[Any, ...]]]:
-    """`personality` and `memoryPolicy`, in the form of process["attributes"]; `exec` applies them too."""
-    if not (linux["personality"] or linux["memoryPolicy"]):
-        return []
-    from rootless.process import scheduler
-
-    found: list[tuple[str, tuple[Any, ...]]] = []
-    personality = scheduler.read_personality(linux["personality"])
-    if personality is not None:
-        found.append(("personality", (personality,)))
-    policy = scheduler.read_memory_policy(linux["memoryPolicy"])
-    if policy:
-        found.append(("memory_policy", policy))
-    return found
-
-
 def check_version(node: Node) -> None:
-    """Any 1.x is taken, with or without a suffix: what a minor version adds is optional (spec.md)."""
+    """Take any 1.x, with or without a suffix, because minor versions only add (spec.md). Raises SpecError."""
     version = node.required().string()
     parts = version.split("-")[0].split("+")[0].split(".")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
@@ -194,55 +289,24 @@ def check_version(node: Node) -> None:
         node.refuse(f"version {version} is not supported, allowed is any 1.x")
 
 
-def _compile_host_devices(linux: Node, ns: Namespaces) -> tuple[list[NetDevice], dict[str, Any] | None]:
-    """`netDevices` and `intelRdt`, which R carries out from outside; an empty object asks for nothing."""
-    devices, rdt = [], None
-    if linux["netDevices"]:
-        from rootless.outside.net_devices import read_net_devices
+def _compile_net_devices(linux: Node, namespaces: Namespaces) -> MoveNetDevices | None:
+    if not linux["netDevices"]:
+        return None
+    from rootless.plan.net_devices import read_net_devices
+    from rootless.steps.outside import MoveNetDevices
 
-        devices = read_net_devices(linux["netDevices"], private=ns.has(sc.CLONE_NEWNET))
-    if linux["intelRdt"].value not in (None, {}):
-        from rootless.outside.resctrl import read_intel_rdt
+    devices = read_net_devices(linux["netDevices"], private=namespaces.has(sc.CLONE_NEWNET))
+    return MoveNetDevices(devices) if devices else None
 
-        rdt = read_intel_rdt(linux["intelRdt"])
-    return devices, rdt
+
+def _compile_resctrl(linux: Node, host: Host) -> EnterResctrlGroup | None:
+    if linux["intelRdt"].value in (None, {}):  # an empty object asks for nothing
+        return None
+    from rootless.plan.intel_rdt import compile_intel_rdt
+
+    return compile_intel_rdt(linux["intelRdt"], host)
 
 
 def keeps_groups(annotations: dict[str, str]) -> bool:
-    """crun's annotation: the program has the caller's supplementary groups, not config.json's."""
+    """Return whether the program has the caller's supplementary groups, not config.json's: crun's annotation."""
     return annotations.get("run.oci.keep_original_groups") == "1"
-
-
-def read_hooks(spec: Node) -> dict[str, list[dict[str, Any]]]:
-    """`hooks` as {moment: [{path, args, env, timeout, pointer, stdout, stderr}]}: config.md#posix-platform-hooks.
-
-    stdout, stderr: files that crun's annotations name for all of them, "" for none.
-    """
-    node, annotations = spec["hooks"], spec["annotations"]
-    streams = {name: annotations[f"run.oci.hooks.{name}"].string() for name in ("stdout", "stderr")}
-    hooks: dict[str, list[dict[str, Any]]] = {}
-    for moment in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"):
-        for item in node[moment].items():
-            path = item["path"].required().string()
-            if not path.startswith("/"):
-                raise item["path"].wrong("an absolute path")
-            hook = {"path": path, "args": item["args"].strings() or [path],
-                    "env": item["env"].strings() if item["env"] else None,
-                    "timeout": item["timeout"].integer(0, 1, 2**31) if item["timeout"] else 0,
-                    "pointer": item.pointer, **streams}  # fmt: skip
-            hooks.setdefault(moment, []).append(hook)
-    return hooks
-
-
-def _names(spec: Node, ns: Namespaces) -> list[Step]:
-    steps: list[Step] = []
-    for key in ("hostname", "domainname"):
-        name = spec[key].string()
-        if name:
-            if not ns.has(sc.CLONE_NEWUTS):
-                hint = 'add {"type": "uts"} to /linux/namespaces'
-                spec[key].refuse(f"a {key} needs a uts namespace", hint, about="/linux/namespaces")
-            if len(name.encode("utf-8", "surrogateescape")) > 64:
-                raise spec[key].error(f"is longer than 64 bytes: set{key}(2)")
-            steps.append((key, spec[key].pointer, name))
-    return steps

@@ -21,7 +21,7 @@ _REFUSED = {
 }
 
 
-def read_warnings(annotations: Node) -> list[str]:
+def read_annotation_warnings(annotations: Node) -> list[str]:
     """A line for each of crun's annotations that has no effect here. Raises SpecError for one that must have."""
     warnings = []
     for key, node in annotations.members():

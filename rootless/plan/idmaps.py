@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from rootless.kernel import syscalls as sc
 from rootless.plan.mounts import check_overlap, read_mappings
+from rootless.steps.mounts import IdMapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from rootless.kernel.host import Host, IdMap
+    from rootless.kernel.namespaces import Namespaces
     from rootless.node import Node
-    from rootless.plan.namespaces import Namespaces
+    from rootless.steps.mounts import Mount
 
 
-def compile_idmaps(mounts: Node, steps: list[tuple[Any, ...]], namespaces: Namespaces, host: Host) -> None:
-    """Fill the key "idmap" of those mount steps that have it.
+def compile_idmaps(mounts: Node, steps: list[Mount], namespaces: Namespaces, host: Host) -> None:
+    """Give the mounts that ask for it their id mapping. Raises SpecError.
 
-    {uid_map, gid_map: None for the container's own map, userns: the path of the namespace that has it, recursive}.
-    And to bind mounts the key "outside" where R makes them, who alone may map what is in the caller's user namespace.
+    A bind mount becomes one that the runtime makes, where only the runtime may map what is in the caller's user
+    namespace.
     """
-    for node, (_, _, entry) in zip(mounts.items(), steps, strict=True):
-        extensions = entry["extensions"]
-        if "idmap" not in entry:
+    for node, mount in zip(mounts.items(), steps, strict=True):
+        extensions = mount.options.extensions
+        if not _is_mapped(node, extensions):
             continue
         inline = next((e for e in extensions if e.startswith(("idmap=", "ridmap="))), "")
         if bool(node["uidMappings"]) != bool(node["gidMappings"]):
@@ -34,21 +34,25 @@ def compile_idmaps(mounts: Node, steps: list[tuple[Any, ...]], namespaces: Names
         uid_map, gid_map = _read_inline(node, inline) if inline else (None, None)
         if node["uidMappings"]:
             uid_map, gid_map = read_mappings(node["uidMappings"]), read_mappings(node["gidMappings"])
-        userns = next((path for flag, path, _ in namespaces.joins if flag == sc.CLONE_NEWUSER), "")
-        # In the caller's own user namespace I may do it too, and after the mounts before.
-        entry["outside"] = entry["fstype"] == "bind" and host.privileged and namespaces.has(sc.CLONE_NEWUSER)
+        userns = next((join.path for join in namespaces.joins if join.flag == sc.CLONE_NEWUSER), "")
+        # In the caller's own user namespace init may do it too, and after the mounts before.
+        mount.outside = mount.fstype == "bind" and host.privileged and namespaces.has(sc.CLONE_NEWUSER)
         if uid_map is None:
             if not namespaces.has(sc.CLONE_NEWUSER):
                 raise node.error(
                     "an id-mapped mount has no mapping",
                     hint="give it uidMappings and gidMappings, or the container a user namespace",
                 )
-            if entry["outside"] and not userns:
+            if mount.outside and not userns:
                 uid_map, gid_map = namespaces.uid_map, namespaces.gid_map
-        entry["idmap"] = {
-            "uid_map": uid_map, "gid_map": gid_map, "userns": userns if uid_map is None else "",
-            "recursive": "ridmap" in extensions or inline.startswith("ridmap"),
-        }  # fmt: skip
+        recursive = "ridmap" in extensions or inline.startswith("ridmap")
+        mount.id_map = IdMapping(uid_map, gid_map, userns=userns if uid_map is None else "", recursive=recursive)
+
+
+def _is_mapped(node: Node, extensions: list[str]) -> bool:
+    return bool(
+        node["uidMappings"] or node["gidMappings"] or any(e.startswith(("idmap", "ridmap")) for e in extensions)
+    )
 
 
 def _read_inline(node: Node, option: str) -> tuple[IdMap, IdMap]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rootless.errors import printable
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import default_id_map
+from rootless.kernel.namespaces import NAMESPACES, Join, Namespaces
 from rootless.node import closest
 from rootless.plan.mounts import read_mappings
 
@@ -12,44 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.host import Host, IdMap
     from rootless.node import Node
-
-# config name: (clone flag, name below /proc/PID/ns). The order is the one in which existing ones are joined: the
-# user namespace first, for it owns the others; the mount namespace last, for paths are looked up in it.
-NAMESPACES = {
-    "user": (sc.CLONE_NEWUSER, "user"),
-    "ipc": (sc.CLONE_NEWIPC, "ipc"),
-    "uts": (sc.CLONE_NEWUTS, "uts"),
-    "network": (sc.CLONE_NEWNET, "net"),
-    "pid": (sc.CLONE_NEWPID, "pid"),
-    "cgroup": (sc.CLONE_NEWCGROUP, "cgroup"),
-    "time": (sc.CLONE_NEWTIME, "time"),
-    "mount": (sc.CLONE_NEWNS, "mnt"),
-}
-
-
-class Namespaces:
-    """What to create and what to join.
-
-    new: CLONE_NEW* flags; joins: [(flag, path, pointer)] in the order of joining; uid_map, gid_map: [] where no user
-    namespace is created; uids, gids: the ids that exist in the container, [] where that is all or not known before it
-    is joined; offsets: [(clock, seconds, nanoseconds)]; setgroups: whether setgroups(2) works in the new
-    user namespace, None until its maps are written (where there are any).
-    """
-
-    def __init__(self) -> None:
-        self.new = 0
-        self.joins: list[tuple[int, str, str]] = []
-        self.uid_map: IdMap = []
-        self.gid_map: IdMap = []
-        self.uids: IdMap = []
-        self.gids: IdMap = []
-        self.map_is_default = False
-        self.offsets: list[tuple[str, int, int]] = []
-        self.setgroups: bool | None = None
-
-    def has(self, flag: int) -> bool:
-        """Whether the container has a namespace of that kind of its own, new or joined."""
-        return bool(self.new & flag) or any(f == flag for f, _, _ in self.joins)
 
 
 def compile_namespaces(linux: Node, host: Host) -> Namespaces:
@@ -66,12 +29,12 @@ def compile_namespaces(linux: Node, host: Host) -> Namespaces:
         if node["path"].string():
             if not node["path"].string().startswith("/"):
                 raise node["path"].wrong("an absolute path")
-            joins[kind] = (flag, node["path"].string(), node["path"].pointer)
+            joins[kind] = Join(flag, node["path"].string(), node["path"].pointer)
         else:
             result.new |= flag
     result.joins = [joins[kind] for kind in NAMESPACES if kind in joins]
     if host.privileged:  # its rights go with its user namespace, and the others may belong to a third one
-        result.joins.sort(key=lambda join: join[0] == sc.CLONE_NEWUSER)
+        result.joins.sort(key=lambda join: join.flag == sc.CLONE_NEWUSER)
     if not result.has(sc.CLONE_NEWNS) and not host.privileged:
         linux["namespaces"].refuse(
             "no mount namespace is listed",
@@ -90,7 +53,7 @@ def compile_namespaces(linux: Node, host: Host) -> Namespaces:
 
 def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
     uid, gid = linux["uidMappings"], linux["gidMappings"]
-    if any(flag == sc.CLONE_NEWUSER for flag, _, _ in result.joins):
+    if result.joins_one(sc.CLONE_NEWUSER):
         if uid.items() or gid.items():
             (uid or gid).refuse("mappings cannot be set for a user namespace that is joined by path")
         return

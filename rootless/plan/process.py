@@ -7,26 +7,26 @@ from __future__ import annotations
 
 from rootless.errors import printable
 from rootless.kernel import caps
-from rootless.plan.mounts import normal_path
+from rootless.kernel.paths import normal_path
 from rootless.process import rlimits
+from rootless.steps.process import Process, User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from rootless.kernel.host import IdMap
+    from rootless.kernel.host import Host, IdMap
     from rootless.node import Node
+    from rootless.steps import Step
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _MAX_ID = 2**32 - 2  # 2^32-1 is the -1 that setresuid(2) and setresgid(2) take for "no change"
 
 
-def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
-    """The process as plain data: args, env, cwd, terminal, size, uid, gid, groups, umask, caps, ...
+def compile_process(process: Node, host: Host, *, possible: int, uid_map: IdMap, gid_map: IdMap) -> Process:
+    """Return the process; `create` and `exec` compile theirs here. Raises SpecError.
 
-    possible: the capabilities that can be granted (a mask); uid_map and gid_map: the container's, [] for the
-    caller's own. The key "warnings" holds lines for the user.
+    possible: the capabilities that can be granted (a mask); uid_map and gid_map: the container's, [] for the caller's
+    own.
     """
     process.required()
     args = process["args"].strings()
@@ -38,26 +38,25 @@ def compile_process(process: Node, *, possible: int, uid_map: IdMap, gid_map: Id
     if not cwd.startswith("/"):
         process["cwd"].refuse(f'found {printable(repr(cwd))}, allowed is an absolute path, such as "/"')
     process["commandLine"].string()  # Windows reads it, and user/username: here only the type counts
-    sets, warnings = caps.read_capabilities(process["capabilities"], possible)
-    return {
-        "pointer": process.pointer,
-        "args": args,
-        "env": _read_env(process["env"]),
-        "cwd": normal_path(cwd),
-        "terminal": process["terminal"].boolean(),
-        "size": _read_size(process["consoleSize"]),
-        **_read_user(process["user"], uid_map, gid_map),
-        "keep_groups": False,
-        "caps": sets,
-        "warnings": warnings,
-        "rlimits": rlimits.read_rlimits(process["rlimits"]),
-        "no_new_privs": process["noNewPrivileges"].boolean(),
-        "oom_score_adj": process["oomScoreAdj"].integer(0, -1000, 1000) if process["oomScoreAdj"] else None,
-        "attributes": _read_attributes(process),
-        "labels": [],
-        "apparmor": process["apparmorProfile"].string(),
-        "selinux": process["selinuxLabel"].string(),
-    }
+    user = _read_user(process["user"], uid_map, gid_map)
+    result = Process(process.pointer, args, _read_env(process["env"]), normal_path(cwd), user)
+    result.caps, result.warnings = caps.read_capabilities(process["capabilities"], possible)
+    result.terminal = process["terminal"].boolean()
+    result.size = _read_size(process["consoleSize"])
+    result.rlimits = rlimits.read_rlimits(process["rlimits"])
+    if not host.real_root:
+        rlimits.check_rlimits(result.rlimits, host.hard_limit)
+    result.no_new_privs = process["noNewPrivileges"].boolean()
+    if process["oomScoreAdj"]:
+        result.oom_score_adj = process["oomScoreAdj"].integer(0, -1000, 1000)
+    result.scheduling = _read_scheduling(process)
+    apparmor, selinux = process["apparmorProfile"].string(), process["selinuxLabel"].string()
+    if apparmor or selinux:
+        from rootless.process import lsm
+
+        result.labels, warnings = lsm.exec_labels(apparmor, selinux, host)
+        result.warnings += warnings
+    return result
 
 
 def _read_size(node: Node) -> tuple[int, int]:
@@ -67,23 +66,41 @@ def _read_size(node: Node) -> tuple[int, int]:
     return node["height"].required().integer(0, 0, 65535), node["width"].required().integer(0, 0, 65535)
 
 
-def _read_attributes(process: Node) -> list[tuple[str, tuple[Any, ...]]]:
-    """Scheduling: [(the name of an apply_ function of rootless.process.scheduler, its arguments)], in the order of applying."""
+def _read_scheduling(process: Node) -> list[Step]:
     if not (process["scheduler"] or process["ioPriority"] or process["execCPUAffinity"]):
         return []
     from rootless.process import scheduler
+    from rootless.steps.scheduling import SetCpuAffinity, SetIoPriority, SetScheduler
 
-    found: list[tuple[str, tuple[Any, ...]]] = []
+    steps: list[Step] = []
     affinity = scheduler.read_exec_cpu_affinity(process["execCPUAffinity"])
     if affinity:
-        found += [("cpu_affinity", (affinity[0], "initial")), ("cpu_affinity", (affinity[1], "final"))]
+        pointer = process["execCPUAffinity"].pointer
+        steps += [SetCpuAffinity(pointer, affinity[0], "initial"), SetCpuAffinity(pointer, affinity[1], "final")]
     policy = scheduler.read_scheduler(process["scheduler"])
     if policy:
-        found.append(("scheduler", (policy,)))
+        steps.append(SetScheduler(process["scheduler"].pointer, policy))
     priority = scheduler.read_io_priority(process["ioPriority"])
     if priority is not None:
-        found.append(("io_priority", (priority,)))
-    return found
+        steps.append(SetIoPriority(process["ioPriority"].pointer, priority))
+    return steps
+
+
+def compile_domain(linux: Node) -> list[Step]:
+    """Return the steps of `personality` and `memoryPolicy`, which every process of the container gets."""
+    if not (linux["personality"] or linux["memoryPolicy"]):
+        return []
+    from rootless.process import scheduler
+    from rootless.steps.scheduling import SetMemoryPolicy, SetPersonality
+
+    steps: list[Step] = []
+    personality = scheduler.read_personality(linux["personality"])
+    if personality is not None:
+        steps.append(SetPersonality(personality))
+    policy = scheduler.read_memory_policy(linux["memoryPolicy"])
+    if policy:
+        steps.append(SetMemoryPolicy(*policy))
+    return steps
 
 
 def _read_env(node: Node) -> list[str]:
@@ -99,7 +116,7 @@ def _read_env(node: Node) -> list[str]:
     return list(env.values())
 
 
-def _read_user(node: Node, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
+def _read_user(node: Node, uid_map: IdMap, gid_map: IdMap) -> User:
     uid, gid = node["uid"].integer(0, 0, _MAX_ID), node["gid"].integer(0, 0, _MAX_ID)
     node["username"].string()
     groups = []
@@ -109,7 +126,7 @@ def _read_user(node: Node, uid_map: IdMap, gid_map: IdMap) -> dict[str, Any]:
     _check_mapped(node["uid"], uid, uid_map, "uid", "/etc/subuid")
     _check_mapped(node["gid"], gid, gid_map, "gid", "/etc/subgid")
     umask = node["umask"].integer(0o022, 0, 0o7777)
-    return {"uid": uid, "gid": gid, "groups": groups, "umask": umask}
+    return User(uid, gid, groups, umask)
 
 
 def _check_mapped(node: Node, number: int, id_map: IdMap, kind: str, file: str) -> None:

@@ -7,15 +7,13 @@ from _stat import S_ISBLK, S_ISCHR
 from fcntl import F_GETFL, fcntl
 
 from rootless.errors import RootlessError
-from rootless.kernel import caps
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_at_once
-from rootless.process import program, rlimits
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 # keyctl_setperm(3): the possessor everything, its user view, read, search and link
 _KEYRING_PERMISSIONS = 0x3F1B0000
@@ -33,62 +31,7 @@ def join_keyring(name: str) -> None:
             raise
 
 
-def apply_through_proc(process: dict[str, Any], proc_fd: int) -> None:
-    """Apply what is written through the host's /proc: OOM score and LSM labels.
-
-    Afterwards that fd is to be closed (program.close_all_but): `apply_process` looks up paths of the container's.
-    """
-    _write_to_null(proc_fd)
-    if process["oom_score_adj"] is not None:
-        write_oom_score(proc_fd, process["oom_score_adj"])
-    if process["labels"]:
-        from rootless.process import lsm  # `exec_labels` has loaded it in R
-
-        for kind, label in process["labels"]:
-            lsm.apply_exec_label(proc_fd, kind, label, no_new_privs=process["no_new_privs"])
-
-
-def apply_process(
-    process: dict[str, Any], last_cap: int, *, setgroups: bool, filtered: bool, guarded: bool = False
-) -> None:
-    """Apply rlimits, ids, cwd, capabilities and no_new_privs: the same order for the first process and for `exec`.
-
-    Afterwards this process is what config.json says, but for the filter. guarded: it keeps a capability that no
-    process of the container can get, see caps.guard. Raises OSError and RootlessError.
-    """
-    if process["attributes"]:
-        from rootless.process import scheduler  # R's reader has loaded it already
-
-        for name, arguments in process["attributes"]:
-            getattr(scheduler, f"apply_{name}")(*arguments)
-    rlimits.apply_rlimits(process["rlimits"])
-    program.set_home(process)
-    sets = process["caps"]
-    caps.apply_bounding(sets["bounding"], last_cap)
-    if process["uid"]:
-        _own_stdio(process["uid"], process["gid"])
-    if setgroups and not process["keep_groups"]:
-        process["left_groups"] = os.getgroups()  # for the hint where one of them is missed
-        sc.setgroups(process["groups"])
-    entered = _enter(process["cwd"])
-    sc.prctl(sc.PR_SET_KEEPCAPS, 1)
-    sc.setresgid(process["gid"])
-    sc.setresuid(process["uid"])
-    os.umask(process["umask"])
-    if not entered:
-        try:
-            os.chdir(process["cwd"])
-        except OSError as error:
-            what = f'chdir to cwd ("{process["cwd"]}") set in config.json failed'
-            hint = _fuse_hint() or program.group_hint(process["cwd"], process)
-            raise RootlessError.from_os(error, what, hint=hint) from None
-    keep = 1 << 21 if filtered and not process["no_new_privs"] else 0  # CAP_SYS_ADMIN, for seccomp(2)
-    caps.apply_capabilities(sets, keep, caps.guard(sets) if guarded else 0)
-    if process["no_new_privs"]:
-        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
-
-
-def _enter(path: str) -> bool:
+def try_chdir(path: str) -> bool:
     """Enter the working directory as root of the container, and return whether that worked.
 
     As in runc and crun it is tried before and after the change of ids: the program's user need not be let into its own
@@ -110,8 +53,11 @@ def die_with_parent() -> None:
     sc.prctl(sc.PR_SET_PDEATHSIG, _KILL)
 
 
-def _fuse_hint() -> str:
-    """Where even stat(2) of the root is refused: FUSE answers nobody but the user who mounted it, mount.fuse3(8)."""
+def fuse_hint() -> str:
+    """Return the hint where even stat(2) of the root is refused, else "".
+
+    FUSE answers nobody but the user who mounted it (mount.fuse3(8), allow_other).
+    """
     try:
         os.stat("/")
     except PermissionError:
@@ -119,8 +65,8 @@ def _fuse_hint() -> str:
     return ""
 
 
-def _write_to_null(proc_fd: int) -> None:
-    """containerd's shim opens /dev/null for reading and passes it as all three streams: they are to be written to."""
+def make_null_writable(proc_fd: int) -> None:
+    """Open /dev/null again for writing, because containerd's shim passes a read-only one as all three streams."""
     for fd in (1, 2):
         try:
             if fcntl(fd, F_GETFL) & os.O_ACCMODE == os.O_RDONLY and os.fstat(fd).st_rdev == _NULL:
@@ -132,8 +78,8 @@ def _write_to_null(proc_fd: int) -> None:
                 raise
 
 
-def _own_stdio(uid: int, gid: int) -> None:
-    """The program's user gets its standard streams, so that it can open /dev/stdout again; devices are left alone."""
+def own_stdio(uid: int, gid: int) -> None:
+    """Give the standard streams to the program's user, so that it can open /dev/stdout again. Devices stay."""
     for fd in (0, 1, 2):
         try:
             mode = os.fstat(fd).st_mode

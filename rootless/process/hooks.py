@@ -17,50 +17,62 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
+    State = dict[str, Any]  # the container's state: runtime.md#state
 
-def run(
-    hooks: dict[str, list[dict[str, Any]]],
-    moment: str,
-    state: dict[str, Any],
-    status: str,
-    env: list[str] | None = None,
-) -> None:
-    """Run that moment's hooks in their order; the first that fails raises RootlessError.
 
-    state: the container's state as runtime.md#state describes it; its status is replaced, and in I its pid by what
-    the hook sees there is left as R sees it. env: what a hook that names none gets, None for ours (as with runc).
+class Hook:
+    """One hook of config.json.
+
+    env: None where it names none; timeout: seconds, 0 for none; stdout, stderr: files that crun's annotations name, ""
+    for none.
     """
-    for hook in hooks.get(moment, ()):
-        run_one(hook, moment, {**state, "status": status}, env)
+
+    __slots__ = ("args", "env", "path", "pointer", "stderr", "stdout", "timeout")
+
+    def __init__(
+        self, pointer: str, path: str, args: list[str], env: list[str] | None, timeout: int, stdout: str, stderr: str
+    ) -> None:
+        self.pointer = pointer
+        self.path = path
+        self.args = args
+        self.env = env
+        self.timeout = timeout
+        self.stdout = stdout
+        self.stderr = stderr
 
 
-def run_outside(hooks: dict[str, list[dict[str, Any]]], report: Callable[[str], dict[str, Any]]) -> None:
-    """prestart and createRuntime, which R runs between the mounts and the pivot. report: the state for a status.
+class HookContext:
+    """What hooks are told and given.
 
-    config.md#prestart: "after the runtime environment has been created"; what it is told is `created`.
+    state: as runtime.md#state describes it, with the status for this moment; its pid stays the number that the runtime
+    sees, also for hooks that run in the container. env: what a hook that names none gets, None for the runtime's own
+    environment, as with runc.
     """
-    for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
-        run(hooks, moment, report(status), status)
+
+    __slots__ = ("env", "state")
+
+    def __init__(self, state: State, status: str, env: list[str] | None = None) -> None:
+        self.state = {**state, "status": status}
+        self.env = env
 
 
-def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[str] | None = None) -> None:
-    """One hook: stdin holds the state, its end is awaited, at most `timeout` seconds.
+def run_hook(hook: Hook, moment: str, context: HookContext) -> None:
+    """Run one hook and wait for its end, at most `timeout` seconds. Raises RootlessError when it fails.
 
-    Its stdin and stderr are files in memory: a pipe would block whoever writes more than it holds (pipe(7)). Its stdout
-    goes nowhere, as with runc and crun: ours is the program's, and may have lost its reader.
+    Its stdin and stderr are files in memory, because a pipe would block whoever writes more than it holds (pipe(7)).
+    Its stdout goes nowhere, as with runc and crun: ours is the program's, and may have lost its reader.
     """
     stdin, stderr = os.memfd_create("state"), os.memfd_create("stderr")
     with open(stdin, "wb", closefd=False) as file:
-        file.write(jsonlite.dumps(state).encode())
+        file.write(jsonlite.dumps(context.state).encode())
     os.lseek(stdin, 0, os.SEEK_SET)
     begun_by = os.getpid()
     # A signal between the clone and _wait's `try` would leave the hook running.
     before = pthread_sigmask(SIG_BLOCK, ENDING)
     try:
-        pid, pidfd = child.clone(0, lambda: _become_hook(hook, stdin, stderr, env, begun_by))
+        pid, pidfd = child.clone(0, lambda: _become_hook(hook, stdin, stderr, context.env, begun_by))
         os.close(stdin)
         status = _wait(pid, pidfd, hook, moment, before)
         output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip()
@@ -68,18 +80,18 @@ def run_one(hook: dict[str, Any], moment: str, state: dict[str, Any], env: list[
         pthread_sigmask(SIG_SETMASK, before)
         os.close(stderr)
     if status:
-        raise RootlessError(_describe(hook, moment, os.waitstatus_to_exitcode(status), output), hook["pointer"])
+        raise RootlessError(_describe(hook, moment, os.waitstatus_to_exitcode(status), output), hook.pointer)
     if output and moment != "startContainer":  # there init has closed the log already
-        log.debug(f"{moment} hook: {hook['path']}: {output}")
+        log.debug(f"{moment} hook: {hook.path}: {output}")
 
 
-def _wait(pid: int, pidfd: int, hook: dict[str, Any], moment: str, mask: set[int]) -> int:
+def _wait(pid: int, pidfd: int, hook: Hook, moment: str, mask: set[int]) -> int:
     """Return the hook's wait status. The hook is killed when its time is over or a signal, which `mask` lets through,
     ends the command."""
     try:
         pthread_sigmask(SIG_SETMASK, mask)
-        if hook["timeout"] and not select.select([pidfd], [], [], hook["timeout"])[0]:
-            raise RootlessError(f"{moment} hook took longer than {hook['timeout']} s", hook["pointer"])
+        if hook.timeout and not select.select([pidfd], [], [], hook.timeout)[0]:
+            raise RootlessError(f"{moment} hook took longer than {hook.timeout} s", hook.pointer)
         _, status = os.waitpid(pid, 0)
     except BaseException:
         proc.end(pid, pidfd)
@@ -88,29 +100,15 @@ def _wait(pid: int, pidfd: int, hook: dict[str, Any], moment: str, mask: set[int
     return status
 
 
-def _describe(hook: dict[str, Any], moment: str, code: int, output: str) -> str:
+def _describe(hook: Hook, moment: str, code: int, output: str) -> str:
     """runc's words for an error, crun's for the warning that poststop comes to."""
     detail = f": {output}" if output else ""
     if moment == "poststop":
         how = f"failed with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
-        return f"poststop hook {how}: {hook['path']}{detail}"
+        return f"poststop hook {how}: {hook.path}{detail}"
     how = f"exit status {code}" if code >= 0 else f"signal {-code}"
-    number = hook["pointer"].rpartition("/")[2]
-    return f"error running {moment} hook #{number}: {hook['path']}: {how}{detail}"
-
-
-def failed_in(error: BaseException) -> bool:
-    """Whether a hook's failure is what is told: then the container goes (runtime.md#lifecycle)."""
-    return isinstance(error, RootlessError) and error.where.startswith("/hooks/")
-
-
-def run_poststop(hooks: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    """The last hooks, when the container is gone: one that fails is warned of, and the rest goes on."""
-    for hook in hooks:
-        try:
-            run_one(hook, "poststop", report)
-        except RootlessError as error:
-            log.warn(str(error))
+    number = hook.pointer.rpartition("/")[2]
+    return f"error running {moment} hook #{number}: {hook.path}: {how}{detail}"
 
 
 def _open_sink() -> int:
@@ -126,7 +124,7 @@ def _open_sink() -> int:
     return os.memfd_create("stdout")
 
 
-def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] | None, parent: int) -> None:
+def _become_hook(hook: Hook, stdin: int, stderr: int, env: list[str] | None, parent: int) -> None:
     try:
         # A hook that hangs must not outlive a runtime that `delete --force` has killed: prctl(2).
         sc.prctl(sc.PR_SET_PDEATHSIG, 9)
@@ -137,14 +135,14 @@ def _become_hook(hook: dict[str, Any], stdin: int, stderr: int, env: list[str] |
         os.dup2(stdin, 0)
         os.dup2(_open_sink(), 1)
         os.dup2(stderr, 2)
-        for fd, path in ((1, hook["stdout"]), (2, hook["stderr"])):
+        for fd, path in ((1, hook.stdout), (2, hook.stderr)):
             if path:
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o700), fd)
-        given = env if hook["env"] is None else hook["env"]
+        given = env if hook.env is None else hook.env
         environment = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
-        program.become(hook["path"], hook["args"], environment)
+        program.become(hook.path, hook.args, environment)
     except OSError as error:
-        place = f"{printable(error.filename)}: " if error.filename not in (None, hook["path"]) else ""
+        place = f"{printable(error.filename)}: " if error.filename not in (None, hook.path) else ""
         said = f"{place}{error.strerror}".encode("utf-8", "replace")
         for fd in (stderr, 2):  # the first may be closed already, the second may be the file of an annotation
             try:

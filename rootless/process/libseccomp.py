@@ -11,7 +11,7 @@ from struct import pack, unpack
 from rootless import log
 from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls
-from rootless.process.seccomp import ACTIONS
+from rootless.process.seccomp_names import ACTIONS
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from rootless.process.seccomp import Condition, Profile
+    from rootless.process.seccomp_names import Condition, Profile
 
     Library = dict[str, Callable[..., Any]]
     Instruction = tuple[int, int, int, int]  # struct sock_filter: code, jt, jf, k

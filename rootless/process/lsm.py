@@ -15,8 +15,7 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
-    from rootless.plan import Plan
+    from rootless.kernel.host import Host
 
     ExecLabel = tuple[str, str]  # APPARMOR or SELINUX, label
 
@@ -30,32 +29,17 @@ _WITHOUT_CONTEXT = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2", "bind")
 CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")
 
 
-def apparmor_enabled(sys_path: str = "/sys") -> bool:
-    """Whether AppArmor runs: its module parameter says Y."""
-    try:
-        with open(f"{sys_path}/module/apparmor/parameters/enabled", "rb") as file:
-            return file.read(1) == b"Y"
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return False
-
-
-def selinux_enabled(sys_path: str = "/sys") -> bool:
-    """Whether SELinux runs: selinuxfs is mounted, as is_selinux_enabled(3) has it."""
-    return os.path.exists(f"{sys_path}/fs/selinux/enforce")
-
-
-def exec_labels(apparmor_profile: str, selinux_label: str, sys_path: str = "/sys") -> tuple[list[ExecLabel], list[str]]:
-    """(what apply_exec_label has to do here, warnings); decided in R, where /sys is the host's."""
+def exec_labels(apparmor_profile: str, selinux_label: str, host: Host) -> tuple[list[ExecLabel], list[str]]:
+    """Return (what apply_exec_label has to do here, warnings for labels whose module does not run)."""
     labels: list[ExecLabel] = []
     warnings: list[str] = []
-    for kind, label, enabled in (
-        (APPARMOR, apparmor_profile, apparmor_enabled),
-        (SELINUX, selinux_label, selinux_enabled),
-    ):
-        if label and enabled(sys_path):
+    for kind, label in ((APPARMOR, apparmor_profile), (SELINUX, selinux_label)):
+        if not label:
+            continue
+        if host.apparmor if kind == APPARMOR else host.selinux:
             labels.append((kind, label))
-        elif label:
-            warnings.append(_left_out(kind, _POINTERS[kind], label))
+        else:
+            warnings.append(left_out(kind, _POINTERS[kind], label))
     return labels, warnings
 
 
@@ -83,33 +67,19 @@ def apply_exec_label(proc_fd: int, kind: str, label: str, *, no_new_privs: bool 
         raise RootlessError.from_os(error, what, _POINTERS[kind], _hint(error, kind, how, label)) from None
 
 
-def mount_context(label: str, fstype: str, context_type: str = "context", sys_path: str = "/sys") -> tuple[str, str]:
-    """linux.mountLabel as the mount option (key, value) for a file system, ("", "") for none.
+def mount_context(label: str, fstype: str, context_type: str) -> tuple[str, str]:
+    """Return linux.mountLabel as the mount option (key, value) for a file system, ("", "") for none.
 
-    The value is as fsconfig(2) takes it; in the data of mount(2) it needs double quotes, as labels hold commas.
-    context_type is one of CONTEXT_TYPES (crun's annotation run.oci.mount_context_type).
+    The value is as fsconfig(2) takes it; in the data of mount(2) it needs double quotes, because labels hold commas.
+    context_type: one of CONTEXT_TYPES (crun's annotation run.oci.mount_context_type).
     """
-    if not label or fstype in _WITHOUT_CONTEXT or not selinux_enabled(sys_path):
+    if not label or fstype in _WITHOUT_CONTEXT:
         return "", ""
     return context_type, label
 
 
-def label_mounts(plan: Plan, spec: Node, sys_path: str = "/sys") -> None:
-    """linux.mountLabel for every new file system of a plan, the empty ones that mask directories too."""
-    label = plan.mount_label
-    kind = spec["annotations"]["run.oci.mount_context_type"].choice(CONTEXT_TYPES, "context")
-    if not selinux_enabled(sys_path):
-        plan.process["warnings"].append(_left_out(SELINUX, "/linux/mountLabel", label))
-        return
-    for operation, _, *arguments in plan.prepare:
-        if operation == "mount":
-            arguments[0]["context"] = mount_context(label, arguments[0]["fstype"], kind, sys_path)
-    context = mount_context(label, "tmpfs", kind, sys_path)
-    if context[0]:
-        plan.enter = [(*step, context) if step[0] == "mask" else step for step in plan.enter]
-
-
-def _left_out(kind: str, pointer: str, label: str) -> str:
+def left_out(kind: str, pointer: str, label: str) -> str:
+    """Return the warning for a label whose module does not run here."""
     return f"{pointer}: {kind} does not run here, the label {printable(label)} is left out"
 
 

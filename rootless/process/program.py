@@ -8,8 +8,7 @@ from _frozen_importlib import BuiltinImporter, FrozenImporter
 from _signal import SIG_DFL, SIG_SETMASK, getsignal, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _stat import S_ISDIR, S_ISREG
 
-from rootless.errors import RootlessError, errno_text
-from rootless.kernel import channel
+from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
 
@@ -19,55 +18,60 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, NoReturn
 
+    from rootless.process.seccomp_names import Profile
+
 _LAST_SIGNAL = 65
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowgid
 _PASSWD_LIMIT = 1 << 20  # bytes of the image's /etc/passwd that are read
 
 
-def look_up(name: str, process: dict[str, Any]) -> str:
-    """The path of args[0]. Raises RootlessError in runc's words, which clients map to 127 and 126."""
+def look_up(name: str, env: list[str], left_groups: list[int]) -> str:
+    """Return the path of args[0]. Raises RootlessError in runc's words, which clients map to 127 and 126.
+
+    left_groups: the supplementary groups of the caller that this process has given up.
+    """
     if "/" in name:
         try:
-            found = os.stat(name)
+            status = os.stat(name)
         except OSError as error:
-            hint = group_hint(name, process) if error.errno == errno.EACCES else ""
+            hint = group_hint(name, left_groups) if error.errno == errno.EACCES else ""
             raise RootlessError(f'exec: "{name}": stat {name}', "/process/args/0", error.errno or 0, hint) from None
-        _check_executable(name, found, process)
+        _check_executable(name, status, left_groups)
         return name
     denied = hint = ""
-    search = next((e[5:] for e in process["env"] if e.startswith("PATH=")), "")
+    search = next((e[5:] for e in env if e.startswith("PATH=")), "")
     for directory in search.split(":"):
         path = f"{directory or '.'}/{name}"
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except OSError as error:
             if error.errno == errno.EACCES:  # execvp(3) passes on, too
-                hint = hint or group_hint(path, process)
+                hint = hint or group_hint(path, left_groups)
             continue
-        if S_ISREG(found.st_mode) and os.access(path, os.X_OK, effective_ids=True):
+        if S_ISREG(status.st_mode) and os.access(path, os.X_OK, effective_ids=True):
             return path
         denied = path
     if denied:
-        hint = group_hint(denied, process) or "no file of that name in PATH is executable"
+        hint = group_hint(denied, left_groups) or "no file of that name in PATH is executable"
         raise RootlessError(f'exec: "{name}"', denied, errno.EACCES, hint)
     raise RootlessError(f'exec: "{name}": executable file not found in $PATH', "/process/args/0", hint=hint)
 
 
-def _check_executable(name: str, found: os.stat_result, process: dict[str, Any]) -> None:
-    if S_ISDIR(found.st_mode):
+def _check_executable(name: str, status: os.stat_result, left_groups: list[int]) -> None:
+    if S_ISDIR(status.st_mode):
         raise RootlessError(f'exec: "{name}": is a directory: permission denied', "/process/args/0", errno.EISDIR)
     if not os.access(name, os.X_OK, effective_ids=True):
-        hint = group_hint(name, process) or "the file is not executable"
+        hint = group_hint(name, left_groups) or "the file is not executable"
         raise RootlessError(f'exec: "{name}"', "/process/args/0", errno.EACCES, hint)
 
 
-def group_hint(path: str, process: dict[str, Any]) -> str:
+def group_hint(path: str, left_groups: list[int]) -> str:
     """Return the hint for EACCES where one of the caller's supplementary groups would have opened the way, else "".
 
     With a range of ids the program gets the groups of config.json alone. A group of the caller's has no number in the
     container: it and what belongs to it show as the overflow id (user_namespaces(7)).
     """
-    if _OVERFLOW not in process.get("left_groups", ()):
+    if _OVERFLOW not in left_groups:
         return ""
     closed, way = "/", ""
     for part in path.strip("/").split("/"):
@@ -88,17 +92,8 @@ def group_hint(path: str, process: dict[str, Any]) -> str:
     )
 
 
-def read_labels(process: dict[str, Any]) -> None:
-    """Decide in R, where /sys is the host's, which LSM labels the program gets."""
-    if process["apparmor"] or process["selinux"]:
-        from rootless.process.lsm import exec_labels
-
-        process["labels"], warnings = exec_labels(process["apparmor"], process["selinux"])
-        process["warnings"] += warnings
-
-
-def prepare_seccomp(profile: dict[str, Any] | None) -> Callable[[socket], None] | None:
-    """What loads a profile's filter (see rootless/process/seccomp.py), None without one."""
+def prepare_seccomp(profile: Profile | None) -> Callable[[socket], None] | None:
+    """Return what loads a profile's filter (process/seccomp.py), None without a profile. Raises RootlessError."""
     if not profile:
         return None
     from rootless.process.seccomp import prepare
@@ -121,12 +116,11 @@ def check_cwd() -> None:
         raise RootlessError("the working directory is outside the container's root", "/process/cwd")
 
 
-def set_home(process: dict[str, Any]) -> None:
-    """HOME from the container's passwd where it is unset, "/" for a user that is not in it. The root is entered."""
-    env = process["env"]
-    if not any(e.startswith("HOME=") and e != "HOME=" for e in env):
-        env[:] = [e for e in env if e != "HOME="]
-        env.append(f"HOME={_home_of(process['uid'])}")
+def set_home(env: list[str], uid: int) -> None:
+    """Add HOME from the container's passwd where it is unset, "/" for a user that is not in it. The root is entered."""
+    if not any(entry.startswith("HOME=") and entry != "HOME=" for entry in env):
+        env[:] = [entry for entry in env if entry != "HOME="]
+        env.append(f"HOME={_home_of(uid)}")
 
 
 def _home_of(uid: int) -> str:
@@ -149,36 +143,12 @@ def _home_of(uid: int) -> str:
     return "/"
 
 
-def execute(verdict: socket, path: str, process: dict[str, Any], *, seccomp: Any, preserve: int) -> None:
-    """Send byte `E`, load the filter, execve: nothing else after the filter. Returns only by raising.
+def exec_hint(path: str, error: OSError, *, labelled: bool) -> str:
+    """Return why execve failed, where its errno misleads: ENOENT stands for a missing interpreter, too.
 
-    verdict: the CLOEXEC socket to whoever waits; preserve: fds 3..3+n-1 stay open.
+    labelled: whether SELinux was asked for a label while no_new_privs is set.
     """
-    passed = passed_on(preserve)
-    for fd in range(3, 3 + preserve):
-        if fd not in passed:
-            raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF)
-    args = [os.fsencode(a) for a in process["args"]]
-    env = dict(os.fsencode(e).split(b"=", 1) for e in process["env"])
-
-    def say() -> None:
-        channel.send(verdict, channel.EXECUTING)
-        if seccomp:
-            seccomp(verdict)
-
-    try:
-        become(path, args, env, keep=[verdict.fileno(), *passed], last=say)
-    except OSError as error:
-        if error.filename is None:  # of another call than execve
-            raise
-        reason = errno_text(error.errno or 0).partition(" (")[2].rstrip(")")
-        hint = _exec_hint(path, error, process)
-        raise RootlessError(f"exec {path}: {reason}", "/process/args/0", hint=hint) from None
-
-
-def _exec_hint(path: str, error: OSError, process: dict[str, Any]) -> str:
-    """execve(2) says ENOENT for a missing interpreter too, which puzzles everybody."""
-    if error.errno == errno.EPERM and process["selinux"] and process["no_new_privs"]:
+    if error.errno == errno.EPERM and labelled:
         return "with noNewPrivileges the SELinux policy has to allow process2 nnp_transition to the label"
     try:
         with open(path, "rb", buffering=0) as file:

@@ -9,6 +9,8 @@ from rootless.kernel import syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rootless.node import Node
 
     Rlimit = tuple[int, int, int, str]
@@ -41,13 +43,13 @@ def read_rlimits(node: Node) -> list[Rlimit]:
     return found
 
 
-def check_rlimits(limits: list[Rlimit]) -> None:
+def check_rlimits(limits: list[Rlimit], hard_limit: Callable[[int], int]) -> None:
     """Refuse hard limits above this process's own: raising one takes CAP_SYS_RESOURCE in the first user namespace.
 
-    Not for a process that has it. Raises SpecError.
+    hard_limit: returns this process's own for a number. Raises SpecError.
     """
     for number, _, hard, pointer in limits:
-        own = syscalls.prlimit(number)[1]
+        own = hard_limit(number)
         if hard > own:
             name = name_of(number)
             raise SpecError(
@@ -58,13 +60,13 @@ def check_rlimits(limits: list[Rlimit]) -> None:
             )
 
 
-def apply_rlimits(limits: list[Rlimit]) -> None:
-    """Set them on this process, by prlimit(2). Raises OSError that names the limit."""
-    for number, soft, hard, _ in limits:
-        try:
-            syscalls.prlimit(number, (soft, hard))
-        except OSError as error:
-            raise OSError(error.errno, f"{name_of(number)}: {error.strerror}") from None
+def apply_rlimit(limit: Rlimit) -> None:
+    """Set one on this process, by prlimit(2). Raises OSError that names the limit."""
+    number, soft, hard, _ = limit
+    try:
+        syscalls.prlimit(number, (soft, hard))
+    except OSError as error:
+        raise OSError(error.errno, f"{name_of(number)}: {error.strerror}") from None
 
 
 def name_of(number: int) -> str:

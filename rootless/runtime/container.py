@@ -1,21 +1,50 @@
-"""A container: its state directory, its status, and the moves between creating, created, running, paused, stopped."""
+"""A container: its state directory, its status, and what is known of it (runtime.md#state)."""
 
 from __future__ import annotations
 
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel import proc
-from rootless.runtime.state import StateDir, check_id, default_root, open_root
-from rootless.startup import lean_os as os
+from rootless.runtime.state import StateDir, check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypedDict
 
-    from rootless.cgroup.fs import Cgroup
+    from rootless.cgroup.driver import Cgroup
     from rootless.cgroup.oom import Watch
-    from rootless.cli.options import Options
+    from rootless.cgroup.record import Record
+    from rootless.steps.hooks import RunHook
+
+    class State(TypedDict, total=False):
+        """What state.json holds: the specification's state, and what the runtime has to remember.
+
+        pid, start_time: init, 0 before there is one; hooks: the moments that have any; creating: whether `create` has
+        not come to its end; shared_pids: whether the container has no pid namespace of its own; listener: path and
+        metadata of the agent of a seccomp filter; rootfs_before, intel_rdt: what `delete` takes back on the host;
+        resources: linux.resources as `update` left them.
+        """
+
+        ociVersion: str
+        id: str
+        pid: int
+        start_time: int
+        bundle: str
+        rootfs: str
+        annotations: dict[str, str]
+        cgroup: Record
+        hooks: list[str]
+        created: str
+        creating: bool
+        no_new_keyring: bool
+        shared_pids: bool
+        without_process: bool
+        notify: bool
+        listener: list[str]
+        rootfs_before: list[str | int]
+        intel_rdt: list[str]
+        resources: dict[str, Any]
+
 
 START_SOCKET = "start.sock"  # in the state directory of a created container; `start` connects and unlinks it
 CREATING_SOCKET = "creating.sock"  # the same until the container is created
@@ -27,7 +56,7 @@ class Container:
     state: what state.json holds; config: the config.json as `create` read it (read when first asked for).
     """
 
-    def __init__(self, directory: StateDir, state: dict[str, Any]) -> None:
+    def __init__(self, directory: StateDir, state: State) -> None:
         self.directory = directory
         self.state = state
         self._config: dict[str, Any] | None = None
@@ -54,14 +83,14 @@ class Container:
         """The directory of its cgroup, "" where it has none."""
         return str((self.state.get("cgroup") or {}).get("path", ""))
 
-    def hooks(self, moment: str) -> dict[str, list[dict[str, Any]]]:
-        """That moment's hooks, as rootless.hooks.run takes them; config.json is parsed only where there are any."""
+    def hooks(self, moment: str) -> list[RunHook]:
+        """Return that moment's hooks. config.json is parsed only where there are any."""
         if moment not in self.state.get("hooks", ()):
-            return {}
+            return []
         from rootless.node import Node
-        from rootless.plan import read_hooks
+        from rootless.plan.hooks import compile_hooks
 
-        return {moment: read_hooks(Node(self.config)).get(moment, [])}
+        return compile_hooks(Node(self.config)).get(moment, [])
 
     def watch_oom(self) -> Watch | None:
         """A watch over the kills that its memory limit causes; None without a limit, and then nothing is loaded."""
@@ -78,7 +107,7 @@ class Container:
             return ""
         from rootless.cgroup import oom
 
-        return oom.describe(kills, oom.memory_limit(self.state.get("cgroup") or {}))
+        return oom.describe(kills, oom.memory_limit(self.cgroup_record))
 
     def oom_hint(self) -> str:
         """The same for all kills since the container was created."""
@@ -94,15 +123,24 @@ class Container:
             return "creating" if not self.pid and self.state.get("creating") else "stopped"
         if self.directory.has(CREATING_SOCKET):
             return "creating"
-        if self.cgroup_path and self.cgroup().frozen():  # a created one too: `start` would wait for it forever
-            return "paused"
+        if self.cgroup_path:
+            from rootless.cgroup.freezer import is_frozen
+
+            if is_frozen(self.cgroup()):  # a created one too: `start` would wait for it forever
+                return "paused"
         return "created" if self.directory.has(START_SOCKET) else "running"
+
+    @property
+    def cgroup_record(self) -> Record:
+        """What the state keeps of its cgroup."""
+        none: Record = {"manager": "disabled", "path": "", "files": []}
+        return self.state.get("cgroup") or none
 
     def cgroup(self) -> Cgroup:
         """The driver of its cgroup."""
         from rootless import cgroup
 
-        return cgroup.open(self.state.get("cgroup") or {"manager": "disabled", "path": "", "files": []})
+        return cgroup.open(self.cgroup_record)
 
     def require(self, *statuses: str, action: str) -> str:
         """The status, if it is one of those. Raises RootlessError in words that clients know."""
@@ -119,7 +157,7 @@ class Container:
         """The state as runtime.md#state gives it, with what runc adds."""
         status = status or self.status()
         state = self.state
-        found: dict[str, Any] = {
+        report: dict[str, Any] = {
             "ociVersion": state.get("ociVersion", "1.0.0"),
             "id": self.container_id,
             "pid": self.pid if status != "stopped" else 0,
@@ -129,8 +167,8 @@ class Container:
             "created": state.get("created", ""),
         }
         if state.get("annotations"):
-            found["annotations"] = state["annotations"]
-        return found
+            report["annotations"] = state["annotations"]
+        return report
 
     def save(self) -> None:
         """Write state.json."""
@@ -149,41 +187,9 @@ class Container:
         self.close()
 
 
-def state_root(options: Options) -> str:
-    """Return the root of all states for this command line."""
-    if options.root:
-        return os.path.abspath(options.root)
-    from rootless.kernel.host import Host
-
-    host = Host()
-    return default_root(host.uid, host.uid == 0 and host.in_userns)
-
-
-def enter_state_root(options: Options) -> None:
-    """Judge the state root before a command reads anything: root goes on as the user whose states they are.
-
-    The command finds the same root from now on, whoever this process is. A umask that takes permissions from the owner
-    would make files that this user could not read again: that part of it is dropped. Raises RootlessError.
-    """
-    os.umask(os.umask(0o077) & 0o077)
-    root = state_root(options)
-    fd = open_root(root)
-    if fd >= 0:
-        os.close(fd)
-        options.root = root
-
-
-def name_of(argument: str) -> str:
-    """The id that an argument means: itself, or the name of the bundle to which a path leads (`./b`, `.`)."""
-    if ("/" in argument or argument in (".", "..")) and os.path.isfile(f"{argument}/config.json"):
-        return os.path.basename(os.path.abspath(argument))
-    return argument
-
-
-def load(options: Options, *, lock: bool = False) -> Container:
-    """The container that options.container_id names. Raises NoSuchContainer."""
-    container_id = check_id(name_of(options.container_id))
-    directory = StateDir.open(state_root(options), container_id, lock=lock)
+def load(root: str, container_id: str, *, lock: bool = False) -> Container:
+    """Return a container of a state root. Raises NoSuchContainer."""
+    directory = StateDir.open(root, check_id(container_id), lock=lock)
     try:
         state = directory.read("state.json")
     except RootlessError:
@@ -194,26 +200,8 @@ def load(options: Options, *, lock: bool = False) -> Container:
     return Container(directory, state)
 
 
-def each_match(options: Options, command: Callable[[Options], int]) -> int:
-    """--regex: run the command on every id that the regular expression options.container_id finds."""
-    import re
-
-    from rootless.runtime.state import ids
-
-    try:
-        pattern = re.compile(options.container_id)
-    except re.error as error:
-        raise RootlessError(f"no regular expression: {error}", options.container_id) from None
-    options.regex = False
-    for container_id in ids(state_root(options)):
-        if pattern.search(container_id):
-            options.container_id = container_id
-            command(options)
-    return 0
-
-
 def undo_all(undo: list[Any]) -> None:
-    """Take back what was made, the last first; what fails is only told, so that the rest is taken back too."""
+    """Take back what was made, the last first. What fails is only logged, so that the rest is taken back, too."""
     while undo:
         step = undo.pop()
         try:

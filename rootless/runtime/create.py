@@ -1,4 +1,4 @@
-"""R's side of a container's birth: fds, clone3, id maps, cgroup, hooks, console, and the hand-over to `start`."""
+"""Create a container: compile the plan, prepare what it needs, clone init, follow init's set-up to its end."""
 
 from __future__ import annotations
 
@@ -6,30 +6,40 @@ import errno
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless import cgroup, init, log, plan
+from rootless import cgroup, init, log
 from rootless.errors import RootlessError
-from rootless.kernel import channel, child, proc, signals
+from rootless.kernel import caps, channel, child, proc, signals
 from rootless.kernel import syscalls as sc
-from rootless.kernel.host import Host
 from rootless.node import Node
-from rootless.process import attributes, console, hooks, program
-from rootless.process.rlimits import check_rlimits
+from rootless.plan import Call, compile
+from rootless.process import attributes, console, program
+from rootless.process.hooks import HookContext
 from rootless.runtime.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
+from rootless.runtime.hooks import failed_in_hook, run_hooks, run_poststop
 from rootless.runtime.interpreter import protect
 from rootless.runtime.state import StateDir
 from rootless.startup import lean_os as os
-from rootless.steps import mounting as mount
-from rootless.steps import places as rootfs
-from rootless.userns.idmap import write_maps
+from rootless.steps import StepFailed, execute
+from rootless.steps.binds import BindMount
+from rootless.steps.context import Init, Prepared
+from rootless.steps.devices import AttachDevice
+from rootless.steps.namespaces import WriteIdMaps, namespace_steps
+from rootless.steps.places import detach_rootfs, mount_place
+from rootless.steps.program import StepSender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from rootless.cgroup.fs import Cgroup
-    from rootless.kernel.host import IdMap
+    from rootless.cgroup.driver import Cgroup
+    from rootless.cgroup.record import Record
+    from rootless.kernel.host import Host, IdMap
     from rootless.plan import Plan
+    from rootless.plan.describe import Numbering
+    from rootless.runtime.container import State
+    from rootless.steps import Step
+    from rootless.steps.outside import EnterResctrlGroup, MoveNetDevices
 
 
 _UNCONTAINED = (
@@ -38,10 +48,12 @@ _UNCONTAINED = (
 )
 
 
-class Request:
+class CreateRequest:
     """What `create` was asked for.
 
-    spec: the parsed config.json; text: the same as bytes, kept in the state; the rest are the flags.
+    spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root;
+    detached: whether the container outlives this command; meanwhile: called while init sets up its mounts, when the
+    runtime would only wait; the rest are the flags.
     """
 
     def __init__(self, container_id: str, bundle: str, spec: dict[str, Any], text: bytes) -> None:
@@ -57,11 +69,10 @@ class Request:
         self.no_pivot = False
         self.no_new_keyring = False
         self.notify = False
-        self.notify_fd = -1
         self.preserve_fds = 0
         self.listen_fds = 0
         self.detached = True
-        self.meanwhile: Callable[[Container], None] | None = None  # called while I mounts: R has nothing else to do
+        self.meanwhile: Callable[[Container], None] | None = None
 
 
 class Created:
@@ -73,322 +84,383 @@ class Created:
         self.master = master
 
 
-def compile_plan(request: Request, host: Host, spec: Node | None = None) -> Plan:
-    """The plan for a request (with `spec`, of another reader of its config): reading only. Raises SpecError."""
-    spec = spec or Node(request.spec)
-    made = plan.compile(spec, host, bundle=request.bundle)
-    program.read_labels(made.process)
-    if made.mount_label:
-        from rootless.process.lsm import label_mounts
-
-        label_mounts(made, spec)
-    if made.intel_rdt:
-        from rootless.outside.resctrl import find_resctrl
-
-        made.intel_rdt["root"] = find_resctrl()
-    if not host.real_root:
-        check_rlimits(made.process["rlimits"])
-    if spec["linux"]["devices"]:
-        from rootless.outside.device_nodes import read_warnings
-
-        made.process["warnings"] += read_warnings(made)
-    made.cgroup = cgroup.compile(
-        spec["linux"],
-        container_id=request.container_id,
-        manager=request.cgroup_manager,
-        host=host,
-        annotations=spec["annotations"],
+def compile_plan(request: CreateRequest, host: Host, spec: Node | None = None) -> Plan:
+    """Return the plan for a request (with `spec`, of another reader of its config). Raises SpecError."""
+    call = Call(
+        request.bundle,
+        request.container_id,
+        cgroup_manager=request.cgroup_manager,
+        listen_fds=request.listen_fds,
     )
-    if not os.path.isdir(made.rootfs):
-        raise RootlessError("the rootfs is no directory", made.rootfs, hint="/root/path in config.json names it")
-    return made
+    return compile(spec or Node(request.spec), host, call)
 
 
-def create(request: Request, host: Host) -> Created:
-    """Everything up to the created state. What was made before a failure is taken back in reverse order."""
-    # First what the command line says, for that is quickly put right.
+def create(request: CreateRequest, host: Host) -> Created:
+    """Bring a container to the created state. After a failure everything is taken back, in reverse order."""
+    # First what the command line says, because that is quickly put right.
     terminal = Node(request.spec)["process"]["terminal"].boolean()
     console.check_holder(terminal, request.detached, request.console_socket)
-    made = compile_plan(request, host)
-    _pass_sockets(request, made)
-    protect(*_possible_maps(made, host))  # it may begin anew: nothing is said before
-    for line in made.process["warnings"]:
-        log.warn(line)
-    if not made.namespaces.new & sc.CLONE_NEWPID and not made.cgroup["path"] and made.cgroup["manager"] != "systemd":
-        log.warn(_UNCONTAINED)
-    undo: list[Callable[[], None]] = []
-    signals.hold_back(signals.ENDING)
-    directory = StateDir.make(request.root, request.container_id, proc.own_identity())
-    undo += [directory.close, directory.remove]
-    container = Container(directory, {})
+    plan = compile_plan(request, host)
+    protect(*_possible_maps(plan, host))  # it may re-execute this command, so print no warning before
+    _warn(plan)
+    creation = Creation(request, plan, host)
     try:
-        signals.let_come(signals.ENDING)
-        return _create(request, host, made, container, undo)
+        creation.prepare()
+        creation.clone()
+        return creation.follow()
     except BaseException as error:
-        try:
-            if isinstance(error, RootlessError):
-                _blame_limit(error, made.cgroup)
-        finally:
-            undo_all(undo)
-        if hooks.failed_in(error):
-            hooks.run_poststop(made.hooks.get("poststop", []), container.report("stopped"))
+        creation.undo(error)
         raise
 
 
-def _blame_limit(error: RootlessError, record: dict[str, Any]) -> None:
-    """Name the memory limit as the reason, where it is: a process that was killed shows as anything, and under a small
-    limit a system call fails before anyone is killed, for the kernel's own memory counts too."""
-    if not any(entry[0] == "memory.max" for entry in record["files"]):
-        return
-    from rootless.cgroup import oom
-
-    limit = oom.memory_limit(record)
-    if kills := cgroup.open(record).oom_kills() if record["path"] else 0:
-        error.hint = oom.describe(kills, limit)
-    elif error.errno == errno.ENOMEM:
-        error.hint = oom.too_small(limit)
-
-
-def _possible_maps(made: Plan, host: Host) -> tuple[IdMap, IdMap]:
-    """The ids that the container can have: of a user namespace that is joined, at most the user's own."""
-    ns = made.namespaces
-    if any(flag == sc.CLONE_NEWUSER for flag, _, _ in ns.joins):
+def _possible_maps(plan: Plan, host: Host) -> tuple[IdMap, IdMap]:
+    """Return the ids that the container can have: of a user namespace that is joined, at most the user's own."""
+    if plan.namespaces.joins_one(sc.CLONE_NEWUSER):
         from rootless.userns.run import default_maps
 
         return default_maps(host)
-    return ns.uid_map, ns.gid_map
+    return plan.namespaces.uid_map, plan.namespaces.gid_map
 
 
-def _pass_sockets(request: Request, made: Plan) -> None:
-    """Socket activation, sd_listen_fds(3): the sockets from 3 on go to the program, whose pid is 1."""
-    if not request.listen_fds:
-        return
-    env = [e for e in made.process["env"] if not e.startswith(("LISTEN_FDS=", "LISTEN_PID="))]
-    made.process["env"] = [*env, f"LISTEN_FDS={request.listen_fds}", "LISTEN_PID=1"]
-    passed = 0
-    try:
-        while passed < request.listen_fds and os.get_inheritable(3 + passed):
-            passed += 1
-    except OSError:
-        pass  # fewer than promised: the program will see
-    request.preserve_fds = max(request.preserve_fds, passed)
+def _warn(plan: Plan) -> None:
+    for line in plan.warnings:
+        log.warn(line)
+    record = plan.cgroup.record
+    if not plan.namespaces.new & sc.CLONE_NEWPID and not record["path"] and record["manager"] != "systemd":
+        log.warn(_UNCONTAINED)
 
 
-def _create(request: Request, host: Host, made: Plan, container: Container, undo: list[Callable[[], None]]) -> Created:
-    directory = container.directory
-    directory.write("config.json", request.text)
-    if request.notify:
+class Creation:
+    """A container that is being created: what steps of the runtime are executed with (steps/context.py, Runtime).
+
+    Each thing that is made pushes its undo before it is made. held: fds that stay open until init is created.
+    """
+
+    prepared: Prepared
+    group: Cgroup
+    sync: socket
+    theirs: socket
+
+    def __init__(self, request: CreateRequest, plan: Plan, host: Host) -> None:
+        self.request = request
+        self.plan = plan
+        self.host = host
+        self.pid = 0
+        self.pidfd = -1
+        self.unmapped_pid = 0
+        self.maps_written = False
+        self.held: list[int] = []
+        self.undo_stack: list[Callable[[], None]] = []
+        self.numbering: Numbering | None = None
+        if log.debugging():
+            from rootless.plan.describe import Numbering
+
+            self.numbering = Numbering(plan)
+        signals.block(signals.ENDING)
+        directory = StateDir.make(request.root, request.container_id, proc.own_identity())
+        self.undo_stack += [directory.close, directory.remove]
+        self.container = Container(directory, {})
+
+    def execute(self, steps: list[Step]) -> None:
+        """Execute steps of the runtime, and log each with --debug. Raises OSError and RootlessError."""
+        try:
+            execute(steps, self, self._tell if self.numbering else None)
+        except StepFailed as failed:
+            raise failed.error from None
+
+    def _tell(self, step: Step) -> None:
+        for line in self.numbering.lines(step) if self.numbering else ():
+            log.debug(log.since_start(line))
+
+    def tell_from(self, sync: socket, step: Step) -> None:
+        """Send a step that the joiner executes to the runtime, which logs it (--debug)."""
+        if self.numbering:
+            StepSender(sync, self.numbering.lines)(step)
+
+    def undo(self, error: BaseException) -> None:
+        """Take everything back, and run the poststop hooks if a hook was what failed (runtime.md#lifecycle)."""
+        try:
+            if isinstance(error, RootlessError):
+                _name_memory_limit(error, self.plan.cgroup.record)
+        finally:
+            undo_all(self.undo_stack)
+        if failed_in_hook(error):
+            run_poststop(self.plan.hooks.get("poststop", []), self.container.report("stopped"))
+
+    # --- prepare
+
+    def prepare(self) -> None:
+        """Make what is there before init: the state, the cgroup, the start socket, the filter, mounts and devices."""
+        signals.unblock(signals.ENDING)
+        request, plan, directory = self.request, self.plan, self.container.directory
+        directory.write("config.json", request.text)
+        notify_fd = self._bind_notify_socket()
+        record = plan.cgroup.record.copy()
+        self.container.state = first_state(request, plan, record)
+        self.group = cgroup.open(record)
+        if not self.group.needs_pid:
+            self._make_cgroup()
+        if not plan.namespaces.has(sc.CLONE_NEWNS):
+            before = self.container.state["rootfs_before"] = mount_place(plan.rootfs)
+            self.undo_stack.append(lambda: detach_rootfs(plan.rootfs, before))
+        self._record_host_side_effects()
+        prepared = self.prepared = Prepared(proc.open_proc(), _listen(directory), setgroups=plan.namespaces.setgroups)
+        prepared.last_cap = caps.last_cap()
+        prepared.notify_fd = notify_fd
+        prepared.no_pivot = request.no_pivot
+        prepared.preserve_fds = max(request.preserve_fds, _passed_sockets(request.listen_fds))
+        prepared.keyring = "" if request.no_new_keyring else f"_ses.{request.container_id}"
+        prepared.foreground = not request.detached
+        prepared.state = self.container.report("creating")
+        prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
+        # In a user namespace init could not write it once its ids have changed: the file is root's then (proc(5)).
+        prepared.oom_score_written = bool(plan.namespaces.uid_map) or plan.namespaces.needs_joiner
+        self._prepare_mounts()
+
+    def _bind_notify_socket(self) -> int:
+        if not self.request.notify:
+            return -1
         from rootless.runtime import notify
 
-        request.notify_fd = notify.bind(directory)
-        undo.append(lambda: os.close(request.notify_fd))
-    container.state = state = first_state(request, made)
-    group = cgroup.open(made.cgroup)
-    if not group.needs_pid:
-        undo.append(group.remove)
-        make_cgroup(directory, group)
-    if not made.namespaces.has(sc.CLONE_NEWNS):
-        before = state["rootfs_before"] = rootfs.mount_place(made.rootfs)
-        undo.append(lambda: rootfs.detach_rootfs(made.rootfs, before))
-    _note_ahead(container, made)
-    pid, pidfd, sync = _clone(request, host, made, directory, group, container)
-    undo.append(lambda: proc.end(pid, pidfd))
-    state["pid"] = pid
-    state["start_time"] = proc.start_time(pid)
-    directory.note_init(pid, state["start_time"])
-    if group.needs_pid:
-        undo.append(group.remove)
-        make_cgroup(directory, group, pid)
-    held = _set_from_outside(made, container, undo)
-    master = _converse(request, host, made, container, pid, sync)
-    directory.rename(CREATING_SOCKET, START_SOCKET)
-    receiver = request.pidfd_socket or made.annotations.get("run.oci.pidfd_receiver")
-    if receiver:
-        console.send_pidfd(receiver, pidfd, b"standard")
-    if request.pid_file:
-        proc.write_pid_file(request.pid_file, pid)
-    signals.hold_back(signals.ENDING)  # until the caller can take it back
-    undo.clear()
-    if request.notify:
-        held.append(request.notify_fd)  # init has its own
-    for fd in held:
-        os.close(fd)
-    return Created(container, pidfd, master)
+        fd = notify.bind(self.container.directory)
+        self.undo_stack.append(lambda: os.close(fd))
+        self.held.append(fd)  # init has its own
+        return fd
+
+    def _make_cgroup(self) -> None:
+        """Make the container's cgroup. What will be made is noted before, and which one it is right after: were the
+        runtime killed in between, `delete --force` must end nothing but that."""
+        group, directory = self.group, self.container.directory
+        self.undo_stack.append(group.remove)
+        note_planned_cgroup(directory, group)
+        self.execute([self.plan.cgroup])
+        note_made_cgroup(directory, group)
+
+    def _record_host_side_effects(self) -> None:
+        """Note what will be made outside of the container and does not end with it.
+
+        Were the runtime killed before the state is complete, `delete --force` has to know of it.
+        """
+        resctrl, container = self.plan.resctrl, self.container
+        if not resctrl and "rootfs_before" not in container.state:
+            return
+        state = container.state.copy()
+        state["creating"] = True
+        if resctrl:
+            from rootless.outside.resctrl import own_directories
+
+            state["intel_rdt"] = own_directories(resctrl, container.container_id, resctrl.mount)
+        Container(container.directory, state).save()
+
+    def _prepare_mounts(self) -> None:
+        """Make the mounts and device nodes that init could not make, because they take the host's root."""
+        plan, directory = self.plan, self.container.directory
+        for step in plan.prepare:
+            if isinstance(step, BindMount) and step.outside:
+                fd = step.prepare(self.prepared.proc_fd)
+                if fd >= 0:
+                    self.prepared.mount_fds[step.pointer] = fd
+        devices = [step for step in plan.prepare if isinstance(step, AttachDevice)]
+        if devices:
+            from rootless.outside.device_nodes import make_nodes
+
+            place = f"{directory.root}/{directory.container_id}"
+            maps = plan.namespaces.uid_map, plan.namespaces.gid_map
+            self.prepared.device_fds = make_nodes(devices, place, *maps)
+
+    # --- clone
+
+    def clone(self) -> None:
+        """Make init with its namespaces and id maps."""
+        prepared, process = self.prepared, self.plan.process
+        self.sync, self.theirs = channel.pair()
+        first, *others = namespace_steps(self.plan.namespaces)
+        try:
+            self.execute([first])
+        except OSError as error:
+            raise RootlessError.from_os(
+                error, "cannot create the namespaces", "/linux/namespaces", _clone_hint(error)
+            ) from None
+        self.undo_stack.append(lambda: proc.end(self.pid, self.pidfd))
+        if not self.maps_written:  # before anything else, because init waits for it
+            self.unmapped_pid = self.pid
+            self.execute([step for step in others if isinstance(step, WriteIdMaps)])
+            if self.plan.namespaces.uid_map and process.oom_score_adj is not None:
+                attributes.write_oom_score(prepared.proc_fd, process.oom_score_adj, str(self.pid))
+        self.theirs.close()
+        prepared.listener.close()
+        for fd in [prepared.proc_fd, *prepared.device_fds.values(), *prepared.mount_fds.values()]:
+            os.close(fd)
+
+    def clone_init(self, flags: int) -> None:
+        """Make init, by clone3(2) or through a joiner (steps/namespaces.py)."""
+        context = Init(self.prepared, self.plan.namespaces, self.theirs)
+
+        def leave_runtime() -> None:
+            self.sync.close()
+            self.container.directory.close_copy()  # the lock hangs on the open file description: flock(2)
+
+        def live() -> None:
+            init.main(self.plan, context, leave_runtime, self.numbering)
+
+        if self.plan.namespaces.needs_joiner:
+            from rootless.runtime import enter
+
+            joining = enter.Joining(self.plan, self.prepared, self.host, self.group.fd, self.write_joiners_maps)
+            joining.tell = self.tell_from if self.numbering else None
+            self.pid, self.pidfd = enter.clone_joined(joining, self.sync, self.theirs, live)
+        else:
+            self.pid, self.pidfd = child.clone(flags, live, cgroup_fd=self.group.fd)
+        # runc's debug.bats looks for these two lines, and runc's word for init's parent is nsexec.
+        log.debug(f"nsexec container setup: new namespaces {flags:#x}")
+        log.debug(f"child process in init(): pid {self.pid}")
+
+    def write_joiners_maps(self, joiner: int) -> None:
+        """Write the maps of a user namespace that the joiner has made, before init exists.
+
+        The offsets of a time namespace are written before anyone is in it (time_namespaces(7)).
+        """
+        self.unmapped_pid = joiner
+        self.execute([step for step in namespace_steps(self.plan.namespaces) if isinstance(step, WriteIdMaps)])
+        self.maps_written = True
+
+    # --- follow
+
+    def follow(self) -> Created:
+        """Do what only the runtime can do to init, and answer init until it is created."""
+        request, container = self.request, self.container
+        container.state["pid"] = self.pid
+        container.state["start_time"] = proc.start_time(self.pid)
+        container.directory.note_init(self.pid, container.state["start_time"])
+        if self.group.needs_pid:
+            self._make_cgroup()
+        self.execute(self.plan.outside())
+        master = self._follow_setup()
+        container.directory.rename(CREATING_SOCKET, START_SOCKET)
+        receiver = request.pidfd_socket or self.plan.annotations.get("run.oci.pidfd_receiver")
+        if receiver:
+            console.send_pidfd(receiver, self.pidfd, b"standard")
+        if request.pid_file:
+            proc.write_pid_file(request.pid_file, self.pid)
+        signals.block(signals.ENDING)  # until the caller can take it back
+        self.undo_stack.clear()
+        for fd in self.held:
+            os.close(fd)
+        return Created(container, self.pidfd, master)
+
+    def enter_resctrl_group(self, step: EnterResctrlGroup) -> None:
+        """Put init into its groups of resctrl (steps/outside.py)."""
+        from rootless.outside import resctrl
+
+        groups = resctrl.apply_intel_rdt(step, self.container.container_id, self.pid, step.mount)
+        self.container.state["intel_rdt"] = groups
+        self.undo_stack.append(lambda: resctrl.remove_intel_rdt(groups))
+
+    def move_net_devices(self, step: MoveNetDevices) -> None:
+        """Move network devices of the host into init's network namespace (steps/outside.py)."""
+        from rootless.outside import net_devices
+
+        # Held, because the namespace would end with init, and virtual devices with it, before they are brought back.
+        netns = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.held.append(netns)
+        moved = net_devices.apply_net_devices(step.devices, netns)
+        self.undo_stack.append(lambda: net_devices.undo_net_devices(moved, netns))
+
+    def _follow_setup(self) -> int:
+        """Exchange the set-up messages with init. Return the terminal's master, -1 for none, or handed on."""
+        request, plan, container, sync = self.request, self.plan, self.container, self.sync
+        master = -1
+        try:
+            if plan.hands_over_cgroup():
+                from rootless.cgroup import ownership
+
+                group = container.cgroup()
+                ownership.hand_over(group, self.pid, plan.process.user.uid, self.host)
+                group.close()
+            channel.send(sync, channel.MAPPED, b"1" if self.prepared.setgroups else b"0")
+            # While init mounts: were the runtime killed before, init would not be told that it can be found, and end.
+            container.save()
+            try:
+                channel.send(sync, channel.SAVED)
+            except BrokenPipeError:
+                pass  # init has exited; its error message is still in the socket and is read next
+            if request.meanwhile:
+                request.meanwhile(container)
+            if plan.process.terminal:
+                master = console.receive(sync, request.console_socket)
+            if plan.waits_for_runtime:
+                channel.receive(sync, channel.MOUNTED)
+                # config.md#prestart: "after the runtime environment has been created"; it is told `created`.
+                for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
+                    run_hooks(plan.hooks, moment, HookContext(container.report(status), status), self._tell)
+                channel.send(sync, channel.HOOKED)
+            channel.receive(sync, channel.CREATED)
+            log.debug("init: closing the pipe to signal completion")  # the third line of runc's debug.bats
+        except (EOFError, ConnectionResetError, BrokenPipeError):
+            raise _init_died_error(container, self.pid) from None
+        finally:
+            sync.close()
+        return master
 
 
-def make_cgroup(directory: StateDir, group: Cgroup, pid: int = 0) -> None:
-    """Make the container's cgroup. What will be made is noted before, and which one it is right after: were the runtime
-    killed in between, `delete --force` must end nothing but that. Raises RootlessError."""
+def note_planned_cgroup(directory: StateDir, group: Cgroup) -> None:
+    """Note in the state directory which directories the cgroup's driver will make."""
     if group.path:
         directory.note_cgroup(group.path, group.missing())
-    group.create(pid=pid)
+
+
+def note_made_cgroup(directory: StateDir, group: Cgroup) -> None:
+    """Note which cgroup the driver has made."""
     if group.path:
-        above = [path for path in group.record["made"] if path != group.path]
-        directory.note_cgroup(group.path, len(above) + (group.path in group.record["made"]), group.record["inode"])
+        directory.note_cgroup(group.path, len(group.record["created"]), group.record["inode"])
     else:
         directory.unlink("cgroup.planned")
 
 
-def _note_ahead(container: Container, made: Plan) -> None:
-    """What will be made outside of the container and does not end with it: were R killed before the state is complete,
-    `delete --force` has to know of it."""
-    if not made.intel_rdt and "rootfs_before" not in container.state:
-        return
-    state = {**container.state, "creating": True}
-    if made.intel_rdt:
-        from rootless.outside import resctrl as rdt
-
-        state["intel_rdt"] = rdt.own_directories(made.intel_rdt, container.container_id, made.intel_rdt["root"])
-    Container(container.directory, state).save()
-
-
-def first_state(request: Request, made: Plan) -> dict[str, Any]:
-    """What is known of a container before it has a process."""
-    state: dict[str, Any] = {
+def first_state(request: CreateRequest, plan: Plan, record: Record) -> State:
+    """Return the state of a container that does not have a process yet."""
+    state: State = {
         "ociVersion": request.spec["ociVersion"],
         "id": request.container_id,
         "pid": 0,
         "start_time": 0,
         "bundle": request.bundle,
-        "rootfs": made.rootfs,
-        "annotations": made.annotations,
-        "cgroup": made.cgroup,
-        "hooks": list(made.hooks),
+        "rootfs": plan.rootfs,
+        "annotations": plan.annotations,
+        "cgroup": record,
+        "hooks": list(plan.hooks),
         "created": log.rfc3339(time.time()),
     }
     if request.no_new_keyring:
         state["no_new_keyring"] = True
-    if not made.namespaces.new & sc.CLONE_NEWPID:
+    if not plan.namespaces.new & sc.CLONE_NEWPID:
         state["shared_pids"] = True
     if not request.spec.get("process"):
         state["without_process"] = True
     if request.notify:
         state["notify"] = True
-    if made.seccomp and made.seccomp["notify"]:
-        state["listener"] = [made.seccomp["listener_path"], made.seccomp["metadata"]]
+    if plan.filter and plan.filter.profile["notify"]:
+        state["listener"] = [plan.filter.profile["listener_path"], plan.filter.profile["metadata"]]
     return state
 
 
-def _set_from_outside(made: Plan, container: Container, undo: list[Callable[[], None]]) -> list[int]:
-    """What only R can do to I: its class of the cache, its network devices. Returns fds to close in the end."""
-    if made.intel_rdt:
-        from rootless.outside import resctrl as rdt
-
-        groups = rdt.apply_intel_rdt(made.intel_rdt, container.container_id, container.pid, made.intel_rdt["root"])
-        container.state["intel_rdt"] = groups
-        undo.append(lambda: rdt.remove_intel_rdt(groups))
-    if not made.net_devices:
-        return []
-    from rootless.outside import net_devices as devices
-
-    # Held, for the namespace would end with I, and virtual devices with it, before they are brought back.
-    netns = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    moved = devices.apply_net_devices(made.net_devices, netns)
-    undo.append(lambda: devices.undo_net_devices(moved, netns))
-    return [netns]
-
-
-def _clone(
-    request: Request, host: Host, made: Plan, directory: StateDir, group: Any, container: Container
-) -> tuple[int, int, socket]:
-    """The one clone3, or J's way to it. In the child this never returns."""
-    proc_fd = proc.open_proc()
-    listener = _listen(directory)
-    seccomp = program.prepare_seccomp(made.seccomp)
-    outside = [step[2] for step in made.prepare if step[0] == "mount" and step[2].get("outside")]
-    if outside:
-        mount.prepare_binds(proc_fd, outside)
-    nodes: dict[str, int] = {}
-    if any(step[0] == "outside_device" for step in made.prepare):
-        from rootless.outside.device_nodes import make_nodes
-
-        nodes = make_nodes(made, f"{directory.root}/{directory.container_id}")
-    sync, theirs = channel.pair()
-    options: dict[str, Any] = {
-        "no_pivot": request.no_pivot,
-        "preserve_fds": request.preserve_fds,
-        "keyring": "" if request.no_new_keyring else f"_ses.{request.container_id}",
-        "state": container.report("creating"),
-        "seccomp": seccomp,
-        "setgroups": True,
-        "nodes": nodes,
-        "notify_fd": request.notify_fd,
-        "foreground": not request.detached,
-    }
-    # The cgroup namespace is entered later, by I: made by clone3 its root would be R's cgroup (cgroup_namespaces(7)).
-    flags = made.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
-
-    def leave_runtime() -> None:
-        sync.close()
-        directory.close_copy()  # the lock hangs on the open file description: flock(2)
-        if made.namespaces.uid_map:
-            made.process["oom_score_adj"] = None  # R writes it, see _map_ids
-
-    task = init.Init(made, theirs, listener, proc_fd, options, leave_runtime)
-
-    def become_init() -> None:
-        init.run(task)
-
+def _passed_sockets(listen_fds: int) -> int:
+    """Return how many sockets of socket activation the caller really passed, from fd 3 on (sd_listen_fds(3))."""
+    passed = 0
     try:
-        if made.namespaces.joins or made.namespaces.new & sc.CLONE_NEWTIME:
-            pid, pidfd = _clone_joined(made, host, proc_fd, (sync, theirs), group.fd, become_init)
-        else:
-            pid, pidfd = child.clone(flags, become_init, cgroup_fd=group.fd)
-    except OSError as error:
-        raise RootlessError.from_os(
-            error, "cannot create the namespaces", "/linux/namespaces", _clone_hint(error)
-        ) from None
-    # The debug lines of the way are runc's: people search logs for them.
-    log.debug(f"nsexec container setup: new namespaces {flags:#x}")
-    log.debug(f"child process in init(): pid {pid}")
-    try:
-        _map_ids(made, host, proc_fd, pid)  # before anything else: I waits for it
-    except BaseException:
-        proc.end(pid, pidfd)
-        raise
-    theirs.close()
-    listener.close()
-    os.close(proc_fd)
-    for fd in [*nodes.values(), *(entry["made"] for entry in outside if "made" in entry)]:
-        os.close(fd)
-    return pid, pidfd, sync
-
-
-def _map_ids(made: Plan, host: Host, proc_fd: int, pid: int) -> None:
-    ns = made.namespaces
-    if not ns.uid_map or ns.setgroups is not None:
-        return
-    ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
-    if made.process["oom_score_adj"] is not None:
-        # I could not once its ids have changed, the file is root's then (proc(5)); nor lower it from in there.
-        attributes.write_oom_score(proc_fd, made.process["oom_score_adj"], str(pid))
+        while passed < listen_fds and os.get_inheritable(3 + passed):
+            passed += 1
+    except OSError:
+        pass  # fewer than promised: the program will see
+    return passed
 
 
 def _listen(directory: StateDir) -> socket:
-    """The start socket, under the name that it has until the container is created."""
+    """Return the start socket, under the name that it has until the container is created."""
     listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     listener.bind(f"/proc/self/fd/{directory.fd}/{CREATING_SOCKET}")
     listener.listen(1)
     return listener
-
-
-def _clone_joined(
-    made: Plan, host: Host, proc_fd: int, socks: tuple[socket, socket], cgroup_fd: int, life: Callable[[], None]
-) -> tuple[int, int]:
-    from rootless.runtime import enter as join
-
-    ns = made.namespaces
-
-    def write(pid: int) -> None:
-        ns.setgroups = write_maps(proc_fd, pid, ns.uid_map, ns.gid_map, host, is_default=ns.map_is_default)
-
-    joins = join.open_namespaces(ns, host)
-    try:
-        join.refuse_shared_sysctls(made, joins)
-        return join.clone(made, joins, proc_fd, socks, cgroup_fd, life, write)
-    finally:
-        for _, fd, _ in joins:
-            os.close(fd)
 
 
 def _clone_hint(error: OSError) -> str:
@@ -401,42 +473,25 @@ def _clone_hint(error: OSError) -> str:
     return ""
 
 
-def _converse(request: Request, host: Host, made: Plan, container: Container, pid: int, sync: socket) -> int:
-    """Talk I through its set-up. Returns the terminal's master, -1 for none (or when it was handed on)."""
-    master = -1
-    try:
-        if made.hands_over_cgroup():
-            from rootless.cgroup import ownership
+def _name_memory_limit(error: RootlessError, record: Record) -> None:
+    """Name the memory limit in the error's hint, if it is the reason.
 
-            group = container.cgroup()
-            ownership.hand_over(group, pid, made.process["uid"], host)
-            group.close()
-        channel.send(sync, channel.MAPPED, b"0" if made.namespaces.setgroups is False else b"1")
-        # While I mounts: were R killed before, I would not be told that it can be found, and end.
-        container.save()
-        try:
-            channel.send(sync, channel.SAVED)
-        except BrokenPipeError:
-            pass  # I has ended: what it said of it is received next
-        if request.meanwhile:
-            request.meanwhile(container)
-        if made.process["terminal"]:
-            master = console.receive(sync, request.console_socket)
-        if made.waits_for_runtime:
-            channel.receive(sync, channel.MOUNTED)
-            hooks.run_outside(made.hooks, container.report)
-            channel.send(sync, channel.HOOKED)
-        channel.receive(sync, channel.CREATED)
-        log.debug("init: closing the pipe to signal completion")
-    except (EOFError, ConnectionResetError, BrokenPipeError):
-        raise _death(container, pid) from None
-    finally:
-        sync.close()
-    return master
+    A process that was killed shows as anything, and under a small limit a system call fails before anyone is killed,
+    because the kernel's own memory counts, too.
+    """
+    if not any(entry[0] == "memory.max" for entry in record["files"]):
+        return
+    from rootless.cgroup import oom
+
+    limit = oom.memory_limit(record)
+    if kills := cgroup.open(record).oom_kills() if record["path"] else 0:
+        error.hint = oom.describe(kills, limit)
+    elif error.errno == errno.ENOMEM:
+        error.hint = oom.too_small(limit)
 
 
-def _death(container: Container, pid: int) -> RootlessError:
-    """I ended without a word: say how, and whether the memory limit was the reason."""
+def _init_died_error(container: Container, pid: int) -> RootlessError:
+    """Return the error for an init that ended without a word: how, and whether the memory limit was the reason."""
     hint = container.oom_hint()  # at once: systemd removes a scope's cgroup as soon as its last process is gone
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -444,5 +499,5 @@ def _death(container: Container, pid: int) -> RootlessError:
     if code == -9 and not hint and container.cgroup_path and not os.path.isdir(container.cgroup_path):
         from rootless.cgroup import oom  # systemd was quicker, and its count is gone with the cgroup
 
-        hint = oom.probable(oom.memory_limit(container.state["cgroup"]))
+        hint = oom.probable(oom.memory_limit(container.cgroup_record))
     return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)

@@ -9,7 +9,7 @@ from _signal import set_wakeup_fd, signal  # type: ignore[import-not-found]
 from struct import pack
 
 from rootless.kernel import syscalls as sc
-from rootless.kernel.signals import ENDING, FORWARDED, let_come
+from rootless.kernel.signals import ENDING, FORWARDED, unblock
 from rootless.runtime.escalation import Escalation
 from rootless.startup import lean_os as os
 
@@ -37,7 +37,7 @@ def listen(*, ready: bool = True) -> int:
     for signum in FORWARDED:
         if ready or signum not in ENDING:
             signal(signum, _noted)
-    let_come(FORWARDED)
+    unblock(FORWARDED)
     return reader
 
 

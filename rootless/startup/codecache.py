@@ -21,9 +21,14 @@ _LIMIT = 1 << 24
 # What a command nearly always imports when it comes to it.
 _GROUP = ("rootless.cgroup",)
 _LAZY = {
-    "create": ("rootless.kernel.cgroup_view",), "run": ("rootless.kernel.cgroup_view",), "exec": (*_GROUP, "rootless.runtime.interpreter"),
-    "start": _GROUP, "state": _GROUP, "kill": _GROUP, "delete": _GROUP,
-}  # fmt: skip
+    "create": ("rootless.kernel.cgroup_view",),
+    "run": ("rootless.kernel.cgroup_view",),
+    "exec": (*_GROUP, "rootless.runtime.interpreter"),
+    "start": _GROUP,
+    "state": _GROUP,
+    "kill": _GROUP,
+    "delete": _GROUP,
+}
 # The same, but when its container is there: kept apart, for `load_later`.
 _LATER = {"run": ("rootless.cli.commands.start", "rootless.runtime.foreground", "rootless.cli.commands.delete")}
 _MAGIC: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER  # of the byte code: it changes with Python

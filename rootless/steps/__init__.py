@@ -1,1 +1,81 @@
-"""What a plan is made of: one small class a step, with describe() and execute()."""
+"""What a plan is made of: one small class a step, which says what it does and then does it.
+
+A step knows its place in config.json (`pointer`), who executes it (`where`), its words for people (`describe`) and its
+action (`execute`). `--dry-run` prints the words, `--debug` logs them when the step is executed. Whoever adds a kind of
+step adds one class. A step is never written to once the plan is compiled: what executing it opens or learns lives in
+steps/context.py.
+"""
+
+from __future__ import annotations
+
+from rootless.errors import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    Tell = Callable[["Step"], None]
+    Words = tuple[str, ...]
+
+RUNTIME, INIT = "runtime", "init"  # the processes that execute steps
+
+
+class Step:
+    """One thing that is done for a container.
+
+    pointer: the JSON pointer of the property that asks for it.
+    """
+
+    __slots__ = ("pointer",)
+    where = INIT
+
+    def __init__(self, pointer: str) -> None:
+        self.pointer = pointer
+
+    def words(self) -> Words:
+        """Return the operation and what it works on."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Return what the step does as one line of text that is safe on a terminal."""
+        return in_words(self.words())
+
+    def lines(self) -> list[str]:
+        """Return the step's lines for --dry-run and --debug, without their numbers: one, or one for each entry."""
+        return [f"{self.describe()} [{printable(self.pointer)}]"]
+
+    def execute(self, context: Any) -> None:
+        """Do it with what `context` has: one of the classes of steps/context.py, which each kind of step names.
+
+        Raises OSError, or RootlessError where there is more to say.
+        """
+        raise NotImplementedError
+
+
+def in_words(words: Words) -> str:
+    """Return words with blanks between them; a word that holds a blank or is not printable is quoted."""
+    return " ".join(word if word and word.isprintable() and " " not in word else ascii(word) for word in words)
+
+
+def execute(steps: Iterable[Step], context: Any, tell: Tell | None) -> None:
+    """Execute steps in their order. tell: logs a step before it is executed, None without --debug.
+
+    Raises StepFailed, which names the step, for an OSError.
+    """
+    for step in steps:
+        if tell:
+            tell(step)
+        try:
+            step.execute(context)
+        except OSError as error:
+            raise StepFailed(step, error) from error
+
+
+class StepFailed(Exception):
+    """A step whose system call failed: the step and the OSError."""
+
+    def __init__(self, step: Step, error: OSError) -> None:
+        super().__init__(step.words()[0])
+        self.step = step
+        self.error = error

@@ -6,10 +6,16 @@ A path of the container is resolved once, inside the root, by openat2(2); what c
 from __future__ import annotations
 
 import errno
+from _stat import S_ISDIR
 
 from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
+from rootless.kernel.paths import is_below
 from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.steps.builder import RootBuilder
 
 _LINKS_MAX = 40  # as the kernel: path_resolution(7)
 
@@ -135,3 +141,64 @@ def _follow(parent_fd: int, parent: str, name: str) -> str:
     """Where a dangling link leads, as a path of the container."""
     target = os.readlink(name, dir_fd=parent_fd)
     return target if target.startswith("/") else f"{parent}/{target}"
+
+
+def check_plain(root: RootBuilder, path: str) -> None:
+    """Refuse a mount point that the image made a symbolic link.
+
+    proc and sysfs go onto a plain directory only: behind a link they would be where no mask looks for them
+    (CVE-2019-19921). Raises RootlessError.
+    """
+    parent, _, name = path.rstrip("/").rpartition("/")
+    try:
+        directory = sc.open_in_root(root.fd, parent or "/", os.O_PATH | os.O_DIRECTORY)
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        os.close(directory)
+    except FileNotFoundError:
+        return
+    if not S_ISDIR(mode):
+        raise RootlessError("must be mounted on ordinary directory", path, errno.ENOTDIR)
+
+
+def check_place(root: RootBuilder, place: int, path: str) -> None:
+    """Refuse a place that is another than its path says, because a link of the image leads there: the root, /proc, or
+    a piece of procfs (CVE-2019-16884). What counts is what was opened, not the text of the path."""
+    if path != "/" and is_same_place(root, place, root.fd):
+        raise leads_away("leads to the root itself", path)
+    if is_below(path, "/proc"):
+        return
+    if sc.fstatfs_type(place) == sc.PROC_SUPER_MAGIC:
+        raise leads_away("leads into procfs", path)
+    try:
+        proc = sc.open_in_root(root.fd, "/proc")
+    except OSError:
+        return
+    try:
+        if path != "/" and is_same_place(root, place, proc):
+            raise leads_away("leads to /proc", path)
+    finally:
+        os.close(proc)
+
+
+def leads_away(how: str, path: str) -> OSError:
+    """Return the error for a path of the container that a link takes elsewhere."""
+    return OSError(errno.EXDEV, f"it {how}: {os.strerror(errno.EXDEV)}", path)
+
+
+def is_same_place(root: RootBuilder, one: int, other: int) -> bool:
+    """Return whether two fds are the same file of the same mount."""
+    first, second = os.fstat(one), os.fstat(other)
+    if (first.st_dev, first.st_ino) != (second.st_dev, second.st_ino):
+        return False
+    return mount_id(root.proc_fd, one) == mount_id(root.proc_fd, other)
+
+
+def attach_node(root: RootBuilder, tree: int, path: str) -> None:
+    """Move a detached mount of a device node onto a file, which is made if it is not there. Closes `tree`."""
+    place = make_file(root.fd, path)
+    try:
+        check_place(root, place, path)
+        sc.move_mount(tree, place)
+    finally:
+        os.close(place)
+        os.close(tree)

@@ -71,8 +71,8 @@ def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = F
                 sc.prctl(sc.PR_SET_DUMPABLE, 1)
             # Its number is another in /proc, which need not be of this pid namespace: it shows itself.
             here = os.open("self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
-            channel.send(theirs, channel.UNMAPPED, fds=(here,))
-            channel.receive(theirs, channel.MAPPED)
+            channel.send(theirs, channel.USERNS, fds=(here,))
+            channel.receive(theirs)
         except EOFError:  # the namespace's fd is taken
             pass
         except BaseException as error:
@@ -82,7 +82,7 @@ def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = F
     theirs.close()
     os.close(pidfd)
     try:
-        _, _, (there,) = channel.receive(ours, channel.UNMAPPED)
+        _, _, (there,) = channel.receive(ours, channel.USERNS)
         try:
             _write(there, "gid_map", gid_map)
             _write(there, "uid_map", uid_map)

@@ -11,7 +11,7 @@ from rootless import log
 from rootless.errors import RootlessError, unexpected
 from rootless.kernel import proc
 from rootless.kernel import syscalls as sc
-from rootless.kernel.files import write_at_once
+from rootless.kernel.files import write_all, write_at_once
 from rootless.kernel.host import Host, default_id_map
 from rootless.startup import lean_os as os
 from rootless.userns.idmap import write_maps
@@ -80,6 +80,25 @@ def run(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Si
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def call_as_range_root(function: Callable[[], str]) -> str:
+    """Return what the function returns, called as root of all the user's ids. Raises OSError and RootlessError."""
+    result = os.memfd_create("result")
+    try:
+        if number := run(*default_maps(Host()), lambda: _store(result, function)):
+            raise OSError(number, os.strerror(number))
+        return os.pread(result, os.fstat(result).st_size, 0).decode()
+    finally:
+        os.close(result)
+
+
+def _store(result: int, function: Callable[[], str]) -> int:
+    try:
+        write_all(result, function().encode())
+    except OSError as error:
+        return error.errno or 1
+    return 0
 
 
 def _map(said: bytes, pid: int, uid_map: IdMap, gid_map: IdMap) -> None:

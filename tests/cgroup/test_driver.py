@@ -10,6 +10,7 @@ import uuid
 import pytest
 
 from rootless import cgroup
+from rootless.cgroup import freezer, stats
 from rootless.errors import RootlessError
 from rootless.kernel import cgroup_view as view
 from rootless.kernel.host import Host
@@ -64,11 +65,11 @@ def test_a_clone_starts_in_it(group):
 
 
 def test_frozen_and_thawed(group, sleeper):
-    assert not group.frozen()
-    group.freeze()
-    assert group.frozen()
+    assert not freezer.is_frozen(group)
+    freezer.freeze(group)
+    assert freezer.is_frozen(group)
     assert "frozen 1" in group.read("cgroup.events")
-    group.thaw()
+    freezer.thaw(group)
     assert "frozen 0" in group.read("cgroup.events")
 
 
@@ -80,7 +81,7 @@ def test_kill_reaches_nested_cgroups_and_remove_takes_them_away(group):
     assert group.procs() == [process.pid]
     group.kill()
     assert process.wait() == -9
-    assert group.wait_empty()
+    assert freezer.wait_until_empty(group)
     group.remove()
     assert not os.path.exists(group.path)
 
@@ -135,7 +136,7 @@ def test_a_child_is_opened_inside_only(group):
 
 
 def test_statistics_have_every_section(group, sleeper):
-    figures = group.stats()
+    figures = stats.collect(group)
     assert set(figures) == {"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"}
     assert figures["cpu"]["usage"]["total"] >= 0
     assert group.oom_kills() == 0
@@ -147,9 +148,9 @@ def test_without_a_cgroup_nothing_is_done_and_pause_says_why():
     none.add(os.getpid())
     none.kill()
     none.remove()
-    assert (none.fd, none.procs(), none.frozen(), none.read("memory.max")) == (-1, [], False, "")
+    assert (none.fd, none.procs(), freezer.is_frozen(none), none.read("memory.max")) == (-1, [], False, "")
     with pytest.raises(RootlessError, match="no cgroup"):
-        none.freeze()
+        freezer.freeze(none)
 
 
 def test_a_limit_without_any_cgroup_is_refused_on_this_host():

@@ -36,7 +36,7 @@ def test_roots_cgroup_is_beside_its_own_or_where_the_path_says(path, expected):
 
 def test_a_users_choices_in_order():
     choices = compiled()["choices"]
-    assert [(c["manager"], c["if"]) for c in choices] == [
+    assert [(c["manager"], c["condition"]) for c in choices] == [
         ("cgroupfs", "delegated"),
         ("cgroupfs", "delegated"),
         ("systemd", "session"),

@@ -62,8 +62,8 @@ def test_run_takes_what_comes_later_too(copy, bundle) -> None:
 
     assert "rootless.runtime.foreground" in imported()
     assert imported() == []
-    for name in ("foreground", "mount"):
-        (copy / f"rootless/{name}.py").touch()
+    for name in ("runtime.foreground", "steps.mounting"):
+        (copy / f"rootless/{name.replace('.', '/')}.py").touch()
         assert f"rootless.{name}" in imported()
         assert imported() == []
 

@@ -1,4 +1,4 @@
-"""The same unshare by rootless.kernel.syscalls, by os.unshare, and by the package `unshare`: the same namespaces are new."""
+"""rootless.kernel.syscalls.unshare, os.unshare and the package `unshare` make the same namespaces new."""
 
 import importlib
 import os

@@ -7,10 +7,12 @@ import select
 import time
 
 from rootless.cgroup.oom import Watch
+from rootless.cgroup.stats import collect
+from rootless.cli.containers import load
 from rootless.errors import RootlessError
 from rootless.kernel import proc
 from rootless.kernel.files import write_all
-from rootless.runtime.container import Container, load
+from rootless.runtime.container import Container
 from rootless.startup.jsonlite import dumps
 
 TYPE_CHECKING = False
@@ -30,7 +32,7 @@ def main(options: Options) -> int:
     if not container.cgroup().path:
         raise RootlessError("events: the container has no cgroup", hint="it was created without one")
     if options.stats:
-        _print(container, "stats", container.cgroup().stats())
+        _print(container, "stats", collect(container.cgroup()))
     else:
         watch(container, interval)
     return 0
@@ -57,7 +59,7 @@ def watch(container: Container, interval: float) -> None:
             if pidfd in ready:
                 return
             if time.monotonic() >= following:
-                _print(container, "stats", group.stats())
+                _print(container, "stats", collect(group))
                 following += interval
     finally:
         os.close(pidfd)

@@ -9,8 +9,8 @@ from rootless.errors import RootlessError
 from rootless.kernel import caps
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
+from rootless.kernel.namespaces import NAMESPACES
 from rootless.plan.mounts import known_options
-from rootless.plan.namespaces import NAMESPACES
 from rootless.runtime import criu
 from rootless.startup.jsonlite import dumps
 
@@ -30,8 +30,6 @@ def main(options: Options) -> int:
 
 def features() -> dict[str, Any]:
     """The features object: true to what works for this user on this machine, so what is refused is false."""
-    from rootless.process import lsm
-
     host = Host()
     return {
         "ociVersionMin": "1.0.0",
@@ -43,9 +41,9 @@ def features() -> dict[str, Any]:
             "capabilities": sorted(caps.CAPABILITIES),
             "cgroup": {"v1": False, "v2": bool(host.cgroup_mount), **_systemd(host), "rdma": True},
             "seccomp": _seccomp(),
-            "apparmor": {"enabled": lsm.apparmor_enabled()},
-            "selinux": {"enabled": lsm.selinux_enabled()},
-            "intelRdt": _intel_rdt(),
+            "apparmor": {"enabled": host.apparmor},
+            "selinux": {"enabled": host.selinux},
+            "intelRdt": _intel_rdt(host),
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },
@@ -66,15 +64,15 @@ def _works(probe: Callable[[], object]) -> bool:
 
 
 def _seccomp() -> dict[str, Any]:
-    from rootless.process import seccomp
+    from rootless.process import seccomp, seccomp_names
     from rootless.process.libseccomp import library_version
 
     return {
         "enabled": _works(library_version),
-        "actions": sorted(seccomp.ACTIONS),
-        "operators": sorted(seccomp.OPERATORS),
-        "archs": sorted(seccomp.ARCHITECTURES),
-        "knownFlags": sorted(seccomp.FLAGS),
+        "actions": sorted(seccomp_names.ACTIONS),
+        "operators": sorted(seccomp_names.OPERATORS),
+        "archs": sorted(seccomp_names.ARCHITECTURES),
+        "knownFlags": sorted(seccomp_names.FLAGS),
         "supportedFlags": sorted(seccomp.supported_flags()),
     }
 
@@ -88,8 +86,6 @@ def _systemd(host: Host) -> dict[str, bool]:
     return {"systemd": runs and host.real_root, "systemdUser": not host.real_root and session(wanted=False)}
 
 
-def _intel_rdt() -> dict[str, bool]:
-    from rootless.outside.resctrl import find_resctrl
-
-    found = _works(lambda: os.listdir(find_resctrl()))
-    return {"enabled": found, "schemata": found, "monitoring": found}
+def _intel_rdt(host: Host) -> dict[str, bool]:
+    works = bool(host.resctrl) and _works(lambda: os.listdir(host.resctrl))
+    return {"enabled": works, "schemata": works, "monitoring": works}

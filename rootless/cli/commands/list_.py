@@ -7,9 +7,10 @@ import os
 
 from rootless import log
 from rootless.cli.commands.state import owner_name
+from rootless.cli.containers import state_root
 from rootless.errors import NoSuchContainer, RootlessError, printable
 from rootless.kernel.files import write_all
-from rootless.runtime.container import Container, state_root
+from rootless.runtime.container import Container
 from rootless.runtime.state import StateDir, ids
 from rootless.startup.jsonlite import dumps
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.cli.options import Options
+    from rootless.runtime.container import State
 
 
 def main(options: Options) -> int:
@@ -50,7 +52,8 @@ def read_all(root: str) -> list[dict[str, Any]]:
                 log.warn(str(error))
             continue
         try:
-            container = Container(directory, directory.read("state.json") or {"creating": True})
+            creating: State = {"creating": True}
+            container = Container(directory, directory.read("state.json") or creating)
             found.append({**container.report(), "owner": owner_name(os.fstat(directory.fd).st_uid)})
         except RootlessError as error:
             log.warn(str(error))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rootless.runtime.container import load
+from rootless.cgroup.freezer import freeze
+from rootless.cli.containers import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,5 +14,5 @@ def main(options: Options) -> int:
     """`rootless pause ID`; returns when the kernel says that all stand still."""
     with load(options, lock=True) as container:
         container.require("created", "running", action="pause")
-        container.cgroup().freeze()
+        freeze(container.cgroup())
     return 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from rootless.cli.containers import load
 from rootless.errors import RootlessError, printable
 from rootless.kernel.files import write_all
-from rootless.runtime.container import Container, load
+from rootless.runtime.container import Container
 from rootless.startup.jsonlite import dumps
 
 TYPE_CHECKING = False

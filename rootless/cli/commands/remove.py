@@ -14,6 +14,7 @@ from rootless.userns import run as userns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
+    from rootless.runtime.container import State
 
 
 def main(options: Options) -> int:
@@ -36,7 +37,8 @@ def main(options: Options) -> int:
 
 def users_of(bundle: str, options: Options) -> list[str]:
     """Return the ids of the containers that have processes and were made of this bundle, or have their root in it."""
-    from rootless.runtime.container import Container, state_root
+    from rootless.cli.containers import state_root
+    from rootless.runtime.container import Container
     from rootless.runtime.state import StateDir, ids
 
     place, root, found = os.path.realpath(bundle), state_root(options), []
@@ -46,7 +48,8 @@ def users_of(bundle: str, options: Options) -> list[str]:
         except NoSuchContainer:
             continue
         try:
-            state = directory.read("state.json") or {}
+            nothing: State = {}
+            state = directory.read("state.json") or nothing
         except RootlessError:  # damaged: it cannot say where it runs, but its mounts are seen if it does
             state = {}
         try:
@@ -65,8 +68,8 @@ def in_use(container_id: str, bundle: str, hint: str) -> RootlessError:
 
 
 def _end(container_id: str, options: Options) -> None:
-    from rootless.cli.commands.delete import main as delete
-    from rootless.cli.options import parse
+    from rootless.cli.containers import state_root
+    from rootless.runtime.delete import delete, load_by_force
 
-    flags = ["--root", options.root] if options.root else []
-    delete(parse([*flags, "delete", "--force", container_id]))
+    with load_by_force(state_root(options), container_id) as container:
+        delete(container, force=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rootless.cgroup.freezer import is_frozen, thaw
+from rootless.cli.containers import load
 from rootless.errors import RootlessError
-from rootless.runtime.container import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ def main(options: Options) -> int:
     with load(options, lock=True) as container:
         status = container.require("created", "running", "paused", action="resume")
         group = container.cgroup()
-        if not group.frozen():
+        if not is_frozen(group):
             raise RootlessError(
                 f"cannot resume a container in the {status} state: container not paused", options.container_id
             )
-        group.thaw()
+        thaw(group)
     return 0

@@ -37,14 +37,14 @@ def main(options: Options) -> int:
 
 def _validate(bundle: str, path: str) -> int:
     """Every error in a line of its own; 1 if there is one."""
-    from rootless.cli.commands.create import parse_config, read_config
     from rootless.plan.validate import validate
-    from rootless.runtime.create import Request, compile_plan
+    from rootless.runtime.bundle import parse_config, read_config
+    from rootless.runtime.create import CreateRequest, compile_plan
 
     text = read_config(path)
-    request = Request("validated", os.path.abspath(bundle), parse_config(text, path), text)
+    request = CreateRequest("validated", os.path.abspath(bundle), parse_config(text, path), text)
     host = Host()
-    errors, warnings = validate(request.spec, lambda node: list(compile_plan(request, host, node).process["warnings"]))
+    errors, warnings = validate(request.spec, lambda node: compile_plan(request, host, node).warnings)
     for line in warnings:
         log.warn(line)
     for error in errors:

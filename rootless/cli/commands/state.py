@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rootless.cli.containers import load
 from rootless.kernel.files import write_all
-from rootless.runtime.container import load
 from rootless.startup import lean_os as os
 from rootless.startup.jsonlite import dumps
 

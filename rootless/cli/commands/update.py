@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rootless.cgroup import files
+from rootless.cli.containers import load
 from rootless.errors import RootlessError, SpecError
 from rootless.node import Node
-from rootless.runtime.container import Container, load
+from rootless.runtime.container import Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,13 +57,15 @@ def main(options: Options) -> int:
 
 def _apply_schemata(container: Container, lines: list[str]) -> None:
     """Change the container's class of cache and memory bandwidth. Raises RootlessError."""
-    from rootless.outside import resctrl as rdt
+    from rootless.kernel.host import Host
+    from rootless.outside import resctrl
+    from rootless.plan.intel_rdt import compile_intel_rdt
 
-    wanted = rdt.read_intel_rdt(Node(container.config)["linux"]["intelRdt"])
-    if not wanted:
+    node = Node(container.config)["linux"]["intelRdt"]
+    if not node:
         raise RootlessError("the container has no class of Intel RDT", "/linux/intelRdt")
-    root = rdt.find_resctrl()
-    rdt.write_schemata(rdt.class_path(wanted, container.container_id, root), lines, root)
+    step = compile_intel_rdt(node, Host())
+    resctrl.write_schemata(resctrl.class_path(step, container.container_id, step.mount), lines, step.mount)
 
 
 def apply(container: Container, changes: Resources) -> None:
@@ -72,7 +75,7 @@ def apply(container: Container, changes: Resources) -> None:
     if isinstance(memory, dict) and memory.get("limit") == -1 and memory.get("swap") is None:
         memory["swap"] = -1  # a swap limit counts from the memory limit, and goes with it
     merged = _merge(before, changes)
-    record = container.state.get("cgroup") or {}
+    record = container.cgroup_record
     known = [[file, value] for file, value, _ in record.get("files", [])]
     entries = files.compile_files(Node(merged))
     touched = [e for e in entries if e[2].split("/")[1] in changes or [e[0], e[1]] not in known]
@@ -101,16 +104,16 @@ def _read(path: str) -> Resources:
         else:
             with open(path, "rb") as file:
                 data = file.read()
-        found = loads(data)
+        changes = loads(data)
     except OSError as error:
         raise RootlessError.from_os(error, "read the resources") from None
     except ValueError as error:
-        raise RootlessError(f"no JSON: {error}", path) from None
-    if type(found) is not dict:
+        raise RootlessError(f"not JSON: {error}", path) from None
+    if type(changes) is not dict:
         raise SpecError("found no object, allowed is linux.resources", path)
     # The device program is fixed from the start, as in runc: clients send the rules again, unchanged.
-    found.pop("devices", None)
-    return found
+    changes.pop("devices", None)
+    return changes
 
 
 def _merge(before: Resources, changes: Resources) -> Resources:

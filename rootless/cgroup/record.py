@@ -1,0 +1,47 @@
+"""The record of a container's cgroup: plain data that the state directory keeps."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol, TypedDict
+
+    Entry = list[str]  # [file, value, JSON pointer]
+    Rule = list[Any]  # [allow, type, major, minor, access] of a device program; -1 for any number
+    UnitProperty = list[Any]  # [name, D-Bus signature, value]
+
+    class Record(TypedDict, total=False):
+        """What `compile` decides about a cgroup, and what the driver adds when it makes it.
+
+        manager: "cgroupfs", "systemd" or "disabled"; path: the absolute directory, "" where systemd decides or where
+        there is none; files: what is written, in this order; devices: the rules of a device program, [] for none;
+        unit, slice, user, properties: for systemd. choices: the candidates in order of preference, until `open` has
+        settled on one; each has "if", the condition under which it can be used, and "base", the directory that it
+        counts from. created: the directories that the driver made; inode: the one of `path`, 0 where it is not known.
+        """
+
+        manager: str
+        path: str
+        files: list[Entry]
+        devices: list[Rule]
+        unit: str
+        slice: str
+        user: bool
+        properties: list[UnitProperty]
+        choices: list[Record]
+        base: str
+        condition: str
+        created: list[str]
+        inode: int
+
+    class Host(Protocol):
+        """The facts that `compile` asks for."""
+
+        @property
+        def uid(self) -> int: ...
+        @property
+        def cgroup_mount(self) -> str: ...
+        @property
+        def own_cgroup(self) -> str: ...
+        @property
+        def in_userns(self) -> bool: ...

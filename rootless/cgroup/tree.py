@@ -1,0 +1,196 @@
+"""The directories of cgroup2 and their files: made, handed controllers, listed and removed.
+
+A container may have written below its cgroup, so nested cgroups are walked by directory fd, never by long paths.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.errors import RootlessError
+from rootless.kernel.files import write_at_once
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+LEAF = "rootless-leaf"  # where this process goes when its cgroup has to hand on controllers
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def retry_as_range_root(function: Callable[[], str]) -> str:
+    """Return what `function` returns; on EACCES call it again as root of all the user's ids.
+
+    A container that has its cgroup writable can change modes, and owners within the user's ids. Root of all these ids
+    needs no permission (user_namespaces(7)). Raises OSError and RootlessError.
+    """
+    try:
+        return function()
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+    from rootless.userns.run import call_as_range_root
+
+    return call_as_range_root(function)
+
+
+def read_file(directory: int, file: str) -> str:
+    """Return a file's text without the last newline. Raises OSError."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        text = b""
+        while piece := os.read(fd, 65536):
+            text += piece
+        return text.decode(errors="replace").rstrip("\n")
+    finally:
+        os.close(fd)
+
+
+def write_file(directory: int, file: str, value: str) -> str:
+    """Write one value, and return "". Raises OSError."""
+    fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        write_at_once(fd, value.encode())
+    finally:
+        os.close(fd)
+    return ""
+
+
+def list_below(path: str) -> str:
+    """Return the text of cgroup.procs of a cgroup and of all cgroups below it. Raises OSError."""
+    text = ""
+    below = [path]
+    while below:
+        directory = below.pop()
+        try:
+            with os.scandir(directory) as entries:
+                below += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+            with open(f"{directory}/cgroup.procs") as file:
+                text += file.read()
+        except OSError as error:  # it went away meanwhile, or is a threaded one, whose processes show above it
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                raise
+    return text
+
+
+def make_directory(path: str, needed: set[str], created: list[str]) -> None:
+    """Make a cgroup and those above it, each with all controllers that it can get, and note each in `created`."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        make_directory(parent, needed, created)
+    enable(parent, needed)
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return
+    created.append(path)
+
+
+def enable(directory: str, needed: set[str]) -> None:
+    """Enable all available controllers for the cgroups below a directory. Raises OSError and RootlessError.
+
+    For the `needed` ones it also enables them in the parents and moves our own processes out of the way. A controller
+    that is still missing shows when its file is written.
+    """
+    fd = os.open(directory, _DIRECTORY)
+    try:
+        available = set(read_file(fd, "cgroup.controllers").split())
+        if needed - available and os.path.exists(f"{os.path.dirname(directory)}/cgroup.controllers"):
+            enable(os.path.dirname(directory), needed)
+            available = set(read_file(fd, "cgroup.controllers").split())
+        missing = available - set(read_file(fd, "cgroup.subtree_control").split())
+        if not missing:
+            return
+        try:
+            write_file(fd, "cgroup.subtree_control", _switch_on(missing))
+            return
+        except OSError as error:
+            if not needed & missing:
+                return  # for the sake of statistics alone nothing is moved
+            number = error.errno
+        if number == errno.EBUSY:
+            _clear(fd, directory)
+        try:
+            write_file(fd, "cgroup.subtree_control", _switch_on(needed & missing))
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM):
+                return
+            names = " ".join(sorted(needed & missing))
+            raise RootlessError.from_os(error, f"enable {names} for the cgroups below", directory) from None
+    finally:
+        os.close(fd)
+
+
+def _switch_on(controllers: set[str]) -> str:
+    return " ".join(f"+{name}" for name in sorted(controllers))
+
+
+def _clear(fd: int, directory: str) -> None:
+    """Move this process and its neighbours one level down: a cgroup that hands on controllers may hold no processes
+    ("no internal process constraint"). Done for our own cgroup only."""
+    from rootless import log
+    from rootless.kernel import cgroup_view as view
+
+    here = view.read()
+    if os.path.normpath(here.mount + here.own) != directory:
+        raise RootlessError(
+            "the cgroup holds processes, so it cannot hand on controllers", directory, hint="use a cgroup without any"
+        )
+    try:
+        os.mkdir(LEAF, 0o755, dir_fd=fd)
+    except FileExistsError:
+        pass
+    count = 0
+    for _ in range(64):  # what was forked meanwhile shows in the next round
+        pids = read_file(fd, "cgroup.procs").split()
+        if not pids:
+            break
+        for pid in pids:
+            try:
+                write_file(fd, f"{LEAF}/cgroup.procs", pid)
+                count += 1
+            except ProcessLookupError:
+                pass
+            except OSError as error:
+                raise RootlessError.from_os(error, f"move process {pid} to {LEAF}", directory) from None
+    log.warn(
+        f"moved {count} processes from {directory} to {LEAF} below it: a cgroup that hands on controllers holds none"
+    )
+
+
+def remove_directories(paths: Iterable[str]) -> None:
+    """Remove empty cgroups, the deepest first. One that somebody else uses stays; any other failure is told."""
+    for path in sorted(paths, key=len, reverse=True):
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
+                from rootless import log
+
+                log.warn(f"the cgroup {path} is left: {error.strerror}")
+
+
+def remove_below(path: str) -> str:
+    """Remove all cgroups below, depth first, and return "". Raises OSError.
+
+    One fd climbs up and down, so no depth can exhaust the fds, the stack or the length of a path.
+    """
+    fd = os.open(path, _DIRECTORY)
+    try:
+        names: list[str] = []
+        while True:
+            with os.scandir(fd) as entries:
+                child = next((e.name for e in entries if e.is_dir(follow_symlinks=False)), None)
+            if child is None and not names:
+                return ""
+            into = os.open(child or "..", _DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = into
+            if child is None:
+                os.rmdir(names.pop(), dir_fd=fd)
+            else:
+                names.append(child)
+    finally:
+        os.close(fd)

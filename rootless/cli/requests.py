@@ -1,0 +1,51 @@
+"""From the command line to what `create`, `run` and `restore` are asked for."""
+
+from __future__ import annotations
+
+from rootless.cli.containers import state_root
+from rootless.runtime.bundle import find_bundle, parse_config, read_config, with_term
+from rootless.runtime.create import CreateRequest
+from rootless.startup import jsonlite
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+
+def read_request(options: Options, *, tty: bool = False, args: list[str] | None = None) -> CreateRequest:
+    """Return what `create` or `run` is asked for, with config.json read. Raises RootlessError."""
+    request = read_bundle(options, options.config)
+    if tty or args:
+        process = request.spec.get("process")
+        if isinstance(process, dict):
+            if tty:
+                process["terminal"] = True
+                process["env"] = with_term(process.get("env"))
+            if args:
+                process["args"] = args
+        request.text = jsonlite.dumps(request.spec, 1).encode("utf-8", "surrogatepass")
+    request.no_pivot = options.no_pivot
+    request.no_new_keyring = options.no_new_keyring
+    request.preserve_fds = options.preserve_fds
+    request.listen_fds = int(os.environ["LISTEN_FDS"]) if os.environ.get("LISTEN_FDS", "").isdecimal() else 0
+    request.pidfd_socket = options.pidfd_socket
+    if os.environ.get("NOTIFY_SOCKET"):
+        from rootless.runtime import notify
+
+        request.notify = True
+        notify.extend_spec(request.spec, f"{request.root}/{request.container_id}/{notify.SOCKET}")
+    return request
+
+
+def read_bundle(options: Options, config: str = "") -> CreateRequest:
+    """Return a request with the flags that `restore` has, too; `config` is read in place of the bundle's."""
+    bundle, container_id = find_bundle(options.bundle, options.container_id)
+    path = config or f"{bundle}/config.json"
+    text = read_config(path)
+    request = CreateRequest(container_id, bundle, parse_config(text, path), text)
+    request.root = state_root(options)
+    request.cgroup_manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "")
+    request.console_socket = options.console_socket
+    request.pid_file = options.pid_file
+    return request

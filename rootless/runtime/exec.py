@@ -1,0 +1,502 @@
+"""Run one more process in a container: a joiner enters its namespaces and clones the process.
+
+Two processes are needed because setns(2) puts only children into a pid namespace. With CLONE_PARENT the child is
+the runtime's, so that the runtime, or whoever adopts its children, waits for it.
+"""
+
+from __future__ import annotations
+
+from rootless import log
+from rootless.errors import RootlessError, printable
+from rootless.kernel import caps, channel, child, proc
+from rootless.kernel import syscalls as sc
+from rootless.kernel.host import Host, read_id_map, read_setgroups
+from rootless.kernel.namespaces import NAMESPACES
+from rootless.node import Node
+from rootless.plan import compile_seccomp, keeps_groups
+from rootless.plan.process import compile_domain, compile_process
+from rootless.process import attributes, console, program
+from rootless.runtime import foreground, verdict
+from rootless.runtime.bundle import with_term
+from rootless.runtime.container import START_SOCKET, Container
+from rootless.runtime.enter import await_child
+from rootless.startup import jsonlite
+from rootless.startup import lean_os as os
+from rootless.steps import Step, StepFailed, execute
+from rootless.steps.context import Becoming, Ending
+from rootless.steps.program import Execute, LoadFilter, SetEnvironment, StepSender, run_program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+    from rootless.cgroup.oom import Watch
+    from rootless.kernel.host import IdMap
+    from rootless.process.seccomp_names import Profile
+    from rootless.steps.context import Filter
+    from rootless.steps.process import Process
+
+
+class ExecRequest:
+    """What `exec` is asked for.
+
+    process: the path of a process.json, "" where the container's own process serves with what the rest changes; user:
+    UID[:GID]; cgroup: a path below the container's cgroup.
+    """
+
+    def __init__(self, args: list[str], process: str = "") -> None:
+        self.args = args
+        self.process = process
+        self.tty = False
+        self.env: list[str] = []
+        self.cwd = ""
+        self.user = ""
+        self.additional_gids: list[str] = []
+        self.cap: list[str] = []
+        self.no_new_privs = False
+        self.apparmor = ""
+        self.process_label = ""
+        self.cgroup = ""
+        self.ignore_paused = False
+        self.detach = False
+        self.console_socket = ""
+        self.pid_file = ""
+        self.pidfd_socket = ""
+        self.preserve_fds = 0
+
+
+def exec_in(container: Container, request: ExecRequest) -> int:
+    """Run a process in a container whose lock the caller has; return its exit code, 0 when detached.
+
+    Raises RootlessError and OSError.
+    """
+    _require(container, request)
+    target = RunningContainer(container)
+    from rootless.runtime.interpreter import protect
+
+    # Ours is the target's own user namespace: then all ids that exist here are the container's.
+    protect(target.uid_map, target.gid_map)
+    process = _compile(request, container, target)
+    task = Task(process, compile_seccomp(Node(container.config)))
+    task.keyring = "" if container.state.get("no_new_keyring") else f"_ses.{container.container_id}"
+    task.preserve_fds = request.preserve_fds
+    task.foreground = not request.detach
+    status = "running"
+    if container.directory.has(START_SOCKET):
+        status = "created"
+        _keep_out_of_init(container, process)
+    cgroup_fd = _cgroup_fd(container, request.cgroup)
+    agent = verdict.connect_agent(container)
+    oom = container.watch_oom()
+    container.close()  # a process for a paused container waits for `resume`, which takes the lock
+    reader = -1 if request.detach else foreground.listen()
+    try:
+        spawned = spawn(target, task, cgroup_fd)
+    except RootlessError as error:
+        error.hint = error.hint or container.describe_oom(oom.look() if oom else 0)
+        raise
+    # runc's debug.bats looks for these three lines, and runc's words for joiner and process are nsexec and setns_init.
+    log.debug(f"nsexec container setup: joined namespaces {target.flags:#x}")
+    log.debug(f"child process in init(): pid {spawned.pid}")
+    log.debug(f"setns_init: about to exec {process.args[0]!r}")
+    try:
+        if request.pidfd_socket:
+            console.send_pidfd(request.pidfd_socket, spawned.pidfd, b"setns")
+        master = _await_verdict(spawned, request, process, container, agent, status, oom)
+        if request.pid_file:
+            proc.write_pid_file(request.pid_file, spawned.pid)
+    except BaseException:
+        proc.end(spawned.pid, spawned.pidfd)
+        raise
+    finally:
+        spawned.sync.close()
+        spawned.reap()
+    if request.detach:
+        return 0
+    try:
+        code = foreground.wait(spawned.pid, spawned.pidfd, reader, master, oom=oom)
+    except BaseException:
+        proc.end(spawned.pid, spawned.pidfd)
+        raise
+    if oom and oom.kills:
+        log.warn(container.describe_oom(oom.kills))
+    return code
+
+
+def _require(container: Container, request: ExecRequest) -> None:
+    status = container.status()
+    if status == "paused" and not request.ignore_paused:
+        raise RootlessError("cannot exec in a paused container (use --ignore-paused to override)")
+    if status not in ("created", "running", "paused"):
+        raise RootlessError(f"cannot exec in a {status} container")
+
+
+def _keep_out_of_init(container: Container, process: Process) -> None:
+    """Refuse a program that could trace the container's init before its start; it is bound as init will be.
+
+    Init waits without the filter, and as an ordinary process of this user's: clients have to open /proc/PID/ns/*.
+    """
+    if Node(container.config)["process"]["noNewPrivileges"].boolean():
+        process.no_new_privs = True
+    if not caps.keeps_out(proc.permitted(container.pid), process.caps):
+        raise RootlessError(
+            "cannot exec in a created container with capabilities that reach its init",
+            hint=f"rootless start {container.container_id} first, or leave CAP_SYS_PTRACE out",
+        )
+
+
+def _compile(request: ExecRequest, container: Container, target: RunningContainer) -> Process:
+    """Return the process, compiled as `create` compiles the first one. Raises SpecError."""
+    spec = _read_process(request.process) if request.process else _derive(request, container.config["process"])
+    if request.tty:
+        spec["terminal"] = True
+    node = Node({"process": spec})["process"]
+    host = Host()
+    possible = host.all_capabilities if target.flags & sc.CLONE_NEWUSER else host.grantable
+    process = compile_process(node, host, possible=possible, uid_map=target.uid_map, gid_map=target.gid_map)
+    process.user.keep_groups = keeps_groups(container.state.get("annotations") or {})
+    process.scheduling += compile_domain(Node(container.config)["linux"])
+    for line in process.warnings:
+        log.warn(line)
+    console.check_holder(process.terminal, request.detach, request.console_socket)
+    return process
+
+
+def _read_process(path: str) -> dict[str, Any]:
+    """Return process.json as an object. Raises RootlessError."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            process = jsonlite.loads(file.read() or b"")
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot read the process", path) from None
+    except ValueError as error:
+        raise RootlessError(f"the process is not JSON: {error}", path) from None
+    if type(process) is not dict:
+        raise RootlessError("the process is not a JSON object", path)
+    return process
+
+
+def _derive(request: ExecRequest, first: dict[str, Any]) -> dict[str, Any]:
+    """Return the container's own process with what the request changes."""
+    if not request.args:
+        raise RootlessError("process args cannot be empty", hint="rootless exec ID CMD ARG...")
+    spec = {
+        **first,
+        "args": request.args,
+        "terminal": request.tty,
+        "env": [*(first.get("env") or ()), *(request.env or ())],
+    }
+    if request.tty:
+        spec["env"] = with_term(spec["env"])
+    if request.cwd:
+        spec["cwd"] = request.cwd
+    if request.no_new_privs:
+        spec["noNewPrivileges"] = True
+    if request.apparmor:
+        spec["apparmorProfile"] = request.apparmor
+    if request.process_label:
+        spec["selinuxLabel"] = request.process_label
+    user = dict(first.get("user") or {})
+    if request.user:
+        user.update(parse_user(request.user))
+    if request.additional_gids:
+        more = [_read_id(gid, "additional gid") for gid in request.additional_gids]
+        user["additionalGids"] = [*(user.get("additionalGids") or ()), *more]
+    spec["user"] = user
+    if request.cap:
+        spec["capabilities"] = _add_capabilities(first.get("capabilities") or {}, request.cap)
+    return spec
+
+
+def _add_capabilities(sets: dict[str, list[str]], more: list[str]) -> dict[str, list[str]]:
+    """Return the sets with more capabilities, but not in the inheritable set.
+
+    A file's capabilities would add to that one (CVE-2022-29162). Ambient ones are in it.
+    """
+    known = caps.names(sum(1 << bit for bit in {caps.parse_cap(name) for name in more}))
+    added = dict(sets)
+    for name in ("bounding", "effective", "permitted"):
+        added[name] = [*(sets.get(name) or ()), *known]
+    inheritable = sets.get("inheritable") or ()
+    added["ambient"] = [*(sets.get("ambient") or ()), *(name for name in known if name in inheritable)]
+    return added
+
+
+def parse_user(text: str) -> dict[str, int]:
+    """Return `UID[:GID]` as members of process.user. All must be numbers (CVE-2026-30892). Raises RootlessError."""
+    uid, colon, gid = text.partition(":")
+    user = {"uid": _read_id(uid, "user")}
+    if colon:
+        user["gid"] = _read_id(gid, "group")
+    return user
+
+
+def _read_id(text: str, what: str) -> int:
+    digits = text.lstrip("0") or "0"  # int() takes no more than 4300 digits, zeros included
+    if not (text.isascii() and text.isdigit()) or len(digits) > 10 or int(digits) >= 2**32 - 1:
+        raise RootlessError(f"invalid {what} {printable(repr(text[:40]))}", hint="--user UID[:GID], as numbers")
+    return int(digits)
+
+
+def _cgroup_fd(container: Container, below: str) -> int:
+    """Return the cgroup to start in, -1 where the container has none. `below` is a path under the container's own."""
+    group = container.cgroup()
+    if not group.path:
+        if below:
+            raise RootlessError("--cgroup: the container has no cgroup", printable(below))
+        return -1
+    return group.child_fd(below) if below else group.join_fd(container.pid)
+
+
+def _await_verdict(
+    spawned: Spawned,
+    request: ExecRequest,
+    process: Process,
+    container: Container,
+    agent: socket | None,
+    status: str,
+    oom: Watch | None,
+) -> int:
+    """Let the process go, and wait until it runs its program.
+
+    Return the terminal's master, -1 for none or when it was handed on. Raises RootlessError.
+    """
+    master = -1
+    sync = spawned.sync
+    try:
+        channel.send(sync, channel.MAY_SPEAK)
+        if process.terminal:
+            master = console.receive(sync, request.console_socket)
+            if master >= 0:
+                foreground.adopt(master, sized=process.size != (0, 0))
+            channel.send(sync, channel.TERMINAL_READY)
+        verdict.receive(sync, container, agent, status, spawned.pid)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        hint = container.describe_oom(oom.look() if oom else 0)
+        raise RootlessError("the process was killed before it could run the program", hint=hint) from None
+    return master
+
+
+# --- the joiner and the process
+
+
+class RunningContainer:
+    """A container's init, held by its pidfd, and what has to be known of it to join it.
+
+    flags: CLONE_NEW* of the namespaces that are not ours already, without the cgroup's, which is cgroup_ns (an fd, -1
+    for ours); root: its root where that differs from its mount namespace's root, else -1; uid_map, gid_map: its maps
+    as seen from here; setgroups: whether setgroups(2) works in it.
+    """
+
+    def __init__(self, container: Container) -> None:
+        pid = container.pid
+        self.proc_fd = proc.open_proc()
+        self.flags = 0
+        self.cgroup_ns = -1
+        self.root = -1
+        try:
+            self.pidfd = os.pidfd_open(pid)
+            for flag, name in NAMESPACES.values():
+                if self._differs(pid, name):
+                    self.flags |= flag
+            if self.flags & sc.CLONE_NEWCGROUP:
+                self.flags &= ~sc.CLONE_NEWCGROUP
+                self.cgroup_ns = os.open(f"{pid}/ns/cgroup", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc_fd)
+            if container.state.get("rootfs_before"):
+                self.root = os.open(f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.proc_fd)
+            here = f"/proc/self/fd/{self.proc_fd}/{pid}"
+            self.uid_map: IdMap = read_id_map(f"{here}/uid_map")
+            self.gid_map: IdMap = read_id_map(f"{here}/gid_map")
+            self.setgroups = read_setgroups(f"{here}/setgroups")
+        except (FileNotFoundError, ProcessLookupError):  # it has ended, or gave up its namespaces on the way
+            raise RootlessError("cannot exec in a stopped container") from None
+        except OSError as error:
+            raise RootlessError.from_os(error, "cannot look at the container's init", f"/proc/{pid}") from None
+        # Only now: the number meant the same process all the while, for the pidfd holds it.
+        if not container.alive():
+            raise RootlessError("cannot exec in a stopped container")
+
+    def _differs(self, pid: int, name: str) -> bool:
+        try:
+            theirs = os.stat(f"{pid}/ns/{name}", dir_fd=self.proc_fd)
+            ours = os.stat(f"self/ns/{name}", dir_fd=self.proc_fd)
+        except FileNotFoundError:
+            if os.path.exists(f"/proc/self/ns/{name}"):
+                raise
+            return False  # a kernel without that kind
+        return (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino)
+
+
+class Task:
+    """The process to start.
+
+    filter: loads the seccomp filter, None without one; keyring: the session keyring's name, "" for the caller's;
+    foreground: whether the process ends with the runtime.
+    """
+
+    def __init__(self, process: Process, profile: Profile | None) -> None:
+        self.process = process
+        self.profile = profile
+        self.filter: Filter | None = program.prepare_seccomp(profile)
+        self.keyring = ""
+        self.preserve_fds = 0
+        self.foreground = False
+        self.last_cap = caps.last_cap()
+
+    def last(self) -> list[Step]:
+        """Return the steps that turn the process into the program."""
+        process = self.process
+        steps: list[Step] = [SetEnvironment(f"{process.pointer}/env", process.env)]
+        if self.profile:
+            steps.append(LoadFilter(self.profile))
+        return [*steps, Execute(process.args)]
+
+
+class Spawned:
+    """A process that `spawn` has started: pid, pidfd, the socket to it, and the joiner, which `reap` waits for."""
+
+    def __init__(self, pid: int, pidfd: int, sync: socket, joiner: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.sync = sync
+        self.joiner = joiner
+
+    def reap(self) -> None:
+        """Reap the joiner. It exits right after it has sent the pid, so this never blocks long."""
+        os.waitpid(self.joiner, 0)
+
+
+def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
+    """Start a process in the target's namespaces and that cgroup (-1: ours), a child of this one.
+
+    It sets itself up and waits for MAY_SPEAK before it says anything. With a terminal it then sends CONSOLE and waits
+    for TERMINAL_READY. It sends EXECUTING, and the end, as init does to `start`. Raises RootlessError.
+    """
+    sync, theirs = channel.pair()
+    later = -1  # the cgroup that only the joiner's child can enter
+
+    def join() -> None:
+        try:
+            sync.close()
+        finally:
+            _join(target, task, theirs, later)
+
+    try:
+        try:
+            joiner, pidfd = child.clone(0, join, cgroup_fd=cgroup_fd)
+        except PermissionError:  # it belongs to a subordinate id: root of the container's user namespace may
+            later = cgroup_fd
+            joiner, pidfd = child.clone(0, join)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot start a process in the container's cgroup") from None
+    theirs.close()
+    os.close(pidfd)
+    return Spawned(*await_child(joiner, sync), sync, joiner)
+
+
+def _join(target: RunningContainer, task: Task, sync: socket, cgroup_fd: int) -> None:
+    """Live the joiner's life, and then its child's. Return only where one of the two has failed (kernel/child.py)."""
+    try:
+        program.forget_imports()
+        if task.process.oom_score_adj is not None:  # the file is root's when a process is not dumpable: proc(5)
+            attributes.write_oom_score(target.proc_fd, task.process.oom_score_adj)
+        # A process of the container could otherwise trace this one, and open what it has open: ptrace(2).
+        sc.prctl(sc.PR_SET_DUMPABLE, 0)
+        if target.flags:
+            sc.setns(target.pidfd, target.flags)
+        if target.root >= 0:
+            os.fchdir(target.root)
+            os.chroot(".")
+        # CLONE_PARENT takes no signal but the joiner's own: EINVAL for another (clone(2)).
+        pid, pidfd = sc.clone3(sc.CLONE_PARENT, cgroup_fd=cgroup_fd, exit_signal=0)
+        if pid:
+            channel.send(sync, channel.PID, b"%d" % pid, (pidfd,))
+            os._exit(0)
+    except BaseException as error:
+        channel.send_failure(sync, error, "cannot join the container's namespaces")
+        return
+    _become(target, task, sync)
+
+
+def _become(target: RunningContainer, task: Task, sync: socket) -> None:
+    """Live the process's life up to execve. Return only where it failed."""
+    process = task.process
+    gate = _Gate(sync)
+    try:
+        os.setsid()
+        if target.cgroup_ns >= 0:
+            # After the cgroup was entered: a process outside of its namespace's root may not be moved in (nsdelegate).
+            sc.setns(target.cgroup_ns, sc.CLONE_NEWCGROUP)
+        if process.terminal:
+            gate.wait()
+            _open_terminal(process, sync)
+        if task.keyring:
+            attributes.join_keyring(task.keyring)
+        context = Becoming(
+            target.proc_fd, task.last_cap, list(process.env), setgroups=target.setgroups, filtered=bool(task.filter)
+        )
+        context.oom_score_written = True  # by the joiner
+        tell = _Tell(gate) if log.debugging() else None
+        attributes.make_null_writable(target.proc_fd)
+        execute(process.through_proc(), context, tell)
+        # What follows looks up paths in the container. With a directory of the host still open, a link there to
+        # /proc/self/fd/N/.. would lead to the host (CVE-2024-21626).
+        program.close_all_but([sync.fileno(), *program.passed_on(task.preserve_fds)])
+        execute(process.steps(), context, tell)
+        if task.foreground:
+            attributes.die_with_parent()  # were the runtime gone already, the socket would say so next
+        path = program.look_up(process.args[0], context.env, context.left_groups)
+        program.check_cwd()
+        gate.wait()
+        labelled = process.no_new_privs and any(kind == "SELinux" for kind, _ in process.labels)
+        ending = Ending(sync, path, context.env, task.filter, task.preserve_fds, labelled=labelled)
+        run_program(task.last(), ending, StepSender(sync, Step.lines) if tell else None)
+    except StepFailed as failed:
+        _send_failure(gate, failed.error, failed.step.words()[0], failed.step.pointer)
+    except BaseException as error:
+        _send_failure(gate, error, "set up the process", process.pointer)
+
+
+class _Gate:
+    """Waits for MAY_SPEAK: the joiner's PID message must reach the runtime before any message of this process."""
+
+    def __init__(self, sync: socket) -> None:
+        self.sync = sync
+        self.open = False
+
+    def wait(self) -> None:
+        """Wait until it is open. Raises EOFError where the runtime is gone."""
+        if not self.open:
+            channel.receive(self.sync, channel.MAY_SPEAK)
+            self.open = True
+
+
+def _send_failure(gate: _Gate, error: BaseException, step: str, pointer: str) -> None:
+    try:
+        gate.wait()
+    except (EOFError, OSError):
+        return  # nobody is left to be told
+    channel.send_failure(gate.sync, error, step, pointer)
+
+
+class _Tell:
+    """Sends the lines of a step to the runtime, which logs them."""
+
+    def __init__(self, gate: _Gate) -> None:
+        self.gate = gate
+
+    def __call__(self, step: Step) -> None:
+        self.gate.wait()
+        StepSender(self.gate.sync, Step.lines)(step)
+
+
+def _open_terminal(process: Process, sync: socket) -> None:
+    """Open a pty of the container's devpts. The runtime gets the master, and sets its size before the program looks."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    master, slave = console.open_pty(root, process.size)
+    os.close(root)
+    console.offer(sync, master, slave, process.user.uid)
+    channel.receive(sync, channel.TERMINAL_READY)
+    console.take_over(slave)
+    os.close(slave)

@@ -1,0 +1,222 @@
+"""A container made of the files that `checkpoint` wrote, by criu."""
+
+from __future__ import annotations
+
+import os
+from socket import socket
+
+from rootless import cgroup, log
+from rootless.errors import RootlessError
+from rootless.kernel import child, proc
+from rootless.kernel import syscalls as sc
+from rootless.kernel.host import Host
+from rootless.kernel.namespaces import NAMESPACES
+from rootless.process import console
+from rootless.process.hooks import HookContext
+from rootless.runtime import criu
+from rootless.runtime.checkpoint import (
+    DESCRIPTORS,
+    EXTERNAL,
+    config_file,
+    external_mounts,
+    image_path,
+    log_path,
+    read_options,
+)
+from rootless.runtime.container import Container, undo_all
+from rootless.runtime.create import compile_plan, first_state, note_made_cgroup, note_planned_cgroup
+from rootless.runtime.delete import remove_after, remove_failed
+from rootless.runtime.foreground import adopt, listen, wait
+from rootless.runtime.hooks import run_hooks
+from rootless.runtime.state import StateDir
+from rootless.startup.jsonlite import loads
+from rootless.steps.binds import BindMount
+from rootless.steps.context import Init, Prepared
+from rootless.steps.masks import MaskPath
+from rootless.steps.places import make_directory
+from rootless.steps.root import AttachRootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.cgroup.driver import Cgroup
+    from rootless.kernel.namespaces import Join
+    from rootless.plan import Plan
+    from rootless.runtime.checkpoint import ImageRequest
+    from rootless.runtime.create import CreateRequest
+
+_ROOT = "criu-root"  # in the state directory
+
+
+class Restored:
+    """What criu tells on the way: pid of init, the terminal's master (-1 for none)."""
+
+    def __init__(self, container: Container, plan: Plan, console_socket: str) -> None:
+        self.container = container
+        self.plan = plan
+        self.console_socket = console_socket
+        self.pid = 0
+        self.master = -1
+
+    def notified(self, stage: str, pid: int, fds: list[int]) -> None:
+        """One stage of criu's."""
+        if stage == "setup-namespaces":
+            for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
+                state = {**self.container.report(status), "pid": pid}
+                run_hooks(self.plan.hooks, moment, HookContext(state, status))
+        elif stage == "post-restore":
+            self.pid = pid
+            self.container.state["pid"] = pid
+            self.container.state["start_time"] = proc.start_time(pid)
+            self.container.directory.note_init(pid, self.container.state["start_time"])
+            self.container.save()
+        elif stage == "orphan-pts-master" and fds:
+            if self.console_socket:
+                console.send_to(self.console_socket, fds[0])
+            else:
+                self.master = os.dup(fds[0])
+
+
+def restore(create_request: CreateRequest, request: ImageRequest) -> int:
+    """Make a container of images; return the program's exit code, 0 when detached. Raises RootlessError."""
+    path = criu.find(request.criu)
+    plan = compile_plan(create_request, Host())
+    console.check_holder(plan.process.terminal, request.detach, create_request.console_socket)
+    inherited = _inherited(request)
+    asked = {**read_options(request, "restore.log"), **config_file(plan), "inherit_fd": inherited}
+    undo: list[Callable[[], None]] = []
+    directory = StateDir.make(create_request.root, create_request.container_id, proc.own_identity())
+    undo += [directory.close, directory.remove]
+    try:
+        directory.write("config.json", create_request.text)
+        record = plan.cgroup.record.copy()
+        container = Container(directory, first_state(create_request, plan, record))
+        restored = Restored(container, plan, create_request.console_socket)
+        group = cgroup.open(record)
+        undo.append(group.remove)
+        _restore(request, path, asked, restored, group)
+        undo.append(lambda: proc.end(restored.pid, os.pidfd_open(restored.pid)))
+        if create_request.pid_file:
+            proc.write_pid_file(create_request.pid_file, restored.pid)
+    except BaseException:
+        undo_all(undo)
+        raise
+    if request.detach:
+        container.close()
+        return 0
+    return _wait(container, restored)
+
+
+def _restore(request: ImageRequest, path: str, asked: dict[str, Any], restored: Restored, group: Cgroup) -> None:
+    """Let criu make the processes. The mounts it needs are in a namespace of this process alone."""
+    plan = restored.plan
+    _make_places(plan)
+    sc.unshare(sc.CLONE_NEWNS)
+    sc.mount(None, "/", None, sc.MS_SLAVE | sc.MS_REC)
+    directory = restored.container.directory
+    os.mkdir(_ROOT, dir_fd=directory.fd)
+    root = f"{os.path.realpath(directory.root)}/{directory.container_id}/{_ROOT}"
+    sc.mount(plan.rootfs, root, None, sc.MS_BIND | sc.MS_REC)  # criu wants a mount point, not hidden by another mount
+    namespaces = [(join.flag, os.open(join.path, os.O_RDONLY | os.O_CLOEXEC)) for join in _external(plan)]
+    session = criu.Session(path, tuple(fd for _, fd in namespaces))
+    session.log_path = log_path(request, "restore.log")
+    try:
+        note_planned_cgroup(directory, group)
+        group.create(pid=session.pid)  # what criu makes is in there, too
+        note_made_cgroup(directory, group)
+        asked |= _describe(request, plan, root, session.pid)
+        asked["inherit_fd"] += [[(1, EXTERNAL[flag]), (2, 4 + i)] for i, (flag, _) in enumerate(namespaces)]
+        session.request(criu.RESTORE, asked, restored.notified)
+    finally:
+        session.close()
+        sc.umount2(root, sc.MNT_DETACH)
+        os.rmdir(_ROOT, dir_fd=directory.fd)
+        for _, fd in namespaces:
+            os.close(fd)
+
+
+def _external(plan: Plan) -> list[Join]:
+    return [join for join in plan.namespaces.joins if join.flag in EXTERNAL]
+
+
+def _describe(request: ImageRequest, plan: Plan, root: str, pid: int) -> dict[str, Any]:
+    """What criu finds outside: mounts, pipes of the standard streams, namespaces, cgroups."""
+    mounts = list(external_mounts(plan))
+    if any(isinstance(step, MaskPath) for step in plan.enter):
+        mounts.append(("/dev/null", "/dev/null"))
+    names = {flag: name for flag, name in NAMESPACES.values()}
+    others = [join for join in plan.namespaces.joins if join.flag not in EXTERNAL]
+    joins = [[(1, names[join.flag]), (2, join.path)] for join in others]
+    with open(f"/proc/{pid}/cgroup") as file:
+        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    asked: dict[str, Any] = {
+        "root": root,
+        "rst_sibling": True,
+        "evasive_devices": True,
+        "ext_mnt": [[(1, key), (2, value)] for key, value in mounts],
+        "join_ns": joins,
+        "cg_root": [[(1, controllers), (2, place)] for _, controllers, place in lines],
+    }
+    for name in ("lsm_profile", "lsm_mount_context"):
+        if getattr(request, name):
+            asked[name] = getattr(request, name)
+    return asked
+
+
+def _inherited(request: ImageRequest) -> list[Any]:
+    """The pipes that the standard streams were become those of this command."""
+    path = f"{image_path(request)}/{DESCRIPTORS}"
+    try:
+        with open(path, "rb") as file:
+            was = loads(file.read())
+    except OSError as error:
+        raise RootlessError.from_os(error, "there is no checkpoint", path, "--image-path names it") from None
+    return [[(1, name), (2, number)] for number, name in enumerate(was) if "pipe:" in name]
+
+
+def _make_places(plan: Plan) -> None:
+    """The places of the mounts in the rootfs, and in what is bound there: criu makes none. In a process of its own,
+    whose mounts go with it."""
+    pid, pidfd = child.clone(0, lambda: _make_places_in_child(plan))
+    os.close(pidfd)
+    if os.waitpid(pid, 0)[1]:
+        raise RootlessError("cannot make the places of the mounts", plan.rootfs, hint="--debug says more")
+
+
+def _make_places_in_child(plan: Plan) -> None:
+    try:
+        sc.unshare(sc.CLONE_NEWNS)
+        sc.mount(None, "/", None, sc.MS_PRIVATE | sc.MS_REC)
+        prepared = Prepared(proc.open_proc(), socket(), setgroups=True)
+        sync = socket()
+        init = Init(prepared, plan.namespaces, sync)
+        AttachRootfs("/root/path", plan.rootfs).execute(init)
+        mounts = [mount for mount in plan.mounts() if mount.fstype != "cgroup"]
+        tmpfs = [f"{mount.target}/" for mount in mounts if mount.fstype == "tmpfs"]
+        for mount in mounts:
+            if mount.target.startswith(tuple(tmpfs)):
+                continue  # criu brings its content along
+            if isinstance(mount, BindMount):
+                mount.execute(init)
+            else:
+                os.close(make_directory(init.root.fd, mount.target))
+        os._exit(0)
+    except BaseException as error:
+        log.debug(f"restore: {error}")
+
+
+def _wait(container: Container, restored: Restored) -> int:
+    try:
+        reader = listen()
+        pidfd = os.pidfd_open(restored.pid)
+        if restored.master >= 0:
+            adopt(restored.master)
+        container.directory.lock.give_up()
+        code = wait(restored.pid, pidfd, reader, restored.master)
+    except BaseException:
+        remove_failed(container)
+        raise
+    remove_after(container)
+    return code

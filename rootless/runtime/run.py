@@ -1,0 +1,91 @@
+"""Run a container in the foreground, or detached: create, start, wait, delete."""
+
+from __future__ import annotations
+
+from rootless import log
+from rootless.kernel.signals import ENDING, FORWARDED, block, end_on_signals, unblock
+from rootless.runtime.container import CREATING_SOCKET
+from rootless.runtime.create import create
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
+
+    from rootless.kernel.host import Host
+    from rootless.runtime.container import Container
+    from rootless.runtime.create import CreateRequest
+
+
+class _Ahead:
+    """What has to be done before `start`, done while init sets up its mounts.
+
+    load_modules: imports what `run` needs later.
+    """
+
+    def __init__(self, load_modules: Callable[[], None], *, detached: bool) -> None:
+        self.load_modules = load_modules
+        self.detached = detached
+        self.reader = -1
+        self.sock: socket | None = None
+
+    def __call__(self, container: Container) -> None:
+        self.load_modules()
+        from rootless.runtime.foreground import listen
+        from rootless.runtime.start import connect
+
+        if not self.detached:
+            self.reader = listen(ready=False)
+        try:
+            self.sock = connect(container, CREATING_SOCKET)
+        except (ConnectionRefusedError, FileNotFoundError):
+            pass  # its init has ended: what it said of it is received next
+
+
+def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *, keep: bool = False) -> int:
+    """Run the container; return the program's exit code, 0 when detached. Raises RootlessError.
+
+    load_modules: imports what is needed later, while there is nothing else to do; keep: do not delete the container.
+    """
+    request.meanwhile = ahead = _Ahead(load_modules, detached=request.detached)
+    end_on_signals()
+    block(set(FORWARDED).difference(ENDING))
+    created = create(request, host)
+    container = created.container
+    try:
+        unblock(ENDING)
+        from rootless.runtime.foreground import adopt, be_ready, wait
+        from rootless.runtime.start import start
+
+        if not request.detached:
+            be_ready()
+            oom = container.watch_oom()
+            if created.master >= 0:
+                adopt(created.master)
+        listener = start(container, ahead.sock)
+        if request.detached:
+            container.close()
+    except BaseException:
+        from rootless.runtime.delete import remove
+
+        remove(container)
+        raise
+    if request.detached:
+        if listener:
+            listener.wait(container.pid)
+        return 0
+    try:
+        container.directory.lock.give_up()
+        code = wait(container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener)
+    except BaseException:
+        from rootless.runtime.delete import remove_failed
+
+        remove_failed(container)
+        raise
+    if oom and oom.kills:
+        log.warn(container.describe_oom(oom.kills))
+    if not keep:
+        from rootless.runtime.delete import remove_after
+
+        remove_after(container)
+    return code

@@ -1,0 +1,92 @@
+"""Let a created container run its program."""
+
+from __future__ import annotations
+
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from rootless import log
+from rootless.errors import RootlessError, SpecError
+from rootless.kernel import channel
+from rootless.runtime import verdict
+from rootless.runtime.container import START_SOCKET, Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.runtime.notify import Listener
+
+
+def connect(container: Container, name: str = START_SOCKET) -> socket:
+    """A connection to the container's init, under the name that its socket has now. Raises OSError."""
+    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{container.directory.fd}/{name}")
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def start(container: Container, sock: socket | None = None) -> Listener | None:
+    """Let a container that is known to be created run its program; returns when execve has happened, and the poststart
+    hooks. `sock` is connected to its init already. The listener is for what the program tells a service manager.
+
+    Raises RootlessError with the reason where it did not: the caller ends the container.
+    """
+    if container.state.get("without_process"):
+        raise _no_process_error()
+    agent = verdict.connect_agent(container)
+    listener = None
+    try:
+        sock = sock or connect(container)
+        if container.state.get("notify"):
+            from rootless.runtime import notify
+
+            listener = notify.receive(sock)
+        container.directory.unlink(START_SOCKET)
+        channel.send(sock, channel.RUN, b"1" if log.debugging() else b"0")
+        verdict.receive(sock, container, agent, "creating")
+    except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
+        raise _init_died_error(container) from None
+    finally:
+        if sock:
+            sock.close()
+    poststart = container.hooks("poststart")
+    if poststart:
+        from rootless.process.hooks import HookContext
+        from rootless.runtime.hooks import run_hooks
+
+        run_hooks({"poststart": poststart}, "poststart", HookContext(container.report("running"), "running"))
+    return listener
+
+
+def start_or_end(container: Container) -> Listener | None:
+    """Start a container, and end it if its program cannot run. Raises RootlessError."""
+    try:
+        return start(container)
+    except BaseException as error:
+        from rootless.runtime.delete import end, remove
+        from rootless.runtime.hooks import failed_in_hook
+
+        if failed_in_hook(error):
+            remove(container)  # runtime.md#lifecycle: after a failed hook it is destroyed, steps 8, 9, 12
+        else:
+            end(container)
+        raise
+
+
+def end_without_process(container: Container) -> int:
+    """There is nothing to run: that is said, and the container ends, with 0 as crun has it. runtime.md#errors leaves
+    open how an error is exposed, and the public suite wants this command to succeed."""
+    from rootless.runtime.delete import end
+
+    log.error(_no_process_error().message())
+    end(container)
+    return 0
+
+
+def _no_process_error() -> SpecError:
+    return SpecError("is required when `start` is called", "/process", hint="create it again with a process")
+
+
+def _init_died_error(container: Container) -> RootlessError:
+    return RootlessError("the container's init died before it could run the program", hint=container.oom_hint())

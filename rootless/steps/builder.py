@@ -1,0 +1,76 @@
+"""The container's root while it is being built: what the steps that fill it share."""
+
+from __future__ import annotations
+
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.kernel.namespaces import Namespaces
+
+
+class RootBuilder:
+    """The container's root while it is being built.
+
+    fd: its root directory; proc_fd: the host's /proc, checked; gids: the group ids that the container has, [] for all;
+    on_host: whether it is built in the caller's mount namespace; dev_null: the host's null device; empty: the tmpfs
+    that all masked directories share, -1 before the first; late_readonly: mounts that become read-only when everything
+    below them is there.
+    """
+
+    __slots__ = ("dev_null", "empty", "fd", "gids", "late_readonly", "namespaces", "on_host", "proc_fd")
+
+    def __init__(
+        self, fd: int, proc_fd: int, namespaces: Namespaces, gids: list[tuple[int, int, int]], *, on_host: bool
+    ) -> None:
+        self.fd = fd
+        self.proc_fd = proc_fd
+        self.namespaces = namespaces
+        self.gids = gids
+        self.on_host = on_host
+        self.dev_null = -1
+        self.empty = -1
+        self.late_readonly: list[int] = []
+
+    @property
+    def own_netns(self) -> bool:
+        """Whether the container has a network namespace of its own."""
+        return self.namespaces.has(sc.CLONE_NEWNET)
+
+    @property
+    def own_cgroupns(self) -> bool:
+        """Whether the container has a cgroup namespace of its own."""
+        return self.namespaces.has(sc.CLONE_NEWCGROUP)
+
+    @property
+    def new_pidns(self) -> bool:
+        """Whether the container's pid namespace is new."""
+        return bool(self.namespaces.new & sc.CLONE_NEWPID)
+
+    @property
+    def shares_pids(self) -> bool:
+        """Whether the container has the caller's pid namespace."""
+        return not self.namespaces.has(sc.CLONE_NEWPID)
+
+    @property
+    def tty_group_mapped(self) -> bool:
+        """Whether group 5, tty, exists in the container: devpts(5) refuses an unmapped gid with EINVAL."""
+        return not self.gids or any(first <= 5 < first + size for first, _, size in self.gids)
+
+    def make_private(self, tree: int) -> None:
+        """In the host's mount namespace, see to it that no mount below this one shows, or goes, elsewhere too."""
+        if self.on_host:
+            sc.mount_setattr(tree, propagation=sc.MS_PRIVATE, recursive=True)
+
+    def enter(self, tree: int) -> None:
+        """Continue in a mount that was put on top of the root."""
+        os.close(self.fd)
+        self.fd = os.dup(tree)
+
+    def apply_late_readonly(self) -> None:
+        """Make the mounts read-only that had to wait, now that everything below them is there."""
+        for tree in self.late_readonly:
+            sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_RDONLY)
+            os.close(tree)
+        self.late_readonly = []

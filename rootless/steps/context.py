@@ -1,0 +1,148 @@
+"""What executing a plan opens and learns. The plan itself is never written to."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from rootless.cgroup.driver import Cgroup
+    from rootless.kernel.host import Host, IdMap
+    from rootless.kernel.namespaces import Namespaces
+    from rootless.process.hooks import State
+    from rootless.steps.builder import RootBuilder
+
+    Filter = Callable[[socket], None]  # loads the seccomp filter, and sends a listener's fd over the socket
+
+    class Runtime(Protocol):
+        """The runtime while it creates a container (runtime/create.py)."""
+
+        host: Host
+        prepared: Prepared
+        group: Cgroup
+        pid: int
+
+        @property
+        def unmapped_pid(self) -> int:
+            """The process whose user namespace waits for its maps: init, or the joiner."""
+
+        def clone_init(self, flags: int) -> None:
+            """Make init, by clone3(2) or through a joiner."""
+
+        def enter_resctrl_group(self, step: Any) -> None:
+            """Put init into its groups of resctrl."""
+
+        def move_net_devices(self, step: Any) -> None:
+            """Move network devices of the host into init's network namespace."""
+
+
+class Prepared:
+    """What the runtime opened for a container, and what it learned on the way.
+
+    proc_fd: the host's /proc, checked; listener: the listening start socket; filter: loads the seccomp filter, None
+    without one; mount_fds: mounts that the runtime made, by their pointer; device_fds: mounts of device nodes, by path;
+    no_pivot, preserve_fds, keyring, foreground: as the caller asked; state: what hooks are told; setgroups: whether
+    setgroups(2) works in the container, learned when the maps are written; last_cap: the highest capability of this
+    kernel; notify_fd: the socket that NOTIFY_SOCKET names, -1 for none; oom_score_written: whether somebody else
+    has written oom_score_adj already.
+    """
+
+    __slots__ = (
+        "device_fds", "filter", "foreground", "keyring", "last_cap", "listener", "mount_fds", "no_pivot", "notify_fd",
+        "oom_score_written", "preserve_fds", "proc_fd", "setgroups", "state",
+    )  # fmt: skip
+
+    def __init__(self, proc_fd: int, listener: socket, *, setgroups: bool) -> None:
+        self.proc_fd = proc_fd
+        self.listener = listener
+        self.setgroups = setgroups
+        self.filter: Filter | None = None
+        self.mount_fds: dict[str, int] = {}
+        self.device_fds: dict[str, int] = {}
+        self.no_pivot = False
+        self.preserve_fds = 0
+        self.keyring = ""
+        self.notify_fd = -1
+        self.last_cap = 0
+        self.foreground = False
+        self.oom_score_written = False
+        self.state: State = {}
+
+
+class Joiner:
+    """What the joiner has: the host's /proc, and the namespaces that it enters, by their path."""
+
+    __slots__ = ("namespace_fds", "proc_fd")
+
+    def __init__(self, proc_fd: int, namespace_fds: dict[str, int]) -> None:
+        self.proc_fd = proc_fd
+        self.namespace_fds = namespace_fds
+
+
+class Init:
+    """What init has while it executes the steps up to the change of roots.
+
+    sync: the socket to the runtime; gids: the group ids that exist in the container, [] for all; root: the root file
+    system, once it is attached; console: the terminal's slave, -1 for none.
+    """
+
+    __slots__ = ("console", "gids", "namespaces", "prepared", "root", "sync")
+
+    def __init__(self, prepared: Prepared, namespaces: Namespaces, sync: socket) -> None:
+        self.prepared = prepared
+        self.namespaces = namespaces
+        self.sync = sync
+        self.gids: IdMap = namespaces.gids
+        self.root: RootBuilder
+        self.console = -1
+
+
+class Becoming:
+    """What a process has on its way to the program: init, or the process that `exec` starts.
+
+    proc_fd: the host's /proc, -1 once it is closed; last_cap: the highest capability of this kernel; setgroups: whether
+    setgroups(2) works here; filtered: whether a seccomp filter follows; guarded: whether it keeps a capability that no
+    process of the container can get; env: the program's environment; in_cwd: whether the working directory is entered;
+    left_groups: the supplementary groups that were given up; oom_score_written: as in Prepared.
+    """
+
+    __slots__ = (
+        "env", "filtered", "guarded", "in_cwd", "last_cap", "left_groups", "oom_score_written", "proc_fd", "setgroups",
+    )  # fmt: skip
+
+    def __init__(
+        self, proc_fd: int, last_cap: int, env: list[str], *, setgroups: bool, filtered: bool, guarded: bool = False
+    ) -> None:
+        self.proc_fd = proc_fd
+        self.last_cap = last_cap
+        self.env = env
+        self.setgroups = setgroups
+        self.filtered = filtered
+        self.guarded = guarded
+        self.in_cwd = False
+        self.left_groups: list[int] = []
+        self.oom_score_written = False
+
+
+class Ending:
+    """What turns a process of ours into the program.
+
+    verdict: the close-on-exec socket to whoever waits for it; path: the program's file; env: its environment as
+    NAME=VALUE; filter: loads the seccomp filter, None without one; preserve_fds: how many fds from 3 on it gets;
+    labelled: whether SELinux was asked for a label while no_new_privs is set.
+    """
+
+    __slots__ = ("env", "environment", "filter", "labelled", "path", "preserve_fds", "verdict")
+
+    def __init__(
+        self, verdict: socket, path: str, env: list[str], filter_: Filter | None, preserve_fds: int, *, labelled: bool
+    ) -> None:
+        self.verdict = verdict
+        self.path = path
+        self.env = env
+        self.filter = filter_
+        self.preserve_fds = preserve_fds
+        self.labelled = labelled
+        self.environment: dict[bytes, bytes] = {}

@@ -1,0 +1,205 @@
+"""Mounts of new superblocks: proc, sysfs, tmpfs, devpts, mqueue, cgroup2, and whatever mount(2) can mount.
+
+The new mount API makes a detached mount, sets its flags, and moves it onto the fd of its target. mount(2) serves only
+where fsconfig(2) cannot carry the options (`_mount_by_name`).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.errors import RootlessError, printable
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+from rootless.steps.copyup import copy_up
+from rootless.steps.mount_flags import map_ids, set_mount_flags
+from rootless.steps.mounts import Mount
+from rootless.steps.places import check_place, check_plain, make_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.steps.builder import RootBuilder
+    from rootless.steps.context import Init
+
+# File systems whose every option fsconfig(2) takes. Others (overlay's lowerdir may be longer than its 256 bytes, and
+# hold commas) go through mount(2).
+_BY_FSCONFIG = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2", "ramfs")
+# The flags that fsconfig(2) knows for any file system. What mount(2) has beside, silent and iversion, has no effect on
+# those above.
+_SUPERBLOCK = {"sync": sc.MS_SYNCHRONOUS, "dirsync": sc.MS_DIRSYNC, "mand": sc.MS_MANDLOCK, "lazytime": sc.MS_LAZYTIME}
+
+
+class MountFileSystem(Mount):
+    """Mount a new superblock of a file system."""
+
+    __slots__ = ()
+
+    def execute(self, init: Init) -> None:
+        try:
+            _mount_file_system(init.root, self)
+        except OSError as error:
+            raise self.at_target(error) from None
+
+
+def _mount_file_system(root: RootBuilder, mount: Mount) -> None:
+    fstype = "cgroup2" if mount.fstype == "cgroup" else mount.fstype
+    data = _with_mode(root, mount) if fstype == "tmpfs" else mount.options.data
+    if fstype in ("proc", "sysfs") or mount.target == "/proc":
+        check_plain(root, mount.target)
+    place = make_directory(root.fd, mount.target)
+    try:
+        check_place(root, place, mount.target)
+        copy = _copy_up_source(root, mount)
+        extra_flags = 0
+        try:
+            tree = _make_file_system(root, fstype, mount, data)
+        except OSError as error:
+            tree = _fall_back(root, fstype, mount, error)
+            extra_flags = sc.MOUNT_ATTR_RDONLY if fstype == "sysfs" else 0
+        if tree < 0:
+            tree = _mount_by_name(root, place, fstype, mount)
+        else:
+            map_ids(root, tree, mount)
+            root.make_private(tree)
+            sc.move_mount(tree, place)
+        if copy >= 0:
+            copy_up(copy, tree)
+        if mount.target == "/":
+            root.enter(tree)
+        set_mount_flags(root, tree, mount, extra_flags)
+    finally:
+        os.close(place)
+
+
+def _with_mode(root: RootBuilder, mount: Mount) -> list[str]:
+    """Return the data of a tmpfs; without mode= it gets that of the directory it hides, as in runc and crun."""
+    data = mount.options.data
+    if any(option.startswith("mode=") for option in ",".join(data).split(",")):
+        return data
+    try:
+        hidden = sc.open_in_root(root.fd, mount.target)
+    except OSError:
+        return data
+    mode = os.fstat(hidden).st_mode & 0o7777
+    os.close(hidden)
+    return [f"mode={mode:o}", *data]
+
+
+def _make_file_system(root: RootBuilder, fstype: str, mount: Mount, data: list[str]) -> int:
+    """Return a detached mount of a new superblock, -1 where mount(2) has to do it."""
+    if fstype not in _BY_FSCONFIG:
+        return -1
+    if fstype == "sysfs" and not root.own_netns:
+        raise PermissionError(errno.EPERM, "sysfs needs a network namespace of one's own")
+    fs_fd = sc.fsopen(fstype)
+    try:
+        if mount.source:
+            sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", mount.source)
+        for option in ",".join(data).split(","):
+            key, equals, value = option.partition("=")
+            if fstype == "devpts" and key == "gid" and value == "5" and not root.tty_group_mapped:
+                continue  # an unmapped id is EINVAL: devpts(5)
+            if equals:
+                sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
+            elif key:
+                sc.fsconfig(fs_fd, sc.FSCONFIG_SET_FLAG, key)
+        for name, flag in _SUPERBLOCK.items():
+            if mount.options.superblock & flag:
+                sc.fsconfig(fs_fd, sc.FSCONFIG_SET_FLAG, name)
+        _set_context(fs_fd, *mount.context)
+        sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
+        return sc.fsmount(fs_fd)
+    except OSError as error:
+        words = _read_log(fs_fd) if error.errno == errno.EINVAL else ""
+        if not words:
+            raise
+        place = f"{mount.pointer}: {mount.target}"
+        hint = f"the kernel says: {os.strerror(errno.EINVAL)}, {words}"
+        raise RootlessError.from_os(error, f"cannot mount {fstype}", place, hint) from None
+    finally:
+        os.close(fs_fd)
+
+
+def _set_context(fs_fd: int, key: str, value: str) -> None:
+    """Set linux.mountLabel, if there is one. It is not part of the data, because labels hold commas.
+
+    Raises RootlessError.
+    """
+    if not key:
+        return
+    try:
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
+    except OSError as error:
+        hint = "no SELinux policy is loaded, or it does not know the label" if error.errno == errno.EINVAL else ""
+        raise RootlessError.from_os(
+            error, f"cannot set {key}={printable(value)} of a mount", "/linux/mountLabel", hint
+        ) from None
+
+
+def _read_log(fs_fd: int) -> str:
+    """Return what a file system says about its options, "" for nothing. The first letter of a line is its level."""
+    try:
+        return os.read(fs_fd, 4096)[2:].decode("utf-8", "replace").strip()
+    except OSError:  # ENODATA
+        return ""
+
+
+def _fall_back(root: RootBuilder, fstype: str, mount: Mount, error: OSError) -> int:
+    """Return what a user gets where the kernel refuses a new superblock: a clone of the host's mount, or nothing."""
+    if error.errno not in (errno.EPERM, errno.EBUSY, errno.EACCES):
+        raise error
+    if fstype == "sysfs":
+        fd = os.open("/sys", os.O_PATH | os.O_CLOEXEC)
+    elif fstype == "proc" and root.shares_pids and not mount.options.data:
+        # proc(5) of the pid namespace that is shared: a mount of one's own is only to be had with one's own (EPERM).
+        fd = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+    elif fstype == "mqueue":  # without an ipc namespace of one's own the queues are the host's: mq_overview(7)
+        try:
+            fd = os.open("/dev/mqueue", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            place = f"{mount.pointer}: {mount.target}"
+            hint = "it needs an ipc namespace of the container's own, or the host's queues on /dev/mqueue"
+            raise RootlessError.from_os(error, "cannot mount mqueue", place, hint) from None
+    elif fstype == "cgroup2" and not root.own_cgroupns:
+        # CVE-2023-25809: without a cgroup namespace the user's own slice must not show through.
+        return empty_tmpfs()
+    else:
+        raise error
+    try:
+        return sc.open_tree(fd, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
+    finally:
+        os.close(fd)
+
+
+def empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
+    """Return a detached, empty, read-only tmpfs that holds no file. context: a mount label, as Mount has it."""
+    fs_fd = sc.fsopen("tmpfs")
+    try:
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", "tmpfs")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "mode", "755")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_blocks", "1")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_inodes", "1")
+        _set_context(fs_fd, *context)
+        sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
+        return sc.fsmount(fs_fd, sc.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(fs_fd)
+
+
+def _mount_by_name(root: RootBuilder, place: int, fstype: str, mount: Mount) -> int:
+    """Mount with mount(2), on the target's fd through /proc/self/fd. Return an fd of what is mounted there."""
+    if mount.id_map:
+        raise RootlessError(f"a mount of type {fstype} cannot be id-mapped", mount.pointer)
+    key, value = mount.context
+    data = ",".join([*mount.options.data, f'{key}="{value}"'] if key else mount.options.data)
+    sc.mount(mount.source or fstype, f"/proc/self/fd/{place}", fstype, mount.options.superblock, data or None)
+    if mount.target == "/":  # from the root's own fd no mount on top of it is seen, by its path the last one
+        return os.open(os.readlink(f"/proc/self/fd/{root.fd}"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return sc.open_in_root(root.fd, mount.target, os.O_PATH | os.O_DIRECTORY)
+
+
+def _copy_up_source(root: RootBuilder, mount: Mount) -> int:
+    """Open the directory whose files a tmpfs with `tmpcopyup` gets, -1 for none."""
+    if "tmpcopyup" not in mount.options.extensions:
+        return -1
+    return sc.open_in_root(root.fd, mount.target, os.O_RDONLY | os.O_DIRECTORY)
