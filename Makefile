@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check test-pythons test-vm lint docs reference bench bench-convert clean
+.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference bench bench-convert clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,6 +26,9 @@ test-pythons: setup ## run the unit tests and one file of container tests under 
 
 test-vm: ## run the tests of limits in a virtual machine with all cgroup controllers
 	./tests/vm/run
+
+fuzz: setup ## make every system call of every command fail, kill and stop at each (hours; docs/reliability.md)
+	./scripts/fuzz.sh
 
 lint: setup ## ruff, mypy and codespell
 	$(BIN)/ruff check rootless oci tests contrib scripts

@@ -200,11 +200,18 @@ def load(root: str, container_id: str, *, lock: bool = False) -> Container:
     return Container(directory, state)
 
 
-def undo_all(undo: list[Any]) -> None:
-    """Take back what was made, the last first. What fails is only logged, so that the rest is taken back, too."""
+def undo_all(undo: list[Any], directory: StateDir) -> None:
+    """Take back what was made, the last first. What cannot be is named, and the state directory then stays, because
+    `delete --force` finds the rest by it."""
+    remains = ""
     while undo:
         step = undo.pop()
+        if remains and step == directory.remove:
+            continue
         try:
             step()
         except (OSError, RootlessError) as error:
+            remains = str(error)
             log.debug(f"undo: {error}")
+    if remains:
+        log.warn(f"not all could be taken back: {remains}; hint: rootless delete --force {directory.container_id}")

@@ -183,7 +183,7 @@ class Creation:
             if isinstance(error, RootlessError):
                 _name_memory_limit(error, self.plan.cgroup.record)
         finally:
-            undo_all(self.undo_stack)
+            undo_all(self.undo_stack, self.container.directory)
         if failed_in_hook(error):
             run_poststop(self.plan.hooks.get("poststop", []), self.container.report("stopped"))
 
@@ -342,6 +342,7 @@ class Creation:
             console.send_pidfd(receiver, self.pidfd, b"standard")
         if request.pid_file:
             proc.write_pid_file(request.pid_file, self.pid)
+            self.undo_stack.append(lambda: os.unlink(request.pid_file))
         signals.block(signals.ENDING)  # until the caller can take it back
         self.undo_stack.clear()
         for fd in self.held:

@@ -101,7 +101,7 @@ def restore(create_request: CreateRequest, request: ImageRequest) -> int:
         if create_request.pid_file:
             proc.write_pid_file(create_request.pid_file, restored.pid)
     except BaseException:
-        undo_all(undo)
+        undo_all(undo, directory)
         raise
     if request.detach:
         container.close()

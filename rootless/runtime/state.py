@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 
+from rootless import log
 from rootless.errors import NoSuchContainer, RootlessError, printable
 from rootless.kernel import proc
 from rootless.kernel.files import write_all
@@ -252,12 +253,13 @@ class StateDir:
             raise RootlessError.from_os(error, "cannot remove the state directory", path) from None
 
     def close(self) -> None:
-        """Close it; this gives the lock up."""
+        """Close it; this gives the lock up. What fails here is only told, because the command's work is done."""
         if self.fd >= 0:
             try:
                 self.lock.give_up()
-            finally:
-                self.close_copy()
+            except OSError as error:  # the note stays, and names a process that is then gone
+                log.debug(f"lock: {error}")
+            self.close_copy()
 
     def close_copy(self) -> None:
         """Close the descriptors of a copy that clone3(2) made: the lock stays with the other process."""

@@ -119,6 +119,7 @@ class Trace:
         self.unknown: set[int] = set()  # new processes that stopped before their parent told of them
         self.starting = True
         self.acted = False
+        self.target = 0  # who was killed or stopped
         self.path = ""
         self.ended: int | None = None  # the command's wait status
         ptrace(PTRACE_SEIZE, self.leader, 0, OPTIONS)
@@ -128,7 +129,7 @@ class Trace:
 
     def run(self, action: Action, seconds: int) -> int:
         """Follow it to its end: its wait status. Raises Hung, and has killed it then. With an action of STOP it returns
-        at once, -1 if the command itself was stopped."""
+        at once, and with -1."""
 
         def ring(_signum: int, _frame: object) -> None:
             raise Hung
@@ -161,10 +162,10 @@ class Trace:
                 continue
             answer = self._stopped(tracee, status, action)
             if answer in (KILL, STOP):
-                self.acted = True
+                self.acted, self.target = True, pid
                 os.kill(pid, -answer)
                 self._let_go(stopped=pid)
-                if answer == STOP and pid == self.leader:
+                if answer == STOP:
                     return -1
                 return os.waitpid(self.leader, 0)[1] if self.ended is None else self.ended
 
@@ -263,7 +264,17 @@ class Trace:
                     if event or signum in (signal.SIGTRAP, signal.SIGTRAP | 0x80):
                         signum = 0
                 ptrace(PTRACE_DETACH, pid, 0, signum)
-            except (ProcessLookupError, ChildProcessError):
+            except ProcessLookupError:  # it is dead, which its parent does not hear before its tracer has
+                self._bury(pid)
+            except ChildProcessError:
                 pass
         self.tracees.clear()
         self.unknown.clear()
+
+    def _bury(self, pid: int) -> None:
+        try:
+            _, status = os.waitpid(pid, WALL)
+        except ChildProcessError:
+            return
+        if pid == self.leader:
+            self.ended = status

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +15,11 @@ import pytest
 from conftest import LAUNCHER, TIMEOUT
 
 from oci.config import COMMANDS, MASKED_PATHS, convert_annotations, convert_config
-from rootless.cli.commands.checkpoint import external_mounts
 from rootless.cli.commands.features import main as features
 from rootless.cli.options import parse
 from rootless.errors import RootlessError
+from rootless.runtime.checkpoint import external_mounts
+from rootless.steps.binds import BindMount
 
 
 def without_dev(c) -> None:
@@ -65,8 +67,9 @@ def test_a_mounts_place_does_not_name_another_source_to_criu(tmp_path, link) -> 
     (rootfs / link).mkdir(parents=True)
     (rootfs / "data").symlink_to(link)
 
-    bound = {"bind": True, "target": "/data", "source": str(tmp_path)}
-    plan = SimpleNamespace(rootfs=str(rootfs), prepare=[("mount", "/mounts/0", bound)])
+    bound = BindMount.__new__(BindMount)
+    bound.target, bound.source = "/data", str(tmp_path)
+    plan = SimpleNamespace(rootfs=str(rootfs), prepare=[bound])
     with pytest.raises(RootlessError, match="criu cannot keep"):
         list(external_mounts(plan))
     (rootfs / "data").unlink()
@@ -239,3 +242,24 @@ def test_nothing_of_ours_has_the_set_user_id_bit() -> None:
         for path in directory.rglob("*"):
             assert not path.stat().st_mode & 0o6000, path
     assert subprocess.run([LAUNCHER, "--version"], capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
+
+
+def test_no_module_comes_from_the_container(container) -> None:
+    """CVE-2019-14271: a process that is in the root already loads a library, which is then the image's."""
+    c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
+    top = LAUNCHER.parent.parent
+    planted = 'import posix\nposix.close(posix.open("/loaded", posix.O_CREAT | posix.O_WRONLY))\n'
+    for place in {*sys.path, str(top)} - {""}:
+        directory = c.bundle.rootfs / place.lstrip("/")
+        if place.startswith("/") and not place.endswith(".zip"):
+            directory.mkdir(parents=True, exist_ok=True)
+            for name in sys.stdlib_module_names:
+                (directory / f"{name}.py").write_text(planted)
+            for package in ("rootless", "oci"):
+                (directory / package).mkdir(exist_ok=True)
+                (directory / package / "__init__.py").write_text(planted)
+    assert c.run("/nosuch").returncode == 1
+    assert c.run_detached().returncode == 0
+    assert c.rootless("exec", c.id, "/nosuch").returncode == 255
+    assert c.rootless("exec", "--cwd", "/nosuch/../bin", c.id, "true").returncode in (0, 255)
+    assert not (c.bundle.rootfs / "loaded").exists()

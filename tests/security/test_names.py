@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from rootless.plan.rootfs import compile_sysctl
 
 from rootless.cli.commands import checkpoint
 from rootless.errors import SpecError
@@ -12,7 +13,6 @@ from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan.mounts import is_below, normal_path, tidy_path
 from rootless.plan.namespaces import compile_namespaces
-from rootless.plan.rootfs import compile_sysctl
 
 ALL = {"namespaces": [{"type": kind} for kind in ("user", "mount", "network", "ipc", "uts", "pid")]}
 HOSTS = [

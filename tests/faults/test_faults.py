@@ -1,0 +1,47 @@
+"""A small share of what `make fuzz` tries: each outcome is one line, the right exit code, and nothing is left."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.faults.scenarios import BUSYBOX, CHECKOUT, SCENARIOS
+from tests.faults.tracer import SUPPORTED
+
+pytestmark = [
+    pytest.mark.skipif(not SUPPORTED, reason="the injector knows the registers of x86_64 alone"),
+    pytest.mark.skipif(not BUSYBOX.exists(), reason="this machine lacks /bin/busybox (Debian: busybox-static)"),
+]
+
+
+def inject(*words: str) -> None:
+    command = [sys.executable, "-m", "tests.faults.inject", *words]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " trials: " in done.stdout  # a sample of nothing would be content, too
+
+
+@pytest.mark.parametrize("command", [*SCENARIOS])
+def test_a_call_that_fails(command) -> None:
+    inject(command, "--sample", "24")
+
+
+@pytest.mark.parametrize("command", ["exec", "convert"])
+def test_a_call_that_fails_in_every_process_from_there_on(command) -> None:
+    """So that the steps that take back what was made fail as well."""
+    inject(command, "--sample", "8", "--mode", "every")
+
+
+@pytest.mark.parametrize("command", ["run"])
+def test_a_call_that_fails_with_ranges_hooks_and_a_filter(command) -> None:
+    inject(command, "--sample", "16", "--ranges")
+
+
+@pytest.mark.parametrize("command", ["create", "start", "run", "exec", "delete"])
+def test_a_command_that_is_killed(command) -> None:
+    inject(command, "--sample", "6", "--mode", "kill")
+
+
+@pytest.mark.parametrize("command", ["create", "start", "run", "exec"])
+def test_a_command_that_stands_still(command) -> None:
+    inject(command, "--sample", "6", "--mode", "stop")
