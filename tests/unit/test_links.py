@@ -53,3 +53,17 @@ def test_no_line_of_a_drawing_is_cut_short(page: Path) -> None:
     drawings = re.findall(r"```mermaid\n(.*?)```", page.read_text(), re.DOTALL)
     lines = [line for drawing in drawings for line in drawing.splitlines() if ">>" in line or "Note over" in line]
     assert not [line for line in lines if ";" in line]
+
+
+def missing_files(page: Path) -> list[str]:
+    """The files of the checkout that a page names in code marks and that are not there. Capitals stand for any name."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    named = re.findall(r"`((?:rootless|oci|tests|scripts|contrib|docs)/[a-z0-9_./-]*)`", text)
+    rooms = r"`((?:cli|runtime|init|outside|plan|steps|cgroup|userns|process|kernel|startup)/[a-z0-9_./-]*)`"
+    named += [f"rootless/{name}" for name in re.findall(rooms, text)]
+    return [name for name in named if not (CHECKOUT / name).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_the_files_that_a_page_names_are_there(page: Path) -> None:
+    assert not missing_files(page)
