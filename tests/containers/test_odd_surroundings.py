@@ -94,10 +94,12 @@ TABLE = pytest.mark.parametrize(("set_up", "works"), SURROUNDINGS.values(), ids=
 
 def call(rootless, directory: Path, set_up, *words):
     """The command in its surroundings: (exit code, output, complaint). A container keeps the pipes open."""
+    command = rootless.command(*words)
+    if set_up is directory_as_input:  # Python would refuse to start; the launcher says so in one line
+        command = [LAUNCHER, "--root", rootless.state, *words]
     pipes = [os.pipe(), os.pipe()]
     done = subprocess.run(
-        [LAUNCHER, "--root", rootless.state, *words],
-        stdin=subprocess.DEVNULL, stdout=pipes[0][1], stderr=pipes[1][1], cwd=directory,
+        command, stdin=subprocess.DEVNULL, stdout=pipes[0][1], stderr=pipes[1][1], cwd=directory,
         preexec_fn=set_up, close_fds=False, timeout=TIMEOUT, check=False,
     )  # fmt: skip
     rootless.note_cgroups()
