@@ -26,7 +26,7 @@ def test_a_call_that_fails(command) -> None:
     inject(command, "--sample", "24")
 
 
-@pytest.mark.parametrize("command", ["exec", "convert"])
+@pytest.mark.parametrize("command", ["convert"])
 def test_a_call_that_fails_in_every_process_from_there_on(command) -> None:
     """So that the steps that take back what was made fail as well."""
     inject(command, "--sample", "8", "--mode", "every")
