@@ -16,7 +16,7 @@ import pytest
 
 from oci.config import default_config
 from rootless.kernel.host import Host
-from rootless.userns.idmap import find
+from rootless.userns.newuidmap import find
 from rootless.userns.run import default_maps
 
 try:

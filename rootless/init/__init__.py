@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from rootless.plan import Plan
+    from rootless.plan.compiler import Plan
     from rootless.plan.describe import Numbering
     from rootless.steps.context import Init
 

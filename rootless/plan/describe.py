@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.plan import Plan
+    from rootless.plan.compiler import Plan
     from rootless.steps import Step
 
 

@@ -26,7 +26,7 @@ def compile_idmaps(mounts: Node, steps: list[Mount], namespaces: Namespaces, hos
     """
     for node, mount in zip(mounts.items(), steps, strict=True):
         extensions = mount.options.extensions
-        if not _is_mapped(node, extensions):
+        if not mount.is_mapped:
             continue
         inline = next((e for e in extensions if e.startswith(("idmap=", "ridmap="))), "")
         if bool(node["uidMappings"]) != bool(node["gidMappings"]):
@@ -47,12 +47,6 @@ def compile_idmaps(mounts: Node, steps: list[Mount], namespaces: Namespaces, hos
                 uid_map, gid_map = namespaces.uid_map, namespaces.gid_map
         recursive = "ridmap" in extensions or inline.startswith("ridmap")
         mount.id_map = IdMapping(uid_map, gid_map, userns=userns if uid_map is None else "", recursive=recursive)
-
-
-def _is_mapped(node: Node, extensions: list[str]) -> bool:
-    return bool(
-        node["uidMappings"] or node["gidMappings"] or any(e.startswith(("idmap", "ridmap")) for e in extensions)
-    )
 
 
 def _read_inline(node: Node, option: str) -> tuple[IdMap, IdMap]:

@@ -37,12 +37,12 @@ def known_options() -> list[str]:
     return sorted({*ATTRIBUTES, *recursive, *SUPERBLOCK, *PROPAGATION, *_EXTENSIONS, "bind", "rbind", "remount"})
 
 
-def compile_mounts(mounts: Node, bundle: str, rootfs: str) -> list[Mount]:
-    """Return the `mounts` array as steps, in the order of the config. Raises SpecError."""
-    return [_compile_mount(node, bundle, rootfs) for node in mounts.items()]
+def compile_mounts(mounts: Node, bundle: str, rootfs: str, warnings: list[str]) -> list[Mount]:
+    """Return the `mounts` array as steps, in the order of the config. Adds to `warnings`. Raises SpecError."""
+    return [_compile_mount(node, bundle, rootfs, warnings) for node in mounts.items()]
 
 
-def _compile_mount(node: Node, bundle: str, rootfs: str) -> Mount:
+def _compile_mount(node: Node, bundle: str, rootfs: str, warnings: list[str]) -> Mount:
     target = normal_path(node["destination"].required().string())
     if is_below(target, rootfs) and target != rootfs:  # as runc: the place as the host names it
         target = normal_path(target.removeprefix(rootfs))
@@ -58,6 +58,9 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> Mount:
             raise node["source"].error("a bind mount needs a source")
         source = tidy_path(source, bundle)
         _complete_bind(options, source)
+        if options.data:
+            warnings += _ignored_options(node["options"], options.data)
+            options.data = []
     elif not fstype:
         raise node["type"].error("is required for a mount that is not a bind mount")
     elif fstype == "cgroup2":
@@ -65,12 +68,14 @@ def _compile_mount(node: Node, bundle: str, rootfs: str) -> Mount:
     if "copy-symlink" in options.extensions and {"src-nofollow", "dest-nofollow"} & set(options.extensions):
         raise node["options"].error("copy-symlink goes with neither src-nofollow nor dest-nofollow")
     mount = kind(node.pointer, target, fstype, source, options)
+    mount.is_mapped = bool(node["uidMappings"] or node["gidMappings"]) or any(
+        name.startswith(("idmap", "ridmap")) for name in options.extensions
+    )
     mount.needs_procfs = _check_proc_and_sys(node, mount)
     return mount
 
 
 def _complete_bind(options: MountOptions, source: str) -> None:
-    options.data = []  # said by ignored_options, or refused there
     if options.attr_set or options.attr_clr:  # as runc: a bind mount with flags has no others
         options.implied_clr = _BIND_FLAGS & ~options.attr_set & ~options.attr_clr
     if options.recursive and is_below(source, "/sys"):
@@ -78,24 +83,21 @@ def _complete_bind(options: MountOptions, source: str) -> None:
         options.rec_set |= options.attr_set & sc.MOUNT_ATTR_RDONLY
 
 
-def ignored_options(mounts: Node, steps: list[Mount]) -> list[str]:
-    """Return a line for each option of a bind mount that has no effect.
+def _ignored_options(options: Node, data: list[str]) -> list[str]:
+    """Return a line for each option of a bind mount that is for a file system, and so has no effect.
 
     The kernel passes over the data of a bind mount (mount(2), MS_BIND). `mode=755`, which other runtimes take, has no
     effect; but `readonly` is not `ro`, and is refused. Raises SpecError.
     """
     lines = []
-    for node, step in zip(mounts.items(), steps, strict=True):
-        if not step.options.bind:
+    for option in options.items():
+        name = option.string()
+        if name not in data:
             continue
-        for option in node["options"].items():
-            name = option.string()
-            if not _is_data(name):
-                continue
-            if "=" not in name:
-                hint = closest(name, known_options()) or "a file system's own options go with its own mount"
-                option.refuse(f"found {printable(repr(name))}, which is not an option of a bind mount", hint)
-            lines.append(f"option without effect on a bind mount: {option.pointer}: {printable(name)}")
+        if "=" not in name:
+            hint = closest(name, known_options()) or "a file system's own options go with its own mount"
+            option.refuse(f"found {printable(repr(name))}, which is not an option of a bind mount", hint)
+        lines.append(f"option without effect on a bind mount: {option.pointer}: {printable(name)}")
     return lines
 
 
@@ -118,31 +120,15 @@ def _read_option(option: Node, options: MountOptions) -> None:
         options.attr_set, options.attr_clr = _combine(options.attr_set, options.attr_clr, *ATTRIBUTES[name])
     elif name in PROPAGATION:
         options.propagation.append(PROPAGATION[name])
-    elif _is_recursive_attribute(name):
+    elif name[:1] == "r" and name[1:] in ATTRIBUTES and name != "rdefaults":
         options.rec_set, options.rec_clr = _combine(options.rec_set, options.rec_clr, *ATTRIBUTES[name[1:]])
-    elif _is_extension(name):
+    elif name in _EXTENSIONS or name.startswith(("idmap=", "ridmap=")):
         options.extensions.append(name)
     elif name in SUPERBLOCK:
         setting, clearing = SUPERBLOCK[name]
         options.superblock = options.superblock & ~clearing | setting
-    elif _is_data(name):
+    elif name not in ("", "remount", *_FSTAB) and not name.startswith(("x-", "X-", "comment=")):
         options.data.append(name)
-
-
-def _is_recursive_attribute(name: str) -> bool:
-    return name[:1] == "r" and name[1:] in ATTRIBUTES and name != "rdefaults"
-
-
-def _is_extension(name: str) -> bool:
-    return name in _EXTENSIONS or name.startswith(("idmap=", "ridmap="))
-
-
-def _is_data(name: str) -> bool:
-    """Return whether an option is for the file system: no other table has it, and it is not one of fstab(5)."""
-    known = name in ATTRIBUTES or name in PROPAGATION or name in SUPERBLOCK or name in ("", "bind", "rbind", "remount")
-    if known or _is_recursive_attribute(name) or _is_extension(name):
-        return False
-    return name not in _FSTAB and not name.startswith(("x-", "X-", "comment="))
 
 
 def _combine(attr_set: int, attr_clr: int, setting: int, clearing: int) -> tuple[int, int]:

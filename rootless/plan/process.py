@@ -137,3 +137,8 @@ def _check_mapped(node: Node, number: int, id_map: IdMap, kind: str, file: str) 
             hint=f"map it in /linux/{kind}Mappings; an ordinary user needs a range for that in {file}",
             about=f"/linux/{kind}Mappings",
         )
+
+
+def keeps_groups(annotations: dict[str, str]) -> bool:
+    """Return whether the program has the caller's supplementary groups, not config.json's: crun's annotation."""
+    return annotations.get("run.oci.keep_original_groups") == "1"

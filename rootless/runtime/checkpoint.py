@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from rootless.plan import Plan
+    from rootless.plan.compiler import Plan
 
 DESCRIPTORS = "descriptors.json"  # what the standard streams were, runc's name for it
 EXTERNAL = {sc.CLONE_NEWNET: "extRootNETNS", sc.CLONE_NEWPID: "extRootPIDNS"}  # runc's keys

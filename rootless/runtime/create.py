@@ -11,7 +11,8 @@ from rootless.errors import RootlessError
 from rootless.kernel import caps, channel, child, proc, signals
 from rootless.kernel import syscalls as sc
 from rootless.node import Node
-from rootless.plan import Call, compile
+from rootless.plan import Call
+from rootless.plan.compiler import compile
 from rootless.process import attributes, console, program
 from rootless.process.hooks import HookContext
 from rootless.runtime.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.cgroup.record import Record
     from rootless.kernel.host import Host, IdMap
-    from rootless.plan import Plan
+    from rootless.plan.compiler import Plan
     from rootless.plan.describe import Numbering
     from rootless.runtime.container import State
     from rootless.steps import Step

@@ -9,11 +9,12 @@ from __future__ import annotations
 from fcntl import ioctl
 from struct import unpack
 
-from rootless.errors import RootlessError, SpecError
+from rootless.errors import SpecError
 from rootless.kernel import channel, child
 from rootless.kernel import syscalls as sc
 from rootless.kernel.namespaces import KINDS, NAMESPACES
 from rootless.process import attributes
+from rootless.runtime.joiner import await_child
 from rootless.startup import lean_os as os
 from rootless.steps.context import Joiner
 from rootless.steps.names import WriteSysctl
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from rootless.kernel.host import Host
     from rootless.kernel.namespaces import Namespaces
-    from rootless.plan import Plan
+    from rootless.plan.compiler import Plan
     from rootless.steps import Step
     from rootless.steps.context import Prepared
 
@@ -129,26 +130,6 @@ def clone_joined(joining: Joining, sync: socket, theirs: socket, life: Callable[
     finally:
         for fd in fds.values():
             os.close(fd)
-
-
-def await_child(joiner: int, sync: socket, write_maps: Callable[[int], None] | None = None) -> tuple[int, int]:
-    """Return (pid, pidfd) of what the joiner cloned. After an error the socket is closed and the joiner reaped.
-
-    write_maps: called with the joiner's pid where it has made a user namespace. Raises RootlessError.
-    """
-    try:
-        tag, number, fds = channel.receive(sync, channel.PID, channel.UNMAPPED)
-        if tag == channel.UNMAPPED and write_maps:
-            write_maps(joiner)
-            channel.send(sync, channel.JOINER_MAPPED)
-            _, number, fds = channel.receive(sync, channel.PID)
-        return int(number), fds[0]
-    except BaseException as error:
-        sync.close()  # the joiner may wait for an answer
-        os.waitpid(joiner, 0)
-        if isinstance(error, (EOFError, BrokenPipeError)):
-            raise RootlessError("the process that joins the namespaces was killed") from None
-        raise
 
 
 def _enter(joining: Joining, joiner: Joiner, sync: socket, life: Callable[[], None]) -> None:

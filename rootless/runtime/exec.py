@@ -13,13 +13,13 @@ from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host, read_id_map, read_setgroups
 from rootless.kernel.namespaces import NAMESPACES
 from rootless.node import Node
-from rootless.plan import compile_seccomp, keeps_groups
-from rootless.plan.process import compile_domain, compile_process
+from rootless.plan.process import compile_domain, compile_process, keeps_groups
+from rootless.plan.seccomp import compile_seccomp
 from rootless.process import attributes, console, program
 from rootless.runtime import foreground, verdict
 from rootless.runtime.bundle import with_term
 from rootless.runtime.container import START_SOCKET, Container
-from rootless.runtime.enter import await_child
+from rootless.runtime.joiner import await_child
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
 from rootless.steps import Step, StepFailed, execute

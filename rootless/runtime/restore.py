@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from rootless.cgroup.driver import Cgroup
     from rootless.kernel.namespaces import Join
-    from rootless.plan import Plan
+    from rootless.plan.compiler import Plan
     from rootless.runtime.checkpoint import ImageRequest
     from rootless.runtime.create import CreateRequest
 

@@ -11,7 +11,6 @@ from rootless.startup import lean_os as os
 from rootless.steps.mount_flags import map_ids, set_id_map, set_mount_flags
 from rootless.steps.mounts import Mount
 from rootless.steps.places import at_path, check_place, check_plain, make_directory, make_file
-from rootless.userns import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,10 +52,12 @@ class BindMount(Mount):
             # A clone made here is a peer of the host's mount: what the container mounts on it would show on the host.
             sc.mount_setattr(tree, propagation=sc.MS_SLAVE, recursive=True)
         if self.id_map:
+            from rootless.userns.mount_userns import make_userns
+
             if self.id_map.userns:
                 userns = os.open(self.id_map.userns, os.O_RDONLY | os.O_CLOEXEC)
             else:
-                userns = idmap.make_userns(proc_fd, self.id_map.uid_map or [], self.id_map.gid_map or [])
+                userns = make_userns(proc_fd, self.id_map.uid_map or [], self.id_map.gid_map or [])
             set_id_map(tree, userns, self)
             os.close(userns)
         return tree

@@ -8,7 +8,6 @@ from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import read_id_map
 from rootless.startup import lean_os as os
-from rootless.userns import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,14 +81,16 @@ def map_ids(root: RootBuilder, tree: int, mount: Mount) -> None:
     wanted = mount.id_map
     if not wanted:
         return
+    from rootless.userns.mount_userns import make_userns, nested_map
+
     maps = []
     for name, id_map in (("uid_map", wanted.uid_map), ("gid_map", wanted.gid_map)):
         own = read_id_map(f"/proc/self/fd/{root.proc_fd}/self/{name}")
         try:
-            maps.append(idmap.nested_map(own, id_map))
+            maps.append(nested_map(own, id_map))
         except RootlessError as error:
             raise RootlessError(error.what, f"{mount.pointer}/{name[:3]}Mappings") from None
-    userns = idmap.make_userns(root.proc_fd, maps[0], maps[1], alone=root.new_pidns)
+    userns = make_userns(root.proc_fd, maps[0], maps[1], alone=root.new_pidns)
     try:
         set_id_map(tree, userns, mount)
     finally:

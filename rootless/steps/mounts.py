@@ -116,11 +116,11 @@ class Mount(Step):
 
     target: the place in the container, in normal form; fstype: "bind" for a bind mount; source: an absolute path of
     the host for a bind mount, else what the file system takes; context: (key, label) of linux.mountLabel; outside:
-    whether the runtime makes the mount, because init could not; needs_procfs: "root" or "piece" where the source of a
-    bind mount has to be the root, or a part, of a real procfs.
+    whether the runtime makes the mount, because init could not; is_mapped: whether config.json asks for mapped ids;
+    needs_procfs: "root" or "piece" where the source of a bind mount has to be the root, or a part, of a real procfs.
     """
 
-    __slots__ = ("context", "fstype", "id_map", "needs_procfs", "options", "outside", "source", "target")
+    __slots__ = ("context", "fstype", "id_map", "is_mapped", "needs_procfs", "options", "outside", "source", "target")
 
     def __init__(self, pointer: str, target: str, fstype: str, source: str, options: MountOptions) -> None:
         super().__init__(pointer)
@@ -129,6 +129,7 @@ class Mount(Step):
         self.source = source
         self.options = options
         self.context = ("", "")
+        self.is_mapped = False
         self.id_map: IdMapping | None = None
         self.outside = False
         self.needs_procfs = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from _blake2 import blake2b
 
 from rootless import log
 from rootless.errors import RootlessError, errno_text
@@ -52,6 +51,8 @@ class LoadFilter(Step):
         self.profile = profile
 
     def words(self) -> Words:
+        from _blake2 import blake2b
+
         from rootless.process.seccomp_names import ACTIONS, FLAGS
 
         profile = self.profile

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TIMEOUT, driver
 
-from rootless.userns.idmap import find
+from rootless.userns.newuidmap import find
 
 NUMBERS = range(3, 16)
 HOST = "said by the host's file"

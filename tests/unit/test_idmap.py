@@ -8,7 +8,7 @@ from rootless.node import Node
 from rootless.plan.idmaps import compile_idmaps
 from rootless.plan.mounts import compile_mounts
 from rootless.plan.namespaces import compile_namespaces
-from rootless.userns import idmap
+from rootless.userns import idmap, mount_userns, refusals
 
 OWN = [(0, 1000, 1), (1, 100000, 65536)]  # a user's container
 IDS = [{"containerID": 0, "hostID": 100000, "size": 10}]
@@ -20,13 +20,13 @@ IDS = [{"containerID": 0, "hostID": 100000, "size": 10}]
      ([(0, 1000, 1), (7, 100000, 3)], [(0, 0, 1), (7, 1, 3)])],
 )  # fmt: skip
 def test_a_map_below_ones_own(wanted, nested) -> None:
-    assert idmap.nested_map(OWN, wanted) == nested
+    assert mount_userns.nested_map(OWN, wanted) == nested
 
 
 @pytest.mark.parametrize("wanted", [[(0, 0, 1)], [(0, 1000, 2)], [(0, 165535, 2)]])
 def test_ids_that_one_does_not_have(wanted) -> None:
     with pytest.raises(RootlessError, match="not mapped in the container"):
-        idmap.nested_map(OWN, wanted)
+        mount_userns.nested_map(OWN, wanted)
 
 
 @pytest.mark.parametrize(("inside", "outside"), [(0, 1000), (1, 100000), (65536, 165535), (65537, 65534)])
@@ -87,8 +87,8 @@ def test_what_is_no_mapping(mount, userns) -> None:
 def test_only_ids_that_are_missing_are_named() -> None:
     """Ranges that adjoin are one to the kernel, and a map that is allowed needs no word."""
     first = read_id_map("/proc/self/uid_map")[0][0]
-    assert idmap.explain_missing("uid_map", [(7, first, 1)]) == ""
-    assert "do not exist" in idmap.explain_missing("uid_map", [(7, first, 1), (8, 2**32 - 2, 9)])
+    assert refusals.explain_missing("uid_map", [(7, first, 1)]) == ""
+    assert "do not exist" in refusals.explain_missing("uid_map", [(7, first, 1), (8, 2**32 - 2, 9)])
     assert idmap._inside([(1, 100000, 65536), (0, 1000, 1)]) == [(0, 0, 65537)]
     assert idmap._inside([(0, 0, 1), (5, 9, 2)]) == [(0, 0, 1), (0, 5, 2)]
-    assert idmap.explain_missing("nosuch_map", [(0, 0, 1)]) == ""
+    assert refusals.explain_missing("nosuch_map", [(0, 0, 1)]) == ""

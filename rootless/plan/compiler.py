@@ -1,0 +1,276 @@
+"""The plan of a container, and how it is compiled. Pure: nothing here changes anything.
+
+Nobody writes to the plan afterwards: init and the runtime execute its steps
+(steps/), `--dry-run` prints them, and what executing them opens or learns lives in steps/context.py.
+"""
+
+from __future__ import annotations
+
+from rootless import cgroup
+from rootless.errors import RootlessError, printable
+from rootless.kernel import syscalls as sc
+from rootless.kernel.paths import is_below
+from rootless.node import Node
+from rootless.plan.devices import compile_devices, read_warnings
+from rootless.plan.hooks import compile_hooks
+from rootless.plan.mounts import compile_mounts, complete_overlays
+from rootless.plan.namespaces import compile_namespaces
+from rootless.plan.paths import compile_paths
+from rootless.plan.process import compile_domain, compile_process, keeps_groups
+from rootless.plan.root import compile_propagation, compile_root
+from rootless.plan.seccomp import compile_seccomp
+from rootless.plan.sysctl import compile_names
+from rootless.steps.cgroup import CreateCgroup
+from rootless.steps.devices import RequirePlainDirectory
+from rootless.steps.namespaces import join_steps, namespace_steps
+from rootless.steps.program import Execute, LoadFilter, SetEnvironment
+from rootless.steps.root import AttachRootfs, Chroot, MakeRootReadonly, MakeWorkingDirectory, PivotRoot
+from rootless.steps.terminal import OpenTerminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.kernel.host import Host
+    from rootless.kernel.namespaces import Namespaces
+    from rootless.plan import Call
+    from rootless.steps import Step
+    from rootless.steps.hooks import RunHook
+    from rootless.steps.mounts import Mount
+    from rootless.steps.outside import EnterResctrlGroup, MoveNetDevices
+    from rootless.steps.process import Process
+
+PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
+
+
+class Plan:
+    """All that will be done for one container.
+
+    cgroup: None where the container has none; prepare: init's steps before the hooks (mounts, devices, names); enter:
+    init's steps up to the change of roots; filter: None without seccomp; warnings: lines for the user.
+    """
+
+    __slots__ = (
+        "annotations", "cgroup", "enter", "filter", "hooks", "namespaces", "net_devices", "prepare", "process",
+        "resctrl", "rootfs", "warnings",
+    )  # fmt: skip
+
+    def __init__(self, namespaces: Namespaces, rootfs: str, process: Process, cgroup_step: CreateCgroup) -> None:
+        self.namespaces = namespaces
+        self.rootfs = rootfs
+        self.process = process
+        self.cgroup = cgroup_step
+        self.prepare: list[Step] = []
+        self.enter: list[Step] = []
+        self.hooks: dict[str, list[RunHook]] = {}
+        self.filter: LoadFilter | None = None
+        self.resctrl: EnterResctrlGroup | None = None
+        self.net_devices: MoveNetDevices | None = None
+        self.annotations: dict[str, str] = {}
+        self.warnings: list[str] = []
+
+    def steps(self) -> list[Step]:
+        """Return every step, in the order of execution."""
+        steps: list[Step] = [
+            *join_steps(self.namespaces),
+            self.cgroup,
+            *namespace_steps(self.namespaces),
+            *self.outside(),
+        ]
+        steps += self.prepare
+        for moment in ("prestart", "createRuntime", "createContainer"):
+            steps += self.hooks.get(moment, ())
+        steps += [*self.enter, *self.process.through_proc(), *self.process.steps()]
+        steps += [*self.hooks.get("startContainer", ()), *self.last()]
+        return [*steps, *self.hooks.get("poststart", ()), *self.hooks.get("poststop", ())]
+
+    def outside(self) -> list[Step]:
+        """Return what the runtime does to init from outside."""
+        return [step for step in (self.resctrl, self.net_devices) if step]
+
+    def last(self) -> list[Step]:
+        """Return the steps that turn init into the program."""
+        process = self.process
+        steps: list[Step] = [SetEnvironment(f"{process.pointer}/env", process.env)]
+        if self.filter:
+            steps.append(self.filter)
+        return [*steps, Execute(process.args)]
+
+    def mounts(self) -> list[Mount]:
+        """Return the mounts of config.json."""
+        from rootless.steps.mounts import Mount
+
+        return [step for step in self.prepare if isinstance(step, Mount)]
+
+    @property
+    def waits_for_runtime(self) -> bool:
+        """Whether the runtime runs hooks between the mounts and the change of roots: prestart, createRuntime."""
+        return "prestart" in self.hooks or "createRuntime" in self.hooks
+
+    def hands_over_cgroup(self) -> bool:
+        """Return whether the container's user gets the cgroup: config-linux.md#cgroup-ownership."""
+        return bool(self.namespaces.new & sc.CLONE_NEWCGROUP) and any(
+            mount.fstype == "cgroup"
+            and mount.target == "/sys/fs/cgroup"
+            and not mount.options.attr_set & sc.MOUNT_ATTR_RDONLY
+            for mount in self.mounts()
+        )
+
+
+def compile(spec: Node, host: Host, call: Call) -> Plan:
+    """Return the plan for a config on this machine.
+
+    Raises SpecError with the JSON pointer of what is wrong or not possible here, and RootlessError where there is no
+    rootfs.
+    """
+    check_version(spec["ociVersion"])
+    for platform in PLATFORMS:
+        if spec[platform]:
+            spec[platform].refuse(f"this config is for {platform}, not for Linux")
+    linux = spec["linux"]
+    namespaces = compile_namespaces(linux, host)
+    resctrl = _compile_resctrl(linux, host)
+    net_devices = _compile_net_devices(linux, namespaces)
+    rootfs, readonly = compile_root(spec["root"], call.bundle)
+    context, label_warnings = _compile_label(spec, host)
+    prepare, propagation, warnings = _compile_mounts(spec, host, namespaces, call.bundle, rootfs, context)
+    process = _compile_init(spec, namespaces, host, call.listen_fds)
+    prepare.append(MakeWorkingDirectory("/process/cwd", process.cwd))
+    prepare += compile_names(spec, namespaces)
+    if process.terminal:
+        prepare.append(OpenTerminal(process.size, process.user.uid))
+    enter = compile_paths(linux, _mount_context(context, "tmpfs"))
+    if readonly:
+        enter.append(MakeRootReadonly("/root/readonly"))
+    change_root = PivotRoot if namespaces.has(sc.CLONE_NEWNS) else Chroot
+    enter.append(change_root("/root/path", propagation))
+    hooks = compile_hooks(spec)
+    annotations = spec["annotations"].string_map()
+    warnings = [*process.warnings, *warnings]
+    if any(key.startswith("run.oci.") for key in annotations):
+        from rootless.plan.annotations import read_annotation_warnings
+
+        warnings += read_annotation_warnings(spec["annotations"])
+    process.user.keep_groups = keeps_groups(annotations)
+    profile = compile_seccomp(spec)
+    warnings += label_warnings
+    if linux["devices"]:
+        warnings += read_warnings(prepare, host)
+    plan = Plan(namespaces, rootfs, process, _compile_cgroup(spec, host, call))
+    plan.prepare, plan.enter, plan.hooks, plan.annotations = prepare, enter, hooks, annotations
+    plan.resctrl, plan.net_devices = resctrl, net_devices
+    plan.filter = LoadFilter(profile) if profile else None
+    plan.warnings = warnings
+    if not host.is_directory(rootfs):
+        raise RootlessError("the rootfs is not a directory", rootfs, hint="/root/path in config.json names it")
+    return plan
+
+
+def _compile_mounts(
+    spec: Node, host: Host, namespaces: Namespaces, bundle: str, rootfs: str, context: tuple[str, str]
+) -> tuple[list[Step], int, list[str]]:
+    """Return (the mounts and devices, the propagation that the root gets in the end, warnings)."""
+    linux = spec["linux"]
+    own_userns = namespaces.has(sc.CLONE_NEWUSER)
+    warnings: list[str] = []
+    mounts = compile_mounts(spec["mounts"], bundle, rootfs, warnings)
+    if host.privileged and own_userns:
+        for mount in mounts:
+            # Its root may not get to what the host's root names; but what the mounts before have brought into the
+            # rootfs is only there when it is their turn.
+            mount.outside = mount.fstype == "bind" and not is_below(mount.source, rootfs)
+    if own_userns or not host.real_root:
+        complete_overlays(mounts)
+    if any(mount.is_mapped for mount in mounts):
+        from rootless.plan.idmaps import compile_idmaps
+
+        compile_idmaps(spec["mounts"], mounts, namespaces, host)
+    for mount in mounts:
+        mount.context = _mount_context(context, mount.fstype)
+    first, propagation = compile_propagation(linux, rootfs, peers=host.privileged and not own_userns)
+    steps: list[Step] = []
+    if namespaces.has(sc.CLONE_NEWNS):
+        steps += [*first, AttachRootfs("/root/path", rootfs), *mounts]
+    else:  # what is mounted stays below the rootfs, and `delete` takes it away
+        steps += [AttachRootfs("/linux/namespaces", rootfs, on_host=True), *mounts]
+    if not any(mount.target == "/dev" for mount in mounts):
+        steps.append(RequirePlainDirectory("/linux/devices", "/dev"))
+    outside = host.real_root and bool(namespaces.new & sc.CLONE_NEWUSER)
+    steps += compile_devices(linux, mounts, privileged=host.real_root and not own_userns, outside=outside)
+    return steps, propagation, warnings
+
+
+def _compile_label(spec: Node, host: Host) -> tuple[tuple[str, str], list[str]]:
+    """Return ((kind of context, label) of linux.mountLabel, warnings); ("", "") where there is none."""
+    label = spec["linux"]["mountLabel"].string()
+    if not label:
+        return ("", ""), []
+    from rootless.process import lsm
+
+    kind = spec["annotations"]["run.oci.mount_context_type"].choice(lsm.CONTEXT_TYPES, "context")
+    if not host.selinux:
+        return ("", ""), [lsm.left_out(lsm.SELINUX, "/linux/mountLabel", label)]
+    return (kind, label), []
+
+
+def _mount_context(context: tuple[str, str], fstype: str) -> tuple[str, str]:
+    if not context[0]:
+        return context
+    from rootless.process.lsm import mount_context
+
+    return mount_context(context[1], fstype, context[0])
+
+
+def _compile_init(spec: Node, namespaces: Namespaces, host: Host, listen_fds: int) -> Process:
+    """Return the container's first process. config.md#process: "REQUIRED when start is called", not before."""
+    node = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
+    possible = host.all_capabilities if namespaces.has(sc.CLONE_NEWUSER) else host.grantable
+    process = compile_process(node, host, possible=possible, uid_map=namespaces.uids, gid_map=namespaces.gids)
+    if not spec["process"]:
+        process.args = []
+    # execCPUAffinity is for `exec`, "not applicable to the container's init process" (config.md#linux-process).
+    process.scheduling = [step for step in process.scheduling if not step.pointer.endswith("/execCPUAffinity")]
+    process.scheduling += compile_domain(spec["linux"])
+    if listen_fds:
+        # Socket activation, sd_listen_fds(3): the sockets from 3 on go to the program, whose pid is 1.
+        env = [entry for entry in process.env if not entry.startswith(("LISTEN_FDS=", "LISTEN_PID="))]
+        process.env = [*env, f"LISTEN_FDS={listen_fds}", "LISTEN_PID=1"]
+    return process
+
+
+def _compile_cgroup(spec: Node, host: Host, call: Call) -> CreateCgroup:
+    record = cgroup.compile(
+        spec["linux"],
+        container_id=call.container_id,
+        manager=call.cgroup_manager,
+        host=host,
+        annotations=spec["annotations"],
+    )
+    refusal = cgroup.settle(record) if host.tries_cgroups else ""
+    return CreateCgroup(record, refusal)
+
+
+def check_version(node: Node) -> None:
+    """Take any 1.x, with or without a suffix, because minor versions only add (spec.md). Raises SpecError."""
+    version = node.required().string()
+    parts = version.split("-")[0].split("+")[0].split(".")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        node.refuse(f"found {printable(repr(version))}, allowed is a version such as 1.3.0")
+    elif parts[0] != "1":
+        node.refuse(f"version {version} is not supported, allowed is any 1.x")
+
+
+def _compile_net_devices(linux: Node, namespaces: Namespaces) -> MoveNetDevices | None:
+    if not linux["netDevices"]:
+        return None
+    from rootless.plan.net_devices import read_net_devices
+    from rootless.steps.outside import MoveNetDevices
+
+    devices = read_net_devices(linux["netDevices"], private=namespaces.has(sc.CLONE_NEWNET))
+    return MoveNetDevices(devices) if devices else None
+
+
+def _compile_resctrl(linux: Node, host: Host) -> EnterResctrlGroup | None:
+    if linux["intelRdt"].value in (None, {}):  # an empty object asks for nothing
+        return None
+    from rootless.plan.intel_rdt import compile_intel_rdt
+
+    return compile_intel_rdt(linux["intelRdt"], host)

@@ -1,0 +1,32 @@
+"""What the runtime does while a joiner works: wait for the pid of the process that it clones."""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError
+from rootless.kernel import channel
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
+
+
+def await_child(joiner: int, sync: socket, write_maps: Callable[[int], None] | None = None) -> tuple[int, int]:
+    """Return (pid, pidfd) of what the joiner cloned. After an error the socket is closed and the joiner reaped.
+
+    write_maps: called with the joiner's pid where it has made a user namespace. Raises RootlessError.
+    """
+    try:
+        tag, number, fds = channel.receive(sync, channel.PID, channel.UNMAPPED)
+        if tag == channel.UNMAPPED and write_maps:
+            write_maps(joiner)
+            channel.send(sync, channel.JOINER_MAPPED)
+            _, number, fds = channel.receive(sync, channel.PID)
+        return int(number), fds[0]
+    except BaseException as error:
+        sync.close()  # the joiner may wait for an answer
+        os.waitpid(joiner, 0)
+        if isinstance(error, (EOFError, BrokenPipeError)):
+            raise RootlessError("the process that joins the namespaces was killed") from None
+        raise

@@ -1,0 +1,62 @@
+"""newuidmap(1) and newgidmap(1): how a user gets a range of ids mapped."""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError, errno_text
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+from rootless.userns.refusals import explain_missing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.kernel.host import IdMap
+
+_IGNORED = (13, 25)  # SIGPIPE and SIGXFSZ, by CPython
+
+
+def run_helper(program: str, pid: int, id_map: IdMap, file: str) -> None:
+    """Run one of the two programs for a process's map. Raises RootlessError.
+
+    file: where the user's range is.
+    """
+    path = find(program)
+    if not path:
+        raise RootlessError(f"{program} is not installed", hint="it comes with the package uidmap (shadow-utils)")
+    arguments = [program, str(pid), *(str(number) for entry in id_map for number in entry)]
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        # What the caller passed on is for the program of the container, which was cloned before, not for this helper.
+        sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
+        actions = [(os.POSIX_SPAWN_DUP2, writer, 2), (os.POSIX_SPAWN_OPEN, 0, "/dev/null", 0, 0)]
+        helper = os.posix_spawn(path, arguments, {}, file_actions=actions, setsigmask=(), setsigdef=_IGNORED)
+    except OSError as error:
+        raise RootlessError(f"cannot run {program}", path, error.errno or 0) from None
+    finally:
+        os.close(writer)
+    with open(reader, "rb", buffering=0) as output:
+        said = (output.read() or b"").decode("utf-8", "replace").strip()
+    _, status = os.waitpid(helper, 0)
+    if status:
+        code = os.waitstatus_to_exitcode(status)
+        hint = f"it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}"
+        raise RootlessError(
+            f"{program} refused the map: {said or errno_text(code if code > 0 else 0)}",
+            path,
+            hint=explain_missing(f"{program[3:6]}_map", id_map) or hint,
+        )
+
+
+def find(program: str) -> str:
+    """Return the path of a helper program, "" if there is none: PATH, then the usual places (podman gives no PATH)."""
+    for directory in [
+        *os.environ.get("PATH", "").split(":"),
+        "/usr/local/bin",
+        "/usr/bin",
+        "/bin",
+        "/usr/sbin",
+        "/sbin",
+    ]:
+        path = f"{directory}/{program}"
+        if directory and os.access(path, os.X_OK):
+            return path
+    return ""

@@ -1,0 +1,61 @@
+"""Why an id map was refused (user_namespaces(7))."""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.kernel.host import read_id_map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.kernel.host import IdMap
+
+
+def explain(error: OSError, kind: str, id_map: IdMap) -> str:
+    """Return the hint for a map, kind uid_map or gid_map, that was refused: user_namespaces(7), and what else there is.
+
+    Ids that this user namespace has not got come first: in a nested one AppArmor is not to blame.
+    """
+    if error.errno != errno.EPERM:
+        return ""
+    missing = explain_missing(kind, id_map)
+    if missing:
+        return missing
+    try:
+        with open("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "rb") as file:
+            restricted = file.read().strip() == b"1"
+    except OSError:
+        restricted = False
+    if restricted:
+        return "AppArmor restricts user namespaces here: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    return f"it takes CAP_SET{kind[:3].upper()} in this user namespace, or a security module refuses it"
+
+
+def explain_missing(kind: str, id_map: IdMap) -> str:
+    """Return the hint that names the host ids of a map that do not exist in this user namespace, "" if all do."""
+    try:
+        own = read_id_map(f"/proc/self/{kind}")
+    except OSError:
+        return ""
+    missing = []
+    for _, first, size in id_map:
+        if not any(start <= first and first + size <= start + count for _, start, count in _inside(own)):
+            missing.append(f"{first}-{first + size - 1}" if size > 1 else str(first))
+    if not missing:
+        return ""
+    own_ids = ", ".join(f"{first}-{first + size - 1}" if size > 1 else str(first) for first, _, size in own)
+    return (
+        f"the {kind[:3]}s {', '.join(missing)} do not exist in this user namespace, which has {own_ids or 'none'}: "
+        "convert the bundle again here, or take its mappings out"
+    )
+
+
+def _inside(id_map: IdMap) -> IdMap:
+    """Return the ids of this namespace as adjoining ranges in one piece: a range that spans two is mapped, too."""
+    joined: IdMap = []
+    for first, _, size in sorted(id_map):
+        if joined and joined[-1][1] + joined[-1][2] == first:
+            joined[-1] = (0, joined[-1][1], joined[-1][2] + size)
+        else:
+            joined.append((0, first, size))
+    return joined
