@@ -37,6 +37,11 @@ def all_capabilities() -> int:
     return (1 << last_cap() + 1) - 1
 
 
+def names_of_this_kernel() -> list[str]:
+    """Every capability of this kernel that has a name here."""
+    return [name for name in names(all_capabilities()) if name in CAPABILITIES]
+
+
 def grantable() -> int:
     """What this process can hand on without a new user namespace: permitted, and not gone from the bounding set."""
     bounding = sum(1 << bit for bit in range(last_cap() + 1) if syscalls.prctl(syscalls.PR_CAPBSET_READ, bit))

@@ -178,6 +178,22 @@ class Host:
         """Whether the candidates for a cgroup are tried here; False for a test that describes another machine."""
         return True
 
+    def exists(self, path: str) -> bool:
+        """Return whether there is something at a path, links followed."""
+        return os.path.exists(path)
+
+    def device_of(self, path: str) -> tuple[str, int, int] | None:
+        """Return (`c` or `b`, major, minor) of the device node at a path, None where there is none."""
+        from _stat import S_ISBLK, S_ISCHR
+
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        if not S_ISCHR(found.st_mode) and not S_ISBLK(found.st_mode):
+            return None
+        return "c" if S_ISCHR(found.st_mode) else "b", os.major(found.st_rdev), os.minor(found.st_rdev)
+
     def is_directory(self, path: str) -> bool:
         """Return whether there is a directory at a path."""
         return os.path.isdir(path)

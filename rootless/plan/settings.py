@@ -1,0 +1,540 @@
+"""What flags and keyword arguments change in config.json, in memory. Pure: facts about the machine come from `host`.
+
+TABLE is the one list of settings: the Python API's keyword, the flag of the command line, and the function that
+changes config.json. `apply_settings` goes through it in its order.
+"""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError
+from rootless.node import closest
+from rootless.plan import volumes
+from rootless.plan.change import Change, copy, merge_patch, tidy, wrong
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from rootless.kernel.host import Host
+
+_KEEP_GROUPS = "run.oci.keep_original_groups"
+_PERIOD = 100000  # microseconds: docker's period for --cpus, and the kernel's default (cgroup-v2.rst, cpu.max)
+_NETWORKS = "none, host or ns:PATH"
+_NOTHING: tuple[object, ...] = (None, "", [], {}, False)
+
+
+class UserIds:
+    """A user as the container's own passwd and group have it: what `user` became once its names were looked up."""
+
+    __slots__ = ("gid", "groups", "home", "uid")
+
+    def __init__(self, uid: int, gid: int, groups: list[int], home: str = "") -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
+
+
+class Settings:
+    """What a caller wants changed in config.json; a field that nobody has set changes nothing.
+
+    base: the directory that relative volume sources count from; bundle: the directory of config.json, absolute; upper:
+    the directory for the changes of a throw-away root, or `tmpfs[:size=SIZE]`; user_ids: `user` with its names looked
+    up; home: the caller's home directory, for mount_home; args: the program and its arguments; config: a merge patch
+    (RFC 7396) that comes last.
+    """
+
+    annotations: list[str]
+    args: list[str]
+    base: str
+    bundle: str
+    cap_add: list[str]
+    cap_drop: list[str]
+    config: dict[str, Any]
+    cpus: str | float
+    cpuset_cpus: str
+    cwd: str
+    devices: list[str]
+    entrypoint: str
+    env: list[str]
+    group_add: list[str]
+    home: str
+    hostname: str
+    memory: str | int
+    memory_swap: str | int
+    mount_cwd: bool
+    mount_home: bool
+    mounts: list[str]
+    network: str
+    no_new_privileges: bool | None
+    pids: str | int
+    read_only: bool
+    seccomp: str | dict[str, Any]
+    security_opt: list[str]
+    shm_size: str | int
+    tmpfs: list[str]
+    ulimits: list[str] | dict[str, Any]
+    upper: str
+    user: str
+    user_ids: UserIds | None
+    volumes: list[str]
+
+    __slots__ = (
+        "annotations", "args", "base", "bundle", "cap_add", "cap_drop", "config", "cpus", "cpuset_cpus", "cwd",
+        "devices", "entrypoint", "env", "group_add", "home", "hostname", "memory", "memory_swap", "mount_cwd",
+        "mount_home", "mounts", "network", "no_new_privileges", "pids", "read_only", "seccomp", "security_opt",
+        "shm_size", "tmpfs", "ulimits", "upper", "user", "user_ids", "volumes",
+    )  # fmt: skip
+
+    def __init__(self, **given: Any) -> None:
+        for name in self.__slots__:
+            value = given.pop(name, None)
+            setattr(self, name, _default(name) if value is None else value)
+        if given:
+            raise TypeError(f"unknown setting: {', '.join(given)}")
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked for."""
+        return self.no_new_privileges is not None or any(getattr(self, row[0]) not in _NOTHING for row in TABLE)
+
+
+def _default(name: str) -> Any:
+    if name in ("no_new_privileges", "user_ids"):
+        return None
+    kind = str(Settings.__annotations__[name])
+    if kind.startswith("list"):
+        return []
+    return {} if kind.startswith("dict") else False if kind == "bool" else ""
+
+
+def apply_settings(spec: Mapping[str, Any], settings: Settings, host: Host) -> dict[str, Any]:
+    """Return config.json with the settings in it; `spec` itself stays as it is.
+
+    host: is asked what exists where a setting names a file of the host. Raises RootlessError, whose place is the flag
+    and its value.
+    """
+    changed: dict[str, Any] = copy(spec)
+    change = Change(changed, settings, host)
+    for keyword, _, apply in TABLE:
+        value = getattr(settings, keyword)
+        if value not in _NOTHING or (keyword == "no_new_privileges" and value is False):
+            apply(change, value)
+    return changed
+
+
+# ------------------------------------------------------------------------------------------- the program
+
+
+def _apply_args(change: Change, args: list[str]) -> None:
+    change.part("process")["args"] = list(args)
+
+
+def _apply_entrypoint(change: Change, program: str) -> None:
+    change.part("process")["args"] = [program, *change.settings.args]
+
+
+def _apply_env(change: Change, entries: list[str]) -> None:
+    for entry in entries:
+        name, equals, _ = entry.partition("=")
+        if not equals or not name or "\0" in entry:
+            raise wrong("env", repr(entry), "not an environment variable", "NAME=VALUE, or NAME for the caller's own")
+        change.set_env(entry)
+
+
+def _apply_cwd(change: Change, path: str) -> None:
+    if not path.startswith("/"):
+        raise wrong("workdir", path, "the working directory is not absolute", "a path in the container, such as /src")
+    change.part("process")["cwd"] = path
+
+
+def _apply_user(change: Change, text: str) -> None:
+    ids = change.settings.user_ids or _numbers(text)
+    process = change.part("process")
+    old = process.get("user")
+    user = {"uid": ids.uid, "gid": ids.gid}
+    if ids.groups:
+        user["additionalGids"] = ids.groups  # type: ignore[assignment]
+    if type(old) is dict and "umask" in old:
+        user["umask"] = old["umask"]
+    process["user"] = user
+    if ids.home and not any(entry.startswith("HOME=") for entry in change.settings.env):
+        change.set_env(f"HOME={ids.home}")
+    _map_user(change, ids)
+
+
+def _numbers(text: str) -> UserIds:
+    uid, colon, gid = text.partition(":")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in (uid, gid or "0")):
+        raise wrong("user", text, "a user's name can only be looked up in a root file system", "UID or UID:GID")
+    return UserIds(int(uid), int(gid) if colon and gid else 0, [])
+
+
+def _map_user(change: Change, ids: UserIds) -> None:
+    """See to it that the user exists in the container, where config.json maps a single id.
+
+    With a range of subordinate ids the whole range is mapped; with one id alone, that one becomes the user.
+    """
+    linux, host = change.part("linux"), change.host
+    if host.privileged and not linux.get("uidMappings"):
+        return
+    from rootless.kernel.host import default_id_map
+
+    ranges = bool(host.subuid and host.subgid)
+    groups = [ids.gid, *ids.groups]
+    for key, wanted, own, subids in (
+        ("uidMappings", [ids.uid], host.uid, host.subuid),
+        ("gidMappings", groups, host.gid, host.subgid),
+    ):
+        id_map = linux.get(key) or []
+        if not id_map and ranges:
+            continue  # the default map has the whole range
+        if len(id_map) > 1 or any(type(m) is not dict or m.get("size") != 1 for m in id_map):
+            continue  # config.json has a range of its own, and compile_process says what it lacks
+        if ranges and not host.privileged:
+            entries = default_id_map(own, subids)
+            linux[key] = [{"containerID": a, "hostID": b, "size": c} for a, b, c in entries]
+        elif id_map:
+            linux[key] = [{**id_map[0], "containerID": wanted[0]}]
+        else:
+            linux[key] = [{"containerID": wanted[0], "hostID": own, "size": 1}]
+    if not ranges:
+        change.spec["process"]["user"].pop("additionalGids", None)  # one group is all there is
+
+
+def _apply_groups(change: Change, groups: list[str]) -> None:
+    for group in groups:
+        if group == "keep-groups":
+            change.part("annotations")[_KEEP_GROUPS] = "1"
+        elif group.isascii() and group.isdigit() and len(group) <= 10:
+            user = change.part("process", "user")
+            user["additionalGids"] = [*change.array(user, "additionalGids"), int(group)]
+        else:
+            raise wrong("group-add", group, "not a group", "a number, or keep-groups for the caller's own groups")
+
+
+# ------------------------------------------------------------------------------------------- the file system
+
+
+def _apply_upper(change: Change, upper: str) -> None:
+    """Put a throw-away overlay over the root: its lower directory is the bundle's rootfs, which stays as it is."""
+    root = change.part("root")
+    path = root.get("path")
+    if type(path) is not str or not path:
+        raise RootlessError("is required", "/root/path")
+    rootfs = path if path.startswith("/") else f"{change.settings.bundle}/{path}"
+    mounts = change.array(change.spec, "mounts")
+    if any(type(m) is dict and tidy(m.get("destination")) == "/" for m in mounts):
+        raise wrong("ephemeral", upper, "config.json already mounts something on /", "take that mount out")
+    if upper.partition(":")[0] == "tmpfs":
+        places = [f"upper={upper}"]
+    else:
+        places = [f"upperdir={_escape(upper)}/upper", f"workdir={_escape(upper)}/work"]
+    options = [f"lowerdir={_escape(rootfs)}", *places]
+    mounts.insert(0, {"destination": "/", "type": "overlay", "source": "overlay", "options": options})
+
+
+def _escape(path: str) -> str:
+    """Return a path as an option of overlay takes it: overlayfs.rst, "Multiple lower layers"."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def _apply_read_only(change: Change, _: bool) -> None:
+    change.part("root")["readonly"] = True
+
+
+def _apply_volumes(change: Change, texts: list[str]) -> None:
+    for text in texts:
+        change.add_mount("volume", volumes.read_volume(text, change.settings.base, change.host))
+
+
+def _apply_mounts(change: Change, texts: list[str]) -> None:
+    for text in texts:
+        change.add_mount("mount", volumes.read_mount(text, change.settings.base, change.host))
+
+
+def _apply_tmpfs(change: Change, texts: list[str]) -> None:
+    for text in texts:
+        change.add_mount("tmpfs", volumes.read_tmpfs(text))
+
+
+def _apply_mount_home(change: Change, _: bool) -> None:
+    home = change.settings.home
+    if not home.startswith("/") or not change.host.is_directory(home):
+        raise wrong("mount-home", home, "the home directory is not there", "HOME names it")
+    change.add_mount("mount-home", volumes.bind(home, home))
+    change.set_env(f"HOME={home}")
+
+
+def _apply_mount_cwd(change: Change, _: bool) -> None:
+    change.add_mount("mount-cwd", volumes.bind(change.settings.base, change.settings.base))
+    if not change.settings.cwd:
+        change.part("process")["cwd"] = change.settings.base
+
+
+def _apply_shm_size(change: Change, size: str | int) -> None:
+    number = read_size("shm-size", size)
+    for mount in change.array(change.spec, "mounts"):
+        if type(mount) is dict and tidy(mount.get("destination")) == "/dev/shm" and mount.get("type") == "tmpfs":
+            kept = [o for o in change.array(mount, "options") if not str(o).startswith("size=")]
+            mount["options"] = [*kept, f"size={number}"]
+            return
+    options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={number}"]
+    change.add_mount("shm-size", {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": options})
+
+
+def _apply_devices(change: Change, texts: list[str]) -> None:
+    devices = change.array(change.part("linux"), "devices")
+    for text in texts:
+        device, access = volumes.read_device(text, change.host)
+        devices[:] = [d for d in devices if type(d) is not dict or d.get("path") != device["path"]]
+        devices.append(device)
+        if change.host.real_root and access:
+            rule = {"allow": True, "access": access}
+            rule |= {"type": device["type"], "major": device["major"], "minor": device["minor"]}
+            change.array(change.part("linux", "resources"), "devices").append(rule)
+
+
+# ------------------------------------------------------------------------------------------- limits
+
+
+def read_size(flag: str, value: str | int, *, unlimited: bool = False) -> int:
+    """Return bytes of `512m`, `1.5g` or a number; -1 where `unlimited` allows it. Raises RootlessError."""
+    hint = "a number with b, k, m, g or t" + (", or -1 for no limit" if unlimited else "")
+    if unlimited and str(value) == "-1":
+        return -1
+    try:
+        number = volumes.read_size(str(value))
+    except ValueError:
+        raise wrong(flag, value, "not a size", hint) from None
+    if number <= 0:
+        raise wrong(flag, value, "not a size", hint)
+    return number
+
+
+def _apply_memory(change: Change, size: str | int) -> None:
+    change.part("linux", "resources", "memory")["limit"] = read_size("memory", size)
+
+
+def _apply_memory_swap(change: Change, size: str | int) -> None:
+    swap = read_size("memory-swap", size, unlimited=True)
+    memory = change.part("linux", "resources", "memory")
+    if type(memory.get("limit")) is not int or memory["limit"] <= 0:
+        raise wrong("memory-swap", size, "a limit of memory plus swap needs one of memory", "--memory SIZE")
+    if 0 <= swap < memory["limit"]:
+        what = "memory plus swap is less than the memory alone"
+        raise wrong("memory-swap", size, what, f"at least {memory['limit']}, or -1 for no limit")
+    memory["swap"] = swap
+
+
+def _apply_cpus(change: Change, cpus: str | float) -> None:
+    try:
+        number = float(cpus)
+        if not 0.01 <= number < 100000:
+            raise ValueError
+    except ValueError:
+        raise wrong("cpus", cpus, "not a number of CPUs", "such as 0.5 or 2, at least 0.01") from None
+    cpu = change.part("linux", "resources", "cpu")
+    cpu["period"], cpu["quota"] = _PERIOD, int(number * _PERIOD)
+
+
+def _apply_cpuset(change: Change, cpus: str) -> None:
+    for part in cpus.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and (not last.isdigit() or int(last) < int(first))):
+            raise wrong("cpuset-cpus", cpus, "not a list of CPUs", "such as 0-3,7")
+    change.part("linux", "resources", "cpu")["cpus"] = cpus
+
+
+def _apply_pids(change: Change, limit: str | int) -> None:
+    text = str(limit)
+    if text != "-1" and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise wrong("pids-limit", limit, "not a number of processes", "a whole number, or -1 for no limit")
+    change.part("linux", "resources", "pids")["limit"] = int(text) or -1  # docker: 0 is no limit, too
+
+
+def _apply_ulimits(change: Change, ulimits: list[str] | dict[str, Any]) -> None:
+    from rootless.process.rlimits import RLIMITS
+
+    if type(ulimits) is dict:
+        ulimits = [f"{name}={':'.join(map(str, v)) if type(v) is tuple else v}" for name, v in ulimits.items()]
+    limits = change.array(change.part("process"), "rlimits")
+    for text in ulimits:
+        name, _, values = text.partition("=")
+        kind = f"RLIMIT_{name.upper()}"
+        if kind not in RLIMITS:
+            hint = closest(name, [known[7:].lower() for known in RLIMITS])
+            raise wrong("ulimit", text, "unknown limit", hint or "NAME=SOFT[:HARD], such as nofile=1024:4096")
+        soft, colon, hard = values.partition(":")
+        pair = [_read_ulimit(text, part) for part in (soft, hard if colon else soft)]
+        if pair[0] > pair[1]:
+            raise wrong("ulimit", text, "the soft limit is above the hard one", "NAME=SOFT[:HARD]")
+        limits[:] = [limit for limit in limits if type(limit) is not dict or limit.get("type") != kind]
+        limits.append({"type": kind, "soft": pair[0], "hard": pair[1]})
+
+
+def _read_ulimit(text: str, value: str) -> int:
+    if value in ("-1", "unlimited"):
+        return 2**64 - 1
+    if not (value.isascii() and value.isdigit() and len(value) < 20):
+        raise wrong("ulimit", text, "not a limit", "NAME=SOFT[:HARD], such as nofile=1024:4096, or -1 for none")
+    return int(value)
+
+
+# ------------------------------------------------------------------------------------------- network and names
+
+
+def _apply_hostname(change: Change, name: str) -> None:
+    if len(name) > 64 or not name.isprintable() or " " in name or "/" in name:
+        raise wrong("hostname", name, "not a host name", "at most 64 characters, without blanks")
+    kinds = [n.get("type") for n in change.array(change.part("linux"), "namespaces") if type(n) is dict]
+    if "uts" not in kinds:
+        change.part("linux")["namespaces"].append({"type": "uts"})
+    change.spec["hostname"] = name
+
+
+def _apply_network(change: Change, network: str) -> None:
+    kind, colon, path = network.partition(":")
+    linux = change.part("linux")
+    others = [n for n in change.array(linux, "namespaces") if type(n) is not dict or n.get("type") != "network"]
+    if network == "none":
+        linux["namespaces"] = [*others, {"type": "network"}]
+    elif network == "host":
+        linux["namespaces"] = others
+        _bind_names(change)
+    elif kind == "ns" and colon:
+        if not path.startswith("/"):
+            raise wrong("network", network, "the namespace's path is not absolute", "ns:/run/netns/NAME")
+        if not change.host.exists(path):
+            raise wrong("network", network, "there is no such namespace", "ip netns list")
+        linux["namespaces"] = [*others, {"type": "network", "path": path}]
+    else:
+        raise wrong("network", network, "unknown network", _NETWORKS)
+
+
+def _bind_names(change: Change) -> None:
+    """Give the program the host's resolver and names, unless config.json mounts its own."""
+    mounts = change.array(change.spec, "mounts")
+    taken = [tidy(m.get("destination")) for m in mounts if type(m) is dict]
+    for path in ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname"):
+        if path not in taken and "/etc" not in taken and change.host.exists(path):
+            options = ["rbind", "ro", "nosuid", "nodev", "noexec"]
+            mounts.append({"destination": path, "type": "bind", "source": path, "options": options})
+
+
+# ------------------------------------------------------------------------------------------- rights
+
+
+def _apply_cap_drop(change: Change, names: list[str]) -> None:
+    dropped = _capabilities("cap-drop", names)
+    sets = change.part("process", "capabilities")
+    for kind in ("bounding", "effective", "permitted", "inheritable", "ambient"):
+        if kind in sets:
+            sets[kind] = [name for name in change.array(sets, kind) if name not in dropped]
+
+
+def _apply_cap_add(change: Change, names: list[str]) -> None:
+    added = _capabilities("cap-add", names)
+    sets = change.part("process", "capabilities")
+    for kind in ("bounding", "effective", "permitted"):
+        sets[kind] = list(dict.fromkeys([*change.array(sets, kind), *added]))
+
+
+def _capabilities(flag: str, names: list[str]) -> list[str]:
+    """Return capabilities by their whole names; `all` is every one of this kernel. Raises RootlessError."""
+    from rootless.kernel.caps import CAPABILITIES, names_of_this_kernel
+
+    found: list[str] = []
+    for name in names:
+        if name.upper() == "ALL":
+            found += names_of_this_kernel()
+            continue
+        whole = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
+        if whole not in CAPABILITIES:
+            raise wrong(flag, name, "unknown capability", closest(whole, CAPABILITIES) or "capabilities(7) lists them")
+        found.append(whole)
+    return found
+
+
+def _apply_no_new_privileges(change: Change, value: bool) -> None:
+    change.part("process")["noNewPrivileges"] = value
+
+
+def _apply_security(change: Change, options: list[str]) -> None:
+    for option in options:
+        name, equals, value = option.replace(":", "=", 1).partition("=") if "=" not in option else option.partition("=")
+        if name == "no-new-privileges" and value in ("", "true", "false"):
+            _apply_no_new_privileges(change, value != "false")
+        elif name == "apparmor" and value:
+            change.part("process")["apparmorProfile"] = value
+        elif name == "label" and value == "disable":
+            change.part("process").pop("selinuxLabel", None)
+        elif name == "systempaths" and value == "unconfined":
+            change.part("linux").update(maskedPaths=[], readonlyPaths=[])
+        elif name != "seccomp" or not equals or not value:  # seccomp: its file is read by the caller
+            hint = "no-new-privileges, seccomp=FILE, seccomp=default, seccomp=unconfined or apparmor=PROFILE"
+            raise wrong("security-opt", option, "unknown security option", hint)
+
+
+def _apply_seccomp(change: Change, profile: str | dict[str, Any]) -> None:
+    linux = change.part("linux")
+    if profile == "unconfined":
+        linux.pop("seccomp", None)
+    elif type(profile) is dict:
+        linux["seccomp"] = profile
+    elif profile == "default":
+        from rootless.plan.seccomp_profile import default_profile
+
+        linux["seccomp"] = default_profile(change.part("process").get("capabilities") or {})
+    else:
+        hint = "a file with a profile, default, or unconfined"
+        raise wrong("security-opt", f"seccomp={profile}", "not a seccomp profile", hint)
+
+
+def _apply_annotations(change: Change, entries: list[str]) -> None:
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not name or not equals:
+            raise wrong("annotation", entry, "not an annotation", "NAME=VALUE")
+        change.part("annotations")[name] = value
+
+
+def _apply_config(change: Change, patch: dict[str, Any]) -> None:
+    merged = merge_patch(change.spec, patch)
+    change.spec.clear()
+    change.spec.update(merged)
+
+
+# (keyword, flag, what it changes), in the order of their application: a later row sees what an earlier one has made.
+TABLE: list[tuple[str, str, Callable[[Change, Any], None]]] = [
+    ("args", "", _apply_args),
+    ("entrypoint", "entrypoint", _apply_entrypoint),
+    ("mount_home", "mount-home", _apply_mount_home),
+    ("mount_cwd", "mount-cwd", _apply_mount_cwd),
+    ("cwd", "workdir", _apply_cwd),
+    ("user", "user", _apply_user),
+    ("group_add", "group-add", _apply_groups),
+    ("env", "env", _apply_env),
+    ("upper", "ephemeral", _apply_upper),
+    ("read_only", "read-only", _apply_read_only),
+    ("tmpfs", "tmpfs", _apply_tmpfs),
+    ("mounts", "mount", _apply_mounts),
+    ("volumes", "volume", _apply_volumes),
+    ("shm_size", "shm-size", _apply_shm_size),
+    ("devices", "device", _apply_devices),
+    ("memory", "memory", _apply_memory),
+    ("memory_swap", "memory-swap", _apply_memory_swap),
+    ("cpus", "cpus", _apply_cpus),
+    ("cpuset_cpus", "cpuset-cpus", _apply_cpuset),
+    ("pids", "pids-limit", _apply_pids),
+    ("ulimits", "ulimit", _apply_ulimits),
+    ("hostname", "hostname", _apply_hostname),
+    ("network", "network", _apply_network),
+    ("cap_drop", "cap-drop", _apply_cap_drop),
+    ("cap_add", "cap-add", _apply_cap_add),
+    ("no_new_privileges", "", _apply_no_new_privileges),
+    ("security_opt", "security-opt", _apply_security),
+    ("seccomp", "", _apply_seccomp),
+    ("annotations", "annotation", _apply_annotations),
+    ("config", "", _apply_config),
+]
