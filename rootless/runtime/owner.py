@@ -18,7 +18,11 @@ from rootless.startup import lean_os as os
 _NOBODYS_GROUP = 65534
 # What the user's programs may see of root's environment: a hook is one, and may be given all of it.
 _KEPT = {"PATH", "LANG", "LANGUAGE", "TZ", "TERM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES"}
-_SYSTEM = ("pwd", "grp", "select", "termios", "tty", "json", "re", "signal", "subprocess", "socket", "_socket", "math")
+_LIBRARIES = (
+    "ast", "binascii", "collections", "ctypes", "difflib", "grp", "importlib.util", "json", "math", "pwd", "re",
+    "select", "signal", "site", "socket", "subprocess", "termios", "traceback", "tty",
+    "jeepney", "jeepney.io.blocking", "jeepney.wrappers", "oci.private", "oci.remove",
+)  # fmt: skip
 
 
 def become_owner(found: os.stat_result, path: str) -> None:
@@ -93,14 +97,18 @@ def _look_up(found: os.stat_result) -> tuple[str, int, list[int], str]:
 
 
 def _import_all() -> None:
-    """Import every module of the runtime, and what it uses of the standard library."""
-    package = __file__.rpartition("/")[0]
-    for folder, prefix in (("", "rootless"), ("/commands", "rootless.cli.commands"), ("/cgroup", "rootless.cgroup"),
-                           ("/plan", "rootless.plan"), ("/net", "rootless.net")):  # fmt: skip
-        for file in sorted(os.listdir(package + folder)):
-            if file.endswith(".py") and not file.startswith("__"):
-                _import(f"{prefix}.{file[:-3]}")
-    for name in (*_SYSTEM, "oci.remove", "oci.private"):
+    """Import every module of the runtime, and what it imports only when it needs it."""
+    packages = ["rootless"]
+    while packages:
+        package = packages.pop()
+        _import(package)
+        directory = sys.modules[package].__path__[0]
+        for name in sorted(os.listdir(directory)):
+            if name.endswith(".py") and not name.startswith("__"):
+                _import(f"{package}.{name[:-3]}")
+            elif os.path.exists(f"{directory}/{name}/__init__.py"):
+                packages.append(f"{package}.{name}")
+    for name in _LIBRARIES:
         _import(name)
 
 

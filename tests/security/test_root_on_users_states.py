@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT
+from conftest import LAUNCHER, TIMEOUT, driver
 
 UID = 4711
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")
@@ -79,6 +80,40 @@ def test_a_forged_pid_is_not_killed(root: Path, words: list[str]) -> None:
         victim.kill()
     assert (done.returncode, alive) == (1, True)
     assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(("rootless: cannot start a container in the running", "rootless: cannot send signal"))
+
+
+def test_no_code_is_read_after_the_change(root: Path, tmp_path: Path) -> None:
+    """The program may lie where the user cannot read, such as below root's home."""
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    for name in ("rootless", "oci", "bin"):
+        shutil.copytree(LAUNCHER.parent.parent / name, closed / name, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for words in (["list"], ["ps", "c"], ["exec", "c", "true"], ["update", "--pids-limit", "5", "c"], ["delete", "c"]):
+        forge(root) if not (root / "c").exists() else None
+        done = subprocess.run(
+            [sys.executable, "-IS", closed / "bin/rootless", "--root", root, *words],
+            capture_output=True, text=True, check=False, timeout=TIMEOUT, env=environment,
+        )  # fmt: skip
+        assert "cannot load" not in done.stderr
+        assert "EACCES" not in done.stderr
+    assert (done.returncode, (root / "c").exists()) == (0, False)
+
+
+def test_every_module_is_imported_before_the_change() -> None:
+    program = "from rootless.runtime import owner; owner._import_all(); print(*(n for n in sys.modules))"
+    done = subprocess.run(driver(program), capture_output=True, text=True, check=True, timeout=TIMEOUT)
+    package = LAUNCHER.parent.parent / "rootless"
+    names = {
+        ".".join(file.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        for file in package.rglob("*.py")
+    }
+    missing = names - {"rootless.__main__"} - set(done.stdout.split())
+    # These need no state root, and the libraries that this driver does not have.
+    assert missing <= {"rootless.userns.job"} | {
+        f"rootless.cli.commands.{name}" for name in ("cache", "convert", "import_", "inspect", "pack", "remove")
+    }
 
 
 def test_what_only_root_could_do_is_said(root: Path) -> None:
