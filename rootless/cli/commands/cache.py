@@ -9,7 +9,7 @@ import attrs
 
 from oci.cache import Cache
 from oci.errors import printable
-from rootless.cli.commands.convert import read_size, translated
+from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.userns import job

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 
 import oci.bundle
 from oci.errors import OciError, printable
 from oci.image import Image, choose, read_images
-from oci.image.blobs import MAX_SIZE, open_archive
+from oci.image.blobs import open_archive
 from oci.layer import MAX_FILES
 from oci.owners import IdMap, Owners
 from oci.remove import remove_tree
 from rootless import log
+from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.userns import job
@@ -21,13 +21,11 @@ from rootless.userns import run as userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import NoReturn
 
     from oci.cache import Cache
     from rootless.cli.options import Options
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _HOW = ("map", "xattr", "squash", "strict")
 
 
@@ -53,10 +51,11 @@ def main(options: Options) -> int:
 def check_target(options: Options, target: str) -> None:
     """Refuse a target that exists, and with --force one that is not a bundle, or in which a container runs."""
     if options.force and os.path.isdir(target):
-        from rootless.cli.commands.remove import in_use, users_of
+        from rootless.cli.containers import state_root
+        from rootless.runtime.users import in_use, users_of
 
         options.root = getattr(options, "root", "")
-        for container_id in users_of(target, options):
+        for container_id in users_of(target, state_root(options)):
             raise in_use(container_id, target, hint=f"rootless delete --force {container_id} ends it")
     oci.bundle.check_target(target, force=options.force)
 
@@ -128,27 +127,6 @@ def _build(request: oci.bundle.ConvertRequest, *, quiet: bool) -> int:
     for note in [] if quiet else notes:
         log.warn(note)
     return 0
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """An OciError becomes a RootlessError of the same words."""
-    try:
-        yield
-    except OciError as error:
-        raise RootlessError(error.what, error.where, error.errno, error.hint) from None
-
-
-def read_size(text: str) -> int:
-    """Bytes of `10g`, `500M`, `4096`; "" gives the default. Raises RootlessError."""
-    if not text:
-        return MAX_SIZE
-    number = text.lower().rstrip("b").rstrip("i")
-    unit = number[-1:] if number[-1:].isalpha() else ""
-    digits = number[: len(number) - len(unit)]
-    if not digits.isascii() or not digits.isdigit() or unit not in _UNITS:
-        raise RootlessError(f"no size: {text!r}", hint="bytes, or with k, m, g or t")
-    return int(digits) * _UNITS[unit]
 
 
 def _volumes(options: Options) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import oci.bundle
 from oci.image.rootfs import open_rootfs
-from rootless.cli.commands.convert import build, check_target, translated
+from rootless.cli.commands.convert import build, check_target
+from rootless.cli.images import translated
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ from oci.errors import printable
 from oci.image import choose, read_images
 from oci.image.blobs import open_archive
 from rootless import log
-from rootless.cli.commands.convert import read_size, translated
+from rootless.cli.images import read_size, translated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from oci.owners import Owners
 from oci.pack import PackRequest, pack
 from oci.remove import remove_tree
 from rootless import log
-from rootless.cli.commands.convert import translated
+from rootless.cli.images import translated
 from rootless.userns import job
 
 TYPE_CHECKING = False

@@ -1,0 +1,42 @@
+"""Who uses a bundle: the containers that were made of it and have processes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rootless.errors import NoSuchContainer, RootlessError
+from rootless.kernel.paths import is_below
+from rootless.runtime.container import Container
+from rootless.runtime.state import StateDir, ids
+
+if TYPE_CHECKING:
+    from rootless.runtime.container import State
+
+
+def users_of(bundle: str, root: str) -> list[str]:
+    """Return the ids of the containers that have processes and were made of this bundle, or have their root in it."""
+    place, users = os.path.realpath(bundle), []
+    for container_id in ids(root):
+        try:
+            directory = StateDir.open(root, container_id)
+        except NoSuchContainer:
+            continue
+        try:
+            nothing: State = {}
+            state = directory.read("state.json") or nothing
+        except RootlessError:  # damaged: it cannot say where it runs, but its mounts are seen if it does
+            state = {}
+        try:
+            used = [os.path.realpath(state[key]) for key in ("bundle", "rootfs") if state.get(key)]
+            inside = any(is_below(path, place) for path in used)
+            if inside and Container(directory, state).status() != "stopped":
+                users.append(container_id)
+        finally:
+            directory.close()
+    return users
+
+
+def in_use(container_id: str, bundle: str, hint: str) -> RootlessError:
+    """Return the error for a bundle whose container runs."""
+    return RootlessError(f'container "{container_id}" runs in this bundle', bundle, hint=hint)
