@@ -6,29 +6,13 @@ does without the rest.
 
 from __future__ import annotations
 
+from rootless.plan.call import Call as Call
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.host import Host
     from rootless.node import Node
     from rootless.plan.compiler import Plan
-
-
-class Call:
-    """What the caller asks for beside config.json.
-
-    bundle: the absolute directory that relative paths count from; cgroup_manager: "" to choose; listen_fds: how many
-    sockets from fd 3 on the program gets (sd_listen_fds(3)).
-    """
-
-    __slots__ = ("bundle", "cgroup_manager", "container_id", "listen_fds")
-
-    def __init__(
-        self, bundle: str, container_id: str = "container", *, cgroup_manager: str = "", listen_fds: int = 0
-    ) -> None:
-        self.bundle = bundle
-        self.container_id = container_id
-        self.cgroup_manager = cgroup_manager
-        self.listen_fds = listen_fds
 
 
 def compile(spec: Node, host: Host, call: Call) -> Plan:

@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.host import Host
     from rootless.kernel.namespaces import Namespaces
-    from rootless.plan import Call
+    from rootless.plan.call import Call
     from rootless.steps import Step
     from rootless.steps.hooks import RunHook
     from rootless.steps.mounts import Mount

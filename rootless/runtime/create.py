@@ -11,7 +11,7 @@ from rootless.errors import RootlessError
 from rootless.kernel import caps, channel, child, proc, signals
 from rootless.kernel import syscalls as sc
 from rootless.node import Node
-from rootless.plan import Call
+from rootless.plan.call import Call
 from rootless.plan.compiler import compile
 from rootless.process import attributes, console, program
 from rootless.process.hooks import HookContext

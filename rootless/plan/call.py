@@ -1,0 +1,21 @@
+"""What a caller asks for beside config.json."""
+
+from __future__ import annotations
+
+
+class Call:
+    """What the caller asks for beside config.json.
+
+    bundle: the absolute directory that relative paths count from; cgroup_manager: "" to choose; listen_fds: how many
+    sockets from fd 3 on the program gets (sd_listen_fds(3)).
+    """
+
+    __slots__ = ("bundle", "cgroup_manager", "container_id", "listen_fds")
+
+    def __init__(
+        self, bundle: str, container_id: str = "container", *, cgroup_manager: str = "", listen_fds: int = 0
+    ) -> None:
+        self.bundle = bundle
+        self.container_id = container_id
+        self.cgroup_manager = cgroup_manager
+        self.listen_fds = listen_fds
