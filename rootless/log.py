@@ -94,7 +94,8 @@ def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
     elif fd == 2 and level != "debug":  # for people; what is for developers looks as runc's
         line = f"rootless: {text}" if level == "error" else f"rootless: {level}: {text}"
     else:
-        line = f'time="{rfc3339(time.time())}" level={level} msg="{text}"'
+        quoted = text.replace("\\", r"\\").replace('"', r"\"")  # else a hook's words could end msg and add a level
+        line = f'time="{rfc3339(time.time())}" level={level} msg="{quoted}"'
     try:
         _write_all(fd, line.encode("utf-8", "surrogateescape") + b"\n")
     except OSError:

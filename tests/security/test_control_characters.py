@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,21 @@ def test_no_line_of_the_log_is_raw(tmp_path, capfd, level, as_json) -> None:
     if as_json:
         assert json.loads(line)["msg"].startswith("a \\x1b[2J")
     assert safe(capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("text", ['" level=info msg="all is well', 'ends with \\', '\\" level=info msg="', "plain"])
+def test_no_text_ends_the_message_of_a_line(tmp_path, text) -> None:
+    """logfmt: a quoted value ends at the first quote that no backslash stands before."""
+    path = tmp_path / "log"
+    before = log._fd, log._json, log._debug
+    try:
+        log.configure(path=str(path))
+        log.warn(text)
+        os.close(log._fd)
+    finally:
+        log._fd, log._json, log._debug = before
+    match = re.fullmatch(r'time="[^"\\]*" level=warning msg="((?:[^"\\]|\\.)*)"\n', path.read_text())
+    assert match and re.sub(r"\\(.)", r"\1", match[1]) == text
 
 
 def test_no_line_of_a_traceback_is_raw(capfd) -> None:
