@@ -148,6 +148,10 @@ def _leave(signum: int, _frame: Any) -> None:
     os._exit(128 + signum)
 
 
+def _say_nothing(_line: str) -> None:
+    """Take a line that nobody has asked for."""
+
+
 def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, numbering: Numbering | None) -> None:
     """Wait at the start socket, then run the program. Return or raise only where that failed."""
     prepared = init.prepared
@@ -169,7 +173,8 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
         _, debugging, _ = channel.receive(verdict, channel.RUN)
         tell = StepSender(verdict, numbering.lines if numbering else Step.lines) if debugging == b"1" else None
         hooks = plan.hooks.get("startContainer", ())
-        execute(hooks, HookContext(prepared.state, "created", context.env), tell)
+        say = tell.say if tell else _say_nothing
+        execute(hooks, HookContext(prepared.state, "created", context.env, say), tell)
         labelled = plan.process.no_new_privs and any(kind == "SELinux" for kind, _ in plan.process.labels)
         ending = Ending(verdict, path, context.env, prepared.filter, prepared.preserve_fds, labelled=labelled)
         run_program(plan.last(), ending, tell)

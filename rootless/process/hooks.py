@@ -17,6 +17,7 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     State = dict[str, Any]  # the container's state: runtime.md#state
@@ -48,14 +49,17 @@ class HookContext:
 
     state: as runtime.md#state describes it, with the status for this moment; its pid stays the number that the runtime
     sees, also for hooks that run in the container. env: what a hook that names none gets, None for the runtime's own
-    environment, as with runc.
+    environment, as with runc. say: takes a line for --debug, because init has closed the log before its last hooks.
     """
 
-    __slots__ = ("env", "state")
+    __slots__ = ("env", "say", "state")
 
-    def __init__(self, state: State, status: str, env: list[str] | None = None) -> None:
+    def __init__(
+        self, state: State, status: str, env: list[str] | None = None, say: Callable[[str], None] = log.debug
+    ) -> None:
         self.state = {**state, "status": status}
         self.env = env
+        self.say = say
 
 
 def run_hook(hook: Hook, moment: str, context: HookContext) -> None:
@@ -81,8 +85,8 @@ def run_hook(hook: Hook, moment: str, context: HookContext) -> None:
         os.close(stderr)
     if status:
         raise RootlessError(_describe(hook, moment, os.waitstatus_to_exitcode(status), output), hook.pointer)
-    if output and moment != "startContainer":  # there init has closed the log already
-        log.debug(f"{moment} hook: {hook.path}: {output}")
+    if output:
+        context.say(f"{moment} hook: {hook.path}: {output}")
 
 
 def _wait(pid: int, pidfd: int, hook: Hook, moment: str, mask: set[int]) -> int:

@@ -220,6 +220,16 @@ def test_a_hooks_complaint_is_in_the_log(container, tmp_path) -> None:
     assert any("level=error" in line and "because" in line for line in lines)
 
 
+@pytest.mark.parametrize("moment", ["createRuntime", "createContainer", "startContainer", "poststart", "poststop"])
+def test_what_a_hook_says_is_a_line_of_debug(container, tmp_path, moment) -> None:
+    log = tmp_path / "log"
+    c = container({"hooks": {moment: [shell("echo note >&2")]}})
+    assert c.rootless("--debug", "--log", log, "run", "-b", c.bundle.path, c.id).returncode == 0
+    assert f"{moment} hook: /bin/sh: note" in log.read_text()
+    result = c.run()
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("kind", ["fifo", "link", "file"])
 def test_a_container_without_a_null_device_does_not_hold_a_hook_up(container, kind) -> None:
     """startContainer runs in the container, where the name /dev/null may stand for anything."""
