@@ -1,10 +1,11 @@
-"""What may come next on a command line, for the completion of bash, zsh and fish. It reads the option table, so a new
-flag completes without further work.
+"""Find the words that can complete a command line of bash, zsh or fish.
 
-The script of a shell (commands/completion.py prints it) asks `rootless completion answer -- SHELL WORD...`;
-the last word is the one to complete. The answer is one line for the kind, then a line for each word that fits: `word
-TAB help`. Kinds: `words` has all there is to offer; `paths` too, and they are directories; with `files`, `directories`
-and `programs` the shell looks for itself.
+All comes from the option table, so a new flag completes without further work. The script of a shell
+(commands/completion.py prints it) calls `rootless completion answer -- SHELL WORD...`; the last word is the one to
+complete. The first line of the answer is a kind. Each further line is a word that fits, followed by a tab and its help.
+
+The kind `words` means that the lines are all the words to offer, and `paths` that they are directories. For `files`,
+`directories` and `programs` there are no further lines, and the shell looks for itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 
 from rootless.cli.options import COMMANDS, GLOBAL, VERBATIM, Option
 
-_HELP: Option = ("help", "h", "flag", "", "show this and end")
+_HELP: Option = ("help", "h", "flag", "", "print this help and exit")
 _KINDS = {"FILE": "files", "DIR": "directories", "PATH": "files", "BUNDLE": "directories", "IMAGE.tar": "files",
           "IMAGE": "files"}  # fmt: skip
 Answer = tuple[str, list[tuple[str, str]]]
@@ -21,10 +22,11 @@ _NOTHING: Answer = ("words", [])
 
 
 class Line:
-    """What the words before the one to complete have said.
+    """Hold what the words before the one to complete mean.
 
-    command: "" before there is one; words: its words that are no flags; values: the flags' values; waiting: the flag
-    whose value comes next; over: a `--` has ended the flags; program: the words are a program's from here on.
+    command: "" if no word has named it yet; words: the command's words that are not flags; values: the flags' values;
+    waiting: the flag whose value comes next; over: whether a `--` has ended the flags; program: whether all further
+    words belong to the program in the container.
     """
 
     def __init__(self) -> None:
@@ -36,11 +38,11 @@ class Line:
         self.program = False
 
     def table(self) -> list[Option]:
-        """The flags that may stand here."""
+        """Return the flags that may stand here."""
         return [*(COMMANDS[self.command][2] if self.command else GLOBAL), _HELP]
 
     def read(self, word: str) -> None:
-        """Take note of one word, by the rules of options.parse."""
+        """Interpret one word, by the rules of options.parse."""
         if self.program:
             self.words.append(word)
         elif self.waiting:
@@ -75,36 +77,36 @@ class Line:
 
 
 def answer(shell: str, words: list[str]) -> str:
-    """The lines for a shell's script. bash divides `--flag=value` into three words and replaces the last alone."""
+    """Return the answer to a shell's script. bash splits `--flag=value` into three words and replaces only the last."""
     joined = ""
     if shell == "bash":
         words, joined = _join(words)
-    kind, found = complete(words)
+    kind, candidates = complete(words)
     lines = [kind]
-    for word, text in found:
+    for word, text in candidates:
         if word.isprintable():
             lines.append(word.removeprefix(joined) if shell == "bash" else f"{word}\t{text}")
     return "\n".join(lines) + "\n"
 
 
 def _join(words: list[str]) -> tuple[list[str], str]:
-    """The words with `--flag`, `=`, `value` as one, and what of the last was joined to it: `--flag=`."""
-    found: list[str] = []
+    """Return the words with `--flag`, `=` and `value` joined, and the part before the last value (`--flag=`)."""
+    whole: list[str] = []
     joined = ""
     for word in words:
-        if word == "=" and found and found[-1].startswith("-") and "=" not in found[-1]:
-            found[-1] += word
-            joined = found[-1]
-        elif joined and found[-1] == joined:
-            found[-1] += word
+        if word == "=" and whole and whole[-1].startswith("-") and "=" not in whole[-1]:
+            whole[-1] += word
+            joined = whole[-1]
+        elif joined and whole[-1] == joined:
+            whole[-1] += word
         else:
-            found.append(word)
+            whole.append(word)
             joined = ""
-    return found, joined
+    return whole, joined
 
 
 def complete(words: list[str]) -> Answer:
-    """What fits the last of `words`, the first of which follows `rootless`."""
+    """Return what can complete the last of `words`, the words after `rootless`."""
     *before, current = words or [""]
     line = Line()
     for word in before:
@@ -121,8 +123,8 @@ def complete(words: list[str]) -> Answer:
 
 
 def _filter(answer: Answer, current: str) -> Answer:
-    kind, found = answer
-    return kind, [entry for entry in found if entry[0].startswith(current)]
+    kind, candidates = answer
+    return kind, [entry for entry in candidates if entry[0].startswith(current)]
 
 
 def _flags(line: Line, current: str) -> Answer:
@@ -131,16 +133,16 @@ def _flags(line: Line, current: str) -> Answer:
         option = next((option for option in line.table() if f"--{option[0]}" == name), None)
         if option is None or option[2] == "flag":
             return _NOTHING
-        kind, found = _filter(_value(option, line, value), value)
-        return kind, [(f"{name}={word}", text) for word, text in found]
-    found = [(f"--{option[0]}", option[4]) for option in line.table()]
+        kind, candidates = _filter(_value(option, line, value), value)
+        return kind, [(f"{name}={word}", text) for word, text in candidates]
+    flags = [(f"--{option[0]}", option[4]) for option in line.table()]
     if not current.startswith("--"):
-        found += [(f"-{option[1]}", option[4]) for option in line.table() if option[1]]
-    return _filter(("words", found), current)
+        flags += [(f"-{option[1]}", option[4]) for option in line.table() if option[1]]
+    return _filter(("words", flags), current)
 
 
 def _value(option: Option, line: Line, current: str) -> Answer:
-    """The values of a flag: those that its metavar lists, or what it stands for."""
+    """Return the values of a flag: those that its metavar lists, or those of the metavar's kind."""
     name, metavar = option[0], option[3]
     if "|" in metavar:
         return "words", [(word, "") for word in metavar.split("|")]
@@ -154,11 +156,11 @@ def _value(option: Option, line: Line, current: str) -> Answer:
 
 
 def _positional(line: Line, current: str) -> Answer:
-    """The words that are no flags, by their place."""
+    """Return what can stand at this place and is not a flag."""
     names = [name.rstrip("?*") for name in COMMANDS[line.command][1]]
     name = names[len(line.words)] if len(line.words) < len(names) else "args" if line.program else ""
     if name == "container_id":
-        if line.command in ("create", "run"):  # its id is a new one: what is there is the bundle
+        if line.command in ("create", "run"):  # the ID is new, so only a bundle can be completed
             return _bundles(current)
         return _NOTHING if line.command == "restore" else ("words", _ids(line))
     if name == "args":
@@ -169,16 +171,16 @@ def _positional(line: Line, current: str) -> Answer:
         return "words", [(word, "") for word in SIGNALS]
     if name == "topic":
         return "words", [(command, entry[0]) for command, entry in COMMANDS.items()]
-    found = {"shell": ("bash", "zsh", "fish"), "action": ("ls", "prune")}.get(name)
-    if found:
-        return "words", [(word, "") for word in found]
+    choices = {"shell": ("bash", "zsh", "fish"), "action": ("ls", "prune")}.get(name)
+    if choices:
+        return "words", [(word, "") for word in choices]
     if name in ("bundle", "bundle_dir"):
         return _bundles(current)
     return "files" if name == "image" else "words", []
 
 
 def _ids(line: Line) -> list[tuple[str, str]]:
-    """The containers of the state root that the line names, or of the user's own."""
+    """Return the containers of the state root that --root names, or of the default one."""
     from rootless.cli.containers import state_root
     from rootless.cli.options import Options
     from rootless.runtime.state import ids
@@ -190,14 +192,14 @@ def _ids(line: Line) -> list[tuple[str, str]]:
 
 
 def _bundles(current: str) -> Answer:
-    """The directories that hold a config.json, as far as `current` says where; all directories if there is none."""
+    """Return the bundles (directories with config.json) that `current` can become; all directories if there is none."""
     head, slash, start = current.rpartition("/")
     place = os.path.expanduser(head + slash) or "."
     try:
         with os.scandir(place) as entries:
             names = [entry.name for entry in entries if os.path.isfile(f"{entry.path}/config.json")]
-    except OSError:  # no such directory: there is nothing to offer
+    except OSError:  # it is missing or cannot be read: leave it to the shell
         return "directories", []
-    found = [(head + slash + name, "") for name in sorted(names) if name.startswith(start)]
-    found = [entry for entry in found if start or not entry[0].rpartition("/")[2].startswith(".")]
-    return ("paths", found) if found else ("directories", [])
+    bundles = [(head + slash + name, "") for name in sorted(names) if name.startswith(start)]
+    bundles = [entry for entry in bundles if start or not entry[0].rpartition("/")[2].startswith(".")]
+    return ("paths", bundles) if bundles else ("directories", [])

@@ -1,4 +1,4 @@
-"""From the command line to containers: the state root that it means, and the containers that its words name."""
+"""Find the state root and the containers that a command line names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def state_root(options: Options) -> str:
-    """Return the root of all states for this command line."""
+    """Return the absolute path of the directory that holds the containers' state directories."""
     if options.root:
         return os.path.abspath(options.root)
     from rootless.kernel.host import Host
@@ -26,10 +26,11 @@ def state_root(options: Options) -> str:
 
 
 def enter_state_root(options: Options) -> None:
-    """Judge the state root before a command reads anything: root goes on as the user whose states they are.
+    """Check the state root before the command reads anything in it. Raises RootlessError.
 
-    The command finds the same root from now on, whoever this process is. A umask that takes permissions from the owner
-    would make files that this user could not read again: that part of it is dropped. Raises RootlessError.
+    If the root belongs to another user, a process of root becomes that user here (runtime/owner.py). options.root then
+    keeps the path, because the default root depends on the user. A umask must not take permissions from the owner,
+    because this user could not read such files again.
     """
     os.umask(os.umask(0o077) & 0o077)
     root = state_root(options)
@@ -40,19 +41,19 @@ def enter_state_root(options: Options) -> None:
 
 
 def name_of(argument: str) -> str:
-    """Return the id that an argument means: itself, or the name of the bundle to which a path leads (`./b`, `.`)."""
+    """Return the ID that an argument means: the name of the bundle if it is a path (`./b`, `.`), else the argument."""
     if ("/" in argument or argument in (".", "..")) and os.path.isfile(f"{argument}/config.json"):
         return os.path.basename(os.path.abspath(argument))
     return argument
 
 
 def load(options: Options, *, lock: bool = False) -> Container:
-    """Return the container that the command line names. Raises NoSuchContainer."""
+    """Return the container that the command line names; with `lock`, wait for its lock. Raises NoSuchContainer."""
     return container.load(state_root(options), name_of(options.container_id), lock=lock)
 
 
 def each_match(options: Options, command: Callable[[Options], int]) -> int:
-    """Run the command on every id that the regular expression in place of the id matches (--regex)."""
+    """Run the command for every container whose ID matches the regular expression in place of the ID (--regex)."""
     import re
 
     try:

@@ -1,4 +1,4 @@
-"""click on top of the option table: help, and words for mistakes. Never on the hot path."""
+"""Print the help with click, from the option table, and give hints for mistakes. No hot command imports this."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _METAVARS = {"container_id": "ID", "bundle_dir": "BUNDLE"}
 
 
 def group() -> click.Group:
-    """All commands as click sees them: for their help, nothing here runs one."""
+    """Return all commands as click groups them. click only formats their help; it does not run them."""
     import click
 
     root = click.Group(
@@ -50,7 +50,10 @@ def _argument(positional: str) -> click.Argument:
 
 
 def _find_click() -> None:
-    """click may lie in the interpreter's own site-packages, which the launcher starts without. Raises RootlessError."""
+    """Make click importable. Raises RootlessError if it is not installed.
+
+    bin/rootless starts the interpreter without its site-packages (-S), and click may be installed there.
+    """
     from importlib.util import find_spec
 
     if find_spec("click") is None:
@@ -65,7 +68,7 @@ def _find_click() -> None:
 
 
 def show_help(name: str) -> None:
-    """Print the help of a command, or of all. Raises UsageError where there is no such command."""
+    """Print the help of a command, or of the program for "". Raises UsageError for an unknown command."""
     if name and name not in COMMANDS:
         raise UsageError(f"no such command: {printable(repr(name))}", wrong=name)
     _find_click()
@@ -73,7 +76,7 @@ def show_help(name: str) -> None:
 
     root = group()
     context = click.Context(root, info_name="rootless", max_content_width=100)
-    if name in ("checkpoint", "restore"):  # who asks for its help wants to know whether it works here (podman)
+    if name in ("checkpoint", "restore"):  # podman asks for this help to learn whether checkpoints work here
         from rootless.runtime.criu import find
 
         find()
@@ -85,12 +88,12 @@ def show_help(name: str) -> None:
 
 
 def show_version() -> None:
-    """runc's lines: clients look for "version", "commit:" and "spec:"."""
+    """Print the version in the form of runc's, because clients look for "version", "commit:" and "spec:"."""
     print(f"rootless version {__version__}\ncommit: v{__version__}\nspec: 1.3.0")
 
 
 def suggest(error: UsageError) -> None:
-    """Give the error a hint: what was perhaps meant, or where the help is."""
+    """Set the error's hint: the known word that is closest to the wrong one, or the command that prints the help."""
     from rootless.node import closest
 
     name = error.command

@@ -1,4 +1,4 @@
-"""THE table of commands and flags: the parser here, click's help, completion and the man pages all read it."""
+"""The table of all commands and flags. The parser below, the help, completion and the man pages read it."""
 
 from __future__ import annotations
 
@@ -8,111 +8,124 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# (long name, short name, kind, metavar, help). kind: flag, str, int, list, hidden flag/str (accepted, no effect).
+# (long name, short name, kind, metavar, help). kind: flag, str, int or list.
 Option = tuple[str, str, str, str, str]
 
 GLOBAL: list[Option] = [
-    ("root", "", "str", "DIR", "where the containers' states are kept"),
-    ("log", "", "str", "FILE", "append the log to FILE; only errors go to standard error as well"),
-    ("log-format", "", "str", "text|json", "how log lines look"),
-    ("log-level", "", "str", "trace|debug|info|warning|error", "debug is the same as --debug"),
-    ("debug", "", "flag", "", "say what is done"),
-    ("systemd-cgroup", "", "flag", "", "let systemd make the cgroup (a scope)"),
-    ("cgroup-manager", "", "str", "cgroupfs|systemd|disabled", "who makes the cgroup"),
-    ("rootless", "", "str", "true|false|auto", "accepted for compatibility: what is needed is found out"),
-    ("criu", "", "str", "PATH", "the criu to use (default: the one in PATH)"),
-    ("version", "v", "flag", "", "print the version"),
+    ("root", "", "str", "DIR", "keep the state of the containers in DIR"),
+    ("log", "", "str", "FILE", "append the log to FILE; errors go to standard error, too"),
+    ("log-format", "", "str", "text|json", "format of the log's lines"),
+    ("log-level", "", "str", "trace|debug|info|warning|error", "debug and trace are the same as --debug"),
+    ("debug", "", "flag", "", "log each step"),
+    ("systemd-cgroup", "", "flag", "", "the same as --cgroup-manager systemd"),
+    (
+        "cgroup-manager",
+        "",
+        "str",
+        "cgroupfs|systemd|disabled",
+        "who creates the cgroup (default: what works)",
+    ),
+    ("rootless", "", "str", "true|false|auto", "ignored; rootless mode is detected"),
+    ("criu", "", "str", "PATH", "path of criu (default: search PATH)"),
+    ("version", "v", "flag", "", "print the version and exit"),
 ]
-# What several commands have.
-_CONSOLE_SOCKET: Option = ("console-socket", "", "str", "PATH", "send the terminal's master to this Unix socket")
-_DETACH: Option = ("detach", "d", "flag", "", "leave it running, with these standard streams, and return")
-_PID_FILE: Option = ("pid-file", "", "str", "FILE", "write the container's process id to FILE")
-_PRESERVE_FDS: Option = ("preserve-fds", "", "int", "N", "pass N more file descriptors, from 3 on")
-_NO_SUBREAPER: Option = ("no-subreaper", "", "flag", "", "do not adopt orphans of the container")
-_REGEX: Option = ("regex", "", "flag", "", "the id is a regular expression")
-_CHANGE: Option = ("change", "c", "list", "INSTRUCTION", "CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ...")
+# Flags of several commands.
+_CONSOLE_SOCKET: Option = ("console-socket", "", "str", "PATH", "send the terminal's master to the Unix socket PATH")
+_DETACH: Option = ("detach", "d", "flag", "", "return when the program runs; it keeps the standard streams")
+_PID_FILE: Option = ("pid-file", "", "str", "FILE", "write the container's process ID to FILE")
+_PRESERVE_FDS: Option = ("preserve-fds", "", "int", "N", "pass N more file descriptors to the program, from 3 on")
+_NO_SUBREAPER: Option = ("no-subreaper", "", "flag", "", "ignored; orphans of the container are never adopted")
+_REGEX: Option = ("regex", "", "flag", "", "treat the ID as a regular expression")
+_CHANGE: Option = (
+    "change",
+    "c",
+    "list",
+    "INSTRUCTION",
+    "change the config: CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, ...",
+)
 _PICK: list[Option] = [
-    ("tag", "t", "str", "NAME:TAG", "which image of the archive"),
-    ("platform", "", "str", "OS/ARCH", "which platform of the image"),
+    ("tag", "t", "str", "NAME:TAG", "choose an image of the archive"),
+    ("platform", "", "str", "OS/ARCH", "choose a platform of the image"),
 ]
 _CREATE: list[Option] = [
-    ("bundle", "b", "str", "DIR", "the bundle: a directory with config.json (default: here)"),
-    ("config", "f", "str", "FILE", "read this instead of the bundle's config.json"),
+    ("bundle", "b", "str", "DIR", "the bundle, a directory with config.json (default: the current one)"),
+    ("config", "f", "str", "FILE", "read FILE instead of the bundle's config.json"),
     _CONSOLE_SOCKET,
-    ("pidfd-socket", "", "str", "PATH", "send a pidfd of the container to this Unix socket"),
+    ("pidfd-socket", "", "str", "PATH", "send a pidfd of the container to the Unix socket PATH"),
     _PID_FILE,
-    ("no-pivot", "", "flag", "", "MS_MOVE instead of pivot_root (for a rootfs on the initramfs)"),
+    ("no-pivot", "", "flag", "", "use MS_MOVE instead of pivot_root (for a rootfs on the initramfs)"),
     ("no-new-keyring", "", "flag", "", "keep the caller's session keyring"),
     _PRESERVE_FDS,
-    ("dry-run", "", "flag", "", "print the plan, change nothing"),
+    ("dry-run", "", "flag", "", "print the plan and change nothing"),
 ]
 _CRIU: list[Option] = [
-    ("image-path", "", "str", "DIR", "where the images are (default: checkpoint)"),
-    ("work-path", "", "str", "DIR", "where criu works and logs (default: --image-path)"),
-    ("tcp-established", "", "flag", "", "with open TCP connections"),
-    ("ext-unix-sk", "", "flag", "", "with Unix sockets that lead outside"),
-    ("shell-job", "", "flag", "", "with a terminal from outside"),
-    ("file-locks", "", "flag", "", "with file locks"),
-    ("manage-cgroups-mode", "", "str", "soft|full|strict|ignore", "what criu does about cgroups"),
-    ("empty-ns", "", "list", "network", "leave what is in that namespace out"),
-    ("auto-dedup", "", "flag", "", "drop memory from older images"),
-    ("lazy-pages", "", "flag", "", "move memory when it is needed"),
+    ("image-path", "", "str", "DIR", "directory of the image files (default: checkpoint)"),
+    ("work-path", "", "str", "DIR", "directory of criu's log and other files (default: --image-path)"),
+    ("tcp-established", "", "flag", "", "allow open TCP connections"),
+    ("ext-unix-sk", "", "flag", "", "allow Unix sockets that are connected to processes outside"),
+    ("shell-job", "", "flag", "", "allow a terminal that was opened outside"),
+    ("file-locks", "", "flag", "", "allow file locks"),
+    ("manage-cgroups-mode", "", "str", "soft|full|strict|ignore", "how criu treats cgroups"),
+    ("empty-ns", "", "list", "network", "do not checkpoint this namespace"),
+    ("auto-dedup", "", "flag", "", "remove pages from older images that newer ones replace"),
+    ("lazy-pages", "", "flag", "", "load memory pages on demand"),
 ]
-_FORMAT: Option = ("format", "f", "str", "table|json", "how to print")
+_FORMAT: Option = ("format", "f", "str", "table|json", "output format")
 _TREE: list[Option] = [
-    ("output", "o", "str", "BUNDLE", "the bundle to make"),
-    ("owners", "", "str", "map|xattr|squash|strict", "how file owners are kept"),
+    ("output", "o", "str", "BUNDLE", "directory of the new bundle"),
+    ("owners", "", "str", "map|xattr|squash|strict", "how to store file owners"),
     ("force", "", "flag", "", "replace an existing bundle"),
-    ("tty", "", "flag", "", "write terminal: true"),
-    ("quiet", "q", "flag", "", "no progress, no notes"),
-    ("max-size", "", "str", "SIZE", "refuse more unpacked data than this (default: 64g)"),
-    ("max-files", "", "int", "N", "refuse more members than this (default: 4,000,000)"),
-    ("volumes", "", "str", "tmpfs|bind", "mount the image's Volumes"),
-    ("cache", "", "flag", "", "keep and reuse unpacked layers"),
+    ("tty", "", "flag", "", "set process.terminal in config.json"),
+    ("quiet", "q", "flag", "", "print no progress and no notes"),
+    ("max-size", "", "str", "SIZE", "refuse an image that unpacks to more than SIZE (default: 64g)"),
+    ("max-files", "", "int", "N", "refuse an image with more than N files (default: 4,000,000)"),
+    ("volumes", "", "str", "tmpfs|bind", "mount the image's volumes"),
+    ("cache", "", "flag", "", "store unpacked layers and reuse them"),
 ]
 
-# name: (what it does, positionals, options). A positional ends in "?" if it may be missing, in "*" for all the rest.
+# name: (what it does, positionals, options). A positional that ends in "?" may be missing. One that ends in "*" takes
+# all words that remain.
 COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
     "create": ("create a container from a bundle", ("container_id?",), _CREATE),
     "start": ("run the program of a created container", ("container_id",), []),
     "run": (
-        "create, start and wait for a container, then delete it",
+        "create and start a container, wait for it, then delete it",
         ("container_id?", "args*"),
         [
             *_CREATE,
             _DETACH,
-            ("keep", "", "flag", "", "do not delete it when it ends"),
+            ("keep", "", "flag", "", "do not delete the container when it ends"),
             _NO_SUBREAPER,
-            ("tty", "t", "flag", "", "give it a terminal, whatever config.json says"),
+            ("tty", "t", "flag", "", "give the program a terminal, whatever config.json says"),
         ],
     ),
     "checkpoint": (
-        "write a running container to files, and end it (with criu, as root)",
+        "save a running container to files and end it (with criu, as root)",
         ("container_id",),
         [
             *_CRIU,
-            ("parent-path", "", "str", "DIR", "the images of an earlier --pre-dump, relative to --image-path"),
-            ("leave-running", "", "flag", "", "do not end it"),
-            ("tcp-skip-in-flight", "", "flag", "", "leave out connections that are being made"),
-            ("link-remap", "", "flag", "", "link files that were unlinked"),
-            ("status-fd", "", "str", "FD", "write a 0 byte there when the lazy pages can be served"),
-            ("page-server", "", "str", "ADDRESS:PORT", "send the memory there"),
-            ("pre-dump", "", "flag", "", "only the memory, it goes on"),
+            ("parent-path", "", "str", "DIR", "image directory of an earlier --pre-dump, relative to --image-path"),
+            ("leave-running", "", "flag", "", "do not end the container"),
+            ("tcp-skip-in-flight", "", "flag", "", "leave out TCP connections that are not established yet"),
+            ("link-remap", "", "flag", "", "save open files that were unlinked and have other links"),
+            ("status-fd", "", "str", "FD", "write a 0 byte to FD when the lazy pages can be served"),
+            ("page-server", "", "str", "ADDRESS:PORT", "send the memory pages to this page server"),
+            ("pre-dump", "", "flag", "", "dump memory only and keep running"),
         ],
     ),
     "restore": (
-        "make a container of the files that checkpoint wrote (with criu, as root)",
+        "restore a container from the files that checkpoint wrote (with criu, as root)",
         ("container_id",),
         [
             *_CRIU,
-            ("bundle", "b", "str", "DIR", "the bundle (default: here)"),
+            ("bundle", "b", "str", "DIR", "the bundle (default: the current directory)"),
             _CONSOLE_SOCKET,
             _PID_FILE,
             _DETACH,
             _NO_SUBREAPER,
-            ("no-pivot", "", "flag", "", "accepted: criu makes the mounts"),
-            ("lsm-profile", "", "str", "TYPE:NAME", "another profile of AppArmor or SELinux"),
-            ("lsm-mount-context", "", "str", "CONTEXT", "another SELinux context for the mounts"),
+            ("no-pivot", "", "flag", "", "ignored; criu makes the mounts"),
+            ("lsm-profile", "", "str", "TYPE:NAME", "use this AppArmor or SELinux profile instead"),
+            ("lsm-mount-context", "", "str", "CONTEXT", "use this SELinux context for the mounts instead"),
         ],
     ),
     "state": ("print a container's state as JSON", ("container_id",), []),
@@ -120,56 +133,56 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         "send a signal to a container",
         ("container_id", "signal?"),
         [
-            ("all", "a", "flag", "", "to every process in it"),
+            ("all", "a", "flag", "", "signal all processes of the container"),
             _REGEX,
         ],
     ),
     "delete": (
-        "delete a stopped container and all that it used",
+        "delete a stopped container and everything that was created for it",
         ("container_id",),
         [
-            ("force", "f", "flag", "", "kill it first if it runs; a missing one is fine"),
+            ("force", "f", "flag", "", "kill a running container first; a missing one is not an error"),
             _REGEX,
         ],
     ),
     "exec": (
-        "run one more program in a container",
+        "run another program in a container",
         ("container_id", "args*"),
         [
-            ("process", "p", "str", "FILE", "process.json: the whole process, instead of a command line"),
+            ("process", "p", "str", "FILE", "read the process from FILE (process.json) instead of the command line"),
             _DETACH,
-            ("pid-file", "", "str", "FILE", "write the process id to FILE"),
-            ("tty", "t", "flag", "", "give it a terminal"),
+            ("pid-file", "", "str", "FILE", "write the process ID to FILE"),
+            ("tty", "t", "flag", "", "give the program a terminal"),
             _CONSOLE_SOCKET,
-            ("pidfd-socket", "", "str", "PATH", "send a pidfd of the process to this Unix socket"),
-            ("cwd", "", "str", "DIR", "its working directory"),
-            ("env", "e", "list", "NAME=VALUE", "add to its environment"),
-            ("user", "u", "str", "UID[:GID]", "whose process it is, by numbers"),
-            ("additional-gids", "g", "list", "GID", "a supplementary group"),
-            ("cap", "c", "list", "CAP", "a capability more"),
-            ("no-new-privs", "", "flag", "", "no privileges by set-user-ID programs"),
-            ("apparmor", "", "str", "PROFILE", "its AppArmor profile"),
-            ("process-label", "", "str", "LABEL", "its SELinux label"),
+            ("pidfd-socket", "", "str", "PATH", "send a pidfd of the process to the Unix socket PATH"),
+            ("cwd", "", "str", "DIR", "working directory"),
+            ("env", "e", "list", "NAME=VALUE", "set an environment variable"),
+            ("user", "u", "str", "UID[:GID]", "run as UID[:GID]"),
+            ("additional-gids", "g", "list", "GID", "add a supplementary group"),
+            ("cap", "c", "list", "CAP", "add a capability"),
+            ("no-new-privs", "", "flag", "", "set no_new_privs: set-user-ID programs give no privileges"),
+            ("apparmor", "", "str", "PROFILE", "AppArmor profile"),
+            ("process-label", "", "str", "LABEL", "SELinux label"),
             _PRESERVE_FDS,
-            ("cgroup", "", "str", "PATH", "a cgroup below the container's"),
-            ("ignore-paused", "", "flag", "", "also in a paused container, to run when it is resumed"),
+            ("cgroup", "", "str", "PATH", "start in this cgroup below the container's"),
+            ("ignore-paused", "", "flag", "", "allow a paused container; the program runs when it is resumed"),
         ],
     ),
-    "list": ("list the containers", (), [_FORMAT, ("quiet", "q", "flag", "", "ids only")]),
-    "features": ("print what this runtime can do, as JSON", (), []),
+    "list": ("list the containers", (), [_FORMAT, ("quiet", "q", "flag", "", "print IDs only")]),
+    "features": ("print the features of this runtime as JSON", (), []),
     "spec": (
-        "write a config.json to start from",
+        "write an example config.json, or check one",
         ("bundle_dir?",),
         [
-            ("bundle", "b", "str", "DIR", "where to write it (default: here)"),
-            ("rootless", "", "flag", "", "for an ordinary user (implied for one)"),
-            ("validate", "", "flag", "", "check an existing config.json, say all that is wrong"),
+            ("bundle", "b", "str", "DIR", "the directory to write to (default: the current one)"),
+            ("rootless", "", "flag", "", "write one for an ordinary user (the default for such a user)"),
+            ("validate", "", "flag", "", "check an existing config.json and print all errors"),
         ],
     ),
-    "pause": ("stop all processes of a container where they are", ("container_id",), []),
-    "resume": ("let the processes of a paused container go on", ("container_id",), []),
+    "pause": ("freeze all processes of a container", ("container_id",), []),
+    "resume": ("thaw the processes of a paused container", ("container_id",), []),
     "ps": (
-        "show a container's processes, with ps's own options",
+        "show a container's processes, with the options of ps(1)",
         ("container_id", "args*"),
         [_FORMAT],
     ),
@@ -177,60 +190,60 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         "change a container's limits",
         ("container_id",),
         [
-            ("resources", "r", "str", "FILE", "linux.resources as JSON, - for standard input"),
-            ("memory", "", "str", "SIZE", "memory limit (512m), -1 for none"),
-            ("memory-reservation", "", "str", "SIZE", "memory that is spared from reclaim"),
-            ("memory-swap", "", "str", "SIZE", "limit of memory plus swap, -1 for none"),
-            ("kernel-memory", "", "str", "SIZE", "accepted for compatibility: cgroup v2 has none"),
-            ("kernel-memory-tcp", "", "str", "SIZE", "accepted for compatibility: cgroup v2 has none"),
-            ("cpu-share", "", "str", "N", "weight among others, 2 to 262144 (1024 is usual)"),
-            ("cpu-quota", "", "str", "USEC", "CPU time in each period, -1 for no limit"),
-            ("cpu-period", "", "str", "USEC", "length of a period"),
-            ("cpu-burst", "", "str", "USEC", "CPU time that may be saved up"),
-            ("cpu-idle", "", "str", "0|1", "1: run only when nobody else wants to"),
-            ("cpu-rt-period", "", "str", "USEC", "refused: cgroup v2 has none"),
-            ("cpu-rt-runtime", "", "str", "USEC", "refused: cgroup v2 has none"),
-            ("cpuset-cpus", "", "str", "LIST", "the CPUs to use, such as 0-3,7"),
-            ("cpuset-mems", "", "str", "LIST", "the memory nodes to use"),
-            ("blkio-weight", "", "str", "N", "weight of block IO, 10 to 1000"),
-            ("pids-limit", "", "str", "N", "limit of processes and threads, -1 for none"),
-            ("l3-cache-schema", "", "str", "SCHEMA", "Intel RDT: refused while the container lives"),
-            ("mem-bw-schema", "", "str", "SCHEMA", "Intel RDT: refused while the container lives"),
+            ("resources", "r", "str", "FILE", "read linux.resources as JSON from FILE, - for standard input"),
+            ("memory", "", "str", "SIZE", "memory limit, such as 512m; -1 for none"),
+            ("memory-reservation", "", "str", "SIZE", "memory that the kernel protects from reclaim"),
+            ("memory-swap", "", "str", "SIZE", "limit of memory plus swap; -1 for none"),
+            ("kernel-memory", "", "str", "SIZE", "ignored; cgroup v2 does not have it"),
+            ("kernel-memory-tcp", "", "str", "SIZE", "ignored; cgroup v2 does not have it"),
+            ("cpu-share", "", "str", "N", "CPU weight relative to other cgroups, 2 to 262144 (usually 1024)"),
+            ("cpu-quota", "", "str", "USEC", "CPU time in each period, in microseconds; -1 for no limit"),
+            ("cpu-period", "", "str", "USEC", "length of the CPU period, in microseconds"),
+            ("cpu-burst", "", "str", "USEC", "unused CPU time that may be used later, in microseconds"),
+            ("cpu-idle", "", "str", "0|1", "1: run only when no other process wants the CPU"),
+            ("cpu-rt-period", "", "str", "USEC", "refused; cgroup v2 does not have it"),
+            ("cpu-rt-runtime", "", "str", "USEC", "refused; cgroup v2 does not have it"),
+            ("cpuset-cpus", "", "str", "LIST", "allowed CPUs, such as 0-3,7"),
+            ("cpuset-mems", "", "str", "LIST", "allowed memory nodes"),
+            ("blkio-weight", "", "str", "N", "block I/O weight, 10 to 1000"),
+            ("pids-limit", "", "str", "N", "limit of processes and threads; -1 for none"),
+            ("l3-cache-schema", "", "str", "SCHEMA", "set the Intel RDT schema of the L3 cache"),
+            ("mem-bw-schema", "", "str", "SCHEMA", "set the Intel RDT schema of the memory bandwidth"),
         ],
     ),
     "events": (
-        "print a container's figures and OOM kills as JSON",
+        "print a container's resource statistics and OOM kills as JSON",
         ("container_id",),
         [
-            ("stats", "", "flag", "", "once, then end"),
-            ("interval", "", "str", "DURATION", "how often (default: 5s)"),
+            ("stats", "", "flag", "", "print the statistics once and exit"),
+            ("interval", "", "str", "DURATION", "time between two prints (default: 5s)"),
         ],
     ),
     "convert": (
-        "make a bundle of an image archive",
+        "convert an image archive to a bundle",
         ("image",),
         [
             *_TREE,
             *_PICK,
-            ("list", "l", "flag", "", "say what the archive holds"),
-            ("json", "", "flag", "", "with --list: as JSON"),
+            ("list", "l", "flag", "", "list the images of the archive"),
+            ("json", "", "flag", "", "with --list, print JSON"),
         ],
     ),
     "import": (
-        "make a bundle of a root file system tar",
+        "convert a tar of a root file system to a bundle",
         ("image",),
         [
             *_TREE,
-            ("arg", "", "list", "ARG", "the program and its arguments, one each time"),
+            ("arg", "", "list", "ARG", "a word of the command: first the program, then its arguments"),
             _CHANGE,
         ],
     ),
     "cache": (
-        "list or empty the store of unpacked layers",
+        "list or prune the store of unpacked layers",
         ("action",),
         [
-            ("json", "", "flag", "", "with ls: as JSON"),
-            ("max-size", "", "str", "SIZE", "with prune: keep this much (default: nothing)"),
+            ("json", "", "flag", "", "with ls, print JSON"),
+            ("max-size", "", "str", "SIZE", "with prune, keep the last used layers up to SIZE (default: keep none)"),
         ],
     ),
     "inspect": (
@@ -238,42 +251,42 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("image",),
         [
             *_PICK,
-            ("json", "", "flag", "", "as JSON"),
+            ("json", "", "flag", "", "print JSON"),
         ],
     ),
     "pack": (
-        "make an image archive of a bundle, its changes as one new layer",
+        "pack a bundle into an image archive, with its changes as one new layer",
         ("bundle_dir",),
         [
             ("output", "o", "str", "IMAGE.tar", "the archive to write (default: BUNDLE-packed.tar)"),
-            ("format", "", "str", "oci|docker|docker-legacy", "what kind of archive"),
-            ("tag", "t", "str", "NAME:TAG", "the image's name"),
-            ("base", "", "str", "IMAGE", "the archive that the bundle was made of"),
-            ("flatten", "", "flag", "", "one layer with everything"),
+            ("format", "", "str", "oci|docker|docker-legacy", "format of the archive"),
+            ("tag", "t", "str", "NAME:TAG", "name of the image"),
+            ("base", "", "str", "IMAGE", "the archive that the bundle was converted from"),
+            ("flatten", "", "flag", "", "write a single layer with all files"),
             ("force", "", "flag", "", "replace an existing archive"),
             _CHANGE,
-            ("message", "m", "str", "TEXT", "the comment of the new layer"),
-            ("quiet", "q", "flag", "", "no notes"),
+            ("message", "m", "str", "TEXT", "comment of the new layer"),
+            ("quiet", "q", "flag", "", "print no notes"),
         ],
     ),
     "remove": (
-        "take a bundle away, files of subordinate ids included",
+        "delete a bundle, including files owned by subordinate IDs",
         ("bundle",),
-        [("force", "f", "flag", "", "end the containers that run in it first")],
+        [("force", "f", "flag", "", "delete the containers that run in it first")],
     ),
-    "unshare": ("run a command as root of the user's id map", ("args*",), []),
-    "completion": ("print the script with which bash, zsh or fish completes commands", ("shell?", "words*"), []),
-    "help": ("show the help of a command", ("topic?",), []),
+    "unshare": ("run a command as root in a user namespace with the user's subordinate IDs", ("args*",), []),
+    "completion": ("print the completion script for bash, zsh or fish", ("shell?", "words*"), []),
+    "help": ("print the help of a command", ("topic?",), []),
 }  # fmt: skip
 MODULES = {"import": "import_", "list": "list_"}
-# From the first word on no flag is ours: the program of `unshare`, and what follows the id of `exec` and `ps`. Behind
-# the id of another command, its flags may stand.
+# Commands that read no flag after their first word: all words of `unshare`, and all after the ID of `exec` and `ps`,
+# belong to the program. The other commands accept their flags after the ID, too.
 VERBATIM = ("exec", "unshare", "ps")
-_HELP: Option = ("help", "h", "flag", "", "show this and end")
+_HELP: Option = ("help", "h", "flag", "", "print this help and exit")
 
 
 class Options:
-    """Parsed flags and positionals as attributes, named after the long name with underscores."""
+    """Hold the parsed flags and positionals as attributes, named after the long name with underscores."""
 
     command: str
     root: str
@@ -281,8 +294,8 @@ class Options:
     args: list[str]
     bundle: str
     regex: bool
-    help: bool  # asked for with --help: nothing after it was read
-    dashes: bool  # a `--` stood before the command's first word
+    help: bool  # True for --help; then nothing after that flag was read
+    dashes: bool  # True if a `--` stood before the command's first word
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -292,9 +305,9 @@ class Options:
 
 
 class UsageError(RootlessError):
-    """A command line that cannot be read; `rootless/cli/help.py` words what was meant.
+    """Tell that a command line cannot be parsed; rootless/cli/help.py adds the hint.
 
-    command: the one that it is about, "" for none; wrong: the word that is not known, "" where something else is wrong.
+    command: the command whose words are wrong, "" for the global flags; wrong: the unknown word, "" if all are known.
     """
 
     def __init__(self, what: str, command: str = "", wrong: str = "", hint: str = "") -> None:
@@ -304,7 +317,7 @@ class UsageError(RootlessError):
 
 
 def parse(argv: list[str]) -> Options:
-    """Read a command line. Where `help` is set, nothing after that flag is read. Raises UsageError."""
+    """Parse a command line. After --help nothing is read, and only `help` is set. Raises UsageError."""
     options, rest = parse_global(argv)
     if options.help or not rest:
         return options
@@ -318,9 +331,9 @@ def parse(argv: list[str]) -> Options:
     if options.help:
         return options
     if program and name in VERBATIM and len(positionals) > 1 and words[1:2] == ["--"]:
-        del words[1]  # directly behind the id
+        del words[1]  # directly after the ID
     elif name == "run" and options.dashes:
-        words.insert(0, "")  # commands/run.py finds out whether the first word is an id
+        words.insert(0, "")  # cli/commands/run.py decides whether the first word is an ID
     for positional in positionals:
         key = positional.rstrip("?*")
         if positional.endswith("*"):
@@ -338,21 +351,22 @@ def parse(argv: list[str]) -> Options:
 
 
 def parse_global(argv: list[str]) -> tuple[Options, list[str]]:
-    """Read the flags before the command; what is left. Raises UsageError."""
+    """Parse the flags before the command; return the options and the words after them. Raises UsageError."""
     options = Options("")
     return options, _read_flags(options, GLOBAL, argv, verbatim=True, program=False)
 
 
 def _read_flags(options: Options, table: list[Option], argv: list[str], *, verbatim: bool, program: bool) -> list[str]:
-    """Set the flags as attributes; what is left, in order.
+    """Set the flags as attributes of `options`; return the other words in their order. Raises UsageError.
 
-    `verbatim`: all from the first word on is left. `program`: flags may stand behind the first word too, but end at the
-    next one: that and the rest are the program's, so that `run ID ls -d` does not detach. A `--` ends the flags and is
-    dropped; `options.dashes` tells of one before any word.
+    verbatim: stop at the first word that is not a flag. program: stop at the second such word, because it and all that
+    follow belong to the program: `run ID ls -d` does not detach. A `--` ends the flags and is dropped; options.dashes
+    says whether it stood before the first word.
     """
     by_name: dict[str, Option] = {"--help": _HELP, "-help": _HELP, "-h": _HELP}
     for option in table:
-        by_name["--" + option[0]] = by_name["-" + option[0]] = option  # Go's flags take one dash too
+        # One dash serves, too, because runc's flags (Go's package flag) accept it.
+        by_name["--" + option[0]] = by_name["-" + option[0]] = option
         if option[1]:
             by_name["-" + option[1]] = option
         setattr(options, option[0].replace("-", "_"), _DEFAULTS[option[2]])
@@ -371,19 +385,19 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
                 return words + argv[position:]
             continue
         name, equals, value = word.partition("=")
-        found = by_name.get(name)
-        if found is None:
+        matching = by_name.get(name)
+        if matching is None:
             raise UsageError(f"flag provided but not defined: {printable(name)}", options.command, name)
-        if found is _HELP:
+        if matching is _HELP:
             options.help = True
             return []
-        if found[2] != "flag" and not equals:
+        if matching[2] != "flag" and not equals:
             if position >= len(argv):
-                hint = " ".join(filter(None, ("rootless", options.command, f"--{found[0]}", found[3])))
+                hint = " ".join(filter(None, ("rootless", options.command, f"--{matching[0]}", matching[3])))
                 raise UsageError(f"flag needs an argument: {name}", options.command, hint=hint)
             value = argv[position]
             position += 1
-        _set(options, found, value, bool(equals))
+        _set(options, matching, value, bool(equals))
     return words
 
 
@@ -391,6 +405,7 @@ _DEFAULTS: dict[str, Any] = {"flag": False, "str": "", "int": 0, "list": None}
 
 
 def _set(options: Options, option: Option, value: str, given: bool) -> None:
+    """Set one flag. given: whether the value came with a "=". Raises UsageError for a value of the wrong kind."""
     key, kind = option[0].replace("-", "_"), option[2]
     if kind == "flag":
         if given and value.lower() not in ("true", "false", "1", "0", "t", "f"):

@@ -1,4 +1,4 @@
-"""From the command line to what `create`, `run` and `restore` are asked for."""
+"""Turn a command line into the request for `create`, `run` or `restore`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def read_request(options: Options, *, tty: bool = False, args: list[str] | None = None) -> CreateRequest:
-    """Return what `create` or `run` is asked for, with config.json read. Raises RootlessError."""
+    """Read config.json and return the request for `create` or `run`. Raises RootlessError.
+
+    tty: give the program a terminal; args: the program and its arguments, in place of those in config.json.
+    """
     request = read_bundle(options, options.config)
     if tty or args:
         process = request.spec.get("process")
@@ -39,7 +42,10 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
 
 
 def read_bundle(options: Options, config: str = "") -> CreateRequest:
-    """Return a request with the flags that `restore` has, too; `config` is read in place of the bundle's."""
+    """Return a request with the flags that `restore` shares. Raises RootlessError.
+
+    config: the file to read instead of the bundle's config.json, "" for that one.
+    """
     bundle, container_id = find_bundle(options.bundle, options.container_id)
     path = config or f"{bundle}/config.json"
     text = read_config(path)

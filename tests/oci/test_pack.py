@@ -368,6 +368,6 @@ def test_inspect_of_an_import_has_the_size_or_says_that_it_is_not_known(tmp_path
     assert f"{len(BASE + a.END)} bytes" in rootless("inspect", "b", cwd=tmp_path).stdout
     with subprocess.Popen(["cat", tmp_path / "r.tar"], stdout=subprocess.PIPE) as pipe:
         assert rootless("import", "-", "-q", "-o", "c", cwd=tmp_path, stdin=pipe.stdout).returncode == 0
-    assert "size not known" in rootless("inspect", "c", cwd=tmp_path).stdout
+    assert "unknown size" in rootless("inspect", "c", cwd=tmp_path).stdout
     for name in "bc":
         assert rootless("remove", name, cwd=tmp_path).returncode == 0

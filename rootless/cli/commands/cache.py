@@ -1,4 +1,4 @@
-"""`cache ls|prune`: the unpacked layers that `convert --cache` keeps."""
+"""`cache`: list or prune the unpacked layers that `convert --cache` stores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless cache ls [--json]`, `rootless cache prune [--max-size SIZE]` (all of it without a size)."""
+    """Run `rootless cache ls [--json]` or `cache prune [--max-size SIZE]`, which without a size prunes everything."""
     cache = Cache()
     if options.action == "ls":
         return _list(cache, as_json=options.json)

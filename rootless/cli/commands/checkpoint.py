@@ -1,4 +1,4 @@
-"""`checkpoint`: a running container as files, by criu."""
+"""`checkpoint`: save a running container to files, with criu."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """Run `rootless checkpoint [--image-path DIR] ID`, with runc's flags and files."""
+    """Run `rootless checkpoint [--image-path DIR] ID`; flags and files are those of runc."""
     request = ImageRequest(**vars(options))
     path = criu.find(request.criu)
     with load(options, lock=True) as container:

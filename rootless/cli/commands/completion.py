@@ -1,4 +1,4 @@
-"""`completion`: the script that a shell reads to complete our command lines, and the answers that it asks for."""
+"""`completion`: print the completion script of a shell, and answer what the script asks while a user types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 
-# compopt is an error outside of a completion, as in a test.
+# compopt fails outside of a completion, for example in a test, so its error is discarded.
 _BASH = r"""# bash completion for rootless: eval "$(rootless completion bash)" in ~/.bashrc
 _rootless_completion() {
     local program=${COMP_WORDS[0]/#\~/$HOME} cur=${COMP_WORDS[COMP_CWORD]} lines
@@ -79,8 +79,10 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def main(options: Options) -> int:
-    """`rootless completion [bash|zsh|fish]`, without a name for the shell of $SHELL; and `completion answer -- SHELL
-    WORD...`, which the scripts call."""
+    """Run `rootless completion [bash|zsh|fish]` or `rootless completion answer -- SHELL WORD...`.
+
+    Without a name the first form prints the script for the shell in $SHELL. The scripts call the second form.
+    """
     if options.shell == "answer":
         text = answer(options.words[0], options.words[1:]) if options.words else ""
     else:

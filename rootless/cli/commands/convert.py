@@ -1,4 +1,7 @@
-"""`convert`: a bundle of an image archive. The work is done by the package `oci`; here are ids, signals and output."""
+"""`convert`: make a bundle from an image archive.
+
+The package `oci` does the work. This module chooses the id maps, handles signals and prints the result.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _HOW = ("map", "xattr", "squash", "strict")
 
 
 def main(options: Options) -> int:
-    """`rootless convert IMAGE [-o BUNDLE] [--tag NAME:TAG]`: prints the bundle's path; with --list what there is."""
+    """Run `rootless convert IMAGE [-o BUNDLE]`, which prints the bundle's path, or `rootless convert --list IMAGE`."""
     with translated():
         target = options.output or (oci.bundle.bundle_name(options.image) if options.image != "-" else "")
         if target and not options.list:
@@ -49,7 +52,7 @@ def main(options: Options) -> int:
 
 
 def check_target(options: Options, target: str) -> None:
-    """Refuse a target that exists, and with --force one that is not a bundle, or in which a container runs."""
+    """Refuse an existing target. With --force, refuse only one that is not a bundle or in which a container runs."""
     if options.force and os.path.isdir(target):
         from rootless.cli.containers import state_root
         from rootless.runtime.users import in_use, users_of
@@ -61,7 +64,7 @@ def check_target(options: Options, target: str) -> None:
 
 
 def build(options: Options, image: Image, target: str) -> int:
-    """Write the bundle in the user's id map and print its path; the exit code. Signals take everything back."""
+    """Write the bundle in the user's id map and print its path; return the exit code. A signal removes all again."""
     host = Host()
     owners, uid_map, gid_map = choose_owners(host, options.owners or "")
     in_namespace = owners.mode == "map" and not host.privileged
@@ -95,9 +98,10 @@ def _take_back(request: oci.bundle.ConvertRequest) -> None:
 
 
 def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
-    """(how owners are written, uid map, gid map for config.json). Raises RootlessError.
+    """Return (how owners are written, uid map, gid map for config.json). Raises RootlessError.
 
-    The default is map where there is a range of ids, else xattr. Root keeps all ids and needs no user namespace.
+    how: the value of --owners; "" chooses map if the user has a range of subordinate ids, else xattr. Root keeps all
+    ids and needs no user namespace, so its maps are empty.
     """
     if how and how not in _HOW:
         raise RootlessError(f"unknown --owners {how!r}", hint=", ".join(_HOW))
@@ -137,14 +141,14 @@ def _volumes(options: Options) -> str:
 
 
 def _nameless() -> NoReturn:
-    raise RootlessError("a bundle of standard input needs a name", hint="--output BUNDLE")
+    raise RootlessError("a bundle from standard input needs a name", hint="--output BUNDLE")
 
 
 def _list(images: list[Image], *, as_json: bool) -> int:
     if as_json:
         keys = ("family", "names", "digest", "platform", "size")
-        found = [{key: getattr(image, key) for key in keys} | {"layers": len(image.layers)} for image in images]
-        print(json.dumps(found, indent=2))
+        listed = [{key: getattr(image, key) for key in keys} | {"layers": len(image.layers)} for image in images]
+        print(json.dumps(listed, indent=2))
         return 0
     print(f"{'NAME':<40} {'DIGEST':<19} {'PLATFORM':<16} {'LAYERS':>6} {'SIZE':>12}")
     for image in images:

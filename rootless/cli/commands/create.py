@@ -1,4 +1,4 @@
-"""`create`: a container from a bundle, up to the point where only `start` is missing."""
+"""`create`: set up a container from a bundle, so that only `start` is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(options: Options) -> int:
 
 
 def print_plan(request: CreateRequest) -> int:
-    """Print the plan for --dry-run, one numbered line a step, and change nothing."""
+    """Print the plan for --dry-run, one numbered line for each step, and change nothing."""
     from rootless.plan.describe import describe
 
     plan = compile_plan(request, Host())

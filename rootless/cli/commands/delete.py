@@ -1,4 +1,4 @@
-"""`delete`: take away a stopped (or created, or with --force any) container and all that it used."""
+"""`delete`: delete a stopped or created container, or any with --force, and everything that was created for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`events`: a container's figures, once or in an interval, and its OOM kills, one JSON object a line."""
+"""`events`: print a container's statistics, once or at an interval, and its OOM kills, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 
 
 def main(options: Options) -> int:
-    """`rootless events [--stats | --interval DUR] ID`; without --stats it ends with the container."""
+    """Run `rootless events [--stats | --interval DURATION] ID`; without --stats it ends with the container."""
     interval = read_duration(options.interval or "5s")
     container = load(options)
     container.require("created", "running", "paused", action="watch")
@@ -39,8 +39,10 @@ def main(options: Options) -> int:
 
 
 def watch(container: Container, interval: float) -> None:
-    """Print the figures every `interval` seconds and each OOM kill at once, until the container ends. The kernel tells
-    both: the end by a pidfd, the kill by POLLPRI on memory.events."""
+    """Print the statistics every `interval` seconds, and each OOM kill at once, until the container ends.
+
+    poll(2) reports both: the end as POLLIN on init's pidfd, an OOM kill as POLLPRI on memory.events.
+    """
     group = container.cgroup()
     poller = select.poll()
     pidfd = proc.open_pidfd(container.pid)
@@ -67,7 +69,7 @@ def watch(container: Container, interval: float) -> None:
 
 
 def read_duration(text: str) -> float:
-    """Go's form of a duration, such as 5s or 1m30s, in seconds. Raises RootlessError."""
+    """Return the seconds of a duration in Go's form, such as 5s or 1m30s. Raises RootlessError."""
     seconds, number, unit = 0.0, "", ""
     wrong = RootlessError(f"invalid duration {text!r}", hint="such as 5s, 500ms or 1m30s")
     for char in [*text, "0"]:
@@ -86,7 +88,7 @@ def read_duration(text: str) -> float:
 
 
 def _print(container: Container, kind: str, data: dict[str, Any] | None) -> None:
-    """One line, as runc's events prints it."""
+    """Print one line in the form of `runc events`."""
     event: dict[str, Any] = {"type": kind, "id": container.container_id}
     if data is not None:
         event["data"] = data

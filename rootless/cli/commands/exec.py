@@ -1,4 +1,4 @@
-"""`exec`: one more process in a container."""
+"""`exec`: run another process in a container."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ def main(options: Options) -> int:
     except (RootlessError, OSError) as error:
         failure = unexpected(error)
         failure.what = f"exec failed: {failure.what}"
-        raise failure from error  # __main__.py ends with 255
+        raise failure from error  # __main__.py exits with 255

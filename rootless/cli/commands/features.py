@@ -1,4 +1,4 @@
-"""`features`: what this runtime can do, as runtime-spec features.md describes it. Nothing else is printed."""
+"""`features`: print what this runtime can do, and nothing else (runtime-spec, features.md)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless features`."""
+    """Run `rootless features`."""
     write_all(1, dumps(features(), 2).encode() + b"\n")
     return 0
 
 
 def features() -> dict[str, Any]:
-    """The features object: true to what works for this user on this machine, so what is refused is false."""
+    """Return the features object. A feature that does not work for this user on this machine is false."""
     host = Host()
     return {
         "ociVersionMin": "1.0.0",
@@ -78,7 +78,7 @@ def _seccomp() -> dict[str, Any]:
 
 
 def _systemd(host: Host) -> dict[str, bool]:
-    """Scopes are made over D-Bus: by root's systemd, or by the user's."""
+    """Return which systemd can make scopes over D-Bus: the system's for root, the user's own for other users."""
     from rootless.cgroup.place import session
     from rootless.cgroup.systemd import library_found
 

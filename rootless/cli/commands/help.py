@@ -1,4 +1,4 @@
-"""`help`: what a command does, and its flags."""
+"""`help`: print what a command does, and its flags."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless help [COMMAND]`."""
+    """Run `rootless help [COMMAND]`."""
     show_help(options.topic)
     return 0

@@ -1,4 +1,4 @@
-"""`import`: a bundle of a plain root file system tar."""
+"""`import`: make a bundle from a tar of a root file system."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless import ROOTFS.tar|- [-o BUNDLE] [--arg ARG ...] [--change INSTRUCTION ...]`; prints the path."""
+    """Run `rootless import ROOTFS.tar|- [-o BUNDLE] [--arg ARG ...] [--change INSTRUCTION ...]`; print the path."""
     if options.image == "-" and not options.output:
-        raise RootlessError("a bundle of standard input needs a name", hint="--output BUNDLE")
+        raise RootlessError("a bundle from standard input needs a name", hint="--output BUNDLE")
     with translated():
         target = options.output or oci.bundle.bundle_name(options.image)
         check_target(options, target)

@@ -1,4 +1,4 @@
-"""`inspect`: config, history and layers of an image in an archive, or of the one that a bundle was made of."""
+"""`inspect`: print config, history and layers of an image in an archive, or of the image that a bundle comes from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless inspect IMAGE|BUNDLE [--tag NAME:TAG] [--platform OS/ARCH] [--json]`."""
+    """Run `rootless inspect IMAGE|BUNDLE [--tag NAME:TAG] [--platform OS/ARCH] [--json]`."""
     with translated():
         document = _document(options)
     if options.json:
@@ -33,7 +33,7 @@ def main(options: Options) -> int:
 
 
 def _table(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines for people."""
+    """Yield the lines of the form for people."""
     yield f"names     {', '.join(document['names']) or '-'}"
     yield f"digest    {document['digest'] or '-'}"
     yield f"layout    {document['family']}"
@@ -43,7 +43,7 @@ def _table(document: dict[str, Any]) -> Iterator[str]:
             yield f"{key.lower():<9} {value if isinstance(value, str) else json.dumps(value)}"
     yield "layers"
     for layer in document["layers"]:
-        size = f"{layer['size']} bytes" if layer["size"] >= 0 else "size not known"
+        size = f"{layer['size']} bytes" if layer["size"] >= 0 else "unknown size"
         yield f"  {layer['digest'] or layer['diffId'] or layer['name']}  {size}"
     yield "history"
     for entry in document["history"]:

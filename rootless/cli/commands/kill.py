@@ -1,4 +1,4 @@
-"""`kill`: send a signal to a container's init, or to all that is in it."""
+"""`kill`: send a signal to a container's init, or to all its processes."""
 
 from __future__ import annotations
 

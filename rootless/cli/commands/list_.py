@@ -1,4 +1,4 @@
-"""`list`: the containers of this state directory."""
+"""`list`: list the containers of the state directory."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless list [--quiet] [--format table|json]`, with runc's columns and keys."""
+    """Run `rootless list [--quiet] [--format table|json]`; columns and keys are those of runc."""
     if options.format not in ("", "table", "json"):
         raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
-    if options.root and not os.path.isdir(options.root):  # as runc: a mistyped one is told
-        raise RootlessError("there is no such state directory", options.root, errno.ENOENT)
-    found = read_all(state_root(options))
+    if options.root and not os.path.isdir(options.root):  # like runc, which reports a mistyped --root
+        raise RootlessError("no such state directory", options.root, errno.ENOENT)
+    reports = read_all(state_root(options))
     if options.quiet:
-        text = "".join(f"{printable(entry['id'])}\n" for entry in found)
+        text = "".join(f"{printable(entry['id'])}\n" for entry in reports)
     elif options.format == "json":
-        text = dumps(found or None) + "\n"
+        text = dumps(reports or None) + "\n"
     else:
-        text = _table(found)
+        text = _table(reports)
     write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 
 def read_all(root: str) -> list[dict[str, Any]]:
-    """The report of each container; a damaged one is warned of and left out."""
-    found = []
+    """Return the report of each container. One that cannot be read is left out, with a warning."""
+    reports = []
     for container_id in ids(root):
         try:
             directory = StateDir.open(root, container_id)
         except NoSuchContainer:
-            continue  # deleted meanwhile
+            continue  # another command has deleted it
         except RootlessError as error:
             if error.errno != errno.ENOTDIR:  # ENOTDIR: a file, which is not a container
                 log.warn(str(error))
@@ -54,17 +54,17 @@ def read_all(root: str) -> list[dict[str, Any]]:
         try:
             creating: State = {"creating": True}
             container = Container(directory, directory.read("state.json") or creating)
-            found.append({**container.report(), "owner": owner_name(os.fstat(directory.fd).st_uid)})
+            reports.append({**container.report(), "owner": owner_name(os.fstat(directory.fd).st_uid)})
         except RootlessError as error:
             log.warn(str(error))
         finally:
             directory.close()
-    return found
+    return reports
 
 
-def _table(found: list[dict[str, Any]]) -> str:
+def _table(reports: list[dict[str, Any]]) -> str:
     rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
-    rows += [(e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"]) for e in found]
+    rows += [(e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"]) for e in reports]
     rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     return "".join("   ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)

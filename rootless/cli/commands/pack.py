@@ -1,4 +1,4 @@
-"""`pack`: an image archive of a bundle, its changes as one new layer."""
+"""`pack`: make an image archive from a bundle, with the bundle's changes as one new layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless pack BUNDLE [-o IMAGE.tar] [--format oci|docker|docker-legacy]`; prints the archive's path."""
+    """Run `rootless pack BUNDLE [-o IMAGE.tar] [--format oci|docker|docker-legacy]`; print the archive's path."""
     with translated():
         document = read_image_record(options.bundle_dir)
     uid_map, gid_map = ([tuple(entry) for entry in document[key]] for key in ("uidMap", "gidMap"))
@@ -44,7 +44,7 @@ def main(options: Options) -> int:
 
 
 def default_output(bundle: str) -> str:
-    """Return where the archive goes: not BUNDLE.tar, which is what the bundle may have been converted from."""
+    """Return the default path of the archive: not BUNDLE.tar, because the bundle may have been converted from that."""
     bundle = bundle.rstrip("/")
     if os.path.basename(bundle) in ("", ".", ".."):
         bundle = os.path.abspath(bundle or "/")

@@ -1,4 +1,4 @@
-"""`pause`: stop all processes of a container where they are (cgroup.freeze)."""
+"""`pause`: freeze all processes of a container (cgroup.freeze)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless pause ID`; returns when the kernel says that all stand still."""
+    """Run `rootless pause ID`; return when the kernel reports that all processes are frozen."""
     with load(options, lock=True) as container:
         container.require("created", "running", action="pause")
         freeze(container.cgroup())

@@ -1,4 +1,4 @@
-"""`ps`: the processes of a container, as the host counts them."""
+"""`ps`: show the processes of a container, with the pids that the host sees."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless ps [--format table|json] ID [ps options]`: json prints the process ids, the table is ps's own, cut to
-    the container's processes."""
+    """Run `rootless ps [--format table|json] ID [PS OPTION...]`.
+
+    json prints the pids. The table is the output of ps(1), reduced to the lines of the container's processes.
+    """
     if options.format not in ("", "table", "json"):
         raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
     container = load(options)
@@ -31,7 +33,7 @@ def main(options: Options) -> int:
 
 
 def processes(container: Container) -> list[int]:
-    """The host's numbers of a container's processes: its cgroup's, or without one those in init's pid namespace."""
+    """Return the pids of a container's processes: those in its cgroup, else those in init's pid namespace."""
     group = container.cgroup()
     if group.path:
         return group.procs()
@@ -51,7 +53,7 @@ def _pid_namespace(pid: int) -> str:
 
 
 def _table(arguments: list[str]) -> list[str]:
-    """What ps(1) prints, by lines."""
+    """Return the lines that ps(1) prints. Raises RootlessError."""
     import subprocess
 
     path = os.environ.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
@@ -59,7 +61,7 @@ def _table(arguments: list[str]) -> list[str]:
         done = subprocess.run(["ps", *arguments], capture_output=True, check=False, env={**os.environ, "PATH": path})
     except OSError as error:
         raise RootlessError.from_os(
-            error, "run ps", hint="Debian's package procps has it; --format json needs none"
+            error, "cannot run ps", hint="Debian's package procps has it; --format json works without it"
         ) from None
     if done.returncode:
         raise RootlessError(f"ps: {os.fsdecode(done.stderr).strip() or f'exit status {done.returncode}'}")
@@ -67,10 +69,10 @@ def _table(arguments: list[str]) -> list[str]:
 
 
 def _cut(lines: list[str], pids: list[int]) -> str:
-    """The heading and the lines whose column PID is one of `pids`."""
+    """Return the heading and the lines whose column PID is one of `pids`. Raises RootlessError."""
     heading = lines[0].split() if lines else []
     if "PID" not in heading:
-        raise RootlessError("ps prints no column PID", hint="choose ps options that do, such as -ef or aux")
+        raise RootlessError("the output of ps has no column PID", hint="use options that print it, such as -ef or aux")
     column = heading.index("PID")
     wanted = {str(pid) for pid in pids}
     kept = [

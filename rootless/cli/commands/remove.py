@@ -1,4 +1,4 @@
-"""`remove`: take a bundle away, files of subordinate ids and unwritable directories included."""
+"""`remove`: delete a bundle, including files of subordinate ids and directories that nobody may write."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless remove [--force] BUNDLE`: refuses what is no bundle, in use, or has something mounted in it."""
+    """Run `rootless remove [--force] BUNDLE`. Refuse what is not a bundle, is in use, or has a mount in it."""
     path = os.path.abspath(options.bundle)
     if os.path.islink(path) or not os.path.isdir(path):
         raise RootlessError("no such bundle", options.bundle)
     if not os.path.isfile(f"{path}/config.json"):
-        raise RootlessError("this is no bundle: it holds no config.json", options.bundle)
+        raise RootlessError("not a bundle: it has no config.json", options.bundle)
 
     for container_id in users_of(path, state_root(options)):
         if not options.force:

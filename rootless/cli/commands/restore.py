@@ -1,4 +1,4 @@
-"""`restore`: a container of the files that `checkpoint` wrote, by criu."""
+"""`restore`: make a container from the files that `checkpoint` wrote, with criu."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """Run `rootless restore [--image-path DIR] [-b BUNDLE] [--detach] ID`, with runc's flags."""
+    """Run `rootless restore [--image-path DIR] [-b BUNDLE] [--detach] ID`; the flags are those of runc."""
     return restore(read_bundle(options), ImageRequest(**vars(options)))

@@ -1,4 +1,4 @@
-"""`resume`: let the processes of a paused container go on."""
+"""`resume`: thaw the processes of a paused container."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless resume ID`. A container that was paused before its start is let go on too."""
+    """Run `rootless resume ID`, also for a container that was paused before its start."""
     with load(options, lock=True) as container:
         status = container.require("created", "running", "paused", action="resume")
         group = container.cgroup()

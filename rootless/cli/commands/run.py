@@ -1,4 +1,4 @@
-"""`run`: create, start, wait, delete."""
+"""`run`: create and start a container, wait for it, delete it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def main(options: Options) -> int:
 
 
 def _read_dashes(options: Options) -> None:
-    """Read `run -- WORD...`.
+    """Interpret `run -- WORD...`, where the parser cannot tell whether the first word is an ID.
 
-    In a bundle, which --bundle does not name, the words are the program's, and the bundle is this directory. Elsewhere
-    the first one is the id or the bundle, as with runc, and a `--` behind it is dropped.
+    In a bundle's directory, and without --bundle, all words are the program's, and that directory is the bundle.
+    Elsewhere the first word is the ID or the bundle, like with runc, and a `--` after it is dropped.
     """
     from rootless.startup import lean_os as os
 

@@ -1,4 +1,4 @@
-"""`spec`: a config.json to start from, or a check of one that is there."""
+"""`spec`: write an example config.json, or check an existing one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless spec [--rootless] [--bundle DIR]`, which refuses to overwrite; `rootless spec --validate [BUNDLE]`."""
+    """Run `rootless spec [--rootless] [--bundle DIR]`, which overwrites nothing, or `spec --validate [BUNDLE]`."""
     bundle = options.bundle or options.bundle_dir or "."
     path = f"{bundle}/config.json"
     if options.validate:
@@ -36,7 +36,7 @@ def main(options: Options) -> int:
 
 
 def _validate(bundle: str, path: str) -> int:
-    """Every error in a line of its own; 1 if there is one."""
+    """Log every error of config.json in a line of its own; return 1 if there is one, else 0."""
     from rootless.plan.validate import validate
     from rootless.runtime.bundle import parse_config, read_config
     from rootless.runtime.create import CreateRequest, compile_plan

@@ -1,4 +1,4 @@
-"""`start`: let a created container run its program."""
+"""`start`: run the program of a created container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`state`: what runtime.md#state says of a container, as JSON."""
+"""`state`: print the state of a container as JSON (runtime.md#state)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless state ID`."""
+    """Run `rootless state ID`."""
     container = load(options)
-    found = container.report()
-    found["owner"] = owner_name(os.fstat(container.directory.fd).st_uid)
-    write_all(1, dumps(found, 2).encode() + b"\n")
+    report = container.report()
+    report["owner"] = owner_name(os.fstat(container.directory.fd).st_uid)
+    write_all(1, dumps(report, 2).encode() + b"\n")
     return 0
 
 
 def owner_name(uid: int) -> str:
-    """The user's name, "" for one without."""
+    """Return the name of a user, "" if the user database has none for this uid."""
     from pwd import getpwuid
 
     try:

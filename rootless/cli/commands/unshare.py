@@ -1,4 +1,4 @@
-"""`unshare`: a command as root of the user's id map, to look at, change or pack a converted tree."""
+"""`unshare`: run a command as root of the user's id map, for example to look at a converted bundle or to change it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """`rootless unshare CMD ARG...`; its exit code. Root, also of a namespace, has its ids already."""
+    """Run `rootless unshare CMD ARG...`; return its exit code. Root, also of a user namespace, keeps its ids."""
     args = options.args or [os.environ.get("SHELL", "/bin/sh")]
 
     def execute() -> int:
-        # The log is for the error where there is no such program: a file, and close-on-exec.
+        # The log stays open until execve, because it gets the error if the program is missing; it is close-on-exec.
         keep = [*program.all_passed_on(), log.descriptor()]
         try:
-            # What the caller passed on goes on, as with unshare(1): /dev/fd/63 of a shell's <(...) is meant to work.
+            # Pass on the caller's descriptors, like unshare(1), because a shell's <(...) is a path such as /dev/fd/63.
             program.become(args[0], args, os.environ, keep=keep, search=True)
         except OSError as error:
             raise RootlessError.from_os(error, "cannot run", args[0]) from None

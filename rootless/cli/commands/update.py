@@ -1,4 +1,4 @@
-"""`update`: change a container's limits while it lives."""
+"""`update`: change the limits of a running container."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Resources = dict[str, Any]
 
-# flag: (the property of linux.resources, how its value is read)
+# flag: (the property of linux.resources, the kind of its value)
 _FLAGS = {
     "memory": ("memory/limit", "size"),
     "memory_reservation": ("memory/reservation", "size"),
@@ -37,7 +37,7 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2*
 
 
 def main(options: Options) -> int:
-    """`rootless update [flags] ID`: a flag wins over the same property in --resources."""
+    """Run `rootless update [FLAG...] ID`. A flag wins over the same property in --resources."""
     schemata = [line for line in (options.l3_cache_schema, options.mem_bw_schema) if line]
     changes = _read(options.resources) if options.resources else {}
     for flag, (place, kind) in _FLAGS.items():
@@ -56,24 +56,24 @@ def main(options: Options) -> int:
 
 
 def _apply_schemata(container: Container, lines: list[str]) -> None:
-    """Change the container's class of cache and memory bandwidth. Raises RootlessError."""
+    """Change the schemata of the container's resctrl group. Raises RootlessError."""
     from rootless.kernel.host import Host
     from rootless.outside import resctrl
     from rootless.plan.intel_rdt import compile_intel_rdt
 
     node = Node(container.config)["linux"]["intelRdt"]
     if not node:
-        raise RootlessError("the container has no class of Intel RDT", "/linux/intelRdt")
+        raise RootlessError("the container has no Intel RDT group", "/linux/intelRdt")
     step = compile_intel_rdt(node, Host())
     resctrl.write_schemata(resctrl.class_path(step, container.container_id, step.mount), lines, step.mount)
 
 
 def apply(container: Container, changes: Resources) -> None:
-    """Write what changes, all or nothing, and remember it in the state. Raises RootlessError."""
+    """Write the changed limits to the cgroup, all or none, and store them in state.json. Raises RootlessError."""
     before: Resources = container.state.get("resources") or container.config.get("linux", {}).get("resources") or {}
     memory = changes.get("memory")
     if isinstance(memory, dict) and memory.get("limit") == -1 and memory.get("swap") is None:
-        memory["swap"] = -1  # a swap limit counts from the memory limit, and goes with it
+        memory["swap"] = -1  # swap is memory plus swap (config-linux.md#memory): without a limit of memory it has none
     merged = _merge(before, changes)
     record = container.cgroup_record
     known = [[file, value] for file, value, _ in record.get("files", [])]
@@ -94,7 +94,7 @@ def apply(container: Container, changes: Resources) -> None:
 
 
 def _read(path: str) -> Resources:
-    """--resources: the JSON of linux.resources in a file, or on stdin for "-"."""
+    """Return linux.resources from a JSON file, or from standard input for "-" (--resources). Raises RootlessError."""
     from rootless.startup.jsonlite import loads
 
     try:
@@ -106,18 +106,18 @@ def _read(path: str) -> Resources:
                 data = file.read()
         changes = loads(data)
     except OSError as error:
-        raise RootlessError.from_os(error, "read the resources") from None
+        raise RootlessError.from_os(error, "cannot read the resources") from None
     except ValueError as error:
         raise RootlessError(f"not JSON: {error}", path) from None
     if type(changes) is not dict:
-        raise SpecError("found no object, allowed is linux.resources", path)
-    # The device program is fixed from the start, as in runc: clients send the rules again, unchanged.
+        raise SpecError("found something other than an object, allowed is linux.resources", path)
+    # The device filter cannot change after `create`, like in runc. Clients send the old rules again, so drop them.
     changes.pop("devices", None)
     return changes
 
 
 def _merge(before: Resources, changes: Resources) -> Resources:
-    """`changes` over `before`, objects member by member; a null leaves what was."""
+    """Return `before` with `changes` merged in, objects member by member; a null keeps the old value."""
     merged = dict(before)
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(before.get(key), dict):
