@@ -52,7 +52,7 @@ def _change(group: Cgroup, owner: int) -> int:
     try:
         with open("/sys/kernel/cgroup/delegate") as file:
             names = file.read().split()
-    except OSError:
+    except FileNotFoundError:
         names = _FALLBACK
     for name in (".", *names):
         try:

@@ -12,7 +12,7 @@ def host_path(path: str, kind: int, rdev: int) -> str:
     try:
         if os.stat(path).st_rdev == rdev:
             return path
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass
     place = f"/sys/dev/{'block' if kind == S_IFBLK else 'char'}/{os.major(rdev)}:{os.minor(rdev)}/uevent"
     try:
@@ -20,6 +20,6 @@ def host_path(path: str, kind: int, rdev: int) -> str:
             for line in file:
                 if line.startswith("DEVNAME="):
                     return f"/dev/{line[8:].rstrip()}"
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         pass
     return path

@@ -23,6 +23,19 @@ def write_at_once(fd: int, data: bytes) -> None:
         raise OSError(errno.EIO, "write: only a part was taken")
 
 
+def close_at_last(*fds: int) -> None:
+    """Close descriptors when the work is done, or has failed with an error of its own; -1 stands for none.
+
+    Whatever close(2) answers, the descriptor is gone: it must neither turn a success into an error nor hide one.
+    """
+    for fd in fds:
+        if fd >= 0:
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+
+
 def write_at(directory: int, name: str, data: bytes) -> None:
     """Write all of `data` in one call into a file that exists, below a directory fd.
 

@@ -229,18 +229,35 @@ def read_subids(path: str, uid: int) -> list[tuple[int, int]]:
         return []
     names = {b"%d" % uid}
     if any(lines):
-        from pwd import getpwuid
-
-        try:
-            names.add(os.fsencode(getpwuid(uid).pw_name))
-        except KeyError:
-            pass
+        names.add(_user_name(uid))
     ranges = []
     for line in lines:
         fields = line.strip().split(b":")
         if len(fields) == 3 and fields[0] in names and fields[1].isdigit() and fields[2].isdigit():
             ranges.append((int(fields[1]), int(fields[2])))
     return [r for r in ranges if r[1] > 0]
+
+
+def _user_name(uid: int) -> bytes:
+    """Return the name of a user, b"" for none. Raises OSError.
+
+    getpwuid(3) says "not found" for any failure (EMFILE, ENOMEM), and the user would be without a range of ids. So the
+    file that lists most users is read here, and the library is asked for the others.
+    """
+    try:
+        with open("/etc/passwd", "rb") as file:
+            entries = [line.split(b":") for line in file.read().split(b"\n")]
+    except FileNotFoundError:
+        entries = []
+    for fields in entries:
+        if len(fields) > 6 and fields[2] == b"%d" % uid:
+            return fields[0]
+    from pwd import getpwuid
+
+    try:
+        return os.fsencode(getpwuid(uid).pw_name)
+    except KeyError:
+        return b""
 
 
 def default_id_map(own: int, ranges: list[tuple[int, int]]) -> IdMap:

@@ -6,7 +6,7 @@ import errno
 from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
 from rootless.errors import RootlessError
-from rootless.kernel.files import write_all
+from rootless.kernel.files import close_at_last, write_all
 from rootless.startup import lean_os as os
 
 _PF_EXITING = 0x4  # linux/sched.h; in the flags of /proc/PID/stat
@@ -87,7 +87,7 @@ def end(pid: int, pidfd: int) -> None:
     except (ProcessLookupError, ChildProcessError):
         pass
     finally:
-        os.close(pidfd)
+        close_at_last(pidfd)
 
 
 def write_pid_file(path: str, pid: int) -> None:

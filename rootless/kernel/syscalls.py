@@ -378,6 +378,19 @@ def open_in_root(root_fd: int, path: Path, flags: int = os.O_PATH, *, mode: int 
     return openat2(root_fd, path, flags, mode=mode, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
+def find_in_root(root_fd: int, path: Path, flags: int = os.O_PATH) -> int:
+    """Open a container's path in the same way; -1 where it leads to nothing that may be seen.
+
+    Raises OSError for any other failure (EMFILE, ENOMEM), because that one does not say what is there.
+    """
+    try:
+        return open_in_root(root_fd, path, flags)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV):
+            raise
+        return -1
+
+
 def fstatfs_type(fd: int) -> int:
     """The file system's magic number (statfs(2)), for the checks against a faked /proc or cgroup."""
     buffer = _buffer(256)

@@ -126,7 +126,9 @@ def set_home(env: list[str], uid: int) -> None:
 def _home_of(uid: int) -> str:
     try:
         fd = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:  # whatever the image has there; but a shortage says nothing of the file
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         return "/"
     try:
         if not S_ISREG(os.fstat(fd).st_mode):
@@ -219,7 +221,7 @@ def all_passed_on() -> list[int]:
     """Return every fd above 2 that the caller of the runtime has passed on, none where there is no /proc to ask."""
     try:
         names = os.listdir("/proc/self/fd")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
     return [int(name) for name in names if int(name) > 2 and _is_inheritable(int(name))]
 

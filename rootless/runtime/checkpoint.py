@@ -149,9 +149,8 @@ def external_mounts(plan: Plan) -> Iterator[tuple[str, str]]:
 
 def _resolve(root: int, here: str, path: str) -> str:
     """A path of the container without its symbolic links: that is how criu knows a mount."""
-    try:
-        fd = sc.open_in_root(root, path, os.O_PATH)
-    except OSError:
+    fd = sc.find_in_root(root, path)
+    if fd < 0:
         return path  # on a file system of the container's own
     found = os.readlink(f"/proc/self/fd/{fd}").removeprefix(here)
     os.close(fd)
@@ -230,9 +229,8 @@ def _describe(container: Container) -> dict[str, Any]:
 
 def _is_file(root: int, path: str) -> bool:
     """Return whether a path of the container is there and is not a directory; its links stay inside the root."""
-    try:
-        fd = sc.open_in_root(root, path)
-    except OSError:
+    fd = sc.find_in_root(root, path)
+    if fd < 0:
         return False
     try:
         return not S_ISDIR(os.fstat(fd).st_mode)

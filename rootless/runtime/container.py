@@ -210,8 +210,32 @@ def undo_all(undo: list[Any], directory: StateDir) -> None:
             continue
         try:
             step()
-        except (OSError, RootlessError) as error:
+        except Exception as error:  # an import that fails, too
             remains = str(error)
             log.debug(f"undo: {error}")
     if remains:
-        log.warn(f"not all could be taken back: {remains}; hint: rootless delete --force {directory.container_id}")
+        _name_remains(directory.container_id, remains)
+
+
+class TakingBack:
+    """A block that takes back, after an error, what a command has done. Where the block fails, it names what remains,
+    and the first error is still the one that is raised.
+
+    The import of what takes it back belongs into the block, because descriptors or memory may be short.
+    """
+
+    def __init__(self, container: Container) -> None:
+        self.container_id = container.container_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        _name_remains(self.container_id, str(error))
+        return True
+
+
+def _name_remains(container_id: str, why: str) -> None:
+    log.warn(f"not all could be taken back: {why}; hint: rootless delete --force {container_id}")

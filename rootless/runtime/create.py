@@ -10,6 +10,7 @@ from rootless import cgroup, init, log
 from rootless.errors import RootlessError
 from rootless.kernel import caps, channel, child, proc, signals
 from rootless.kernel import syscalls as sc
+from rootless.kernel.files import close_at_last
 from rootless.node import Node
 from rootless.plan.call import Call
 from rootless.plan.compiler import compile
@@ -346,8 +347,7 @@ class Creation:
             self.undo_stack.append(lambda: os.unlink(request.pid_file))
         signals.block(signals.ENDING)  # until the caller can take it back
         self.undo_stack.clear()
-        for fd in self.held:
-            os.close(fd)
+        close_at_last(*self.held)  # the container stands: nothing is an error any more
         return Created(container, self.pidfd, master)
 
     def enter_resctrl_group(self, step: EnterResctrlGroup) -> None:

@@ -18,7 +18,7 @@ from rootless.plan.seccomp import compile_seccomp
 from rootless.process import attributes, console, program
 from rootless.runtime import foreground, verdict
 from rootless.runtime.bundle import with_term
-from rootless.runtime.container import START_SOCKET, Container
+from rootless.runtime.container import START_SOCKET, Container, TakingBack
 from rootless.runtime.joiner import await_child
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
@@ -107,7 +107,8 @@ def exec_in(container: Container, request: ExecRequest) -> int:
         if request.pid_file:
             proc.write_pid_file(request.pid_file, spawned.pid)
     except BaseException:
-        proc.end(spawned.pid, spawned.pidfd)
+        with TakingBack(container):
+            proc.end(spawned.pid, spawned.pidfd)
         raise
     finally:
         spawned.sync.close()
@@ -117,7 +118,8 @@ def exec_in(container: Container, request: ExecRequest) -> int:
     try:
         code = foreground.wait(spawned.pid, spawned.pidfd, reader, master, oom=oom)
     except BaseException:
-        proc.end(spawned.pid, spawned.pidfd)
+        with TakingBack(container):
+            proc.end(spawned.pid, spawned.pidfd)
         raise
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))

@@ -23,7 +23,7 @@ from rootless.runtime.checkpoint import (
     log_path,
     read_options,
 )
-from rootless.runtime.container import Container, undo_all
+from rootless.runtime.container import Container, TakingBack, undo_all
 from rootless.runtime.create import compile_plan, first_state, note_made_cgroup, note_planned_cgroup
 from rootless.runtime.delete import remove_after, remove_failed
 from rootless.runtime.foreground import adopt, listen, wait
@@ -216,7 +216,8 @@ def _wait(container: Container, restored: Restored) -> int:
         container.directory.lock.give_up()
         code = wait(restored.pid, pidfd, reader, restored.master)
     except BaseException:
-        remove_failed(container)
+        with TakingBack(container):
+            remove_failed(container)
         raise
     remove_after(container)
     return code

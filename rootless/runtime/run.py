@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless import log
 from rootless.kernel.signals import ENDING, FORWARDED, block, end_on_signals, unblock
-from rootless.runtime.container import CREATING_SOCKET
+from rootless.runtime.container import CREATING_SOCKET, TakingBack
 from rootless.runtime.create import create
 
 TYPE_CHECKING = False
@@ -66,9 +66,10 @@ def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *,
         if request.detached:
             container.close()
     except BaseException:
-        from rootless.runtime.delete import remove
+        with TakingBack(container):
+            from rootless.runtime.delete import remove
 
-        remove(container)
+            remove(container)
         raise
     if request.detached:
         if listener:
@@ -78,9 +79,10 @@ def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *,
         container.directory.lock.give_up()
         code = wait(container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener)
     except BaseException:
-        from rootless.runtime.delete import remove_failed
+        with TakingBack(container):
+            from rootless.runtime.delete import remove_failed
 
-        remove_failed(container)
+            remove_failed(container)
         raise
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))

@@ -8,7 +8,7 @@ from rootless import log
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import channel
 from rootless.runtime import verdict
-from rootless.runtime.container import START_SOCKET, Container
+from rootless.runtime.container import START_SOCKET, Container, TakingBack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,13 +64,14 @@ def start_or_end(container: Container) -> Listener | None:
     try:
         return start(container)
     except BaseException as error:
-        from rootless.runtime.delete import end, remove
-        from rootless.runtime.hooks import failed_in_hook
+        with TakingBack(container):
+            from rootless.runtime.delete import end, remove
+            from rootless.runtime.hooks import failed_in_hook
 
-        if failed_in_hook(error):
-            remove(container)  # runtime.md#lifecycle: after a failed hook it is destroyed, steps 8, 9, 12
-        else:
-            end(container)
+            if failed_in_hook(error):
+                remove(container)  # runtime.md#lifecycle: after a failed hook it is destroyed, steps 8, 9, 12
+            else:
+                end(container)
         raise
 
 

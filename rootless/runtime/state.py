@@ -15,7 +15,7 @@ import errno
 from rootless import log
 from rootless.errors import NoSuchContainer, RootlessError, printable
 from rootless.kernel import proc
-from rootless.kernel.files import write_all
+from rootless.kernel.files import close_at_last, write_all
 from rootless.runtime.lock import Lock
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _ID_LIMIT = 255  # of a file name, which the id becomes
+_LATECOMERS = 100  # commands that note themselves in a directory that is being removed: lock.py
 _INIT = "init"
 _PLANNED, _MADE = "cgroup.planned", "cgroup.made"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -99,9 +100,7 @@ class StateDir:
         except BaseException as error:
             if made and not isinstance(error, NoSuchContainer):
                 _undo_make(container_id, root_fd, fd)
-            for each in (fd, root_fd):
-                if each >= 0:
-                    os.close(each)
+            close_at_last(fd, root_fd)
             if isinstance(error, OSError):
                 raise RootlessError.from_os(error, "cannot make the state directory", path) from None
             raise
@@ -122,9 +121,7 @@ class StateDir:
                 directory.lock.take(proc.own_identity())
             return directory
         except BaseException as error:
-            for each in (fd, root_fd):
-                if each >= 0:
-                    os.close(each)
+            close_at_last(fd, root_fd)
             if isinstance(error, FileNotFoundError):
                 raise NoSuchContainer(container_id) from None
             if isinstance(error, OSError):
@@ -241,16 +238,28 @@ class StateDir:
         """Remove the whole directory, whatever is in it; its mode does not matter. Raises RootlessError."""
         path = f"{self.root}/{self.container_id}"
         try:
-            for name in os.listdir(self.fd):
+            for _ in range(_LATECOMERS):
+                self._empty()
                 try:
-                    self.unlink(name)
-                except IsADirectoryError:
-                    _remove_directory(f"/proc/self/fd/{self.fd}/{name}")
-            os.rmdir(self.container_id, dir_fd=self.root_fd)
+                    os.rmdir(self.container_id, dir_fd=self.root_fd)
+                    return
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:
+                        raise
+                    left = error
+            raise left
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise RootlessError.from_os(error, "cannot remove the state directory", path) from None
+            hint = f"rootless delete --force {self.container_id}"
+            raise RootlessError.from_os(error, "cannot remove the state directory", path, hint) from None
+
+    def _empty(self) -> None:
+        for name in os.listdir(self.fd):
+            try:
+                self.unlink(name)
+            except IsADirectoryError:
+                _remove_directory(f"/proc/self/fd/{self.fd}/{name}")
 
     def close(self) -> None:
         """Close it; this gives the lock up. What fails here is only told, because the command's work is done."""
@@ -264,8 +273,7 @@ class StateDir:
     def close_copy(self) -> None:
         """Close the descriptors of a copy that clone3(2) made: the lock stays with the other process."""
         if self.fd >= 0:
-            os.close(self.fd)
-            os.close(self.root_fd)
+            close_at_last(self.fd, self.root_fd)
             self.fd = self.root_fd = -1
 
 
@@ -366,7 +374,7 @@ def _undo_make(container_id: str, root_fd: int, fd: int) -> None:
     except OSError as failed:
         from rootless import log
 
-        log.warn(f"{container_id}: the state directory is left: {failed.strerror}; hint: rootless delete --force")
+        log.warn(f"the state directory is left: {failed.strerror}; hint: rootless delete --force {container_id}")
 
 
 def _remove_directory(path: str) -> None:

@@ -153,7 +153,9 @@ def _copy_link(root: RootBuilder, source: int, mount: Mount) -> None:
     except FileExistsError:
         try:
             existing = os.readlink(name, dir_fd=directory)
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: it is not a link
+                raise
             existing = ""
         if existing != text:
             raise OSError(errno.EEXIST, f"it exists and is not a link to {text}", mount.target) from None

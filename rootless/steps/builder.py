@@ -44,6 +44,11 @@ class RootBuilder:
         return self.namespaces.has(sc.CLONE_NEWCGROUP)
 
     @property
+    def new_ipcns(self) -> bool:
+        """Whether the container's ipc namespace is new."""
+        return bool(self.namespaces.new & sc.CLONE_NEWIPC)
+
+    @property
     def new_pidns(self) -> bool:
         """Whether the container's pid namespace is new."""
         return bool(self.namespaces.new & sc.CLONE_NEWPID)

@@ -76,9 +76,8 @@ def _with_mode(root: RootBuilder, mount: Mount) -> list[str]:
     data = mount.options.data
     if any(option.startswith("mode=") for option in ",".join(data).split(",")):
         return data
-    try:
-        hidden = sc.open_in_root(root.fd, mount.target)
-    except OSError:
+    hidden = sc.find_in_root(root.fd, mount.target)
+    if hidden < 0:
         return data
     mode = os.fstat(hidden).st_mode & 0o7777
     os.close(hidden)
@@ -153,7 +152,7 @@ def _fall_back(root: RootBuilder, fstype: str, mount: Mount, error: OSError) -> 
     elif fstype == "proc" and root.shares_pids and not mount.options.data:
         # proc(5) of the pid namespace that is shared: a mount of one's own is only to be had with one's own (EPERM).
         fd = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
-    elif fstype == "mqueue":  # without an ipc namespace of one's own the queues are the host's: mq_overview(7)
+    elif fstype == "mqueue" and not root.new_ipcns:  # then the queues are those of the host: mq_overview(7)
         try:
             fd = os.open("/dev/mqueue", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:

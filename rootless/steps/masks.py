@@ -105,9 +105,8 @@ def _open_covered(root: RootBuilder, path: str, how: str) -> int:
 
 def _is_fake(root: RootBuilder, top: str, magic: int) -> bool:
     """Return whether there is a directory of that name in the container that is of another file system."""
-    try:
-        fd = sc.open_in_root(root.fd, top)
-    except OSError:
+    fd = sc.find_in_root(root.fd, top)
+    if fd < 0:
         return False
     try:
         return sc.fstatfs_type(fd) != magic

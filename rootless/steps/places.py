@@ -169,9 +169,8 @@ def check_place(root: RootBuilder, place: int, path: str) -> None:
         return
     if sc.fstatfs_type(place) == sc.PROC_SUPER_MAGIC:
         raise leads_away("leads into procfs", path)
-    try:
-        proc = sc.open_in_root(root.fd, "/proc")
-    except OSError:
+    proc = sc.find_in_root(root.fd, "/proc")
+    if proc < 0:
         return
     try:
         if path != "/" and is_same_place(root, place, proc):

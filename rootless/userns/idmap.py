@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel.files import write_at_once
@@ -34,7 +36,8 @@ def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Hos
         run_helper("newuidmap", pid, uid_map, "/etc/subuid")
         return True
     except RootlessError as error:
-        if not is_default:
+        # Where it is missing, refuses, or may not run. That memory or descriptors are short says nothing of the range.
+        if not is_default or error.errno not in (0, errno.ENOENT, errno.EACCES):
             raise
         log.debug(f"only the own id is mapped: {error}")
     _write_single(proc_fd, pid, [(0, host.uid, 1)], [(0, host.gid, 1)])

@@ -260,6 +260,39 @@ def test_exec_that_cannot_wait_ends_its_process(container, rootless) -> None:
     assert c.status() == "running"
 
 
+# --- taking back
+
+UNABLE = """
+import builtins
+from rootless import __main__
+from rootless.runtime import run, start
+def fail(*_args, **_names):
+    raise RuntimeError("the wire is cut")
+start.verdict.receive = fail
+sys.modules["rootless.runtime.delete"] = None  # as where no descriptor is left to read it with
+__main__.launcher()
+"""
+
+
+@pytest.mark.parametrize("command", ["start", "run"])
+def test_what_cannot_be_taken_back_is_named(container, rootless, command: str) -> None:
+    """The error that came first is the one that is told."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    words = ["run", "--detach", "-b", c.bundle.path, c.id]
+    if command == "start":
+        assert c.create().returncode == 0
+        words = ["start", c.id]
+    with (rootless.state.parent / "told").open("w+") as told:  # no pipe: what remains holds it open
+        command_line = driver(UNABLE, "--root", rootless.state, *words)
+        done = subprocess.run(command_line, stdout=told, stderr=told, check=False, timeout=TIMEOUT)
+        told.seek(0)
+        warning, error = told.read().splitlines()
+    assert done.returncode == 1
+    assert warning.startswith("rootless: warning: not all could be taken back: ")
+    assert warning.endswith(f"hint: rootless delete --force {c.id}") and "the wire is cut" in error
+    assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
+
+
 STANDING = """
 import time
 from rootless import __main__

@@ -122,7 +122,7 @@ def test_who_waited_for_a_deleted_one_is_told(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        holder.close()
+        holder.close_copy()  # LOCK_UN would give up the parent's lock too: flock(2)
         os.write(writer, b"x")
         try:
             StateDir.open(root, "c", lock=True)
@@ -136,6 +136,43 @@ def test_who_waited_for_a_deleted_one_is_told(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(status) == 7
     os.close(reader)
     os.close(writer)
+
+
+def test_a_command_that_notes_itself_while_the_directory_is_removed_keeps_nothing(tmp_path: Path) -> None:
+    """It does so before it has the lock: the one that removes the directory may have listed it by then."""
+    directory = StateDir.make(str(tmp_path / "s"), "c")
+    empty, late = directory._empty, ["1 2", "3 4"]
+
+    def empty_too_early() -> None:
+        empty()
+        if late:
+            (tmp_path / "s/c/.lock.7").symlink_to(late.pop())
+
+    directory._empty = empty_too_early  # type: ignore[method-assign]
+    directory.remove()
+    directory.close()
+    assert os.listdir(tmp_path / "s") == []
+    assert not late
+
+
+def test_a_directory_that_stays_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = StateDir.make(str(tmp_path / "s"), "c")
+    monkeypatch.setattr(directory, "_empty", (tmp_path / "s/c/late").touch)
+    with pytest.raises(RootlessError, match=r"ENOTEMPTY .*; hint: rootless delete --force c$"):
+        directory.remove()
+    monkeypatch.undo()
+    directory.remove()
+    directory.close()
+    assert os.listdir(tmp_path / "s") == []
+
+
+def test_a_close_that_fails_leaves_no_command_undone(tmp_path: Path) -> None:
+    """close(2) may tell of an earlier write, on NFS for example; the descriptor is gone all the same."""
+    directory = StateDir.make(str(tmp_path / "s"), "c")
+    for fd in (directory.fd, directory.root_fd):
+        os.close(fd)
+    directory.close_copy()
+    assert (directory.fd, directory.root_fd) == (-1, -1)
 
 
 def test_default_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,116 @@
+"""Only the kernel's "there is none" is absence: an error that says that descriptors are short is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rootless.errors import RootlessError
+from rootless.kernel import syscalls as sc
+from rootless.kernel.host import Host, read_subids
+from rootless.kernel.namespaces import Namespaces
+from rootless.process import program
+from rootless.steps.builder import RootBuilder
+from rootless.steps.file_systems import _fall_back
+from rootless.steps.mounts import Mount, MountOptions
+from rootless.steps.places import check_place
+from rootless.userns import idmap, newuidmap
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Every open fails with EMFILE."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def refuses(call: Callable[[], object]) -> None:
+    with no_descriptor_left(), pytest.raises(OSError) as caught:
+        call()
+    assert caught.value.errno == errno.EMFILE
+
+
+def test_a_path_of_the_container(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    root = os.open(tmp_path, os.O_PATH)
+    try:
+        assert [sc.find_in_root(root, path) for path in ("none", "file/x", "loop", "x" * 300)] == [-1] * 4
+        os.close(sc.find_in_root(root, "file"))
+        refuses(lambda: sc.find_in_root(root, "file"))
+    finally:
+        os.close(root)
+
+
+def test_the_check_that_a_place_is_not_proc(tmp_path: Path) -> None:
+    """Taken for absence, the error would let an image's link pass (CVE-2019-16884)."""
+    (tmp_path / "proc").mkdir()
+    root, proc_fd = os.open(tmp_path, os.O_PATH), os.open("/proc", os.O_PATH)
+    place = os.open(tmp_path / "proc", os.O_PATH)
+    builder = RootBuilder(root, proc_fd, Namespaces(), [], on_host=False)
+    try:
+        with pytest.raises(OSError, match="leads to /proc"):
+            check_place(builder, place, "/data")
+        refuses(lambda: check_place(builder, place, "/data"))
+    finally:
+        for fd in (root, proc_fd, place):
+            os.close(fd)
+
+
+def test_message_queues_of_the_containers_own() -> None:
+    """A refused mount (an LSM, for example) must not show the host's queues in a container that has its own."""
+    mount = Mount("/mounts/4", "/dev/mqueue", "mqueue", "mqueue", MountOptions())
+    namespaces = Namespaces()
+    namespaces.new = sc.CLONE_NEWIPC
+    root = RootBuilder(-1, -1, namespaces, [], on_host=False)
+    with pytest.raises(PermissionError):
+        _fall_back(root, "mqueue", mount, PermissionError(errno.EPERM, "fsmount"))
+
+
+def test_the_home_of_a_user() -> None:
+    assert program._home_of(4_000_000_000) == "/"
+    refuses(lambda: program._home_of(0))
+
+
+def test_the_name_of_a_user_with_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """getpwuid(3) says "not found" for EMFILE too: then the user would get a container with one id, and no word."""
+    uid = os.geteuid()
+    name = pwd.getpwuid(uid).pw_name
+
+    def fails(_uid: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", fails)
+    (tmp_path / "subuid").write_text(f"{name}:100000:65536\n")
+    assert read_subids(str(tmp_path / "subuid"), uid) == [(100000, 65536)]
+    refuses(lambda: read_subids(str(tmp_path / "subuid"), uid))
+
+
+@pytest.mark.parametrize(("number", "falls_back"), [(errno.ENOENT, True), (errno.EMFILE, False), (errno.ENOMEM, False)])
+def test_a_helper_that_cannot_run(monkeypatch: pytest.MonkeyPatch, number: int, falls_back: bool) -> None:
+    """The single map serves where newuidmap is missing, not where memory is short."""
+
+    def fails(*_: object) -> None:
+        raise RootlessError("cannot run newgidmap", "/usr/bin/newgidmap", number)
+
+    written: list[str] = []
+    monkeypatch.setattr(newuidmap, "run_helper", fails)
+    monkeypatch.setattr(idmap, "_write_text", lambda _fd, name, *_rest: written.append(name))
+    host = Host(uid=1000, gid=1000, privileged=False)
+    id_map = [(0, 1000, 1), (1, 100000, 65536)]
+    try:
+        assert not idmap.write_maps(3, 7, id_map, id_map, host, is_default=True)
+    except RootlessError as error:
+        assert error.errno == number and not falls_back
+    assert bool(written) == falls_back
