@@ -46,7 +46,7 @@ def read_bundle(options: Options, config: str = "") -> CreateRequest:
 
     config: the file to read instead of the bundle's config.json, "" for that one.
     """
-    bundle, container_id = find_bundle(options.bundle, options.container_id)
+    bundle, container_id = find_bundle(options.bundle, options.container_id, config)
     path = config or f"{bundle}/config.json"
     text = read_config(path)
     request = CreateRequest(container_id, bundle, parse_config(text, path), text)

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 _CONFIG_LIMIT = 16 << 20  # bytes
 
 
-def find_bundle(bundle: str, argument: str) -> tuple[str, str]:
-    """Return (absolute bundle directory, id) of `-b DIR ID`, `ID`, `./BUNDLE`, `.`, `..` or `BUNDLE`."""
+def find_bundle(bundle: str, argument: str, config: str = "") -> tuple[str, str]:
+    """Return (absolute bundle directory, id) of `-b DIR ID`, `ID`, `./BUNDLE`, `.`, `..` or `BUNDLE`.
+
+    Where another file is read as config.json, `.` and `..` are ids, which are invalid, as with crun. Raises
+    RootlessError.
+    """
     if bundle:
         if not argument:
             raise RootlessError("a container ID is missing", hint="rootless run --bundle DIR ID")
         return os.path.abspath(bundle), check_id(argument)
     if argument and "/" in argument and not os.path.isdir(argument):
         check_id(argument)
-    is_path = "/" in argument or argument in (".", "..")  # which no id may be
+    is_path = "/" in argument or (argument in (".", "..") and not config)  # which no id may be
     named = is_path or not os.path.exists("config.json")
     if argument and named and os.path.isfile(f"{argument}/config.json"):
         directory = os.path.abspath(argument)

@@ -124,3 +124,10 @@ def test_a_directory_as_standard_input_is_one_line(tmp_path) -> None:
     os.close(fd)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1 and "standard input is a directory" in done.stderr
+
+
+def test_a_dot_is_an_invalid_id_where_config_names_the_file(bundle, rootless) -> None:
+    """crun's suite asks for it; without --config the dot is the bundle of this directory."""
+    for word in (".", ".."):
+        result = rootless("run", "--config", "config.json", word, cwd=bundle.path)
+        assert result.returncode == 1 and "invalid" in result.stderr, result.stderr
