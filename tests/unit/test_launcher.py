@@ -13,14 +13,22 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HERE = "is not in this copy"  # said by the copy's own package alone
 
 
-@pytest.fixture(params=["a shell looks for the interpreter", "the first line names it"])
-def first_line(request: pytest.FixtureRequest) -> str:
-    """What scripts/setup.sh makes of the first line, and what pip leaves."""
-    return f"#!{os.path.realpath(sys.executable)} -IS\n" if "names" in request.param else "#!/bin/sh\n"
+@pytest.fixture(params=["a shell looks for the interpreter", "a shell knows it", "the first line names it"])
+def text(request: pytest.FixtureRequest) -> str:
+    """What pip leaves, what scripts/setup.sh makes of it, and what an installer may."""
+    text = (CHECKOUT / "bin/rootless").read_text()
+    interpreter = os.path.realpath(sys.executable)
+    if "names" in request.param:
+        return text.replace("#!/bin/sh\n", f"#!{interpreter} -IS\n", 1)
+    if "knows" in request.param:
+        line = f'[ -x {interpreter} ] && exec {interpreter} -IS "$0" "$@"'
+        text, number = re.subn("^# scripts/setup.sh writes here .*$", line, text, flags=re.MULTILINE)
+        assert number == 1
+    return text
 
 
 @pytest.fixture(params=["checkout", "venv"])
-def launcher(request: pytest.FixtureRequest, tmp_path: Path, first_line: str) -> Path:
+def launcher(request: pytest.FixtureRequest, tmp_path: Path, text: str) -> Path:
     """A copy of the launcher with the package where each layout has it."""
     top = tmp_path / request.param
     (top / "bin").mkdir(parents=True)
@@ -34,7 +42,7 @@ def launcher(request: pytest.FixtureRequest, tmp_path: Path, first_line: str) ->
     if request.param == "venv":
         (top / "bin/python3").symlink_to(os.path.realpath(sys.executable))
     copy = top / "bin/rootless"
-    copy.write_text(first_line + (CHECKOUT / "bin/rootless").read_text().partition("\n")[2])
+    copy.write_text(text)
     copy.chmod(0o755)
     return copy
 
@@ -81,6 +89,29 @@ def test_with_few_descriptors_no_shell_speaks_for_us(launcher: Path, tmp_path: P
     words = ["sh", "-c", script, "sh", str(launcher), "--root", "state", "state", "nope"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("rootless: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("text", ["a shell looks for the interpreter", "a shell knows it"], indirect=True)
+def test_a_directory_as_standard_input_is_one_line(launcher: Path, tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        done = subprocess.run([launcher, "list"], stdin=directory, capture_output=True, text=True, check=False)
+    finally:
+        os.close(directory)
+    assert done.returncode == 1
+    assert re.fullmatch("rootless: standard input is a directory.*\n", done.stderr)
+
+
+def test_setup_writes_the_interpreter_where_the_launcher_has_a_place_for_it(tmp_path: Path) -> None:
+    """The line of scripts/setup.sh itself."""
+    setup = (CHECKOUT / "scripts/setup.sh").read_text()
+    (command,) = re.findall(r"^  (sed -i .*) ;;$", setup, flags=re.MULTILINE)
+    (tmp_path / "bin").mkdir()
+    shutil.copy(CHECKOUT / "bin/rootless", tmp_path / "bin/rootless")
+    script = f"venv={tmp_path}; interpreter=/where/it/is; {command}"
+    subprocess.run(["sh", "-euc", script], check=True, timeout=60)
+    line = '[ -x /where/it/is ] && exec /where/it/is -IS "$0" "$@"'
+    assert (tmp_path / "bin/rootless").read_text().split("\n")[3] == line
 
 
 def test_without_an_interpreter_it_says_so(tmp_path: Path) -> None:
