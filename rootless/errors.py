@@ -81,6 +81,13 @@ class NoSuchContainer(RootlessError):
         super().__init__(f'container "{container_id}" does not exist')
 
 
+class IdInUse(RootlessError):
+    """A container of that id exists. Clients look for the words "already exists"."""
+
+    def __init__(self, container_id: str, path: str) -> None:
+        super().__init__(f'container "{container_id}" already exists', path, hint="choose another ID or delete it")
+
+
 _SOURCES = __file__.rpartition("/")[0].rpartition("/")[0] + "/"  # above the packages rootless and oci
 _REPORT = "please report this with what --debug prints"
 # What is short, and the limit to raise (getrlimit(2), ulimit in a shell).

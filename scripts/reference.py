@@ -51,6 +51,8 @@ def usage(name: str) -> str:
 def flag(option: Option) -> str:
     """Return how a flag is written: `-b, --bundle DIR`."""
     name, short, kind, metavar, _ = option
+    if kind == "maybe":
+        return f"--{name}[={metavar}]"
     return (f"-{short}, " if short else "") + f"--{name}" + (f" {metavar}" if kind != "flag" else "")
 
 

@@ -72,7 +72,7 @@ class Line:
             if name.lstrip("-") in option[:2] and name.lstrip("-"):
                 if equals:
                     self.values[option[0]] = value
-                elif option[2] != "flag":
+                elif option[2] not in ("flag", "maybe"):
                     self.waiting = option
 
 

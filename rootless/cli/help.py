@@ -26,8 +26,65 @@ def group() -> click.Group:
     for name, (summary, positionals, options) in COMMANDS.items():
         params: list[click.Parameter] = [_option(option) for option in options]
         params += [_argument(positional) for positional in positionals]
-        root.add_command(click.Command(name, params=params, help=summary, short_help=summary))
+        kind = _grouped_command() if name in ("run", "create", "spec") else click.Command
+        root.add_command(kind(name, params=params, help=summary, short_help=summary))
     return root
+
+
+# title: (an example, the flags). What is in no group stands in the first.
+GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Process": (
+        "-e LANG=C -w /src -u user",
+        ("env", "env-file", "workdir", "user", "group-add", "entrypoint", "tty", "interactive", "timeout"),
+    ),
+    "File system": (
+        "-v ./data:/data:ro --tmpfs /scratch:size=64m --ephemeral",
+        (
+            "volume", "mount", "tmpfs", "mount-home", "mount-cwd", "read-only", "ephemeral", "shm-size", "device",
+        ),
+    ),
+    "Limits": (
+        "-m 512m --cpus 1.5 --pids-limit 100",
+        ("memory", "memory-swap", "cpus", "cpuset-cpus", "pids-limit", "ulimit"),
+    ),
+    "Network": ("--network host --hostname box", ("network", "hostname")),
+    "Security": (
+        "--cap-drop all --security-opt no-new-privileges --security-opt seccomp=default",
+        ("cap-add", "cap-drop", "security-opt"),
+    ),
+    "Advanced": (
+        "--pid-file pid --console-socket tty.sock",
+        (
+            "config", "console-socket", "pidfd-socket", "pid-file", "no-pivot", "no-new-keyring", "preserve-fds",
+            "no-subreaper", "annotation", "cgroup",
+        ),
+    ),
+}  # fmt: skip
+
+
+def _grouped_command() -> type[click.Command]:
+    """Return a command whose help has its flags in GROUPS, each with an example."""
+    import click
+
+    class Grouped(click.Command):
+        def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            """Write the flags group by group."""
+            records = {}
+            for param in self.get_params(ctx):
+                record = param.get_help_record(ctx)
+                if record:
+                    records[str(param.opts[0]).removeprefix("--")] = record
+            grouped = {flag for _, flags in GROUPS.values() for flag in flags}
+            first = [record for flag, record in records.items() if flag not in grouped]
+            with formatter.section("Options"):
+                formatter.write_dl(first)
+            for title, (example, flags) in GROUPS.items():
+                found = [records[flag] for flag in flags if flag in records]
+                if found:
+                    with formatter.section(f"{title} (such as {example})"):
+                        formatter.write_dl(found)
+
+    return Grouped
 
 
 def _option(option: Option) -> click.Option:
@@ -37,6 +94,8 @@ def _option(option: Option) -> click.Option:
     names = [f"--{name}"] + ([f"-{short}"] if short else [])
     if kind == "flag":
         return click.Option(names, is_flag=True, help=text)
+    if kind == "maybe":
+        return click.Option(names, is_flag=False, flag_value="true", metavar=f"[={metavar}]", help=text)
     return click.Option(names, metavar=metavar, help=text, multiple=kind == "list")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from rootless.cli.setting_flags import SETTINGS
 from rootless.errors import RootlessError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# (long name, short name, kind, metavar, help). kind: flag, str, int or list.
+# (long name, short name, kind, metavar, help). kind: flag, str, int, list, or maybe: a value only as --NAME=VALUE.
 Option = tuple[str, str, str, str, str]
 
 GLOBAL: list[Option] = [
@@ -35,6 +36,7 @@ _DETACH: Option = ("detach", "d", "flag", "", "return when the program runs; it 
 _PID_FILE: Option = ("pid-file", "", "str", "FILE", "write the container's process ID to FILE")
 _PRESERVE_FDS: Option = ("preserve-fds", "", "int", "N", "pass N more file descriptors to the program, from 3 on")
 _NO_SUBREAPER: Option = ("no-subreaper", "", "flag", "", "ignored; orphans of the container are never adopted")
+_INTERACTIVE: Option = ("interactive", "i", "flag", "", "ignored; standard input is always passed on")
 _REGEX: Option = ("regex", "", "flag", "", "treat the ID as a regular expression")
 _CHANGE: Option = (
     "change",
@@ -57,6 +59,7 @@ _CREATE: list[Option] = [
     ("no-new-keyring", "", "flag", "", "keep the caller's session keyring"),
     _PRESERVE_FDS,
     ("dry-run", "", "flag", "", "print the plan and change nothing"),
+    *SETTINGS,
 ]
 _CRIU: list[Option] = [
     ("image-path", "", "str", "DIR", "directory of the image files (default: checkpoint)"),
@@ -97,6 +100,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("keep", "", "flag", "", "do not delete the container when it ends"),
             _NO_SUBREAPER,
             ("tty", "t", "flag", "", "give the program a terminal, whatever config.json says"),
+            _INTERACTIVE,
+            ("name", "", "str", "NAME", "ID of the container (default: the bundle's name)"),
+            ("rm", "", "flag", "", "delete it when it ends (the default; --rm=false keeps it)"),
+            ("timeout", "", "str", "DURATION", "end the program after 90s, 1.5m or 1h, with exit code 124"),
         ],
     ),
     "checkpoint": (
@@ -155,9 +162,12 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("tty", "t", "flag", "", "give the program a terminal"),
             _CONSOLE_SOCKET,
             ("pidfd-socket", "", "str", "PATH", "send a pidfd of the process to the Unix socket PATH"),
+            _INTERACTIVE,
             ("cwd", "", "str", "DIR", "working directory"),
-            ("env", "e", "list", "NAME=VALUE", "set an environment variable"),
-            ("user", "u", "str", "UID[:GID]", "run as UID[:GID]"),
+            ("workdir", "w", "str", "DIR", "the same as --cwd"),
+            ("env", "e", "list", "NAME=VALUE", "set an environment variable; NAME alone passes on the caller's value"),
+            ("env-file", "", "list", "FILE", "read environment variables from FILE, one NAME=VALUE per line"),
+            ("user", "u", "str", "USER[:GROUP]", "run as this user, by name or number"),
             ("additional-gids", "g", "list", "GID", "add a supplementary group"),
             ("cap", "c", "list", "CAP", "add a capability"),
             ("no-new-privs", "", "flag", "", "set no_new_privs: set-user-ID programs give no privileges"),
@@ -177,6 +187,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("bundle", "b", "str", "DIR", "the directory to write to (default: the current one)"),
             ("rootless", "", "flag", "", "write one for an ordinary user (the default for such a user)"),
             ("validate", "", "flag", "", "check an existing config.json and print all errors"),
+            *(option for option in SETTINGS if option[0] != "ephemeral"),
         ],
     ),
     "pause": ("freeze all processes of a container", ("container_id",), []),
@@ -296,6 +307,7 @@ class Options:
     regex: bool
     help: bool  # True for --help; then nothing after that flag was read
     dashes: bool  # True if a `--` stood before the command's first word
+    given: set[str]  # the attributes that a flag has set
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -371,6 +383,7 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
             by_name["-" + option[1]] = option
         setattr(options, option[0].replace("-", "_"), _DEFAULTS[option[2]])
     options.help = options.dashes = False
+    options.given = set()
     words: list[str] = []
     position = 0
     while position < len(argv):
@@ -391,7 +404,7 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
         if matching is _HELP:
             options.help = True
             return []
-        if matching[2] != "flag" and not equals:
+        if not equals and matching[2] not in ("flag", "maybe"):
             if position >= len(argv):
                 hint = " ".join(filter(None, ("rootless", options.command, f"--{matching[0]}", matching[3])))
                 raise UsageError(f"flag needs an argument: {name}", options.command, hint=hint)
@@ -401,12 +414,13 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
     return words
 
 
-_DEFAULTS: dict[str, Any] = {"flag": False, "str": "", "int": 0, "list": None}
+_DEFAULTS: dict[str, Any] = {"flag": False, "str": "", "int": 0, "list": None, "maybe": ""}
 
 
 def _set(options: Options, option: Option, value: str, given: bool) -> None:
     """Set one flag. given: whether the value came with a "=". Raises UsageError for a value of the wrong kind."""
     key, kind = option[0].replace("-", "_"), option[2]
+    options.given.add(key)
     if kind == "flag":
         if given and value.lower() not in ("true", "false", "1", "0", "t", "f"):
             what = f"invalid boolean value {printable(repr(value))} for --{option[0]}"
@@ -417,6 +431,8 @@ def _set(options: Options, option: Option, value: str, given: bool) -> None:
             what = f"invalid value {printable(repr(value))} for --{option[0]}: a number is needed"
             raise UsageError(what, options.command)
         setattr(options, key, int(value))
+    elif kind == "maybe":
+        setattr(options, key, value if given else "true")
     elif kind == "list":
         setattr(options, key, [*(getattr(options, key) or []), value])
     else:

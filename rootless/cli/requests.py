@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rootless.cli.containers import state_root
+from rootless.cli.setting_flags import SETTING_KEYS
 from rootless.runtime.bundle import find_bundle, parse_config, read_config, with_term
 from rootless.runtime.create import CreateRequest
 from rootless.startup import jsonlite
@@ -19,6 +20,9 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
     tty: give the program a terminal; args: the program and its arguments, in place of those in config.json.
     """
     request = read_bundle(options, options.config)
+    if not options.given.isdisjoint(SETTING_KEYS):
+        _apply_settings(options, request, args)
+        args = None
     if tty or args:
         process = request.spec.get("process")
         if isinstance(process, dict):
@@ -41,16 +45,53 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
     return request
 
 
+def _apply_settings(options: Options, request: CreateRequest, args: list[str] | None) -> None:
+    """Change the request's config as the flags say. Raises RootlessError."""
+    from rootless.cli.settings import read_settings
+    from rootless.kernel.host import Host
+    from rootless.plan.settings import apply_settings
+
+    settings = read_settings(options, request.spec, request.bundle, args)
+    if options.ephemeral:
+        from rootless.runtime.upper import choose_upper
+
+        settings.upper = request.upper = choose_upper(options.ephemeral, request.container_id)
+    request.spec = apply_settings(request.spec, settings, Host())
+    request.text = jsonlite.dumps(request.spec, 1).encode("utf-8", "surrogatepass")
+
+
+def _names_bundle(operand: str, bundle: str) -> bool:
+    """Return whether the operand is the bundle's directory, not an id that somebody has given."""
+    return os.path.abspath(operand or ".") == bundle
+
+
+def free_name(root: str, name: str) -> str:
+    """Return the name, or NAME-2 and so on where containers have those before it, in whatever state they are."""
+    number, free = 1, name
+    while os.path.exists(f"{root}/{free}"):
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
 def read_bundle(options: Options, config: str = "") -> CreateRequest:
     """Return a request with the flags that `restore` shares. Raises RootlessError.
 
     config: the file to read instead of the bundle's config.json, "" for that one.
     """
-    bundle, container_id = find_bundle(options.bundle, options.container_id, config)
+    name = options.name if options.command == "run" else ""
+    bundle, container_id = find_bundle(options.bundle, options.container_id, config, name)
+    root = state_root(options)
+    takes_name = (
+        options.command == "run" and not (name or options.bundle) and _names_bundle(options.container_id, bundle)
+    )
+    if takes_name:
+        container_id = free_name(root, container_id)
     path = config or f"{bundle}/config.json"
     text = read_config(path)
     request = CreateRequest(container_id, bundle, parse_config(text, path), text)
-    request.root = state_root(options)
+    request.root = root
+    request.takes_name = takes_name
     request.cgroup_manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "")
     request.console_socket = options.console_socket
     request.pid_file = options.pid_file

@@ -312,6 +312,18 @@ def read_size(flag: str, value: str | int, *, unlimited: bool = False) -> int:
     return number
 
 
+def read_duration(flag: str, text: str) -> float:
+    """Return the seconds of `1.5s`, `90`, `2m`, `1h` or `250ms`. Raises RootlessError."""
+    for unit, seconds in (("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("", 1)):
+        number = text.removesuffix(unit)
+        if unit and number == text:
+            continue
+        if number.isascii() and number.replace(".", "", 1).isdigit() and len(number) < 16 and float(number) > 0:
+            return float(number) * seconds
+        break
+    raise wrong(flag, text, "not a duration", "such as 1.5s, 2m or 1h")
+
+
 def _apply_memory(change: Change, size: str | int) -> None:
     change.part("linux", "resources", "memory")["limit"] = read_size("memory", size)
 

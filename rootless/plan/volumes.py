@@ -167,7 +167,7 @@ def read_device(text: str, host: Host) -> tuple[dict[str, Any], str]:
 
 def _source(source: str, text: str, base: str, host: Host, flag: str, *, named: bool = True) -> str:
     if named and "/" not in source and source not in (".", ".."):
-        raise _wrong(text, "named volumes do not exist", f"./{source} is a directory", flag)
+        raise _wrong(text, "named volumes do not exist", f"./{source}", flag)
     path = tidy_path(source, base)
     if not host.exists(path):
         raise _wrong(

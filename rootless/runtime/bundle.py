@@ -14,23 +14,27 @@ if TYPE_CHECKING:
 _CONFIG_LIMIT = 16 << 20  # bytes
 
 
-def find_bundle(bundle: str, argument: str, config: str = "") -> tuple[str, str]:
+def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") -> tuple[str, str]:
     """Return (absolute bundle directory, id) of `-b DIR ID`, `ID`, `./BUNDLE`, `.`, `..` or `BUNDLE`.
 
-    Where another file is read as config.json, `.` and `..` are ids, which are invalid, as with crun. Raises
-    RootlessError.
+    name: what the container is called in any case; then there need be no operand. Where another file is read as
+    config.json, `.` and `..` are ids, which are invalid, as with crun. Raises RootlessError.
     """
     if bundle:
+        if name and argument:
+            raise RootlessError("two IDs are given", f"{printable(argument)} and --name {printable(name)}")
+        argument = name or argument
         if not argument:
             raise RootlessError("a container ID is missing", hint="rootless run --bundle DIR ID")
         return os.path.abspath(bundle), check_id(argument)
     if argument and "/" in argument and not os.path.isdir(argument):
         check_id(argument)
+    argument = argument or ("." if name and os.path.exists("config.json") else "")
     is_path = "/" in argument or (argument in (".", "..") and not config)  # which no id may be
     named = is_path or not os.path.exists("config.json")
     if argument and named and os.path.isfile(f"{argument}/config.json"):
         directory = os.path.abspath(argument)
-        container_id = os.path.basename(directory)
+        container_id = name or os.path.basename(directory)
         try:
             return directory, check_id(container_id)
         except RootlessError as error:
@@ -45,6 +49,8 @@ def find_bundle(bundle: str, argument: str, config: str = "") -> tuple[str, str]
         here = os.path.exists("config.json")
         hint = "rootless run . takes the bundle of this directory" if here else "rootless run ./BUNDLE"
         raise RootlessError("a container ID or a bundle is missing", hint=hint)
+    if name:
+        raise RootlessError("two IDs are given", f"{printable(argument)} and --name {printable(name)}")
     return os.getcwd(), check_id(argument)
 
 

@@ -54,8 +54,10 @@ class CreateRequest:
     """What `create` was asked for.
 
     spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root;
-    detached: whether the container outlives this command; meanwhile: called while init sets up its mounts, when the
-    runtime would only wait; the rest are the flags.
+    upper: the directory to make for a throw-away root, "" for none (config.json has its mount); takes_name: whether
+    the id is the bundle's name, so that another one serves where it is in use; timeout: seconds that the program may
+    run, 0 for any time; detached: whether the container outlives this command; meanwhile: called while init sets up
+    its mounts, when the runtime would only wait; the rest are the flags.
     """
 
     def __init__(self, container_id: str, bundle: str, spec: dict[str, Any], text: bytes) -> None:
@@ -71,6 +73,9 @@ class CreateRequest:
         self.no_pivot = False
         self.no_new_keyring = False
         self.notify = False
+        self.upper = ""
+        self.timeout = 0.0
+        self.takes_name = False
         self.preserve_fds = 0
         self.listen_fds = 0
         self.detached = True
@@ -202,6 +207,8 @@ class Creation:
         self.group = cgroup.open(record)
         if not self.group.needs_pid:
             self._make_cgroup()
+        if request.upper.startswith("/"):
+            self._make_upper()
         if not plan.namespaces.has(sc.CLONE_NEWNS):
             before = self.container.state["rootfs_before"] = mount_place(plan.rootfs)
             self.undo_stack.append(lambda: detach_rootfs(plan.rootfs, before))
@@ -237,6 +244,13 @@ class Creation:
         note_planned_cgroup(directory, group)
         self.execute([self.plan.cgroup])
         note_made_cgroup(directory, group)
+
+    def _make_upper(self) -> None:
+        """Make the directory for what the container changes in its throw-away root."""
+        from rootless.runtime import upper
+
+        self.undo_stack.append(lambda: upper.remove_upper(self.request.upper))
+        upper.make_upper(self.container.directory, self.request.upper, self.plan.rootfs)
 
     def _record_host_side_effects(self) -> None:
         """Note what will be made outside of the container and does not end with it.

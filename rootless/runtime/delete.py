@@ -116,6 +116,11 @@ def _give_back(container: Container) -> None:
         from rootless.steps.places import detach_rootfs
 
         detach_rootfs(container.state["rootfs"], container.state["rootfs_before"])
+    upper = container.directory.noted("upper")
+    if upper:
+        from rootless.runtime.upper import remove_upper
+
+        remove_upper(upper)
 
 
 def _poststop_hooks(container: Container) -> list[RunHook]:

@@ -77,7 +77,23 @@ def notices(pid: int, signum: int) -> bool:
         os.close(fd)
     except OSError:
         return True
-    masks = [line.split()[1] for line in text.split(b"\n") if line.startswith((b"SigCgt:", b"SigBlk:"))]
+    return _has_any(text, signum, (b"SigCgt:", b"SigBlk:"))
+
+
+def ends_by_default(pid: int, signum: int) -> bool:
+    """Return whether a process neither handles, blocks nor ignores a signal: the default, which ends most programs, is
+    what it would do. Where that cannot be read: False."""
+    try:
+        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        text = os.read(fd, 8192)
+        os.close(fd)
+    except OSError:
+        return False
+    return not _has_any(text, signum, (b"SigCgt:", b"SigBlk:", b"SigIgn:"))
+
+
+def _has_any(status: bytes, signum: int, names: tuple[bytes, ...]) -> bool:
+    masks = [line.split()[1] for line in status.split(b"\n") if line.startswith(names)]
     return not masks or any(int(mask, 16) & 1 << (signum - 1) for mask in masks)
 
 

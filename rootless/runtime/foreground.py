@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.cgroup.oom import Watch
+    from rootless.runtime.limit import TimeLimit
     from rootless.runtime.notify import Listener
 
 _WINCH, _CHLD = 28, 17
@@ -55,6 +56,7 @@ def wait(
     *,
     oom: Watch | None = None,
     listener: Listener | None = None,
+    limit: TimeLimit | None = None,
 ) -> int:
     """Until the program ends: its exit code, 128+n on a signal. With a master: raw mode, window size, all output.
 
@@ -65,7 +67,7 @@ def wait(
     """
     terminal = _Terminal(master) if master >= 0 else None
     try:
-        _loop(pid, pidfd, reader, terminal, oom, listener)
+        _loop(pid, pidfd, reader, terminal, oom, listener, limit)
     finally:
         if terminal:
             terminal.restore()
@@ -127,7 +129,13 @@ def _noted(_signum: int, _frame: Any) -> None:
 
 
 def _loop(
-    pid: int, pidfd: int, reader: int, terminal: _Terminal | None, oom: Watch | None, listener: Listener | None
+    pid: int,
+    pidfd: int,
+    reader: int,
+    terminal: _Terminal | None,
+    oom: Watch | None,
+    listener: Listener | None,
+    limit: TimeLimit | None,
 ) -> None:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
@@ -140,8 +148,13 @@ def _loop(
         terminal.register(poller)
     escalation = Escalation(pid, pidfd)
     while True:
-        found = poller.poll(escalation.timeout())
+        timeout = escalation.timeout()
+        if limit and (left := limit.timeout()) is not None:
+            timeout = left if timeout is None else min(left, timeout)
+        found = poller.poll(timeout)
         escalation.look()
+        if limit:
+            limit.look()
         for fd, events in found:
             if fd == reader:
                 for signum in os.read(reader, 64):

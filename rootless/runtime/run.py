@@ -77,7 +77,14 @@ def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *,
         return 0
     try:
         container.directory.lock.give_up()
-        code = wait(container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener)
+        limit = None
+        if request.timeout:
+            from rootless.runtime.limit import EXIT_TIMEOUT, TimeLimit
+
+            limit = TimeLimit(request.timeout, container.pid, created.pidfd)
+        code = wait(container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener, limit=limit)
+        if limit and limit.over:
+            code = EXIT_TIMEOUT
     except BaseException:
         with TakingBack(container):
             from rootless.runtime.delete import remove_failed

@@ -4,6 +4,7 @@ ROOT/ID/state.json    written by temp + rename under the directory's lock
 ROOT/ID/config.json   what `create` read: the bundle's file is never looked at again
 ROOT/ID/init          a link to nowhere: "PID START_TIME" of its init
 ROOT/ID/cgroup.*      links to nowhere: the cgroup that is about to be made, and the one that was (see note_cgroup)
+ROOT/ID/upper         a link to nowhere: the upper directory of its throw-away root (rootless/runtime/upper.py)
 ROOT/ID/.lock.PID     a link to nowhere: a command that has the lock or waits for it (rootless/runtime/lock.py)
 ROOT/ID/start.sock    there as long as the container is created and not started
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import errno
 
 from rootless import log
-from rootless.errors import NoSuchContainer, RootlessError, printable
+from rootless.errors import IdInUse, NoSuchContainer, RootlessError, printable
 from rootless.kernel import proc
 from rootless.kernel.files import close_at_last, write_all
 from rootless.runtime.lock import Lock
@@ -88,9 +89,7 @@ class StateDir:
             try:
                 os.mkdir(container_id, 0o700, dir_fd=root_fd)
             except FileExistsError:
-                raise RootlessError(
-                    f'container "{container_id}" already exists', path, hint="choose another ID or delete it"
-                ) from None
+                raise IdInUse(container_id, path) from None
             made = True
             fd = _open_own(container_id, root_fd)
             os.fchmod(fd, 0o700)  # whatever the umask
@@ -194,6 +193,14 @@ class StateDir:
             if inode.isdigit() and new.isdigit() and path.startswith("/"):
                 return path, int(new), int(inode)
         return "", 0, 0
+
+    def note(self, text: str, name: str) -> None:
+        """Note something under a name, in one step: as a link to nowhere. Raises RootlessError."""
+        self._link(text, name)
+
+    def noted(self, name: str) -> str:
+        """Return what is noted under a name, "" without a note. Raises RootlessError."""
+        return self._read_link(name)
 
     def _link(self, text: str, name: str) -> None:
         try:

@@ -190,7 +190,12 @@ def _mount_by_name(root: RootBuilder, place: int, fstype: str, mount: Mount) -> 
     if mount.id_map:
         raise RootlessError(f"a mount of type {fstype} cannot be id-mapped", mount.pointer)
     key, value = mount.context
-    data = ",".join([*mount.options.data, f'{key}="{value}"'] if key else mount.options.data)
+    options = mount.options.data
+    if fstype == "overlay" and any(option.startswith("upper=tmpfs") for option in options):
+        from rootless.steps.upper import mount_upper
+
+        place, options = mount_upper(place, options)
+    data = ",".join([*options, f'{key}="{value}"'] if key else options)
     sc.mount(mount.source or fstype, f"/proc/self/fd/{place}", fstype, mount.options.superblock, data or None)
     if mount.target == "/":  # from the root's own fd no mount on top of it is seen, by its path the last one
         return os.open(os.readlink(f"/proc/self/fd/{root.fd}"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -12,6 +12,7 @@ from oci.errors import printable
 from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
+from rootless.runtime import upper
 from rootless.userns import job
 from rootless.userns import run as userns
 
@@ -35,6 +36,8 @@ def main(options: Options) -> int:
         print(f"{len(removed)} trees removed, {sum(tree.size for tree in removed)} bytes", flush=True)
         return 0
 
+    for place in upper.abandoned():
+        upper.remove_upper(place)
     host = Host()
     return job.run(prune, ([], []) if host.privileged else userns.default_maps(host))
 

@@ -16,7 +16,7 @@ def main(options: Options) -> int:
     request = ExecRequest(options.args, options.process)
     request.tty = options.tty
     request.env = options.env or []
-    request.cwd = options.cwd
+    request.cwd = options.workdir or options.cwd
     request.user = options.user
     request.additional_gids = options.additional_gids or []
     request.cap = options.cap or []
@@ -30,8 +30,18 @@ def main(options: Options) -> int:
     request.pid_file = options.pid_file
     request.pidfd_socket = options.pidfd_socket
     request.preserve_fds = options.preserve_fds
+    if options.env_file or any("=" not in entry for entry in request.env):
+        from rootless.cli.settings import read_env
+
+        request.env = read_env(options.env_file, request.env)
     try:
-        return exec_in(load(options, lock=True), request)
+        container = load(options, lock=True)
+        if any(part[:1].isalpha() or part[:1] == "_" for part in request.user.split(":")):
+            from rootless.runtime.names import look_up
+
+            ids = look_up(f"/proc/{container.pid}/root", request.user)  # the root as the container sees it now
+            request.user = f"{ids.uid}:{ids.gid}"
+        return exec_in(container, request)
     except (RootlessError, OSError) as error:
         failure = unexpected(error)
         failure.what = f"exec failed: {failure.what}"

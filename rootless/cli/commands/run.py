@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rootless.cli.commands.create import print_plan
 from rootless.cli.requests import read_request
+from rootless.errors import IdInUse
+from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
 from rootless.runtime.run import run
 from rootless.startup import codecache
@@ -17,11 +19,28 @@ def main(options: Options) -> int:
     """Run `rootless run [--detach] ID`, `run BUNDLE [-- CMD ARG...]`, or `run -- CMD ARG...` in a bundle."""
     if options.dashes:
         _read_dashes(options)
-    request = read_request(options, tty=options.tty, args=options.args)
-    if options.dry_run:
-        return print_plan(request)
-    request.detached = options.detach
-    return run(request, Host(), codecache.load_later, keep=options.keep)
+    keep = options.keep or ("rm" in options.given and not options.rm)
+    timeout = _read_timeout(options.timeout) if options.timeout else 0.0
+    while True:
+        request = read_request(options, tty=options.tty, args=options.args)
+        if options.dry_run:
+            return print_plan(request)
+        request.detached, request.timeout = options.detach, timeout
+        try:
+            code = run(request, Host(), codecache.load_later, keep=keep)
+        except IdInUse:
+            if not request.takes_name:
+                raise
+            continue  # somebody was quicker
+        if request.takes_name and options.detach:
+            write_all(1, f"{request.container_id}\n".encode())
+        return code
+
+
+def _read_timeout(text: str) -> float:
+    from rootless.plan.settings import read_duration
+
+    return read_duration("timeout", text)
 
 
 def _read_dashes(options: Options) -> None:

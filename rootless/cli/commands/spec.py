@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from rootless import log
+from rootless.cli.setting_flags import SETTING_KEYS
 from rootless.errors import EXIT_ERROR, RootlessError
 from rootless.kernel.host import Host
 from rootless.startup.jsonlite import dumps
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """Run `rootless spec [--rootless] [--bundle DIR]`, which overwrites nothing, or `spec --validate [BUNDLE]`."""
+    """Run `rootless spec [--rootless] [--bundle DIR]`, which overwrites nothing, or `spec --validate [BUNDLE]`.
+
+    The flags of `run` that change config.json are written down. Raises RootlessError.
+    """
     bundle = options.bundle or options.bundle_dir or "."
     path = f"{bundle}/config.json"
     if options.validate:
@@ -24,6 +28,11 @@ def main(options: Options) -> int:
 
     host = Host()
     config = default_config(options.rootless or not host.real_root, host.uid, host.gid)
+    if not options.given.isdisjoint(SETTING_KEYS):
+        from rootless.cli.settings import read_settings
+        from rootless.plan.settings import apply_settings
+
+        config = apply_settings(config, read_settings(options, config, os.path.abspath(bundle)), host)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:

@@ -1,0 +1,99 @@
+"""From flags to the settings that change config.json (plan/settings.py). Loaded only when such a flag is given."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rootless.errors import RootlessError, printable
+from rootless.plan.settings import TABLE, Settings
+from rootless.runtime.bundle import parse_config
+from rootless.runtime.names import look_up
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cli.options import Options
+
+_LIMIT = 4 << 20  # bytes of a file of variables or a seccomp profile
+
+
+def read_settings(options: Options, spec: dict[str, Any], bundle: str, args: list[str] | None = None) -> Settings:
+    """Return what the flags ask for.
+
+    spec, bundle: config.json and its absolute directory, where names of users are looked up; args: the program's words.
+    Raises RootlessError.
+    """
+    settings = Settings(base=os.getcwd(), bundle=bundle, home=os.environ.get("HOME", ""), args=args or [])
+    for keyword, flag, _ in TABLE:
+        key = flag.replace("-", "_")
+        if key in options.given and key not in ("env", "ephemeral"):
+            setattr(settings, keyword, getattr(options, key))
+    settings.env = read_env(options.env_file, options.env)
+    settings.seccomp = _seccomp(options.security_opt or [], spec)
+    if settings.user:
+        settings.user_ids = look_up(_rootfs(spec, bundle), settings.user)
+    return settings
+
+
+def _rootfs(spec: dict[str, Any], bundle: str) -> str:
+    root = spec.get("root")
+    path = root.get("path") if isinstance(root, dict) else None
+    return os.path.join(bundle, path) if isinstance(path, str) else bundle
+
+
+def read_env(files: list[str] | None, entries: list[str] | None) -> list[str]:
+    """Return the variables of --env-file and --env as NAME=VALUE, the last of equals last. Raises RootlessError.
+
+    A NAME alone has the caller's value, and is left out where the caller has none, as with docker.
+    """
+    found = []
+    for path in files or []:
+        for number, line in enumerate(_read(path, "variables").split("\n"), 1):
+            text = line.lstrip().removesuffix("\r")
+            if not text or text.startswith("#"):
+                continue
+            name = text.partition("=")[0]
+            if not name or name.rstrip() != name or any(c.isspace() for c in name):
+                raise RootlessError(
+                    f"not an environment variable: {printable(repr(text))}", f"{path}:{number}", hint="NAME=VALUE"
+                )
+            found.append(text)
+    found += entries or []
+    complete = []
+    for entry in found:
+        if "=" in entry:
+            complete.append(entry)
+        elif not entry:
+            raise RootlessError("not an environment variable", "--env ''", hint="NAME=VALUE, or NAME")
+        elif entry in os.environ:
+            complete.append(f"{entry}={os.environ[entry]}")
+    return complete
+
+
+def _seccomp(options: list[str], spec: dict[str, Any]) -> str | dict[str, Any]:
+    value = ""
+    for option in options:
+        if option.startswith("seccomp=") and option != "seccomp=":
+            value = option.removeprefix("seccomp=")
+    if value in ("", "default", "unconfined"):
+        return value
+    from rootless.kernel.syscalls import MACHINE
+    from rootless.plan.seccomp_profile import read_profile
+
+    document = parse_config(_read(value, "seccomp profile").encode("utf-8", "surrogateescape"), value)
+    process = spec.get("process")
+    capabilities = process.get("capabilities") if isinstance(process, dict) else None
+    return read_profile(document, capabilities or {}, MACHINE, value)
+
+
+def _read(path: str, what: str) -> str:
+    try:
+        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
+            data = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise RootlessError.from_os(error, f"cannot read the {what}", path) from None
+    if len(data) > _LIMIT:
+        raise RootlessError(f"the {what} are larger than {_LIMIT >> 20} MiB", path)
+    return data.decode(sys.getfilesystemencoding(), "surrogateescape")

@@ -1,0 +1,126 @@
+"""The upper directory of a throw-away root: where it lies, how it is made, and how it is taken away.
+
+$XDG_CACHE_HOME/rootless/upper/NAME/{upper,work}   what the overlay writes (overlayfs.rst)
+$XDG_CACHE_HOME/rootless/upper/NAME/owner          a link to nowhere: the state directory whose container has it
+
+The container's state directory notes the place before it is made, so that `delete --force` finds it after a kill -9;
+`owner` lets `cache prune` see that a container is gone together with its state.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import RootlessError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.runtime.state import StateDir
+
+NOTE = "upper"  # in the state directory: a link to nowhere, the upper directory's path
+_OWNER = "owner"
+
+
+def directory() -> str:
+    """Return the directory of all upper directories: $XDG_CACHE_HOME/rootless/upper, by default in ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(os.path.abspath(cache), "rootless", "upper")
+
+
+def choose_upper(how: str, container_id: str) -> str:
+    """Return where a container's changes go: a directory that does not exist yet, or `tmpfs[:size=SIZE]`.
+
+    how: the value of --ephemeral, "true" for a directory on disk. Raises RootlessError.
+    """
+    if how.partition(":")[0] == "tmpfs":
+        return _check_tmpfs(how)
+    if how not in ("true", "disk"):
+        hint = "--ephemeral, or --ephemeral=tmpfs[:size=SIZE]"
+        raise RootlessError("unknown place for a throw-away root", f"--ephemeral={printable(how)}", hint=hint)
+    path = f"{directory()}/{container_id}"
+    return f"{path}.{os.urandom(4).hex()}" if os.path.lexists(path) else path
+
+
+def _check_tmpfs(how: str) -> str:
+    from rootless.plan.volumes import read_size
+
+    _, colon, option = how.partition(":")
+    if not colon:
+        return "tmpfs"
+    name, _, size = option.partition("=")
+    try:
+        if name != "size":
+            raise ValueError
+        return f"tmpfs:size={read_size(size)}"
+    except ValueError:
+        hint = "--ephemeral=tmpfs:size=64m"
+        raise RootlessError("not a size", f"--ephemeral={printable(how)}", hint=hint) from None
+
+
+def is_directory(upper: str) -> bool:
+    """Return whether an upper is a directory on disk, not a tmpfs."""
+    return upper.startswith("/")
+
+
+def make_upper(state: StateDir, path: str, rootfs: str) -> None:
+    """Make a container's upper directory, noted in its state directory before. Raises RootlessError.
+
+    Its mode is the root directory's, because the overlay's root has the upper directory's (overlayfs.rst).
+    """
+    from oci.private import open_private
+
+    state.note(path, NOTE)
+    try:
+        os.close(open_private(os.path.dirname(path), make=True))
+        os.mkdir(path, 0o700)
+        os.symlink(f"{state.root}/{state.container_id}", f"{path}/{_OWNER}")
+        for name in ("upper", "work"):
+            os.mkdir(f"{path}/{name}", 0o700)
+        os.chmod(f"{path}/upper", os.stat(rootfs).st_mode & 0o7777)
+    except OSError as error:
+        hint = "choose another place with XDG_CACHE_HOME"
+        raise RootlessError.from_os(error, "cannot make the throw-away root", path, hint) from None
+
+
+def remove_upper(path: str) -> None:
+    """Remove an upper directory, files of subordinate ids included; a missing one is fine. Raises RootlessError."""
+    if not os.path.lexists(path):
+        return
+    from oci.errors import OciError
+    from oci.remove import remove_tree
+    from rootless.kernel.host import Host
+    from rootless.userns import job
+    from rootless.userns.run import default_maps
+
+    try:
+        remove_tree(path)
+        return
+    except OciError as error:
+        raise RootlessError(error.what, error.where, error.errno, error.hint) from None
+    except OSError:
+        pass  # what is left belongs to subordinate ids
+    host = Host()
+    if host.privileged or job.remove(path, default_maps(host)):
+        hint = "`rootless unshare rm -rf` removes it"
+        raise RootlessError("cannot remove the throw-away root", path, hint=hint)
+
+
+def abandoned() -> list[str]:
+    """Return the upper directories whose container is gone, sorted."""
+    place = directory()
+    try:
+        names = sorted(os.listdir(place))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in (f"{place}/{name}" for name in names) if not _is_used(path)]
+
+
+def _is_used(path: str) -> bool:
+    """Return whether the container that an upper directory names still has it."""
+    try:
+        owner = os.readlink(f"{path}/{_OWNER}")
+        return os.readlink(f"{owner}/{NOTE}") == path
+    except FileNotFoundError:
+        return False
+    except OSError:  # EACCES, EINVAL: it cannot be told
+        return True

@@ -1,0 +1,50 @@
+"""The upper directory of a throw-away root in memory: a tmpfs of the container's own mount namespace."""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.errors import RootlessError
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+
+
+def mount_upper(place: int, options: list[str]) -> tuple[int, list[str]]:
+    """Mount a tmpfs on the root and return (an fd of it, the options of the overlay that goes on top of it).
+
+    place: the root, which stays the lower directory by its fd; options: those of the overlay, with
+    `upper=tmpfs[:size=BYTES]`. The tmpfs ends with the mount namespace. Raises RootlessError where tmpfs has no user
+    attributes, without which a directory that is removed and made again shows what was in it (overlayfs.rst).
+    """
+    upper = next(option for option in options if option.startswith("upper=tmpfs"))
+    tree = _make_tmpfs(upper.partition(":size=")[2], os.fstat(place).st_mode & 0o7777)
+    for name in ("upper", "work"):
+        os.mkdir(name, 0o755, dir_fd=tree)
+    os.chmod("upper", os.fstat(place).st_mode & 0o7777, dir_fd=tree)
+    try:
+        os.setxattr(f"/proc/self/fd/{tree}/upper", "user.overlay.test", b"")
+        os.removexattr(f"/proc/self/fd/{tree}/upper", "user.overlay.test")
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        hint = "Linux 6.6 brought them; --ephemeral without a value keeps the changes on disk meanwhile"
+        what = "a throw-away root in memory needs a tmpfs with extended attributes of users"
+        raise RootlessError.from_os(error, what, "--ephemeral=tmpfs", hint) from None
+    sc.move_mount(tree, place)
+    others = [option for option in options if option != upper and not option.startswith("lowerdir=")]
+    places = [f"lowerdir=/proc/self/fd/{place}"]
+    places += [f"{name}dir=/proc/self/fd/{tree}/{name}" for name in ("upper", "work")]
+    return tree, [*places, *others]
+
+
+def _make_tmpfs(size: str, mode: int) -> int:
+    fs_fd = sc.fsopen("tmpfs")
+    try:
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", "tmpfs")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "mode", f"{mode:o}")
+        if size:
+            sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "size", size)
+        sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
+        return sc.fsmount(fs_fd)
+    finally:
+        os.close(fs_fd)

@@ -1,0 +1,197 @@
+"""`run` with the flags that people know from docker, as whoever runs the tests: with a range of ids, or with one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootless.kernel.host import Host
+from rootless.userns.run import default_maps
+
+Run = Callable[..., Any]
+RANGED = os.geteuid() == 0 or len(default_maps(Host())[0]) > 1
+
+BOX = f"box-{os.getpid()}"  # cgroups are named after containers, whatever state root they have
+
+
+@pytest.fixture
+def run(rootless: Any, make_bundle: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`run(*flags, script)`: what a shell script in the bundle prints with these flags, or the whole result."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    make_bundle(BOX, {"root": {"readonly": False}})
+
+    def call(*flags: str, script: str = "true", fails: bool = False, **options: Any) -> Any:
+        result = rootless("run", *flags, f"./{BOX}", "sh", "-c", script, **options)
+        if fails:
+            return result
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return call
+
+
+def test_a_volume_is_there_and_can_be_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    run("-v", "./data:/data:Z", script="echo x > /data/new")
+    assert (tmp_path / "data/new").read_text() == "x\n"
+
+
+def test_a_read_only_volume_is_so_with_all_below_it(run: Run, tmp_path: Path) -> None:
+    """The second volume brings a mount below the first one: `ro` of the first alone would leave that writable."""
+    (tmp_path / "a/sub").mkdir(parents=True)
+    out = run("-v", "./a:/a:ro", script="touch /a/x /a/sub/x 2>&1; true")
+    assert out.count("Read-only file system") == 2
+    script = "for d in /dev /dev/shm; do touch /host$d/rootless-test; done 2>&1; true"
+    assert run("-v", "/dev:/host/dev:ro", script=script).count("Read-only file system") == 2
+    assert not Path("/dev/shm/rootless-test").exists()
+
+
+def test_the_program_and_its_surroundings(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "vars").write_text("# comment\n\nONE=1\nTWO=two words\nHOST_ONE\nABSENT_ONE\n")
+    script = (
+        'echo "$ONE/$TWO/$HOST_ONE/${ABSENT_ONE-unset}/$E"; pwd; hostname; cat /proc/self/limits | grep "open files"'
+    )
+    flags = ["--env-file", "vars", "-e", "E=a=b", "-w", "/tmp", "--hostname", "box7", "--ulimit", "nofile=99:100"]
+    out = run(*flags, script=script, env={**os.environ, "HOST_ONE": "from outside"}).split("\n")
+    assert out[:3] == ["1/two words/from outside/unset/a=b", "/tmp", "box7"] and out[3].split()[3:5] == ["99", "100"]
+
+
+def test_the_entrypoint_takes_the_words_as_arguments(rootless: Any, run: Run) -> None:
+    result = rootless("run", "--entrypoint", "echo", f"./{BOX}", "a", "-n")
+    assert (result.returncode, result.stdout) == (0, "a -n\n")
+
+
+@pytest.mark.parametrize("user", ["user", "1000", "user:wheel", "1000:10"])
+def test_a_user_by_name_and_by_number(run: Run, user: str) -> None:
+    """With a range of ids all groups are there; with one id alone that one is the user."""
+    uid, gid, groups, home = run("-u", user, script='id -u; id -g; id -G; echo "$HOME"').split("\n")[:4]
+    assert (uid, home) == ("1000", "/home/user") and gid == ("10" if ":" in user else "1000")
+    if user == "user" and RANGED:
+        assert groups.split() == ["1000", "10"]
+
+
+def test_a_user_of_exec_by_name(rootless: Any, run: Run, container: Callable[..., Any]) -> None:
+    c = container({"process": {"args": ["sleep", "100"]}})
+    assert c.run_detached().returncode == 0
+    out = rootless(
+        "exec", "-u", "root:root", "-w", "/tmp", "-e", "A=1", "-e", "B", c.id, "sh", "-c", "id -u; pwd; echo $A"
+    )
+    assert out.stdout == "0\n/tmp\n1\n", out.stderr
+    refused = rootless("exec", "-u", "nosuch", c.id, "true")
+    assert refused.returncode == 255 and "no user of that name: --user nosuch" in refused.stderr
+
+
+def test_limits_reach_config_json_and_the_plan(run: Run, rootless: Any) -> None:
+    out = rootless("run", "--dry-run", "--memory", "64m", "--pids-limit", "9", "--shm-size", "1m", f"./{BOX}").stdout
+    assert "memory.max" in out and "67108864" in out and "pids.max" in out and "size=1048576" in out
+
+
+def test_capabilities_and_no_new_privileges(run: Run) -> None:
+    script = "grep -E 'CapBnd|NoNewPrivs' /proc/self/status"
+    out = run("--cap-drop", "all", "--cap-add", "chown", "--security-opt", "no-new-privileges", script=script)
+    assert out.split() == ["CapBnd:", f"{1:016x}", "NoNewPrivs:", "1"]
+
+
+def test_the_default_seccomp_profile_denies_what_a_capability_would_open(run: Run) -> None:
+    script = "mkdir -p /m; mount -t tmpfs x /m 2>&1; unshare -U true 2>&1; grep Seccomp: /proc/self/status"
+    out = run("--security-opt", "seccomp=default", script=script)
+    assert "Operation not permitted" in out and out.split()[-1] == "2"
+    assert run("--security-opt", "seccomp=unconfined", script="grep Seccomp: /proc/self/status").split()[-1] == "0"
+
+
+def test_a_seccomp_profile_of_a_file(run: Run, tmp_path: Path) -> None:
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95, "includes": {}}
+    (tmp_path / "p.json").write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    assert "not supported" in run("--security-opt", "seccomp=p.json", script="mkdir /tmp/x 2>&1; true")
+
+
+def test_a_tmpfs_and_a_read_only_root(run: Run) -> None:
+    script = "touch /tmp/x && df -k /tmp | tail -1; touch /x 2>&1"
+    out = run("--read-only", "--tmpfs", "/tmp:size=64k", script=f"{script}; true")
+    assert out.split()[1] == "64" and "Read-only" in out
+
+
+def test_the_callers_directories(run: Run, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    out = run("--mount-home", "--mount-cwd", script="pwd; echo $HOME; ls", env={**os.environ, "HOME": str(home)})
+    assert out.split()[:2] == [str(tmp_path), str(home)] and BOX in out.split()
+
+
+def test_the_hosts_network_comes_with_its_names(run: Run) -> None:
+    out = run("--network", "host", "--ephemeral", script="cat /etc/hosts; ls -d /sys/class/net/lo")
+    assert out.startswith(Path("/etc/hosts").read_text())
+    assert run("--network", "none", script="cat /proc/net/dev").count(":") == 1
+
+
+def test_a_name_that_is_taken_gets_a_number(run: Run, rootless: Any) -> None:
+    out = [
+        rootless("run", "-d", f"./{BOX}", "sleep", "100", capture_output=False, stdout=os.open(os.devnull, os.O_RDWR))
+    ]
+    try:
+        assert out[0].returncode == 0 and rootless.ids() == [BOX]
+        assert run("--hostname", "x", script="true") == ""  # box-2, which is gone again
+        taken = rootless("run", "--name", BOX, f"./{BOX}", "true")
+        assert taken.returncode == 1 and "already exists" in taken.stderr
+        assert rootless("run", "--name", "other", f"./{BOX}", "true").returncode == 0
+    finally:
+        rootless("delete", "--force", BOX)
+    assert rootless("run", "--rm=false", f"./{BOX}", "true").returncode == 0
+    assert rootless("run", "--rm=false", f"./{BOX}", "true").returncode == 0  # a stopped one keeps its name, too
+    assert rootless.ids() == [BOX, f"{BOX}-2"]
+    for name in rootless.ids():
+        rootless("delete", name)
+
+
+def test_a_detached_container_prints_the_name_that_it_got(run: Run, rootless: Any, tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as out:
+        for _ in range(2):
+            rootless("run", "-d", f"./{BOX}", "sleep", "100", capture_output=False, stdout=out, stderr=out)
+    assert (tmp_path / "out").read_text() == f"{BOX}\n{BOX}-2\n"
+    for name in (BOX, f"{BOX}-2"):
+        assert rootless("delete", "--force", name).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [("exec sleep 100", ""), ("trap 'echo term; exit 3' TERM; while :; do sleep 0.1; done", "term\n")],
+)
+def test_a_time_limit_ends_the_program(run: Run, script: str, said: str) -> None:
+    """Pid 1 without a handler cannot get TERM and is killed; one with a handler has its say."""
+    result = run("--timeout", "0.5s", script=script, fails=True)
+    assert (result.returncode, result.stdout) == (124, said)
+    assert run("--timeout", "1h", script="echo done") == "done\n"
+
+
+def test_spec_writes_the_settings_down(rootless: Any, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    assert rootless("spec", "--bundle", "new", "-v", f"./{BOX}:/b:ro", "-m", "1g", "-e", "A=1").returncode == 0
+    config = json.loads((tmp_path / "new/config.json").read_text())
+    assert config["mounts"][-1]["source"] == f"{tmp_path}/{BOX}" and "A=1" in config["process"]["env"]
+    assert config["linux"]["resources"]["memory"]["limit"] == 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-v", "data:/d"], "hint: ./data"), (["-v", "./none:/d"], "the source does not exist"),
+        (["-u", "nosuch"], "no user of that name"), (["-u", "root:nosuch"], "no group of that name"),
+        (["--env-file", "none"], "cannot read the variables"), (["--security-opt", "seccomp=none"], "cannot read the"),
+        (["--security-opt", "seccomp=/dev/null"], "not JSON"), (["--timeout", "soon"], "not a duration"),
+        (["--timeout", "0"], "not a duration"), (["--ephemeral=disc"], "unknown place"),
+        (["--ephemeral=tmpfs:size=x"], "not a size"), (["--name", "a/b"], "invalid character"),
+        (["--cpus", "many"], "not a number of CPUs"), (["--network", "bridge"], "unknown network"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_leaves_nothing(
+    run: Run, rootless: Any, tmp_path: Path, flags: list[str], words: str
+) -> None:
+    result = run(*flags, fails=True)
+    assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert rootless.ids() == [] and not list((tmp_path / "cache").glob("rootless/upper/*"))
