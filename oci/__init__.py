@@ -11,7 +11,8 @@ The names are loaded when they are first used, so that `oci.config` alone stays 
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+from typing import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from oci.bundle import ConvertRequest, build
     from oci.config import default_config

@@ -6,7 +6,10 @@ lock, so that a checksum may run in a thread beside decompression.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +17,6 @@ from oci.chunks import CHUNK
 from oci.errors import OciError
 
 if TYPE_CHECKING:
-    import queue
-    import threading
-
     from oci.chunks import Chunks, NextBuffer, OnBytes
 
 _BEHIND = 4  # chunks that a checksum may be behind
@@ -80,9 +80,6 @@ class _Sum:
 
     def __init__(self, algorithm: str, *, in_thread: bool) -> None:
         self._in_thread = in_thread
-        if algorithm:
-            import hashlib
-
         self._sum = hashlib.new(algorithm) if algorithm else None
         self._queue: queue.Queue[bytes | None] | None = None
         self._thread: threading.Thread | None = None
@@ -102,9 +99,6 @@ class _Sum:
             self._sum.update(chunk)
             return
         if self._queue is None:
-            import queue
-            import threading
-
             self._queue = queue.Queue(_BEHIND)
             self._thread = threading.Thread(target=self._run, args=(self._queue, self._sum.update), daemon=True)
             self._thread.start()

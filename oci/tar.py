@@ -6,6 +6,7 @@ no extraction filters; it serves as the oracle in the tests. Formats: tar(5), PO
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 import struct
@@ -374,8 +375,6 @@ class _Reader:
         return pax.get(b"GNU.sparse.name") or name
 
     def _base64(self, value: bytes) -> bytes:
-        import base64
-
         try:
             return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
         except ValueError:

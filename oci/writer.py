@@ -11,12 +11,12 @@ import mmap
 import os
 import signal
 import struct
-from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SO_SNDBUF, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from array import array
+from socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SO_SNDBUF, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
+from typing import TYPE_CHECKING
 
 from oci.errors import OciError, dumped, loaded, unexpected
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from oci import compression
+from oci import compression, tarsum
 from oci.chunks import Chunks, NextBuffer, OnBytes
 from oci.errors import OciError, printable
 from oci.image.platforms import Platform, normal
@@ -74,8 +74,6 @@ class Layer:
             return budget.spend(stored, self.name)  # the same bytes, already checked
         plain = compression.decompress(kind, stored, self.name)
         if self.tarsum:
-            from oci import tarsum
-
             plain = tarsum.checked(plain, self.tarsum, self.name)
         checked = verified(plain, self.diff_id, -1, "the unpacked layer", self.name, in_thread=not next_buffer)
         return budget.spend(checked, self.name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+from typing import TYPE_CHECKING
 
 from rootless.errors import RootlessError
-from rootless.startup import lean_os as os
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.cgroup.record import Record

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
+if TYPE_CHECKING:
     Entry = list[str]  # [file, value, JSON pointer]
     Rule = list[Any]  # [allow, type, major, minor, access] of a device program; -1 for any number
     UnitProperty = list[Any]  # [name, D-Bus signature, value]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from rootless.startup import lean_os as os
+import os
+from typing import TYPE_CHECKING, Any
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from rootless.cgroup.driver import Cgroup
 
     Figures = dict[str, Any]

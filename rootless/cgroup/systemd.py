@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from rootless.cgroup.driver import Cgroup
+from rootless.cgroup.files import io_weight
 from rootless.cgroup.freezer import wait_until_empty
 from rootless.cgroup.tree import enable
 from rootless.errors import RootlessError
+from rootless.kernel import cgroup_view as view
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
     from jeepney.io.blocking import DBusConnection  # type: ignore[import-untyped]
 
@@ -98,8 +100,6 @@ class Scope(Cgroup):
 
     def _find(self, pid: int) -> None:
         """Read where systemd put it from the process itself."""
-        from rootless.kernel import cgroup_view as view
-
         here = view.read()
         own = view.own(pid)
         if not own.endswith(f"/{self.unit}"):
@@ -117,8 +117,6 @@ class Scope(Cgroup):
 
     def _leave(self, pid: int) -> None:
         """Take the process out again: stopping a scope kills what is in it, and that is the caller's to do."""
-        from rootless.kernel import cgroup_view as view
-
         here = view.read()
         try:
             with open(f"{here.mount}{here.own}/cgroup.procs", "w") as file:
@@ -140,8 +138,6 @@ def translate(entries: Iterable[Entry]) -> list[Property]:
             name = "AllowedCPUs" if file == "cpuset.cpus" else "AllowedMemoryNodes"
             properties.append((name, ("ay", bit_mask(value))))
         elif file == "io.bfq.weight" and value.isdigit():
-            from rootless.cgroup.files import io_weight
-
             properties.append(("IOWeight", ("t", io_weight(int(value)))))
     return properties
 
@@ -217,8 +213,6 @@ class _Manager:
 
     def run(self, method: str, signature: str, body: tuple[Any, ...]) -> None:
         """A method that gives a job, and that job up to its end, which a signal tells."""
-        from collections import deque
-
         from jeepney import message_bus
         from jeepney.wrappers import unwrap_msg
 

@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import os
 
-from rootless.cli.options import COMMANDS, GLOBAL, VERBATIM, Option
+from rootless.cli.containers import state_root
+from rootless.cli.options import COMMANDS, GLOBAL, VERBATIM, Option, Options
+from rootless.kernel.caps import CAPABILITIES
+from rootless.kernel.signals import SIGNALS
+from rootless.runtime.state import ids
 
 _HELP: Option = ("help", "h", "flag", "", "print this help and exit")
 _KINDS = {"FILE": "files", "DIR": "directories", "PATH": "files", "BUNDLE": "directories", "IMAGE.tar": "files",
@@ -147,8 +151,6 @@ def _value(option: Option, line: Line, current: str) -> Answer:
     if "|" in metavar:
         return "words", [(word, "") for word in metavar.split("|")]
     if metavar == "CAP":
-        from rootless.kernel.caps import CAPABILITIES
-
         return "words", [(word, "") for word in CAPABILITIES]
     if name == "bundle":
         return _bundles(current)
@@ -166,8 +168,6 @@ def _positional(line: Line, current: str) -> Answer:
     if name == "args":
         return ("files" if line.words else "programs", []) if line.command == "unshare" else _NOTHING
     if name == "signal":
-        from rootless.kernel.signals import SIGNALS
-
         return "words", [(word, "") for word in SIGNALS]
     if name == "topic":
         return "words", [(command, entry[0]) for command, entry in COMMANDS.items()]
@@ -181,10 +181,6 @@ def _positional(line: Line, current: str) -> Answer:
 
 def _ids(line: Line) -> list[tuple[str, str]]:
     """Return the containers of the state root that --root names, or of the default one."""
-    from rootless.cli.containers import state_root
-    from rootless.cli.options import Options
-    from rootless.runtime.state import ids
-
     options = Options("")
     options.root = os.path.expanduser(line.values.get("root", ""))
     root = state_root(options)

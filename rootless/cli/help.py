@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rootless import __version__
 from rootless.cli.options import COMMANDS, GLOBAL, Option, UsageError
 from rootless.errors import RootlessError, printable
+from rootless.node import closest
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     import click
 
@@ -153,8 +155,6 @@ def show_version() -> None:
 
 def suggest(error: UsageError) -> None:
     """Set the error's hint: the known word that is closest to the wrong one, or the command that prints the help."""
-    from rootless.node import closest
-
     name = error.command
     if error.wrong and not error.hint:
         known = [f"--{option[0]}" for option in (COMMANDS[name][2] if name else GLOBAL)] + ([] if name else [*COMMANDS])

@@ -6,14 +6,15 @@ kernel returns physical devices when the namespace ends, and virtual ones end wi
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls
 from rootless.outside import netlink
-from rootless.startup import lean_os as os
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from socket import socket
 
     from rootless.steps.outside import NetDevice
 

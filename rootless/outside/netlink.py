@@ -6,12 +6,11 @@ with the kernel's errno.
 
 from __future__ import annotations
 
-from _socket import AF_NETLINK, SOCK_RAW, socket
+import os
+from socket import AF_NETLINK, SOCK_RAW, socket
 from struct import pack, unpack_from
+from typing import TYPE_CHECKING
 
-from rootless.startup import lean_os as os
-
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

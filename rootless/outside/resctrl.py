@@ -7,13 +7,13 @@ The runtime does this, as it does cgroups: a group is a directory, a process joi
 from __future__ import annotations
 
 import errno
+import os
+from typing import TYPE_CHECKING
 
 from rootless import log
 from rootless.errors import RootlessError, printable
 from rootless.kernel.files import write_at_once
-from rootless.startup import lean_os as os
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.steps.outside import EnterResctrlGroup
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rootless.errors import SpecError
 from rootless.steps.outside import EnterResctrlGroup
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.host import Host
     from rootless.node import Node

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rootless.errors import printable
-from rootless.startup import lean_os as os
+import os
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+from rootless.errors import printable
+
 if TYPE_CHECKING:
     from rootless.node import Node
     from rootless.steps.outside import NetDevice

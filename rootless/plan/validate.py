@@ -6,13 +6,13 @@ again and again. What an error is about is noted and taken out of their sight, u
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from rootless.errors import RootlessError, SpecError, printable
 from rootless.node import Node, closest
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
 
 _MOST = 100  # each costs a reading of the whole config

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from _stat import S_ISDIR
 from fcntl import F_SETPIPE_SZ, fcntl
+from stat import S_ISDIR
+from typing import TYPE_CHECKING, Any
 
 from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls as sc
@@ -22,10 +23,8 @@ from rootless.steps.binds import BindMount
 from rootless.steps.devices import Device
 from rootless.steps.masks import MaskPath
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from rootless.plan.compiler import Plan
 

@@ -5,21 +5,21 @@ The messages are protocol buffers with a handful of fields; the numbers are thos
 
 from __future__ import annotations
 
-from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
+import os
 from fcntl import F_DUPFD, fcntl
+from socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
 from struct import unpack
+from typing import TYPE_CHECKING, Any
 
 from oci import varint
 from rootless import log
 from rootless.errors import RootlessError, errno_text
 from rootless.kernel import child
+from rootless.kernel.host import Host
 from rootless.process import program
-from rootless.startup import lean_os as os
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     Value = bool | int | str | bytes | list[Any]
 
@@ -41,8 +41,6 @@ _LIMIT = 65536
 
 def find(named: str = "") -> str:
     """criu's path. Raises RootlessError where it is missing, or this is no root that could use it."""
-    from rootless.kernel.host import Host
-
     if not Host().real_root:
         raise RootlessError(
             "checkpoint and restore need root: criu reads and makes processes that an ordinary user may not",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from socket import socket
+from typing import TYPE_CHECKING, Any
 
 from rootless import cgroup, log
 from rootless.errors import RootlessError
@@ -36,10 +37,8 @@ from rootless.steps.masks import MaskPath
 from rootless.steps.places import make_directory
 from rootless.steps.root import AttachRootfs
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from rootless.cgroup.driver import Cgroup
     from rootless.kernel.namespaces import Join

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from oci.errors import OciError
 from oci.remove import remove_tree
@@ -15,10 +16,8 @@ from rootless import log
 from rootless.errors import RootlessError, printable
 from rootless.userns import run as userns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn, TypeVar
 
     from rootless.kernel.host import IdMap
 

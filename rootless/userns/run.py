@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import signal
+from typing import TYPE_CHECKING, NoReturn
 
 from oci.errors import OciError
 from rootless import log
@@ -13,13 +15,10 @@ from rootless.kernel import proc
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_all, write_at_once
 from rootless.kernel.host import Host, default_id_map
-from rootless.startup import lean_os as os
 from rootless.userns.idmap import write_maps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn
 
     from rootless.kernel.host import IdMap
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -16,7 +17,6 @@ from rootless.runtime import upper
 from rootless.userns import job
 from rootless.userns import run as userns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from rootless.cli.completion import answer
 from rootless.errors import RootlessError, printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 

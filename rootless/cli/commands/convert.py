@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING, NoReturn
 
 import oci.bundle
+from oci.cache import Cache
 from oci.errors import OciError, printable
 from oci.image import Image, choose, read_images
 from oci.image.blobs import open_archive
@@ -22,11 +24,7 @@ from rootless.kernel.host import Host
 from rootless.userns import job
 from rootless.userns import run as userns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from oci.cache import Cache
     from rootless.cli.options import Options
 
 _HOW = ("map", "xattr", "squash", "strict")
@@ -86,8 +84,6 @@ def build(options: Options, image: Image, target: str) -> int:
 
 
 def _cache() -> Cache:
-    from oci.cache import Cache
-
     return Cache()
 
 

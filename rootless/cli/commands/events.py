@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from typing import TYPE_CHECKING, Any
 
 from rootless.cgroup.oom import Watch
 from rootless.cgroup.stats import collect
@@ -15,10 +16,7 @@ from rootless.kernel.files import write_all
 from rootless.runtime.container import Container
 from rootless.startup.jsonlite import dumps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from rootless.cli.options import Options
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from rootless import __version__
+from rootless.cgroup.place import session
+from rootless.cgroup.systemd import library_found
 from rootless.errors import RootlessError
 from rootless.kernel import caps
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
 from rootless.kernel.namespaces import NAMESPACES
 from rootless.plan.mounts import known_options
+from rootless.process import seccomp, seccomp_names
+from rootless.process.libseccomp import library_version
 from rootless.runtime import criu
 from rootless.startup.jsonlite import dumps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from rootless.cli.options import Options
 
@@ -64,9 +67,6 @@ def _works(probe: Callable[[], object]) -> bool:
 
 
 def _seccomp() -> dict[str, Any]:
-    from rootless.process import seccomp, seccomp_names
-    from rootless.process.libseccomp import library_version
-
     return {
         "enabled": _works(library_version),
         "actions": sorted(seccomp_names.ACTIONS),
@@ -79,9 +79,6 @@ def _seccomp() -> dict[str, Any]:
 
 def _systemd(host: Host) -> dict[str, bool]:
     """Return which systemd can make scopes over D-Bus: the system's for root, the user's own for other users."""
-    from rootless.cgroup.place import session
-    from rootless.cgroup.systemd import library_found
-
     runs = os.path.isdir("/run/systemd/system") and library_found()
     return {"systemd": runs and host.real_root, "systemdUser": not host.real_root and session(wanted=False)}
 

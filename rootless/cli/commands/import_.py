@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import oci.bundle
 from oci.image.rootfs import open_rootfs
 from rootless.cli.commands.convert import build, check_target
 from rootless.cli.images import translated
 from rootless.errors import RootlessError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING, Any
 
 from oci.bundle import META, read_image_record
 from oci.errors import printable
@@ -12,10 +13,8 @@ from oci.image.blobs import open_archive
 from rootless import log
 from rootless.cli.images import read_size, translated
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from rootless.cli.options import Options
 

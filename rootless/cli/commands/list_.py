@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING, Any
 
 from rootless import log
 from rootless.cli.commands.state import owner_name
@@ -14,10 +15,7 @@ from rootless.runtime.container import Container
 from rootless.runtime.state import StateDir, ids
 from rootless.startup.jsonlite import dumps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from rootless.cli.options import Options
     from rootless.runtime.container import State
 

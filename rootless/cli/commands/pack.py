@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from oci.bundle import read_image_record, temporary_name
 from oci.errors import OciError
@@ -13,7 +14,6 @@ from rootless import log
 from rootless.cli.images import translated
 from rootless.userns import job
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 

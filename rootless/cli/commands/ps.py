@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from typing import TYPE_CHECKING
 
 from rootless.cli.containers import load
 from rootless.errors import RootlessError, printable
@@ -10,7 +12,6 @@ from rootless.kernel.files import write_all
 from rootless.runtime.container import Container
 from rootless.startup.jsonlite import dumps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 
@@ -54,8 +55,6 @@ def _pid_namespace(pid: int) -> str:
 
 def _table(arguments: list[str]) -> list[str]:
     """Return the lines that ps(1) prints. Raises RootlessError."""
-    import subprocess
-
     path = os.environ.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
     try:
         done = subprocess.run(["ps", *arguments], capture_output=True, check=False, env={**os.environ, "PATH": path})

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from oci.mounts import refuse_mounts
 from rootless.cli.containers import state_root
 from rootless.cli.images import translated
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
+from rootless.runtime.delete import delete, load_by_force
 from rootless.runtime.users import in_use, users_of
 from rootless.userns import job
 from rootless.userns import run as userns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 
@@ -37,7 +38,5 @@ def main(options: Options) -> int:
 
 
 def _end(container_id: str, options: Options) -> None:
-    from rootless.runtime.delete import delete, load_by_force
-
     with load_by_force(state_root(options), container_id) as container:
         delete(container, force=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rootless.cgroup.freezer import is_frozen, thaw
 from rootless.cli.containers import load
 from rootless.errors import RootlessError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 

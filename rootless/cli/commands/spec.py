@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
+from oci.config import default_config
 from rootless import log
 from rootless.cli.setting_flags import SETTING_KEYS
 from rootless.errors import EXIT_ERROR, RootlessError
 from rootless.kernel.host import Host
+from rootless.plan.validate import validate
+from rootless.runtime.bundle import parse_config, read_config
+from rootless.runtime.create import CreateRequest, compile_plan
 from rootless.startup.jsonlite import dumps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 
@@ -24,8 +28,6 @@ def main(options: Options) -> int:
     path = f"{bundle}/config.json"
     if options.validate:
         return _validate(bundle, path)
-    from oci.config import default_config
-
     host = Host()
     config = default_config(options.rootless or not host.real_root, host.uid, host.gid)
     if not options.given.isdisjoint(SETTING_KEYS):
@@ -46,10 +48,6 @@ def main(options: Options) -> int:
 
 def _validate(bundle: str, path: str) -> int:
     """Log every error of config.json in a line of its own; return 1 if there is one, else 0."""
-    from rootless.plan.validate import validate
-    from rootless.runtime.bundle import parse_config, read_config
-    from rootless.runtime.create import CreateRequest, compile_plan
-
     text = read_config(path)
     request = CreateRequest("validated", os.path.abspath(bundle), parse_config(text, path), text)
     host = Host()

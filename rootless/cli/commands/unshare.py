@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from rootless import log
 from rootless.errors import RootlessError
@@ -10,7 +11,6 @@ from rootless.kernel.host import Host
 from rootless.process import program
 from rootless.userns import run as userns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 

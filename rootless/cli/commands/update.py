@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from rootless.cgroup import files
 from rootless.cli.containers import load
 from rootless.errors import RootlessError, SpecError
+from rootless.kernel.host import Host
 from rootless.node import Node
+from rootless.outside import resctrl
+from rootless.plan.intel_rdt import compile_intel_rdt
 from rootless.runtime.container import Container
+from rootless.startup.jsonlite import loads
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from rootless.cli.options import Options
 
     Resources = dict[str, Any]
@@ -57,10 +60,6 @@ def main(options: Options) -> int:
 
 def _apply_schemata(container: Container, lines: list[str]) -> None:
     """Change the schemata of the container's resctrl group. Raises RootlessError."""
-    from rootless.kernel.host import Host
-    from rootless.outside import resctrl
-    from rootless.plan.intel_rdt import compile_intel_rdt
-
     node = Node(container.config)["linux"]["intelRdt"]
     if not node:
         raise RootlessError("the container has no Intel RDT group", "/linux/intelRdt")
@@ -95,8 +94,6 @@ def apply(container: Container, changes: Resources) -> None:
 
 def _read(path: str) -> Resources:
     """Return linux.resources from a JSON file, or from standard input for "-" (--resources). Raises RootlessError."""
-    from rootless.startup.jsonlite import loads
-
     try:
         if path == "-":
             with open(0, "rb", closefd=False) as file:
