@@ -1,4 +1,4 @@
-"""Image archives and bundles: formats only, with no knowledge of running; usable alone.
+"""Read image archives and write bundles. Nothing here knows how a container runs, so the package is usable alone.
 
 from oci import Owners, ConvertRequest, build, choose, open_archive, read_images
 
@@ -6,7 +6,7 @@ with open_archive("busybox.tar") as archive:
     image = choose(read_images(archive))
     build(ConvertRequest(image, "busybox", Owners("squash"), [(0, 1000, 1)], [(0, 1000, 1)]))
 
-The names are loaded when they are first used, so that `oci.config` alone stays cheap to import.
+Each name is loaded when it is first used, because `rootless spec` needs `oci.config` alone and should start fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Extended attributes of what is unpacked, and the count of those that cannot be set here."""
+"""Set the extended attributes of unpacked files, and count those that cannot be set here (xattr(7))."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from oci.errors import printable
 from oci.owners import Owners
 
 OVERLAY_OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
-# What the kernel says of attributes that this process may not set, or that the file system does not know.
+# What setxattr(2) answers when this process may not set an attribute, or the file system does not support it.
 _NO_XATTR = (errno.EPERM, errno.ENOTSUP, errno.EACCES)
 
 
 @attrs.define
 class Report:
-    """What a user should know of afterwards: counts, and the first few devices by name."""
+    """What the user is told after a conversion: counts, and the names of the first few devices."""
 
     members: int = 0
     devices: int = 0
@@ -29,14 +29,14 @@ class Report:
 
 
 class Attributes:
-    """Sets attributes, and notes in the report what is lost."""
+    """Sets attributes, and counts in the report those that are lost."""
 
     def __init__(self, owners: Owners, report: Report) -> None:
         self._owners = owners
         self._report = report
 
     def set_all(self, fd: int, member: tar.Member) -> None:
-        """Set a member's attributes, and the one that keeps its owner in the mode xattr. Raises OSError."""
+        """Set a member's attributes; with owners in mode xattr, also the one that keeps its owner. Raises OSError."""
         if self._owners.mode == "xattr" and (member.uid or member.gid):
             self._set(fd, ids.XATTR, ids.encode(member.uid & 0xFFFFFFFF, member.gid & 0xFFFFFFFF))
         for name, value in member.xattrs.items():
@@ -47,7 +47,7 @@ class Attributes:
             self._set(fd, name, value)
 
     def set_capability(self, fd: int, member: tar.Member) -> None:
-        """Once more after a change of owner, which takes file capabilities away (capabilities(7))."""
+        """Set security.capability again, because a change of owner removes it (capabilities(7))."""
         value = member.xattrs.get(b"security.capability")
         if value is not None:
             self._set(fd, b"security.capability", value, again=True)
@@ -62,14 +62,14 @@ class Attributes:
                 self.count_lost(name)
 
     def count_lost(self, name: bytes) -> None:
-        """Note an attribute that could not be set."""
+        """Count an attribute that could not be set."""
         key = printable(name)
         if len(self._report.lost_xattrs) < 20 or key in self._report.lost_xattrs:
             self._report.lost_xattrs[key] = self._report.lost_xattrs.get(key, 0) + 1
 
     @staticmethod
     def drop(fd: int) -> None:
-        """A directory that is named again has the attributes of the new member only."""
+        """Remove the attributes of a directory that a layer lists again: it gets the new member's attributes only."""
         try:
             for name in os.listxattr(fd):
                 if name.startswith("user."):

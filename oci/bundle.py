@@ -1,7 +1,7 @@
-"""An image becomes a bundle: config.json, rootfs/, and under .oci/ what was converted. Complete or not at all.
+"""Make a bundle of an image: config.json, rootfs/, and .oci/ with what `pack` needs. It is complete or not there.
 
-The bundle is built as a temporary sibling and renamed. Nothing here makes namespaces: who wants mapped owners calls
-`build` as root of a user namespace that has the maps.
+The bundle is built beside its target under a temporary name and renamed at the end. Nothing here makes namespaces: a
+caller that wants mapped owners calls `build` as root of a user namespace that has the maps.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from oci.writer import Writer
 if TYPE_CHECKING:
     from oci.cache import Cache
 
-META = ".oci"  # of the bundle: image.json, base.mtree
+META = ".oci"  # directory of a bundle that holds image.json and base.mtree
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
 _CONFIG_LIMIT = 16 << 20  # bytes of config.json that the runtime reads
-_NESTED = 8  # directories in which an image archive that was packed again is looked for
+_NESTED = 8  # how many directories deep to look for an image archive that was packed again
 
 
 @attrs.define
 class ConvertRequest:
     """What to build.
 
-    image, source: what is converted, and the path that it came from ("" for a pipe); target: the bundle; owners: how
-    ids are written; uid_map, gid_map: what config.json's user namespace is to have, [] for none (real root); volumes:
-    "" keeps the image's Volumes as an annotation, "tmpfs" and "bind" mount something there; devices: make real ones;
-    cache: where unpacked layers are kept between conversions; temporary: as `temporary_name` makes it; finishing:
-    called when all is made, just before it is put in its place; note: told one line for each thing that a user should
-    know.
+    image: what to convert; source: the path that it came from, "" for a pipe; target: the bundle; owners: how ids are
+    written; uid_map, gid_map: the maps of config.json's user namespace, [] for no user namespace (real root); volumes:
+    "" keeps the image's Volumes as an annotation, "tmpfs" and "bind" mount something there; devices: whether to make
+    real device nodes; cache: where unpacked layers are kept between conversions; temporary: a name from
+    `temporary_name`; finishing: called when the bundle is complete, just before it is renamed; note: called with one
+    line for each thing that the user should know.
     """
 
     image: Image
@@ -76,7 +76,7 @@ class ConvertRequest:
 
 
 def bundle_name(source: str) -> str:
-    """An archive's name without its suffixes."""
+    """Return an archive's file name without its suffixes."""
     name = os.path.basename(os.path.abspath(source))
     while True:
         stem = next((name[: -len(s)] for s in _SUFFIXES if name.endswith(s) and len(name) > len(s)), None)
@@ -86,7 +86,7 @@ def bundle_name(source: str) -> str:
 
 
 def build(request: ConvertRequest) -> None:
-    """Build the bundle. Raises OciError; whatever was written is gone then, at an interrupt too."""
+    """Build the bundle. Raises OciError; after a failure or an interrupt nothing that was written is left."""
     check_target(request.target, force=request.force)
     target = os.path.abspath(request.target)
     if os.path.lexists(target) and request.source:
@@ -97,13 +97,13 @@ def build(request: ConvertRequest) -> None:
     temporary = request.temporary or temporary_name(target)
     umask = os.umask(0)
     try:
-        with _named(request.target):
+        with _named("cannot write the bundle", request.target):
             _make_directory(temporary)
             _build_in(request, temporary)
             request.finishing()
             _move_into_place(temporary, target)
     except BaseException:
-        with contextlib.suppress(OSError, OciError):  # what is told is why there is no bundle
+        with contextlib.suppress(OSError, OciError):  # the first failure is the one to show
             remove_tree(temporary)
         raise
     finally:
@@ -111,37 +111,37 @@ def build(request: ConvertRequest) -> None:
 
 
 @contextlib.contextmanager
-def _named(target: str) -> Iterator[None]:
-    """An OSError becomes an OciError that names a file: its own, or the bundle."""
+def _named(what: str, target: str) -> Iterator[None]:
+    """Turn an OSError into an OciError that says `what` and names a file: the error's own, or the target."""
     try:
         yield
     except OSError as error:
         where = target if error.filename is None else ""
-        raise OciError.from_os(error, "cannot write the bundle", where) from None
+        raise OciError.from_os(error, what, where) from None
 
 
 def temporary_name(target: str) -> str:
-    """A new name beside the target: where a bundle is until it is complete."""
+    """Return a new path beside the target, where a bundle is built until it is complete."""
     parent, name = os.path.split(os.path.abspath(target))
     return f"{parent}/.{name[:200]}.{os.urandom(4).hex()}"
 
 
 def check_target(target: str, *, force: bool) -> None:
-    """Refuse a target that exists, and with `force` one that is no bundle. Raises OciError."""
+    """Refuse a target that exists; with `force`, only one that is not a bundle. Raises OciError."""
     if not os.path.lexists(target):
         return
     if not force:
         raise OciError("the bundle exists already", target, hint="--force replaces it, --output names another")
     if os.path.islink(target) or not os.path.isdir(target):
-        raise OciError("the target is no directory", target)
+        raise OciError("the target is not a directory", target)
     entries = os.listdir(target)
     if entries and "config.json" not in entries:
-        raise OciError("the target is no bundle: it holds no config.json", target, hint="only bundles are replaced")
+        raise OciError("the target is not a bundle: it has no config.json", target, hint="only bundles are replaced")
     refuse_mounts(target, elsewhere=True)
 
 
 def _make_directory(path: str) -> None:
-    """0700, without what a setgid bit or a default ACL of the directory above would hand down."""
+    """Make a directory with mode 0700, without the group or ACL that it would inherit (mkdir(2), acl(5))."""
     try:
         os.mkdir(path, 0o700)
         os.chown(path, -1, os.getegid())
@@ -156,7 +156,7 @@ def _move_into_place(temporary: str, target: str) -> None:
     if not os.path.lexists(target):
         os.rename(temporary, target)
         return
-    refuse_mounts(target)  # before it is moved: its name may be what somebody unmounts by
+    refuse_mounts(target)  # before the rename, because somebody may unmount by this name
     old = f"{temporary}.old"
     os.rename(target, old)
     try:
@@ -196,7 +196,7 @@ def _build_in(request: ConvertRequest, bundle: str) -> None:
 
 
 def _restore(request: ConvertRequest, tree: Tree, root_fd: int, out: IO[bytes]) -> int:
-    """Take as many of the lower layers as there are from the cache; their number."""
+    """Take as many lower layers as the cache has; return how many."""
     if request.cache is None:
         return 0
     kept = request.cache.restore(request.image, request.owners, tree.report, root_fd, out)
@@ -213,7 +213,8 @@ def _unpack(request: ConvertRequest, tree: Tree, kept: int) -> None:
     progress = ProgressLine(image.size, len(image.layers)) if request.progress else None
     try:
         tars = [functools.partial(layer.tar, budget) for layer in image.layers[kept:]]
-        with Writer() as writer, Reader(tars, writer, progress.advance if progress else None) as reader:
+        names = [layer.name for layer in image.layers[kept:]]
+        with Writer() as writer, Reader(tars, writer, progress.advance if progress else None, names) as reader:
             for number, layer in enumerate(image.layers):
                 if progress:
                     progress.next_layer()
@@ -231,7 +232,7 @@ def _check_rootfs(request: ConvertRequest, tree: Tree, root_fd: int) -> None:
     if not tree.report.members:
         raise OciError("the archive is empty", where)
     if is_image_archive(os.listdir(root_fd)):
-        raise OciError("this is an image archive, no root file system", where, hint="`convert` takes it")
+        raise OciError("this is an image archive, not a root file system", where, hint="`convert` takes it")
     if inside := _image_inside(tree.root):
         raise packed_below(os.fsdecode(inside), where)
 
@@ -239,11 +240,11 @@ def _check_rootfs(request: ConvertRequest, tree: Tree, root_fd: int) -> None:
 def _image_inside(root: Root) -> bytes:
     """Return the one directory of a tree that holds an image archive, b"" for none.
 
-    A tree may well have a manifest.json of its own: it counts where it lists images.
+    A root file system may have a manifest.json of its own, so one counts only if it lists images.
     """
     path = b""
     for _ in range(_NESTED):
-        with contextlib.suppress(OSError):  # no directory, or one that denies its owner everything
+        with contextlib.suppress(OSError):  # not a directory, or one whose mode denies its owner everything
             directory = root.directory(path)
             fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.fd)
             try:
@@ -270,7 +271,7 @@ def _lists_images(root: Root, directory: bytes) -> bool:
 
 
 def _config(request: ConvertRequest, root: Root, bundle: str) -> dict[str, Any]:
-    """config.json, with the maps that were used for writing."""
+    """Return config.json, with the id maps that the owners were written with."""
     image = request.image
     try:
         config = runtime.convert_config(image.config, terminal=request.terminal, args=request.args, note=request.note)
@@ -279,7 +280,7 @@ def _config(request: ConvertRequest, root: Root, bundle: str) -> dict[str, Any]:
         if isinstance(wanted, bool) or not isinstance(wanted, str | int):
             raise ValueError("config.User is not a string")
     except (TypeError, AttributeError, ValueError) as error:
-        raise OciError(f"the image's config does not have the form that it should ({error})", image.label) from None
+        raise OciError(f"the image's config is malformed ({error})", image.label) from None
     user = find_user(root, str(wanted))
     config["process"]["user"] = {"uid": user.uid, "gid": user.gid}
     if user.home and not any(entry.startswith("HOME=") for entry in config["process"]["env"]):
@@ -293,12 +294,12 @@ def _set_maps(request: ConvertRequest, config: dict[str, Any], user: User) -> No
     process, linux = config["process"], config["linux"]
     single = len(request.uid_map) == 1 and request.uid_map[0][2] == 1
     if single:
-        # One id alone: the image's user is the caller, so that the program can use the files, which are the caller's.
+        # There is one id only. Every file is the caller's, so the caller is mapped to the image's user, who needs them.
         linux["uidMappings"] = [{"containerID": user.uid, "hostID": request.uid_map[0][1], "size": 1}]
         linux["gidMappings"] = [{"containerID": user.gid, "hostID": request.gid_map[0][1], "size": 1}]
         if user.uid or user.gid:
             request.note(
-                f"the image's user {user.uid}:{user.gid} is mapped to you instead of 0: one id is all there is"
+                f"the image's user {user.uid}:{user.gid} is mapped to you instead of 0, because there is one id only"
             )
         return
     groups = _mapped_groups(request, user)
@@ -309,12 +310,12 @@ def _set_maps(request: ConvertRequest, config: dict[str, Any], user: User) -> No
     if not request.uid_map:
         del linux["uidMappings"], linux["gidMappings"]
         linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "user"]
-        if request.devices:  # root of the host keeps CAP_MKNOD: the cgroup denies what the device nodes lead to
+        if request.devices:  # the container keeps CAP_MKNOD, so the cgroup's device rules must deny what nodes lead to
             linux["resources"] = {"devices": list(runtime.DENY_DEVICES)}
 
 
 def _mapped_groups(request: ConvertRequest, user: User) -> list[int]:
-    """The supplementary groups that the container has. Raises OciError where it lacks the user: nothing would run."""
+    """Return the user's supplementary groups that are mapped. Raises OciError if the user is not: nothing could run."""
     uid_map, gid_map = request.uid_map or request.owners.uids, request.gid_map or request.owners.gids
     if not (_is_mapped(uid_map, user.uid) and _is_mapped(gid_map, user.gid)):
         what = f"the image's user {user.uid}:{user.gid} is beyond your range of ids"
@@ -331,17 +332,15 @@ def _is_mapped(id_map: IdMap, number: int) -> bool:
 
 
 def _volumes(request: ConvertRequest, root: Root, paths: list[str], bundle: str) -> list[dict[str, Any]]:
-    """Mounts for the image's Volumes, but none that would hide what the runtime mounts itself.
+    """Return mounts for the image's Volumes, except those that would hide what the runtime mounts itself.
 
-    An image could have its own files at /proc that way, where programs and the runtime look for the kernel's.
+    Otherwise an image could put its own files at /proc, where programs and the runtime expect the kernel's.
     """
     places = {path: os.fsdecode(b"/" + root.resolve(os.fsencode(path))) for path in paths}
     kept = [path for path in paths if places[path] != "/" and not _is_below(places[path], _OF_THE_KERNEL)]
     if left_out := [path for path in paths if path not in kept]:
         shown = ", ".join(p if p == places[p] else f"{p} (which is {places[p]})" for p in left_out)
-        request.note(
-            f"volumes left out, for nothing of an image is mounted on /, /proc, /sys and /dev: {printable(shown)}"
-        )
+        request.note(f"volumes left out, because they would hide /, /proc, /sys or /dev: {printable(shown)}")
     return [_volume(request, root, path, bundle, number) for number, path in enumerate(kept)]
 
 
@@ -351,7 +350,7 @@ def _is_below(path: str, directories: tuple[str, ...]) -> bool:
 
 
 def _volume(request: ConvertRequest, root: Root, path: str, bundle: str, number: int) -> dict[str, Any]:
-    """A mount for one of the image's Volumes: a tmpfs with what the image has there, or a directory of the bundle."""
+    """Return a mount for one of the image's Volumes: a tmpfs with the image's files, or a directory of the bundle."""
     if request.volumes == "tmpfs":
         options = ["nosuid", "nodev", "tmpcopyup", "mode=755"]
         return {"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options}
@@ -365,7 +364,7 @@ def _volume(request: ConvertRequest, root: Root, path: str, bundle: str, number:
         finally:
             os.close(original)
     options = ["rbind", "nosuid", "nodev", "rw"]
-    # relative to the bundle, runtime-spec config.md "Mounts": it may be moved
+    # The source is relative to the bundle (runtime-spec config.md, "Mounts"), because the bundle may be moved.
     return {"destination": path, "type": "bind", "source": f"volumes/{number}", "options": options}
 
 
@@ -386,7 +385,7 @@ def _note(request: ConvertRequest, tree: Tree) -> None:
 
 
 def _image_record(request: ConvertRequest) -> dict[str, Any]:
-    """What `pack` and `inspect` know of the image afterwards."""
+    """Return image.json: what `pack` and `inspect` need to know of the image."""
     image = request.image
     layers = [
         {"name": layer.name, "digest": layer.digest, "size": layer.stored_size, "diffId": layer.diff_id,
@@ -428,7 +427,7 @@ def _write_json(path: str, document: dict[str, Any], mode: int) -> None:
 
 
 def read_image_record(bundle: str) -> dict[str, Any]:
-    """image.json of a bundle. Raises OciError where it is missing or no such record."""
+    """Return image.json of a bundle. Raises OciError if it is missing or is not such a record."""
     path = f"{bundle}/{META}/image.json"
     try:
         with open(path, encoding="utf-8") as file:
@@ -436,7 +435,7 @@ def read_image_record(bundle: str) -> dict[str, Any]:
     except OSError as error:
         raise OciError.from_os(error, "the bundle has no record of what was converted", path) from None
     except ValueError as error:
-        raise OciError(f"no JSON: {error}", path) from None
+        raise OciError(f"is not JSON: {error}", path) from None
     if not isinstance(document, dict) or document.get("version") != 1:
-        raise OciError("a record of another version", printable(path))
+        raise OciError("the record is of another version", printable(path))
     return document

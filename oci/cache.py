@@ -1,8 +1,8 @@
-"""A store of unpacked trees, so that layers which were unpacked once are copied (shared, where reflinks exist) later.
+"""Keep unpacked trees, so that a later conversion copies layers (or shares them by reflinks) instead of unpacking.
 
-A tree is kept under the digests of the layers that it is made of, base first, and the way its owners are written. A
-conversion starts from the tree with the most of its own lower layers. Trees appear by rename, so that conversions
-may run side by side; a lock keeps `prune` away from those that are being read or written.
+The key of a tree is the digests of its layers, base first, and the way its owners are written. A conversion starts from
+the tree that has the most of its lower layers. A tree appears by rename, so conversions may run side by side. A lock
+keeps `prune` away from trees that are being read or written (flock(2)).
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from oci.owners import Owners
 from oci.private import open_private
 from oci.record import HEADER
 from oci.remove import remove_tree
+from oci.root import READ_DIRECTORY
 
-MAX_SIZE = 10 << 30  # default bound in bytes
+MAX_SIZE = 10 << 30  # bytes, unless the user sets a limit
 _VERSION = 1
 _LOCK = ".lock"
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @attrs.define
@@ -47,15 +48,15 @@ class Kept:
 
 
 def default_directory() -> str:
-    """$XDG_CACHE_HOME/rootless, by default ~/.cache/rootless."""
+    """Return $XDG_CACHE_HOME/rootless, or ~/.cache/rootless if that is unset."""
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "rootless", "trees")
 
 
 class Cache:
-    """The store in `directory` (default_directory() if empty), which is made when something is stored; trees used last
-    go first above `max_size`.
+    """The store in `directory`, "" for default_directory(). The first `store` makes the directory.
 
-    All methods must be called with the ids that the trees were written with. They raise OSError.
+    max_size: bytes; above it the trees that were not used for longest are removed. A method must be called with the ids
+    that the trees were written with, because it reads and removes their files. Methods raise OSError and OciError.
     """
 
     def __init__(self, directory: str = "", max_size: int = MAX_SIZE) -> None:
@@ -63,17 +64,20 @@ class Cache:
         self.max_size = max_size
 
     def restore(self, image: Image, owners: Owners, report: Report, root_fd: int, record: IO[bytes]) -> int:
-        """Fill an empty root with the longest run of lower layers that is kept, record too; the number of layers."""
+        """Fill an empty root, and its record, from the tree with the most lower layers; return how many it has.
+
+        Raises OciError that names the cache, and OSError for a full disk, which is the bundle's.
+        """
         if not os.path.lexists(self.directory):
             return 0
         identities = [_identity(layer) for layer in image.layers]
-        with self._locked(fcntl.LOCK_SH) as here:
+        with self._named("cannot copy layers from the cache", _FULL), self._locked(fcntl.LOCK_SH) as here:
             for count in range(len(identities), 0, -1):
                 path = f"{here}/{_key(identities[:count], owners)}"
                 document = _read(path)
                 if document is None or (owners.strict and document["folded"]):
                     continue
-                source = os.open(f"{path}/rootfs", _DIRECTORY)
+                source = os.open(f"{path}/rootfs", READ_DIRECTORY)
                 try:
                     clone_tree(source, root_fd)
                 finally:
@@ -90,10 +94,14 @@ class Cache:
         return 0
 
     def store(self, image: Image, owners: Owners, report: Report, root_fd: int, record: str) -> None:
-        """Keep a finished tree and its record, then make room. A tree larger than the bound is not kept."""
+        """Keep a finished tree and its record, then remove old ones. A tree larger than max_size is not kept.
+
+        Raises OciError that names the cache.
+        """
         identities = [_identity(layer) for layer in image.layers]
         key = _key(identities, owners)
-        with self._locked(fcntl.LOCK_SH, make=True) as here:
+        what = "cannot keep the layers in the cache"
+        with self._named(what), self._locked(fcntl.LOCK_SH, make=True) as here:
             path, temporary = f"{here}/{key}", f"{here}/.{key[:16]}.{os.urandom(4).hex()}"
             if os.path.lexists(path):
                 return
@@ -113,13 +121,25 @@ class Cache:
                         raise
             finally:
                 remove_tree(temporary)
-        self.prune(self.max_size)
+        with self._named("cannot remove old layers from the cache"):
+            self.prune(self.max_size)
+
+    @contextlib.contextmanager
+    def _named(self, what: str, passed: tuple[int, ...] = ()) -> Iterator[None]:
+        """Turn an OSError, except for the errnos in `passed`, into an OciError that says `what` and names the cache."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in passed:
+                raise
+            hint = "`rootless cache prune` makes room" if error.errno in _FULL else ""
+            raise OciError.from_os(error, what, self.directory, hint) from None
 
     @staticmethod
     def _copy(temporary: str, root_fd: int, record: str) -> int:
         os.mkdir(temporary, 0o700)
         os.mkdir(f"{temporary}/rootfs", 0o700)
-        target = os.open(f"{temporary}/rootfs", _DIRECTORY)
+        target = os.open(f"{temporary}/rootfs", READ_DIRECTORY)
         try:
             size = clone_tree(root_fd, target)
         finally:
@@ -130,16 +150,16 @@ class Cache:
         return size
 
     def trees(self) -> list[Kept]:
-        """What is kept, the last used first."""
+        """Return the trees, the last used first."""
         if not os.path.lexists(self.directory):
             return []
         with self._opened() as here:
             return _list(here)
 
     def prune(self, max_size: int) -> list[Kept]:
-        """Remove the trees that were not used for longest until no more than `max_size` bytes are left.
+        """Remove the trees that were not used for longest until at most `max_size` bytes are left; return them.
 
-        What conversions that were killed left is removed too: nobody writes while the lock is held.
+        It also removes what killed conversions left. The exclusive lock says that nobody is writing.
         """
         if not os.path.lexists(self.directory):
             return []
@@ -152,7 +172,7 @@ class Cache:
                 if total > max_size or max_size == 0:
                     removed.append(tree)
             places = [f"{here}/{name}" for name in (*left, *(tree.key for tree in removed))]
-            for place in places:  # all are looked at before the first is removed
+            for place in places:  # refuse before the first removal, so that nothing is half done
                 refuse_mounts(place)
             for place in places:
                 remove_tree(place)
@@ -171,8 +191,10 @@ class Cache:
 
     @contextlib.contextmanager
     def _opened(self, *, make: bool = False) -> Iterator[str]:
-        """A path of the directory that was judged to be this user's alone: by its descriptor, so that it stays that
-        one. What others could write there would become part of a root file system."""
+        """Yield a path of the directory by its fd, after a check that only this user can write it.
+
+        What others could write there would become part of a root file system. Raises OciError.
+        """
         try:
             fd = open_private(self.directory, make=make)
         except PermissionError as error:
@@ -198,7 +220,10 @@ def _list(directory: str) -> list[Kept]:
 
 
 def _identity(layer: Layer) -> str:
-    """A layer's digest: as the image says (the cache has what it names, and checked it), else of its bytes."""
+    """Return a layer's digest: the one that the image names, else that of its stored bytes.
+
+    The image's word is enough, because the layer that is in the cache was checked against it.
+    """
     if layer.diff_id or layer.digest:
         return layer.diff_id or layer.digest
     if layer.blob is None:

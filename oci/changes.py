@@ -1,4 +1,4 @@
-"""What became of a rootfs since it was converted: the tree compared with the record, as the members of a new layer."""
+"""Compare a rootfs with the record of its conversion, and write the differences as a layer (image-spec layer.md)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ Entries = dict[bytes, Entry]
 
 @attrs.define
 class Changes:
-    """now: every entry of the tree as an image has it; added: paths that are new or differ, with the directories above
-    them; removed: paths that are gone, without those below one that is gone; suspects: files with the size and time of
-    the record that were touched since, whose contents only a look at the base can tell.
+    """How a tree differs from its record.
+
+    now: every entry of the tree as an image has it; added: paths that are new or differ, with the directories above
+    them; removed: paths that are gone, without those below one that is gone; suspects: files that were touched since
+    but have the size and time of the record, so that only the base's contents tell whether they changed.
     """
 
     now: Entries
@@ -50,7 +52,7 @@ class Changes:
 def find_changes(root_fd: int, base: Entries, owners: Owners, stamp: int) -> Changes:
     """Compare the tree at `root_fd` with the record `base`, which was complete at `stamp` (ns, by the file system).
 
-    owners: as the tree was written. Raises OSError.
+    owners: how the tree's owners were written. Raises OSError.
     """
     walk = _Walk(root_fd, base, owners)
     walk.directory(root_fd, b"")
@@ -86,10 +88,10 @@ def _parent(path: bytes) -> bytes:
 
 def _differs(path: bytes, now: Entry, then: Entry | None) -> bool:
     if then is None:
-        # a root that no layer names is 0755 and 0:0
+        # The record has no line for a root that no layer lists. It was 0755 and owned by 0:0.
         return bool(path or now.mode != 0o755 or now.uid or now.gid or now.xattrs)
     if then.type in "cb" and now.type == "f" and now.size == 0 and now.mode == 0:
-        return False  # the empty file in the place of a device
+        return False  # it is the empty file that stands for a device
     if now.type != then.type or (now.uid, now.gid) != (then.uid, then.gid):
         return True
     if now.type == "l":
@@ -100,12 +102,12 @@ def _differs(path: bytes, now: Entry, then: Entry | None) -> bool:
 
 
 def _user(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """The attributes that everybody may set; the others may have been refused when the tree was written."""
+    """Return the user.* attributes. Others may have been refused when the tree was written, so they prove nothing."""
     return {name: value for name, value in xattrs.items() if name.startswith(b"user.")}
 
 
 class _Walk:
-    """The tree as an image has it: owners and devices by the record where the disk cannot tell."""
+    """Reads the tree as an image has it. Owners and devices come from the record if the disk cannot hold them."""
 
     def __init__(self, root_fd: int, base: Entries, owners: Owners) -> None:
         self.now: Entries = {b"": self._entry(os.fstat(root_fd), b"", root_fd, b".", base, owners)}
@@ -120,7 +122,7 @@ class _Walk:
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
             self.changed_at[whole] = st.st_ctime_ns
             if stat.S_ISSOCK(st.st_mode):
-                continue  # tar has no sockets, and they mean nothing without their process
+                continue  # a socket: tar has no type for it, and it means nothing without its process
             key = (st.st_dev, st.st_ino)
             entry = self._inodes.get(key)
             if entry is None:
@@ -167,7 +169,7 @@ def _read_xattrs(name: bytes, fd: int, kind: str) -> dict[bytes, bytes]:
     try:
         opened = os.open(name, _DIRECTORY if kind == "d" else _FILE, dir_fd=fd)
     except PermissionError:
-        return {}  # a file that its owner may not read: its contents will be asked for if it has changed
+        return {}  # its mode denies its owner reading; write_layer will fail with a hint if it has changed
     try:
         names = [os.fsencode(n) for n in os.listxattr(opened) if n.startswith(("user.", "security.capability"))]
         return {n: os.getxattr(opened, n) for n in names}
@@ -180,18 +182,18 @@ def _read_xattrs(name: bytes, fd: int, kind: str) -> dict[bytes, bytes]:
 
 
 def check_names(changes: Changes) -> None:
-    """Refuse what a layer cannot say: a name that begins with .wh. removes the rest of it from the layers below.
+    """Refuse names that begin with `.wh.`: in a layer `.wh.NAME` removes NAME (image-spec layer.md, "Whiteouts").
 
-    (image-spec layer.md, "Whiteouts".) Raises OciError for the first such path.
+    Raises OciError for the first such path.
     """
     for path in sorted([*changes.added, *changes.removed]):
         if any(part.startswith(_WHITEOUT) for part in path.split(b"/")):
             hint = "rename or remove it" if path in changes.added else "--flatten packs the tree as it is now"
-            raise OciError("a layer cannot hold a name that begins with .wh.: it removes what follows", path, hint=hint)
+            raise OciError("a layer cannot hold a name that begins with .wh.: it would remove a file", path, hint=hint)
 
 
 def write_layer(root_fd: int, changes: Changes, out: IO[bytes]) -> None:
-    """Write what was added and removed as a layer, names in order. Raises OSError, OciError."""
+    """Write what was added and removed as a tar, sorted by name. Raises OSError and OciError."""
     members: list[tuple[bytes, bool]] = [(path, True) for path in changes.added]
     members += [(path, False) for path in changes.removed]
     first: dict[int, bytes] = {}
@@ -240,7 +242,7 @@ def _info(path: bytes, entry: Entry) -> tarfile.TarInfo:
 
 
 def _open(root_fd: int, path: bytes) -> IO[bytes]:
-    """A regular file of the tree; no link is followed, for nothing of the tree is trusted."""
+    """Open a regular file of the tree. No link is followed, because the container may have written the tree."""
     fd = os.dup(root_fd)
     try:
         *parents, name = path.split(b"/")
@@ -261,13 +263,13 @@ def _open(root_fd: int, path: bytes) -> IO[bytes]:
 
 
 def digest_of(root_fd: int, path: bytes) -> str:
-    """SHA-256 of a file of the tree."""
+    """Return the SHA-256 of a file of the tree."""
     with _open(root_fd, path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def settle_suspects(root_fd: int, changes: Changes, base_digests: Callable[[set[bytes]], dict[bytes, str]]) -> None:
-    """Move the suspects whose contents differ from the base's (or are not found there) to `added`."""
+    """Move the suspects whose contents differ from the base's, or that the base lacks, to `added`."""
     if not changes.suspects:
         return
     known = base_digests(set(changes.suspects))
@@ -282,7 +284,7 @@ def settle_suspects(root_fd: int, changes: Changes, base_digests: Callable[[set[
 
 
 def whole_tree(changes: Changes, base: Entries) -> Changes:
-    """Everything as added, devices that are empty files here as devices again."""
+    """Return everything as added. An empty file that stands for a device becomes the device again."""
     now = dict(changes.now)
     for path, entry in now.items():
         then = base.get(path)
@@ -292,6 +294,6 @@ def whole_tree(changes: Changes, base: Entries) -> Changes:
 
 
 def size_of(changes: Changes) -> int:
-    """Bytes of the files that a layer of these changes holds: docker's `Size`."""
+    """Return the bytes of all files in a layer of these changes: docker's `Size`."""
     files = {id(entry): entry.size for entry in map(changes.now.__getitem__, changes.added) if entry.type == "f"}
     return sum(files.values())

@@ -1,15 +1,15 @@
-"""The words for bytes on their way through the converter: chunks, and the buffers that they are read into."""
+"""Name the types of bytes on their way through the converter: chunks, and the buffers that they are read into."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-CHUNK = 1 << 20  # bytes read at once
-PLAIN_CHUNK = 1 << 18  # bytes that a decoder gives at once
+CHUNK = 1 << 20  # the most bytes in a chunk that is read from a file or pipe
+PLAIN_CHUNK = 1 << 18  # the most bytes in a chunk that a decoder returns
 
-# Bytes in order. A chunk may be a part of a buffer of NextBuffer's: who keeps it beyond the next one copies it.
+# Bytes in order. A chunk may be a view of memory from NextBuffer: copy what must outlive the next chunk.
 Chunks = Iterator[bytes]
-# Return memory to read into; a chunk that is a part of it is good until this is called again.
+# Returns memory to read into. A chunk that is a view of it is valid until the next call.
 NextBuffer = Callable[[], memoryview]
-# Told of the number of bytes of the archive that were read.
+# Called with the number of bytes that were read from the archive.
 OnBytes = Callable[[int], None]

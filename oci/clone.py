@@ -1,4 +1,4 @@
-"""Copies of trees by directory fds: reflinks where the file system has them, else copies inside the kernel."""
+"""Copy trees by directory fds: with reflinks if the file system has them, else by copies inside the kernel."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import fcntl
 import os
 import stat
 
-from oci.root import Root
+from oci.root import READ_DIRECTORY, Root
 
 _FICLONE = 0x40049409  # linux/fs.h
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
@@ -20,7 +19,8 @@ _NO_XATTR = (errno.ENOTSUP, errno.EPERM)
 def clone_tree(source_fd: int, target_fd: int, skip: frozenset[bytes] = frozenset()) -> int:
     """Make an empty directory a copy of another: owners, modes, times, attributes, hard links.
 
-    skip: names at the top that are left out. Both trees are ours alone for the time. The bytes of its files. OSError.
+    skip: names at the top that are left out. Nobody else may write to either tree meanwhile. Return the bytes of the
+    files. Raises OSError.
     """
     clone = _Clone(target_fd)
     try:
@@ -59,8 +59,8 @@ class _Clone:
 
     def _directory(self, name: bytes, st: os.stat_result, source: int, target: int, path: bytes) -> int:
         os.mkdir(name, 0o700, dir_fd=target)
-        below = _open(name, _DIRECTORY, st, source)
-        copy = os.open(name, _DIRECTORY, dir_fd=target)
+        below = _open(name, READ_DIRECTORY, st, source)
+        copy = os.open(name, READ_DIRECTORY, dir_fd=target)
         try:
             size = self.directory(below, copy, path)
             _describe(below, copy, st)
@@ -112,7 +112,7 @@ class _Clone:
             try:
                 offset = os.lseek(old, offset, os.SEEK_DATA)
             except OSError as error:
-                if error.errno == errno.ENXIO:  # a hole up to the end
+                if error.errno == errno.ENXIO:  # the rest of the file is a hole: lseek(2)
                     return
                 raise
             end = os.lseek(old, offset, os.SEEK_HOLE)
@@ -120,13 +120,13 @@ class _Clone:
 
 
 def _open(name: bytes, flags: int, st: os.stat_result, source: int) -> int:
-    """Open for reading; what denies that to its owner, who we are, allows it for a moment."""
+    """Open for reading. A mode that denies it to its owner, which is this user, is changed for a moment."""
     try:
         return os.open(name, flags, dir_fd=source)
     except PermissionError:
         os.chmod(name, stat.S_IMODE(st.st_mode) | 0o500, dir_fd=source)
         fd = os.open(name, flags, dir_fd=source)
-        if not stat.S_ISDIR(st.st_mode):  # a directory is needed until all in it was read
+        if not stat.S_ISDIR(st.st_mode):  # a directory must stay open to its owner until all in it was read
             os.fchmod(fd, stat.S_IMODE(st.st_mode))
         return fd
 
@@ -146,7 +146,7 @@ def _copy_range(old: int, new: int, offset: int, end: int) -> int:
 
 
 def _describe(old: int, new: int, st: os.stat_result) -> None:
-    """Owner, attributes, mode, times, in the order in which none undoes another."""
+    """Set owner, attributes, mode and times, in the order in which none undoes another (chown(2), utimensat(2))."""
     if (st.st_uid, st.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(new, st.st_uid, st.st_gid)
     try:

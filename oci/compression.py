@@ -1,7 +1,7 @@
-"""Decompressors, chosen by magic bytes and never by names.
+"""Decompress streams. The first bytes say how a stream is compressed; its name does not count.
 
-Each is a function from an iterator of compressed chunks to an iterator of plain chunks, so that memory stays
-bounded. A stream that ends early, or holds something else behind its end, is an OciError.
+A decompressor takes an iterator of compressed chunks and returns an iterator of plain chunks, so memory stays bounded.
+It raises OciError for a stream that ends early, or has other data behind its end.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from oci.chunks import PLAIN_CHUNK, Chunks
 from oci.errors import OciError
 
 _PIECE = 1 << 16
-MAGIC_SIZE = 8  # bytes needed by `detect`
-_LZMA_MEMORY = 64 << 20  # a dictionary above this would break the promise about memory
+MAGIC_SIZE = 8  # bytes that `detect` needs
+_LZMA_MEMORY = 64 << 20  # bytes; a stream that asks for a larger dictionary is refused, because memory is bounded
 
 
 def detect(head: bytes) -> str:
-    """The compression of a stream by its first bytes: gzip, bzip2, xz, zstd, lz4, or "" for none of them."""
+    """Return how a stream with these first bytes is compressed: gzip, bzip2, xz, zstd, lz4, or "" for none of them."""
     for magic, name in (
         (b"\x1f\x8b", "gzip"),
         (b"BZh", "bzip2"),
@@ -36,7 +36,7 @@ def detect(head: bytes) -> str:
 
 
 def decompress(kind: str, chunks: Chunks, where: object) -> Chunks:
-    """The plain bytes of `chunks`, which are compressed by `kind` as `detect` names it ("" passes through)."""
+    """Return the plain bytes of `chunks`, compressed as `kind` says: a word of `detect`, "" for plain already."""
     if not kind:
         return chunks
     return _KINDS[kind](chunks, where)
@@ -45,7 +45,7 @@ def decompress(kind: str, chunks: Chunks, where: object) -> Chunks:
 def _members(
     chunks: Chunks, new: Callable[[], Any], magic: bytes, broken: tuple[type[Exception], ...], what: str, where: object
 ) -> Chunks:
-    """Concatenated compressed members; each decoder has decompress/eof/unused_data as in bz2 and lzma."""
+    """Decompress concatenated members. A decoder has decompress, eof and unused_data, as bz2.BZ2Decompressor has."""
     decoder = None
     data = b""
     for chunk in _pieces(chunks):
@@ -72,14 +72,14 @@ def _members(
             except broken as error:
                 raise OciError(f"broken {what} stream ({error})", where) from None
             if decoder.eof:
-                data = decoder.unused_data or b""  # lz4 says None
+                data = decoder.unused_data or b""  # lz4's decoder has None for no data
                 decoder = None
     if decoder is not None or data.strip(b"\0"):
         raise OciError(f"truncated {what} stream", where)
 
 
 def _pieces(chunks: Chunks) -> Chunks:
-    """Smaller pieces: a decoder copies the rest of its input each time that its output is full."""
+    """Cut chunks into smaller ones, because a decoder copies the rest of its input whenever its output is full."""
     for chunk in chunks:
         if len(chunk) <= _PIECE:
             yield chunk
@@ -88,7 +88,7 @@ def _pieces(chunks: Chunks) -> Chunks:
 
 
 class _Gzip:
-    """One gzip member with the interface of bz2.BZ2Decompressor."""
+    """A decoder of one gzip member, with the interface of bz2.BZ2Decompressor."""
 
     def __init__(self, inflate: Any) -> None:
         self._inflate = inflate
@@ -112,7 +112,7 @@ class _Gzip:
 
 def _gunzip(chunks: Chunks, where: object) -> Chunks:
     try:
-        fast = importlib.import_module("isal.isal_zlib")  # twice as fast, where it is installed
+        fast = importlib.import_module("isal.isal_zlib")  # an optional package, twice as fast as zlib
     except ModuleNotFoundError:
         return _members(chunks, lambda: _Gzip(zlib.decompressobj(wbits=31)), b"\x1f\x8b", (zlib.error,), "gzip", where)
     new = fast.decompressobj
@@ -135,7 +135,7 @@ def _unxz(chunks: Chunks, where: object) -> Chunks:
 
 
 def _unzstd(chunks: Chunks, where: object) -> Chunks:
-    for name in ("compression.zstd", "backports.zstd"):  # the same module: in the standard library from Python 3.14 on
+    for name in ("compression.zstd", "backports.zstd"):  # one module: in the standard library from Python 3.14 on
         try:
             zstd = importlib.import_module(name)
         except ModuleNotFoundError:

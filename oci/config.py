@@ -1,4 +1,4 @@
-"""The runtime configuration: the default one, and (with an image's config) the one of a converted image."""
+"""Make config.json: the default one of `spec`, or that of a converted image (image-spec conversion.md)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 OCI_VERSION = "1.3.0"
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
-# What docker gives a container (moby, profiles of the default capabilities): images are made for it. Without CHOWN,
-# FOWNER, SETUID and SETGID neither dpkg nor su works.
+# The capabilities that docker gives a container (moby, oci/caps/defaults.go), because images expect them. Without
+# CHOWN, FOWNER, SETUID and SETGID neither dpkg nor su works.
 IMAGE_CAPABILITIES = [
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
     "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
@@ -26,10 +26,10 @@ READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 
 
 def default_config(rootless: bool, uid: int = 0, gid: int = 0) -> dict[str, Any]:
-    """The config.json of `spec`: runc's default, for root, or for the ordinary user uid:gid who becomes root inside.
+    """Return the config.json of `spec`: that of `runc spec`, or of `runc spec --rootless` for the user uid:gid.
 
-    The rootless one maps container id 0 to the user (size 1), adds the user namespace, binds nothing of the host
-    but /sys where there is no network namespace of one's own (there is one here), and asks for no device rules.
+    The rootless one adds a user namespace in which container id 0 is the user. It has no device rules, because only
+    root can load them.
     """
     namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
     linux: dict[str, Any] = {}
@@ -62,7 +62,7 @@ def default_config(rootless: bool, uid: int = 0, gid: int = 0) -> dict[str, Any]
 
 
 def default_mounts() -> list[dict[str, Any]]:
-    """runc's default mounts. devpts asks for gid 5 (tty), which the runtime leaves out where it is not mapped."""
+    """Return runc's default mounts. devpts asks for gid 5 (tty), which the runtime leaves out if it is not mapped."""
     nosuid = ["nosuid", "noexec", "nodev"]
     return [
         {"destination": "/proc", "type": "proc", "source": "proc"},
@@ -80,9 +80,10 @@ def default_mounts() -> list[dict[str, Any]]:
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DENY_DEVICES = [{"allow": False, "access": "rwm"}]
 _IMAGE = "org.opencontainers.image."
-_OWN = "org.rootless.image."  # what image-spec's conversion has no name for
-# What a runtime does as an annotation of config.json, which its user writes: systemd properties, hooks' output, another
-# filter, criu's options. An image's label of that name is only text (CVE-2024-3154, CVE-2026-94603).
+_OWN = "org.rootless.image."  # annotations for what image-spec's conversion.md has no name for
+# Annotations that command a runtime: systemd properties, files for hooks' output, another seccomp filter, criu's
+# options. The user who writes config.json may use them. A label of an image must not, because its author is not the
+# user (CVE-2024-3154, CVE-2026-94603).
 COMMANDS = ("run.oci.", "org.systemd.property.", "org.criu.")
 _NAME_LIMIT = 64  # bytes, sethostname(2)
 
@@ -90,11 +91,11 @@ _NAME_LIMIT = 64  # bytes, sethostname(2)
 def convert_config(
     image: dict[str, Any], *, terminal: bool = False, args: list[str] | None = None, note: Note = lambda text: None
 ) -> dict[str, Any]:
-    """Return the config.json of an image's config, by image-spec's conversion.md; user and id maps are the caller's.
+    """Return config.json for an image's config (image-spec conversion.md). The caller adds user and id maps.
 
-    args replaces Entrypoint and Cmd; without any of them the program is /bin/sh. What an image may say and the runtime
-    would refuse is left out, told to `note` in one line each, or raised: TypeError, AttributeError or ValueError where
-    the image's config has not the form that it should.
+    args replaces Entrypoint and Cmd; without any of them the program is /bin/sh. What the runtime would refuse is left
+    out, and `note` is called with one line about it. Raises TypeError, AttributeError or ValueError if the image's
+    config is malformed.
     """
     wanted = image.get("config") or {}
     config = default_config(True)
@@ -104,7 +105,7 @@ def convert_config(
     process["env"] = _environment(string_list(wanted, "Env"), terminal, note)
     process["cwd"] = "/" + _text(wanted, "WorkingDir").lstrip("/")
     process["capabilities"] = {kind: list(IMAGE_CAPABILITIES) for kind in ("bounding", "effective", "permitted")}
-    del process["noNewPrivileges"]  # su and sudo are programs of images too
+    del process["noNewPrivileges"]  # because images have su and sudo
     config["hostname"] = _text(wanted, "Hostname", _NAME_LIMIT) or config["hostname"]
     if domain := _text(wanted, "Domainname", _NAME_LIMIT):
         config["domainname"] = domain
@@ -116,7 +117,7 @@ def convert_config(
 
 
 def _program(wanted: dict[str, Any], args: list[str] | None) -> list[str]:
-    """Entrypoint and Cmd; `[""]`, which is how a Dockerfile takes a base's entrypoint back, counts as none."""
+    """Return Entrypoint and Cmd. `[""]` counts as none, because a Dockerfile removes its base's entrypoint that way."""
     parts = [string_list(wanted, key) for key in ("Entrypoint", "Cmd")]
     program = args or [word for part in parts if part != [""] for word in part] or ["/bin/sh"]
     if not program[0]:
@@ -127,7 +128,7 @@ def _program(wanted: dict[str, Any], args: list[str] | None) -> list[str]:
 def string_list(wanted: dict[str, Any], key: str) -> list[str]:
     """Return a list of strings. Raises ValueError.
 
-    A command that is one string is a list of one, as docker reads it (moby, strslice): not a line for a shell.
+    One string counts as a list of one and not as a line for a shell, as docker reads it (moby, strslice).
     """
     value = wanted.get(key) or []
     if isinstance(value, str) and key in ("Entrypoint", "Cmd"):
@@ -140,7 +141,7 @@ def string_list(wanted: dict[str, Any], key: str) -> list[str]:
 
 
 def _text(wanted: dict[str, Any], key: str, limit: int = 1 << 20) -> str:
-    """A string of at most `limit` bytes: what is beyond is cut off, between two characters."""
+    """Return a string of at most `limit` bytes, cut off between two characters. Raises ValueError."""
     value = wanted.get(key) or ""
     if not isinstance(value, str) or not _is_clean(value):
         raise ValueError(f"config.{key} is not a string that a system call takes")
@@ -149,7 +150,7 @@ def _text(wanted: dict[str, Any], key: str, limit: int = 1 << 20) -> str:
 
 
 def _is_clean(text: str) -> bool:
-    """Return whether a system call takes it: no NUL, and nothing that is not a character."""
+    """Return whether a system call takes the text: it has neither NUL nor half of a surrogate pair."""
     try:
         return b"\0" not in text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -157,11 +158,11 @@ def _is_clean(text: str) -> bool:
 
 
 def _environment(given: list[str], terminal: bool, note: Note) -> list[str]:
-    """The last of equals wins, as in a shell. What is not NAME=VALUE is left out: execve(2) gives it no meaning."""
+    """Return the environment. The last of equal names wins, as in a shell; what is not NAME=VALUE is left out."""
     env = {entry.partition("=")[0]: entry for entry in given if entry.find("=") > 0}
     left_out = [entry for entry in given if entry.find("=") <= 0]
     if left_out:
-        note(f"left out of the environment, for it is not NAME=VALUE: {_shown(left_out)}")
+        note(f"left out of the environment, because it is not NAME=VALUE: {_shown(left_out)}")
     if "PATH" not in env:
         env = {"PATH": DEFAULT_PATH, **env}
     if terminal:
@@ -170,10 +171,10 @@ def _environment(given: list[str], terminal: bool, note: Note) -> list[str]:
 
 
 def convert_annotations(image: dict[str, Any], note: Note = lambda text: None) -> dict[str, str]:
-    """image-spec conversion.md, "Annotation Fields"; the image's own labels win over what is generated.
+    """Return the annotations for an image (image-spec conversion.md, "Annotation Fields"). Its own labels win.
 
-    Volumes and Healthcheck, which the runtime has no place for, are kept as annotations of our own. Labels that the
-    runtime would refuse, or follow, are left out.
+    Volumes and Healthcheck have no place in config.json, so annotations of our own keep them. Labels that the runtime
+    would refuse, or obey, are left out.
     """
     wanted = image.get("config") or {}
     result: dict[str, str] = {}
@@ -201,14 +202,14 @@ def _usable(annotations: dict[str, str], note: Note) -> dict[str, str]:
     broken = [key for key, value in annotations.items() if not (key and _is_clean(key) and _is_clean(value))]
     commands = [key for key in annotations if key.startswith(COMMANDS) and key not in broken]
     if broken:
-        note(f"labels left out, for they are no text that an annotation can hold: {_shown(broken)}")
+        note(f"labels left out, because they are not text that an annotation can hold: {_shown(broken)}")
     if commands:
-        note(f"labels left out, for as annotations they would command the runtime: {_shown(commands)}")
+        note(f"labels left out, because as annotations they would command the runtime: {_shown(commands)}")
     return {key: value for key, value in annotations.items() if key not in broken and key not in commands}
 
 
 def _keys(wanted: dict[str, Any], key: str) -> list[str]:
-    """The names of an object, sorted; a list of them, or one string, is taken too."""
+    """Return the keys of an object, sorted. A list of them, or one string, is accepted too. Raises ValueError."""
     value = wanted.get(key) or {}
     return [value] if isinstance(value, str) else sorted(map(str, value))
 
@@ -219,7 +220,7 @@ def _shown(items: list[str]) -> str:
 
 
 def volume_paths(image: dict[str, Any]) -> list[str]:
-    """The image's Volumes as absolute paths without empty parts, each once. Raises ValueError for one that is none."""
+    """Return the image's Volumes as absolute, normalised paths, each once. Raises ValueError for anything else."""
     paths = []
     for path in _keys(image.get("config") or {}, "Volumes"):
         parts = [part for part in path.split("/") if part not in ("", ".")]

@@ -1,4 +1,4 @@
-"""Errors for people: one line that says what failed, where, why, and what to do."""
+"""Word errors for people: one line that says what failed, where, why, and what to do."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class OciError(Exception):
 
     @classmethod
     def from_os(cls, error: OSError, what: str, where: object = "", hint: str = "") -> OciError:
-        """Wrap an OSError; its file name serves as the place where none is given."""
+        """Return the OciError for an OSError. Without `where` the place is the error's file name."""
         if not where and error.filename is not None:
             where = error.filename
         return cls(what, where, error.errno or 0, hint or _HINTS.get(error.errno or 0, ""))
 
     def message(self) -> str:
-        """The line without the program's name: `what: where: ENOENT (no such file or directory); hint: ...`."""
+        """Return the line without the program's name: `what: where: ENOENT (no such file or directory); hint: ...`."""
         parts = [printable(self.what)]
         if self.where:
             parts.append(self.where)
@@ -42,15 +42,17 @@ class OciError(Exception):
     __str__ = message
 
 
-def unexpected(error: BaseException, what: str) -> OciError:
-    """Return the error to show for any exception of a process beside the main one.
+def unexpected(error: BaseException, what: str, where: str = "") -> OciError:
+    """Return the error to show for any exception that ends the reader or the writer.
 
-    what: what it was doing. Where in the code it happened is said of all but OciError, and OSError, which say enough.
+    what: what the process was doing; where: the layer, "" if unknown. OciError and OSError say enough; of any other
+    exception the place is the innermost line of code.
     """
     if isinstance(error, OciError):
         return error
     if isinstance(error, OSError):
-        return OciError.from_os(error, what)
+        return OciError.from_os(error, what, where)
+    what = f"{what}: {where}" if where else what
     frame, place = error.__traceback__, ""
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
@@ -67,12 +69,12 @@ def unexpected(error: BaseException, what: str) -> OciError:
 
 
 def dumped(error: OciError) -> bytes:
-    """Return an error as the bytes that `loaded` takes, for another process."""
+    """Return an error as bytes, for another process. `loaded` reads them."""
     return json.dumps([error.what, error.where, error.errno, error.hint]).encode()
 
 
 def loaded(text: bytes) -> OciError:
-    """Return the error that `dumped` was told of."""
+    """Return the error whose bytes `dumped` returned."""
     what, where, number, hint = json.loads(text)
     return OciError(what, where, number, hint)
 
@@ -86,7 +88,10 @@ _HINTS = {
 
 
 def printable(value: object) -> str:
-    """A path or any other value as text that is safe on a terminal and on one line."""
+    """Return a path or any other value as text that is safe on a terminal and fits on one line.
+
+    Escapes stand for control characters, with which a name from an archive could move the cursor or forge a line.
+    """
     text = os.fsdecode(value) if isinstance(value, bytes) else str(value)
     if text.isprintable():
         return text

@@ -1,15 +1,15 @@
-"""Apply layers to a directory: whiteouts, links, owners, attributes, times (image-spec layer.md).
+"""Apply layers to a directory: files, links, owners, times, whiteouts (image-spec layer.md). It is the unpacker.
 
-Layers are hostile. Every path is resolved by `oci.root`, directory fd by directory fd; the last part of a name is
-only ever created, linked or unlinked relative to such an fd, never followed. Nothing that exists is opened for
-writing, and no fifo or device is opened at all.
+Layers are hostile. `oci.root` resolves every path, directory fd by directory fd. The last part of a name is only ever
+created, linked or unlinked relative to such an fd, and never followed. Nothing that exists is opened for writing, and
+no FIFO or device is opened at all.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from stat import S_ISDIR
+from stat import S_IFBLK, S_IFCHR, S_ISDIR
 
 from oci import tar
 from oci.attributes import OVERLAY_OPAQUE, Attributes, Report
@@ -17,25 +17,23 @@ from oci.errors import OciError, printable
 from oci.owners import Owners
 from oci.reader import SharedSource
 from oci.record import Entry, Recorder
-from oci.root import Directory, Root, normal
+from oci.root import READ_DIRECTORY, Directory, Root, normal
 from oci.times import time_limits
 from oci.whiteouts import NO_DIRECTORY, WHITEOUT, LowerLayers
 
-MAX_FILES = 4_000_000  # default of --max-files: members, all layers together
+MAX_FILES = 4_000_000  # default of --max-files: members of all layers together
 _AUFS, _OPAQUE, _PLINKS = b".wh..wh.", b".wh..wh..opq", b".wh..wh.plnk"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_needs_normalising = re.compile(
-    rb"(?:^|/)[./]"
-).search  # what no path from the root has that is in its normal form, or a whiteout
-_PORTABLE_MTIME_NS = (1 << 31) * 1_000_000_000  # ns; times from 0 to this are kept by every file system
+# Matches a leading slash, and a dot at the begin of any component: paths to normalise, hidden files and whiteouts.
+_needs_normalising = re.compile(rb"(?:^|/)[./]").search
+_PORTABLE_MTIME_NS = (1 << 31) * 1_000_000_000  # every file system keeps times from 0 to this
 
 
 class Tree:
     """A root file system that layers are applied to, the lowest first, until `finish`.
 
-    root_fd: an empty directory; aside_fd: a directory beside it, for what AUFS kept out of the tree; owners: how ids
-    are written; record: where the entries are noted. The process must have umask 0.
+    root_fd: an empty directory; aside_fd: a directory beside it, for files that AUFS kept out of the tree; owners: how
+    ids are written; record: where each entry gets a line. The process must have umask 0.
     """
 
     def __init__(
@@ -45,22 +43,23 @@ class Tree:
         self.report = Report()
         self.root = Root(root_fd, self._on_created)
         self._aside_fd = aside_fd
-        self._plinks: dict[bytes, tar.Member | bytes] = {}  # kept aside -> its member, then the first link to it
+        self._plinks: dict[bytes, tar.Member | bytes] = {}  # name in aside_fd -> its member, then its first hard link
         self._owners = owners
         self._record = record
         self._max_files = max_files
         self._real_devices = devices
         self._own = (os.geteuid(), os.getegid())
         self._where = ""
-        # Directories stay writable for us until the end, and their times change with every entry.
-        self._pending: dict[bytes, tuple[int, int]] = {}  # real path -> (mode, mtime)
+        # Modes and times that directories get in `finish`: until then they must be writable to their owner, and each
+        # new entry changes their times.
+        self._pending: dict[bytes, tuple[int, int]] = {}  # real path -> (mode, mtime in ns)
         self._lower = LowerLayers(self.root, owners, record, self._pending)
         self._attributes = Attributes(owners, self.report)
-        self._times: tuple[int, int] | None = None  # what the file system keeps, once it matters
+        self._times: tuple[int, int] | None = None  # time_limits of the file system, asked for when first needed
         self._layers = 0
 
     def apply(self, source: SharedSource, where: str) -> None:
-        """Apply one layer. Raises OciError, after which the tree is of no use."""
+        """Apply one layer; `where` is its name for messages. Raises OciError, after which the tree is unusable."""
         self._where = where
         self._lower.begin_layer(is_lowest=not self._layers)
         self._layers += 1
@@ -77,7 +76,7 @@ class Tree:
         self._plinks.clear()
 
     def adopt(self, entries: dict[bytes, Entry], layers: int) -> None:
-        """Go on with a tree that holds so many layers already, as the record `entries` says."""
+        """Continue with a tree from the cache, which holds that many layers and whose record is `entries`."""
         self._layers = layers
         for path, entry in entries.items():
             if entry.type != tar.DIRECTORY:
@@ -90,14 +89,14 @@ class Tree:
                 os.chmod(name or b".", entry.mode | 0o700, dir_fd=directory.fd)
 
     def finish(self) -> None:
-        """Set modes and times of directories, those below before those above. Raises OciError."""
+        """Set modes and times of directories, the deepest first. Raises OciError."""
         path = b""
         try:
             for path in sorted(self._pending, reverse=True):
                 mode, mtime = self._pending[path]
                 parent, _, name = path.rpartition(b"/")
                 directory = self.root.directory(parent)
-                fd = os.open(name or b".", _DIRECTORY, dir_fd=directory.fd)
+                fd = os.open(name or b".", READ_DIRECTORY, dir_fd=directory.fd)
                 try:
                     if mode >= 0:
                         os.fchmod(fd, mode)
@@ -118,7 +117,7 @@ class Tree:
             member.mtime = self._clamp_time(member.mtime)
         path = member.name
         parent, _, base = path.rpartition(b"/")
-        directory = self.root.known(parent)  # a path that was resolved as it is has nothing odd
+        directory = self.root.known(parent)  # a path in the cache is in its normal form, so skip normalising it
         if directory is None or base.startswith(b"."):
             if _needs_normalising(path):
                 path = self._clean(path)
@@ -132,7 +131,7 @@ class Tree:
             return
         whole = real + b"/" + base if real else base
         if member.type == tar.CHARACTER and member.device == (0, 0):
-            self._lower.white_out(parent, base)  # overlayfs's own form of a whiteout
+            self._lower.white_out(parent, base)  # overlayfs's form of a whiteout is a device 0:0
             return
         self._lower.note(whole, real)
         if member.type == tar.FILE:
@@ -152,10 +151,10 @@ class Tree:
         return min(max(mtime, earliest), latest)
 
     def _parent(self, path: bytes) -> Directory:
-        """Return the directory that an entry goes into; what is missing of the way to it is made.
+        """Return the directory that an entry goes into, after making its missing parts.
 
-        What a lower layer has on that way gives place where it is and leads to no directory: a file, a fifo, a link to
-        nothing. Docker stores each layer in a tree of its own, in which nothing is in the way.
+        A file, FIFO or dangling link of a lower layer that stands in the way is removed. Docker stores each layer in a
+        tree of its own, so such a layer is valid there.
         """
         if self._lower.exist:
             try:
@@ -167,7 +166,7 @@ class Tree:
         return self.root.directory(path, create=True)
 
     def _clean(self, name: bytes) -> bytes:
-        """A path without empty parts, dots or a leading slash. Raises OciError for `..`."""
+        """Return a path without empty parts, dots or a leading slash. Raises OciError for `..`."""
         if name.startswith(b"/"):
             self.report.absolute += 1
         if _needs_normalising(name):
@@ -177,7 +176,10 @@ class Tree:
         return name
 
     def _special(self, source: SharedSource, member: tar.Member, path: bytes, parent: bytes, base: bytes) -> bool:
-        """Whiteouts and what AUFS kept in its branches; False for names that only look alike."""
+        """Apply a whiteout, or skip a file of AUFS's own; return False if the member is neither.
+
+        Docker's layers have both, because its first driver was AUFS (image-spec layer.md, "Whiteouts").
+        """
         parts = path.split(b"/")
         if any(part.startswith(_AUFS) for part in parts[:-1]):
             if parts[0] == _PLINKS and len(parts) == 2 and member.type == tar.FILE:
@@ -199,14 +201,14 @@ class Tree:
         return True
 
     def _on_created(self, path: bytes) -> None:
-        """A directory that no member names: 0755, owned by 0:0, whatever its time."""
+        """Record a parent directory that the archive does not list: mode 0755, owned by 0:0, without a time."""
         parent, _, _ = path.rpartition(b"/")
         self._record.add(path, tar.DIRECTORY, 0o755, 0, 0, 0, None)
         self._lower.note_directory(path, parent)
 
     def _add_root(self, member: tar.Member, fd: int) -> None:
         if member.type != tar.DIRECTORY:
-            raise OciError("the root is no directory in this layer", self._at(member.name))
+            raise OciError("the root is not a directory in this layer", self._at(member.name))
         self._describe_directory(member, fd, b"", b".", fresh=False)
 
     def _add_directory(self, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
@@ -230,7 +232,7 @@ class Tree:
             self._lower.clear_lower(path)
         owner = self._owners.owner_on_disk(member.uid, member.gid, self._where)
         if not fresh or member.xattrs or self._owners.mode == "xattr":
-            own = os.open(base, _DIRECTORY, dir_fd=fd)
+            own = os.open(base, READ_DIRECTORY, dir_fd=fd)
             try:
                 if not fresh:
                     os.fchmod(own, member.mode & 0o777 | 0o700)
@@ -246,7 +248,8 @@ class Tree:
         owner = self._owners.owner_on_disk(member.uid, member.gid, self._where)
         kept = self._owners.mode == "xattr" and (member.uid or member.gid)
         chown = owner != self._own and self._owners.mode == "map"
-        # A change of owner and a write may take setuid away; attributes need a mode that lets their owner write.
+        # chown(2) and write(2) clear setuid and setgid, and setxattr(2) needs a mode that lets the owner write. Such
+        # files are written here, and get their mode last.
         later = bool(kept or chown or member.xattrs or member.mode & 0o7000)
         mode = 0o600 if later else member.mode
         try:
@@ -275,7 +278,7 @@ class Tree:
             raise OciError("truncated in the middle of a file", self._at(member.name))
 
     def _describe_file(self, member: tar.Member, file: int, owner: tuple[int, int] | None) -> None:
-        """Attributes, then the owner where it is not ours, then the mode."""
+        """Set attributes, then the owner (None for our own), then the mode, which chown(2) may change."""
         self._attributes.set_all(file, member)
         if owner:
             os.fchown(file, *owner)
@@ -342,21 +345,21 @@ class Tree:
         self._record.extra(path, Entry(tar.HARDLINK, link=whole))
 
     def _same(self, source: int, name: bytes, fd: int, base: bytes) -> bool:
-        """Whether both names are the same file: the link is there already (or leads to itself)."""
+        """Return whether both names are the same file, so that the link is there already. Raises OciError."""
         one, two = (os.stat(n, dir_fd=d, follow_symlinks=False) for n, d in ((name, source), (base, fd)))
         if S_ISDIR(one.st_mode):
             raise OciError("a hard link to a directory", f"{self._where}: {printable(base)}")
         return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
 
     def _keep_aside(self, source: SharedSource, member: tar.Member, base: bytes) -> None:
-        """A file below .wh..wh.plnk: only its hard links stay."""
+        """Write a file of .wh..wh.plnk, where AUFS kept files with hard links. Only the links get into the tree."""
         if base not in self._plinks:
             self._plinks[base] = member
             self._add_file(source, member, self._aside_fd, _PLINKS + b"/" + base, base)
             self._record.remove(_PLINKS + b"/" + base)
 
     def _add_other(self, member: tar.Member, fd: int, path: bytes, base: bytes) -> None:
-        """A symbolic link, fifo or device."""
+        """Make a symbolic link, FIFO or device."""
         try:
             exact = self._create_other(member, fd, base)
         except FileExistsError:
@@ -366,7 +369,7 @@ class Tree:
         if self._owners.mode == "map" and owner != self._own:
             os.chown(base, *owner, dir_fd=fd, follow_symlinks=False)
         if exact and member.type != tar.SYMLINK and member.mode & 0o7000:
-            os.chmod(base, member.mode, dir_fd=fd)  # ours a moment ago, in a directory that only we can write to
+            os.chmod(base, member.mode, dir_fd=fd)  # chmod follows links, but only we can write to the directory
         mtime = member.mtime
         os.utime(base, ns=(mtime, mtime), dir_fd=fd, follow_symlinks=False)
         for name in member.xattrs:
@@ -374,7 +377,7 @@ class Tree:
         self._note(path, member)
 
     def _create_other(self, member: tar.Member, fd: int, base: bytes) -> bool:
-        """Whether the entry is what the archive says: a device may be an empty file in its place."""
+        """Make the entry; return False if an empty file stands for a device that cannot be made here."""
         if member.type == tar.SYMLINK:
             if not member.link:
                 raise OciError("a symbolic link to nothing", self._at(member.name))
@@ -384,7 +387,7 @@ class Tree:
             os.mkfifo(base, member.mode & 0o777, dir_fd=fd)
             return True
         if self._real_devices:
-            kind = 0o020000 if member.type == tar.CHARACTER else 0o060000
+            kind = S_IFCHR if member.type == tar.CHARACTER else S_IFBLK
             major, minor = member.device
             if major < 1 << 12 and minor < 1 << 20:  # the kernel's dev_t
                 try:
@@ -399,7 +402,7 @@ class Tree:
         return False
 
     def _note(self, path: bytes, member: tar.Member) -> None:
-        """One line of the record."""
+        """Write an entry's line of the record."""
         mtime = member.mtime
         kind = member.type
         if kind in (tar.FILE, tar.DIRECTORY) and not member.xattrs:

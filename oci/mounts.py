@@ -1,7 +1,8 @@
-"""What is mounted inside a directory: whoever removes the directory must not remove what is in there.
+"""Find mounts inside a directory, because removing the directory must not remove what is mounted there.
 
-A mount is known by its place in the file system that it covers (proc_pid_mountinfo(5): the parent's device and root),
-not by its path: the same directory may be seen by another path, or in another mount namespace.
+A mount is identified by its place in the file system that it covers (the parent's device and root of
+proc_pid_mountinfo(5)) and not by its path, because the same directory may have another path, also in another mount
+namespace.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class _Mount:
 
 
 def refuse_mounts(path: str, *, elsewhere: bool = False) -> None:
-    """Refuse a directory that is a mount point, or in which something is mounted, by naming the place.
+    """Refuse a directory that is a mount point, or in which something is mounted; a missing path is fine.
 
-    elsewhere: also what other processes of the caller's have mounted in mount namespaces of their own, such as the
-    containers that run from this directory. A missing path is fine. Raises OciError.
+    elsewhere: also look into the mount namespaces of the caller's other processes, such as containers that run from
+    this directory. Raises OciError, which names the mount point.
     """
     if not os.path.lexists(path):
         return
@@ -42,7 +43,7 @@ def refuse_mounts(path: str, *, elsewhere: bool = False) -> None:
     path = os.path.join(os.path.realpath(parent), name)
     own = _read("/proc/self/mountinfo")
     mount = own.get(mount_id(path)) or _mount_of(path, own)
-    if mount is None:  # in a chroot that is not a mount point its own mount is not listed: paths are all there is
+    if mount is None:  # mountinfo does not list the mount of a chroot's root, so only paths can be compared
         device, inside = "", ""
     elif mount.point == path:
         raise _refusal(path, mount, 0)
@@ -65,7 +66,8 @@ def _mount_of(path: str, mounts: dict[int, _Mount]) -> _Mount | None:
 def mount_id(path: str | int) -> int:
     """Return the id of the mount that a path, or an open fd, lies in (proc_pid_fdinfo(5)). Raises OSError.
 
-    Before Linux 5.14 a process that has gained capabilities may not read its own fdinfo: the device, negative, then.
+    Before Linux 5.14 a process that has gained capabilities may not read its own fdinfo. Then the negative device
+    number stands for the id.
     """
     fd = os.open(path, _OPEN) if isinstance(path, str) else path
     try:
@@ -82,7 +84,7 @@ def mount_id(path: str | int) -> int:
 
 
 def _place_below(mount: _Mount, parent: _Mount | None, device: str, inside: str) -> str:
-    """Where below the directory `inside` of a file system a mount stands, "." for on it, "" for elsewhere."""
+    """Return a mount's path below the directory `inside` of a file system: "." for on it, "" for outside of it."""
     if parent is None or parent.device != device:
         return ""
     place = _joined(parent.root, os.path.relpath(mount.point, parent.point))
@@ -90,7 +92,7 @@ def _place_below(mount: _Mount, parent: _Mount | None, device: str, inside: str)
 
 
 def _joined(root: str, relative: str) -> str:
-    return os.path.normpath(f"{root.rstrip('/')}/{relative}")  # of two slashes in front normpath keeps both
+    return os.path.normpath(f"{root.rstrip('/')}/{relative}")  # normpath would keep two leading slashes
 
 
 def _refusal(place: str, mount: _Mount, pid: int) -> OciError:
@@ -122,16 +124,16 @@ def _parse(data: bytes) -> dict[int, _Mount]:
 
 
 def _plain(text: str) -> str:
-    """A path without mountinfo's octal escapes."""
+    """Return a path without mountinfo's octal escapes."""
     if "\\" not in text:
         return text
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), os.fsencode(text)))
 
 
 def _others(device: bytes) -> Iterator[tuple[int, dict[int, _Mount]]]:
-    """(pid, mounts) of each other mount namespace that the caller may look into and that has this device.
+    """Yield (pid, mounts) of each other mount namespace that the caller may look into and that has this device.
 
-    Another user's namespaces do not count: who can make one over our directory could keep us from removing it.
+    Namespaces of other users do not count. Otherwise any user could keep us from removing a directory.
     """
     seen = {os.stat("/proc/self/ns/mnt").st_ino}
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -141,7 +143,7 @@ def _others(device: bytes) -> Iterator[tuple[int, dict[int, _Mount]]]:
                 continue
             with open(f"/proc/{pid}/mountinfo", "rb") as file:
                 data = file.read()
-        except OSError:  # gone, or another user's
+        except OSError:  # the process has ended, or is another user's
             continue
         seen.add(namespace)
         if device in data:

@@ -1,7 +1,7 @@
-"""Owners of files: how the ids in an archive become ids on disk.
+"""Decide how the ids in an archive become ids on disk. There are three modes:
 
-map: the real ids, written by a process that may (root, or root of a user namespace with the user's range);
-xattr: everything is the user's, the ids are kept in the attribute that umoci reads; squash: everything is the user's.
+map: the real ids, written by root, or by root of a user namespace with the user's range; xattr: every file is the
+user's, and the attribute that umoci reads keeps the ids; squash: every file is the user's, and the ids are lost.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ IdMap = list[tuple[int, int, int]]  # (container id, host id, size), as user_nam
 
 @attrs.define
 class Owners:
-    """A way to own files, and the count of what did not fit.
+    """How owners are written, and how many did not fit.
 
-    mode: map, xattr or squash; uids, gids: with map the ids that can be given, [] for all of them; strict: refuse ids
-    beyond these instead of folding them to 65534.
+    mode: map, xattr or squash; uids, gids: the maps that mode map writes through, [] for all ids; strict: refuse an id
+    that is not mapped, instead of writing 65534; clamped: files that got 65534; highest: the highest id that was seen
+    among those.
     """
 
     mode: str
@@ -36,7 +37,7 @@ class Owners:
     _last: tuple[int, int] = (-1, -1)
 
     def owner_on_disk(self, uid: int, gid: int, where: object) -> tuple[int, int]:
-        """The ids to write for the ids of an archive. Raises OciError with strict."""
+        """Return the (uid, gid) to write for those of an archive. Raises OciError if `strict` and they do not fit."""
         if (uid, gid) == self._last:
             return uid, gid
         fitted = self._one_on_disk(uid, self.uids), self._one_on_disk(gid, self.gids)
@@ -52,9 +53,9 @@ class Owners:
         return fitted
 
     def way_out(self) -> str:
-        """Return what would keep the highest owner, "" where nothing does: a longer range, where one can be had.
+        """Return what would keep the highest owner: a range of enough ids, or "" if no range can have so many.
 
-        Container id N is the N-th of the range, and no id of the kernel is above 2^32 - 2 (user_namespaces(7)).
+        Container id N is the N-th of the range, and the kernel has no id above 2^32 - 2 (user_namespaces(7)).
         """
         if self.highest > _HIGHEST:
             return ""
@@ -77,28 +78,28 @@ def _holds(id_map: IdMap, number: int) -> bool:
 
 
 def encode(uid: int, gid: int) -> bytes:
-    """The value of user.rootlesscontainers: the protobuf message {uint32 uid = 1; uint32 gid = 2}."""
+    """Return the value of user.rootlesscontainers: the protobuf message {uint32 uid = 1; uint32 gid = 2}."""
     message = b""
     for field, number in ((b"\x08", uid), (b"\x10", gid)):
-        if number:  # proto3 leaves a zero out
+        if number:  # proto3 omits a field that is zero
             message += field + varint.encode(number)
     return message
 
 
 def decode(value: bytes) -> tuple[int, int]:
-    """(uid, gid) of a user.rootlesscontainers value; unknown fields are refused with ValueError.
+    """Return the (uid, gid) of a user.rootlesscontainers value. Raises ValueError, also for unknown fields.
 
-    umoci writes 2^32-1 for an id that is the user's own, which is root's inside.
+    umoci writes 2^32-1 for the user's own id, which is 0 in the container.
     """
     ids = {1: 0, 2: 0}
     position = 0
     while position < len(value):
         key = value[position]
         if key not in (0x08, 0x10):
-            raise ValueError("no rootlesscontainers message")
+            raise ValueError("not a rootlesscontainers message")
         number, end = varint.decode(value, position + 1)
         if end - position > 6:  # 32 bits are five bytes
-            raise ValueError("no rootlesscontainers message")
+            raise ValueError("not a rootlesscontainers message")
         position = end
         ids[key >> 3] = 0 if number == _OWN else number & 0xFFFFFFFF
     return ids[1], ids[2]

@@ -1,4 +1,4 @@
-"""A bundle becomes an image archive again: the base's layers, and what was changed as one layer on top.
+"""Make an image archive of a bundle: the base's layers, and what was changed as one layer on top.
 
 Formats: oci (an OCI layout in a tar, with a manifest.json as docker 25 adds it, so that older ones read it too), docker
 (manifest.json, docker 1.10 and later), docker-legacy (before 1.10: <id>/{VERSION,json,layer.tar}, repositories).
@@ -32,26 +32,26 @@ from oci.image.blobs import MAX_SIZE, open_archive
 from oci.image.rootfs import apply_changes, open_rootfs
 from oci.owners import Owners
 from oci.reference import check_name, name_of
-from oci.root import normal
+from oci.root import READ_DIRECTORY, normal
 from oci.stream import Budget, StreamSource
 
 FORMATS = ("oci", "docker", "docker-legacy")
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-_MOST_STEPS = 1000  # of a path that leads through links
-_IN_OCI = {"": "", "gzip": "+gzip", "zstd": "+zstd"}  # compressions that media types know
+_MOST_STEPS = 1000  # components to look up for one path, links included
+_IN_OCI = {"": "", "gzip": "+gzip", "zstd": "+zstd"}  # compression -> suffix of the media type
 
 
 @attrs.define
 class PackRequest:
     """What to pack.
 
-    bundle, output: paths; format: one of FORMATS; tag: NAME:TAG, "" for the one it came with; owners: as the tree was
-    written; base: the archive that the bundle was converted from, if it is not where it was; flatten: one layer of
-    the whole tree, no base needed; changes: Dockerfile instructions for the image's config; message: its history;
-    temporary: as `temporary_name` makes it; finishing: called just before the archive is put in its place; note: told
-    one line for each thing that a user should know.
+    bundle, output: paths; format: one of FORMATS; tag: NAME:TAG, "" for the image's own; owners: how the tree's owners
+    were written; base: the archive that the bundle was converted from, "" if it has not moved; flatten: pack the whole
+    tree as one layer, which needs no base; changes: Dockerfile instructions for the image's config; message: a comment
+    for its history; temporary: a name from `temporary_name`; finishing: called just before the archive is renamed;
+    note: called with one line for each thing that the user should know.
     """
 
     bundle: str
@@ -71,7 +71,7 @@ class PackRequest:
 
 @attrs.define
 class _Part:
-    """A layer of the archive to be, in a spool file or the base archive."""
+    """A layer of the archive that is being written. Its bytes are in a spool file or in the base archive."""
 
     diff_id: str
     digest: str
@@ -85,7 +85,7 @@ class _Part:
 
 
 def pack(request: PackRequest) -> None:
-    """Write the archive, complete or not at all. Raises OciError."""
+    """Write the archive under a temporary name, and rename it when it is complete. Raises OciError."""
     if request.format not in FORMATS:
         raise OciError(f"unknown format {printable(request.format)!r}", hint=", ".join(FORMATS))
     if request.tag:
@@ -103,7 +103,7 @@ def pack(request: PackRequest) -> None:
             parts = [_base_part(layer, number, image) for number, layer in enumerate(image.layers)] if image else []
             added = stack.enter_context(_changed(request, document, image))
             if added is None:
-                request.note("nothing has changed: the image is the one that was converted")
+                request.note("nothing has changed, so the archive holds the image that was converted")
             else:
                 parts.append(added)
             history = list(image.history) if image else []
@@ -124,9 +124,10 @@ def pack(request: PackRequest) -> None:
 
 
 def refuse_base(output: str, base: str) -> None:
-    """Refuse an output that is, or leads to, the archive of the lower layers: the bundle could not be packed again.
+    """Refuse an output that is the archive of the lower layers, because the bundle could not be packed again.
 
-    By whatever name: another path, a hard or symbolic link, a link on the way to it, a file of an unpacked archive.
+    It may be that archive by another path, by a hard or symbolic link, by a link on the way to it, or as a file of an
+    unpacked archive. Raises OciError.
     """
     parent, name = os.path.split(os.path.abspath(output))
     entry = os.path.realpath(parent), name
@@ -138,7 +139,7 @@ def refuse_base(output: str, base: str) -> None:
 
 
 def _entries(path: str) -> set[tuple[str, str]]:
-    """The (real directory, name) of each entry that the kernel looks up on its way to a path (path_resolution(7))."""
+    """Return the (real directory, name) of each entry that the kernel looks up for a path (path_resolution(7))."""
     here, todo = "/", os.path.abspath(path).split("/")[::-1]
     files: set[tuple[str, str]] = set()
     for _ in range(_MOST_STEPS):
@@ -164,7 +165,7 @@ def _entries(path: str) -> set[tuple[str, str]]:
 
 
 def _named(request: PackRequest, document: dict[str, Any]) -> str:
-    """NAME:TAG in lower case, as registries want it."""
+    """Return NAME:TAG for the image, in lower case because registries demand it. Raises OciError."""
     known = next(iter(document["names"]), "")
     name = request.tag or known or name_of(os.path.basename(os.path.abspath(request.bundle)))
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
@@ -189,8 +190,8 @@ def _base(request: PackRequest, document: dict[str, Any]) -> Iterator[Image]:
 
 
 def _base_part(layer: Layer, number: int, image: Image) -> _Part:
-    """A layer of the base: read once to know its digests and sizes, which not every layout tells."""
-    assert layer.blob is not None or layer.stored()  # stored raises where the blob is missing
+    """Return a layer of the base. It is read once to learn its digests and sizes, which not every layout has."""
+    assert layer.blob is not None or layer.stored()  # `stored` raises OciError if the blob is missing
     plain_sum, plain_size = _sum(layer.tar(Budget(MAX_SIZE)))
     digest, size = (layer.digest, layer.size) if layer.digest and layer.size >= 0 else _sum(layer.stored())
     history = [entry for entry in image.history if not entry.get("empty_layer")]
@@ -211,14 +212,14 @@ def _sum(chunks: Chunks) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def _changed(request: PackRequest, document: dict[str, Any], image: Image | None) -> Iterator[_Part | None]:
-    """The new layer, in a spool file; None where nothing has changed."""
+    """Yield the new layer, in a spool file; None if nothing has changed."""
     try:
         with open(f"{request.bundle}/{META}/base.mtree", "rb") as file:
             stamp = os.fstat(file.fileno()).st_mtime_ns
             entries = record.read(file)
     except (ValueError, KeyError, IndexError) as error:
-        raise OciError(f"no record of the base ({error})", f"{request.bundle}/{META}/base.mtree") from None
-    root_fd = os.open(f"{request.bundle}/rootfs", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        raise OciError(f"the record of the base is broken ({error})", f"{request.bundle}/{META}/base.mtree") from None
+    root_fd = os.open(f"{request.bundle}/rootfs", READ_DIRECTORY)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, root_fd)
         changes = tree.find_changes(root_fd, entries, request.owners, stamp)
@@ -262,7 +263,7 @@ def _read(file: IO[bytes]) -> Chunks:
 
 
 def _base_digests(layers: tuple[Layer, ...], wanted: set[bytes]) -> dict[bytes, str]:
-    """SHA-256 of the files of the base by path, the topmost layer's each."""
+    """Return {path: SHA-256} of files of the base; of a path in several layers, the topmost file."""
     digests: dict[bytes, str] = {}
     for layer in layers:
         source = StreamSource(layer.tar(Budget(MAX_SIZE)))
@@ -282,16 +283,16 @@ def _base_digests(layers: tuple[Layer, ...], wanted: set[bytes]) -> dict[bytes, 
 
 
 def _now() -> str:
-    """RFC 3339; SOURCE_DATE_EPOCH makes archives reproducible."""
+    """Return the time as RFC 3339 text. SOURCE_DATE_EPOCH replaces it, so that archives are reproducible."""
     said = os.environ.get("SOURCE_DATE_EPOCH") or ""
     try:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(said or time.time())))
     except (ValueError, OverflowError, OSError):
-        raise OciError("no time in seconds since 1970", f"SOURCE_DATE_EPOCH={printable(said)}") from None
+        raise OciError("not a time in seconds since 1970", f"SOURCE_DATE_EPOCH={printable(said)}") from None
 
 
 def _image_config(request: PackRequest, document: dict[str, Any]) -> dict[str, Any]:
-    """The image config to be, without rootfs and history."""
+    """Return the new image config, without rootfs and history. Raises OciError."""
     old = document["config"]
     keys = ("author", "architecture", "os", "os.version", "os.features", "variant")
     config = {key: old[key] for key in keys if old.get(key)}
@@ -320,7 +321,7 @@ def _dumped(document: Any) -> bytes:
 
 
 class _Reader:
-    """Chunks as the file that tarfile copies from."""
+    """A file that reads chunks, because tarfile copies from files only."""
 
     def __init__(self, chunks: Chunks) -> None:
         self._chunks = chunks
@@ -333,7 +334,7 @@ class _Reader:
         return data
 
     def finish(self) -> None:
-        """Read on, so that what is said of the whole is checked."""
+        """Read to the end, where digest and size are checked."""
         for _ in self._chunks:
             pass
 
@@ -375,7 +376,7 @@ def _write_oci(archive: tarfile.TarFile, name: str, config: dict[str, Any], part
     for part in parts:
         if part.compression in _IN_OCI:
             digest, size, chunks = part.digest, part.size, part.open()
-        else:  # bzip2, xz, lz4: there is no media type for these
+        else:  # bzip2, xz and lz4 have no media type, so such a layer is stored uncompressed
             digest, size, chunks = part.diff_id, part.plain_size, part.plain()
         blob(digest, size, chunks)
         layers.append({"mediaType": _LAYER_TYPE + _IN_OCI.get(part.compression, ""), "digest": digest, "size": size})
@@ -404,7 +405,7 @@ def _write_docker(archive: tarfile.TarFile, name: str, config: dict[str, Any], p
 
 
 def _write_legacy(archive: tarfile.TarFile, name: str, config: dict[str, Any], parts: list[_Part]) -> None:
-    """The layers as a chain of ids; each json but the topmost says only what a layer needs."""
+    """Write the layers as a chain of ids. Only the topmost json holds the image's config."""
     parent = ""
     for number, part in enumerate(parts):
         top = number == len(parts) - 1

@@ -1,4 +1,4 @@
-"""User and group names, looked up in an image's own passwd and group: nothing of the host is read."""
+"""Look up user and group names in an image's own passwd and group. Nothing of the host is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_ID = 0xFFFFFFFE
 
 @attrs.frozen
 class User:
-    """What process.user is to be, and the home directory ("" where passwd does not know the user)."""
+    """The values for process.user, and the home directory ("" if passwd does not list the user)."""
 
     uid: int
     gid: int
@@ -27,11 +27,11 @@ class User:
 def find_user(root: Root, wanted: str) -> User:
     """Return the user that `user[:group]` names, each by name or number (image-spec config.md, "User").
 
-    A number is taken as it is and never looked up as a name (image-spec conversion.md, "User"): a line
-    `1000:x:0:0::/:/bin/sh` in the image's passwd would make root of it (CVE-2016-3697). What passwd says of that
-    number, the group and the home, is still taken from there; a number that it does not know has group 0. Without a
-    group it is the one of passwd, and the user's supplementary groups are those of group. Raises OciError for a name
-    that the image does not know, and for a number that is not an id.
+    A number is never looked up as a name (image-spec conversion.md, "User"), because a line `1000:x:0:0::/:/bin/sh` in
+    the image's passwd would turn user 1000 into root (CVE-2016-3697). The group and the home of a number still come
+    from passwd; a number that passwd does not list has group 0. If no group is named, the group is that of passwd, and
+    the supplementary groups are those of etc/group. Raises OciError for a name that the image does not have, and for a
+    number that is not an id.
     """
     name, colon, group = wanted.partition(":")
     name = name or "0"
@@ -51,7 +51,7 @@ def find_user(root: Root, wanted: str) -> User:
     gid = _read_id(entry[3], f"etc/passwd: the gid of {entry[0]}") if entry else 0
     login = entry[0] if entry else ""
     members = [line for line in groups if login and len(line) > 3 and login in line[3].split(",")]
-    extra = {_read_id(line[2], "") for line in members if is_id(line[2])}  # a broken line gives nothing
+    extra = {_read_id(line[2], "") for line in members if is_id(line[2])}  # broken lines are skipped
     return User(uid, gid, tuple(sorted(extra - {gid})[:_MAX_GROUPS]), home)
 
 
@@ -65,7 +65,7 @@ def _find_group(groups: list[list[str]], group: str) -> int:
 
 
 def is_number(text: str) -> bool:
-    """Return whether this is a number, in range or not, with or without a sign: never a name."""
+    """Return whether the text is a number, with or without a sign, in range or not. Such a text is never a name."""
     digits = text[1:] if text[:1] in ("+", "-") else text
     return digits.isascii() and digits.isdigit()
 
@@ -75,13 +75,13 @@ def _same(text: str, number: int) -> bool:
 
 
 def is_id(text: str) -> bool:
-    """Return whether this is an id of the kernel, in decimal digits."""
-    digits = text.lstrip("0") or "0"  # any number of zeros; int() itself takes no more than 4300 digits
+    """Return whether the text is an id that the kernel has, in decimal digits."""
+    digits = text.lstrip("0") or "0"  # because int() takes at most 4300 digits
     return text.isascii() and text.isdigit() and len(digits) <= 10 and int(digits) <= _MAX_ID
 
 
 def _read_id(text: str, what: str) -> int:
-    """Return an id as a number. Raises OciError for anything else, and for what is beyond the kernel's ids."""
+    """Return an id as a number. Raises OciError, which says `what`, for text that is not an id."""
     if not is_id(text):
         raise OciError(f"{what} is not an id from 0 to {_MAX_ID}", text)
     return int(text.lstrip("0") or "0")
@@ -95,5 +95,5 @@ def _read(root: Root, path: bytes) -> list[list[str]]:
         data = file.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise OciError(f"larger than {_LIMIT} bytes", os.fsdecode(path))
-    # Lines end at a newline and nowhere else, passwd(5): str.splitlines would see one in a user's own comment.
+    # Only a newline ends a line (passwd(5)). str.splitlines would also split at characters that a comment may hold.
     return [line.split(":") for line in data.decode("utf-8", "surrogateescape").split("\n")]

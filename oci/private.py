@@ -1,6 +1,7 @@
-"""Directories that only their owner can write, such as a cache: what is read there, nobody else can have planted.
+"""Open directories that only this user can write, such as the cache, so that nobody else can have planted a file.
 
-A directory is judged by the descriptor that is used afterwards, never by its path, which somebody may exchange.
+The check is made on the fd that is used afterwards and never on the path, because somebody may exchange what the path
+leads to.
 """
 
 from __future__ import annotations
@@ -8,17 +9,17 @@ from __future__ import annotations
 import errno
 import os
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from oci.root import READ_DIRECTORY
 
 
 def open_private(path: str, *, make: bool = False) -> int:
-    """Open a directory of this user's that no one else may write; with `make` it is made where it is missing.
+    """Return an fd of a directory that belongs to this user and that nobody else may write; `make` makes it if needed.
 
-    Returns its descriptor. Raises OSError: ENOENT, ENOTDIR for a symbolic link or a file, EPERM for one of another
-    user's or one that its group or others may write.
+    Raises OSError: ENOENT, ENOTDIR for a symbolic link or a file, EPERM if it is another user's or if its group or
+    others may write it.
     """
     try:
-        fd = os.open(path, _OPEN)
+        fd = os.open(path, READ_DIRECTORY)
     except FileNotFoundError:
         if not make:
             raise
@@ -33,7 +34,7 @@ def open_private(path: str, *, make: bool = False) -> int:
 
 
 def fault(status: os.stat_result) -> str:
-    """Return why a directory or file is not this user's alone, "" where it is."""
+    """Return why others may write a directory or file, "" if only this user may."""
     if status.st_uid != os.geteuid():
         return f"it belongs to uid {status.st_uid}"
     if status.st_mode & 0o022:
@@ -42,10 +43,10 @@ def fault(status: os.stat_result) -> str:
 
 
 def make_private(path: str) -> int:
-    """Make a directory and its missing parents, each with mode 0700 whatever the umask is; the directory's descriptor.
+    """Make a directory and its missing parents, each with mode 0700 whatever the umask is; return an fd of it.
 
-    os.makedirs gives its mode to the last one alone, so that under `umask 0` everybody could write the others. Raises
-    OSError; EPERM where somebody has put a directory of theirs in place meanwhile.
+    os.makedirs gives its mode to the last directory only, so under `umask 0` everybody could write to the others.
+    Raises OSError; EPERM if another user has made one of the directories meanwhile.
     """
     path = os.path.abspath(path)
     missing: list[str] = []
@@ -62,17 +63,17 @@ def make_private(path: str) -> int:
             below = _make_one(fd, name, path)
             os.close(fd)
             fd = below
-        return os.open(".", _OPEN, dir_fd=fd)
+        return os.open(".", READ_DIRECTORY, dir_fd=fd)
     finally:
         os.close(fd)
 
 
 def _make_one(parent: int, name: str, path: str) -> int:
-    """Make one directory below an open one; an O_PATH descriptor of it."""
+    """Make one directory below an open one; return an O_PATH fd of it. Raises OSError."""
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
-        pass  # somebody was quicker: whose it is shows below
+        pass  # another process made it meanwhile; its owner is checked below
     fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         status = os.fstat(fd)

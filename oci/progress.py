@@ -1,4 +1,4 @@
-"""A progress line for a terminal: layer i of n, bytes, time left."""
+"""Show a progress line on a terminal: layer i of n, bytes, time left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _INTERVAL = 0.1  # seconds between two lines
 
 
 class ProgressLine:
-    """Told of bytes read from the archive; writes to standard error if that is a terminal (or `live` says so)."""
+    """Writes the line to standard error, if that is a terminal or `live` is set.
+
+    The reader's callback `advance` counts bytes that were read from the archive.
+    """
 
     def __init__(
         self, total: int, layers: int, *, live: bool | None = None, clock: Callable[[], float] = time.monotonic
@@ -26,11 +29,11 @@ class ProgressLine:
         self._live = os.isatty(2) if live is None else live
 
     def next_layer(self) -> None:
-        """The next layer begins."""
+        """Count a layer that begins."""
         self._layer += 1
 
     def advance(self, size: int) -> None:
-        """So many more bytes were read."""
+        """Add `size` bytes that were read, and show the line if it is time for it."""
         self._done += size
         now = self._clock()
         if self._live and now - self._shown > _INTERVAL:
@@ -38,7 +41,7 @@ class ProgressLine:
             self._write(self._line(now - self._start))
 
     def finish(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._live and self._shown:
             self._write("")
             self._live = False

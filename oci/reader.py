@@ -1,7 +1,7 @@
-"""The layers' bytes: read, decompressed and checked by a process beside the one that takes them apart.
+"""Read, decompress and check the layers in a process of its own, the reader (docs/internals/conversion.md).
 
-It runs ahead as far as a writer's memory has room, and over the end of a layer. A process and not a thread, for what
-takes the layers apart is Python that never waits: each system call of a thread would end with waiting for it.
+The reader runs ahead of the unpacker as far as there are free slots, also beyond the end of a layer. It is a process
+and not a thread, because the unpacking loop holds the GIL: a thread would wait for it after every system call.
 """
 
 from __future__ import annotations
@@ -22,25 +22,35 @@ from oci.writer import SLOT, Writer, fork_beside
 if TYPE_CHECKING:
     from oci.chunks import Chunks, NextBuffer, OnBytes
 
-    # Begins to read a layer. It tells of the bytes that it reads as they are stored, and may read into these buffers.
+    # Starts to read a layer. It calls OnBytes with the number of stored bytes, and may read into NextBuffer's memory.
     Layer = Callable[[OnBytes, NextBuffer], Chunks]
 
-_MESSAGE = struct.Struct("=cIIq")  # kind; where a slot begins; bytes used of it, or of the text behind; bytes read
+# A message to the unpacker: kind; where the slot begins; bytes filled in it, or bytes of the text that follows the
+# message; bytes read from the archive.
+_MESSAGE = struct.Struct("=cIIq")
 _FILLED, _FAILED, _NO_WRITER = b"s", b"x", b"w"
 
 
 class Reader:
-    """A context manager. `take` gives what was filled of the first layer, then its end, then of the next one."""
+    """The unpacker's side of the reader, a context manager that starts and ends the process.
 
-    def __init__(self, layers: Sequence[Layer], writer: Writer, on_bytes: OnBytes | None = None) -> None:
+    `take` returns the filled slots of the first layer, then its end, then those of the next layer. names: what messages
+    call the layers; on_bytes: called with the number of bytes read from the archive.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], writer: Writer, on_bytes: OnBytes | None = None, names: Sequence[str] = ()
+    ) -> None:
         self._layers = layers
+        self._names = [*names, *[""] * (len(layers) + 1 - len(names))]
+        self._number = 0  # of the layer that is read
         self._writer = writer
         self._on_bytes = on_bytes
         self._pid = 0
 
     def __enter__(self) -> Reader:
         self._pipe, theirs = os.pipe()
-        life, self._life = os.pipe()  # nothing is written to it: its end is what counts
+        life, self._life = os.pipe()  # nothing is written to it: when we end, the reader sees the pipe's end
         try:
             self._pid = fork_beside(lambda: self._run(theirs, life))
         except OSError:
@@ -58,15 +68,18 @@ class Reader:
         os.close(self._pipe)
         os.close(self._life)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)  # where all went well it has ended, or is about to
+            os.kill(self._pid, signal.SIGKILL)  # after a failure it may still run
         os.waitpid(self._pid, 0)
 
     def is_ready(self) -> bool:
-        """Whether `take` would not wait."""
+        """Return whether `take` would return at once."""
         return bool(self._poll.poll(0))
 
     def take(self) -> tuple[int, int]:
-        """Where the next slot begins in the writer's memory, and how many bytes are in it; 0 at the end of a layer."""
+        """Return (start, bytes) of the next filled slot in the shared memory; bytes is 0 at the end of a layer.
+
+        Raises the OciError that ended the reader, or what ended the writer.
+        """
         kind, start, used, read = _MESSAGE.unpack(self._receive(_MESSAGE.size))
         if kind == _NO_WRITER:
             raise self._writer.failure()
@@ -74,6 +87,8 @@ class Reader:
             raise loaded(self._receive(used))
         if self._on_bytes:
             self._on_bytes(read)
+        if not used:
+            self._number += 1
         return start, used
 
     def _receive(self, size: int) -> bytes:
@@ -81,7 +96,7 @@ class Reader:
         while len(data) < size:
             piece = os.read(self._pipe, size - len(data))
             if not piece:
-                raise OciError("the process that reads the archive was killed")
+                raise OciError("the process that reads the archive was killed", self._names[self._number])
             data += piece
         return data
 
@@ -95,12 +110,13 @@ class Reader:
             _end_with(life)
             for layer in self._layers:
                 self._fill(layer, pipe)
-                os.write(pipe, _MESSAGE.pack(_FILLED, 0, 0, 0))  # its end
-        except BrokenPipeError:  # the writer's: it says why itself; ours: nobody listens
+                os.write(pipe, _MESSAGE.pack(_FILLED, 0, 0, 0))  # the end of the layer
+                self._number += 1
+        except BrokenPipeError:  # the writer has ended, and says why itself; or the unpacker has, and nobody listens
             with contextlib.suppress(OSError):
                 os.write(pipe, _MESSAGE.pack(_NO_WRITER, 0, 0, 0))
         except BaseException as error:
-            text = dumped(unexpected(error, "cannot read the archive"))
+            text = dumped(unexpected(error, "cannot read the archive", self._names[self._number]))
             with contextlib.suppress(OSError):
                 os.write(pipe, _MESSAGE.pack(_FAILED, 0, len(text), 0) + text)
         finally:
@@ -125,7 +141,7 @@ class Reader:
             while rest:
                 place = next_buffer()
                 piece = rest[: len(place)]
-                if rest.obj is not memory.obj:  # else it was read into this very place
+                if rest.obj is not memory.obj:  # a view of this memory was filled in place
                     place[: len(piece)] = piece
                 rest = rest[len(piece) :]
                 used += len(piece)
@@ -137,19 +153,19 @@ class Reader:
 
 
 class SharedSource(StreamSource):
-    """A tar.Source over a layer that a reader puts into a writer's memory; a slot is free again when it was passed."""
+    """A tar.Source over one layer in the shared memory. It frees each slot that was read to its end."""
 
     def __init__(self, reader: Reader, writer: Writer) -> None:
         super().__init__(iter(()))
         self._reader = reader
         self._writer = writer
         self._start = 0
-        self._ended = False  # what the reader gives then is the next layer's
+        self._ended = False  # whether the layer has ended: the next `take` would return the next layer
 
     def hand_over(self, size: int, file: int, mtime: int) -> bool:
-        """Have the next `size` bytes written to a file that is empty, its time (ns) set, and have it closed.
+        """Queue jobs for the writer: write the next `size` bytes to an empty file, set its time (ns), and close it.
 
-        False where the stream ends before: then the file is left as it is.
+        Return False if the stream ends before that; the caller must close the file then.
         """
         offset = 0
         while (rest := len(self._chunk) - self._at) < size - offset:
@@ -174,7 +190,7 @@ class SharedSource(StreamSource):
     def _next(self) -> bool:
         if self._chunk:
             if not self._reader.is_ready():
-                self._writer.write_queued_here()  # rather than wait
+                self._writer.write_queued_here()  # write instead of waiting for the reader
             self._writer.release_slot()
         self._start, size = (0, 0) if self._ended else self._reader.take()
         self._ended = not size
@@ -183,9 +199,11 @@ class SharedSource(StreamSource):
 
 
 def _end_with(life: int) -> None:
-    """End this process, even one that waits for a pipe on which nothing comes, when nobody has the other end of this
-    one any more: fcntl(2), O_ASYNC sends SIGIO then, whose default is to terminate."""
+    """Have the kernel end this process when the other end of a pipe is closed, even while it waits for another pipe.
+
+    O_ASYNC sends SIGIO then, and the default of SIGIO is to terminate (fcntl(2), signal(7)).
+    """
     fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC)
-    if select.select([life], [], [], 0)[0]:  # it was too early for the signal
+    if select.select([life], [], [], 0)[0]:  # the other end was closed before O_ASYNC was set
         os._exit(0)

@@ -1,8 +1,8 @@
-"""The record of what was written to a rootfs: one line an entry, in the words of mtree(5).
+"""Write and read the record of a rootfs: a line for each entry, in the form of mtree(5).
 
-It is written while layers are applied, so it is a journal: a later line for a path stands for an earlier one, and
-`type=none` takes the path away. `pack` compares the tree with it; it also keeps what the disk cannot: owners without
-a range of ids, devices, attributes of root.
+The record is a journal, because it is written while layers are applied: a later line for a path replaces an earlier
+one, and `type=none` removes the path. `pack` compares the tree with it. It also keeps what the disk cannot hold: owners
+if there is one id only, devices, and attributes that only root may set.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ HEADER = b"#rootless record 1\n"
 
 @attrs.define(slots=True)
 class Entry:
-    """What one path is to be. link: a symbolic link's target, or the path that a hard link is the same file as."""
+    """What an image has at one path. link: the target of a symbolic link, or the other path of a hard link."""
 
     type: str
     mode: int = 0
     uid: int = 0
     gid: int = 0
     size: int = 0
-    mtime: int | None = None  # ns; None where no layer says
+    mtime: int | None = None  # ns; None if no layer lists the path
     link: bytes = b""
     device: tuple[int, int] = (0, 0)
     xattrs: dict[bytes, bytes] = attrs.field(factory=dict)
@@ -40,11 +40,11 @@ class Recorder:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._write = file.write
-        self._known: dict[tuple[str, int, int, int], bytes] = {}  # the same words stand in many lines
+        self._known: dict[tuple[str, int, int, int], bytes] = {}  # text for (type, mode, uid, gid), which repeat
         file.write(HEADER)
 
     def add(self, path: bytes, type_: str, mode: int, uid: int, gid: int, size: int, mtime: int | None) -> None:
-        """A plain entry; see `extra` for the rest."""
+        """Write the line of a plain entry. mtime: ns; None writes no time. `extra` writes all other entries."""
         if _UNSAFE.search(path):
             path = escape(path)
         words = self._known.get((type_, mode, uid, gid))
@@ -58,7 +58,7 @@ class Recorder:
             self._write(b"./%b %b size=%d time=%d\n" % (path, words, size, mtime))
 
     def extra(self, path: bytes, entry: Entry) -> None:
-        """An entry with a link, a device or extended attributes."""
+        """Write the line of an entry with a link, a device or extended attributes."""
         line = b"./%b type=%b mode=%o uid=%d gid=%d size=%d" % (
             escape(path), _TYPES[entry.type].encode(), entry.mode, entry.uid, entry.gid, entry.size,
         )  # fmt: skip
@@ -73,27 +73,27 @@ class Recorder:
         self._write(line + b"\n")
 
     def remove(self, path: bytes) -> None:
-        """The path is gone (and nothing below it is left, or lines for it were or will be written)."""
+        """Write that a path was removed. Entries below it need lines of their own."""
         self._write(b"./%b type=none\n" % escape(path))
 
 
 def escape(text: bytes) -> bytes:
-    """vis(3)'s octal form, as mtree has it."""
+    """Return the bytes with the octal escapes of vis(3), as mtree(5) has them."""
     return _UNSAFE.sub(lambda m: b"\\%03o" % m[0][0], text)
 
 
 def unescape(text: bytes) -> bytes:
-    """The inverse of `escape`."""
+    """Return the bytes that `escape` escaped."""
     return re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), text)
 
 
 def read(file: IO[bytes]) -> dict[bytes, Entry]:
-    """The entries that are left at the journal's end; hard links of one file are the same object.
+    """Return {path: entry} as of the journal's end. Hard links of one file are the same Entry.
 
-    Raises ValueError for anything else than a record.
+    Raises ValueError if the file is not a record.
     """
     if file.readline() != HEADER:
-        raise ValueError("no record of this version")
+        raise ValueError("not a record of this version")
     entries: dict[bytes, Entry] = {}
     for path, entry in _lines(file):
         if entry is None:

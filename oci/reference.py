@@ -1,4 +1,4 @@
-"""Names of images, `[HOST[:PORT]/]PATH[:TAG]`: the grammar that docker and podman load by (distribution/reference)."""
+"""Check names of images, `[HOST[:PORT]/]PATH[:TAG]`, by docker's and podman's grammar (distribution/reference)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _LONGEST = 255  # characters without the tag
 
 
 def is_name(text: str) -> bool:
-    """Return whether an image can have that name."""
+    """Return whether the text is a valid name of an image."""
     match = _NAME.fullmatch(text)
     return match is not None and len(match["name"]) <= _LONGEST
 
 
 def check_name(text: str) -> None:
-    """Refuse what no registry and no `docker load` would take. Raises OciError."""
+    """Refuse a name that neither a registry nor `docker load` would accept. Raises OciError."""
     if not is_name(text):
         what = f"{printable(text)!r} is not an image's name"
         hint = "lower case, such as app:1 or registry.example.com/team/app:1"
@@ -29,5 +29,5 @@ def check_name(text: str) -> None:
 
 
 def name_of(text: str) -> str:
-    """Return a name made of any text, such as a directory's: what a name cannot hold becomes a dash."""
+    """Return a valid name made of any text, such as a directory's name. A dash replaces what a name cannot hold."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST].rstrip("-") or "image"

@@ -1,4 +1,4 @@
-"""Remove a whole tree by directory fds: unwritable and very deep ones too, but never what is mounted in it."""
+"""Remove a whole tree by directory fds, also an unwritable or very deep one, but never what is mounted in it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _DEEP = 64
 
 
 def remove_tree(path: str) -> None:
-    """Remove `path` and all below it; a missing one is fine. Directories are made writable first.
+    """Remove `path` and all below it; a missing path is fine.
 
-    Before anything is removed, a tree in which something is mounted is refused: OciError, which names the mount point.
-    A directory of the caller's that denies its owner everything is removed too. Raises OSError.
+    Directories whose mode denies their owner writing are made writable first. Raises OSError, and, before anything is
+    removed, OciError that names the place if something is mounted in the tree.
     """
     if not os.path.lexists(path):
         return
@@ -34,7 +34,7 @@ def remove_tree(path: str) -> None:
 class _Removal:
     """The removal of one tree.
 
-    mount: the mount that all of it lies in; top: an fd of its root, where what is too deep is moved to.
+    mount: the id of the mount that all of it lies in; top: an fd of its root, to which deep directories are moved.
     """
 
     def __init__(self, mount: int) -> None:
@@ -42,7 +42,7 @@ class _Removal:
         self.top = -1
 
     def remove(self, parent: int, name: bytes, depth: int) -> None:
-        """Remove an entry of the directory `parent`, and what is below it."""
+        """Remove an entry of the directory `parent`, and all below it."""
         try:
             mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
         except FileNotFoundError:
@@ -51,11 +51,12 @@ class _Removal:
             os.unlink(name, dir_fd=parent)
             return
         if mode & 0o700 != 0o700:
-            with contextlib.suppress(PermissionError):  # root of a namespace that lacks the owner: rmdir will say so
+            # EPERM: its owner is not mapped in this user namespace. Then rmdir fails and says so.
+            with contextlib.suppress(PermissionError):
                 os.chmod(name, 0o700, dir_fd=parent)
         fd = os.open(name, _OPEN, dir_fd=parent)
         try:
-            if mount_id(fd) != self.mount:  # mounted since we looked: what is in there is somebody else's
+            if mount_id(fd) != self.mount:  # mounted since refuse_mounts looked: the files there are not ours to remove
                 raise OciError("something was mounted here meanwhile", os.readlink(f"/proc/self/fd/{fd}"), errno.EBUSY)
             if depth == 0:
                 self.top = fd
@@ -80,7 +81,7 @@ def _is_directory(name: bytes, fd: int) -> bool:
 
 
 def _lift(name: bytes, fd: int, top: int) -> None:
-    """Move a directory up to the top, where it is removed in its turn: neither fds nor the stack grow with depth."""
+    """Move a deep directory to the top, to be removed later, so that neither fds nor the stack grow with depth."""
     with contextlib.suppress(PermissionError):
-        os.chmod(name, 0o700, dir_fd=fd)  # a change of `..` needs write permission, rename(2)
+        os.chmod(name, 0o700, dir_fd=fd)  # rename(2) changes its `..`, which needs write permission
     os.rename(name, b".deep-" + os.urandom(16).hex().encode(), src_dir_fd=fd, dst_dir_fd=top)

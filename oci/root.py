@@ -1,8 +1,7 @@
-"""Paths inside a root, resolved component by component with directory fds: what RESOLVE_IN_ROOT of openat2(2) does,
-with the standard library alone.
+"""Resolve paths inside a root, component by component with directory fds, like RESOLVE_IN_ROOT of openat2(2).
 
-A symbolic link on the way is read and followed inside the root; `..` stops at the root; nothing is looked up by a
-string that holds a slash, so a hostile tree can lead nowhere else.
+Python has no openat2(2), and `oci` uses no ctypes. A symbolic link on the way is read and followed inside the root, and
+`..` stops at the root. Nothing is looked up by a string that holds a slash, so a hostile tree cannot lead out.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ import os
 from collections.abc import Callable
 from stat import S_ISREG
 
+READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # flags of open(2)
 MAX_DEPTH = 256  # directories below each other; deeper trees are refused
 _MAX_LINKS = 40  # as the kernel, path_resolution(7)
-_MAX_STEPS = 10_000  # a bound for links that go down and up again without end
+_MAX_STEPS = 10_000  # components of one path, links included, because links may go down and up again without end
 _CACHED = 64  # directories kept open
-# What open(2) says of a path that leads to no file that can be read: ENXIO and ENODEV are a socket's and a device's.
+# Errnos of open(2) for a path that does not lead to a regular file: a socket gives ENXIO, a device may give ENODEV.
 _NO_FILE = (
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG,
 )  # fmt: skip
@@ -26,7 +26,7 @@ _OPEN = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Directory:
     """An open directory. fd: with O_PATH; path: the real path from the root, without links.
 
-    The fd is open as long as somebody holds the object, as with a file of Python's: keep the object, not the number.
+    The fd is closed when the object is freed, as with Python's files. So keep the object and not the number.
     """
 
     __slots__ = ("_is_ours", "fd", "path")
@@ -41,24 +41,27 @@ class Directory:
             os.close(self.fd)
 
     def join(self, name: bytes) -> bytes:
-        """Return the path from the root of an entry of this directory."""
+        """Return the path, from the root, of an entry of this directory."""
         return self.path + b"/" + name if self.path else name
 
 
 class Root:
-    """A directory that paths are resolved in. `fd` stays the caller's. The directories used last are kept open until
-    `close`; one that a caller still holds outlives its place in this cache."""
+    """A directory that paths are resolved in.
+
+    fd: the caller's, who closes it; on_created: called with the path of each directory that `directory` makes. The
+    directories used last stay open until `close`. One that a caller still holds stays open longer.
+    """
 
     def __init__(self, fd: int, on_created: Callable[[bytes], None] | None = None) -> None:
         self.fd = fd
-        self._on_created = on_created  # told of each directory that `directory` made, by its path
+        self._on_created = on_created
         self._cache: dict[bytes, Directory] = {b"": Directory(fd, b"", is_ours=False)}
-        self.known = self._cache.get  # what `directory` gave lately for a path, or None
+        self.known = self._cache.get  # path -> its Directory if that is in the cache, else None
 
     def directory(self, path: bytes, create: bool = False) -> Directory:
-        """Return the directory that `path` leads to, links followed inside the root.
+        """Return the directory that `path` leads to. Links are followed inside the root.
 
-        With `create` missing directories are made, 0755. Raises OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG.
+        create: make missing directories, with mode 0755. Raises OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG.
         """
         known = self._cache.get(path)
         if known is not None:
@@ -69,12 +72,12 @@ class Root:
             rest = name + b"/" + rest
         directory = self._walk(self._cache[ancestor], rest, create)
         if len(self._cache) > _CACHED:
-            del self._cache[next(path for path in self._cache if path)]  # the oldest
+            del self._cache[next(path for path in self._cache if path)]  # the one that was used longest ago
         self._cache[path] = directory
         return directory
 
     def forget(self) -> None:
-        """Empty the cache: to be called when a directory or symbolic link was taken away."""
+        """Empty the cache. Call it after removing a directory or symbolic link, which a cached path may go through."""
         top = self._cache[b""]
         self._cache.clear()
         self._cache[b""] = top
@@ -82,16 +85,16 @@ class Root:
     close = forget
 
     def open_file(self, path: bytes) -> int | None:
-        """Return a regular file opened for reading, links followed inside the root; None where there is none.
+        """Open a regular file for reading; return its fd, or None if the path does not lead to one.
 
-        Raises OSError where it cannot be told, such as EMFILE.
+        Links are followed inside the root. Raises OSError if the answer is not known, such as EMFILE.
         """
         try:
             for _ in range(_MAX_LINKS):
                 parent, _, name = path.rpartition(b"/")
                 directory = self.directory(parent)
                 try:
-                    # O_NONBLOCK: a fifo put in the place of the file must not stop us, open(2)
+                    # O_NONBLOCK, because open(2) of a FIFO would wait for a writer.
                     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory.fd)
                 except OSError as error:
                     if error.errno != errno.ELOOP:
@@ -109,9 +112,10 @@ class Root:
         return None
 
     def resolve(self, path: bytes) -> bytes:
-        """Return the real path from the root of what need not exist: links are followed, what is missing is kept.
+        """Return the real path, from the root, of a path that need not exist.
 
-        Raises OSError: ELOOP, and what stands against reading.
+        Links are followed inside the root; missing components stay as they are. Raises OSError: ELOOP, or a failure to
+        read a link.
         """
         done: list[bytes] = []
         todo, links = normal(path).split(b"/")[::-1], 0
@@ -127,7 +131,7 @@ class Root:
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
                     raise
-                continue  # no link, or nothing at all
+                continue  # not a link, or missing
             links += 1
             if links > _MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
@@ -139,7 +143,7 @@ class Root:
         names = [n for n in start.path.split(b"/") if n]
         todo = [n for n in path.split(b"/") if n and n != b"."][::-1]
         fd, links, steps = os.dup(start.fd), 0, 0
-        here = len(names)  # how many of `names` fd stands for; -1: it has to be opened again, after `..`
+        here = len(names)  # how many of `names` lead to fd; -1 after `..`, when fd must be opened again
         try:
             while todo or here < 0:
                 steps += 1
@@ -195,11 +199,11 @@ def _read_link(name: bytes, fd: int) -> bytes:
     try:
         return os.readlink(name, dir_fd=fd)
     except OSError as error:
-        if error.errno == errno.EINVAL:  # no link: something else that is no directory
+        if error.errno == errno.EINVAL:  # neither a link nor a directory
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from None
         raise
 
 
 def normal(path: bytes) -> bytes:
-    """A path from the root without empty parts and dots; `..` is kept, as a link may stand before it."""
+    """Return a path without empty parts and dots. `..` stays, because the component before it may be a link."""
     return b"/".join([n for n in path.split(b"/") if n and n != b"."])

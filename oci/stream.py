@@ -1,7 +1,7 @@
-"""Bytes on their way from an archive to a tree: read, checked, decompressed and counted.
+"""Read, check and count bytes on their way from an archive to a tree.
 
-Everything is an iterator of chunks, so that memory stays bounded. zlib, hashlib and read(2) let go of the interpreter's
-lock, so that a checksum may run in a thread beside decompression.
+Everything is an iterator of chunks (oci/chunks.py), so memory stays bounded. zlib, hashlib and read(2) release the GIL,
+so a checksum may run in a thread beside decompression.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from oci.errors import OciError
 if TYPE_CHECKING:
     from oci.chunks import Chunks, NextBuffer, OnBytes
 
-_BEHIND = 4  # chunks that a checksum may be behind
+_BEHIND = 4  # how many chunks may wait for the checksum's thread
 _ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 
 def read_range(fd: int, offset: int, size: int, where: object, next_buffer: NextBuffer | None = None) -> Chunks:
-    """`size` bytes of a file from `offset`, by pread(2). Raises OciError where the file is shorter."""
+    """Yield `size` bytes of a file from `offset` on, read by pread(2). Raises OciError if the file is shorter."""
     end = offset + size
     chunk: Any
     while offset < end:
@@ -40,21 +40,21 @@ def read_range(fd: int, offset: int, size: int, where: object, next_buffer: Next
 
 
 def read_all(fd: int) -> Chunks:
-    """All bytes of a file or pipe, to its end."""
+    """Yield all bytes of a file or pipe."""
     while chunk := os.read(fd, CHUNK):
         yield chunk
 
 
 def split_digest(digest: object, where: object) -> tuple[str, str]:
-    """(algorithm, hex) of `sha256:...`, image-spec descriptor.md "Digests". Raises OciError."""
+    """Return (algorithm, hex digits) of `sha256:...` (image-spec descriptor.md, "Digests"). Raises OciError."""
     algorithm, _, digits = digest.partition(":") if isinstance(digest, str) else ("", "", "")
     if _ALGORITHMS.get(algorithm) != len(digits) or digits.strip("0123456789abcdef"):
-        raise OciError(f"{digest!r} is no digest that is known here", where, hint="sha256, sha384 and sha512 are")
+        raise OciError(f"{digest!r} is not a digest of a known kind", where, hint="sha256, sha384 and sha512 are known")
     return algorithm, digits
 
 
 def verified(chunks: Chunks, digest: str, size: int, what: str, where: object, *, in_thread: bool = True) -> Chunks:
-    """The same chunks; at their end digest ("" for any) and size (-1 for any) must be right, else OciError.
+    """Yield the same chunks. Raises OciError at their end if digest ("" for any) or size (-1 for any) is wrong.
 
     Set in_thread=False if chunks are reused buffers: a thread for the checksum would read them too late.
     """
@@ -75,8 +75,10 @@ def verified(chunks: Chunks, digest: str, size: int, what: str, where: object, *
 
 
 class _Sum:
-    """A checksum, "" for none. With in_thread a thread computes it from the second chunk on: nobody waits for it until
-    the end."""
+    """A checksum over chunks, or none if the algorithm is "".
+
+    in_thread: compute it in a thread from the second chunk on, which is waited for only at the end.
+    """
 
     def __init__(self, algorithm: str, *, in_thread: bool) -> None:
         self._in_thread = in_thread
@@ -121,14 +123,14 @@ class _Sum:
 
 
 class Budget:
-    """A bound for what an archive may unpack to, against decompression bombs."""
+    """A limit for the bytes that an archive unpacks to, against decompression bombs."""
 
     def __init__(self, max_size: int) -> None:
         self.max_size = max_size
         self.used = 0
 
     def spend(self, chunks: Chunks, where: object) -> Chunks:
-        """The same chunks, counted. Raises OciError when they are too many."""
+        """Yield the same chunks and count their bytes. Raises OciError above the limit."""
         for chunk in chunks:
             self.used += len(chunk)
             if self.used > self.max_size:
@@ -137,7 +139,7 @@ class Budget:
 
 
 def counted(chunks: Chunks, on_bytes: OnBytes | None) -> Chunks:
-    """Return the same chunks; `on_bytes` is told the length of each."""
+    """Yield the same chunks, and call `on_bytes` with the length of each."""
     if on_bytes is None:
         return chunks
     return _counted(chunks, on_bytes)
@@ -150,7 +152,7 @@ def _counted(chunks: Chunks, on_bytes: OnBytes) -> Chunks:
 
 
 class StreamSource:
-    """A tar.Source over chunks that come once."""
+    """A tar.Source over an iterator of chunks."""
 
     def __init__(self, chunks: Chunks) -> None:
         self.position = 0
@@ -159,17 +161,17 @@ class StreamSource:
         self._at = 0
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` bytes, or fewer at the end of the stream only."""
+        """Return exactly `size` bytes, or fewer at the end of the stream only."""
         end = self._at + size
         if end <= len(self._chunk):
             data = bytes(self._chunk[self._at : end])
             self._at = end
             self.position += size
             return data
-        return b"".join(map(bytes, self.pieces(size)))  # a piece is good until the next
+        return b"".join(map(bytes, self.pieces(size)))  # copied, because a piece is valid only until the next
 
     def pieces(self, size: int) -> Iterable[memoryview]:
-        """The next `size` bytes in pieces; fewer at the end of the stream only."""
+        """Yield the next `size` bytes in pieces, or fewer at the end of the stream only."""
         at = self._at
         if at + size <= len(self._chunk):  # most files are in one chunk
             self._at = at + size
@@ -192,7 +194,7 @@ class StreamSource:
             yield piece
 
     def skip(self, size: int) -> int:
-        """Pass over `size` bytes; the number passed."""
+        """Skip `size` bytes; return how many were skipped."""
         end = self._at + size
         if end <= len(self._chunk):
             self._at = end
@@ -201,7 +203,7 @@ class StreamSource:
         return sum(map(len, self.pieces(size)))
 
     def drain(self) -> None:
-        """Read to the end, so that what was said of the whole stream is checked."""
+        """Read to the end, where `verified` checks the stream as a whole."""
         self.position += len(self._chunk) - self._at
         for chunk in self._chunks:
             self.position += len(chunk)
@@ -213,7 +215,7 @@ class StreamSource:
 
 
 class FileSource:
-    """A tar.Source over a part of a file: what is not read costs nothing."""
+    """A tar.Source over a part of a file. What is skipped is not read."""
 
     def __init__(self, fd: int, size: int) -> None:
         self.position = 0
@@ -221,18 +223,18 @@ class FileSource:
         self._size = size
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` bytes, or fewer at the end of the file only."""
+        """Return exactly `size` bytes, or fewer at the end of the file only."""
         return b"".join(self.pieces(size))
 
     def pieces(self, size: int) -> Iterator[memoryview]:
-        """The next `size` bytes in pieces; fewer at the end of the file only."""
+        """Yield the next `size` bytes in pieces, or fewer at the end of the file only."""
         while size and (chunk := os.pread(self._fd, min(size, CHUNK), self.position)):
             self.position += len(chunk)
             size -= len(chunk)
             yield memoryview(chunk)
 
     def skip(self, size: int) -> int:
-        """Pass over `size` bytes; the number passed."""
+        """Skip `size` bytes; return how many were skipped."""
         passed = max(0, min(size, self._size - self.position))
         self.position += passed
         return passed

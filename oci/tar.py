@@ -1,7 +1,7 @@
-"""A lean, strict reader of tar archives: POSIX ustar and pax, GNU, V7, all kinds of sparse files.
+"""Read tar archives strictly: POSIX ustar and pax, GNU, V7, all kinds of sparse files.
 
-`tarfile` of the standard library is 3-9 times slower, ends silently at a broken header and, in Python 3.11.2, has
-no extraction filters; it serves as the oracle in the tests. Formats: tar(5), POSIX.1-2017 pax, "GNU tar internals".
+`tarfile` of the standard library is 3 to 9 times slower, ends silently at a broken header and, in Python 3.11.2, has no
+extraction filters. The tests compare this module with it. Formats: tar(5), POSIX.1-2017 pax, "GNU tar internals".
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KNOWN = 1024
 
 # name mode uid gid size mtime checksum type link magic+version uname gname major minor prefix rest
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
-# name mode+uid+gid size its-end mtime its-end checksum type-and-all-behind-it
+# The same for _quick: name, mode+uid+gid, size, its last byte, mtime, its last byte, checksum, the rest from type on.
 _PLAIN = struct.Struct("100s24s11sc11sc6s2x356s").unpack
 
 FILE, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "f", "h", "l", "c", "b", "d", "p"
@@ -34,31 +34,31 @@ _NONE: dict[bytes, bytes] = {}
 
 
 class Source(Protocol):
-    """Where an archive comes from, read once from its beginning."""
+    """Bytes of an archive, read once from the beginning."""
 
     position: int  # bytes read or skipped so far
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` bytes, or fewer at the end of the stream only."""
+        """Return exactly `size` bytes, or fewer at the end of the stream only."""
 
     def skip(self, size: int) -> int:
-        """Pass over `size` bytes; the number passed, fewer at the end of the stream only."""
+        """Skip `size` bytes; return how many were skipped, fewer at the end of the stream only."""
 
     def pieces(self, size: int) -> Iterable[memoryview]:
-        """The next `size` bytes in pieces of any length; they end early at the end of the stream."""
+        """Return the next `size` bytes in pieces of any length, or fewer at the end of the stream only."""
 
 
 class Member:
     """One member of an archive.
 
-    name, link: bytes as in the archive, without trailing slashes; type: one of the constants above; mode: the
-    permission bits; uid, gid: as in the archive; size: bytes of the file as it is to be (sparse: with holes);
-    mtime: ns since the epoch; device: (major, minor); xattrs: name -> value; stored: bytes in the archive;
-    offset: where these begin in the archive; sparse: [(offset, length), ...] or None; header, said: its block and its
-    name as they are in the archive.
+    name, link: without trailing slashes; type: one of the constants above; mode: the permission bits; uid, gid: as in
+    the archive; size: bytes of the whole file, holes included; mtime: ns since the epoch; device: (major, minor);
+    xattrs: name -> value; stored: bytes of contents in the archive; offset: where these begin in the archive; sparse:
+    [(offset, length), ...] of the parts that are not holes, None for a file without holes; header, said: the header
+    block and the name exactly as they are in the archive.
     """
 
-    # What most members have; `type`, `mode` and the rest are set for each.
+    # Values of most members, on the class because setting them for each member costs time.
     type: str = FILE
     link: bytes = b""
     device: tuple[int, int] = (0, 0)
@@ -78,16 +78,16 @@ class Member:
 
 
 def members(source: Source, where: object) -> Iterator[Member]:
-    """The members of the archive, in order. Raises OciError for anything that is not sound.
+    """Yield the members of the archive, in order. Raises OciError for a broken archive.
 
-    The contents of a member are to be taken by `contents` before the next member is asked for; what is left is
-    skipped. An archive may end without its two blocks of zeros, but not in the middle of a member.
+    Take a member's contents, by `contents`, before the next member; what was not taken is skipped. An archive may end
+    without its two blocks of zeros, but not in the middle of a member.
     """
     return _Reader(source, where).members()
 
 
 def contents(source: Source, member: Member) -> Iterator[tuple[int, memoryview]]:
-    """(offset in the file, bytes) of a regular file's data; holes are left out."""
+    """Yield (offset in the file, bytes) of a regular file's data; holes are left out."""
     for offset, length in member.sparse if member.sparse is not None else [(0, member.stored)]:
         for piece in source.pieces(length):
             yield offset, piece
@@ -100,14 +100,14 @@ class _Reader:
         self._where = where
         self._global: dict[bytes, bytes] = {}
         self._known: dict[bytes, tuple[int, int, int]] = {}
-        # For _quick: type and all behind it of the last plain file's header, and what that adds to the checksum.
+        # For _quick: the header of the last plain file from `type` on, and the sum of its bytes for the checksum.
         self._end, self._end_sum = b"", 0
         self._last_time = b"", 0
 
     def members(self) -> Iterator[Member]:
         source = self._source
         read = source.read
-        padding = 0  # of the member before: read with the header that follows
+        padding = 0  # bytes after the previous member, read together with the next header
         while True:
             data = read(padding + BLOCK)
             block = data[padding:]
@@ -122,14 +122,14 @@ class _Reader:
             yield member
             end = member.offset + member.stored
             padding = end + -end % BLOCK - source.position
-            if padding >= BLOCK:  # nobody wanted its contents
+            if padding >= BLOCK:  # the caller did not take its contents
                 self._skip(padding)
                 padding = 0
 
     def _quick(self, header: bytes) -> Member | None:
-        """A plain file whose header has the same end as that of one before: most are like that.
+        """Return the member for a plain file whose header ends like that of an earlier one, as most headers do.
 
-        None for all others, and for whatever is not as it should be.
+        Return None for every other header, also for a broken one, which `_member` then reads or refuses.
         """
         name, described, size, size_end, time, time_end, checksum, end = _PLAIN(header)
         known = self._known.get(described)
@@ -145,7 +145,7 @@ class _Reader:
             mtime = self._number(time, "time") * 1_000_000_000
             self._last_time = time, mtime
         try:
-            # Adler-32's low half is 1 + the sum of so few bytes, at the speed of C.
+            # The low half of Adler-32 is 1 + the sum of the bytes (RFC 1950), computed in C.
             if (zlib.adler32(header[:148]) & 0xFFFF) + self._end_sum != int(checksum, 8):
                 return None
             stored = int(size, 8)
@@ -168,7 +168,7 @@ class _Reader:
             raise self._fail("truncated in the middle of a member")
 
     def _header(self, header: bytes) -> bytes | None:
-        """A block that is to be a header; None at the end of the archive."""
+        """Return the block if it is a header, None if the archive ends here. Raises OciError."""
         if len(header) == BLOCK and header[0]:
             return header
         if not header:
@@ -176,13 +176,13 @@ class _Reader:
         if len(header) < BLOCK:
             raise self._fail("truncated header")
         if header.strip(b"\0"):
-            return header  # an empty name, which a pax header may make good
+            return header  # an empty name; a pax header before it may have the real one
         if self._source.read(BLOCK).strip(b"\0"):
             raise self._fail("data behind a lone block of zeros")
         return None
 
     def _member(self, header: bytes) -> Member | None:
-        """The member that begins with `header`, with all extension headers before it taken in."""
+        """Return the member that begins with `header`, after reading its extension headers. None at the end."""
         pax = self._global
         long_name = long_link = b""
         while True:
@@ -196,7 +196,7 @@ class _Reader:
                 pax = {**self._global, **self._pax(data)}
             elif kind == b"g":
                 self._global = {**self._global, **self._pax(data)}
-                self._end = b""  # no header tells all by itself any more
+                self._end = b""  # a pax header may apply to the next headers, so _quick must not read them
                 pax = {**self._global, **pax}
             elif kind == b"L":
                 long_name = data.split(b"\0", 1)[0]
@@ -210,12 +210,12 @@ class _Reader:
             header = following
 
     def _check(self, header: bytes, stored: bytes) -> None:
-        """The checksum: the sum of all bytes, its own eight taken as blanks (some old tars added signed ones)."""
+        """Check the sum of the header's bytes, its own eight counted as blanks. Old tars summed signed bytes."""
         want = self._number(stored, "checksum")
         blank = header[:148] + b"        " + header[156:]
         total = sum(blank)
         if want not in (total, total - 256 * sum(byte > 127 for byte in blank)):
-            raise self._fail("wrong checksum, or no tar at all")
+            raise self._fail("wrong checksum, or not a tar archive")
 
     def _extension(self, fields: tuple[bytes, ...]) -> bytes:
         size = self._number(fields[4], "size")
@@ -228,16 +228,16 @@ class _Reader:
         return data
 
     def _number(self, field: bytes, what: str, signed: bool = False) -> int:
-        """Octal digits between blanks and NULs, or base 256 (GNU) where the first bit is set."""
+        """Return a number: octal digits between blanks and NULs, or base 256 (GNU) if the first bit is set."""
         digits = field.strip(b" \0")
         if digits.isdigit():
             try:
                 return int(digits, 8)
             except ValueError:
-                raise self._fail(f"no octal number as {what}") from None
+                raise self._fail(f"the {what} is not an octal number") from None
         if not digits:
             return 0
-        if field[0] & 0x80:  # a number of two's complement behind that bit
+        if field[0] & 0x80:  # the bits after that one are a number in two's complement
             number = int.from_bytes(field) & (1 << 8 * len(field) - 1) - 1
             if field[0] & 0x40:
                 number -= 1 << 8 * len(field) - 1
@@ -246,15 +246,15 @@ class _Reader:
         elif digits.startswith(b"-") and digits[1:].isdigit():
             number = -int(digits[1:].translate(None, b"89") or b"0", 8)
         elif (head := digits.split(b"\0", 1)[0].rstrip(b" ")).isdigit():
-            return self._number(head, what)  # V7: anything may stand behind the NUL
+            return self._number(head, what)  # in V7 archives anything may follow the NUL
         else:
-            raise self._fail(f"no number as {what}")
+            raise self._fail(f"the {what} is not a number")
         if not signed:
             raise self._fail(f"a negative {what}")
         return number
 
     def _pax(self, data: bytes) -> dict[bytes, bytes]:
-        """The records `LENGTH KEY=VALUE\\n` of an extended header."""
+        """Return the records `LENGTH KEY=VALUE\\n` of an extended header."""
         records: dict[bytes, bytes] = {}
         sparse: list[bytes] = []  # format 0.0 repeats its two keys, so their order counts
         position = 0
@@ -290,7 +290,7 @@ class _Reader:
             raise self._fail(f"unknown member type {kind!r}") from None
         name = long_name or self._short_name(fields)
         member.link = long_link or fields[8].split(b"\0", 1)[0]
-        # Mode, owner and time are the same for many members: what was read before is kept.
+        # Many members have the same mode and owner, so keep what was read.
         described = header[100:124]
         known = self._known.get(described)
         if known is None:
@@ -310,7 +310,7 @@ class _Reader:
         self._set_name(member, name)
         if member.type in (CHARACTER, BLOCK_DEVICE):
             member.device = (self._number(fields[12], "device"), self._number(fields[13], "device"))
-        # Only files have contents; others may carry a size without any (but 'D', a GNU directory listing, has some).
+        # Only files have contents. Others may carry a size without contents, except for D, a GNU directory listing.
         member.stored = member.size if member.type == FILE or kind == b"D" else 0
         if member.type != FILE:
             member.size = 0
@@ -325,7 +325,7 @@ class _Reader:
     def _short_name(self, fields: tuple[bytes, ...]) -> bytes:
         name = fields[0].split(b"\0", 1)[0]
         if fields[14][0] and fields[9][:6] == b"ustar\0":
-            # star keeps two times at the end of the prefix, and says so in the last four bytes
+            # star(1) keeps two times at the end of the prefix, and marks it by the last four bytes of the header.
             prefix = fields[14][:131] if fields[15][-4:] == b"tar\0" else fields[14]
             return prefix.split(b"\0", 1)[0] + b"/" + name
         return name
@@ -334,7 +334,7 @@ class _Reader:
         member.said = name
         if name.endswith(b"/"):
             if member.type == FILE:
-                member.type = DIRECTORY  # V7 knew no other way to say so
+                member.type = DIRECTORY  # V7 has no type for directories
             name = name.rstrip(b"/") or b"."
         if not name:
             raise self._fail("a member without a name")
@@ -345,7 +345,7 @@ class _Reader:
         member.name = name
 
     def _override(self, member: Member, name: bytes, pax: dict[bytes, bytes]) -> bytes:
-        """What the pax records say instead of the header; an empty value leaves the header's. The name."""
+        """Replace the header's values by those of the pax records, except for empty ones; return the name."""
         xattrs: dict[bytes, bytes] = {}
         for key, value in pax.items():
             if key.startswith(b"SCHILY.xattr."):
@@ -382,19 +382,19 @@ class _Reader:
 
     def _decimal(self, value: bytes, what: str) -> int:
         if not value.isdigit() or len(value) > 20:
-            raise self._fail(f"no number as {what}")
+            raise self._fail(f"the {what} is not a number")
         return int(value)
 
     def _time(self, value: bytes) -> int:
         match = re.fullmatch(rb"(-?)(\d{1,100})(?:\.(\d*))?", value)
         if not match:
-            raise self._fail("no number as time")
+            raise self._fail("the time is not a number")
         sign, seconds, fraction = match.groups()
         ns = int(seconds) * 1_000_000_000 + int(((fraction or b"") + b"000000000")[:9])
         return -ns if sign else ns
 
     def _set_sparse(self, member: Member, header: bytes, kind: bytes, pax: dict[bytes, bytes]) -> None:
-        """The holes of a sparse file: GNU's old header, or pax formats 0.0, 0.1 and 1.0."""
+        """Set the holes of a sparse file, from GNU's old header or from pax formats 0.0, 0.1 and 1.0."""
         said = pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size")
         if kind == b"S":
             size, numbers = self._old_sparse(header)
@@ -437,9 +437,9 @@ class _Reader:
         return numbers
 
     def _stored_sparse(self, member: Member) -> list[int]:
-        """Format 1.0: decimal numbers, one a line, in whole blocks before the data."""
+        """Read the map of format 1.0: decimal numbers, one on each line, in whole blocks before the data."""
         text = b""
-        count = 1  # the first number tells how many pairs follow
+        count = 1  # lines to read; the first number says how many pairs follow
         while text.count(b"\n") < count:
             block = self._source.read(BLOCK)
             member.stored -= BLOCK

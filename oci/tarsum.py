@@ -1,7 +1,7 @@
-"""TarSum: the checksum that the json of a layer may name since docker 1.5, of its members instead of its bytes.
+"""Compute TarSum, the checksum of a layer's members that docker 1.5 to 1.9 wrote into a layer's json.
 
-The sum of a member is of the fields of its header as words and of its contents, the sum of a layer is of those of its
-members, sorted. tarsum.v1, called dev before it was finished, leaves times out and takes extended attributes in.
+The sum of a member covers the fields of its header, as text, and its contents. The sum of a layer covers the sorted
+sums of its members. tarsum.v1, called dev before it was finished, leaves times out and includes extended attributes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from oci.errors import OciError
 from oci.stream import StreamSource
 
 FORM = re.compile(r"(tarsum\.(?:v1|dev)\+sha256):([0-9a-f]{64})")
-_BEHIND = 4  # chunks that the sum may be behind
+_BEHIND = 4  # how many chunks may wait for the sum's thread
 
 
 def checked(chunks: Chunks, said: str, where: object) -> Chunks:
-    """The same chunks, of a plain tar, whose sum a thread computes; an OciError at their end if it is not `said`."""
+    """Yield the same chunks of a plain tar while a thread computes the sum. Raises OciError if it is not `said`."""
     pieces: queue.Queue[bytes | None] = queue.Queue(_BEHIND)
     result: list[str | OciError] = []
     thread = threading.Thread(target=_compute, args=(iter(pieces.get, None), where, result), daemon=True)
@@ -47,12 +47,12 @@ def _compute(chunks: Iterator[bytes], where: object, result: list[str | OciError
     except OciError as error:
         result.append(error)
     finally:
-        for _ in chunks:  # the other side must not wait for room
+        for _ in chunks:  # after a failure: the other side must not wait for a place in the queue
             pass
 
 
 def compute(chunks: Iterator[bytes], where: object) -> str:
-    """The sum of a layer in hexadecimal digits. Raises OciError."""
+    """Return the sum of a layer in hexadecimal digits. Raises OciError."""
     source = StreamSource(chunks)
     sums = []
     for member in tar.members(source, where):

@@ -1,19 +1,19 @@
-"""Times of files: what a file system keeps of them, and how pax headers write them."""
+"""Learn which times of files a file system keeps, and write times as pax headers have them."""
 
 from __future__ import annotations
 
 import os
 
 _SECOND = 1_000_000_000  # ns
-_FAR = (1 << 55) * _SECOND  # Python must get a time into a time_t
+_FAR = (1 << 55) * _SECOND  # ns; far beyond any file system, but small enough for Python to make a time_t of
 _NAME = b".times"
 
 
 def time_limits(directory_fd: int) -> tuple[int, int]:
     """Return the earliest and the latest time (ns since the epoch) that the file system of a directory keeps.
 
-    The kernel puts a time beyond them to the nearest one (utimensat(2); timestamp_truncate() of its fs/inode.c), so a
-    file that is made here is asked for both. Raises OSError.
+    The kernel replaces a time beyond the limits by the nearest one (timestamp_truncate() in fs/inode.c). So a file is
+    made here, set to very early and very late times, and asked what it has. Raises OSError.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(_NAME, flags, 0o600, dir_fd=directory_fd)
@@ -25,10 +25,10 @@ def time_limits(directory_fd: int) -> tuple[int, int]:
 
 
 def _kept(file: int, time: int) -> int:
-    """Return what is left of a time when it was set."""
+    """Set a file's time (ns), and return the time that the file system has kept."""
     try:
         os.utime(file, ns=(time, time))
-    except OSError:  # a file system that refuses where others put it to the nearest one
+    except OSError:  # some file systems refuse such a time instead
         return max(0, min(time, ((1 << 31) - 1) * _SECOND))
     return os.fstat(file).st_mtime_ns
 

@@ -1,10 +1,11 @@
-"""Numbers of protocol buffers: seven bits a byte, the lowest first, the top bit says that more follow."""
+"""Encode and decode numbers of protocol buffers: seven bits in a byte, the lowest first; the top bit says that more
+bytes follow."""
 
 from __future__ import annotations
 
 
 def encode(number: int) -> bytes:
-    """A number from 0 on."""
+    """Return the bytes of a number, which is 0 or above."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -14,7 +15,7 @@ def encode(number: int) -> bytes:
 
 
 def decode(data: bytes, position: int) -> tuple[int, int]:
-    """(the number at that position, the position behind it). Raises ValueError where 64 bits do not end it."""
+    """Return (the number at that position, the position after it). Raises ValueError if it is longer than 64 bits."""
     number = shift = 0
     while position < len(data) and shift < 70:
         byte = data[position]
@@ -23,4 +24,4 @@ def decode(data: bytes, position: int) -> tuple[int, int]:
         if not byte & 0x80:
             return number, position
         shift += 7
-    raise ValueError("a number without an end")
+    raise ValueError("the number does not end")

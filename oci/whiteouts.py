@@ -1,9 +1,9 @@
-"""What an upper layer takes away from lower ones (image-spec layer.md, "Whiteouts"), and what it spares.
+"""Remove what an upper layer takes away from lower ones (image-spec layer.md, "Whiteouts").
 
 There are four cases. A whiteout `.wh.NAME` removes NAME of lower layers. An opaque marker `.wh..wh..opq` removes all
-that lower layers have in its directory. An entry replaces one of another type. What a lower layer has on the way to an
-entry gives place to a directory. The first two may stand behind entries that this layer has in the same place: these
-stay.
+that lower layers have in its directory. An entry replaces an entry of another type. A directory on the way to an entry
+replaces what a lower layer has there. The first two spare entries of the layer that is being applied, which may come
+before them in the archive.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from stat import S_ISDIR, S_ISLNK
 from oci import tar
 from oci.owners import Owners
 from oci.record import Recorder
-from oci.root import Root
+from oci.root import READ_DIRECTORY, Root
 
 WHITEOUT = b".wh."
-NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # of a path that leads to no directory
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # errnos for a path that does not lead to a directory
 
 
 class LowerLayers:
-    """The entries of a tree that layers below the one that is applied have made.
+    """The entries of a tree that come from layers below the one that is being applied.
 
-    root: the tree; pending: modes and times that directories get in the end, from which what is removed is taken out.
-    is_stale: a directory or link was removed, so that paths which root has cached may lead elsewhere now.
+    root: the tree; pending: modes and times that directories get in the end, and from which a removed directory is
+    removed; is_stale: whether a directory or link was removed, so that paths in root's cache may lead elsewhere now.
     """
 
     def __init__(self, root: Root, owners: Owners, record: Recorder, pending: dict[bytes, tuple[int, int]]) -> None:
@@ -34,33 +33,34 @@ class LowerLayers:
         self._owners = owners
         self._record = record
         self._pending = pending
-        # What this layer made, so that its whiteouts spare it: directories that are all its own, and hashes of paths
-        # in directories of lower layers (hashes: a hundred bytes less each; their key is random). None: no lower layer.
+        # What this layer has made, so that its whiteouts spare it: directories that only it has made, and for entries
+        # in other directories hashes of their paths (a hundred bytes less for each; Python's hash is keyed at random).
+        # _upper is None while the lowest layer is applied, which has nothing below it.
         self._own_dirs: set[bytes] = set()
         self._upper: set[int] | None = None
-        self.named_whiteouts: set[bytes] = set()  # directories of this layer whose names are those of whiteouts
+        self.named_whiteouts: set[bytes] = set()  # this layer's directories with names of whiteouts
         self.is_stale = False
 
     def begin_layer(self, *, is_lowest: bool) -> None:
-        """All that is in the tree now is lower."""
+        """Begin a layer: everything that is in the tree now belongs to lower ones."""
         self._own_dirs.clear()
         self.named_whiteouts.clear()
         self._upper = None if is_lowest else set()
 
     @property
     def exist(self) -> bool:
-        """Whether there is any lower layer."""
+        """Return whether there is a lower layer."""
         return self._upper is not None
 
     def note(self, path: bytes, parent: bytes) -> None:
-        """This layer has an entry of its own there."""
+        """Remember that this layer has made the entry `path` in the directory `parent`."""
         if self._upper is not None and parent not in self._own_dirs:
             self._upper.add(hash(path))
 
     def is_below_directory(self, parts: list[bytes]) -> bool:
-        """Whether every part that looks like a whiteout is a directory, which docker's archives of 2015 have.
+        """Return whether every part that is named like a whiteout is a directory; docker's archives of 2015 have such.
 
-        Docker takes the directory as a whiteout, and what is below it as entries of a directory with that very name.
+        Docker applies the directory as a whiteout, and also puts the entries below it into a directory of that name.
         """
         for number, part in enumerate(parts, 1):
             path = b"/".join(parts[:number])
@@ -75,7 +75,7 @@ class LowerLayers:
         return True
 
     def white_out(self, parent: bytes, name: bytes) -> None:
-        """Remove an entry of lower layers; what this layer has of it stays. Raises OSError."""
+        """Remove an entry of lower layers, but nothing that this layer has made. Raises OSError."""
         if self._upper is None:
             return
         try:
@@ -88,7 +88,7 @@ class LowerLayers:
             self.remove(directory.fd, directory.path, name, keep_upper=True)
 
     def clear_lower(self, path: bytes) -> None:
-        """An opaque directory: what lower layers left in it goes, what this layer put there stays."""
+        """Empty an opaque directory of what lower layers put there. What this layer has made stays. Raises OSError."""
         if self._upper is None:
             return
         try:
@@ -101,7 +101,7 @@ class LowerLayers:
             self._empty(directory.fd, b".", directory.path, keep_upper=True)
 
     def clear_way(self, path: bytes) -> None:
-        """Take away the first entry on a way that leads to no directory, if a lower layer made it."""
+        """Remove the first component of a path that does not lead to a directory, if a lower layer made it."""
         way = b""
         directory = self._root.directory(way)
         for name in path.split(b"/"):
@@ -121,7 +121,7 @@ class LowerLayers:
             self._root.forget()
 
     def remove(self, parent_fd: int, parent: bytes, name: bytes, *, keep_upper: bool) -> bool:
-        """Remove an entry and all below it, but with keep_upper not what this layer made; whether it is gone."""
+        """Remove an entry and all below it; return whether it is gone. keep_upper: spare what this layer has made."""
         path = parent + b"/" + name if parent else name
         try:
             mode = os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode
@@ -140,7 +140,7 @@ class LowerLayers:
             if spared:
                 return False
             self._pending.pop(path, None)
-            if not gone:  # it is there only because this layer has something in it, as if it had never been named
+            if not gone:  # only children from this layer remain, so treat it as a directory that no layer lists
                 os.chmod(name, 0o755, dir_fd=parent_fd)
                 self._record.add(path, tar.DIRECTORY, 0o755, 0, 0, 0, None)
                 if self._owners.mode == "map":
@@ -153,8 +153,8 @@ class LowerLayers:
         return True
 
     def _empty(self, parent: int, name: bytes, path: bytes, *, keep_upper: bool) -> bool:
-        """Take away what is in a directory; whether nothing is left."""
-        fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        """Remove what is in a directory; return whether it is empty now."""
+        fd = os.open(name, READ_DIRECTORY, dir_fd=parent)
         try:
             gone = [self.remove(fd, path, os.fsencode(n), keep_upper=keep_upper) for n in os.listdir(fd)]
         finally:
@@ -162,7 +162,7 @@ class LowerLayers:
         return all(gone)
 
     def note_directory(self, path: bytes, parent: bytes) -> None:
-        """This layer made the directory: nothing in it is lower."""
+        """Remember that this layer has made the directory, so that nothing in it is from a lower one."""
         if self._upper is not None:
             if parent not in self._own_dirs:
                 self._upper.add(hash(path))

@@ -1,7 +1,7 @@
-"""The contents of files, written by a process beside the one that reads on and makes the files.
+"""Write the contents of files in a process of its own, the writer (docs/internals/conversion.md).
 
-Nearly all of it is system calls, between which two threads would wait for the interpreter longer than they work. Both
-processes see the memory that an archive passes through: a job is a file that is open, and where its bytes are.
+It is a process and not a thread, because it makes little but system calls, and a thread would wait for the GIL after
+each. The reader, the unpacker and the writer share memory, so a job is only an open file and where its bytes are.
 """
 
 from __future__ import annotations
@@ -21,36 +21,37 @@ if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
 
-SLOT = 1 << 20  # bytes of the memory that are filled and freed at once
+SLOT = 1 << 20  # bytes of the shared memory that are filled and freed as one
 _SLOTS = 12
-_BATCH = 120  # jobs sent at once; unix(7): at most 253
-_WORDS = 1 << 16  # bytes of the memory behind the slots, for the error that ends the process: its length, then its text
+_BATCH = 120  # jobs in one message, each with a file; unix(7) allows at most 253 files
+_ERROR_ROOM = 1 << 16  # bytes after the slots, for the error that ends the process: its length, then its text
 _LENGTH = struct.Struct("=I")
-_HAS_WORDS = 255  # no errno
-_AHEAD = 1 << 14  # for SO_SNDBUF: some batches; the kernel bounds the files on their way by RLIMIT_NOFILE, unix(7)
-_JOB = struct.Struct("=IIqIq")  # where its bytes are, how many, the file's time in seconds and ns, the offset in it
-_SECOND = 1_000_000_000  # ns; 64 bits of them reach from 1677 to 2262 only
+_HAS_ERROR = 255  # exit code: the error is in the shared memory. No errno has this number.
+_AHEAD = 1 << 14  # SO_SNDBUF, for a few messages; RLIMIT_NOFILE bounds the files in them too (unix(7))
+# A job: where its bytes begin in the memory, how many, the file's time in seconds and ns, the offset in the file.
+_JOB = struct.Struct("=IIqIq")
+_SECOND = 1_000_000_000  # ns; kept apart from seconds, because 64 bits of ns reach from 1677 to 2262 only
 _FREE = b"f"
 
 
 class Writer:
-    """A context manager, at whose end all is written. An error in the process is raised by the next call, at the latest
-    by __exit__.
+    """The unpacker's side of the writer, a context manager that starts the process and waits until all is written.
 
-    memory: `acquire_slot` gives a slot of it to be filled, `release_slot` gives back the one that was taken first. In
-    between `write` may be told of bytes in it.
+    An error in the process is raised by the next method call, at the latest by __exit__. memory: shared by all three
+    processes, in slots. The reader calls `acquire_slot` and fills the slot; the unpacker passes jobs for bytes in it to
+    `write`, and then calls `release_slot`. Slots are released in the order in which they were acquired.
     """
 
     def __init__(self) -> None:
-        shared = memoryview(mmap.mmap(-1, _SLOTS * SLOT + _WORDS))
-        self.memory, self._words = shared[:-_WORDS], shared[-_WORDS:]
-        self._next = 0  # slot to be taken
+        shared = memoryview(mmap.mmap(-1, _SLOTS * SLOT + _ERROR_ROOM))
+        self.memory, self._error = shared[:-_ERROR_ROOM], shared[-_ERROR_ROOM:]
+        self._next = 0  # where the next slot begins
         self._files: list[int] = []
         self._jobs: list[bytes] = []
         self._pid = 0
 
     def __enter__(self) -> Writer:
-        self._slots, freed = os.pipe()  # a byte for each slot that is free
+        self._slots, freed = os.pipe()  # the pipe holds one byte for each free slot
         os.write(freed, _FREE * _SLOTS)
         self._socket, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
         self._socket.setsockopt(SOL_SOCKET, SO_SNDBUF, _AHEAD)
@@ -84,7 +85,7 @@ class Writer:
             raise failure
 
     def acquire_slot(self) -> int:
-        """Where a free slot begins, waited for. Raises BrokenPipeError when there will be none: see `failure`."""
+        """Wait for a free slot; return where it begins. Raises BrokenPipeError if the writer has ended (`failure`)."""
         if not os.read(self._slots, 1):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         start = self._next
@@ -92,28 +93,28 @@ class Writer:
         return start
 
     def failure(self) -> Exception:
-        """Why there will be no slot: what the process ended with."""
+        """Return the error that ended the process."""
         return self._end() or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     def detach(self) -> None:
-        """In another process that only fills slots: it must not keep this one from hearing of the end."""
+        """Close the socket in the reader. Otherwise the writer would not see that the unpacker has ended."""
         self._socket.close()
 
     def release_slot(self) -> None:
-        """The slot that was taken first is free again when all that `write` was told of is written."""
+        """Queue the release of the slot that was acquired first, after the jobs that `write` queued."""
         self._send(_FREE)
 
     def write_queued_here(self) -> None:
-        """Write here what was not sent yet."""
+        """Write the jobs that were not sent yet in this process."""
         for file, job in zip(self._files, self._jobs, strict=True):
             self._write(file, *_JOB.unpack(job))
         self._done()
 
     def write(self, file: int, start: int, size: int, mtime: int, offset: int = 0) -> None:
-        """Write these bytes of the memory to a file that is open, at an offset, set its time (ns) and close it.
+        """Queue a job: write bytes of the memory to an open file at an offset, set its time (ns), and close it.
 
-        The pieces of a file may be written in any order: by the process, or by `write_queued_here` before those that
-        were sent earlier.
+        The pieces of a file may be written in any order, because `write_queued_here` may be faster than the process
+        with jobs that were sent earlier.
         """
         self._files.append(file)
         self._jobs.append(_JOB.pack(start, size, *divmod(mtime, _SECOND), offset))
@@ -128,7 +129,7 @@ class Writer:
         try:
             self._socket.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, files)] if files else [])
         except OSError as error:
-            if error.errno != errno.ETOOMANYREFS:  # the process has ended: it says why
+            if error.errno != errno.ETOOMANYREFS:  # the process has ended; its exit code says why
                 raise self._end() or error from None
             self.write_queued_here()
             if end:
@@ -145,22 +146,22 @@ class Writer:
             os.kill(self._pid, signal.SIGKILL)
 
     def _end(self) -> OSError | OciError | None:
-        """What the process ended with, which it does when it has done all."""
+        """Wait for the end of the process, which comes when all is written; return its error, None for success."""
         self._socket.close()
         pid, self._pid = self._pid, 0
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else 0
         if code < 0:
             return OciError(f"the process that writes files was killed by signal {-code}")
-        if code == _HAS_WORDS:
-            (length,) = _LENGTH.unpack_from(self._words)
-            return loaded(bytes(self._words[_LENGTH.size : _LENGTH.size + length]))
+        if code == _HAS_ERROR:
+            (length,) = _LENGTH.unpack_from(self._error)
+            return loaded(bytes(self._error[_LENGTH.size : _LENGTH.size + length]))
         return OSError(code, os.strerror(code)) if code else None
 
     def _run(self, jobs: socket, freed: int) -> None:
-        """The process; its exit code is the errno that ended it. Other errors are put into the memory."""
-        code = _HAS_WORDS
+        """Do the jobs, as the writer. The exit code is the errno of a failure; other errors go into the memory."""
+        code = _HAS_ERROR
         try:
-            self._socket.close()  # else there is no end of it
+            self._socket.close()  # otherwise recvmsg(2) would never see the end
             os.close(self._slots)
             while message := self._receive(jobs):
                 if message.endswith(_FREE) and len(message) % _JOB.size:
@@ -170,19 +171,19 @@ class Writer:
             code = error.errno or errno.EIO
         except BaseException as error:
             text = dumped(unexpected(error, "cannot write the files"))
-            if len(text) > _WORDS - _LENGTH.size:
+            if len(text) > _ERROR_ROOM - _LENGTH.size:
                 text = dumped(OciError("cannot write the files"))
-            self._words[: _LENGTH.size + len(text)] = _LENGTH.pack(len(text)) + text
+            self._error[: _LENGTH.size + len(text)] = _LENGTH.pack(len(text)) + text
         finally:
             os._exit(code)
 
     def _receive(self, jobs: socket) -> bytes:
-        """A message, when its jobs are done; empty at the end."""
+        """Receive a message and do its jobs; return it, b"" at the end."""
         message, ancillary, _, _ = jobs.recvmsg(_BATCH * _JOB.size + len(_FREE), CMSG_SPACE(_BATCH * 4))
         files = array("i")
         for _, _, data in ancillary:
             files.frombytes(data[: len(data) - len(data) % files.itemsize])
-        if len(files) < len(message) // _JOB.size:  # recvmsg(2) leaves out what finds no room among the open files
+        if len(files) < len(message) // _JOB.size:  # the kernel drops fds above RLIMIT_NOFILE (unix(7), SCM_RIGHTS)
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         for file, job in zip(files, _JOB.iter_unpack(message[: len(files) * _JOB.size]), strict=True):
             self._write(file, *job)
@@ -198,10 +199,10 @@ class Writer:
 
 
 def fork_beside(life: Callable[[], None]) -> int:
-    """Run `life` in a process beside the main one, which ends with it; return its pid. Raises OSError.
+    """Fork a process that runs `life` and ends with it; return its pid. Raises OSError.
 
-    It ignores the signals that the main one gets too: that one ends it when it has said what there is. They are held
-    back until then, because an exception of a handler's would leave the new process by the main one's stack.
+    The process ignores HUP, INT and TERM, because a terminal sends them to all three processes and the unpacker ends
+    the others. They are blocked during the fork: a handler that raises would unwind the unpacker's stack in the child.
     """
     signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)

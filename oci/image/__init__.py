@@ -1,4 +1,4 @@
-"""Image archives: the layouts (docker, layout, legacy, rootfs), the model that they are read into, and the choice."""
+"""Read image archives: one module for each layout (docker, layout, legacy, rootfs), the model, and the choice."""
 
 from oci.image.choice import choose
 from oci.image.detect import read_images

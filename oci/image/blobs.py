@@ -1,6 +1,6 @@
-"""Archives opened for reading by name: a tar (compressed ones and pipes through a spool file), or a directory.
+"""Open archives for reading by name: a tar, or a directory. Compressed tars and pipes go through a spool file.
 
-Nothing is extracted here: names of an archive are keys of a table, links among them are followed inside it only.
+Nothing is extracted here. The names in an archive are keys of a table, and links are followed inside that table only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import attrs
 from oci import compression, tar
 from oci.chunks import Chunks, NextBuffer, OnBytes
 from oci.errors import OciError, printable
-from oci.root import Root
+from oci.root import READ_DIRECTORY, Root
 from oci.stream import Budget, FileSource, counted, read_all, read_range, split_digest, verified
 
 MAX_SIZE = 64 << 30  # default of --max-size: bytes, all layers unpacked
-MAX_MEMBERS = 200_000  # of the outer archive
+MAX_MEMBERS = 200_000  # members of the outer archive
 MAX_JSON = 8 << 20
 _MAX_LINKS = 16
 
@@ -37,22 +37,22 @@ class Blob:
     where: str
 
     def chunks(self, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
-        """Its bytes as they are stored, read into `next_buffer` where that is given."""
+        """Yield the bytes as they are stored, read into memory of `next_buffer` if that is given. Raises OciError."""
         return counted(read_range(self.fd, self.offset, self.size, self.where, next_buffer), on_bytes)
 
     def compression(self) -> str:
-        """How it is compressed, by its first bytes."""
+        """Return how the bytes are compressed: a word of compression.detect."""
         return compression.detect(os.pread(self.fd, min(self.size, compression.MAGIC_SIZE), self.offset))
 
     def read(self, limit: int, what: str) -> bytes:
-        """All of it. Raises OciError where it is larger than `limit`."""
+        """Return all bytes. Raises OciError if there are more than `limit`."""
         if self.size > limit:
             raise OciError(f"{what} is larger than {limit} bytes", self.where)
         return b"".join(self.chunks())
 
 
 class Archive:
-    """An image archive, open: names to blobs. A context manager; `source` is what messages call it."""
+    """An open image archive, which finds blobs by name. A context manager. source: what messages call it."""
 
     def __init__(self, source: str, fd: int, find: Callable[[str], Blob | None], names: list[str]) -> None:
         self.source = source
@@ -67,26 +67,26 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Close the file; blobs are of no use afterwards."""
+        """Close the file; its blobs cannot be read afterwards."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def find(self, name: str) -> Blob | None:
-        """The file of that name; symbolic and hard links are followed inside the archive only."""
+        """Return the file of that name, None if there is none. Links are followed inside the archive only."""
         return self._find(posixpath.normpath(name))
 
     def place(self, name: str) -> str:
-        """How messages name a member."""
+        """Return what messages call a member."""
         return f"{self.source}: {printable(name)}"
 
     def blob(self, digest: object) -> Blob | None:
-        """The file of blobs/ that a digest names (image-spec image-layout.md), or one beside the manifest."""
+        """Return the blob of a digest, in blobs/ (image-spec image-layout.md) or beside the manifest, or None."""
         algorithm, digits = split_digest(digest, self.source)
         return self.find(f"blobs/{algorithm}/{digits}") or self.find(digits)
 
     def json(self, name: str, what: str, digest: str = "", size: int = -1) -> Any:
-        """A file as JSON, checked against digest and size. Raises OciError where it is missing or is no JSON."""
+        """Return a file as JSON, checked against digest and size. Raises OciError if it is missing or is not JSON."""
         blob = self.find(name)
         if blob is None:
             raise OciError(f"{what} is missing in the archive", self.place(name))
@@ -102,7 +102,7 @@ def read_json(data: bytes, what: str, where: object) -> Any:
     except RecursionError:
         raise OciError(f"{what} is nested too deeply", where) from None
     except ValueError as error:
-        raise OciError(f"{what} is no JSON: {error}", where) from None
+        raise OciError(f"{what} is not JSON: {error}", where) from None
 
 
 def _refuse(constant: str) -> None:
@@ -135,7 +135,7 @@ def open_archive(source: str, spool_directory: str = "", max_size: int = MAX_SIZ
 
 
 def open_input(source: str) -> int:
-    """A file, or standard input for "-", opened for reading. Raises OciError."""
+    """Open a file, or standard input for "-", for reading; return the fd. Raises OciError."""
     try:
         return os.dup(0) if source == "-" else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -143,7 +143,7 @@ def open_input(source: str) -> int:
 
 
 def plain_chunks(fd: int, where: str) -> tuple[str, Chunks]:
-    """(compression, all bytes of an input decompressed)."""
+    """Return (compression, the decompressed chunks) of an input."""
     chunks = _errors_named(read_all(fd), where)
     head = b""
     for chunk in chunks:
@@ -155,7 +155,7 @@ def plain_chunks(fd: int, where: str) -> tuple[str, Chunks]:
 
 
 def open_seekable(source: str, spool_directory: str, max_size: int = MAX_SIZE) -> int:
-    """An fd of the plain tar that can be read at random: the file itself, or a spool file."""
+    """Return an fd of the plain tar that pread(2) can read: the file itself, or a spool file. Raises OciError."""
     label = "standard input" if source == "-" else source
     fd = open_input(source)
     with contextlib.ExitStack() as undo:
@@ -172,7 +172,7 @@ def open_seekable(source: str, spool_directory: str, max_size: int = MAX_SIZE) -
 
 
 def is_at_start(fd: int) -> bool:
-    """Whether this is a file that can be read at random, and nothing of it was read yet."""
+    """Return whether the fd can be read by pread(2), and nothing of it was read yet."""
     try:
         return os.lseek(fd, 0, os.SEEK_CUR) == 0
     except OSError as error:
@@ -211,7 +211,7 @@ def _spool(chunks: Chunks, directory: str) -> int:
 
 
 def _index(fd: int, source: str) -> tuple[dict[str, Blob], dict[str, str]]:
-    """(files, links) of the outer tar by normalised names; a later member of the same name wins."""
+    """Return ({name: blob}, {name: target of a link}) of the outer tar. Names are normalised; the last one wins."""
     blobs: dict[str, Blob] = {}
     links: dict[str, str] = {}
     for number, member in enumerate(tar.members(FileSource(fd, os.fstat(fd).st_size), source)):
@@ -248,7 +248,7 @@ def _open_directory(source: str) -> Archive:
 
 
 class _DirectoryArchive(Archive):
-    """Adds the closing of each file that was opened."""
+    """An archive that is a directory. It closes each file that it opened."""
 
     def __init__(
         self, source: str, root: Root, find: Callable[[str], Blob | None], files: dict[str, Blob | None]
@@ -267,11 +267,11 @@ class _DirectoryArchive(Archive):
 
 
 def _list(fd: int) -> Iterator[str]:
-    """Names two levels deep, which is all that the layouts need."""
+    """Yield names two levels deep, because no layout needs more."""
     for name in os.listdir(fd):
         yield name
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            below = os.open(name, READ_DIRECTORY, dir_fd=fd)
             try:
                 yield from (f"{name}/{entry}" for entry in os.listdir(below))
             finally:

@@ -1,4 +1,4 @@
-"""Which image of an archive is meant: by its name, its digest, its position or its platform."""
+"""Choose an image of an archive: by its name, its digest, its position or its platform."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def choose(
     source: str = "",
     note: Callable[[str], None] = lambda text: None,
 ) -> Image:
-    """The image that a name, digest, `@position` or platform picks, or the only one. Raises OciError, which lists them.
+    """Return the image of a name, digest, `@position` or platform, or the only one. Raises OciError, which lists them.
 
-    A single image of another machine is chosen with a note; one that is not for Linux is refused.
+    A single image for another architecture is chosen with a note. An image that is not for Linux is refused.
     """
     named = [image for position, image in enumerate(images) if not tag or _is_named(image, position, tag)]
     if not named:
@@ -62,7 +62,7 @@ def _is_named(image: Image, position: int, tag: str) -> bool:
 
 
 def _familiar(name: str) -> str:
-    """A name without what docker adds to it: docker.io/library/busybox:latest is busybox:latest."""
+    """Return a name without docker's default registry: docker.io/library/busybox:latest becomes busybox:latest."""
     for prefix in ("docker.io/", "index.docker.io/", "library/", "localhost/"):
         name = name.removeprefix(prefix)
     return name
@@ -76,9 +76,9 @@ def _fits(image: Image, wanted: Platform) -> bool:
 
 
 def _closest(images: list[Image], wanted: Platform) -> list[Image]:
-    """Return what is left of several that fit: of variants the one asked for; of arm, the newest that runs.
+    """Return the best of images that fit: the variant that was asked for; for arm, the newest that runs here.
 
-    Of manifests that an index lists for the same platform the first is taken (image-spec image-index.md, "manifests").
+    If an index lists several manifests for one platform, the first counts (image-spec image-index.md, "manifests").
     """
     exact = [image for image in images if image.variant == wanted[2]]
     candidates = exact or images

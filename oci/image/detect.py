@@ -1,4 +1,4 @@
-"""Which layout an archive has, and its images; what looks like an image archive and what only holds one."""
+"""Detect which layout an archive has, and read its images; tell an image archive from a tar that contains one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JUNK = re.compile(r"(^|/)(\._[^/]*|\.DS_Store)$|^__MACOSX(/|$)")
 
 
 def read_images(archive: Archive) -> list[Image]:
-    """All images of an archive. Raises OciError where it holds none, or they cannot be read."""
+    """Return all images of an archive. Raises OciError if there are none, or if they cannot be read."""
     if archive.find("index.json") is not None and archive.find("oci-layout") is not None:
         images = layout.read(archive)
         if archive.find("manifest.json") is not None:
@@ -26,7 +26,7 @@ def read_images(archive: Archive) -> list[Image]:
     elif archive.find("manifest.json") is not None:
         images = docker.read(archive)
     elif archive.find("index.json") is not None:
-        images = layout.read(archive)  # without its marker file: some tools forget it
+        images = layout.read(archive)  # some tools forget oci-layout, the marker file
     elif archive.find("repositories") is not None or any(_is_layer_json(name) for name in archive.names):
         images = legacy.read(archive)
     elif not archive.names:
@@ -35,7 +35,7 @@ def read_images(archive: Archive) -> list[Image]:
         raise packed_below(below, archive.source)
     else:
         raise OciError(
-            "no image archive: this looks like a root file system tar", archive.source, hint="`import` takes it"
+            "not an image archive: this looks like a root file system tar", archive.source, hint="`import` takes it"
         )
     if not images:
         raise OciError("the archive holds no image", archive.source)
@@ -51,7 +51,7 @@ def is_image_archive(names: Iterable[str]) -> bool:
 def image_below(names: Iterable[str]) -> str:
     """Return the directory that holds a whole image archive, as `tar -cf x.tar myimage` makes one; "" for none.
 
-    names: of all members. What macOS adds beside them does not count.
+    names: those of all members. Files that macOS adds do not count.
     """
     below = [name.split("/") for name in names if not is_junk(name)]
     prefix: list[str] = []
@@ -64,12 +64,12 @@ def image_below(names: Iterable[str]) -> str:
 
 
 def is_junk(name: str) -> bool:
-    """Return whether macOS adds a member of that name beside those that were meant."""
+    """Return whether a member of that name is one that macOS adds to archives."""
     return _JUNK.search(name) is not None
 
 
 def packed_below(directory: str, source: str) -> OciError:
-    """Return the error for an archive that `image_below` found inside a directory."""
+    """Return the error for an image archive inside a directory of another archive (`image_below`)."""
     shown = printable(directory)
     if os.path.isdir(source):
         return OciError(f"the image archive is in the directory {shown}", source, hint=f"convert {source}/{shown}")
@@ -82,9 +82,9 @@ def _is_layer_json(name: str) -> bool:
 
 
 def _merge(images: list[Image], named: list[Image]) -> list[Image]:
-    """Docker 25 and later write both layouts: blobs by the OCI one, names by either.
+    """Give the images of index.json the names of manifest.json. Docker 25 and later write both files.
 
-    manifest.json has one platform of an image; the others of the same name in index.json get its names as well.
+    manifest.json has one platform of an image. The other platforms in index.json that share a name get its names too.
     """
     result = list(images)
     for other in named:
@@ -93,7 +93,7 @@ def _merge(images: list[Image], named: list[Image]) -> list[Image]:
             result.append(other)
             continue
         old = images[position].names
-        # containerd notes a bare tag as the ref name: the full names of manifest.json replace it
+        # The full names of manifest.json replace a bare tag, which is what containerd writes as the ref name.
         bare = {name.rpartition(":")[2] for name in other.names}
         names = tuple(dict.fromkeys([*other.names, *(n for n in old if n not in bare)]))
         for number, image in enumerate(images):

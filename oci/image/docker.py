@@ -1,4 +1,4 @@
-"""The layout of `docker save` from 1.10 on: manifest.json names a config file and the layers in their order."""
+"""Read the layout of `docker save` from 1.10 on: manifest.json names a config file and the layers in their order."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from oci.stream import verified
 
 
 def read(archive: Archive) -> list[Image]:
-    """All images that manifest.json names. Raises OciError."""
+    """Return all images that manifest.json names. Raises OciError."""
     manifest = archive.json("manifest.json", "manifest.json")
     if manifest is None:
         return []
     if isinstance(manifest, dict) and {"config", "layers"} <= set(manifest):
         return layout.read_beside(archive, manifest)
     if not isinstance(manifest, list):
-        raise OciError("manifest.json is no list", archive.place("manifest.json"))
+        raise OciError("manifest.json is not a list", archive.place("manifest.json"))
     with shape("manifest.json", archive.source):
         return _united(_image(archive, entry) for entry in manifest)
 
 
 def _united(images: Iterable[Image]) -> list[Image]:
-    """The same image listed twice, once for each of its names, is one image."""
+    """Unite entries of the same image, which docker lists once for each of its names."""
     images_by_key: dict[Any, Image] = {}
     for image in images:
         key = image.digest, tuple((layer.diff_id or layer.blob) for layer in image.layers)
@@ -77,9 +77,10 @@ def _layer(archive: Archive, name: str, diff_id: str) -> Layer:
 
 
 def _digest_in(name: str) -> str:
-    """The digest that a name promises: blobs/sha256/<hex>, sha256:<hex>.
+    """Return the digest in a name blobs/sha256/<hex> or sha256:<hex>, else "".
 
-    <hex>.json is a name that docker gives and never checks; archives that were edited by hand keep it.
+    The hex digits of a name <hex>.json do not count: docker never checks them, so archives that were edited by hand
+    have wrong ones.
     """
     match = re.fullmatch(r"(?:blobs/sha256/|sha256:)([0-9a-f]{64})", name)
     return f"sha256:{match[1]}" if match else ""

@@ -1,4 +1,4 @@
-"""The OCI image layout: oci-layout, index.json, blobs/ (image-spec image-layout.md, image-index.md, manifest.md)."""
+"""Read the OCI layout: oci-layout, index.json, blobs/ (image-spec image-layout.md, image-index.md, manifest.md)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MANIFEST = {
 _CONFIG = {
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
-    "application/octet-stream",  # what docker's first v2 manifests said
+    "application/octet-stream",  # in docker's first v2 manifests
     "",
 }
 _REF_NAME = "org.opencontainers.image.ref.name"
@@ -34,7 +34,7 @@ _CONTAINERD_NAME = "io.containerd.image.name"
 
 @attrs.define
 class _Walk:
-    """What was found on the way through nested indexes."""
+    """What reading nested indexes has collected so far."""
 
     images: dict[str, Image] = attrs.field(factory=dict)  # by manifest digest
     missing: list[str] = attrs.field(factory=list)
@@ -42,10 +42,10 @@ class _Walk:
 
 
 def read(archive: Archive) -> list[Image]:
-    """All images of the layout, those of nested indexes too. Raises OciError.
+    """Return all images of the layout, including those of nested indexes. Raises OciError.
 
-    The same manifest under several names is one image. Manifests that an index lists but the archive lacks are other
-    platforms that were not saved, unless nothing is left.
+    One manifest under several names is one image. A manifest that an index lists but the archive lacks is another
+    platform that was not saved, so this is an error only if no image is left.
     """
     marker = archive.find("oci-layout")
     if marker is not None:
@@ -61,7 +61,7 @@ def read(archive: Archive) -> list[Image]:
 
 
 def read_beside(archive: Archive, manifest: dict[str, Any]) -> list[Image]:
-    """The image of a manifest that lies beside its blobs, as skopeo's `dir:` and podman's docker-dir have it."""
+    """Return the image of a manifest.json beside its blobs, as skopeo's `dir:` and podman's docker-dir write it."""
     blob = archive.find("manifest.json")
     assert blob is not None
     digest = f"sha256:{hashlib.sha256(blob.read(MAX_JSON, 'manifest.json')).hexdigest()}"
@@ -105,19 +105,19 @@ def _read_descriptor(archive: Archive, descriptor: dict[str, Any], names: list[s
 
 
 def _is_index(document: dict[str, Any], said: str, where: str) -> bool:
-    """Manifest or index; a blob that is read as the one and says the other is refused (CVE-2021-41190)."""
+    """Return whether a blob is an index and not a manifest. Raises OciError if it could be both (CVE-2021-41190)."""
     inside = text(document.get("mediaType"))
     if "manifests" in document and ("layers" in document or "config" in document):
         raise OciError("the blob is a manifest and an index at once", where)
     kinds = {kind in _INDEX for kind in (said, inside) if kind in _INDEX | _MANIFEST}
     kinds.add("manifests" in document)
     if len(kinds) > 1:
-        raise OciError(f"the blob is no {said or inside or 'manifest'}", where)
+        raise OciError(f"the blob is not a {said or inside or 'manifest'}", where)
     return kinds.pop()
 
 
 def _is_attestation(descriptor: dict[str, Any]) -> bool:
-    """Descriptors that are about an image but none themselves, as buildkit writes them."""
+    """Return whether a descriptor is of an attestation, which buildkit writes beside an image and is not one."""
     annotations = descriptor.get("annotations") or {}
     platform = descriptor.get("platform") or {}
     return "vnd.docker.reference.type" in annotations or platform.get("os") == "unknown"
@@ -138,7 +138,7 @@ def _read_manifest(
         walk.images[digest] = attrs.evolve(known, names=tuple(dict.fromkeys([*known.names, *names])))
         return
     if text(manifest["config"].get("mediaType")) not in _CONFIG or manifest.get("artifactType"):
-        return  # an artifact: no image
+        return  # an artifact, which is not an image
     config_blob = archive.blob(manifest["config"]["digest"])
     if config_blob is None:
         walk.missing.append(manifest["config"]["digest"])

@@ -1,7 +1,7 @@
-"""The layout of `docker save` before 1.10: <id>/{json,layer.tar,VERSION}, `repositories`; no manifest.json.
+"""Read the layout of `docker save` before 1.10: <id>/{json,layer.tar,VERSION}, `repositories`, and no manifest.json.
 
-Layers are chained by the `parent` in each json (docker's image specification v1). Without `repositories` the images
-are the layers that are nobody's parent.
+The `parent` in each json chains the layers (docker's image specification v1). Without `repositories` an image is a
+layer that is not the parent of another.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Chain = dict[str, dict[str, Any]]  # layer id -> its json
 
 
 def read(archive: Archive) -> list[Image]:
-    """All images of the archive. Raises OciError: cyclic or missing parents, a repository that names nothing."""
+    """Return all images of the archive. Raises OciError, also for cyclic or missing parents and missing layers."""
     documents: Chain = {}
     for name in archive.names:
         match = re.fullmatch(r"([^/]+)/json", name)
         if match:
             document = archive.json(name, "a layer's json")
             if not isinstance(document, dict):
-                raise OciError("a layer's json is no object", archive.place(name))
+                raise OciError("a layer's json is not an object", archive.place(name))
             documents[match[1]] = document
     with shape("a layer's json", archive.source):
         tops = _named(archive, documents) if archive.find("repositories") is not None else _leaves(archive, documents)
@@ -89,7 +89,7 @@ def _layer(archive: Archive, layer_id: str, document: dict[str, Any]) -> Layer:
     name = f"{layer_id}/layer.tar"
     checksum = text(document.get("checksum"))
     digest = checksum if re.fullmatch(r"sha256:[0-9a-f]{64}", checksum) else ""
-    # The oldest form, `tarsum+sha256`, takes in a json that is not the one of the archive: it cannot be compared.
+    # The oldest form, `tarsum+sha256`, covers a json that the archive does not hold, so it cannot be checked.
     members = checksum if tarsum.FORM.fullmatch(checksum) else ""
     return Layer(archive.find(name), archive.place(name), digest, tarsum=members)
 

@@ -1,4 +1,4 @@
-"""An image and its layers, in whichever layout they were found."""
+"""The model of an image and its layers, which every layout is read into."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Stored(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes, 0 where they are not known."""
+        """The number of stored bytes, 0 if it is not known."""
 
     def chunks(self, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
-        """The bytes as they are stored, read into `next_buffer` where that is given and of use."""
+        """Yield the bytes as they are stored, perhaps read into memory of `next_buffer`."""
 
     def compression(self) -> str:
-        """How they are compressed, as compression.detect names it."""
+        """Return how the bytes are compressed: a word of compression.detect."""
 
 
 @attrs.frozen
 class Layer:
     """One layer of an image.
 
-    blob: where it is, None if the archive lacks it; name: what messages call it; digest, size: of the stored bytes,
-    diff_id: of the tar inside; "" and -1 where the layout does not say; urls: where a foreign layer could be fetched;
-    tarsum: docker's checksum of a legacy layer's members.
+    blob: its bytes, None if the archive lacks them; name: what messages call it; digest, size: those of the stored
+    bytes, diff_id: the digest of the tar inside; "" and -1 if the layout does not say; urls: where a foreign layer
+    could be fetched; tarsum: docker's checksum of a legacy layer's members, "" for none.
     """
 
     blob: Stored | None
@@ -48,13 +48,13 @@ class Layer:
 
     @property
     def stored_size(self) -> int:
-        """Bytes as they are in the archive; -1 for what comes through a pipe."""
+        """The number of bytes in the archive; -1 for a pipe, whose size is not known."""
         if self.size >= 0:
             return self.size
         return self.blob.size if self.blob is not None and self.blob.size else -1
 
     def stored(self, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
-        """Its bytes as they are in the archive, checked at their end against digest and size. Raises OciError."""
+        """Yield the stored bytes, checked at their end against digest and size. Raises OciError."""
         if self.blob is None:
             hint = f"it was to be fetched from {printable(self.urls[0])}" if self.urls else ""
             raise OciError("a layer is missing in the archive", self.name, hint=hint)
@@ -62,16 +62,16 @@ class Layer:
         return verified(chunks, self.digest, self.size, "the layer", self.name, in_thread=not next_buffer)
 
     def tar(self, budget: Budget, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
-        """The tar inside, checked at its end against the diff_id as well. Raises OciError.
+        """Yield the tar inside, checked at its end also against the diff_id. Raises OciError.
 
-        With `next_buffer` a chunk may be a part of that, which is good until the next is asked for.
+        next_buffer: memory to read into; a chunk may then be a view of it, which is valid until the next chunk.
         """
         kind = self.blob.compression() if self.blob else ""
         if kind or self.tarsum:
             next_buffer = None
         stored = self.stored(on_bytes, next_buffer)
         if not kind and self.digest == self.diff_id and not self.tarsum:
-            return budget.spend(stored, self.name)  # the same bytes, already checked
+            return budget.spend(stored, self.name)  # `stored` checks the same bytes
         plain = compression.decompress(kind, stored, self.name)
         if self.tarsum:
             plain = tarsum.checked(plain, self.tarsum, self.name)
@@ -83,10 +83,10 @@ class Layer:
 class Image:
     """One image of an archive.
 
-    family: legacy, docker, oci or rootfs; names: as in the archive ("name:tag", or a bare ref name), none for some;
-    digest: of its manifest or config, or its legacy id; config: the image config (image-spec config.md, or the json
-    of the topmost legacy layer); layers: base first; os, architecture, variant: in the images' words
-    (platforms.normal), "" where nothing says.
+    family: legacy, docker, oci or rootfs; names: as in the archive ("name:tag", or a bare ref name), may be empty;
+    digest: that of its manifest or config, or its legacy id; config: the image config (image-spec config.md, or the
+    json of the topmost legacy layer); layers: base first; os, architecture, variant: as platforms.normal spells them,
+    "" if the archive does not say.
     """
 
     family: str
@@ -102,34 +102,34 @@ class Image:
 
     @property
     def label(self) -> str:
-        """Its first name, or its short digest."""
+        """The first name, or the short digest."""
         return self.names[0] if self.names else self.digest.rpartition(":")[2][:12]
 
     @property
     def platform(self) -> str:
-        """os/arch[/variant]"""
+        """The platform as os/architecture[/variant]."""
         return "/".join(p for p in (self.os or "linux", self.architecture or "unknown", self.variant) if p)
 
     @property
     def size(self) -> int:
-        """Bytes of its layers as stored; missing ones count nothing."""
+        """The number of stored bytes of its layers, without missing ones."""
         return sum(layer.blob.size for layer in self.layers if layer.blob is not None)
 
 
 def read_platform(config: dict[str, Any], said: dict[str, Any] | None = None) -> Platform:
-    """Return the platform that an image's config says, or else its descriptor (`said`), in the images' words."""
+    """Return the platform in an image's config, or else in its descriptor (`said`), as platforms.normal spells it."""
     return normal(*(text(config.get(k)) or text((said or {}).get(k)) for k in ("os", "architecture", "variant")))
 
 
 def text(value: object) -> str:
-    """A JSON value that should be a string, "" where it is none."""
+    """Return a JSON value that should be a string, "" if it is not one."""
     return value if isinstance(value, str) else ""
 
 
 @contextlib.contextmanager
 def shape(what: str, where: object) -> Any:
-    """Wrong types in untrusted JSON become an OciError that names the document."""
+    """Turn the exceptions that wrong types in untrusted JSON cause into an OciError that names the document."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise OciError(f"{what} does not have the form that it should ({error})", where) from None
+        raise OciError(f"{what} is malformed ({error})", where) from None

@@ -1,6 +1,6 @@
-"""Names of platforms: many spellings are in use, one of them is the images' own (Go's GOOS and GOARCH).
+"""Translate names of platforms into the spelling of image configs, which is Go's (GOOS and GOARCH).
 
-The synonyms are those that containerd and docker know, what `uname -m` says, and what Debian calls its architectures.
+The synonyms are those of containerd and docker, of `uname -m`, and Debian's names of architectures.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 from oci.errors import OciError, printable
 
-Platform = tuple[str, str, str]  # (os, architecture, variant), "" for what is not said
+Platform = tuple[str, str, str]  # (os, architecture, variant), "" for what is not named
 
 _SYSTEMS = {"macos": "darwin", "gnu/linux": "linux"}
 _ARCHITECTURES = {
@@ -24,7 +24,7 @@ _ARCHITECTURES = {
 
 
 def normal(system: str, architecture: str, variant: str) -> Platform:
-    """Return a platform in the images' words: `Linux` is linux, `x86_64` and `AMD64` are amd64."""
+    """Return a platform in Go's spelling: `Linux` becomes linux, `x86_64` and `AMD64` become amd64."""
     system, architecture, variant = system.lower(), architecture.lower(), variant.lower()
     architecture, implied = _ARCHITECTURES.get(architecture, (architecture, ""))
     if architecture in ("arm", "arm64") and variant.isdigit():
@@ -41,5 +41,5 @@ def parse(text: str) -> Platform:
     """Return the platform that `os/arch[/variant]` names. Raises OciError for another form."""
     parts = text.split("/")
     if len(parts) not in (2, 3) or not all(parts):
-        raise OciError(f"no platform: {printable(text)!r}", hint="linux/amd64 or linux/arm/v7, for example")
+        raise OciError(f"not a platform: {printable(text)!r}", hint="linux/amd64 or linux/arm/v7, for example")
     return normal(parts[0], parts[1], parts[2] if len(parts) == 3 else "")

@@ -1,4 +1,4 @@
-"""A plain root file system tar, taken as an image of one layer: what `docker import` takes, with its --change."""
+"""Read a plain root file system tar as an image of one layer, as `docker import` and its --change do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PipeBlob:
     _head: bytes = b""
 
     def compression(self) -> str:
-        """How it is compressed, by its first bytes."""
+        """Return how the bytes are compressed: a word of compression.detect."""
         while len(self._head) < compression.MAGIC_SIZE:
             more = os.read(self.fd, compression.MAGIC_SIZE - len(self._head))
             if not more:
@@ -40,7 +40,7 @@ class PipeBlob:
         return compression.detect(self._head)
 
     def chunks(self, on_bytes: OnBytes | None = None, next_buffer: NextBuffer | None = None) -> Chunks:
-        """All bytes; only once, and in pieces so small that `next_buffer` is of no use."""
+        """Yield all bytes, once. `next_buffer` is not used, because a pipe gives small pieces."""
         self.compression()
         return counted(self._chunks(), on_bytes)
 
@@ -52,7 +52,7 @@ class PipeBlob:
 
 @contextlib.contextmanager
 def open_rootfs(source: str, changes: Iterable[str] = ()) -> Iterator[Image]:
-    """The image of one layer that a tar, compressed or not, or standard input ("-") is. Raises OciError."""
+    """Yield the image for a tar, compressed or not, from a file or standard input ("-"). Raises OciError."""
     label = "standard input" if source == "-" else source
     if source != "-" and os.path.isdir(source):
         raise OciError("a directory, not a tar", source, hint="tar -C DIRECTORY -c . | `import -o BUNDLE -`")
@@ -68,7 +68,7 @@ def open_rootfs(source: str, changes: Iterable[str] = ()) -> Iterator[Image]:
 
 
 def apply_changes(config: dict[str, Any], changes: Iterable[str]) -> None:
-    """Dockerfile instructions on an image's `config`: those that docker import --change takes. Raises OciError."""
+    """Apply Dockerfile instructions to an image's `config`: those of docker import --change. Raises OciError."""
     for change in changes:
         name, _, rest = change.strip().partition(" ")
         change_one = _INSTRUCTIONS.get(name.upper())
@@ -141,7 +141,7 @@ def _ports(config: dict[str, Any], rest: str) -> None:
     for port in rest.split():
         number, _, protocol = port.partition("/")
         if not number.replace("-", "").isdigit() or protocol not in ("", "tcp", "udp", "sctp"):
-            raise ValueError(f"{port!r} is no port")
+            raise ValueError(f"{port!r} is not a port")
         config.setdefault("ExposedPorts", {})[f"{number}/{protocol or 'tcp'}"] = {}
 
 

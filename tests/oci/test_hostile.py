@@ -117,9 +117,9 @@ def test_control_characters_in_a_name_do_not_reach_the_terminal(place: Place) ->
 
 
 def test_the_root_cannot_become_a_link(place: Place) -> None:
-    place.refuses_layers("the root is no directory", a.symlink(".", str(place.outside)))
-    place.refuses_layers("the root is no directory", a.symlink("/.", str(place.outside)))
-    place.refuses_layers("the root is no directory", a.file("./"[:1], b"x"))
+    place.refuses_layers("the root is not a directory", a.symlink(".", str(place.outside)))
+    place.refuses_layers("the root is not a directory", a.symlink("/.", str(place.outside)))
+    place.refuses_layers("the root is not a directory", a.file("./"[:1], b"x"))
 
 
 # Symbolic links on the way
@@ -484,14 +484,14 @@ def test_index_that_contains_itself_is_bounded(place: Place) -> None:
     ("document", "words"),
     [
         (b"[" * 200_000, "nested too deeply"),
-        (b'[{"Config": NaN}]', "no JSON"),
-        (b"\xff\xfe", "no JSON"),
-        (b"{", "no JSON"),
+        (b'[{"Config": NaN}]', "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"{", "not JSON"),
         (b'"text"', "no list"),
         (b"[1]", "does not have the form"),
-        (b'[{"Config": 5}]', "form that it should"),
+        (b'[{"Config": 5}]', "malformed"),
         (b'[{"Config": "../../../etc/passwd"}]', "missing in the archive"),
-        (b'[{"Config": "manifest.json", "Layers": 3}]', "form that it should"),
+        (b'[{"Config": "manifest.json", "Layers": 3}]', "malformed"),
     ],
 )
 def test_manifest_of_any_form_is_refused(place: Place, document: bytes, words: str) -> None:
@@ -503,7 +503,7 @@ def test_manifest_of_any_form_is_refused(place: Place, document: bytes, words: s
     [{"Env": "X"}, {"Env": [1]}, {"Entrypoint": {"a": 1}}, {"Labels": ["x"]}, {"Cmd": ["a\0b"]}, {"ExposedPorts": 5}],
 )
 def test_config_of_any_form_is_refused(place: Place, config: dict[str, object]) -> None:
-    place.refuses(a.docker_archive([a.END], config), "form that it should")
+    place.refuses(a.docker_archive([a.END], config), "malformed")
 
 
 def test_outer_member_outside_is_only_a_name(place: Place) -> None:
