@@ -1,4 +1,4 @@
-"""The entry: argv -> option table -> command. Help and the hints for mistakes come from cli/help.py (click)."""
+"""Parse the command line, run the command, report its failure. cli/help.py prints the help and words the hints."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-# The commands that have nothing to do with containers' states; any other one opens the state root first.
+# These commands do not use the state root. For all others it is checked before they start.
 _STATELESS = ("features", "spec", "convert", "import", "cache", "inspect", "pack", "remove", "unshare")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line; its exit code. Whatever goes wrong is one line on standard error (and in the log)."""
+    """Run one command line; return the exit code. Any failure is one line on standard error, and in the log."""
     arguments = sys.argv[1:] if argv is None else argv
     parsed = None
     try:
@@ -32,12 +32,15 @@ def main(argv: list[str] | None = None) -> int:
             return _report(error, "")
         except BaseException as error:
             return _report(error, parsed.command if parsed else "")
-    except KeyboardInterrupt as error:  # one more, while the first was being told of
+    except KeyboardInterrupt as error:  # a second one, while the first was being reported
         return _interrupted(error)
 
 
 def _report(error: BaseException, command: str) -> int:
-    """Say what went wrong; the exit code. Raises SystemExit again."""
+    """Print what went wrong; return the exit code. SystemExit is raised again.
+
+    command: "" if the command line could not be parsed.
+    """
     if isinstance(error, KeyboardInterrupt):
         return _interrupted(error)
     if isinstance(error, SystemExit):
@@ -52,17 +55,17 @@ def _report(error: BaseException, command: str) -> int:
             suggest(error)
         line = unexpected(error).message()
         log.error(line)
-    except Exception:  # what failed once may fail again, such as an import while descriptors are short
+    except Exception:  # it may fail for the same reason: an import fails when no descriptor is left
         log.last_words(line)
     log.trace(error)
     return EXIT_EXEC_ERROR if command == "exec" else EXIT_ERROR
 
 
 def _configure_for(arguments: list[str]) -> None:
-    """A mistake in a command line is logged where its global flags say, if they can be read: clients look there."""
+    """Open the log that the global flags name, if they can be parsed, because clients look there for a usage error."""
     try:
         _configure_log(options.parse_global(arguments)[0])
-    except Exception:  # then stderr alone has it
+    except Exception:  # then only standard error gets the message
         pass
 
 
@@ -79,7 +82,7 @@ def _interrupted(error: KeyboardInterrupt) -> int:
 
 
 def _nobody_reads() -> bool:
-    """Whether the reader of standard output has gone, as in `rootless list | head -1`: no error of ours then."""
+    """Return whether the reader of standard output has gone, as in `rootless list | head -1`. That is not an error."""
     import select
 
     poller = select.poll()
@@ -88,15 +91,17 @@ def _nobody_reads() -> bool:
 
 
 def _open_standard_streams() -> None:
-    """What the caller has closed of 0, 1 and 2 becomes the null device, as with runc: else a socket of ours would have
-    that number, and the container's terminal would be put over it."""
+    """Open /dev/null for each of the descriptors 0, 1 and 2 that the caller has closed, like runc.
+
+    Otherwise a socket of this process would get that number, and the container's terminal would replace it.
+    """
     from rootless.startup import lean_os as os
 
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open("/dev/null", os.O_RDWR)  # open(2): the lowest number that is free, and that is this one
+            os.open("/dev/null", os.O_RDWR)  # it gets this number, because open(2) takes the lowest free one
             os.set_inheritable(fd, True)
 
 
@@ -133,7 +138,7 @@ def _module(command: str) -> ModuleType:
 
 
 def launcher() -> None:
-    """What the installed script calls: run, flush, leave without tearing the interpreter down."""
+    """Run the command line for bin/rootless, flush, and exit without taking the interpreter down, which costs time."""
     import gc
     from _signal import SIG_DFL, SIG_IGN, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 
@@ -141,13 +146,13 @@ def launcher() -> None:
 
     gc.disable()
     try:
-        if getsignal(2) == SIG_DFL:  # by bin/rootless; from here on a KeyboardInterrupt is expected
+        if getsignal(2) == SIG_DFL:  # bin/rootless has set it; from here on the code handles KeyboardInterrupt
             signal(2, default_int_handler)
         code = main()
-        for signum in (1, 2, 3, 15):  # what comes from here on ends the process, as ever, and without a traceback
+        for signum in (1, 2, 3, 15):  # a signal from here on ends the process, and there is no traceback
             if getsignal(signum) not in (SIG_DFL, SIG_IGN):
                 signal(signum, SIG_DFL)
-    except KeyboardInterrupt as error:  # just before, or just after
+    except KeyboardInterrupt as error:  # just before the main `try`, or just after it
         code = _interrupted(error)
     try:
         sys.stdout.flush()
@@ -156,7 +161,7 @@ def launcher() -> None:
         pass
     try:
         codecache.save()
-    except Exception:  # the command has ended: the cache is for the next one
+    except Exception:  # the command has ended, and only the next one would need the cache
         pass
     os._exit(code)
 

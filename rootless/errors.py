@@ -1,7 +1,7 @@
 """Errors for people: one line that says what failed, where, why, and what to do.
 
-Every failure with a user's reason is a `RootlessError`; anything else that escapes is a bug, or comes of a
-machine without memory or descriptors: `unexpected` makes its line.
+Code raises RootlessError for every failure that it expects. Any other exception is a bug, or the machine has no memory
+or descriptors left; `unexpected` turns it into a RootlessError.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 EXIT_ERROR = 1  # runc's exit code for its own failures
 EXIT_EXEC_ERROR = 255  # runc's exit code when `exec` itself fails
 
-_instead = ""  # what to say of a permission that root has and this process has given up
+_instead = ""  # hint for a permission error of a process that was root and has become another user
 
 
 class RootlessError(Exception):
-    """A failure to show to the user.
+    """Report a failure to the user.
 
-    what: what was tried ("mount proc"); where: the path or JSON pointer; errno: 0 or the kernel's answer;
-    hint: what the user can do about it.
+    what: what was tried ("mount proc"); where: a path or a JSON pointer, "" for none; errno: the kernel's error number,
+    0 for none; hint: what the user can do about it, "" for nothing.
     """
 
     def __init__(self, what: str, where: str = "", errno: int = 0, hint: str = "") -> None:
@@ -36,13 +36,13 @@ class RootlessError(Exception):
 
     @classmethod
     def from_os(cls, error: OSError, what: str, where: str = "", hint: str = "") -> RootlessError:
-        """Wrap an OSError; its file name serves as the place where none is given."""
+        """Return an OSError as a RootlessError. Without `where`, the file name of the OSError is the place."""
         if not where and error.filename is not None:
             where = printable(error.filename)
         return cls(what, where, error.errno or 0, hint)
 
     def message(self) -> str:
-        """The line without the program's name: `what: where: ENOENT (no such file or directory); hint: ...`."""
+        """Return the line, without the program's name: `what: where: ENOENT (no such file or directory); hint: ...`."""
         parts = [self.what]
         if self.where:
             parts.append(self.where)
@@ -60,61 +60,65 @@ class RootlessError(Exception):
 
 
 def explain_permissions(hint: str) -> None:
-    """Add a hint to every error from now on that says EPERM, EACCES or EROFS: the process is no longer root."""
+    """Add a hint to every later error with EPERM, EACCES or EROFS, because this process is no longer root."""
     global _instead
     _instead = hint
 
 
 def permissions_explained() -> str:
-    """The hint that explain_permissions has set, "" for none."""
+    """Return the hint that explain_permissions has set, "" for none."""
     return _instead
 
 
 class SpecError(RootlessError):
-    """config.json does not hold what it should; `where` is a JSON pointer."""
+    """Report a wrong value in config.json; `where` is a JSON pointer."""
 
 
 class NoSuchContainer(RootlessError):
-    """The id names no container. Clients look for the words "does not exist"."""
+    """Report an ID that names no container. Clients look for the words "does not exist"."""
 
     def __init__(self, container_id: str) -> None:
         super().__init__(f'container "{container_id}" does not exist')
 
 
 class IdInUse(RootlessError):
-    """A container of that id exists. Clients look for the words "already exists"."""
+    """Report an ID that a container has already. Clients look for the words "already exists"."""
 
     def __init__(self, container_id: str, path: str) -> None:
         super().__init__(f'container "{container_id}" already exists', path, hint="choose another ID or delete it")
 
 
-_SOURCES = __file__.rpartition("/")[0].rpartition("/")[0] + "/"  # above the packages rootless and oci
+_SOURCES = __file__.rpartition("/")[0].rpartition("/")[0] + "/"  # the directory of the packages rootless and oci
 _REPORT = "please report this with what --debug prints"
-# What is short, and the limit to raise (getrlimit(2), ulimit in a shell).
+# What has run out, and which limit to raise (getrlimit(2); ulimit in a shell).
 _SHORT = {
-    _errno.EMFILE: "open files are short here (ulimit -n)",
-    _errno.ENFILE: "open files are short on this machine (sysctl fs.file-max)",
-    _errno.ENOMEM: "memory is short here (ulimit -v, a cgroup's limit)",
+    _errno.EMFILE: "no open file is left (ulimit -n)",
+    _errno.ENFILE: "no open file is left on this machine (sysctl fs.file-max)",
+    _errno.ENOMEM: "no memory is left (ulimit -v, a cgroup's limit)",
 }
 
 
 def unexpected(error: BaseException) -> RootlessError:
-    """Return the error to show for an exception that no code of ours has a line for.
+    """Return the error to show for an exception that the code did not expect.
 
-    It says what happened and where in the code, and asks for a report, unless the machine is the reason: a failed
-    system call with a file's name keeps that name as its place. Nothing is imported here, because an import may be
-    what failed (EMFILE, ENOMEM).
+    It says what happened and where in the code, and asks for a report unless the machine is the reason. A failed system
+    call with a file name keeps that name as its place. This function imports nothing, because an import may be what
+    failed (EMFILE, ENOMEM).
     """
     if isinstance(error, RootlessError):
         return error
     text, place = printable(error), code_place(error.__traceback__)
     if isinstance(error, MemoryError):
         return RootlessError("out of memory", place, hint=f"{_SHORT[_errno.ENOMEM]}; else {_REPORT}")
-    if isinstance(error, ImportError):  # also for a module whose directory could not be listed
-        hint = f"are open files or memory short (ulimit -n, ulimit -v), or is a package missing? Else {_REPORT}"
+    if isinstance(error, ImportError):  # Python raises it, too, if it cannot list a module's directory
+        hint = (
+            f"has this process too few files or memory (ulimit -n, ulimit -v), or is a package missing? Else {_REPORT}"
+        )
         return RootlessError(f"cannot load code: {text}", place, hint=hint)
     if isinstance(error, OSError):
-        what = (error.strerror or "failed").rpartition(": ")[0] or "failed"  # the wrappers of system calls name theirs
+        what = (error.strerror or "failed").rpartition(": ")[
+            0
+        ] or "failed"  # a wrapper in kernel/syscalls.py puts the call's name before the colon
         hint = _SHORT.get(error.errno or 0, "")
         if error.filename is not None:
             return RootlessError.from_os(error, what, hint=hint)
@@ -125,9 +129,9 @@ def unexpected(error: BaseException) -> RootlessError:
 
 
 def code_place(traceback: TracebackType | None) -> str:
-    """Return the innermost place of ours in a traceback, as `rootless/runtime/create.py:120 in create()`.
+    """Return the innermost place of our code in a traceback: `rootless/runtime/create.py:120 in create()`.
 
-    The byte code that rootless/startup/leancode.py makes has no line numbers: then only file and function are named.
+    Byte code of rootless/startup/leancode.py has no line numbers; then the place is only file and function.
     """
     place = ""
     while traceback is not None:
@@ -142,18 +146,18 @@ def code_place(traceback: TracebackType | None) -> str:
 
 
 def errno_text(number: int) -> str:
-    """`ENOENT (no such file or directory)`: the name, and the words that clients match on."""
+    """Return an error number as `ENOENT (no such file or directory)`; clients match on the words."""
     name = _errno.errorcode.get(number, f"errno {number}")
     text = os.strerror(number)
     return f"{name} ({text[:1].lower()}{text[1:]})"
 
 
 def printable(value: object) -> str:
-    """Return a path or any other value as text that is safe on a terminal and on one line.
+    """Return a path or another value as text that is safe to print on a terminal, on one line.
 
-    Text of a container, an image, a hook or a file name may hold control characters, with which it could move the
-    cursor, retitle the window or answer for the user. Escapes stand for them, and for what else has no glyph. Whatever
-    goes out as text passes here last: errors, log lines and tables; applied again it changes nothing.
+    Text from a container, an image, a hook or a file name may hold control characters, which could move the cursor,
+    set the window's title or make the terminal send input. This function replaces them, and all other characters that
+    are not printable, by escapes. Errors, log lines and tables pass here last. A second pass changes nothing.
     """
     text = os.fsdecode(value) if isinstance(value, bytes) else str(value)
     if text.isprintable():

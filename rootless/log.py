@@ -1,7 +1,7 @@
-"""The log: errors for people on stderr, or in a file as text or JSON lines, and debug lines where asked for.
+"""Write the log: errors and warnings on standard error or in a file, as text or JSON, and debug lines with --debug.
 
-`--log-format json` writes one object a line with the keys level, msg, time: the last one whose level is "error" is
-what containerd and podman show to their user.
+`--log-format json` writes one object a line, with the keys level, msg and time. containerd and podman show their user
+the last one whose level is "error".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _start = time.monotonic()
 
 
 def configure(*, path: str = "", json_format: bool = False, debug: bool = False) -> None:
-    """Set where lines go. Raises OSError where the file cannot be opened for appending."""
+    """Set where lines go, and their format. Raises OSError if the file cannot be opened for appending."""
     global _fd, _json, _debug
     _json, _debug = json_format, debug
     if path and path != "/dev/stderr":
@@ -26,46 +26,48 @@ def configure(*, path: str = "", json_format: bool = False, debug: bool = False)
 
 
 def descriptor() -> int:
-    """Return the descriptor that lines go to: 2, or that of the log file, which is close-on-exec."""
+    """Return the descriptor that lines go to: 2, or the log file's, which is close-on-exec."""
     return _fd
 
 
 def debugging() -> bool:
-    """Whether --debug was given."""
+    """Return whether --debug was given."""
     return _debug
 
 
 def debug(text: str) -> None:
-    """A line for --debug."""
+    """Log a line if --debug was given."""
     if _debug:
         _write(_fd, "debug", text)
 
 
 def since_start(text: str) -> str:
-    """Return a step's line with the time since this command began, which a clone of this process counts from, too."""
+    """Return a line with the time since this command began. A clone of this process counts from the same moment."""
     return f"+{(time.monotonic() - _start) * 1000:.3f} ms {text}"
 
 
 def warn(text: str) -> None:
-    """A line that a user should see although the command goes on: in the log, and only there, as with runc."""
+    """Log a problem that does not stop the command. The line goes only to the log, like with runc."""
     _write(_fd, "warning", text)
 
 
 def notice(text: str) -> None:
-    """A line for whoever sits at the terminal, wherever the log is."""
+    """Write a line on standard error for the user at the terminal, wherever the log is."""
     _write(2, "warning", text, plain=True)
 
 
 def error(text: str) -> None:
-    """The line that says why the command failed; on stderr too when the log is a file: runc does so, because one client
-    shows what the log holds (containerd) and another what stderr says (conmon)."""
+    """Log why the command failed. If the log is a file, write the line on standard error, too.
+
+    runc does the same: containerd shows its user the log, and conmon shows standard error.
+    """
     _write(_fd, "error", text)
     if _fd != 2:
         _write(2, "error", text, plain=True)
 
 
 def trace(error: BaseException) -> None:
-    """Write where an exception comes from on stderr, if --debug was given."""
+    """Write the traceback of an exception on standard error if --debug was given."""
     if not _debug:
         return
     import traceback
@@ -78,7 +80,7 @@ def trace(error: BaseException) -> None:
 
 
 def last_words(text: str) -> None:
-    """An error on stderr where `error` cannot do it: without memory or descriptors JSON cannot be written."""
+    """Write an error on standard error with one system call, for a process without memory or descriptors."""
     try:
         os.write(2, b"rootless: " + text.encode("utf-8", "replace") + b"\n")
     except OSError:
@@ -91,10 +93,11 @@ def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
         from rootless.startup.jsonlite import dumps
 
         line = dumps({"level": level, "msg": text, "time": rfc3339(time.time())})
-    elif fd == 2 and level != "debug":  # for people; what is for developers looks as runc's
+    elif fd == 2 and level != "debug":  # for people; debug lines look like runc's
         line = f"rootless: {text}" if level == "error" else f"rootless: {level}: {text}"
     else:
-        quoted = text.replace("\\", r"\\").replace('"', r"\"")  # else a hook's words could end msg and add a level
+        # Otherwise a hook's output could end msg and add a level.
+        quoted = text.replace("\\", r"\\").replace('"', r"\"")
         line = f'time="{rfc3339(time.time())}" level={level} msg="{quoted}"'
     try:
         _write_all(fd, line.encode("utf-8", "surrogateescape") + b"\n")
@@ -103,12 +106,12 @@ def _write(fd: int, level: str, text: str, *, plain: bool = False) -> None:
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    while data:  # kernel/files.py has the same, but stands above this module
+    while data:  # kernel/files.py has the same function, but log.py may not import it
         data = data[os.write(fd, data) :]
 
 
 def rfc3339(seconds: float) -> str:
-    """UTC with nanoseconds, as runc writes it: 2026-01-02T03:04:05.123456789Z."""
+    """Return a time in seconds since the epoch as UTC with nanoseconds, like runc: 2026-01-02T03:04:05.123456789Z."""
     whole = int(seconds)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
     return f"{stamp}.{int((seconds - whole) * 1e9):09d}Z"

@@ -1,7 +1,7 @@
-"""One value of config.json that knows where it stands.
+"""Wrap a value of config.json together with its place.
 
-A Node carries its JSON pointer (RFC 6901), so that every complaint names the place. Readers never touch the raw
-JSON: they ask a Node for a string, a number, a list, and get a `SpecError` where something else is found.
+A Node holds its JSON pointer (RFC 6901), so that every error names the place. Readers do not use the raw JSON. They ask
+a Node for a string, a number or a list, and get a SpecError if the value is of another type.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NAMES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean
 
 
 class Node:
-    """A JSON value and its pointer; a missing (or null) value is a Node too, with `value` None."""
+    """Hold a JSON value and its pointer. A missing or null value is a Node, too: its `value` is None."""
 
     __slots__ = ("pointer", "value")
 
@@ -29,11 +29,11 @@ class Node:
         self.pointer = pointer
 
     def __bool__(self) -> bool:
-        """Whether there is a value at all (an empty one counts)."""
+        """Return whether there is a value; an empty one counts."""
         return self.value is not None
 
     def __getitem__(self, key: str) -> Node:
-        """The member of an object; of a missing object a missing member."""
+        """Return a member of an object. If the object is missing, so is the member. Raises SpecError."""
         pointer = f"{self.pointer}/{key.replace('~', '~0').replace('/', '~1') if '/' in key or '~' in key else key}"
         if self.value is None:
             return Node(None, pointer)
@@ -42,28 +42,31 @@ class Node:
         return Node(self.value.get(key), pointer)
 
     def error(self, what: str, hint: str = "") -> SpecError:
-        """A SpecError at this place."""
+        """Return a SpecError at this place."""
         return SpecError(what, printable(self.pointer) or "/", hint=hint)
 
     def refuse(self, what: str, hint: str = "", about: str = "") -> None:
-        """Raise the error of this place. For what does not fit another place, `about`: all that was read stays of use,
-        so that a review of the whole config (rootless/plan/validate.py) notes it and goes on."""
+        """Raise a SpecError at this place for a value that could be read but does not fit another one.
+
+        about: says what does not fit. The review of the whole config (plan/validate.py) overrides this method: it notes
+        the error and continues with the value.
+        """
         raise self.error(what, hint)
 
     def wrong(self, allowed: str) -> SpecError:
-        """`found X, allowed is Y` at this place."""
+        """Return the SpecError `found X, allowed is Y` at this place."""
         kind = type(self.value)
         if self.value is None:
-            found = "nothing"
+            shown = "nothing"
         elif kind in (dict, list):
-            found = _NAMES[kind]
+            shown = _NAMES[kind]
         else:
-            found = repr(self.value) if kind is not bool else "true" if self.value else "false"
-            found = found if len(found) < 80 else _NAMES.get(kind, "a value")
-        return self.error(f"found {printable(found)}, allowed is {allowed}")
+            shown = repr(self.value) if kind is not bool else "true" if self.value else "false"
+            shown = shown if len(shown) < 80 else _NAMES.get(kind, "a value")
+        return self.error(f"found {printable(shown)}, allowed is {allowed}")
 
     def string(self, default: str = "") -> str:
-        """A string without NUL bytes."""
+        """Return a string, `default` if it is missing. Raises SpecError, also for a NUL or a lone surrogate in it."""
         if self.value is None:
             return default
         if type(self.value) is not str:
@@ -74,11 +77,11 @@ class Node:
             try:
                 self.value.encode("utf-8", "surrogateescape")
             except UnicodeEncodeError:
-                raise self.error("holds a lone surrogate, which is no character") from None
+                raise self.error("holds a lone surrogate, which is not a character") from None
         return self.value
 
     def boolean(self, default: bool = False) -> bool:
-        """true or false."""
+        """Return a boolean, `default` if it is missing. Raises SpecError."""
         if self.value is None:
             return default
         if type(self.value) is not bool:
@@ -86,22 +89,22 @@ class Node:
         return self.value
 
     def integer(self, default: int = 0, low: int = -(2**63), high: int = 2**64 - 1) -> int:
-        """A whole number from low to high."""
+        """Return a whole number from low to high, `default` if it is missing. Raises SpecError."""
         if self.value is None:
             return default
         number = self.value
-        if type(number) is float and number.is_integer():  # JSON knows one kind of number: 1e3 is 1000
+        if type(number) is float and number.is_integer():  # JSON has one type of number, so 1e3 is 1000
             number = int(number)
         if type(number) is not int or not low <= number <= high:
             raise self.wrong(f"a whole number from {low} to {high}")
         return number
 
     def uint32(self, default: int = 0) -> int:
-        """An id, a mode or another unsigned 32-bit number."""
+        """Return an id, a mode or another unsigned 32-bit number. Raises SpecError."""
         return self.integer(default, 0, 2**32 - 1)
 
     def items(self) -> list[Node]:
-        """The elements of an array, [] where it is missing."""
+        """Return the elements of an array, [] if it is missing. Raises SpecError."""
         if self.value is None:
             return []
         if type(self.value) is not list:
@@ -109,11 +112,11 @@ class Node:
         return [Node(v, f"{self.pointer}/{i}") for i, v in enumerate(self.value)]
 
     def strings(self) -> list[str]:
-        """The elements of an array of strings."""
+        """Return the elements of an array of strings. Raises SpecError."""
         return [n.required().string() for n in self.items()]
 
     def members(self) -> Iterator[tuple[str, Node]]:
-        """The members of an object in their order, none where it is missing."""
+        """Yield the members of an object in their order, none if it is missing. Raises SpecError."""
         if self.value is None:
             return
         if type(self.value) is not dict:
@@ -124,11 +127,11 @@ class Node:
             yield key, self[key]
 
     def string_map(self) -> dict[str, str]:
-        """An object of strings."""
+        """Return an object whose values are strings. Raises SpecError."""
         return {key: node.required().string() for key, node in self.members()}
 
     def choice(self, table: Mapping[str, T] | Iterable[str], default: Any = _MISSING) -> Any:
-        """The table's value for this string (the string itself where the table is no mapping)."""
+        """Return the table's value for this string, or the string if the table is not a dict. Raises SpecError."""
         if self.value is None and default is not _MISSING:
             return default
         name = self.required().string()
@@ -140,16 +143,16 @@ class Node:
         raise self.error(f"found {printable(repr(name))}, allowed is {', '.join(table)}", hint=closest(name, table))
 
     def required(self) -> Node:
-        """This Node, or the complaint that it is missing."""
+        """Return this Node. Raises SpecError if its value is missing."""
         if self.value is None:
             raise self.error("is required")
         return self
 
 
 def closest(name: str, names: Iterable[str]) -> str:
-    """A hint that names what the user may have meant, or ""."""
+    """Return a hint with the name that the user probably meant, "" if none is close."""
     from difflib import get_close_matches
 
     folded = {n.lower(): n for n in names}
-    found = get_close_matches(name.lower(), folded, 1, 0.7)
-    return f"did you mean {folded[found[0]]!r}?" if found else ""
+    matches = get_close_matches(name.lower(), folded, 1, 0.7)
+    return f"did you mean {folded[matches[0]]!r}?" if matches else ""

@@ -40,11 +40,11 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
     if host.privileged:
         _change(group, owner)
         return
-    from rootless.userns.run import default_maps, run
+    from rootless.userns.run import default_maps, run_in_userns
 
     uid_map, gid_map = default_maps(host)
     inside = next((first + owner - start for first, start, size in uid_map if start <= owner < start + size), -1)
-    if run(uid_map, gid_map, lambda: _change(group, inside)):
+    if run_in_userns(uid_map, gid_map, lambda: _change(group, inside)):
         raise RootlessError(f"give the cgroup to uid {owner}", group.path)
 
 

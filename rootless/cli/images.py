@@ -1,4 +1,4 @@
-"""What the commands that work with images share."""
+"""Share what the commands for images need: sizes, and errors of the package `oci` as errors of ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """An OciError becomes a RootlessError of the same words."""
+    """Raise an OciError of the block again as a RootlessError with the same words."""
     try:
         yield
     except OciError as error:
@@ -25,12 +25,12 @@ def translated() -> Iterator[None]:
 
 
 def read_size(text: str) -> int:
-    """Bytes of `10g`, `500M`, `4096`; "" gives the default. Raises RootlessError."""
+    """Return the bytes of a size such as `10g`, `500M` or `4096`; "" gives the default. Raises RootlessError."""
     if not text:
         return MAX_SIZE
     number = text.lower().rstrip("b").rstrip("i")
     unit = number[-1:] if number[-1:].isalpha() else ""
     digits = number[: len(number) - len(unit)]
     if not digits.isascii() or not digits.isdigit() or unit not in _UNITS:
-        raise RootlessError(f"no size: {text!r}", hint="bytes, or with k, m, g or t")
+        raise RootlessError(f"not a size: {text!r}", hint="bytes, or with k, m, g or t")
     return int(digits) * _UNITS[unit]

@@ -1,7 +1,7 @@
-"""The container's init: it walks the plan's steps, waits for `start`, and becomes the user's program.
+"""Run the container's init: execute the plan's steps, wait for `start`, and become the user's program.
 
-It begins in a raw clone of the runtime. Everything it needs is imported before the clone, because a module imported
-after the change of roots would come from the container. No decision is left here.
+Init is a clone of the runtime (clone3(2)). All modules that it needs are imported before the clone, because after
+pivot_root an import would load a file of the container. The plan has made all decisions; init only executes them.
 """
 
 from __future__ import annotations
@@ -32,26 +32,27 @@ if TYPE_CHECKING:
 
 
 def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: Numbering | None) -> None:
-    """Live init's whole life up to execve. Return, or raise, only where it is over (kernel/child.py).
+    """Do all of init's work up to execve. Return or raise only after a failure; kernel/child.py then ends the process.
 
-    leave_runtime: gives up what only the runtime needs; numbering: None without --debug.
+    leave_runtime: closes the descriptors that only the runtime needs; numbering: the numbers of the plan's steps, None
+    without --debug.
     """
     tell = StepSender(init.sync, numbering.lines) if numbering else None
     place = ("init", "")
     try:
-        pthread_sigmask(SIG_SETMASK, [])  # the runtime blocks some
+        pthread_sigmask(SIG_SETMASK, [])  # the clone has the mask of the runtime, which blocks some
         leave_runtime()
         _die_with_runtime(init)
         os.umask(0)
         os.setsid()
         if plan.namespaces.new & sc.CLONE_NEWNET:
             place = ("set lo up", "/linux/namespaces")
-            loopback_up()  # while the runtime writes the maps: the capabilities are there from the beginning
+            loopback_up()  # init has all capabilities at once, so this can run while the runtime writes the maps
         place = ("init", "")
         _, setgroups, _ = channel.receive(init.sync, channel.MAPPED)
         init.prepared.setgroups = setgroups == b"1"
         if plan.namespaces.joins:
-            sc.prctl(sc.PR_SET_DUMPABLE, 0)  # others are in there already: ptrace(2)
+            sc.prctl(sc.PR_SET_DUMPABLE, 0)  # other processes in the joined namespaces could trace init: ptrace(2)
         place = ("become root in the container", "/linux/uidMappings")
         _become_root(init)
         _die_with_runtime(init)
@@ -63,7 +64,7 @@ def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: N
         if plan.waits_for_runtime:
             channel.send(init.sync, channel.MOUNTED)
             channel.receive(init.sync, channel.HOOKED)
-        os.fchdir(init.root.fd)  # as with runc: where the hooks' relative paths lead
+        os.fchdir(init.root.fd)  # relative paths of hooks start here, like with runc
         execute(plan.hooks.get("createContainer", ()), HookContext(init.prepared.state, "creating"), tell)
         execute(plan.enter, init, tell)
         program.forget_imports()
@@ -73,7 +74,7 @@ def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: N
         args = plan.process.args
         path = program.look_up(args[0], context.env, context.left_groups) if args else ""
         program.check_cwd()
-        # The first process of a pid namespace gets no signal that it has no handler for: pid_namespaces(7).
+        # The kernel drops a signal to pid 1 of a pid namespace if pid 1 has no handler for it: pid_namespaces(7).
         for signum in ENDING:
             signal(signum, _leave)
     except StepFailed as failed:
@@ -91,7 +92,7 @@ def _die_with_runtime(init: Init) -> None:
 
 
 def _become_root(init: Init) -> None:
-    """Become root of the user namespace where 0 is mapped; else the capabilities serve with the ids as they are."""
+    """Become root of the user namespace if it maps id 0. Without root, the capabilities of init are enough."""
     namespaces = init.namespaces
     if namespaces.joins_one(sc.CLONE_NEWUSER):
         _become_root_of_joined(init)
@@ -106,7 +107,7 @@ def _become_root(init: Init) -> None:
 
 
 def _become_root_of_joined(init: Init) -> None:
-    """Do the same in a user namespace that somebody else has mapped."""
+    """Become root in a joined user namespace, whose maps another process has written."""
     own = f"/proc/self/fd/{init.prepared.proc_fd}/self"
     init.prepared.setgroups = read_setgroups(f"{own}/setgroups")
     init.gids = read_id_map(f"{own}/gid_map")
@@ -120,7 +121,7 @@ def _become_root_of_joined(init: Init) -> None:
 
 
 def _become_user(plan: Plan, init: Init, tell: StepSender | None) -> Becoming:
-    """Become what config.json's `process` asks for, but for the filter. Return what was learned on the way."""
+    """Set all attributes of config.json's `process` but the seccomp filter. Return what the last steps need to know."""
     prepared = init.prepared
     if init.console >= 0:
         console.take_over(init.console)
@@ -133,13 +134,14 @@ def _become_user(plan: Plan, init: Init, tell: StepSender | None) -> Becoming:
     context.oom_score_written = prepared.oom_score_written
     attributes.make_null_writable(prepared.proc_fd)
     execute(plan.process.through_proc(), context, tell)
-    # What follows looks up paths in the container: only the sockets and what the caller passes on stay open.
+    # From here on init looks up paths in the container, and a link to /proc/self/fd must not reach a directory of the
+    # host (CVE-2024-21626). Only the sockets, and the descriptors that the caller passes on, stay open.
     ours = [init.sync.fileno(), prepared.listener.fileno(), *([prepared.notify_fd] if prepared.notify_fd >= 0 else [])]
     program.close_all_but([*ours, *program.passed_on(prepared.preserve_fds)])
     execute(plan.process.steps(), context, tell)
     _die_with_runtime(init)
-    # Hooks and clients open /proc/PID/ns/* of a created container. Where others share the pid namespace they might
-    # trace it (ptrace(2), PTRACE_MODE): there it stays closed until execve.
+    # Hooks and clients open /proc/PID/ns/* of a created container, which takes a dumpable process (proc(5)). If the
+    # container shares its pid namespace, other processes could trace a dumpable init (ptrace(2)), so it is not.
     sc.prctl(sc.PR_SET_DUMPABLE, 1 if plan.namespaces.new & sc.CLONE_NEWPID else 0)
     return context
 
@@ -149,21 +151,21 @@ def _leave(signum: int, _frame: Any) -> None:
 
 
 def _say_nothing(_line: str) -> None:
-    """Take a line that nobody has asked for."""
+    """Discard a line, because --debug was not given."""
 
 
 def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, numbering: Numbering | None) -> None:
-    """Wait at the start socket, then run the program. Return or raise only where that failed."""
+    """Wait for a connection to the start socket, then run the program. Return or raise only after a failure."""
     prepared = init.prepared
     try:
         channel.send(init.sync, channel.CREATED)
-    except OSError:  # the runtime was killed, maybe before `die_with_parent`
+    except OSError:  # the runtime was killed, perhaps before `die_with_parent` took effect
         return
-    # From here on `create` has succeeded.
+    # From here on `create` has succeeded, so errors go to `start`.
     try:
         init.sync.close()
     except OSError:
-        pass  # it is closed all the same: close(2)
+        pass  # the descriptor is closed even after an error: close(2)
     fd, _ = prepared.listener._accept()  # type: ignore[attr-defined]
     verdict = type(prepared.listener)(fileno=fd)
     try:

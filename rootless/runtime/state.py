@@ -395,11 +395,11 @@ def _remove_directory(path: str) -> None:
         if os.geteuid() == 0:
             raise
         from rootless.kernel.host import Host
-        from rootless.userns.run import default_maps, run
+        from rootless.userns.run import default_maps, run_in_userns
 
         def remove() -> int:
             remove_tree(path)
             return 0
 
-        if run(*default_maps(Host()), remove):
+        if run_in_userns(*default_maps(Host()), remove):
             raise

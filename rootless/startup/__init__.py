@@ -1,1 +1,1 @@
-"""Only why a command starts fast; README.md says what each part gains."""
+"""Make commands start fast. README.md says how much time each part saves."""

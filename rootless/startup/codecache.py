@@ -1,9 +1,9 @@
-"""One file with the byte code of all that a hot command imports, in place of forty: half the time up to the clone.
+"""Keep the byte code of all modules that a hot command imports in one file. This halves the time before the clone.
 
-It is what a .pyc is, for several modules at once: it lies beside them in __pycache__, is made where that directory
-may be written, and is used as long as every source has the size and time that it had. In any other case the modules
-are imported as ever, and with --debug too: the cached code is lean, see leancode.py. Only the launcher (bin/rootless),
-__main__.py, and commands/run.py, which has a time for `load_later`, know of it.
+The file is like a .pyc for several modules. It lies in __pycache__, is written if that directory may be written, and is
+valid as long as every source has the same size and time. Otherwise, and with --debug, Python imports the modules as
+usual: the cached code has no line numbers (leancode.py). Only bin/rootless, __main__.py and cli/commands/run.py use
+this module.
 """
 
 import marshal
@@ -14,11 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
 
-    # name; file, from the package's directory or absolute; whether a package; its code, None for a shared library
+    # (name, file relative to _PACKAGE or absolute, whether it is a package, code or None for a shared library)
     Entry = tuple[str, str, bool, CodeType | None]
 
 _LIMIT = 1 << 24
-# What a command nearly always imports when it comes to it.
+# Modules that almost every run of the command imports inside a function, so cache them, too.
 _GROUP = ("rootless.cgroup",)
 _LAZY = {
     "create": ("rootless.kernel.cgroup_view",),
@@ -29,20 +29,22 @@ _LAZY = {
     "kill": _GROUP,
     "delete": _GROUP,
 }
-# The same, but when its container is there: kept apart, for `load_later`.
+# Modules that the command imports only after clone3; they are kept in a second blob, for `load_later`.
 _LATER = {"run": ("rootless.cli.commands.start", "rootless.runtime.foreground", "rootless.cli.commands.delete")}
-_MAGIC: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER  # of the byte code: it changes with Python
+_MAGIC: bytes = sys.modules[
+    "_frozen_importlib_external"
+].MAGIC_NUMBER  # of the byte code, which changes with Python's version
 _PACKAGE = __file__.rpartition("/startup/")[0] + "/"
 
 _interpreters_own = frozenset(sys.modules)
-_missing = ""  # the command whose cache was not there, or old
+_missing = ""  # the command whose cache is missing or out of date, else ""
 _imported: "list[str]" = []
 _imported_later: "list[str]" = []
-_later = b""  # what `load_later` loads
+_later = b""  # the second blob: marshal data for `load_later`
 
 
 def load(arguments: "list[str]") -> None:
-    """Import what the cache of this command line's command holds, each module once all that it imports is there."""
+    """Import the modules in the cache of the command, in an order in which each finds its own imports."""
     global _missing, _later
     command = next((word for word in arguments if word in _LAZY), "")
     if not command or "--debug" in arguments:
@@ -50,11 +52,11 @@ def load(arguments: "list[str]") -> None:
     _missing = command
     try:
         fd = posix.open(_path(_missing), posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
-        found = posix.fstat(fd)
-        if found.st_mode & 0o022 or found.st_uid not in (0, posix.geteuid(), posix.stat(__file__).st_uid):
+        status = posix.fstat(fd)
+        if status.st_mode & 0o022 or status.st_uid not in (0, posix.geteuid(), posix.stat(__file__).st_uid):
             posix.close(fd)
-            return  # what others have written is not run
-        magic, signatures, entries, later = marshal.loads(posix.read(fd, min(found.st_size, _LIMIT)))
+            return  # other users may have written it, so it is not executed
+        magic, signatures, entries, later = marshal.loads(posix.read(fd, min(status.st_size, _LIMIT)))
         posix.close(fd)
         directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
         current = magic == _MAGIC and all(_signature(file, directory) == known for file, known in signatures)
@@ -68,7 +70,7 @@ def load(arguments: "list[str]") -> None:
 
 
 def load_later() -> None:
-    """Import what the command needs when its container is there: the time for it is while that one is being set up."""
+    """Import the modules of the second blob, while init sets up its mounts and the runtime would only wait."""
     global _later
     data, _later = _later, b""
     if data:
@@ -99,7 +101,7 @@ def _make(name: str, file: str, is_package: bool) -> None:
 
 
 def _load_library(name: str, file: str) -> None:
-    """As an import does, but from the place where it was found before: that saves the listing of a directory."""
+    """Load a shared library from the path that the cache holds, so that the import system lists no directory."""
     spec = sys.modules["_frozen_importlib_external"].spec_from_file_location(name, file)
     module = sys.modules[name] = spec.loader.create_module(spec)
     module.__spec__ = spec
@@ -107,7 +109,7 @@ def _load_library(name: str, file: str) -> None:
 
 
 def note() -> None:
-    """The command's module has been imported: what is there now is what its cache is to hold."""
+    """Record the modules for the command's cache. __main__.py calls this when the command's module is imported."""
     if not _missing:
         return
     for names, imported in ((_LAZY[_missing], _imported), (_LATER.get(_missing, ()), _imported_later)):
@@ -117,7 +119,7 @@ def note() -> None:
 
 
 def save() -> None:
-    """Make the command's cache anew if it was missing or old, and where it may be written."""
+    """Write the command's cache if it was missing or out of date and the directory may be written."""
     if not _imported or sys.dont_write_bytecode:
         return
     path = _path(_missing)
@@ -127,12 +129,12 @@ def save() -> None:
         fd = posix.open(temporary, flags, 0o644)
     except OSError:
         return
-    # The import system moves a module to the end of sys.modules when it is done: what it needs stands before it.
+    # sys.modules is in the right order: the import system moves a module to the end once its own imports are done.
     entries, later = ([e for name in names if (e := _entry(name))] for names in (_imported, _imported_later))
     signatures = [(file, _signature(file)) for _, file, _, _ in entries + later]
     data = marshal.dumps((_MAGIC, signatures, entries, marshal.dumps(later) if later else b""))
     try:
-        if posix.write(fd, data) == len(data):  # one cut short is no marshal data
+        if posix.write(fd, data) == len(data):  # a short write would leave broken marshal data
             posix.rename(temporary, path)
         else:
             posix.unlink(temporary)
@@ -142,7 +144,7 @@ def save() -> None:
 
 
 def _entry(name: str) -> "Entry | None":
-    """None for what has no file: built in or frozen; and for what lean code does not import."""
+    """Return a module's entry; None if it has no file (built-in or frozen) or lean code does not import it."""
     module = sys.modules[name]
     kind = type(module.__spec__ and module.__spec__.loader).__name__
     if kind not in ("SourceFileLoader", "ExtensionFileLoader") or not module.__file__ or name == "__future__":
@@ -162,9 +164,9 @@ def _absolute(file: str) -> str:
 
 
 def _signature(file: str, directory: "int | None" = None) -> "tuple[int, int]":
-    """With the package's directory open, or by the whole path, which takes twice as long."""
-    found = posix.stat(_absolute(file) if directory is None else file, dir_fd=directory)
-    return found.st_mtime_ns, found.st_size
+    """Return (modification time in ns, size) of a file. stat(2) relative to an open `directory` takes half the time."""
+    status = posix.stat(_absolute(file) if directory is None else file, dir_fd=directory)
+    return status.st_mtime_ns, status.st_size
 
 
 def _path(command: str) -> str:

@@ -1,7 +1,7 @@
-"""JSON without the `json` package, whose import (of `re`) costs more than a whole container.
+"""Read and write JSON without the `json` package, because that imports `re`, which takes milliseconds.
 
-Reads with the C scanner that the package itself uses; whatever that one refuses or might read differently is given
-to the package, which words the error. Writes plain data with sorted insertion order.
+`loads` uses the C scanner of the json package. If the scanner refuses a text, json.loads parses it again and words the
+error. `dumps` writes plain data; the members of an object keep their order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BLANKS = " \t\n\r"
 
 
 class _Context:
-    """The attributes that _json.make_scanner reads from a json.JSONDecoder."""
+    """Hold the attributes that _json.make_scanner reads from a json.JSONDecoder."""
 
     strict = True
     object_hook = None
@@ -27,7 +27,7 @@ class _Context:
 
     @staticmethod
     def parse_constant(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON value")
+        raise ValueError(f"{name} is not a JSON value")
 
 
 _scan = make_scanner(_Context)  # type: ignore[arg-type]
@@ -56,7 +56,10 @@ def _loads_slowly(text: str) -> Any:
 
 
 def dumps(value: Any, indent: int = 0, _level: int = 1) -> str:
-    """Plain data (dict, list, str, int, float, bool, None) as JSON text; `indent` blanks a level, 0 for one line."""
+    """Return plain data (dict, list, str, int, float, bool, None) as JSON text.
+
+    indent: blanks for each level, 0 for one line.
+    """
     kind = type(value)
     if kind is str:
         return str(encode_basestring_ascii(value))
@@ -65,7 +68,7 @@ def dumps(value: Any, indent: int = 0, _level: int = 1) -> str:
     if kind is bool:
         return "true" if value else "false"
     if kind is int or kind is float:
-        return repr(value).replace("inf", "1e999")  # what 1e999 is read as; JSON has no word for it
+        return repr(value).replace("inf", "1e999")  # JSON has no infinity; a reader turns 1e999 into it
     if kind is dict:
         parts = [f"{encode_basestring_ascii(k)}:{' ' if indent else ''}{dumps(v, indent, _level + 1)}"
                  for k, v in value.items()]  # fmt: skip

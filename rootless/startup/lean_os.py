@@ -1,6 +1,8 @@
-"""`os` for the hot path: posix's own functions, a millisecond cheaper, for `os` imports all abstract base classes.
+"""Replace `os` in hot modules by the functions of `posix`.
 
-What is asked for and not here comes from `os` itself, at its price.
+This saves a millisecond, because `os` imports `abc` and `_collections_abc`.
+
+A name that is missing here comes from `os`, which is then imported.
 
     from rootless.startup import lean_os as os
 """
@@ -24,23 +26,23 @@ else:
     _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
     def fsencode(name):
-        """A path as the bytes that the kernel takes."""
+        """Return a path as the bytes that the kernel gets."""
         name = posix.fspath(name)
         return name.encode(_ENCODING, _ERRORS) if type(name) is str else name
 
     def fsdecode(name):
-        """A path as text, bytes that are none as surrogates."""
+        """Return a path as text; bytes that do not decode become surrogates."""
         name = posix.fspath(name)
         return name.decode(_ENCODING, _ERRORS) if type(name) is bytes else name
 
-    if "os" in sys.modules:  # one environment for all
+    if "os" in sys.modules:  # share its environment, so that both see a change
         environ = sys.modules["os"].environ
     else:
         environ = {fsdecode(name): fsdecode(value) for name, value in posix.environ.items()}
 
 
 def __getattr__(name: str) -> "Any":
-    if name[:2] == "__":  # the import system asks for __path__
+    if name[:2] == "__":  # the import system asks every module for __path__
         raise AttributeError(name)
     import os
 

@@ -1,4 +1,4 @@
-"""`os.path` for the hot path: see lean_os.py, through which it is used. The same names, arguments and answers."""
+"""Replace `os.path` in hot modules, with the same names, arguments and results. lean_os.py exports this as `path`."""
 
 import posix
 from _stat import S_ISDIR, S_ISREG
@@ -12,33 +12,36 @@ _NOTHING = frozenset((EACCES, EBADF, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR))
 
 
 def exists(path: str) -> bool:
-    """Whether stat(2) finds it."""
+    """Return whether stat(2) finds the path."""
     return _mode(path) != 0
 
 
 def isdir(path: str) -> bool:
-    """Whether it is a directory, or a link to one."""
+    """Return whether the path is a directory, or a link to one."""
     return S_ISDIR(_mode(path))
 
 
 def isfile(path: str) -> bool:
-    """Whether it is a regular file, or a link to one."""
+    """Return whether the path is a regular file, or a link to one."""
     return S_ISREG(_mode(path))
 
 
 def dirname(path: str) -> str:
-    """What stands before the last `/`, without the slashes at its end."""
+    """Return the part before the last `/`, without the slashes at its end."""
     head = path[: path.rfind("/") + 1]
     return head.rstrip("/") or head
 
 
 def basename(path: str) -> str:
-    """What stands behind the last `/`."""
+    """Return the part after the last `/`."""
     return path[path.rfind("/") + 1 :]
 
 
 def normpath(path: str) -> str:
-    """Without `.`, double slashes, and a name before `..`: by the text alone. Two slashes at the front stay (POSIX)."""
+    """Return the path without `.`, double slashes, and names before `..`. Links are not resolved.
+
+    Two slashes at the front stay (POSIX, Pathname Resolution).
+    """
     if not path:
         return "."
     start = 0 if path[0] != "/" else 2 if path[:2] == "//" and path[:3] != "///" else 1
@@ -54,12 +57,12 @@ def normpath(path: str) -> str:
 
 
 def abspath(path: str) -> str:
-    """Normal, and from the root."""
+    """Return the absolute path, normalised by `normpath`."""
     return normpath(path if path[:1] == "/" else f"{posix.getcwd()}/{path}")
 
 
 def realpath(path: str) -> str:
-    """Where a path that exists leads to, as the kernel has it. Raises OSError."""
+    """Return the path without symbolic links, as the kernel resolves it. Raises OSError if it does not exist."""
     fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
     try:
         return posix.readlink(f"/proc/self/fd/{fd}")
@@ -68,7 +71,7 @@ def realpath(path: str) -> str:
 
 
 def _mode(path: "str | int") -> int:
-    """Return 0 where the path leads to nothing. Any other failure, such as ENOMEM, does not say that."""
+    """Return the file's mode, 0 if the path does not exist. Raises OSError for other failures, such as ENOMEM."""
     try:
         return posix.stat(path).st_mode
     except ValueError:
@@ -80,7 +83,7 @@ def _mode(path: "str | int") -> int:
 
 
 def __getattr__(name: str) -> "Any":
-    if name[:2] == "__":  # the import system asks for __path__
+    if name[:2] == "__":  # the import system asks every module for __path__
         raise AttributeError(name)
     import os
 

@@ -1,18 +1,20 @@
-"""Source to byte code without what running it does not need: docstrings, annotations, imports for type checkers, line
-numbers. That is a third less to read at each start; codecache.py keeps it."""
+"""Compile source to byte code without docstrings, annotations, imports for type checkers, and line numbers.
+
+A third less has to be read at each start. codecache.py stores the result.
+"""
 
 import ast
 from types import CodeType
 
 
 def compile_lean(source: bytes, file: str) -> CodeType:
-    """The code of a module. Raises SyntaxError."""
+    """Return the code of a module. Raises SyntaxError."""
     tree = ast.fix_missing_locations(_Lean().visit(ast.parse(source)))
     return _without_lines(compile(tree, file, "exec", dont_inherit=True, optimize=2))
 
 
 class _Lean(ast.NodeTransformer):
-    """Nothing here asks for an annotation at run time."""
+    """Remove annotations and what only type checkers import, because no code reads an annotation at run time."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
@@ -36,4 +38,5 @@ class _Lean(ast.NodeTransformer):
 
 def _without_lines(code: CodeType) -> CodeType:
     inner = tuple(_without_lines(const) if isinstance(const, CodeType) else const for const in code.co_consts)
-    return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=inner)  # the second name is only shown
+    # The real co_qualname is not needed, because it only appears in tracebacks.
+    return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=inner)

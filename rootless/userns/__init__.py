@@ -1,1 +1,1 @@
-"""Id maps, and functions that run under the user's id map."""
+"""Write id maps, and run functions in a user namespace that has the user's id map."""

@@ -1,4 +1,4 @@
-"""Writing a new user namespace's id maps: directly for one's own id, by newuidmap(1) for ranges."""
+"""Write the id maps of a new user namespace: directly for the user's own id, with newuidmap(1) for ranges."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _OVERFLOW = 65534  # /proc/sys/kernel/overflowuid
 
 
 def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Host, *, is_default: bool) -> bool:
-    """Write both maps of that process, and return whether setgroups(2) works in it.
+    """Write both maps of the process `pid`; return whether setgroups(2) works in it. Raises RootlessError.
 
-    is_default: nobody asked for the range, so where newuidmap is refused the single map serves.
+    proc_fd: a descriptor of /proc. is_default: config.json did not ask for these maps. If newuidmap(1) then refuses
+    them, the process gets only the user's own id.
     """
     if host.privileged:
         write_map(proc_fd, f"{pid}/gid_map", gid_map)
@@ -49,7 +50,7 @@ def _is_own(id_map: IdMap, own: int) -> bool:
 
 
 def _write_single(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap) -> None:
-    # Without privilege over the parent namespace gid_map can be written only when setgroups is denied:
+    # Without privileges in the parent namespace, gid_map can be written only after setgroups is denied:
     # user_namespaces(7), "Defining user and group ID mappings".
     _write_text(proc_fd, f"{pid}/setgroups", "deny")
     write_map(proc_fd, f"{pid}/gid_map", gid_map)
@@ -57,7 +58,7 @@ def _write_single(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap) -> Non
 
 
 def outer_id(id_map: IdMap, number: int, missing: int = _OVERFLOW) -> int:
-    """Return the host's id for one of the container's, `missing` where it has none (user_namespaces(7))."""
+    """Return the host's id for an id of the container, `missing` if it is not mapped (user_namespaces(7))."""
     for inside, outside, size in id_map:
         if inside <= number < inside + size:
             return outside + number - inside
@@ -65,7 +66,7 @@ def outer_id(id_map: IdMap, number: int, missing: int = _OVERFLOW) -> int:
 
 
 def write_map(proc_fd: int, name: str, id_map: IdMap) -> None:
-    """Write a map into a file below /proc. Raises RootlessError."""
+    """Write a map to a file of /proc, such as `PID/uid_map`. Raises RootlessError with the reason of a refusal."""
     _write_text(proc_fd, name, "".join(f"{a} {b} {c}\n" for a, b, c in id_map), id_map)
 
 

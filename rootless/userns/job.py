@@ -1,7 +1,7 @@
-"""A long piece of work in a child with the user's id map: signals end it, and the parent takes back what it left.
+"""Do long work in a child with the user's id map. A signal ends the child, and the parent removes what it left.
 
-The child dies of SIGINT, SIGTERM and SIGHUP as it would of SIGKILL or of too little memory, so that there is one way
-to clean up and no moment at which it does not work.
+SIGINT, SIGTERM and SIGHUP kill the child, like SIGKILL or the OOM killer would. So there is only one way to clean up,
+and it works at every moment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from oci.errors import OciError
 from oci.remove import remove_tree
 from rootless import log
 from rootless.errors import RootlessError, printable
-from rootless.userns import run as userns
+from rootless.userns.run import run_in_userns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(work: Callable[[], int], maps: Maps, temporary: str = "", take_back: Callable[[], None] = lambda: None) -> int:
-    """Run `work` with these id maps ([] for the ids that there are); its exit code, or 128+n.
+def run_interruptible(
+    work: Callable[[], int], maps: Maps, temporary: str = "", take_back: Callable[[], None] = lambda: None
+) -> int:
+    """Run `work` in a child with these id maps; return its exit code, or 128+n. Empty maps keep the ids as they are.
 
-    temporary: where it writes until all is complete. `take_back` runs with the same ids if the work was killed, and if
-    it failed or could not be waited for and left that behind. What remains even then is named.
+    temporary: the path that `work` writes to until all is complete. take_back: removes it, with the same ids. It runs
+    if the work was killed, and if `temporary` still exists after an error. A path that remains is named in an error.
     """
     try:
-        code = userns.run(*maps, work, SIGNALS)
+        code = run_in_userns(*maps, work, SIGNALS)
     except BaseException:
         if os.path.lexists(temporary) and not _take_back(take_back, maps, temporary):
             log.error(_left(temporary))
@@ -52,7 +54,7 @@ def run(work: Callable[[], int], maps: Maps, temporary: str = "", take_back: Cal
 
 
 def _take_back(take_back: Callable[[], None], maps: Maps, temporary: str) -> bool:
-    """Run `take_back` in a child of its own; whether nothing is left. The error that it follows has been told."""
+    """Run `take_back` in a child; return whether nothing is left. The error that led here has been printed."""
 
     def work() -> int:
         finishing()  # a second signal must not stop the clean-up
@@ -63,7 +65,7 @@ def _take_back(take_back: Callable[[], None], maps: Maps, temporary: str) -> boo
         return 0
 
     try:
-        code = userns.run(*maps, work, SIGNALS)
+        code = run_in_userns(*maps, work, SIGNALS)
     except (OSError, RootlessError):
         code = 1
     return code == 0 and not os.path.lexists(temporary)
@@ -71,11 +73,14 @@ def _take_back(take_back: Callable[[], None], maps: Maps, temporary: str) -> boo
 
 def _left(temporary: str) -> str:
     hint = "`rootless unshare rm -rf --one-file-system` removes it"
-    return f"this could not be taken back: {printable(temporary)}; hint: {hint}"
+    return f"this could not be removed: {printable(temporary)}; hint: {hint}"
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """What `work`, which leaves nothing behind, returns; a signal meanwhile ends the command with 128+n and says so."""
+    """Return what `work` returns. A signal meanwhile ends the command with 128+n and an error line.
+
+    `work` must leave nothing behind, because nothing is cleaned up. Raises SystemExit.
+    """
 
     def end(signum: int, _frame: object) -> NoReturn:
         log.error("interrupted: nothing is left behind")
@@ -90,21 +95,21 @@ def interruptible(work: Callable[[], T]) -> T:
 
 
 def finishing() -> None:
-    """For the child: from now on it is too late for a signal, what was made is put in its place."""
+    """Block signals in the child while it moves its result into place, because a signal is too late now."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def remove(path: str, maps: Maps) -> int:
-    """Remove a tree with these id maps; the exit code."""
+    """Remove a tree with these id maps; return the exit code. Raises RootlessError."""
 
     def work() -> int:
         try:
             remove_tree(path)
-        except OciError as error:  # with the ids that there are this is no child
+        except OciError as error:  # with empty maps this runs in the parent, whose caller expects a RootlessError
             raise RootlessError(error.what, error.where, error.errno, error.hint) from None
         return 0
 
-    code = userns.run(*maps, work)
+    code = run_in_userns(*maps, work)
     if code > 128:
-        log.error(f"killed by {signal.Signals(code - 128).name}: some of it is still there")
+        log.error(f"killed by {signal.Signals(code - 128).name}: a part of it is still there")
     return code

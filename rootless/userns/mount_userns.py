@@ -1,4 +1,4 @@
-"""A user namespace that nobody is in, for the ids of a mount (mount_setattr(2), MOUNT_ATTR_IDMAP)."""
+"""Make a user namespace without processes, for the ids of a mount (mount_setattr(2), MOUNT_ATTR_IDMAP)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 
 
 def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = False) -> int:
-    """The fd of a new user namespace with these maps, which nobody is in: for mount_setattr(2).
+    """Return the fd of a new user namespace with these maps and without processes. Raises RootlessError, OSError.
 
-    The ids are this namespace's, all of which its root may map. alone: nobody else can see the process that makes it.
+    The caller must be root of its own user namespace, because the maps may use all of its ids. alone: whether no other
+    process can see the one that makes the namespace.
     """
     ours, theirs = channel.pair()
 
     def hold() -> None:
         try:
             ours.close()
-            if alone:  # after a change of ids its files in /proc are the host's root's: proc(5)
+            if alone:  # otherwise the host's root owns its files in /proc after the change of ids: proc(5)
                 sc.prctl(sc.PR_SET_DUMPABLE, 1)
-            # Its number is another in /proc, which need not be of this pid namespace: it shows itself.
+            # Send a directory fd, not a pid: this /proc may belong to another pid namespace with other numbers.
             here = os.open("self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
             channel.send(theirs, channel.USERNS, fds=(here,))
             channel.receive(theirs)
-        except EOFError:  # the namespace's fd is taken
+        except EOFError:  # the caller has opened the namespace and closed the socket
             pass
         except BaseException as error:
             channel.send_failure(theirs, error, "make a user namespace for a mount")
@@ -53,18 +54,18 @@ def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = F
 
 
 def nested_map(own: IdMap, wanted: IdMap | None) -> IdMap:
-    """`wanted`, whose host ids are those outside of this user namespace, as a map of a namespace below this one.
+    """Return the map `wanted` for a child of this user namespace. Raises RootlessError if an id is not mapped here.
 
-    own: this namespace's map; None wants each id to stay itself. Raises RootlessError.
+    wanted: its host ids are those of the parent namespace; None maps each id to itself. own: this namespace's map.
     """
     if wanted is None:
         return [(inside, inside, size) for inside, _, size in own]
-    found = []
+    nested = []
     for first, outside, size in wanted:
         for inside, start, count in own:
             if start <= outside and outside + size <= start + count:
-                found.append((first, inside + outside - start, size))
+                nested.append((first, inside + outside - start, size))
                 break
         else:
             raise RootlessError(f"the ids {outside}-{outside + size - 1} are not mapped in the container")
-    return found
+    return nested

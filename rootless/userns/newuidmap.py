@@ -1,4 +1,4 @@
-"""newuidmap(1) and newgidmap(1): how a user gets a range of ids mapped."""
+"""Map ranges of ids with newuidmap(1) and newgidmap(1), because an ordinary user may map only the own id."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.host import IdMap
 
-_IGNORED = (13, 25)  # SIGPIPE and SIGXFSZ, by CPython
+_IGNORED = (13, 25)  # SIGPIPE and SIGXFSZ, which CPython ignores and a child would inherit
 
 
 def run_helper(program: str, pid: int, id_map: IdMap, file: str) -> None:
-    """Run one of the two programs for a process's map. Raises RootlessError.
+    """Run newuidmap or newgidmap for the process `pid`. Raises RootlessError.
 
-    file: where the user's range is.
+    file: /etc/subuid or /etc/subgid, which the hint names.
     """
     path = find(program)
     if not path:
@@ -25,7 +25,8 @@ def run_helper(program: str, pid: int, id_map: IdMap, file: str) -> None:
     arguments = [program, str(pid), *(str(number) for entry in id_map for number in entry)]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
-        # What the caller passed on is for the program of the container, which was cloned before, not for this helper.
+        # The descriptors that the caller passes on are for the container's program. Init, which was cloned before, has
+        # them already, and the helper must not get them.
         sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
         actions = [(os.POSIX_SPAWN_DUP2, writer, 2), (os.POSIX_SPAWN_OPEN, 0, "/dev/null", 0, 0)]
         helper = os.posix_spawn(path, arguments, {}, file_actions=actions, setsigmask=(), setsigdef=_IGNORED)
@@ -47,7 +48,7 @@ def run_helper(program: str, pid: int, id_map: IdMap, file: str) -> None:
 
 
 def find(program: str) -> str:
-    """Return the path of a helper program, "" if there is none: PATH, then the usual places (podman gives no PATH)."""
+    """Return the path of a helper, "" if there is none: from PATH, then the usual directories (podman sets no PATH)."""
     for directory in [
         *os.environ.get("PATH", "").split(":"),
         "/usr/local/bin",

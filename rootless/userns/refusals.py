@@ -1,4 +1,4 @@
-"""Why an id map was refused (user_namespaces(7))."""
+"""Explain why the kernel refused an id map (user_namespaces(7))."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def explain(error: OSError, kind: str, id_map: IdMap) -> str:
-    """Return the hint for a map, kind uid_map or gid_map, that was refused: user_namespaces(7), and what else there is.
+    """Return the hint for a map that the kernel refused, "" if nothing is known.
 
-    Ids that this user namespace has not got come first: in a nested one AppArmor is not to blame.
+    kind: uid_map or gid_map. Ids that do not exist in this user namespace are checked first, because in a nested
+    namespace AppArmor is not the reason.
     """
     if error.errno != errno.EPERM:
         return ""
@@ -28,7 +29,7 @@ def explain(error: OSError, kind: str, id_map: IdMap) -> str:
         restricted = False
     if restricted:
         return "AppArmor restricts user namespaces here: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-    return f"it takes CAP_SET{kind[:3].upper()} in this user namespace, or a security module refuses it"
+    return f"CAP_SET{kind[:3].upper()} is needed in this user namespace, or a security module refuses it"
 
 
 def explain_missing(kind: str, id_map: IdMap) -> str:
@@ -46,12 +47,12 @@ def explain_missing(kind: str, id_map: IdMap) -> str:
     own_ids = ", ".join(f"{first}-{first + size - 1}" if size > 1 else str(first) for first, _, size in own)
     return (
         f"the {kind[:3]}s {', '.join(missing)} do not exist in this user namespace, which has {own_ids or 'none'}: "
-        "convert the bundle again here, or take its mappings out"
+        "convert the bundle again here, or remove its mappings"
     )
 
 
 def _inside(id_map: IdMap) -> IdMap:
-    """Return the ids of this namespace as adjoining ranges in one piece: a range that spans two is mapped, too."""
+    """Return the ids of this namespace with adjoining ranges joined, because a range that spans two is valid, too."""
     joined: IdMap = []
     for first, _, size in sorted(id_map):
         if joined and joined[-1][1] + joined[-1][2] == first:

@@ -1,4 +1,4 @@
-"""A function run as root of the user's own id map: for writing, reading and removing files of subordinate ids."""
+"""Run a function as root of a user namespace with the user's id map, so that it can use files of subordinate ids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def default_maps(host: Host) -> tuple[IdMap, IdMap]:
-    """(uid map, gid map): container 0 is the user, 1 and up the subordinate ids; root keeps its own ids."""
+    """Return (uid map, gid map): 0 is the user, 1 and up are subordinate ids. Root keeps its ids: both are []."""
     if host.real_root:
         return [], []
     ranges = bool(host.subuid and host.subgid)
@@ -36,18 +36,18 @@ def default_maps(host: Host) -> tuple[IdMap, IdMap]:
     )
 
 
-def run(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Signals = ()) -> int:
-    """Run `function` in a forked child that is root of a new user namespace with these maps; its exit code.
+def run_in_userns(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Signals = ()) -> int:
+    """Run `function` in a forked child that is root of a new user namespace with these maps; return its exit code.
 
-    Whatever the child ends with is told in one line on standard error, by the child if it comes from `function`: that
-    gives 1; a signal gives 128+n. With empty maps no namespace is made. `signals` end the child, and are passed on to
-    it when they are sent here. The child does nothing before this process has all that it needs to wait for it.
-    Raises RootlessError, OSError.
+    With empty maps no namespace is made. If `function` raises, the child prints the error in one line and exits with 1.
+    If a signal ends the child, the result is 128+n. signals: they end the child, and this process passes them on to it.
+    The child starts the function only when this process is ready to wait for it. Raises RootlessError, OSError.
     """
     if not uid_map and not signals:
         return function()
     fds: set[int] = set()
-    # An interrupt must not raise before each of the two is in its own `try`: the child has this one's stack.
+    # Block SIGINT until each process is in its own `try`. Otherwise KeyboardInterrupt in the child would unwind the
+    # parent's stack, which the child has a copy of.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*signals, signal.SIGINT})
     try:
         fds |= {*(child_end := os.pipe2(os.O_CLOEXEC))}
@@ -63,10 +63,11 @@ def run(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Si
             os.close(fd)
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, {*before, *signals})
-            fds.add(child := os.pidfd_open(pid))  # a pid may be another process's by the time that a handler runs
+            # A pidfd, because the pid may belong to another process by the time a handler runs.
+            fds.add(child := os.pidfd_open(pid))
             if uid_map:
                 _map(os.read(child_end[0], 4), pid, uid_map, gid_map)
-            with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
+            with contextlib.suppress(BrokenPipeError):  # the child has ended, and has printed why
                 write_at_once(go[1], b"m")
             status = _wait(pid, child, signals)
         except BaseException:
@@ -82,10 +83,10 @@ def run(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Si
 
 
 def call_as_range_root(function: Callable[[], str]) -> str:
-    """Return what the function returns, called as root of all the user's ids. Raises OSError and RootlessError."""
+    """Return the result of the function, called as root of all the user's ids. Raises OSError and RootlessError."""
     result = os.memfd_create("result")
     try:
-        if number := run(*default_maps(Host()), lambda: _store(result, function)):
+        if number := run_in_userns(*default_maps(Host()), lambda: _store(result, function)):
             raise OSError(number, os.strerror(number))
         return os.pread(result, os.fstat(result).st_size, 0).decode()
     finally:
@@ -100,13 +101,13 @@ def _store(result: int, function: Callable[[], str]) -> int:
     return 0
 
 
-def _map(said: bytes, pid: int, uid_map: IdMap, gid_map: IdMap) -> None:
-    """Write the maps of a child that has said by four bytes what unshare(2) gave: 0, or its errno."""
-    if not said:  # it has ended before, and said why or was killed
+def _map(answer: bytes, pid: int, uid_map: IdMap, gid_map: IdMap) -> None:
+    """Write the child's maps. answer: the errno of its unshare(2), 0 for success, in 4 bytes. Raises RootlessError."""
+    if not answer:  # the child has printed an error, or was killed
         return
-    number = int.from_bytes(said)
+    number = int.from_bytes(answer)
     if number:
-        raise RootlessError("no user namespace can be made", errno=number, hint=_HINT)
+        raise RootlessError("cannot create a user namespace", errno=number, hint=_HINT)
     proc_fd = proc.open_proc()
     try:
         write_maps(proc_fd, pid, uid_map, gid_map, Host(), is_default=False)
@@ -115,7 +116,7 @@ def _map(said: bytes, pid: int, uid_map: IdMap, gid_map: IdMap) -> None:
 
 
 def _wait(pid: int, child: int, signals: Signals) -> int:
-    """Return the wait status of the child that `child` is a pidfd of; `signals`, blocked until now, go on to it."""
+    """Wait for the child and return its wait status. child: its pidfd; `signals` are unblocked, and passed on to it."""
 
     def pass_on(signum: int, _frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -127,7 +128,7 @@ def _wait(pid: int, child: int, signals: Signals) -> int:
         while True:
             try:
                 return os.waitpid(pid, 0)[1]
-            except KeyboardInterrupt:  # the child got it too and ends by itself
+            except KeyboardInterrupt:  # the terminal sent it to the child, too, which ends by itself
                 continue
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -147,7 +148,7 @@ def _child(
     *,
     is_mapped: bool,
 ) -> NoReturn:
-    """Run the function once the parent lets it go. Nothing leaves this: the stack above is the parent's."""
+    """Run the function when the parent allows it, then exit. Never return or raise: the stack above is the parent's."""
     code = 1
     try:
         for signum in signals:
@@ -155,9 +156,9 @@ def _child(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(go[1])
         is_ready = (not is_mapped or _make_namespace(parent[1])) and os.read(go[0], 1)
-        for fd in (*parent, go[0]):  # descriptors may be short
+        for fd in (*parent, go[0]):  # before `function`, which may need the descriptors
             os.close(fd)
-        if is_ready:  # else the parent has failed, or was killed
+        if is_ready:  # otherwise the parent has failed, or was killed
             if is_mapped:
                 sc.setresgid(0)
                 sc.setresuid(0)
@@ -169,7 +170,7 @@ def _child(
 
 
 def _make_namespace(parent: int) -> bool:
-    """Make a user namespace and tell the parent; where there is none, it is the parent that says so."""
+    """Make a user namespace and send the errno to the parent, 0 if it worked. The parent reports a failure."""
     number = 0
     try:
         sc.unshare(sc.CLONE_NEWUSER)
@@ -180,7 +181,7 @@ def _make_namespace(parent: int) -> bool:
 
 
 def _report(error: BaseException) -> int:
-    """Say in one line what has ended the child, any exception, and with --debug where; the exit code."""
+    """Print why the child ends in one line, with --debug also the traceback; return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
     line = type(error).__name__
@@ -188,6 +189,6 @@ def _report(error: BaseException) -> int:
         line = error.message() if isinstance(error, OciError) else unexpected(error).message()
         log.error(line)
         log.trace(error)
-    except Exception:  # what failed once may fail again: memory, descriptors
+    except Exception:  # it may fail for the same reason: no memory or descriptors are left
         log.last_words(line)
     return 1

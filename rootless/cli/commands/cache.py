@@ -15,7 +15,7 @@ from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.runtime import upper
 from rootless.userns import job
-from rootless.userns import run as userns
+from rootless.userns.run import default_maps
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
@@ -39,7 +39,7 @@ def main(options: Options) -> int:
     for place in upper.abandoned():
         upper.remove_upper(place)
     host = Host()
-    return job.run(prune, ([], []) if host.privileged else userns.default_maps(host))
+    return job.run_interruptible(prune, ([], []) if host.privileged else default_maps(host))
 
 
 def _list(cache: Cache, *, as_json: bool) -> int:

@@ -22,7 +22,7 @@ from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.userns import job
-from rootless.userns import run as userns
+from rootless.userns.run import default_maps
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
@@ -77,7 +77,9 @@ def build(options: Options, image: Image, target: str) -> int:
         progress=not options.quiet, temporary=oci.bundle.temporary_name(target), finishing=job.finishing,
     )  # fmt: skip
     maps = (uid_map, gid_map) if in_namespace else ([], [])
-    code = job.run(lambda: _build(request, quiet=options.quiet), maps, request.temporary, lambda: _take_back(request))
+    code = job.run_interruptible(
+        lambda: _build(request, quiet=options.quiet), maps, request.temporary, lambda: _take_back(request)
+    )
     if code == 0:
         print(target if "/" in target else f"./{target}")
     return code
@@ -105,7 +107,7 @@ def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
         ids = (host.uid_map, host.gid_map) if host.in_userns else ([], [])
         mode = how if how in ("xattr", "squash") else "map"
         return Owners(mode, *ids, strict=how == "strict"), [], []
-    uid_map, gid_map = userns.default_maps(host)
+    uid_map, gid_map = default_maps(host)
     ranged = len(uid_map) > 1
     if how in ("map", "strict") and not ranged:
         raise RootlessError(

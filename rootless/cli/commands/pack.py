@@ -32,7 +32,7 @@ def main(options: Options) -> int:
         force=options.force, changes=list(options.change or []), message=options.message,
     )  # fmt: skip
     maps = (uid_map, gid_map) if mapped else ([], [])
-    code = job.run(
+    code = job.run_interruptible(
         lambda: _pack(request, quiet=options.quiet),
         maps,
         request.temporary,

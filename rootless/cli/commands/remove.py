@@ -13,7 +13,7 @@ from rootless.kernel.host import Host
 from rootless.runtime.delete import delete, load_by_force
 from rootless.runtime.users import in_use, users_of
 from rootless.userns import job
-from rootless.userns import run as userns
+from rootless.userns.run import default_maps
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
@@ -34,7 +34,7 @@ def main(options: Options) -> int:
     host = Host()
     with translated():
         refuse_mounts(path, elsewhere=True)
-    return job.remove(path, ([], []) if host.privileged else userns.default_maps(host))
+    return job.remove(path, ([], []) if host.privileged else default_maps(host))
 
 
 def _end(container_id: str, options: Options) -> None:

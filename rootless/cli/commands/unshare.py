@@ -9,7 +9,7 @@ from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.process import program
-from rootless.userns import run as userns
+from rootless.userns.run import default_maps, run_in_userns
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
@@ -29,4 +29,4 @@ def main(options: Options) -> int:
             raise RootlessError.from_os(error, "cannot run", args[0]) from None
 
     host = Host()
-    return userns.run(*(([], []) if host.privileged else userns.default_maps(host)), execute)
+    return run_in_userns(*(([], []) if host.privileged else default_maps(host)), execute)
