@@ -9,6 +9,7 @@ Source: config-linux.md of the runtime-spec, and the kernel's admin-guide/cgroup
 from __future__ import annotations
 
 from rootless.errors import printable
+from rootless.kernel.units import MAX_CPUS, MAX_NODES, read_numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _cpu(cpu: Node, entries: list[Entry]) -> None:
         entries.append(["cpu.weight", str(weight_of_shares(shares)), cpu["shares"].pointer])
     _cpu_bandwidth(cpu, entries)
     for key in ("cpus", "mems"):
-        if cpu[key].string():
+        if read_numbers(cpu[key], MAX_CPUS if key == "cpus" else MAX_NODES):
             entries.append([f"cpuset.{key}", cpu[key].string(), cpu[key].pointer])
 
 

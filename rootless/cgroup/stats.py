@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from rootless.kernel.units import MAX_CPUS, parse_numbers
+
 if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
 
@@ -52,8 +54,13 @@ def _cpuset(cgroup: Cgroup) -> Figures:
     figures: Figures = {}
     for key, file in (("cpus", "cpuset.cpus.effective"), ("mems", "cpuset.mems.effective")):
         if text := cgroup.read(file):
-            figures[key] = _numbers(text)
+            figures[key] = parse_cpuset(text)
     return figures
+
+
+def parse_cpuset(text: str) -> list[int]:
+    """Return the numbers of a file of cgroup v2 such as cpuset.cpus.effective. Raises ValueError."""
+    return parse_numbers(text, MAX_CPUS)
 
 
 def _memory(cgroup: Cgroup) -> Figures:
@@ -130,12 +137,3 @@ def _number(cgroup: Cgroup, file: str) -> int:
 def _limit(cgroup: Cgroup, file: str, default: int) -> int:
     text = cgroup.read(file)
     return UNLIMITED if text == "max" else int(text) if text.isdigit() else default
-
-
-def _numbers(text: str) -> list[int]:
-    """ "0-2,4" as [0, 1, 2, 4]."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers

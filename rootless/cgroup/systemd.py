@@ -18,6 +18,7 @@ from rootless.cgroup.freezer import wait_until_empty
 from rootless.cgroup.tree import enable
 from rootless.errors import RootlessError
 from rootless.kernel import cgroup_view as view
+from rootless.kernel.units import MAX_CPUS, parse_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,16 +159,11 @@ def _cpu_quota(value: str) -> list[Property]:
 
 def bit_mask(ranges: str) -> bytes:
     """ "0-2,8" as systemd's array of bytes, the lowest bit first. Raises RootlessError."""
-    mask = 0
     try:
-        for part in filter(None, ranges.replace("\n", "").split(",")):
-            first, _, last = part.partition("-")
-            for number in range(int(first), int(last or first) + 1):
-                if not 0 <= number < 65536:
-                    raise ValueError
-                mask |= 1 << number
+        numbers = parse_numbers(ranges, MAX_CPUS)
     except ValueError:
-        raise RootlessError(f"{ranges!r} is no list of CPUs or memory nodes", hint="such as 0-3,7") from None
+        raise RootlessError(f"{ranges!r} is not a list of CPUs or memory nodes", hint="such as 0-3,7") from None
+    mask = sum(1 << number for number in numbers)
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from oci.errors import OciError
 from oci.image.blobs import MAX_SIZE
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, printable
+from rootless.kernel.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 @contextlib.contextmanager
@@ -28,9 +27,7 @@ def read_size(text: str) -> int:
     """Return the bytes of a size such as `10g`, `500M` or `4096`; "" gives the default. Raises RootlessError."""
     if not text:
         return MAX_SIZE
-    number = text.lower().rstrip("b").rstrip("i")
-    unit = number[-1:] if number[-1:].isalpha() else ""
-    digits = number[: len(number) - len(unit)]
-    if not digits.isascii() or not digits.isdigit() or unit not in _UNITS:
-        raise RootlessError(f"not a size: {text!r}", hint="bytes, or with k, m, g or t")
-    return int(digits) * _UNITS[unit]
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise RootlessError(f"not a size: {printable(repr(text))}", hint="bytes, or with k, m, g, t or p") from None

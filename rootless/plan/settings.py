@@ -7,6 +7,7 @@ changes config.json. `apply_settings` goes through it in its order.
 from __future__ import annotations
 
 from rootless.errors import RootlessError
+from rootless.kernel.units import MAX_CPUS, parse_duration, parse_numbers, parse_size
 from rootless.node import closest
 from rootless.plan import volumes
 from rootless.plan.change import Change, copy, merge_patch, tidy, wrong
@@ -300,11 +301,11 @@ def _apply_devices(change: Change, texts: list[str]) -> None:
 
 def read_size(flag: str, value: str | int, *, unlimited: bool = False) -> int:
     """Return bytes of `512m`, `1.5g` or a number; -1 where `unlimited` allows it. Raises RootlessError."""
-    hint = "a number with b, k, m, g or t" + (", or -1 for no limit" if unlimited else "")
+    hint = "a number with b, k, m, g, t or p" + (", or -1 for no limit" if unlimited else "")
     if unlimited and str(value) == "-1":
         return -1
     try:
-        number = volumes.read_size(str(value))
+        number = parse_size(str(value))
     except ValueError:
         raise wrong(flag, value, "not a size", hint) from None
     if number <= 0:
@@ -314,14 +315,10 @@ def read_size(flag: str, value: str | int, *, unlimited: bool = False) -> int:
 
 def read_duration(flag: str, text: str) -> float:
     """Return the seconds of `1.5s`, `90`, `2m`, `1h` or `250ms`. Raises RootlessError."""
-    for unit, seconds in (("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("", 1)):
-        number = text.removesuffix(unit)
-        if unit and number == text:
-            continue
-        if number.isascii() and number.replace(".", "", 1).isdigit() and len(number) < 16 and float(number) > 0:
-            return float(number) * seconds
-        break
-    raise wrong(flag, text, "not a duration", "such as 1.5s, 2m or 1h")
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise wrong(flag, text, "not a duration", "such as 1.5s, 2m or 1m30s") from None
 
 
 def _apply_memory(change: Change, size: str | int) -> None:
@@ -351,10 +348,10 @@ def _apply_cpus(change: Change, cpus: str | float) -> None:
 
 
 def _apply_cpuset(change: Change, cpus: str) -> None:
-    for part in cpus.split(","):
-        first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and (not last.isdigit() or int(last) < int(first))):
-            raise wrong("cpuset-cpus", cpus, "not a list of CPUs", "such as 0-3,7")
+    try:
+        parse_numbers(cpus, MAX_CPUS)
+    except ValueError:
+        raise wrong("cpuset-cpus", cpus, "not a list of CPUs", "such as 0-3,7") from None
     change.part("linux", "resources", "cpu")["cpus"] = cpus
 
 

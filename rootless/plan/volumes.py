@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from rootless.errors import RootlessError, printable
 from rootless.kernel.paths import normal_path, tidy_path
+from rootless.kernel.units import parse_size
 from rootless.node import closest
 
 TYPE_CHECKING = False
@@ -22,19 +23,6 @@ _ATTRIBUTES = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
 _WITHOUT_EFFECT = ("z", "Z", "cached", "delegated", "consistent", "nocopy")
 _VOLUME = "SRC:DST[:ro], such as ./data:/data:ro"
 _TMPFS = {"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "inode64", "noswap"}
-_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-
-
-def read_size(text: str) -> int:
-    """Return the bytes of `512m`, `1.5g`, `1GiB` or `4096`. Raises ValueError."""
-    number = text.strip().lower()
-    if number.endswith("b") and number[:-1]:
-        number = number[:-1].removesuffix("i")
-    unit = number[-1:] if number[-1:].isalpha() else ""
-    digits = number[: len(number) - len(unit)]
-    if unit not in _UNITS or not digits.replace(".", "", 1).isdigit() or not digits.isascii():
-        raise ValueError(text)
-    return int((float(digits) if "." in digits else int(digits)) * _UNITS[unit])
 
 
 def bind(source: str, destination: str, options: list[str] | None = None) -> dict[str, Any]:
@@ -146,7 +134,7 @@ def read_tmpfs(text: str) -> dict[str, Any]:
 
 def _tmpfs_size(text: str, value: str, flag: str) -> int:
     try:
-        return read_size(value)
+        return parse_size(value)
     except ValueError:
         raise _wrong(text, f"not a size: {printable(repr(value))}", "such as 64m", flag) from None
 

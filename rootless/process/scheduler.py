@@ -10,6 +10,7 @@ from struct import pack
 
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import syscalls
+from rootless.kernel.units import MAX_CPUS, MAX_NODES, read_numbers
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -65,9 +66,6 @@ MEMORY_MODES = {
 MEMORY_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
 _WITHOUT_NODES = MEMORY_MODES["MPOL_DEFAULT"], MEMORY_MODES["MPOL_LOCAL"]
 _PREFERRED = MEMORY_MODES["MPOL_PREFERRED"]
-
-_MAX_CPUS = 8192  # NR_CPUS at its largest
-_MAX_NODES = 1024  # MAX_NUMNODES at its largest
 
 
 # --- process.scheduler
@@ -164,7 +162,7 @@ def read_exec_cpu_affinity(node: Node) -> tuple[list[int], list[int]] | None:
     """process.execCPUAffinity as the (initial, final) CPUs, [] for what is not to change. Raises SpecError."""
     if not node:
         return None
-    return read_list(node["initial"], _MAX_CPUS), read_list(node["final"], _MAX_CPUS)
+    return read_numbers(node["initial"], MAX_CPUS), read_numbers(node["final"], MAX_CPUS)
 
 
 def apply_cpu_affinity(cpus: list[int], which: str) -> None:
@@ -178,24 +176,6 @@ def apply_cpu_affinity(cpus: list[int], which: str) -> None:
         raise RootlessError.from_os(
             error, "cannot set the CPU affinity", f"/process/execCPUAffinity/{which}", hint
         ) from None
-
-
-def read_list(node: Node, limit: int) -> list[int]:
-    """A list of CPUs or memory nodes such as `0-3,7`, in order, each below `limit`. Raises SpecError."""
-    allowed = f"a list such as '0-3,7', numbers below {limit}"
-    found: set[int] = set()
-    text = node.string()
-    for part in text.split(",") if text.strip() else []:
-        first, dash, last = part.strip(" ").partition("-")
-        if not dash:
-            last = first
-        first, last = first.strip(" "), last.strip(" ")
-        if not all(t.isascii() and t.isdigit() and len(t) < 6 for t in (first, last)):
-            raise node.wrong(allowed)
-        if not int(first) <= int(last) < limit:
-            raise node.wrong(allowed)
-        found.update(range(int(first), int(last) + 1))
-    return sorted(found)
 
 
 # --- linux.personality
@@ -227,7 +207,7 @@ def read_memory_policy(node: Node) -> tuple[int, list[int]] | None:
     if not node:
         return None
     mode: int = _checked("mode", lambda: node["mode"].choice(MEMORY_MODES))
-    nodes = _checked("node", lambda: read_list(node["nodes"], _MAX_NODES))
+    nodes = _checked("node", lambda: read_numbers(node["nodes"], MAX_NODES))
     name = node["mode"].value
     if mode in _WITHOUT_NODES and nodes:
         raise node["nodes"].error(f"is not for {name}: mode requires 0 nodes but got {len(nodes)}")

@@ -42,7 +42,7 @@ def choose_upper(how: str, container_id: str) -> str:
 
 
 def _check_tmpfs(how: str) -> str:
-    from rootless.plan.volumes import read_size
+    from rootless.kernel.units import parse_size
 
     _, colon, option = how.partition(":")
     if not colon:
@@ -51,7 +51,7 @@ def _check_tmpfs(how: str) -> str:
     try:
         if name != "size":
             raise ValueError
-        return f"tmpfs:size={read_size(size)}"
+        return f"tmpfs:size={parse_size(size)}"
     except ValueError:
         hint = "--ephemeral=tmpfs:size=64m"
         raise RootlessError("not a size", f"--ephemeral={printable(how)}", hint=hint) from None

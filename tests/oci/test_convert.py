@@ -505,7 +505,7 @@ def test_limits_are_flags(work: Path) -> None:
     for flags, words in (
         (["--max-size", "10k"], "--max-size"),
         (["--max-files", "0"], ""),
-        (["--max-size", "x"], "no size"),
+        (["--max-size", "x"], "not a size"),
     ):
         done = convert(work, data, *flags)
         assert words in done.stderr

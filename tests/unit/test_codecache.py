@@ -62,7 +62,7 @@ def test_run_takes_what_comes_later_too(copy, bundle) -> None:
 
     assert "rootless.runtime.foreground" in imported()
     assert imported() == []
-    for name in ("runtime.foreground", "steps.mounting"):
+    for name in ("runtime.foreground", "steps.mounts"):
         (copy / f"rootless/{name.replace('.', '/')}.py").touch()
         assert f"rootless.{name}" in imported()
         assert imported() == []

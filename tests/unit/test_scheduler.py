@@ -141,13 +141,13 @@ def test_bad_io_priority(value: object, place: str) -> None:
     [("", []), ("  ", []), ("0", [0]), ("0-3,7", [0, 1, 2, 3, 7]), (" 2 , 0 - 1", [0, 1, 2]), ("3,3,2-3", [2, 3])],
 )
 def test_list(text: str, numbers: list[int]) -> None:
-    assert s.read_list(Node(text), 8) == numbers
+    assert s.read_numbers(Node(text), 8) == numbers
 
 
 @pytest.mark.parametrize("text", ["8", "3-2", "-1", "1-", "a", ",", "1,", "1-2-3", "0x1", "99999999999", "²", "1\t"])
 def test_bad_list(text: str) -> None:
     with pytest.raises(SpecError):
-        s.read_list(Node(text), 8)
+        s.read_numbers(Node(text), 8)
 
 
 def test_cpu_affinity() -> None:

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any
 from rootless.cgroup.oom import Watch
 from rootless.cgroup.stats import collect
 from rootless.cli.containers import load
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, printable
 from rootless.kernel import proc
 from rootless.kernel.files import write_all
+from rootless.kernel.units import parse_duration
 from rootless.runtime.container import Container
 from rootless.startup.jsonlite import dumps
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
 
 def main(options: Options) -> int:
     """Run `rootless events [--stats | --interval DURATION] ID`; without --stats it ends with the container."""
-    interval = read_duration(options.interval or "5s")
+    interval = read_interval(options.interval or "5s")
     container = load(options)
     container.require("created", "running", "paused", action="watch")
     if not container.cgroup().path:
@@ -66,23 +65,13 @@ def watch(container: Container, interval: float) -> None:
         oom.close()
 
 
-def read_duration(text: str) -> float:
-    """Return the seconds of a duration in Go's form, such as 5s or 1m30s. Raises RootlessError."""
-    seconds, number, unit = 0.0, "", ""
-    wrong = RootlessError(f"invalid duration {text!r}", hint="such as 5s, 500ms or 1m30s")
-    for char in [*text, "0"]:
-        if char.isdigit() or char == ".":
-            if unit:
-                if unit not in _SECONDS or not number or number.count(".") > 1 or number == ".":
-                    raise wrong
-                seconds += float(number) * _SECONDS[unit]
-                number = unit = ""
-            number += char
-        else:
-            unit += char
-    if number != "0" or seconds <= 0:
-        raise wrong
-    return seconds
+def read_interval(text: str) -> float:
+    """Return the seconds of --interval. Raises RootlessError."""
+    try:
+        return parse_duration(text)
+    except ValueError:
+        what = f"invalid duration {printable(repr(text))}"
+        raise RootlessError(what, hint="such as 5s, 500ms or 1m30s") from None
 
 
 def _print(container: Container, kind: str, data: dict[str, Any] | None) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from rootless.cgroup import files
 from rootless.cli.containers import load
-from rootless.errors import RootlessError, SpecError
+from rootless.errors import RootlessError, SpecError, printable
 from rootless.kernel.host import Host
+from rootless.kernel.units import parse_size
 from rootless.node import Node
 from rootless.outside import resctrl
 from rootless.plan.intel_rdt import compile_intel_rdt
@@ -36,7 +37,6 @@ _FLAGS = {
     "blkio_weight": ("blockIO/weight", "number"),
     "pids_limit": ("pids/limit", "number"),
 }
-_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 
 
 def main(options: Options) -> int:
@@ -127,18 +127,11 @@ def _merge(before: Resources, changes: Resources) -> Resources:
 def _value(flag: str, text: str, kind: str) -> str | int:
     if kind == "text":
         return text
-    name = f"--{flag.replace('_', '-')}"
-    digits = text.lower()
-    unit = 1
-    if kind == "size":  # 512m, 1GiB, 1.5g, -1
-        digits = digits.removesuffix("b").removesuffix("i")
-        letter = digits[-1:] if digits[-1:] in _UNITS else ""
-        unit, digits = _UNITS[letter], digits.removesuffix(letter)
     try:
-        number = float(digits) if "." in digits and kind == "size" else int(digits)
-        if number < 0 and (number != -1 or unit != 1) and kind == "size":
-            raise ValueError
-        return int(number * unit)
-    except (ValueError, OverflowError):
-        hint = "a number with b, k, m, g or t, or -1 for no limit" if kind == "size" else "a whole number"
-        raise RootlessError(f"invalid value {text!r} for {name}", hint=hint) from None
+        if kind == "size":
+            return -1 if text == "-1" else parse_size(text)
+        return int(text)
+    except ValueError:
+        hint = "a number with b, k, m, g, t or p, or -1 for no limit" if kind == "size" else "a whole number"
+        what = f"invalid value {printable(repr(text))} for --{flag.replace('_', '-')}"
+        raise RootlessError(what, hint=hint) from None
