@@ -137,7 +137,7 @@ def _become_user(plan: Plan, init: Init, tell: StepSender | None) -> Becoming:
     # From here on init looks up paths in the container, and a link to /proc/self/fd must not reach a directory of the
     # host (CVE-2024-21626). Only the sockets, and the descriptors that the caller passes on, stay open.
     ours = [init.sync.fileno(), prepared.listener.fileno(), *([prepared.notify_fd] if prepared.notify_fd >= 0 else [])]
-    program.close_all_but([*ours, *program.passed_on(prepared.preserve_fds)])
+    program.close_all_but([*ours, *prepared.hook_fds.values(), *program.passed_on(prepared.preserve_fds)])
     execute(plan.process.steps(), context, tell)
     _die_with_runtime(init)
     # Hooks and clients open /proc/PID/ns/* of a created container, which takes a dumpable process (proc(5)). If the
@@ -175,8 +175,9 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
         _, debugging, _ = channel.receive(verdict, channel.RUN)
         tell = StepSender(verdict, numbering.lines if numbering else Step.lines) if debugging == b"1" else None
         hooks = plan.hooks.get("startContainer", ())
-        say = tell.say if tell else _say_nothing
-        execute(hooks, HookContext(prepared.state, "created", context.env, say), tell)
+        hook_context = HookContext(prepared.state, "created", context.env, tell.say if tell else _say_nothing)
+        hook_context.streams = prepared.hook_fds
+        execute(hooks, hook_context, tell)
         labelled = plan.process.no_new_privs and any(kind == "SELinux" for kind, _ in plan.process.labels)
         ending = Ending(verdict, path, context.env, prepared.filter, prepared.preserve_fds, labelled=labelled)
         run_program(plan.last(), ending, tell)

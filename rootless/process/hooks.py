@@ -50,9 +50,10 @@ class HookContext:
     state: as runtime.md#state describes it, with the status for this moment; its pid stays the number that the runtime
     sees, also for hooks that run in the container. env: what a hook that names none gets, None for the runtime's own
     environment, as with runc. say: takes a line for --debug, because init has closed the log before its last hooks.
+    streams: files for their output that are open already, by path.
     """
 
-    __slots__ = ("env", "say", "state")
+    __slots__ = ("env", "say", "state", "streams")
 
     def __init__(
         self, state: State, status: str, env: list[str] | None = None, say: Callable[[str], None] = log.debug
@@ -60,6 +61,7 @@ class HookContext:
         self.state = {**state, "status": status}
         self.env = env
         self.say = say
+        self.streams: dict[str, int] = {}
 
 
 def run_hook(hook: Hook, moment: str, context: HookContext) -> None:
@@ -76,7 +78,7 @@ def run_hook(hook: Hook, moment: str, context: HookContext) -> None:
     # A signal between the clone and _wait's `try` would leave the hook running.
     before = pthread_sigmask(SIG_BLOCK, ENDING)
     try:
-        pid, pidfd = child.clone(0, lambda: _become_hook(hook, stdin, stderr, context.env, begun_by))
+        pid, pidfd = child.clone(0, lambda: _become_hook(hook, stdin, stderr, context, begun_by))
         os.close(stdin)
         status = _wait(pid, pidfd, hook, moment, before)
         output = os.pread(stderr, 4096, 0).decode("utf-8", "replace").strip()
@@ -128,7 +130,12 @@ def _open_sink() -> int:
     return os.memfd_create("stdout")
 
 
-def _become_hook(hook: Hook, stdin: int, stderr: int, env: list[str] | None, parent: int) -> None:
+def open_stream(path: str) -> int:
+    """Open a file for what hooks print, to be appended to. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o700)
+
+
+def _become_hook(hook: Hook, stdin: int, stderr: int, context: HookContext, parent: int) -> None:
     try:
         # A hook that hangs must not outlive a runtime that `delete --force` has killed: prctl(2).
         sc.prctl(sc.PR_SET_PDEATHSIG, 9)
@@ -141,8 +148,8 @@ def _become_hook(hook: Hook, stdin: int, stderr: int, env: list[str] | None, par
         os.dup2(stderr, 2)
         for fd, path in ((1, hook.stdout), (2, hook.stderr)):
             if path:
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o700), fd)
-        given = env if hook.env is None else hook.env
+                os.dup2(context.streams[path] if path in context.streams else open_stream(path), fd)
+        given = context.env if hook.env is None else hook.env
         environment = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
         program.become(hook.path, hook.args, environment)
     except OSError as error:

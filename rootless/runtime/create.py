@@ -15,7 +15,7 @@ from rootless.node import Node
 from rootless.plan.call import Call
 from rootless.plan.compiler import compile
 from rootless.process import attributes, console, program
-from rootless.process.hooks import HookContext
+from rootless.process.hooks import HookContext, open_stream
 from rootless.runtime.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
 from rootless.runtime.hooks import failed_in_hook, run_hooks, run_poststop
 from rootless.runtime.interpreter import protect
@@ -225,6 +225,17 @@ class Creation:
         # In a user namespace init could not write it once its ids have changed: the file is root's then (proc(5)).
         prepared.oom_score_written = bool(plan.namespaces.uid_map) or plan.namespaces.needs_joiner
         self._prepare_mounts()
+        self._open_hook_streams()
+
+    def _open_hook_streams(self) -> None:
+        """Open the files of run.oci.hooks.* for startContainer's hooks: in the container their paths lead elsewhere."""
+        for step in self.plan.hooks.get("startContainer", ()):
+            for path in (step.hook.stdout, step.hook.stderr):
+                if path and path not in self.prepared.hook_fds:
+                    try:
+                        self.prepared.hook_fds[path] = open_stream(path)
+                    except OSError as error:
+                        raise RootlessError.from_os(error, "cannot open the file for the output of hooks") from None
 
     def _bind_notify_socket(self) -> int:
         if not self.request.notify:
@@ -305,8 +316,10 @@ class Creation:
                 attributes.write_oom_score(prepared.proc_fd, process.oom_score_adj, str(self.pid))
         self.theirs.close()
         prepared.listener.close()
-        for fd in [prepared.proc_fd, *prepared.device_fds.values(), *prepared.mount_fds.values()]:
-            os.close(fd)
+        for fds in (prepared.device_fds, prepared.mount_fds, prepared.hook_fds):
+            for fd in fds.values():
+                os.close(fd)
+        os.close(prepared.proc_fd)
 
     def clone_init(self, flags: int) -> None:
         """Make init, by clone3(2) or through a joiner (steps/namespaces.py)."""

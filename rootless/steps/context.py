@@ -43,6 +43,7 @@ class Prepared:
 
     proc_fd: the host's /proc, checked; listener: the listening start socket; filter: loads the seccomp filter, None
     without one; mount_fds: mounts that the runtime made, by their pointer; device_fds: mounts of device nodes, by path;
+    hook_fds: files for the output of hooks that run in the container, by path;
     no_pivot, preserve_fds, keyring, foreground: as the caller asked; state: what hooks are told; setgroups: whether
     setgroups(2) works in the container, learned when the maps are written; last_cap: the highest capability of this
     kernel; notify_fd: the socket that NOTIFY_SOCKET names, -1 for none; oom_score_written: whether somebody else
@@ -50,8 +51,8 @@ class Prepared:
     """
 
     __slots__ = (
-        "device_fds", "filter", "foreground", "keyring", "last_cap", "listener", "mount_fds", "no_pivot", "notify_fd",
-        "oom_score_written", "preserve_fds", "proc_fd", "setgroups", "state",
+        "device_fds", "filter", "foreground", "hook_fds", "keyring", "last_cap", "listener", "mount_fds", "no_pivot",
+        "notify_fd", "oom_score_written", "preserve_fds", "proc_fd", "setgroups", "state",
     )  # fmt: skip
 
     def __init__(self, proc_fd: int, listener: socket, *, setgroups: bool) -> None:
@@ -61,6 +62,7 @@ class Prepared:
         self.filter: Filter | None = None
         self.mount_fds: dict[str, int] = {}
         self.device_fds: dict[str, int] = {}
+        self.hook_fds: dict[str, int] = {}
         self.no_pivot = False
         self.preserve_fds = 0
         self.keyring = ""

@@ -115,9 +115,17 @@ def test_annotations_name_files_for_their_output(container, tmp_path) -> None:
     out, err = tmp_path / "out", tmp_path / "err"
     hook = shell("echo said; echo complained >&2")
     annotations = {"run.oci.hooks.stdout": str(out), "run.oci.hooks.stderr": str(err)}
-    c = container({"hooks": {"prestart": [hook], "poststop": [hook]}, "annotations": annotations})
+    moments = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+    c = container({"hooks": {moment: [hook] for moment in moments}, "annotations": annotations})
     c.output("true")
-    assert out.read_text() == "said\n" * 2 and err.read_text() == "complained\n" * 2
+    assert out.read_text() == "said\n" * 6 and err.read_text() == "complained\n" * 6
+    assert not (c.bundle.rootfs / str(tmp_path)[1:]).exists()
+
+
+def test_the_program_does_not_get_the_file_of_its_hooks(container, tmp_path) -> None:
+    annotations = {"run.oci.hooks.stdout": str(tmp_path / "out")}
+    c = container({"hooks": {"startContainer": [shell("true")]}, "annotations": annotations})
+    assert c.output("ls", "/proc/self/fd").split() == ["0", "1", "2", "3"]  # the last is of `ls` itself
 
 
 def test_a_failing_poststop_only_warns_and_the_rest_goes_on(container, rootless, tmp_path) -> None:
