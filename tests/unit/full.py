@@ -4,12 +4,17 @@ from typing import Any
 
 import schema
 
-from rootless import cgroup, plan
+from rootless import plan
 from rootless.kernel import caps
 from rootless.kernel.host import Host
 from rootless.node import Node
+from rootless.plan import Call
 
-ROOT = {"uid": 0, "gid": 0, "in_userns": False, "privileged": True, "subuid": [], "subgid": [], "all_capabilities": -1,
+# What else a plan depends on: a machine that has all that a config can ask for.
+PLAIN = {"apparmor": True, "selinux": True, "resctrl": "/sys/fs/resctrl", "tries_cgroups": False,
+         "hard_limit": lambda number: 2**64 - 1, "device_mode": lambda path, kind, rdev: -1,
+         "is_directory": lambda path: True}  # fmt: skip
+ROOT = {**PLAIN, "uid": 0, "gid": 0, "in_userns": False, "privileged": True, "subuid": [], "subgid": [], "all_capabilities": -1,
         "grantable": -1, "cgroup_mount": "/sys/fs/cgroup", "own_cgroup": "/"}  # fmt: skip
 MAPPING = {"containerID": 0, "hostID": 1000, "size": 65536}
 THROTTLE = [{"major": 8, "minor": 0, "rate": 1}]
@@ -95,10 +100,5 @@ FULL: dict[str, Any] = {
 
 
 def compiled(node: Node) -> plan.Plan:
-    """The plan with its cgroup, of a host of fixed facts."""
-    host = Host(**ROOT)
-    made = plan.compile(node, host, bundle="/bundle")
-    made.cgroup = cgroup.compile(
-        node["linux"], container_id="id", manager="", host=host, annotations=node["annotations"]
-    )
-    return made
+    """The plan of a host of fixed facts."""
+    return plan.compile(node, Host(**ROOT), Call("/bundle", "id"))

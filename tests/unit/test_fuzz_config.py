@@ -14,13 +14,19 @@ import pytest
 from full import FULL
 from test_plans import CONFIGS, HOSTS
 
-from rootless import cgroup, plan
+from rootless import plan
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.node import Node
+from rootless.plan import Call
 from rootless.plan.describe import describe
 from rootless.plan.validate import validate
 from rootless.startup import jsonlite
+from rootless.steps.devices import Device, Link
+from rootless.steps.masks import MakePathReadonly, MaskPath
+from rootless.steps.mounts import Mount
+from rootless.steps.names import WriteSysctl
+from rootless.steps.root import MakeWorkingDirectory
 
 SHARDS = 25
 CONFIGS_EACH = 4000
@@ -102,12 +108,7 @@ class Mutator:
 
 
 def compiled(node: Node, kind: str) -> plan.Plan:
-    host = Host(**HOSTS[kind])
-    made = plan.compile(node, host, bundle="/bundle")
-    made.cgroup = cgroup.compile(
-        node["linux"], container_id="id", manager="", host=host, annotations=node["annotations"]
-    )
-    return made
+    return plan.compile(node, Host(**HOSTS[kind]), Call("/bundle", "id"))
 
 
 def check_one_line(error: RootlessError) -> None:
@@ -117,19 +118,19 @@ def check_one_line(error: RootlessError) -> None:
 
 def check_stays_inside(made: plan.Plan) -> None:
     for step in made.prepare + made.enter:
-        operation, argument = step[0], step[2] if len(step) > 2 else ""
-        if operation in ("mount", "device", "outside_device", "link", "mask", "readonly_path", "make_cwd"):
-            target = argument["target"] if operation == "mount" else argument
-            assert target == "/" + os.path.normpath(target).lstrip("/") and "\0" not in target, step
-        elif operation == "sysctl":
-            assert argument and not argument.startswith("/") and ".." not in argument.split("/"), step
-            assert argument.split("/")[0] in ("net", "user", "kernel", "fs"), step
-    record = made.cgroup
+        if isinstance(step, (Mount, Device, Link, MaskPath, MakePathReadonly, MakeWorkingDirectory)):
+            target = step.target if isinstance(step, Mount) else step.path
+            assert target == "/" + os.path.normpath(target).lstrip("/") and "\0" not in target, step.describe()
+        elif isinstance(step, WriteSysctl):
+            name = step.name
+            assert name and not name.startswith("/") and ".." not in name.split("/"), name
+            assert name.split("/")[0] in ("net", "user", "kernel", "fs"), name
+    record = made.cgroup.record
     assert not record["path"] or os.path.normpath(record["path"]).startswith("/sys/fs/cgroup/"), record
     assert "/" not in record.get("unit", "") + record.get("slice", ""), record
     assert all("/" not in entry[0] for entry in record["files"]), record
-    assert not made.intel_rdt or "/" not in made.intel_rdt["clos_id"].removeprefix("/"), made.intel_rdt
-    assert all("/" not in device[1] for device in made.net_devices)
+    assert not made.resctrl or "/" not in made.resctrl.clos_id.removeprefix("/"), made.resctrl.clos_id
+    assert all("/" not in device[1] for device in (made.net_devices.devices if made.net_devices else ()))
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -152,7 +153,7 @@ def test_spoilt_configs(shard: int) -> None:
             check_stays_inside(made)
             assert all(line.isprintable() for line in describe(made))
         if number % 20 == 0:
-            errors, _ = validate(config, lambda node, kind=kind: list(compiled(node, kind).process["warnings"]))
+            errors, _ = validate(config, lambda node, kind=kind: compiled(node, kind).warnings)
             assert bool(errors) == bool(failure)
             assert not failure or errors[0].message() == failure.message()
     assert CONFIGS_EACH // 10 < plans < CONFIGS_EACH, "the mutations are neither harmless nor hopeless"

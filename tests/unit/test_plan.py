@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import pytest
+from full import PLAIN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,16 +15,20 @@ from rootless.errors import RootlessError, SpecError
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
 from rootless.node import Node
-from rootless.plan import Plan
+from rootless.plan import Call, Plan
 from rootless.plan.describe import describe
+from rootless.steps import Step
+from rootless.steps.devices import BindDevice, Device, Link, MakeDevice
+from rootless.steps.masks import MaskPath
+from rootless.steps.mounts import Mount
 
-USER = {"uid": 1000, "gid": 1000, "subuid": [(100000, 65536)], "subgid": [(100000, 65536)],
+USER = {**PLAIN, "uid": 1000, "gid": 1000, "subuid": [(100000, 65536)], "subgid": [(100000, 65536)],
         "in_userns": False, "privileged": False, "all_capabilities": -1, "grantable": -1}  # fmt: skip
 ROOT = {**USER, "uid": 0, "gid": 0, "privileged": True, "subuid": [], "subgid": []}
 
 
 def compiled(config: dict[str, Any], **facts: Any) -> Plan:
-    return plan.compile(Node(config), Host(**{**USER, **facts}), bundle="/bundle")
+    return plan.compile(Node(config), Host(**{**USER, **facts}), Call("/bundle", cgroup_manager="disabled"))
 
 
 def config(**linux: Any) -> dict[str, Any]:
@@ -63,15 +68,19 @@ def test_an_ordinary_user_gets_a_user_namespace_unasked() -> None:
     assert made.namespaces.new & sc.CLONE_NEWUSER
 
 
+def device_kinds(made: Plan) -> set[type]:
+    return {type(step) for step in made.prepare if isinstance(step, Device)}
+
+
 def test_root_gets_none_unasked() -> None:
-    made = plan.compile(Node(default_config(False)), Host(**ROOT), bundle="/b")
+    made = plan.compile(Node(default_config(False)), Host(**ROOT), Call("/b"))
     assert not made.namespaces.has(sc.CLONE_NEWUSER)
     assert made.namespaces.uid_map == []
-    assert all(step[-1] is True for step in made.prepare if step[0] == "device")
+    assert device_kinds(made) == {MakeDevice}
 
 
 def test_devices_are_bound_for_a_user() -> None:
-    assert all(step[-1] is False for step in compiled(config()).prepare if step[0] == "device")
+    assert device_kinds(compiled(config())) == {BindDevice}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +162,7 @@ def test_an_annotation_of_cruns_that_must_not_be_passed_over_is_refused(name: st
 def test_annotations_without_effect_are_warned_of() -> None:
     given = {"run.oci.delegate-cgroup": "x", "run.oci.keep_original_groups": "1", "org.example.a": "b"}
     made = compiled({**config(), "annotations": given})
-    assert made.process["warnings"] == ["annotation without effect: /annotations/run.oci.delegate-cgroup"]
+    assert made.warnings == ["annotation without effect: /annotations/run.oci.delegate-cgroup"]
     assert made.annotations == given
 
 
@@ -222,10 +231,10 @@ def test_any_config_gives_a_plan_or_a_rootless_error(mutations: list[Any], privi
         _check_step_stays_inside(step)
 
 
-def _check_step_stays_inside(step: tuple[Any, ...]) -> None:
+def _check_step_stays_inside(step: Step) -> None:
     """Targets are clean absolute paths: they are looked up below the root's fd, where nothing climbs out."""
-    target = step[2]["target"] if step[0] == "mount" else step[2] if step[0] in ("device", "link", "mask") else None
-    if target is not None:
+    if isinstance(step, (Mount, Device, Link, MaskPath)):
+        target = step.target if isinstance(step, Mount) else step.path
         assert target.startswith("/") and ".." not in target.split("/") and "\0" not in target
         assert target == os.path.normpath("/" + target.lstrip("/"))
 

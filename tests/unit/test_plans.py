@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from full import PLAIN
 
-from rootless import cgroup, plan
+from rootless import plan
 from rootless.kernel.host import Host
 from rootless.node import Node
+from rootless.plan import Call
 from rootless.plan.describe import describe
 
 PLANS = Path(__file__).resolve().parents[1] / "plans"
 CONFIGS = sorted(PLANS.glob("*/*.json"))
-_COMMON = {"cgroup_mount": "/sys/fs/cgroup", "all_capabilities": 2**41 - 1, "grantable": 2**41 - 1}
+_COMMON = {**PLAIN, "cgroup_mount": "/sys/fs/cgroup", "all_capabilities": 2**41 - 1, "grantable": 2**41 - 1}
 _RANGES = {"subuid": [(100000, 65536)], "subgid": [(100000, 65536)]}
 _INNER = [(0, 1000, 1), (1, 100000, 65536)]
 # root: real root. user: an ordinary user. userns: the same user as root of a namespace, as podman and buildah run us.
@@ -36,19 +38,14 @@ HOSTS: dict[str, dict[str, Any]] = {
 
 def compiled(config: dict[str, Any], kind: str) -> plan.Plan:
     """The plan on a host of that kind."""
-    host, node = Host(**HOSTS[kind]), Node(config)
-    made = plan.compile(node, host, bundle="/bundle")
-    manager = "systemd" if ":" in node["linux"]["cgroupsPath"].string() else ""
-    made.cgroup = cgroup.compile(
-        node["linux"], container_id="id", manager=manager, host=host, annotations=node["annotations"]
-    )
-    return made
+    manager = "systemd" if ":" in config["linux"].get("cgroupsPath", "") else ""
+    return plan.compile(Node(config), Host(**HOSTS[kind]), Call("/bundle", "id", cgroup_manager=manager))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[f"{path.parent.name}-{path.stem}" for path in CONFIGS])
 def test_the_plan_is_the_reviewed_one(path: Path) -> None:
     made = compiled(json.loads(path.read_text()), path.parent.name)
-    text = "".join(f"{line}\n" for line in [*describe(made), *(f"warning: {w}" for w in made.process["warnings"])])
+    text = "".join(f"{line}\n" for line in [*describe(made), *(f"warning: {w}" for w in made.warnings)])
     reviewed = path.with_suffix(".txt")
     if os.environ.get("ROOTLESS_WRITE_PLANS"):
         reviewed.write_text(text)

@@ -30,7 +30,7 @@ RELAXED = schema.relaxed(schema.CONFIG)
 
 
 def errors(config: Any) -> list[RootlessError]:
-    return validate(config, lambda node: list(compiled(node).process["warnings"]))[0]
+    return validate(config, lambda node: compiled(node).warnings)[0]
 
 
 def test_the_full_config_is_valid_and_holds_every_property() -> None:

@@ -15,7 +15,7 @@ from rootless.plan.validate import validate
 
 
 def reviewed(config: Any) -> tuple[list[str], list[str]]:
-    errors, warnings = validate(config, lambda node: list(compiled(node).process["warnings"]))
+    errors, warnings = validate(config, lambda node: compiled(node).warnings)
     return [error.message() for error in errors], warnings
 
 
@@ -56,7 +56,7 @@ CASES: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
 @pytest.mark.parametrize(("changes", "places"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_all_errors_and_no_consequence(changes: list[tuple[str, Any]], places: list[str]) -> None:
     config = with_changes(*changes)
-    errors, _ = validate(config, lambda node: list(compiled(node).process["warnings"]))
+    errors, _ = validate(config, lambda node: compiled(node).warnings)
     assert sorted(error.where for error in errors) == sorted(places)
     try:
         compiled(Node(config))
