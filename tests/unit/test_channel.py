@@ -20,8 +20,8 @@ def test_what_was_said_before_the_end_is_heard_even_if_something_was_left_unread
 
 def test_a_message_out_of_turn() -> None:
     ours, theirs = channel.pair()
-    channel.send(theirs, channel.GO)
-    with pytest.raises(RuntimeError, match="go out of turn"):
+    channel.send(theirs, channel.MAPPED)
+    with pytest.raises(RuntimeError, match="mapped out of turn"):
         channel.receive(ours, channel.CREATED)
     ours.close()
     theirs.close()

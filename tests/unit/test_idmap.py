@@ -43,34 +43,34 @@ def compiled(mount, *, userns=True, privileged=True, path=""):
     mounts = Node([{"destination": "/mnt", **mount}], "/mounts")
     steps = compile_mounts(mounts, "/bundle", "/bundle/rootfs")
     compile_idmaps(mounts, steps, namespaces, host)
-    return steps[0][2]
+    return steps[0]
 
 
 BIND = {"type": "bind", "source": "/srv"}
 
 
 def test_root_maps_a_bind_mount_outside_by_the_containers_map() -> None:
-    entry = compiled({**BIND, "options": ["ridmap"]})
-    assert entry["outside"] and entry["idmap"]["recursive"]
-    assert entry["idmap"]["uid_map"] == [(0, 100000, 10)] and entry["idmap"]["userns"] == ""
+    mount = compiled({**BIND, "options": ["ridmap"]})
+    assert mount.outside and mount.id_map.recursive
+    assert mount.id_map.uid_map == [(0, 100000, 10)] and mount.id_map.userns == ""
 
 
 def test_the_map_of_a_namespace_by_path_is_that_namespace() -> None:
-    entry = compiled({**BIND, "options": ["idmap"]}, path="/proc/1/ns/user")
-    assert entry["idmap"]["userns"] == "/proc/1/ns/user" and entry["idmap"]["uid_map"] is None
+    mount = compiled({**BIND, "options": ["idmap"]}, path="/proc/1/ns/user")
+    assert mount.id_map.userns == "/proc/1/ns/user" and mount.id_map.uid_map is None
 
 
 def test_what_is_not_outside() -> None:
-    assert not compiled({**BIND, "options": ["idmap"]}, privileged=False)["outside"]
-    assert not compiled({"type": "tmpfs", "options": ["idmap"]})["outside"]
+    assert not compiled({**BIND, "options": ["idmap"]}, privileged=False).outside
+    assert not compiled({"type": "tmpfs", "options": ["idmap"]}).outside
 
 
 def test_mappings_of_the_mount_win() -> None:
     ids = [{"containerID": 3, "hostID": 7, "size": 2}]
-    entry = compiled({**BIND, "options": ["idmap"], "uidMappings": ids, "gidMappings": ids})
-    assert entry["idmap"]["uid_map"] == entry["idmap"]["gid_map"] == [(3, 7, 2)]
-    entry = compiled({**BIND, "options": ["ridmap=uids=3-7-2#9-20-1;gids=0-0-1"]})
-    assert entry["idmap"]["uid_map"] == [(3, 7, 2), (9, 20, 1)] and entry["idmap"]["recursive"]
+    mount = compiled({**BIND, "options": ["idmap"], "uidMappings": ids, "gidMappings": ids})
+    assert mount.id_map.uid_map == mount.id_map.gid_map == [(3, 7, 2)]
+    mount = compiled({**BIND, "options": ["ridmap=uids=3-7-2#9-20-1;gids=0-0-1"]})
+    assert mount.id_map.uid_map == [(3, 7, 2), (9, 20, 1)] and mount.id_map.recursive
 
 
 @pytest.mark.parametrize(

@@ -1,47 +1,76 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import children
 import pytest
+import schema
+from full import FULL, ROOT
 
+from rootless import plan
 from rootless.errors import RootlessError
-from rootless.kernel import syscalls
+from rootless.kernel import host, syscalls
+from rootless.kernel.host import Host
+from rootless.node import Node
+from rootless.plan import Call
 from rootless.process import lsm
-from rootless.steps import mounting as mount
+from rootless.steps.file_systems import empty_tmpfs
+from rootless.steps.masks import MaskPath
+
+
+LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
+PROFILE_LEFT_OUT = "/process/apparmorProfile: AppArmor does not run here, the label p is left out"
+LABEL_LEFT_OUT = "/process/selinuxLabel: SELinux does not run here, the label u:r:t:s0 is left out"
 
 
 @pytest.fixture
-def sys_path(tmp_path: Path) -> Path:
-    """A /sys of a kernel that runs both modules."""
+def sys_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A /sys of a kernel that runs both modules, which the facts about the host are read from."""
     (tmp_path / "module/apparmor/parameters").mkdir(parents=True)
     (tmp_path / "module/apparmor/parameters/enabled").write_text("Y\n")
     (tmp_path / "fs/selinux").mkdir(parents=True)
     (tmp_path / "fs/selinux/enforce").write_text("1")
+
+    def moved(path: str) -> str:
+        return path.replace("/sys/", f"{tmp_path}/", 1)
+
+    monkeypatch.setattr(host, "open", lambda path, mode: open(moved(path), mode), raising=False)
+    monkeypatch.setattr(host.os.path, "exists", lambda path: os.path.exists(moved(path)))
     return tmp_path
 
 
 def test_labels_of_modules_that_run(sys_path: Path) -> None:
-    assert lsm.exec_labels("p", "u:r:t:s0", str(sys_path)) == ([("AppArmor", "p"), ("SELinux", "u:r:t:s0")], [])
-    assert lsm.exec_labels("", "", str(sys_path)) == ([], [])
+    assert lsm.exec_labels("p", "u:r:t:s0", Host()) == ([("AppArmor", "p"), ("SELinux", "u:r:t:s0")], [])
+    assert lsm.exec_labels("", "", Host()) == ([], [])
 
 
-def test_labels_of_modules_that_do_not_run(tmp_path: Path, sys_path: Path) -> None:
+def test_labels_of_modules_that_do_not_run(sys_path: Path) -> None:
     (sys_path / "module/apparmor/parameters/enabled").write_text("N\n")
-    profile = "/process/apparmorProfile: AppArmor does not run here, the label p is left out"
-    label = "/process/selinuxLabel: SELinux does not run here, the label u:r:t:s0 is left out"
-    assert lsm.exec_labels("p", "", str(sys_path)) == ([], [profile])
-    assert lsm.exec_labels("p", "u:r:t:s0", str(tmp_path / "nothing")) == ([], [profile, label])
+    assert lsm.exec_labels("p", "", Host()) == ([], [PROFILE_LEFT_OUT])
+    shutil.rmtree(sys_path / "module")
+    shutil.rmtree(sys_path / "fs")
+    assert lsm.exec_labels("p", "u:r:t:s0", Host()) == ([], [PROFILE_LEFT_OUT, LABEL_LEFT_OUT])
 
 
-def test_mount_context(tmp_path: Path, sys_path: Path) -> None:
-    label = "system_u:object_r:container_file_t:s0:c1,c2"
-    assert lsm.mount_context(label, "tmpfs", sys_path=str(sys_path)) == ("context", label)
-    assert lsm.mount_context(label, "tmpfs", "rootcontext", str(sys_path)) == ("rootcontext", label)
-    assert lsm.mount_context(label, "proc", sys_path=str(sys_path)) == ("", "")
-    assert lsm.mount_context("", "tmpfs", sys_path=str(sys_path)) == ("", "")
-    assert lsm.mount_context(label, "tmpfs", sys_path=str(tmp_path / "nothing")) == ("", "")
+def test_mount_context() -> None:
+    assert lsm.mount_context(LABEL, "tmpfs", "context") == ("context", LABEL)
+    assert lsm.mount_context(LABEL, "tmpfs", "rootcontext") == ("rootcontext", LABEL)
+    assert lsm.mount_context(LABEL, "proc", "context") == ("", "")
+    assert lsm.mount_context("", "tmpfs", "context") == ("", "")
+
+
+def test_the_mount_label_is_every_new_file_systems_where_selinux_runs() -> None:
+    config = schema.changed(FULL, ("linux", "mountLabel"), LABEL)
+    config["mounts"] = [{"destination": "/a", "type": "tmpfs"}, {"destination": "/proc", "type": "proc"}]
+    made = plan.compile(Node(config), Host(**ROOT), Call("/bundle"))
+    assert [mount.context for mount in made.mounts()] == [("context", LABEL), ("", "")]
+    assert [step.context for step in made.enter if isinstance(step, MaskPath)] == [("context", LABEL)]
+    made = plan.compile(Node(config), Host(**{**ROOT, "selinux": False}), Call("/bundle"))
+    assert [mount.context for mount in made.mounts()] == [("", ""), ("", "")]
+    assert [step.context for step in made.enter if isinstance(step, MaskPath)] == [("", "")]
+    assert f"/linux/mountLabel: SELinux does not run here, the label {LABEL} is left out" in made.warnings
 
 
 def test_a_mount_label_that_the_kernel_refuses_is_named() -> None:
@@ -50,7 +79,7 @@ def test_a_mount_label_that_the_kernel_refuses_is_named() -> None:
     def body() -> None:
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
         with pytest.raises(RootlessError, match="context=no_such_label of a mount: /linux/mountLabel: EINVAL"):
-            mount.empty_tmpfs(("context", "no_such_label"))
+            empty_tmpfs(("context", "no_such_label"))
 
     children.succeeds(body)
 

@@ -13,6 +13,7 @@ from rootless.kernel.loopback import loopback_up
 from rootless.node import Node
 from rootless.outside import net_devices as devices
 from rootless.outside import netlink
+from rootless.plan.net_devices import read_net_devices
 
 POINTER = "/linux/netDevices"
 
@@ -76,12 +77,12 @@ def test_errors_are_os_errors() -> None:
 
 def test_read() -> None:
     value = {"eth0": {"name": "in%d"}, "eth1": {}, "eth2": {"name": ""}}
-    assert devices.read_net_devices(Node(value, POINTER), private=True) == [
+    assert read_net_devices(Node(value, POINTER), private=True) == [
         ("eth0", "in%d", f"{POINTER}/eth0"),
         ("eth1", "eth1", f"{POINTER}/eth1"),
         ("eth2", "eth2", f"{POINTER}/eth2"),
     ]
-    assert devices.read_net_devices(Node(None, POINTER), private=False) == []
+    assert read_net_devices(Node(None, POINTER), private=False) == []
 
 
 @pytest.mark.parametrize(
@@ -102,13 +103,13 @@ def test_read() -> None:
 )
 def test_bad_input_names_its_place(value: object, place: str) -> None:
     with pytest.raises(SpecError) as error:
-        devices.read_net_devices(Node(value, POINTER), private=True)
+        read_net_devices(Node(value, POINTER), private=True)
     assert error.value.where == POINTER + place
 
 
 def test_needs_a_network_namespace() -> None:
     with pytest.raises(SpecError, match="network namespace"):
-        devices.read_net_devices(Node({"eth0": {}}, POINTER), private=False)
+        read_net_devices(Node({"eth0": {}}, POINTER), private=False)
 
 
 def test_moved_with_name_and_addresses_and_back() -> None:

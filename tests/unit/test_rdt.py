@@ -6,19 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import schema
+from full import FULL, compiled
 
 from rootless.errors import RootlessError, SpecError
+from rootless.kernel import mountinfo
+from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.outside import resctrl as rdt
+from rootless.plan.intel_rdt import compile_intel_rdt, read_intel_rdt
+from rootless.steps.outside import EnterResctrlGroup
 
 POINTER = "/linux/intelRdt"
 KERNEL_SCHEMATA = "    MB:0= 20;1= 70\n    L3:0=007f0;1=0001f\n"
 
 
-def read(value: object) -> dict[str, Any]:
-    found = rdt.read_intel_rdt(Node(value, POINTER))
-    assert found is not None
-    return found
+def read(value: object) -> EnterResctrlGroup:
+    return read_intel_rdt(Node(value, POINTER))
+
+
+def fields(step: EnterResctrlGroup) -> dict[str, Any]:
+    return {name: getattr(step, name) for name in step.__slots__}
 
 
 @pytest.fixture
@@ -40,13 +48,17 @@ def content(root: Path, name: str) -> str:
 
 
 def test_read() -> None:
-    assert rdt.read_intel_rdt(Node(None)) is None
-    assert read({}) == {"clos_id": "", "l3_and_mb": [], "schemata": [], "monitoring": False}
+    assert fields(read({})) == {"clos_id": "", "l3_and_mb": [], "schemata": [], "monitoring": False, "mount": ""}
     value = {"closID": "/", "memBwSchema": "MB:0=20", "l3CacheSchema": "L3:0=f", "schemata": ["L2:0=f"],
              "enableMonitoring": True}  # fmt: skip
-    assert read(value) == {
-        "clos_id": "/", "l3_and_mb": ["L3:0=f", "MB:0=20"], "schemata": ["L2:0=f"], "monitoring": True,
+    assert fields(read(value)) == {
+        "clos_id": "/", "l3_and_mb": ["L3:0=f", "MB:0=20"], "schemata": ["L2:0=f"], "monitoring": True, "mount": "",
     }  # fmt: skip
+
+
+def test_absent_and_empty_ask_for_nothing() -> None:
+    for value in (None, {}):
+        assert compiled(Node(schema.changed(FULL, ("linux", "intelRdt"), value))).resctrl is None
 
 
 @pytest.mark.parametrize(
@@ -141,14 +153,16 @@ def test_failure_is_undone(root: Path) -> None:
     assert not (root / "c1").exists()
 
 
-def test_absent(tmp_path: Path) -> None:
-    mountinfo = tmp_path / "mountinfo"
-    mountinfo.write_text("21 1 0:20 / /sys rw - sysfs sysfs rw\n")
-    with pytest.raises(RootlessError, match="mount -t resctrl") as error:
-        rdt.find_resctrl(str(mountinfo))
+def test_the_mount_is_found_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [b"21 1 0:20 / /sys rw - sysfs sysfs rw\n"]
+    monkeypatch.setattr(mountinfo, "read_path", lambda: mountinfo.parse(b"".join(lines)))
+    assert Host().resctrl == ""
+    with pytest.raises(SpecError, match="mount -t resctrl") as error:
+        compile_intel_rdt(Node({}, POINTER), Host())
     assert error.value.where == POINTER
-    mountinfo.write_text("30 21 0:33 / /sys/fs/resctrl rw shared:1 - resctrl resctrl rw\n")
-    assert rdt.find_resctrl(str(mountinfo)) == "/sys/fs/resctrl"
+    lines.append(b"30 21 0:33 / /sys/fs/resctrl rw shared:1 - resctrl resctrl rw\n")
+    assert Host().resctrl == "/sys/fs/resctrl"
+    assert compile_intel_rdt(Node({}, POINTER), Host()).mount == "/sys/fs/resctrl"
 
 
 def test_an_ordinary_user_is_told(root: Path) -> None:

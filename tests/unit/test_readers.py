@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rootless.errors import SpecError
 from rootless.kernel import caps
 from rootless.node import Node
-from rootless.outside import net_devices as devices
-from rootless.outside import resctrl as rdt
+from rootless.plan.intel_rdt import read_intel_rdt
+from rootless.plan.net_devices import read_net_devices
 from rootless.process import rlimits, scheduler, seccomp
 
 READERS: dict[str, tuple[Callable[[Node], object], str]] = {
@@ -28,8 +28,8 @@ READERS: dict[str, tuple[Callable[[Node], object], str]] = {
     "cpu_affinity": (scheduler.read_exec_cpu_affinity, "initial final"),
     "personality": (scheduler.read_personality, "domain flags"),
     "memory_policy": (scheduler.read_memory_policy, "mode nodes flags"),
-    "rdt": (rdt.read_intel_rdt, "closID l3CacheSchema memBwSchema schemata enableMonitoring"),
-    "net_devices": (lambda node: devices.read_net_devices(node, private=True), "eth0 name"),
+    "rdt": (read_intel_rdt, "closID l3CacheSchema memBwSchema schemata enableMonitoring"),
+    "net_devices": (lambda node: read_net_devices(node, private=True), "eth0 name"),
 }
 WORDS = [
     *caps.CAPABILITIES, *rlimits.RLIMITS, *seccomp.ACTIONS, *seccomp.OPERATORS, *seccomp.FLAGS, *scheduler.POLICIES,

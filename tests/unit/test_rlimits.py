@@ -8,6 +8,7 @@ import pytest
 
 from rootless.errors import SpecError
 from rootless.kernel import syscalls
+from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.process import rlimits
 
@@ -62,18 +63,19 @@ def test_hard_limits_above_ones_own_are_refused() -> None:
     if own == 2**64 - 1:
         own = 2**40
         syscalls.prlimit(rlimits.RLIMITS["RLIMIT_MEMLOCK"], (own, own))
-    rlimits.check_rlimits(read([limit("RLIMIT_MEMLOCK", own, own)]))
+    rlimits.check_rlimits(read([limit("RLIMIT_MEMLOCK", own, own)]), Host().hard_limit)
     with pytest.raises(SpecError, match=f"ask for at most {own}") as error:
-        rlimits.check_rlimits(read([limit("RLIMIT_MEMLOCK", 1, 2**64 - 1)]))
+        rlimits.check_rlimits(read([limit("RLIMIT_MEMLOCK", 1, 2**64 - 1)]), Host().hard_limit)
     assert error.value.where == f"{POINTER}/0/hard"
 
 
 def test_apply() -> None:
     def child() -> bytes:
-        rlimits.apply_rlimits(read([limit("RLIMIT_NOFILE", 50, 60), limit("RLIMIT_CORE", 0, 0)]))
+        for each in read([limit("RLIMIT_NOFILE", 50, 60), limit("RLIMIT_CORE", 0, 0)]):
+            rlimits.apply_rlimit(each)
         try:
             syscalls.syscall("capset", b"\x22\x05\x08\x20\0\0\0\0", bytes(24))  # CAP_SYS_RESOURCE, where there is one
-            rlimits.apply_rlimits(read([limit("RLIMIT_NOFILE", 70, 70)]))
+            rlimits.apply_rlimit(read([limit("RLIMIT_NOFILE", 70, 70)])[0])
         except OSError as error:
             assert error.errno == errno.EPERM
             assert "RLIMIT_NOFILE" in str(error)
