@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import LAUNCHER, TIMEOUT
 
-from rootless.cli.commands.exec import parse_user
 from rootless.errors import RootlessError
+from rootless.runtime.exec import parse_user
 from rootless.runtime.interpreter import writable
 
 KINDS = "user ipc uts net pid cgroup mnt"

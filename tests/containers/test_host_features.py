@@ -13,9 +13,10 @@ from conftest import TIMEOUT, driver
 RESCTRL = """
 import os
 from rootless import __main__
+from rootless.kernel import host
 from rootless.outside import resctrl as rdt
 tree = sys.argv.pop(1)
-rdt.find_resctrl = lambda: tree
+host.Host.resctrl = tree
 # The kernel's rmdir(2) takes a group away with its files.
 real = os.rmdir
 def rmdir(path, **more):
@@ -30,18 +31,14 @@ __main__.launcher()
 # The same, killed when all is made outside of the container and the state not yet complete.
 KILLED = RESCTRL.replace(
     "__main__.launcher()",
-    """from rootless import launch
-real_set = launch._set_from_outside
-def set_and_die(*args):
-    real_set(*args)
-    os.kill(os.getpid(), 9)
-launch._set_from_outside = set_and_die
+    """from rootless.runtime import create
+create.Creation._follow_setup = lambda self: os.kill(os.getpid(), 9)
 __main__.launcher()""",
 )
 SELINUX = """
 from rootless import __main__
-from rootless.process import lsm
-lsm.selinux_enabled = lambda sys_path="/sys": True
+from rootless.kernel import host
+host.Host.selinux = True
 __main__.launcher()
 """
 

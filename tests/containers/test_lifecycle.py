@@ -171,9 +171,8 @@ def test_a_signal_for_the_program_waits_for_it(container, rootless, tmp_path) ->
 SIGNALLED = """
 import os
 from rootless import __main__
-from rootless.runtime import create as launch
 from rootless.runtime import state
-from rootless.cli.commands import run
+from rootless.runtime import run
 place, name = {"made": (state.StateDir, "make"), "created": (run, "create"), "away": (state.StateDir, "remove")}[
     sys.argv.pop(1)
 ]

@@ -18,8 +18,8 @@ from oci.config import IMAGE_CAPABILITIES, convert_config, default_config, volum
 from oci.errors import OciError
 from oci.passwd import find_user
 from oci.root import Root
-from rootless.cli.commands.exec import parse_user
 from rootless.errors import RootlessError
+from rootless.runtime.exec import parse_user
 
 PASSWD = (
     b"root:x:0:0:root:/root:/bin/sh\n1000:x:0:0::/root:/bin/sh\nweb:x:33:44:web:/srv/web:/bin/sh\n"

@@ -9,17 +9,18 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import LAUNCHER, TIMEOUT
 
-from oci.config import COMMANDS, MASKED_PATHS, convert_annotations, convert_config
+from oci.config import COMMANDS, MASKED_PATHS, convert_annotations, convert_config, default_config
 from rootless.cli.commands.features import main as features
 from rootless.cli.options import parse
 from rootless.errors import RootlessError
+from rootless.kernel.host import Host
+from rootless.node import Node
+from rootless.plan import Call, compile
 from rootless.runtime.checkpoint import external_mounts
-from rootless.steps.binds import BindMount
 
 
 def without_dev(c) -> None:
@@ -67,9 +68,11 @@ def test_a_mounts_place_does_not_name_another_source_to_criu(tmp_path, link) -> 
     (rootfs / link).mkdir(parents=True)
     (rootfs / "data").symlink_to(link)
 
-    bound = BindMount.__new__(BindMount)
-    bound.target, bound.source = "/data", str(tmp_path)
-    plan = SimpleNamespace(rootfs=str(rootfs), prepare=[bound])
+    config = default_config(True, 1000, 1000)
+    config["mounts"] = [{"destination": "/data", "type": "bind", "source": str(tmp_path)}]
+    call = Call(str(tmp_path), cgroup_manager="disabled")
+    plan = compile(Node(config), Host(uid=1000, gid=1000, privileged=False, in_userns=False), call)
+    plan.prepare = plan.mounts()  # without the devices
     with pytest.raises(RootlessError, match="criu cannot keep"):
         list(external_mounts(plan))
     (rootfs / "data").unlink()

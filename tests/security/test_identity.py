@@ -16,10 +16,10 @@ KILLED = """
 import os
 from rootless import __main__
 from rootless.runtime import create as launch
-from rootless.cgroup import fs
-place, name = {"create": (fs.Cgroup, "create"), "clone": (launch, "_clone"), "save": (launch, "_converse")}[
-    sys.argv.pop(1)
-]
+from rootless.cgroup import driver
+place, name = {
+    "create": (driver.Cgroup, "create"), "clone": (launch.Creation, "clone"), "save": (launch.Creation, "follow")
+}[sys.argv.pop(1)]
 setattr(place, name, lambda *_args, **_names: os.kill(os.getpid(), 9))
 __main__.launcher()
 """

@@ -5,14 +5,15 @@ import os
 from pathlib import Path
 
 import pytest
-from rootless.plan.rootfs import compile_sysctl
 
-from rootless.cli.commands import checkpoint
 from rootless.errors import SpecError
 from rootless.kernel.host import Host
+from rootless.kernel.paths import is_below, normal_path, tidy_path
 from rootless.node import Node
-from rootless.plan.mounts import is_below, normal_path, tidy_path
 from rootless.plan.namespaces import compile_namespaces
+from rootless.plan.sysctl import compile_sysctl
+from rootless.runtime import checkpoint
+from rootless.steps.names import WriteSysctl
 
 ALL = {"namespaces": [{"type": kind} for kind in ("user", "mount", "network", "ipc", "uts", "pid")]}
 HOSTS = [
@@ -46,7 +47,8 @@ def test_a_dot_inside_a_component_stays_one(name, path) -> None:
         with pytest.raises(SpecError):
             compile_sysctl(linux, namespaces)
     else:
-        assert [step[2] for step in compile_sysctl(linux, namespaces)] == [path]
+        (step,) = compile_sysctl(linux, namespaces)
+        assert isinstance(step, WriteSysctl) and step.name == path
 
 
 @pytest.mark.parametrize("name", ["net.//.kernel.core_pattern", "net/../kernel/domainname", "user.//.kernel.panic"])
