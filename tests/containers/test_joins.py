@@ -70,7 +70,7 @@ def test_root_of_a_joined_user_namespace(container):
     ("path", "said"),
     [
         ("/nope", "ENOENT"),
-        ("/etc/passwd", "it is no namespace"),
+        ("/etc/passwd", "it is not a namespace"),
         ("/proc/self/ns/uts", "it is a uts namespace"),
     ],
 )
