@@ -188,7 +188,7 @@ class Creation:
         """Take everything back, and run the poststop hooks if a hook was what failed (runtime.md#lifecycle)."""
         try:
             if isinstance(error, RootlessError):
-                _name_memory_limit(error, self.plan.cgroup.record)
+                _name_memory_limit(error, self.container.state.get("cgroup", self.plan.cgroup.record))
         finally:
             undo_all(self.undo_stack, self.container.directory)
         if failed_in_hook(error):
