@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from full import PLAIN
+from snapshots import snapshot
 
 from rootless import plan
 from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan import Call
-from rootless.plan.describe import describe
+from rootless.plan.describe import Numbering, describe
 
 PLANS = Path(__file__).resolve().parents[1] / "plans"
 CONFIGS = sorted(PLANS.glob("*/*.json"))
@@ -50,6 +51,18 @@ def test_the_plan_is_the_reviewed_one(path: Path) -> None:
     if os.environ.get("ROOTLESS_WRITE_PLANS"):
         reviewed.write_text(text)
     assert text == reviewed.read_text()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[f"{path.parent.name}-{path.stem}" for path in CONFIGS])
+def test_looking_at_the_plan_does_not_write_to_it(path: Path) -> None:
+    """Neither --dry-run nor --debug, which asks for the same again; tests/containers/test_plan_kept.py executes it."""
+    made = compiled(json.loads(path.read_text()), path.parent.name)
+    before = snapshot(made)
+    lines = describe(made)
+    numbering = Numbering(made)
+    assert [line for step in made.steps() for line in numbering.lines(step)] == lines
+    made.hands_over_cgroup()
+    assert snapshot(made) == before and describe(made) == lines
 
 
 def test_there_are_thirty_of_every_client() -> None:
