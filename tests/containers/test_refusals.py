@@ -213,7 +213,7 @@ def test_dry_run_names_no_cgroup_where_none_can_be_made(container, tmp_path) -> 
     mount = Host().cgroup_mount
     if os.geteuid() != 0 or not mount:
         record = {"manager": "cgroupfs", "path": "/proc/c", "files": [], "devices": []}
-        record["choices"] = [{"manager": "cgroupfs", "path": "/proc/c", "base": "/proc", "if": "writable"}]
+        record["choices"] = [{"manager": "cgroupfs", "path": "/proc/c", "base": "/proc", "condition": "writable"}]
         for each in (record, {**record, "choices": []}):
             cgroup.settle(each)
             assert (each["manager"], each["path"]) == ("disabled", "")

@@ -19,7 +19,6 @@ from rootless.process import lsm
 from rootless.steps.file_systems import empty_tmpfs
 from rootless.steps.masks import MaskPath
 
-
 LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
 PROFILE_LEFT_OUT = "/process/apparmorProfile: AppArmor does not run here, the label p is left out"
 LABEL_LEFT_OUT = "/process/selinuxLabel: SELinux does not run here, the label u:r:t:s0 is left out"
