@@ -9,6 +9,7 @@ from rootless.kernel import caps
 from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan import Call
+from rootless.plan.compiler import Plan
 
 # What else a plan depends on: a machine that has all that a config can ask for.
 PLAIN = {"apparmor": True, "selinux": True, "resctrl": "/sys/fs/resctrl", "tries_cgroups": False,
@@ -99,6 +100,6 @@ FULL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def compiled(node: Node) -> plan.Plan:
+def compiled(node: Node) -> Plan:
     """The plan of a host of fixed facts."""
     return plan.compile(node, Host(**ROOT), Call("/bundle", "id"))

@@ -16,7 +16,7 @@ def test_kills_are_counted_in_the_cgroup_that_the_driver_has_made(monkeypatch: p
     creation.plan = compiled(Node(FULL))
     creation.undo_stack = []
     made = {**creation.plan.cgroup.record, "path": "/made", "inode": 7}
-    creation.container = SimpleNamespace(state={"cgroup": made})
+    creation.container = SimpleNamespace(state={"cgroup": made}, directory=None)
     counted = []
 
     def opened(record: dict[str, object]) -> SimpleNamespace:

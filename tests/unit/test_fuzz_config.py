@@ -19,6 +19,7 @@ from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan import Call
+from rootless.plan.compiler import Plan
 from rootless.plan.describe import describe
 from rootless.plan.validate import validate
 from rootless.startup import jsonlite
@@ -107,7 +108,7 @@ class Mutator:
         return bytes(data)
 
 
-def compiled(node: Node, kind: str) -> plan.Plan:
+def compiled(node: Node, kind: str) -> Plan:
     return plan.compile(node, Host(**HOSTS[kind]), Call("/bundle", "id"))
 
 
@@ -116,7 +117,7 @@ def check_one_line(error: RootlessError) -> None:
     assert message.isprintable() and message, message
 
 
-def check_stays_inside(made: plan.Plan) -> None:
+def check_stays_inside(made: Plan) -> None:
     for step in made.prepare + made.enter:
         if isinstance(step, (Mount, Device, Link, MaskPath, MakePathReadonly, MakeWorkingDirectory)):
             target = step.target if isinstance(step, Mount) else step.path

@@ -41,7 +41,7 @@ def compiled(mount, *, userns=True, privileged=True, path=""):
                 subgid=[(100000, 10)])  # fmt: skip
     namespaces = compile_namespaces(Node({"namespaces": kinds, **maps}, "/linux"), host)
     mounts = Node([{"destination": "/mnt", **mount}], "/mounts")
-    steps = compile_mounts(mounts, "/bundle", "/bundle/rootfs")
+    steps = compile_mounts(mounts, "/bundle", "/bundle/rootfs", [])
     compile_idmaps(mounts, steps, namespaces, host)
     return steps[0]
 
@@ -89,6 +89,6 @@ def test_only_ids_that_are_missing_are_named() -> None:
     first = read_id_map("/proc/self/uid_map")[0][0]
     assert refusals.explain_missing("uid_map", [(7, first, 1)]) == ""
     assert "do not exist" in refusals.explain_missing("uid_map", [(7, first, 1), (8, 2**32 - 2, 9)])
-    assert idmap._inside([(1, 100000, 65536), (0, 1000, 1)]) == [(0, 0, 65537)]
-    assert idmap._inside([(0, 0, 1), (5, 9, 2)]) == [(0, 0, 1), (0, 5, 2)]
+    assert refusals._inside([(1, 100000, 65536), (0, 1000, 1)]) == [(0, 0, 65537)]
+    assert refusals._inside([(0, 0, 1), (5, 9, 2)]) == [(0, 0, 1), (0, 5, 2)]
     assert refusals.explain_missing("nosuch_map", [(0, 0, 1)]) == ""

@@ -15,7 +15,8 @@ from rootless.errors import RootlessError, SpecError
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
 from rootless.node import Node
-from rootless.plan import Call, Plan
+from rootless.plan import Call
+from rootless.plan.compiler import Plan
 from rootless.plan.describe import describe
 from rootless.steps import Step
 from rootless.steps.devices import BindDevice, Device, Link, MakeDevice

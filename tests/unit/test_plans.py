@@ -18,6 +18,7 @@ from rootless import plan
 from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan import Call
+from rootless.plan.compiler import Plan
 from rootless.plan.describe import Numbering, describe
 
 PLANS = Path(__file__).resolve().parents[1] / "plans"
@@ -37,7 +38,7 @@ HOSTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def compiled(config: dict[str, Any], kind: str) -> plan.Plan:
+def compiled(config: dict[str, Any], kind: str) -> Plan:
     """The plan on a host of that kind."""
     manager = "systemd" if ":" in config["linux"].get("cgroupsPath", "") else ""
     return plan.compile(Node(config), Host(**HOSTS[kind]), Call("/bundle", "id", cgroup_manager=manager))
