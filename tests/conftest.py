@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from oci.config import default_config
+from rootless.kernel.find_program import find_program
 from rootless.kernel.host import Host
-from rootless.userns.newuidmap import find
 from rootless.userns.run import default_maps
 
 try:
@@ -244,7 +244,7 @@ def with_user(uid: int) -> Patch:
     if uid == 0 or os.geteuid() == 0:
         return patch
     maps = default_maps(Host())
-    if any(len(entries) < 2 for entries in maps) or not find("newuidmap"):
+    if any(len(entries) < 2 for entries in maps) or not find_program("newuidmap"):
         pytest.skip("this user has no range of subordinate ids, so there is no second user")
     uids, gids = ([{"containerID": a, "hostID": b, "size": c} for a, b, c in entries] for entries in maps)
     return {**patch, "linux": {"uidMappings": uids, "gidMappings": gids}}

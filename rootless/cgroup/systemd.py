@@ -18,6 +18,7 @@ from rootless.cgroup.freezer import wait_until_empty
 from rootless.cgroup.tree import enable
 from rootless.errors import RootlessError
 from rootless.kernel import cgroup_view as view
+from rootless.kernel import sockets
 from rootless.kernel.units import MAX_CPUS, parse_numbers
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _connect(user: bool) -> DBusConnection:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(PATIENCE)
-        connection.connect(path)
+        sockets.connect(connection, path)
         # EXTERNAL without a name: the bus takes the user from the socket. In a user namespace (podman's, for one)
         # our own number would be wrong.
         connection.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\n")

@@ -5,6 +5,10 @@ from __future__ import annotations
 from rootless.errors import RootlessError
 from rootless.startup import lean_os as os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.kernel.mountinfo import Mount
+
 _USUAL = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified layout, and systemd's hybrid one
 
 
@@ -44,18 +48,16 @@ def own(pid: int | str = "self") -> str:
 
 def nsdelegate() -> bool:
     """Whether a cgroup namespace is a border that its processes cannot lift limits across (cgroups(7), nsdelegate)."""
-    return any("nsdelegate" in options for _, options in _mounts())
+    return any(b"nsdelegate" in mount.options for mount in _mounts())
 
 
 def _mounted() -> str:
     """A cgroup2 mount at an unusual place that no other mount hides, or ""."""
-    return next((place for place, _ in _mounts() if os.path.exists(f"{place}/cgroup.controllers")), "")
+    places = (os.fsdecode(mount.path) for mount in _mounts())
+    return next((place for place in places if os.path.exists(f"{place}/cgroup.controllers")), "")
 
 
-def _mounts() -> list[tuple[str, list[str]]]:
-    """(directory, options of the file system) of each cgroup2 mount: proc_pid_mountinfo(5)."""
-    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-        parts = (line.split(" - ") for line in file)
-        return [
-            (mount.split()[4], system.split()[2].split(",")) for mount, system in parts if system.startswith("cgroup2 ")
-        ]
+def _mounts() -> list[Mount]:
+    from rootless.kernel import mountinfo  # most machines have it at one of the usual places
+
+    return mountinfo.find(b"cgroup2")

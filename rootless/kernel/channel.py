@@ -5,20 +5,9 @@ A message is one tag byte and a payload; fds travel beside it (unix(7), SCM_RIGH
 
 from __future__ import annotations
 
-from _socket import (
-    AF_UNIX,
-    CMSG_LEN,
-    MSG_CMSG_CLOEXEC,
-    SCM_RIGHTS,
-    SOCK_CLOEXEC,
-    SOCK_SEQPACKET,
-    SOL_SOCKET,
-    socketpair,
-)
-from struct import pack, unpack
-
 from rootless import log
 from rootless.errors import RootlessError
+from rootless.kernel import sockets
 from rootless.kernel.files import write_at_once
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
@@ -58,14 +47,14 @@ _LIMIT = 65536
 
 
 def pair() -> tuple[socket, socket]:
-    """A connected pair, close-on-exec."""
-    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    """Return the two ends of a new wire. Raises OSError."""
+    return sockets.pair()
 
 
 def send(sock: socket, tag: bytes, payload: bytes = b"", fds: tuple[int, ...] = ()) -> None:
     """Send one message. Raises OSError."""
     if fds:
-        sock.sendmsg([tag + payload], [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))])
+        sockets.send_fds(sock, tag + payload, fds)
     else:
         write_at_once(sock.fileno(), tag + payload)  # the filter may be active, and few deny write(2)
 
@@ -92,12 +81,11 @@ def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:
 
 def _receive_one(sock: socket) -> tuple[bytes, bytes, list[int]]:
     try:
-        data, ancillary, _, _ = sock.recvmsg(_LIMIT, CMSG_LEN(16), MSG_CMSG_CLOEXEC)
+        data, fds = sockets.receive_fds(sock, _LIMIT)
     except ConnectionResetError:  # once, where the other side left something unread: what it said comes after it
-        data, ancillary, _, _ = sock.recvmsg(_LIMIT, CMSG_LEN(16), MSG_CMSG_CLOEXEC)
+        data, fds = sockets.receive_fds(sock, _LIMIT)
     if not data:
         raise EOFError
-    fds = [fd for _, _, raw in ancillary for (fd,) in [unpack("i", raw[i : i + 4]) for i in range(0, len(raw) & ~3, 4)]]
     return data[:1], data[1:], fds
 
 

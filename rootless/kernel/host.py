@@ -141,8 +141,7 @@ class Host:
         """Where resctrl is mounted, "" if it is not."""
         from rootless.kernel import mountinfo
 
-        mounts = mountinfo.read_path()
-        return next((os.fsdecode(mount.path) for mount in mounts if mount.fstype == b"resctrl"), "")
+        return next((os.fsdecode(mount.path) for mount in mountinfo.find(b"resctrl")), "")
 
     @fact
     def hard_limits(self) -> dict[int, int]:

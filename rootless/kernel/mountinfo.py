@@ -24,10 +24,10 @@ def read(proc_fd: int) -> list[Mount]:
         return parse(file.read())
 
 
-def read_path(path: str = "/proc/self/mountinfo") -> list[Mount]:
-    """Return the mounts that a file of this form lists. Raises OSError."""
+def find(fstype: bytes, path: str = "/proc/self/mountinfo") -> list[Mount]:
+    """Return the mounts of a type of file system that a file of this form lists. Raises OSError."""
     with open(path, "rb") as file:
-        return parse(file.read())
+        return [mount for mount in parse(file.read()) if mount.fstype == fstype]
 
 
 def parse(text: bytes) -> list[Mount]:

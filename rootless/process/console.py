@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+from _socket import SOCK_STREAM
 from struct import pack
 
 from rootless.errors import RootlessError
-from rootless.kernel import channel
+from rootless.kernel import channel, sockets
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
 
@@ -85,23 +86,11 @@ def send_pidfd(path: str, pidfd: int, kind: bytes) -> None:
 
 
 def _hand_over(path: str, fd: int, name: bytes, what: str) -> None:
-    from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
-
-    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    sock = sockets.create(SOCK_STREAM)
     try:
-        connect(sock, path)
-        sock.sendmsg([name], [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
+        sockets.connect(sock, path)
+        sockets.send_fds(sock, name, (fd,))
     except OSError as error:
         raise RootlessError.from_os(error, what, path) from None
     finally:
         sock.close()
-
-
-def connect(sock: object, path: str) -> None:
-    """connect(2) to a path of any length: sun_path holds 107 bytes, so the directory goes by its fd (unix(7))."""
-    parent, _, name = path.rpartition("/")
-    directory = os.open(parent or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sock.connect(f"/proc/self/fd/{directory}/{name}")  # type: ignore[attr-defined]
-    finally:
-        os.close(directory)

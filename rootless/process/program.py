@@ -10,6 +10,7 @@ from _stat import S_ISDIR, S_ISREG
 
 from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
+from rootless.kernel.find_program import search
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -38,20 +39,13 @@ def look_up(name: str, env: list[str], left_groups: list[int]) -> str:
             raise RootlessError(f'exec: "{name}": stat {name}', "/process/args/0", error.errno or 0, hint) from None
         _check_executable(name, status, left_groups)
         return name
-    denied = hint = ""
-    search = next((e[5:] for e in env if e.startswith("PATH=")), "")
-    for directory in search.split(":"):
-        path = f"{directory or '.'}/{name}"
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            if error.errno == errno.EACCES:  # execvp(3) passes on, too
-                hint = hint or group_hint(path, left_groups)
-            continue
-        if S_ISREG(status.st_mode) and os.access(path, os.X_OK, effective_ids=True):
-            return path
-        denied = path
-    if denied:
+    path = next((entry[5:] for entry in env if entry.startswith("PATH=")), "")
+    found, out_of_reach, not_executable = search(name, path)
+    if found:
+        return found
+    hint = next(filter(None, (group_hint(path, left_groups) for path in out_of_reach)), "")
+    if not_executable:
+        denied = not_executable[-1]
         hint = group_hint(denied, left_groups) or "no file of that name in PATH is executable"
         raise RootlessError(f'exec: "{name}"', denied, errno.EACCES, hint)
     raise RootlessError(f'exec: "{name}": executable file not found in $PATH', "/process/args/0", hint=hint)

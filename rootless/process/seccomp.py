@@ -7,13 +7,12 @@ neither the library nor its module is loaded.
 from __future__ import annotations
 
 from _blake2 import blake2b
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from _socket import SOCK_STREAM
 from errno import EFAULT, EPERM
-from struct import pack
 
 from rootless import log
 from rootless.errors import RootlessError
-from rootless.kernel import channel, syscalls
+from rootless.kernel import channel, sockets, syscalls
 from rootless.kernel.files import write_all
 from rootless.process.seccomp_names import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 from rootless.startup import jsonlite
@@ -21,6 +20,7 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -346,25 +346,14 @@ def _write_cached(folder_fd: int, name: str, program: bytes) -> None:
 def connect_listener(path: str) -> socket:
     """A connection to the agent at listenerPath (`@name` is an abstract address), to be made before `start` lets the
     program go. Raises RootlessError."""
-    folder, _, name = path.rpartition("/")
-    agent = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-    fd = -1
+    agent = sockets.create(SOCK_STREAM)
     try:
-        if path.startswith("@"):
-            agent.connect("\0" + path[1:])
-        elif len(os.fsencode(path)) < 108:  # sun_path, unix(7)
-            agent.connect(path)
-        else:
-            fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            agent.connect(f"/proc/self/fd/{fd}/{name}")
+        sockets.connect(agent, path)
     except OSError as error:
         agent.close()
         raise RootlessError.from_os(
             error, f"failed to connect with seccomp agent {path}", "/linux/seccomp/listenerPath", "does it run?"
         ) from None
-    finally:
-        if fd >= 0:
-            os.close(fd)
     return agent
 
 
@@ -380,7 +369,7 @@ def send_listener(agent: socket, fd: int, state: dict[str, Any], metadata: str, 
     message["state"] = state
     data = jsonlite.dumps(message).encode()
     try:
-        sent = agent.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
+        sent = sockets.send_fds(agent, data, (fd,))
         if sent < len(data):
             agent.sendall(data[sent:])
     except OSError as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+from _socket import SOCK_SEQPACKET
 
 from rootless import cgroup, init, log
 from rootless.errors import RootlessError
-from rootless.kernel import caps, channel, child, proc, signals
+from rootless.kernel import caps, channel, child, proc, signals, sockets
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import close_at_last
 from rootless.node import Node
@@ -31,6 +31,7 @@ from rootless.steps.program import StepSender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -305,9 +306,10 @@ class Creation:
         try:
             self.execute([first])
         except OSError as error:
-            raise RootlessError.from_os(
-                error, "cannot create the namespaces", "/linux/namespaces", _clone_hint(error)
-            ) from None
+            from rootless.userns.hints import explain_refusal
+
+            hint = explain_refusal(error.errno or 0)
+            raise RootlessError.from_os(error, "cannot create the namespaces", "/linux/namespaces", hint) from None
         self.undo_stack.append(lambda: proc.end(self.pid, self.pidfd))
         if not self.maps_written:  # before anything else, because init waits for it
             self.unmapped_pid = self.pid
@@ -486,20 +488,10 @@ def _passed_sockets(listen_fds: int) -> int:
 
 def _listen(directory: StateDir) -> socket:
     """Return the start socket, under the name that it has until the container is created."""
-    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-    listener.bind(f"/proc/self/fd/{directory.fd}/{CREATING_SOCKET}")
+    listener = sockets.create(SOCK_SEQPACKET)
+    listener.bind(sockets.address_at(directory.fd, CREATING_SOCKET))
     listener.listen(1)
     return listener
-
-
-def _clone_hint(error: OSError) -> str:
-    if error.errno == errno.EPERM:
-        return "users may not make user namespaces here: sysctl kernel.unprivileged_userns_clone, or a sandbox"
-    if error.errno == errno.ENOSPC:
-        return "the limit of user namespaces is reached: sysctl user.max_user_namespaces"
-    if error.errno == errno.ENOSYS:
-        return "Linux 5.12 or newer is needed"
-    return ""
 
 
 def _name_memory_limit(error: RootlessError, record: Record) -> None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 from fcntl import F_DUPFD, fcntl
-from socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
-from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from oci import varint
 from rootless import log
 from rootless.errors import RootlessError, errno_text
-from rootless.kernel import child
+from rootless.kernel import child, sockets
+from rootless.kernel.find_program import find_program
 from rootless.kernel.host import Host
 from rootless.process import program
 
@@ -50,9 +49,8 @@ def find(named: str = "") -> str:
         if os.access(named, os.X_OK):
             return named
         raise RootlessError("no such program", named, hint="--criu names criu's path")
-    for directory in (os.environ.get("PATH") or "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin").split(":"):
-        if os.access(f"{directory}/criu", os.X_OK):
-            return f"{directory}/criu"
+    if path := find_program("criu"):
+        return path
     raise RootlessError(
         "criu is not installed", "checkpoint", hint="Debian's package criu has it; --criu names another"
     )
@@ -62,7 +60,7 @@ class Session:
     """One criu, for one request. fds: what it inherits, from number 4 on."""
 
     def __init__(self, path: str, fds: tuple[int, ...] = ()) -> None:
-        self.sock, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+        self.sock, theirs = sockets.pair()
         self.log_path = ""
         self.pid, pidfd = child.clone(0, lambda: _become_criu(path, theirs.fileno(), fds))
         os.close(pidfd)
@@ -108,12 +106,9 @@ class Session:
 
     def _receive(self) -> tuple[dict[int, list[Any]], list[int]]:
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(_LIMIT, CMSG_LEN(16))
+            data, fds = sockets.receive_fds(self.sock, _LIMIT)
         except ConnectionResetError:
-            data, ancillary = b"", []
-        fds = [
-            number for _, kind, raw in ancillary if kind == SCM_RIGHTS for number in unpack(f"{len(raw) // 4}i", raw)
-        ]
+            data, fds = b"", []
         if not data:
             raise self._failure("it ended without an answer")
         return decode(data), fds

@@ -9,13 +9,11 @@ fill the host's /run.
 from __future__ import annotations
 
 import select
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket
-from struct import pack
+from _socket import SOCK_DGRAM, socket
 
 from rootless import log
 from rootless.errors import RootlessError
-from rootless.kernel import channel, proc
-from rootless.process.console import connect
+from rootless.kernel import channel, proc, sockets
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -75,9 +73,9 @@ class Listener:
 
 def bind(directory: StateDir) -> int:
     """Make the socket that the container gets; its descriptor. Raises RootlessError."""
-    sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+    sock = sockets.create(SOCK_DGRAM)
     try:
-        path = f"/proc/self/fd/{directory.fd}/{SOCKET}"
+        path = sockets.address_at(directory.fd, SOCKET)
         sock.bind(path)
         os.chmod(path, 0o777)  # the program may be any of the container's users
     except OSError as error:
@@ -98,17 +96,14 @@ def receive(sock: socket) -> Listener | None:
 
 def _tell(host: str, lines: list[bytes], patience: float) -> None:
     """Send the lines, then BARRIER=1 with a pipe: its end is closed when the manager has read all."""
-    sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+    sock = sockets.create(SOCK_DGRAM)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
-        if host.startswith("@"):
-            sock.connect(f"\0{host[1:]}")
-        else:
-            connect(sock, host)
+        sockets.connect(sock, host)
         for line in lines:
             sock.send(line + b"\n")
         try:
-            sock.sendmsg([b"BARRIER=1"], [(SOL_SOCKET, SCM_RIGHTS, pack("i", writer))])
+            sockets.send_fds(sock, b"BARRIER=1", (writer,))
         finally:
             os.close(writer)
         if patience and not select.select([reader], [], [], patience)[0]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+from _socket import SOCK_SEQPACKET
 
 from rootless import log
 from rootless.errors import RootlessError, SpecError
-from rootless.kernel import channel
+from rootless.kernel import channel, sockets
 from rootless.runtime import verdict
 from rootless.runtime.container import START_SOCKET, Container, TakingBack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+
     from rootless.runtime.notify import Listener
 
 
 def connect(container: Container, name: str = START_SOCKET) -> socket:
     """A connection to the container's init, under the name that its socket has now. Raises OSError."""
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    sock = sockets.create(SOCK_SEQPACKET)
     try:
-        sock.connect(f"/proc/self/fd/{container.directory.fd}/{name}")
+        sockets.connect_at(sock, container.directory.fd, name)
     except OSError:
         sock.close()
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless.errors import RootlessError, errno_text
 from rootless.kernel import syscalls as sc
+from rootless.kernel.find_program import find_program
 from rootless.startup import lean_os as os
 from rootless.userns.refusals import explain_missing
 
@@ -19,7 +20,7 @@ def run_helper(program: str, pid: int, id_map: IdMap, file: str) -> None:
 
     file: /etc/subuid or /etc/subgid, which the hint names.
     """
-    path = find(program)
+    path = find_program(program)
     if not path:
         raise RootlessError(f"{program} is not installed", hint="it comes with the package uidmap (shadow-utils)")
     arguments = [program, str(pid), *(str(number) for entry in id_map for number in entry)]
@@ -45,19 +46,3 @@ def run_helper(program: str, pid: int, id_map: IdMap, file: str) -> None:
             path,
             hint=explain_missing(f"{program[3:6]}_map", id_map) or hint,
         )
-
-
-def find(program: str) -> str:
-    """Return the path of a helper, "" if there is none: from PATH, then the usual directories (podman sets no PATH)."""
-    for directory in [
-        *os.environ.get("PATH", "").split(":"),
-        "/usr/local/bin",
-        "/usr/bin",
-        "/bin",
-        "/usr/sbin",
-        "/sbin",
-    ]:
-        path = f"{directory}/{program}"
-        if directory and os.access(path, os.X_OK):
-            return path
-    return ""

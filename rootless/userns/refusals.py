@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from rootless.kernel.host import read_id_map
+from rootless.userns.hints import explain_refusal, is_restricted_by_apparmor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +23,8 @@ def explain(error: OSError, kind: str, id_map: IdMap) -> str:
     missing = explain_missing(kind, id_map)
     if missing:
         return missing
-    try:
-        with open("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "rb") as file:
-            restricted = file.read().strip() == b"1"
-    except OSError:
-        restricted = False
-    if restricted:
-        return "AppArmor restricts user namespaces here: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    if is_restricted_by_apparmor():
+        return explain_refusal(error.errno)
     return f"CAP_SET{kind[:3].upper()} is needed in this user namespace, or a security module refuses it"
 
 

@@ -15,6 +15,7 @@ from rootless.kernel import proc
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_all, write_at_once
 from rootless.kernel.host import Host, default_id_map
+from rootless.userns.hints import explain_refusal
 from rootless.userns.idmap import write_maps
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _map(answer: bytes, pid: int, uid_map: IdMap, gid_map: IdMap) -> None:
         return
     number = int.from_bytes(answer)
     if number:
-        raise RootlessError("cannot create a user namespace", errno=number, hint=_HINT)
+        raise RootlessError("cannot create a user namespace", errno=number, hint=explain_refusal(number))
     proc_fd = proc.open_proc()
     try:
         write_maps(proc_fd, pid, uid_map, gid_map, Host(), is_default=False)
@@ -134,9 +135,6 @@ def _wait(pid: int, child: int, signals: Signals) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
-_HINT = "user namespaces may be restricted here: sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces"
 
 
 def _child(

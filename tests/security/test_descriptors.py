@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TIMEOUT, driver
 
-from rootless.userns.newuidmap import find
+from rootless.kernel.find_program import find_program
 
 NUMBERS = range(3, 16)
 HOST = "said by the host's file"
@@ -157,7 +157,7 @@ def test_a_hook_inherits_nothing_of_the_caller(container, tmp_path, moment, numb
 
 def test_newuidmap_inherits_nothing_of_the_caller(rootless, tmp_path) -> None:
     """It is set-user-ID root."""
-    real = find("newuidmap")
+    real = find_program("newuidmap")
     if os.geteuid() == 0 or not real:
         pytest.skip("newuidmap is for ordinary users, and comes with the package uidmap")
     (tmp_path / "newuidmap").write_text(f'#!/bin/sh\nls /proc/self/fd >{tmp_path}/seen\nexec {real} "$@"\n')

@@ -1,0 +1,49 @@
+"""What an administrator can do where the kernel or a security module refuses a user namespace (user_namespaces(7))."""
+
+from __future__ import annotations
+
+import errno
+
+from rootless.startup import lean_os as os
+
+# file below /proc/sys: the values that forbid user namespaces to an ordinary user
+_SYSCTLS = {
+    "kernel/unprivileged_userns_clone": (b"0",),  # Debian's kernel
+    "user/max_user_namespaces": (b"0",),
+    "kernel/apparmor_restrict_unprivileged_userns": (b"1", b"2"),  # Ubuntu's: the namespace is made, and has no rights
+}
+
+
+def explain_refusal(number: int, proc_sys: str = "/proc/sys") -> str:
+    """Return the hint for an errno of clone3(2), unshare(2), or a write of the id maps; "" where there is none."""
+    if number == errno.ENOSPC:
+        return "the limit of user namespaces is reached: sysctl user.max_user_namespaces"
+    if number == errno.ENOSYS:
+        return "Linux 5.12 or newer is needed"
+    if number not in (errno.EPERM, errno.EACCES):
+        return ""
+    forbidding = [name for name, values in _SYSCTLS.items() if _read(f"{proc_sys}/{name}") in values]
+    if forbidding:
+        return f"user namespaces are restricted here: sysctl {_listed(forbidding)}"
+    return f"user namespaces may be restricted here: sysctl {_listed(_SYSCTLS)}, or a sandbox around this process"
+
+
+def is_restricted_by_apparmor(proc_sys: str = "/proc/sys") -> bool:
+    """Return whether AppArmor takes the rights from a user namespace that the kernel has already made."""
+    name = "kernel/apparmor_restrict_unprivileged_userns"
+    return _read(f"{proc_sys}/{name}") in _SYSCTLS[name]
+
+
+def _listed(names: list[str] | dict[str, tuple[bytes, ...]]) -> str:
+    return ", ".join(name.replace("/", ".") for name in names)
+
+
+def _read(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 100).strip()
+    finally:
+        os.close(fd)

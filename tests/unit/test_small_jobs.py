@@ -1,0 +1,156 @@
+"""The small jobs that are written once: what their copies disagreed about."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rootless.kernel import mountinfo, sockets
+from rootless.kernel.find_program import find_program, search
+from rootless.kernel.host import Host
+from rootless.userns import hints
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BLANK = rb"30 21 0:33 / /mnt/my\040own\011file\134system rw shared:1 - TYPE none rw,nsdelegate" + b"\n"
+NAME = b"/mnt/my own\tfile\\system"
+
+
+# --- mountinfo
+
+
+def test_a_blank_in_a_mount_point_is_undone(tmp_path: Path) -> None:
+    text = BLANK.replace(b"TYPE", b"resctrl") + b"31 21 0:34 / /other rw - cgroup2 cgroup2 rw\n"
+    (tmp_path / "mountinfo").write_bytes(text)
+    (mount,) = mountinfo.find(b"resctrl", str(tmp_path / "mountinfo"))
+    assert (mount.path, mount.options) == (NAME, [b"rw", b"nsdelegate"])
+
+
+def test_resctrl_is_found_under_a_path_with_a_blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    (mount,) = mountinfo.parse(BLANK.replace(b"TYPE", b"resctrl"))
+    monkeypatch.setattr(mountinfo, "find", lambda fstype: [mount] if fstype == b"resctrl" else [])
+    assert Host().resctrl == NAME.decode()
+
+
+def test_cgroup2_is_found_under_a_path_with_a_blank(tmp_path: Path) -> None:
+    """In a mount namespace with no cgroup2 at the usual places."""
+    place = tmp_path / "my own\tcgroups"
+    place.mkdir()
+    look = "from rootless.kernel import cgroup_view; print(cgroup_view.read().mount)"
+    script = 'mount -t tmpfs none /sys/fs/cgroup && mount -t cgroup2 none "$1" && exec "$2" -c "$3"'
+    command = ["unshare", "-UrmC", "sh", "-ec", script, "sh", str(place), sys.executable, look]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert (done.stdout, done.stderr) == (f"{place}\n", "")
+
+
+# --- sockets
+
+
+@pytest.fixture
+def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory whose path alone is longer than sun_path."""
+    directory = tmp_path / ("d" * 120)
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
+
+
+def test_connect_takes_a_path_of_any_length_and_an_abstract_address(deep: Path) -> None:
+    name = f"rootless-test-{os.getpid()}"
+    for bound, path in (("s", f"{deep}/s"), ("t", "t"), ("\0" + name, f"@{name}")):
+        with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+            server.bind(bound)
+            server.listen()
+            sockets.connect(client, path)
+
+
+def test_a_path_is_measured_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "é" * 60  # 120 bytes
+    Path(name).mkdir()
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        monkeypatch.chdir(name)
+        server.bind("s")
+        server.listen()
+        monkeypatch.chdir(tmp_path)
+        sockets.connect(client, f"{name}/s")
+
+
+def test_fds_arrive_close_on_exec() -> None:
+    ours, theirs = sockets.pair()
+    with open("/dev/null") as file, open("/dev/zero") as other:
+        assert sockets.send_fds(ours, b"two", (file.fileno(), other.fileno())) == 3
+        data, fds = sockets.receive_fds(theirs, 100)
+    try:
+        assert data == b"two" and [os.readlink(f"/proc/self/fd/{fd}") for fd in fds] == ["/dev/null", "/dev/zero"]
+        assert not any(map(os.get_inheritable, fds))
+    finally:
+        for fd in fds:
+            os.close(fd)
+        ours.close()
+        theirs.close()
+
+
+# --- PATH
+
+
+def test_a_directory_and_a_plain_file_are_not_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("directory/tool", "plain", "real"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "plain/tool").touch(0o644)
+    (tmp_path / "real/tool").touch(0o755)
+    path = ":".join(f"{tmp_path}/{place}" for place in ("nowhere", "directory", "plain", "real"))
+    passed = [f"{tmp_path}/directory/tool", f"{tmp_path}/plain/tool"]
+    assert search("tool", path) == (f"{tmp_path}/real/tool", [], passed)
+    monkeypatch.setenv("PATH", path)
+    assert find_program("tool") == f"{tmp_path}/real/tool"
+
+
+def test_a_helper_is_not_taken_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tool").touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", ":")
+    assert find_program("tool") == ""
+    assert search("tool", "")[0] == "./tool"  # a program of the container is: execvp(3)
+
+
+def test_a_helper_is_found_without_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PATH", raising=False)
+    assert find_program("sh") in ("/usr/bin/sh", "/bin/sh")
+
+
+# --- hints
+
+
+SYSCTLS = (
+    "kernel.unprivileged_userns_clone",
+    "user.max_user_namespaces",
+    "kernel.apparmor_restrict_unprivileged_userns",
+)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
+def test_a_refused_user_namespace_names_all_sysctls(tmp_path: Path, number: int) -> None:
+    hint = hints.explain_refusal(number, str(tmp_path))
+    assert all(name in hint for name in SYSCTLS)
+
+
+@pytest.mark.parametrize(("name", "value"), list(zip(SYSCTLS, ("0\n", "0\n", "1\n"), strict=True)))
+def test_the_sysctl_that_forbids_is_named_alone(tmp_path: Path, name: str, value: str) -> None:
+    for each in SYSCTLS:
+        file = tmp_path / each.replace(".", "/")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(value if each == name else "0\n" if "apparmor" in each else "9\n")
+    hint = hints.explain_refusal(errno.EPERM, str(tmp_path))
+    assert [each for each in SYSCTLS if each in hint] == [name]
+    assert hints.is_restricted_by_apparmor(str(tmp_path)) == ("apparmor" in name)
+
+
+def test_other_errors_of_clone_have_their_own_hints() -> None:
+    assert "user.max_user_namespaces" in hints.explain_refusal(errno.ENOSPC)
+    assert "5.12" in hints.explain_refusal(errno.ENOSYS) and hints.explain_refusal(errno.EIO) == ""
