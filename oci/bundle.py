@@ -24,6 +24,7 @@ from oci.image.detect import is_image_archive, is_junk, packed_below
 from oci.image.model import Image
 from oci.layer import MAX_FILES, Tree
 from oci.mounts import refuse_mounts
+from oci.names import bundle_name as bundle_name
 from oci.owners import IdMap, Owners
 from oci.passwd import User, find_user
 from oci.progress import ProgressLine
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from oci.cache import Cache
 
 META = ".oci"  # directory of a bundle that holds image.json and base.mtree
-_SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
 _CONFIG_LIMIT = 16 << 20  # bytes of config.json that the runtime reads
 _NESTED = 8  # how many directories deep to look for an image archive that was packed again
@@ -73,16 +73,6 @@ class ConvertRequest:
     cache: Cache | None = None
     finishing: Callable[[], None] = lambda: None
     note: Callable[[str], None] = lambda text: None
-
-
-def bundle_name(source: str) -> str:
-    """Return an archive's file name without its suffixes."""
-    name = os.path.basename(os.path.abspath(source))
-    while True:
-        stem = next((name[: -len(s)] for s in _SUFFIXES if name.endswith(s) and len(name) > len(s)), None)
-        if stem is None:
-            return name
-        name = stem
 
 
 def build(request: ConvertRequest) -> None:

@@ -70,7 +70,7 @@ class Cache:
         """
         if not os.path.lexists(self.directory):
             return 0
-        identities = [_identity(layer) for layer in image.layers]
+        identities = [identity(layer) for layer in image.layers]
         with self._named("cannot copy layers from the cache", _FULL), self._locked(fcntl.LOCK_SH) as here:
             for count in range(len(identities), 0, -1):
                 path = f"{here}/{_key(identities[:count], owners)}"
@@ -98,7 +98,7 @@ class Cache:
 
         Raises OciError that names the cache.
         """
-        identities = [_identity(layer) for layer in image.layers]
+        identities = [identity(layer) for layer in image.layers]
         key = _key(identities, owners)
         what = "cannot keep the layers in the cache"
         with self._named(what), self._locked(fcntl.LOCK_SH, make=True) as here:
@@ -219,7 +219,7 @@ def _list(directory: str) -> list[Kept]:
     return sorted(kept, key=lambda tree: tree.used, reverse=True)
 
 
-def _identity(layer: Layer) -> str:
+def identity(layer: Layer) -> str:
     """Return a layer's digest: the one that the image names, else that of its stored bytes.
 
     The image's word is enough, because the layer that is in the cache was checked against it.

@@ -101,6 +101,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             _NO_SUBREAPER,
             ("tty", "t", "flag", "", "give the program a terminal, whatever config.json says"),
             _INTERACTIVE,
+            ("tag", "", "str", "NAME:TAG", "choose an image of the archive"),
+            _PICK[1],
             ("name", "", "str", "NAME", "ID of the container (default: the bundle's name)"),
             ("rm", "", "flag", "", "delete it when it ends (the default; --rm=false keeps it)"),
             ("timeout", "", "str", "DURATION", "end the program after 90s, 1.5m or 1h, with exit code 124"),
@@ -308,6 +310,7 @@ class Options:
     help: bool  # True for --help; then nothing after that flag was read
     dashes: bool  # True if a `--` stood before the command's first word
     given: set[str]  # the attributes that a flag has set
+    unpacked: Any = None  # the image of `run IMAGE`, once it is in the cache (cli/archive.py)
 
     def __init__(self, command: str) -> None:
         self.command = command

@@ -6,6 +6,7 @@ from rootless.cli.containers import state_root
 from rootless.cli.setting_flags import SETTING_KEYS
 from rootless.runtime.bundle import find_bundle, parse_config, read_config, with_term
 from rootless.runtime.create import CreateRequest
+from rootless.runtime.state import check_id
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
 
@@ -14,21 +15,29 @@ if TYPE_CHECKING:
     from rootless.cli.options import Options
 
 
+IMAGE_ANNOTATION = "org.rootless.run.image"
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
+_SHELLS = ("sh", "bash", "ash", "dash", "zsh", "fish", "ksh", "busybox")
+
+
 def read_request(options: Options, *, tty: bool = False, args: list[str] | None = None) -> CreateRequest:
     """Read config.json and return the request for `create` or `run`. Raises RootlessError.
 
     tty: give the program a terminal; args: the program and its arguments, in place of those in config.json.
     """
-    request = read_bundle(options, options.config)
-    if not options.given.isdisjoint(SETTING_KEYS):
+    request = _read_image(options) or read_bundle(options, options.config)
+    if request.image or not options.given.isdisjoint(SETTING_KEYS):
         _apply_settings(options, request, args)
         args = None
-    if tty or args:
+        tty = tty or (bool(request.image) and _wants_terminal(options, request))
+    if tty or args or (not tty and "tty" in options.given):
         process = request.spec.get("process")
         if isinstance(process, dict):
             if tty:
                 process["terminal"] = True
                 process["env"] = with_term(process.get("env"))
+            elif "tty" in options.given:
+                process["terminal"] = False
             if args:
                 process["args"] = args
         request.text = jsonlite.dumps(request.spec, 1).encode("utf-8", "surrogatepass")
@@ -51,13 +60,53 @@ def _apply_settings(options: Options, request: CreateRequest, args: list[str] | 
     from rootless.kernel.host import Host
     from rootless.plan.settings import apply_settings
 
+    if request.image and args and not options.entrypoint:
+        from rootless.cli.archive import entry_point
+
+        args = [*entry_point(request.bundle), *args]
     settings = read_settings(options, request.spec, request.bundle, args)
-    if options.ephemeral:
+    if options.ephemeral or request.image:
         from rootless.runtime.upper import choose_upper
 
-        settings.upper = request.upper = choose_upper(options.ephemeral, request.container_id)
+        settings.upper = request.upper = choose_upper(options.ephemeral or "true", request.container_id)
+    if request.image:
+        settings.annotations = [f"{IMAGE_ANNOTATION}={request.image}", *(settings.annotations or [])]
     request.spec = apply_settings(request.spec, settings, Host())
     request.text = jsonlite.dumps(request.spec, 1).encode("utf-8", "surrogatepass")
+
+
+def _read_image(options: Options) -> CreateRequest | None:
+    """Return the request of `run IMAGE`, None where the operand is an id or a bundle. Raises RootlessError.
+
+    An operand without a slash is an id in a bundle's directory, as with runc.
+    """
+    operand = options.container_id
+    if options.command != "run" or options.bundle or not operand or os.path.exists(f"{operand}/config.json"):
+        return None
+    if "/" not in operand and operand != "-" and os.path.exists("config.json"):
+        return None
+    if operand != "-" and not operand.endswith(_ARCHIVES) and not os.path.exists(operand):
+        return None
+    from rootless.cli import archive
+
+    if not operand.endswith(_ARCHIVES) and not archive.is_image(operand):
+        return None
+    if options.unpacked is None:
+        options.unpacked = archive.unpack(operand, options.tag, options.platform)
+    root = state_root(options)
+    container_id = check_id(options.name) if options.name else free_name(root, options.unpacked.name)
+    request = _request_of(options, options.unpacked.bundle, container_id, options.config)
+    request.image = archive.image_name(request.bundle, operand)
+    request.takes_name = not options.name
+    return request
+
+
+def _wants_terminal(options: Options, request: CreateRequest) -> bool:
+    """Return whether somebody at a terminal runs an image whose program is a shell, and has not said --tty=false."""
+    process = request.spec.get("process")
+    args = (process.get("args") if isinstance(process, dict) else None) or [""]
+    is_shell = len(args) == 1 and os.path.basename(str(args[0])) in _SHELLS
+    return is_shell and "tty" not in options.given and not options.detach and os.isatty(0) and os.isatty(1)
 
 
 def _names_bundle(operand: str, bundle: str) -> bool:
@@ -87,11 +136,16 @@ def read_bundle(options: Options, config: str = "") -> CreateRequest:
     )
     if takes_name:
         container_id = free_name(root, container_id)
+    request = _request_of(options, bundle, container_id, config)
+    request.takes_name = takes_name
+    return request
+
+
+def _request_of(options: Options, bundle: str, container_id: str, config: str) -> CreateRequest:
     path = config or f"{bundle}/config.json"
     text = read_config(path)
     request = CreateRequest(container_id, bundle, parse_config(text, path), text)
-    request.root = root
-    request.takes_name = takes_name
+    request.root = state_root(options)
     request.cgroup_manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "")
     request.console_socket = options.console_socket
     request.pid_file = options.pid_file

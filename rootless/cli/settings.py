@@ -8,7 +8,6 @@ import sys
 from rootless.errors import RootlessError, printable
 from rootless.plan.settings import TABLE, Settings
 from rootless.runtime.bundle import parse_config
-from rootless.runtime.names import look_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ def read_settings(options: Options, spec: dict[str, Any], bundle: str, args: lis
     settings.env = read_env(options.env_file, options.env)
     settings.seccomp = _seccomp(options.security_opt or [], spec)
     if settings.user:
+        from rootless.runtime.names import look_up
+
         settings.user_ids = look_up(_rootfs(spec, bundle), settings.user)
     return settings
 

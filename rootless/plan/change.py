@@ -1,4 +1,4 @@
-"""config.json while settings are applied to it (plan/settings.py). Pure."""
+"""Settings, and config.json while they are applied to it (plan/settings.py). Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,94 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.kernel.host import Host
-    from rootless.plan.settings import Settings
+
+NOTHING: tuple[object, ...] = (None, "", [], {}, False)  # what a setting is that nobody has set
+_SURROUNDINGS = ("base", "bundle", "home", "user_ids")  # which ask for nothing by themselves
+
+
+class UserIds:
+    """A user as the container's own passwd and group have it: what `user` became once its names were looked up."""
+
+    __slots__ = ("gid", "groups", "home", "uid")
+
+    def __init__(self, uid: int, gid: int, groups: list[int], home: str = "") -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
+
+
+class Settings:
+    """What a caller wants changed in config.json; a field that nobody has set changes nothing.
+
+    base: the directory that relative volume sources count from; bundle: the directory of config.json, absolute; upper:
+    the directory for the changes of a throw-away root, or `tmpfs[:size=SIZE]`; user_ids: `user` with its names looked
+    up; home: the caller's home directory, for mount_home; args: the program and its arguments; config: a merge patch
+    (RFC 7396) that comes last.
+    """
+
+    annotations: list[str]
+    args: list[str]
+    base: str
+    bundle: str
+    cap_add: list[str]
+    cap_drop: list[str]
+    config: dict[str, Any]
+    cpus: str | float
+    cpuset_cpus: str
+    cwd: str
+    devices: list[str]
+    entrypoint: str
+    env: list[str]
+    group_add: list[str]
+    home: str
+    hostname: str
+    memory: str | int
+    memory_swap: str | int
+    mount_cwd: bool
+    mount_home: bool
+    mounts: list[str]
+    network: str
+    no_new_privileges: bool | None
+    pids: str | int
+    read_only: bool
+    seccomp: str | dict[str, Any]
+    security_opt: list[str]
+    shm_size: str | int
+    tmpfs: list[str]
+    ulimits: list[str] | dict[str, Any]
+    upper: str
+    user: str
+    user_ids: UserIds | None
+    volumes: list[str]
+
+    __slots__ = (
+        "annotations", "args", "base", "bundle", "cap_add", "cap_drop", "config", "cpus", "cpuset_cpus", "cwd",
+        "devices", "entrypoint", "env", "group_add", "home", "hostname", "memory", "memory_swap", "mount_cwd",
+        "mount_home", "mounts", "network", "no_new_privileges", "pids", "read_only", "seccomp", "security_opt",
+        "shm_size", "tmpfs", "ulimits", "upper", "user", "user_ids", "volumes",
+    )  # fmt: skip
+
+    def __init__(self, **given: Any) -> None:
+        for name in self.__slots__:
+            value = given.pop(name, None)
+            setattr(self, name, _default(name) if value is None else value)
+        if given:
+            raise TypeError(f"unknown setting: {', '.join(given)}")
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked for."""
+        asked = (getattr(self, name) for name in self.__slots__ if name not in _SURROUNDINGS)
+        return self.no_new_privileges is not None or any(value not in NOTHING for value in asked)
+
+
+def _default(name: str) -> Any:
+    if name in ("no_new_privileges", "user_ids"):
+        return None
+    kind = str(Settings.__annotations__[name])
+    if kind.startswith("list"):
+        return []
+    return {} if kind.startswith("dict") else False if kind == "bool" else ""
 
 
 class Change:

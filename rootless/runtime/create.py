@@ -55,7 +55,8 @@ class CreateRequest:
     """What `create` was asked for.
 
     spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root;
-    upper: the directory to make for a throw-away root, "" for none (config.json has its mount); takes_name: whether
+    image: what the bundle was unpacked from, "" for a bundle of the user's own; upper: the directory to make for a
+    throw-away root, "" for none (config.json has its mount); takes_name: whether
     the id is the bundle's name, so that another one serves where it is in use; timeout: seconds that the program may
     run, 0 for any time; detached: whether the container outlives this command; meanwhile: called while init sets up
     its mounts, when the runtime would only wait; the rest are the flags.
@@ -75,6 +76,7 @@ class CreateRequest:
         self.no_new_keyring = False
         self.notify = False
         self.upper = ""
+        self.image = ""
         self.timeout = 0.0
         self.takes_name = False
         self.preserve_fds = 0

@@ -1,6 +1,7 @@
 """The upper directory of a throw-away root: where it lies, how it is made, and how it is taken away.
 
 $XDG_CACHE_HOME/rootless/upper/NAME/{upper,work}   what the overlay writes (overlayfs.rst)
+$XDG_CACHE_HOME/rootless/upper/NAME/lower          a link to the root below
 $XDG_CACHE_HOME/rootless/upper/NAME/owner          a link to nowhere: the state directory whose container has it
 
 The container's state directory notes the place before it is made, so that `delete --force` finds it after a kill -9;
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 
 from rootless.errors import RootlessError, printable
+from rootless.runtime.caches import cache_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
 
 NOTE = "upper"  # in the state directory: a link to nowhere, the upper directory's path
 _OWNER = "owner"
+_LOWER = "lower"
 
 
 def directory() -> str:
-    """Return the directory of all upper directories: $XDG_CACHE_HOME/rootless/upper, by default in ~/.cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(os.path.abspath(cache), "rootless", "upper")
+    """Return the directory of all upper directories."""
+    return cache_directory("upper")
 
 
 def choose_upper(how: str, container_id: str) -> str:
@@ -74,6 +76,7 @@ def make_upper(state: StateDir, path: str, rootfs: str) -> None:
         os.close(open_private(os.path.dirname(path), make=True))
         os.mkdir(path, 0o700)
         os.symlink(f"{state.root}/{state.container_id}", f"{path}/{_OWNER}")
+        os.symlink(rootfs, f"{path}/{_LOWER}")
         for name in ("upper", "work"):
             os.mkdir(f"{path}/{name}", 0o700)
         os.chmod(f"{path}/upper", os.stat(rootfs).st_mode & 0o7777)
@@ -107,12 +110,27 @@ def remove_upper(path: str) -> None:
 
 def abandoned() -> list[str]:
     """Return the upper directories whose container is gone, sorted."""
+    return [path for path in _all() if not _is_used(path)]
+
+
+def lowers() -> list[str]:
+    """Return the root file systems that throw-away roots of containers lie over."""
+    found = []
+    for path in _all():
+        try:
+            if _is_used(path):
+                found.append(os.readlink(f"{path}/{_LOWER}"))
+        except OSError:
+            continue
+    return found
+
+
+def _all() -> list[str]:
     place = directory()
     try:
-        names = sorted(os.listdir(place))
+        return [f"{place}/{name}" for name in sorted(os.listdir(place))]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [path for path in (f"{place}/{name}" for name in names) if not _is_used(path)]
 
 
 def _is_used(path: str) -> bool:

@@ -10,6 +10,8 @@ import attrs
 
 from oci.cache import Cache
 from oci.errors import printable
+from rootless.cli import image_store
+from rootless.cli.containers import state_root
 from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 def main(options: Options) -> int:
     """Run `rootless cache ls [--json]` or `cache prune [--max-size SIZE]`, which without a size prunes everything."""
     cache = Cache()
+    options.root = getattr(options, "root", "")
     if options.action == "ls":
         return _list(cache, as_json=options.json)
     if options.action != "prune":
@@ -33,9 +36,12 @@ def main(options: Options) -> int:
     def prune() -> int:
         with translated():
             removed = cache.prune(limit)
+            images = image_store.prune(limit, used)
         print(f"{len(removed)} trees removed, {sum(tree.size for tree in removed)} bytes", flush=True)
+        print(f"{len(images)} images removed, {sum(image.size for image in images)} bytes", flush=True)
         return 0
 
+    used = image_store.busy(state_root(options))
     for place in upper.abandoned():
         upper.remove_upper(place)
     host = Host()
@@ -45,12 +51,19 @@ def main(options: Options) -> int:
 def _list(cache: Cache, *, as_json: bool) -> int:
     with translated():
         trees = cache.trees()
+    images = image_store.kept()
     if as_json:
-        print(json.dumps([attrs.asdict(tree) for tree in trees], indent=2))
+        listed = [attrs.asdict(tree) for tree in trees]
+        listed += [{"kind": "image", **attrs.asdict(image)} for image in images]
+        print(json.dumps(listed, indent=2))
         return 0
     print(f"{'TREE':<12} {'OWNERS':<7} {'LAYERS':>6} {'SIZE':>12} {'LAST USED':<19} NAMES")
     for tree in trees:
         used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tree.used))
         names = printable(", ".join(tree.names) or "-")
         print(f"{tree.key[:12]:<12} {tree.owners:<7} {len(tree.layers):>6} {tree.size:>12} {used} {names}")
+    for image in images:
+        used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(image.used))
+        names = printable(", ".join(image.names) or "-")
+        print(f"{image.key[:12]:<12} {'image':<7} {'-':>6} {image.size:>12} {used} {names}")
     return 0

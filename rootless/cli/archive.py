@@ -1,0 +1,132 @@
+"""The image of `run IMAGE`: found in the store of unpacked images, or unpacked into it (cli/image_store.py).
+
+$XDG_CACHE_HOME/rootless/images/KEY        the bundle, by its image's digests and how its owners are written
+$XDG_CACHE_HOME/rootless/images/.KEY.lock  held while it is unpacked, so that parallel first runs unpack it once
+$XDG_CACHE_HOME/rootless/images/index/ID   a link to KEY: what a file that has not changed since had in it
+
+Bundles appear by rename, and containers never change them. What a kill has left is a name with a dot, which `cache
+prune` removes. Here is what every later run of an image takes, so nothing that reads images is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from _blake2 import blake2b
+
+from rootless import log
+from rootless.errors import RootlessError
+from rootless.kernel.host import Host
+from rootless.runtime.caches import cache_directory
+from rootless.startup import jsonlite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_VERSION = 1
+_TICK = 0.1  # seconds: a file that was written within a tick of the kernel's clock may change without a trace
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+
+
+class Unpacked:
+    """An image that is unpacked: bundle is its directory, name what containers of it are called."""
+
+    __slots__ = ("bundle", "name")
+
+    def __init__(self, bundle: str, name: str) -> None:
+        self.bundle = bundle
+        self.name = name
+
+
+def is_image(operand: str) -> bool:
+    """Return whether the operand of `run` is an image: `-`, an OCI layout or an unpacked archive, or a file."""
+    if operand == "-":
+        return True
+    if os.path.isdir(operand):
+        marks = ("oci-layout", "index.json", "manifest.json", "repositories")
+        return any(os.path.exists(f"{operand}/{mark}") for mark in marks)
+    return os.path.isfile(operand)
+
+
+def unpack(source: str, tag: str = "", platform: str = "") -> Unpacked:
+    """Return the bundle of an image, unpacked now if it is not in the store yet. Raises RootlessError.
+
+    source: an archive, a directory with a layout, or `-` for standard input.
+    """
+    store, index = cache_directory("images"), index_of(source, tag, platform)
+    key = _indexed(store, index)
+    label = ""
+    if key:
+        log.debug(f"the image is in the cache: {store}/{key}")
+        try:
+            os.utime(f"{store}/{key}")
+        except OSError:
+            pass  # it is only when it was used last
+    else:
+        from rootless.cli import image_store
+
+        key, label = image_store.unpack(source, tag, platform, index)
+    return Unpacked(f"{store}/{key}", _name(source, label))
+
+
+def _name(source: str, label: str) -> str:
+    from oci.names import bundle_name
+
+    name = bundle_name(source) if source != "-" else label.rpartition("/")[2]
+    name = "".join(c if c in _ID_CHARACTERS else "-" for c in name).lstrip(".")[:200]
+    return name or "image"
+
+
+def index_of(source: str, tag: str, platform: str) -> str:
+    """Return what a file is known by as long as it does not change, "" for what has to be read each time."""
+    if source == "-":
+        return ""
+    path = os.path.realpath(source)
+    try:
+        found = os.stat(f"{path}/index.json" if os.path.isdir(path) else path)
+    except OSError:
+        return ""
+    if time.time() - max(found.st_mtime, found.st_ctime) < _TICK:
+        return ""
+    host = Host()
+    ids = [host.uid, host.gid, host.privileged, host.uid_map, host.gid_map, host.subuid, host.subgid]
+    known = [_VERSION, path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return blake2b(jsonlite.dumps([*known, ids, tag, platform]).encode(), digest_size=16).hexdigest()
+
+
+def _indexed(store: str, index: str) -> str:
+    if not index:
+        return ""
+    try:
+        key = os.readlink(f"{store}/index/{index}")
+    except OSError:
+        return ""
+    return key if "/" not in key and os.path.isfile(f"{store}/{key}/config.json") else ""
+
+
+def _record(bundle: str) -> dict[str, Any]:
+    """Return what is recorded of a bundle's image. Raises RootlessError."""
+    path = f"{bundle}/.oci/image.json"
+    try:
+        with open(path, "rb") as file:
+            record = jsonlite.loads(file.read())
+    except (OSError, ValueError) as error:
+        raise RootlessError(f"the cached image is damaged: {error}", path, hint="rootless cache prune") from None
+    return record if isinstance(record, dict) else {}
+
+
+def entry_point(bundle: str) -> list[str]:
+    """Return the image's Entrypoint, [] where it has none: the words of `run IMAGE WORD...` follow it, as docker's."""
+    config = _record(bundle).get("config")
+    wanted = config.get("config") if isinstance(config, dict) else None
+    entry = wanted.get("Entrypoint") if isinstance(wanted, dict) else None
+    if isinstance(entry, str):
+        entry = [entry]
+    return [str(word) for word in entry or []] if entry != [""] else []
+
+
+def image_name(bundle: str, source: str) -> str:
+    """Return what `list` shows as a container's image."""
+    names = _record(bundle).get("names")
+    return str(names[0]) if names else os.path.basename(os.path.abspath(source)) if source != "-" else "-"

@@ -1,0 +1,250 @@
+"""The store of unpacked images that `run IMAGE` fills and `cache` lists and prunes; cli/archive.py says how it lies."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+
+import attrs
+
+import oci.bundle
+from oci.cache import identity
+from oci.errors import OciError
+from oci.image import Image, choose, read_images
+from oci.image.blobs import MAX_SIZE, open_archive
+from oci.private import open_private
+from oci.remove import remove_tree
+from rootless import log
+from rootless.cli.commands.convert import choose_owners
+from rootless.cli.images import translated
+from rootless.errors import RootlessError
+from rootless.kernel.host import Host
+from rootless.runtime import upper
+from rootless.runtime.caches import cache_directory
+from rootless.runtime.users import users_of
+from rootless.userns import job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oci.owners import IdMap, Owners
+
+_VERSION = 1
+
+
+@attrs.define
+class Kept:
+    """A bundle in the store. size: bytes on disk; used: seconds since the epoch; place: its directory."""
+
+    key: str
+    names: list[str]
+    size: int
+    used: float
+    place: str
+
+
+def unpack(source: str, tag: str, platform: str, index: str) -> tuple[str, str]:
+    """Return (the key of an image in the store, the image's name); unpack it if it is not there. Raises RootlessError.
+
+    index: as archive.index_of gave it before the file is read.
+    """
+    host = Host()
+    owners, uid_map, gid_map = choose_owners(host, "")
+    how = [_VERSION, owners.mode, owners.uids, owners.gids, host.uid, uid_map, gid_map]
+    store = _open_store()
+    with translated(), job.interruptible(lambda: open_archive(source, store, MAX_SIZE)) as opened:
+        images = read_images(opened)
+        image = choose(images, tag, platform, opened.source, lambda text: _refuse(text, source, platform))
+        key = _key(image, how)
+        with _locked(store, key):
+            if os.path.lexists(f"{store}/{key}"):
+                log.debug(f"the image is in the cache: {store}/{key}")
+            else:
+                _build(image, f"{store}/{key}", source, owners, (uid_map, gid_map))
+        _note_index(store, index, key)
+        return key, image.label
+
+
+def _refuse(text: str, source: str, platform: str) -> None:
+    """Refuse the image of another machine, unless its platform was named. Raises RootlessError."""
+    if platform:
+        log.warn(text)
+        return
+    hint = "--platform OS/ARCH names it all the same, where binfmt_misc has an emulator"
+    raise RootlessError(text, source, hint=hint)
+
+
+def _build(image: Image, target: str, source: str, owners: Owners, id_maps: tuple[IdMap, IdMap]) -> None:
+    """Unpack an image into the store. Raises RootlessError where that has failed, which was told."""
+    host = Host()
+    before = _stat(source)
+
+    def finishing() -> None:
+        if _stat(source) != before:
+            raise OciError("the archive has changed while it was read", source, hint="run it again")
+        job.finishing()
+
+    request = oci.bundle.ConvertRequest(
+        image, target, owners, *id_maps, source="" if source == "-" else source,
+        devices=host.privileged and not host.in_userns, progress=os.isatty(2),
+        temporary=oci.bundle.temporary_name(target), finishing=finishing,
+    )  # fmt: skip
+    in_namespace = owners.mode == "map" and not host.privileged
+
+    def work() -> int:
+        notes: list[str] = []
+        request.note = notes.append
+        try:
+            oci.bundle.build(request)
+        except OciError as error:
+            log.error(error.message())
+            return 1
+        for note in notes:
+            log.warn(note)
+        return 0
+
+    code = job.run_interruptible(
+        work, id_maps if in_namespace else ([], []), request.temporary, lambda: remove_tree(request.temporary)
+    )
+    if code:
+        raise SystemExit(code)
+
+
+def _key(image: Image, how: list[object]) -> str:
+    config = hashlib.sha256(image.raw_config or json.dumps(image.config, sort_keys=True).encode()).hexdigest()
+    with translated():
+        document = [how, image.digest, config, [identity(layer) for layer in image.layers], list(image.names)]
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:32]
+
+
+def _open_store() -> str:
+    path = cache_directory("images")
+    try:
+        os.close(open_private(path, make=True))
+        os.close(open_private(f"{path}/index", make=True))
+    except OSError as error:
+        hint = "choose another place with XDG_CACHE_HOME"
+        if isinstance(error, PermissionError) and error.filename == path:
+            raise RootlessError(f"the cache of images is not used: {error.strerror}", path, errno.EPERM, hint) from None
+        raise RootlessError.from_os(error, "the cache of images cannot be used", path, hint) from None
+    return path
+
+
+def _stat(source: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(source)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _note_index(store: str, index: str, key: str) -> None:
+    """Note which image a file holds."""
+    if not index:
+        return
+    temporary = f"{store}/index/.{os.urandom(8).hex()}"
+    with contextlib.suppress(OSError):
+        os.symlink(key, temporary)
+        os.rename(temporary, f"{store}/index/{index}")
+
+
+@contextlib.contextmanager
+def _locked(store: str, key: str) -> Iterator[None]:
+    path = f"{store}/.{key}.lock"
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.notice("another command unpacks this image: waiting for it")
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:  # else `cache prune` has taken it away meanwhile
+                yield
+                return
+        finally:
+            os.close(fd)
+
+
+# ------------------------------------------------------------------------------------------- cache ls, cache prune
+
+
+def kept() -> list[Kept]:
+    """Return the images of the store, the last used first."""
+    store = cache_directory("images")
+    found = []
+    for key in _keys(store):
+        place = f"{store}/{key}"
+        try:
+            names = list(oci.bundle.read_image_record(place)["names"])
+            found.append(Kept(key, names, _size(place), os.stat(place).st_mtime, place))
+        except (OciError, OSError):
+            continue
+    return sorted(found, key=lambda image: image.used, reverse=True)
+
+
+def _keys(store: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(store) if not name.startswith(".") and name != "index"]
+    except FileNotFoundError:
+        return []
+
+
+def _size(place: str) -> int:
+    """Return the bytes of a tree on disk, as far as this user can see them."""
+    sizes = {}
+    for path, _, files in os.walk(place):
+        for name in files:
+            with contextlib.suppress(OSError):
+                found = os.lstat(f"{path}/{name}")
+                sizes[found.st_dev, found.st_ino] = found.st_blocks * 512  # a hard link counts once
+    return sum(sizes.values())
+
+
+def busy(root: str) -> set[str]:
+    """Return the directories of images that containers use: those of a state root, and all with a throw-away root."""
+    lowers = {os.path.dirname(lower) for lower in upper.lowers()}
+    store = cache_directory("images")
+    return lowers | {place for place in (f"{store}/{key}" for key in _keys(store)) if users_of(place, root)}
+
+
+def prune(limit: int, used: set[str]) -> list[Kept]:
+    """Remove the images that were not used for longest until no more than `limit` bytes are left; those removed.
+
+    used: what `busy` gave, which stays, as an image that is being unpacked does. Called with the ids of the store.
+    """
+    store = cache_directory("images")
+    removed, total = [], 0
+    for image in kept():
+        total += image.size
+        if (total > limit or limit == 0) and image.place not in used:
+            remove_tree(image.place)
+            removed.append(image)
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(store):
+            if name.startswith("."):
+                _remove_left(store, name)
+        for name in os.listdir(f"{store}/index"):
+            link = f"{store}/index/{name}"
+            if not os.path.lexists(f"{store}/{os.readlink(link)}"):
+                os.unlink(link)
+    return removed
+
+
+def _remove_left(store: str, name: str) -> None:
+    """Remove a half-written bundle or a lock file whose lock nobody holds."""
+    key = name[1:33]
+    with contextlib.suppress(OSError):
+        fd = os.open(f"{store}/.{key}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not name.endswith(".lock"):
+                remove_tree(f"{store}/{name}")
+            os.unlink(f"{store}/.{key}.lock")
+        finally:
+            os.close(fd)

@@ -1,0 +1,11 @@
+"""Where what can be made again lies: below $XDG_CACHE_HOME/rootless, by default in ~/.cache."""
+
+from __future__ import annotations
+
+import os
+
+
+def cache_directory(name: str) -> str:
+    """Return the directory of one kind of things: `upper`, `images`."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(os.path.abspath(cache), "rootless", name)

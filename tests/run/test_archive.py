@@ -1,0 +1,226 @@
+"""`run IMAGE`: unpacked once into the cache, run on a throw-away root, listed and pruned."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCKERS = 0xA80425FB  # CapEff of `docker run busybox grep CapEff /proc/self/status`
+
+
+def tar_of(members: dict[str, bytes | str | None], mode: int = 0o755) -> bytes:
+    """A tar of files (bytes), directories (None) and symbolic links (str)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.mode = mode
+            if data is None:
+                info.type = tarfile.DIRTYPE
+            elif isinstance(data, str):
+                info.type, info.linkname = tarfile.SYMTYPE, data
+            else:
+                info.size = len(data)
+            tar.addfile(info, io.BytesIO(data if isinstance(data, bytes) else b""))
+    return out.getvalue()
+
+
+def image_of(layer: bytes, config: dict[str, Any], **patch: Any) -> bytes:
+    """An archive of `docker save` with one layer."""
+    digest = "sha256:" + hashlib.sha256(layer).hexdigest()
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    document = {"os": "linux", "architecture": machine, "config": config, **patch}
+    document["rootfs"] = {"type": "layers", "diff_ids": [digest]}
+    manifest = [{"Config": "1234.json", "RepoTags": ["box:1"], "Layers": ["layer.tar"]}]
+    members = {"layer.tar": layer, "1234.json": json.dumps(document).encode()}
+    return tar_of({**members, "manifest.json": json.dumps(manifest).encode()})
+
+
+@pytest.fixture
+def layer(busybox: Path) -> bytes:
+    passwd = b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"
+    members: dict[str, bytes | str | None] = {"bin": None, "bin/busybox": busybox.read_bytes()}
+    members |= {f"bin/{name}": "busybox" for name in ("sh", "echo", "id", "grep", "cat", "ls", "sleep", "test", "stty")}
+    return tar_of({**members, "etc": None, "etc/passwd": passwd, "etc/group": b"root:x:0:\n", "root": None})
+
+
+@pytest.fixture
+def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name of the test process's own, because cgroups are named after containers; the test's cache and directory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    return f"image-{os.getpid()}"
+
+
+@pytest.fixture
+def archive(tmp_path: Path, name: str, layer: bytes) -> Path:
+    path = tmp_path / f"{name}.tar"
+    path.write_bytes(image_of(layer, {"Entrypoint": ["/bin/echo", "entry"], "Cmd": ["command"], "Env": ["FROM=image"]}))
+    os.utime(path, (1, 1))
+    return path
+
+
+def bundles(tmp_path: Path) -> list[Path]:
+    found = sorted((tmp_path / "cache/rootless/images").glob("*"))
+    return [path for path in found if path.name != "index" and path.suffix != ".lock"]
+
+
+def test_the_words_follow_the_entrypoint_as_dockers_do(rootless: Any, archive: Path) -> None:
+    assert rootless("run", archive).stdout == "entry command\n"
+    assert rootless("run", archive, "--", "a", "-b").stdout == "entry a -b\n"
+    assert rootless("run", "--entrypoint", "/bin/sh", archive, "--", "-c", 'echo "$FROM"').stdout == "image\n"
+
+
+def test_every_form_of_an_image(rootless: Any, archive: Path, tmp_path: Path, name: str) -> None:
+    plain = archive.read_bytes()
+    (tmp_path / f"{name}.tar.gz").write_bytes(gzip.compress(plain))
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            source = tar.extractfile(member)
+            assert source
+            (unpacked / member.name).write_bytes(source.read())
+    for operand in (f"./{name}.tar", f"{name}.tar", f"{name}.tar.gz", "unpacked"):
+        result = rootless("run", "--name", name, operand)
+        assert (result.returncode, result.stdout) == (0, "entry command\n"), result.stderr
+    command = rootless.command("run", "--name", name, "-")
+    done = subprocess.run(command, input=plain, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"entry command\n"), done.stderr
+    assert len(bundles(tmp_path)) == 1, "one image is unpacked once, whatever form it comes in"
+
+
+def test_what_a_container_changes_is_gone_in_the_next(rootless: Any, archive: Path, tmp_path: Path) -> None:
+    script = "ls /etc; echo x > /etc/new; echo y > /etc/passwd"
+    for _ in range(2):
+        result = rootless("run", "--entrypoint", "/bin/sh", archive, "--", "-c", script)
+        assert (result.returncode, result.stdout) == (0, "group\npasswd\n"), result.stderr
+    (bundle,) = bundles(tmp_path)
+    assert sorted(os.listdir(bundle / "rootfs/etc")) == ["group", "passwd"]
+    assert os.listdir(tmp_path / "cache/rootless/upper") == []
+
+
+def test_rights_and_user_are_dockers(rootless: Any, archive: Path) -> None:
+    script = "grep -E 'CapEff|NoNewPrivs' /proc/self/status; id -u"
+    out = rootless("run", "--entrypoint", "/bin/sh", archive, "--", "-c", script).stdout.split()
+    assert out == ["CapEff:", f"{DOCKERS:016x}", "NoNewPrivs:", "0", "0"]
+
+
+def test_parallel_first_runs_unpack_once(rootless: Any, archive: Path, tmp_path: Path) -> None:
+    started = [rootless.popen("run", archive, "--", str(number)) for number in range(8)]
+    results = [(process.communicate(timeout=100), process.returncode) for process in started]
+    assert [(out, code) for (out, _), code in results] == [(f"entry {n}\n", 0) for n in range(8)], results
+    assert len(bundles(tmp_path)) == 1
+
+
+def test_a_changed_archive_is_unpacked_again(rootless: Any, archive: Path, layer: bytes, tmp_path: Path) -> None:
+    assert rootless("run", archive).stdout == "entry command\n"
+    archive.write_bytes(image_of(layer, {"Entrypoint": ["/bin/echo", "other"]}))
+    assert rootless("run", archive).stdout == "other\n"
+    assert len(bundles(tmp_path)) == 2
+
+
+def test_the_cache_lists_and_prunes_images(rootless: Any, archive: Path, tmp_path: Path, name: str) -> None:
+    """One that a container runs on stays."""
+    with open(os.devnull, "w") as null:
+        options = {"capture_output": False, "stdout": null, "stderr": null}
+        rootless("run", "-d", "--entrypoint", "/bin/sleep", archive, "100", **options)
+    assert "box:1" in rootless("cache", "ls").stdout
+    (entry,) = json.loads(rootless("cache", "ls", "--json").stdout)
+    assert entry["kind"] == "image" and entry["names"] == ["box:1"] and entry["size"] > 0
+    half = bundles(tmp_path)[0].parent / f".{entry['key']}.abcdef01"
+    half.mkdir()
+    assert "0 images removed" in rootless("cache", "prune").stdout and not half.exists()
+    assert rootless("delete", "--force", name).returncode == 0
+    assert "1 images removed" in rootless("cache", "prune").stdout and bundles(tmp_path) == []
+    assert rootless("run", archive).stdout == "entry command\n"
+
+
+def test_a_shell_gets_a_terminal_where_there_is_one(rootless: Any, archive: Path, layer: bytes) -> None:
+    archive.write_bytes(image_of(layer, {"Cmd": ["/bin/sh"]}))
+    for flags, wanted in ((["--tty=false"], ["ptmx"]), ([], ["0", "ptmx"])):
+        pid, master = pty.fork()
+        if pid == 0:
+            command = rootless.command("run", *flags, archive)
+            os.execv(command[0], command)
+        os.write(master, b"ls /dev/pts; exit\n")
+        out = b""
+        while True:
+            try:
+                piece = os.read(master, 4096)
+            except OSError:
+                break
+            out += piece
+        os.waitpid(pid, 0)
+        os.close(master)
+        said = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", out.decode()).split("\n")
+        assert [word for line in said for word in line.split() if word in ("0", "ptmx")] == wanted, out
+
+
+def test_a_name_that_is_taken_and_one_that_no_id_may_have(rootless: Any, archive: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "my image (1).tar"
+    shutil.copy(archive, odd)
+    assert rootless("run", odd).stdout == "entry command\n"
+    assert rootless("run", "--rm=false", odd).returncode == 0
+    assert rootless("run", "--rm=false", odd).returncode == 0
+    assert rootless.ids() == ["my-image--1-", "my-image--1--2"]
+    for each in rootless.ids():
+        rootless("delete", each)
+
+
+def test_in_a_bundles_directory_a_word_without_a_slash_is_an_id(
+    rootless: Any, archive: Path, make_bundle: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bundle = make_bundle("box", {"process": {"args": ["echo", "bundle"]}})
+    shutil.copy(archive, bundle.path / name)
+    monkeypatch.chdir(bundle.path)
+    assert rootless("run", name).stdout == "bundle\n"
+    assert rootless("run", f"./{name}").stdout == "entry command\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path, layer: None, "ENOENT"), (lambda path, layer: path.write_bytes(b"no tar"), "broken tar"),
+        (lambda path, layer: path.write_bytes(layer), "`import` takes it"),
+        (lambda path, layer: path.write_bytes(image_of(layer, {}, architecture="mips")), "--platform"),
+        (lambda path, layer: path.write_bytes(image_of(layer, {}, os="windows")), "not for Linux"),
+        (lambda path, layer: path.write_bytes(image_of(layer, {})[:-9000]), "truncated"),
+    ],
+)  # fmt: skip
+def test_bad_images_are_one_line_and_leave_nothing(
+    rootless: Any, tmp_path: Path, name: str, layer: bytes, make: Callable[[Path, bytes], Any], words: str
+) -> None:
+    path = tmp_path / f"{name}.tar"
+    make(path, layer)
+    result = rootless("run", path)
+    assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert rootless.ids() == [] and bundles(tmp_path) == []
+
+
+def test_a_wrong_tag_lists_what_there_is(rootless: Any, archive: Path) -> None:
+    result = rootless("run", archive, "--tag", "other:1")
+    assert result.returncode == 1 and "it holds box:1" in result.stderr
+
+
+def test_a_cache_of_another_users_or_full_is_named(rootless: Any, archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache/rootless").mkdir(parents=True)
+    (tmp_path / "cache/rootless/images").mkdir(mode=0o777)
+    (tmp_path / "cache/rootless/images").chmod(0o777)
+    result = rootless("run", archive)
+    assert result.returncode == 1 and "its group or others may write it" in result.stderr
+    assert "XDG_CACHE_HOME" in result.stderr
