@@ -118,9 +118,13 @@ class Container:
         return proc.alive(self.pid, int(self.state.get("start_time", 0)))
 
     def status(self) -> str:
-        """creating, created, running, paused or stopped (runtime.md#state)."""
+        """creating, created, running, paused or stopped (runtime.md#state).
+
+        `create` holds the lock to its end: one that is not complete and not locked was killed, and creates no more.
+        """
         if not self.alive():
-            return "creating" if not self.pid and self.state.get("creating") else "stopped"
+            incomplete = not self.pid and self.state.get("creating")
+            return "creating" if incomplete and self.directory.lock.is_held_by_another() else "stopped"
         if self.directory.has(CREATING_SOCKET):
             return "creating"
         if self.cgroup_path:

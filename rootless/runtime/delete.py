@@ -15,6 +15,7 @@ from rootless.startup import lean_os as os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cgroup.record import Record
+    from rootless.runtime.container import State
     from rootless.steps.hooks import RunHook
 
 _PATIENCE = 30  # seconds for a killed process to end
@@ -30,6 +31,8 @@ def delete(container: Container, *, force: bool = False) -> None:
             hint=f"rootless kill {container.container_id} KILL, or delete --force",
         )
     if status == "stopped":
+        if not container.pid and container.state.get("creating"):
+            container.state = _complete(container.directory, container.state)
         _let_end(container)
     remove(container, hook_limit=_HOOK_LIMIT if force else 0)
 
@@ -44,13 +47,16 @@ def load_by_force(root: str, container_id: str) -> Container:
         except RootlessError as error:
             log.debug(str(error))
             state = None
-        if state is None:
-            pid, start_time = directory.noted_init()
-            state = {"creating": True, "pid": pid, "start_time": start_time, "cgroup": _noted_cgroup(directory)}
-        return Container(directory, state)
+        return Container(directory, _complete(directory, {"creating": True}) if state is None else state)
     except BaseException:
         directory.close()
         raise
+
+
+def _complete(directory: StateDir, state: State) -> State:
+    """Return the state of a container whose creation was killed, with what was noted outside of it."""
+    pid, start_time = directory.noted_init()
+    return {**state, "pid": pid, "start_time": start_time, "cgroup": state.get("cgroup") or _noted_cgroup(directory)}
 
 
 def _noted_cgroup(directory: StateDir) -> Record:

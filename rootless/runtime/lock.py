@@ -16,7 +16,7 @@ from _signal import (  # type: ignore[import-not-found]
     setitimer,
     signal,
 )
-from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
 from rootless import log
 from rootless.errors import NoSuchContainer, RootlessError, printable
@@ -52,6 +52,17 @@ class Lock:
             raise RootlessError.from_os(error, "cannot lock the state directory", self.path) from None
         if deleted:
             raise NoSuchContainer(self.container_id)
+
+    def is_held_by_another(self) -> bool:
+        """Return whether another command has it. Raises OSError."""
+        if self.note:
+            return False
+        try:
+            flock(self.fd, LOCK_SH | LOCK_NB)
+            flock(self.fd, LOCK_UN)
+        except BlockingIOError:
+            return True
+        return False
 
     def give_up(self) -> None:
         """Release it. The note goes last: without it nobody could end a command that stops in between."""

@@ -122,6 +122,38 @@ def test_through_a_joiner(container, rootless) -> None:
     assert first.status() == "running"
 
 
+@pytest.mark.parametrize("moment", ["prepare", "clone", "follow", "_follow_setup"])
+def test_before_the_state_names_a_process(container, rootless, moment) -> None:
+    program = """
+import os
+from rootless import __main__
+from rootless.runtime import create
+setattr(create.Creation, sys.argv.pop(1), lambda self: os.kill(os.getpid(), 9))
+__main__.launcher()
+"""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    nothing = subprocess.DEVNULL
+    words = driver(program, moment, "--root", rootless.state, "run", "-b", c.bundle.path, c.id)
+    done = subprocess.run(words, stdin=nothing, stdout=nothing, stderr=nothing, check=False, timeout=TIMEOUT)
+    assert done.returncode == -signal.SIGKILL
+    is_over(c)
+
+
+def test_a_container_that_is_being_created_is_not_deleted(container, tmp_path) -> None:
+    """`list` and `state` see that somebody works on it, and an ordinary `delete` waits."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"read line <{fifo}"], "env": ["PATH=/bin"]}
+    c = container({"hooks": {"createRuntime": [hook]}, "process": {"args": ["sleep", "1000"]}})
+    create = begin(c.rootless, "create", "-b", c.bundle.path, c.id, stdout=subprocess.DEVNULL)
+    with open(fifo, "w") as writer:
+        assert c.status() == "creating"
+        assert c.rootless("list").stdout.split("\n")[1].split()[2] == "creating"
+        writer.write("go on\n")
+    assert create.wait(timeout=TIMEOUT) == 0
+    assert c.status() == "created"
+
+
 def test_the_runtime_that_ends_before_the_kernel_is_asked(container, tmp_path) -> None:
     """Init asks only then, and looks at the runtime's socket next: it does not wait for a start that cannot come."""
     program = """
