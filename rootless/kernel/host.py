@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from rootless.kernel import caps
 from rootless.startup import lean_os as os
 
@@ -224,7 +226,9 @@ def read_subids(path: str, uid: int) -> list[tuple[int, int]]:
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
-    except (FileNotFoundError, PermissionError):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EACCES):
+            raise
         return []
     names = {b"%d" % uid}
     if any(lines):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 
 from rootless import log
-from rootless.errors import NoSuchContainer, RootlessError
+from rootless.errors import NoSuchContainer, RootlessError, unexpected
 from rootless.kernel import proc
 from rootless.runtime.container import CREATING_SOCKET, Container
 from rootless.runtime.kill import kill_all, send
@@ -95,12 +95,22 @@ def remove(container: Container, *, hook_limit: int = 0) -> None:
 
 
 def remove_after(container: Container) -> None:
-    """The same for a container that was waited for, without its lock: another `delete` may have been quicker."""
+    """Do the same for a container that was waited for, without its lock: another `delete` may have been quicker.
+
+    Raises RootlessError, which names what takes away the rest.
+    """
     try:
-        container.directory.lock.take(proc.own_identity())
-    except NoSuchContainer:
-        return
-    remove(container)
+        try:
+            container.directory.lock.take(proc.own_identity())
+        except NoSuchContainer:
+            return
+        remove(container)
+    except (OSError, RootlessError) as error:
+        told = unexpected(error)
+        way = f"rootless delete --force {container.container_id}"
+        if way not in told.hint:
+            told.hint = f"{told.hint}; {way}" if told.hint else way
+        raise told from error
 
 
 def remove_failed(container: Container) -> None:

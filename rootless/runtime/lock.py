@@ -88,7 +88,7 @@ class Lock:
         try:
             if not _wait(self.fd, _PATIENCE):
                 self._end_holders(init)
-                if not _wait(self.fd, _LIMIT - _PATIENCE):
+                if not self._is_emptied() and not _wait(self.fd, _LIMIT - _PATIENCE):
                     raise self._held()
             deleted = os.fstat(self.fd).st_nlink == 0
         except OSError as error:
@@ -124,6 +124,15 @@ class Lock:
                 if error.errno != errno.EINVAL:  # EINVAL: it is not a link, so not a note
                     raise
         return noted
+
+    def _is_emptied(self) -> bool:
+        """Whether the directory holds nothing but notes of commands that have ended.
+
+        Then whoever has the lock is a `delete` that has taken its own note away and stopped before rmdir(2).
+        """
+        if not all(name.startswith(_NOTE) for name in os.listdir(self.fd)):
+            return False
+        return not any(proc.alive(pid, start_time) for pid, start_time in self._noted())
 
     def _end_holders(self, init: tuple[int, int]) -> None:
         """Kill those that hold the lock; of several that are noted, the one that the kernel names (proc(5), locks)."""

@@ -262,11 +262,16 @@ class StateDir:
             raise RootlessError.from_os(error, "cannot remove the state directory", path, hint) from None
 
     def _empty(self) -> None:
+        own = self.lock.note
         for name in os.listdir(self.fd):
+            if name == own:
+                continue
             try:
                 self.unlink(name)
             except IsADirectoryError:
                 _remove_directory(f"/proc/self/fd/{self.fd}/{name}")
+        if own:  # last: without it nobody could end this command, were it to stop here
+            self.unlink(own)
 
     def close(self) -> None:
         """Close it; this gives the lock up. What fails here is only told, because the command's work is done."""

@@ -13,7 +13,7 @@ from rootless import log
 from rootless.errors import RootlessError, unexpected
 from rootless.kernel import proc
 from rootless.kernel import syscalls as sc
-from rootless.kernel.files import write_all, write_at_once
+from rootless.kernel.files import close_at_last, write_all, write_at_once
 from rootless.kernel.host import Host, default_id_map
 from rootless.userns.hints import explain_refusal
 from rootless.userns.idmap import write_maps
@@ -61,7 +61,7 @@ def run_in_userns(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], s
                 os._exit(1)
         for fd in (child_end[1], go[0]):
             fds.remove(fd)
-            os.close(fd)
+            close_at_last(fd)
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, {*before, *signals})
             # A pidfd, because the pid may belong to another process by the time a handler runs.
@@ -76,8 +76,7 @@ def run_in_userns(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], s
             os.waitpid(pid, 0)
             raise
     finally:
-        for fd in fds:
-            os.close(fd)
+        close_at_last(*fds)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
@@ -91,7 +90,7 @@ def call_as_range_root(function: Callable[[], str]) -> str:
             raise OSError(number, os.strerror(number))
         return os.pread(result, os.fstat(result).st_size, 0).decode()
     finally:
-        os.close(result)
+        close_at_last(result)
 
 
 def _store(result: int, function: Callable[[], str]) -> int:

@@ -293,6 +293,57 @@ def test_what_cannot_be_taken_back_is_named(container, rootless, command: str) -
     assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
 
 
+UNLOCKABLE = """
+from rootless import __main__
+from rootless.runtime import lock
+real, calls = lock.flock, []
+def flock(fd, how):
+    calls.append(how)
+    if calls.count(lock.LOCK_EX) > 1:
+        raise OSError(12, "Cannot allocate memory")
+    return real(fd, how)
+lock.flock = flock
+__main__.launcher()
+"""
+
+
+def test_run_that_cannot_delete_its_container_names_the_way(container, rootless) -> None:
+    c = container({"process": {"args": ["true"]}})
+    command = driver(UNLOCKABLE, "--root", rootless.state, "run", "-b", c.bundle.path, c.id)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "ENOMEM" in done.stderr and done.stderr.endswith(f"rootless delete --force {c.id}\n")
+    assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
+
+
+EMPTYING = """
+import time
+from rootless import __main__
+from rootless.runtime import state
+real = state.os.rmdir
+def rmdir(path, **names):
+    if path == sys.argv[-1]:  # not a cgroup
+        open(what, "w").close()
+        time.sleep(1000)
+    real(path, **names)
+what = sys.argv.pop(1)
+state.os.rmdir = rmdir
+__main__.launcher()
+"""
+
+
+def test_a_delete_that_stands_still_before_the_last_call(container, rootless, tmp_path) -> None:
+    """It has the lock, and its note is gone: nothing is left that would have to be protected."""
+    c = container()
+    assert c.create().returncode == 0
+    there = tmp_path / "there"
+    with subprocess.Popen(driver(EMPTYING, there, "--root", rootless.state, "delete", c.id)) as holder:
+        wait_for(there.exists)
+        done = c.delete("--force")
+        assert (done.returncode, done.stderr, rootless.ids(), holder.poll()) == (0, "", [], None)
+        holder.kill()
+
+
 STANDING = """
 import time
 from rootless import __main__

@@ -95,6 +95,7 @@ def test_the_name_of_a_user_with_ranges(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "subuid").write_text(f"{name}:100000:65536\n")
     assert read_subids(str(tmp_path / "subuid"), uid) == [(100000, 65536)]
     refuses(lambda: read_subids(str(tmp_path / "subuid"), uid))
+    assert read_subids(str(tmp_path / "none"), uid) == []
 
 
 @pytest.mark.parametrize(("number", "falls_back"), [(errno.ENOENT, True), (errno.EMFILE, False), (errno.ENOMEM, False)])

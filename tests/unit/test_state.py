@@ -155,6 +155,18 @@ def test_a_command_that_notes_itself_while_the_directory_is_removed_keeps_nothin
     assert not late
 
 
+def test_the_own_note_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it nobody could end a command that stops while it removes the directory."""
+    directory = StateDir.make(str(tmp_path / "s"), "c", (os.getpid(), 1))
+    directory.write("state.json", b"{}")
+    gone: list[str] = []
+    unlink = directory.unlink
+    monkeypatch.setattr(directory, "unlink", lambda name: (gone.append(name), unlink(name)))
+    directory.remove()
+    directory.close()
+    assert sorted(gone[:-1]) == ["state.json"] and gone[-1] == f".lock.{os.getpid()}"
+
+
 def test_a_directory_that_stays_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = StateDir.make(str(tmp_path / "s"), "c")
     monkeypatch.setattr(directory, "_empty", (tmp_path / "s/c/late").touch)

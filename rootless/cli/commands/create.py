@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from rootless import log
 from rootless.cli.requests import read_request
-from rootless.kernel.files import write_all
+from rootless.kernel.files import close_at_last, write_all
 from rootless.kernel.host import Host
 from rootless.runtime.create import compile_plan, create
-from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def main(options: Options) -> int:
     if options.dry_run:
         return print_plan(request)
     created = create(request, Host())
-    os.close(created.pidfd)
+    close_at_last(created.pidfd)
     created.container.close()
     return 0
 
