@@ -34,13 +34,13 @@ def run_interruptible(
     """Run `work` in a child with these id maps; return its exit code, or 128+n. Empty maps keep the ids as they are.
 
     temporary: the path that `work` writes to until all is complete. take_back: removes it, with the same ids. It runs
-    if the work was killed, and if `temporary` still exists after an error. A path that remains is named in an error.
+    if the work was killed, and if `temporary` still exists after an error. A path that remains is named in a warning.
     """
     try:
         code = run_in_userns(*maps, work, SIGNALS)
     except BaseException:
         if os.path.lexists(temporary) and not _take_back(take_back, maps, temporary):
-            log.error(_left(temporary))
+            log.warn(_left(temporary))
         raise
     if code > 128:
         if os.isatty(2):
@@ -49,7 +49,7 @@ def run_interruptible(
         how = "interrupted" if code - 128 in SIGNALS else f"killed by {signal.Signals(code - 128).name}"
         log.error(f"{how}: nothing is left behind" if is_gone else f"{how}: {_left(temporary)}")
     elif code and os.path.lexists(temporary) and not _take_back(take_back, maps, temporary):
-        log.error(_left(temporary))
+        log.warn(_left(temporary))
     return code
 
 

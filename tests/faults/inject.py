@@ -254,6 +254,7 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the world is closed
     wrong = 0
     world = World(ranges=options.ranges)
     try:

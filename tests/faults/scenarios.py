@@ -345,6 +345,10 @@ class Delete(Kill):
 class Convert(Scenario):
     """`convert` of an archive."""
 
+    def is_named(self) -> bool:
+        left = [str(path) for path in self.world.work.iterdir()]
+        return bool(left) and all(path in self.world.told.read_text() for path in left)
+
     def words(self) -> list[object]:
         return ["convert", "--quiet", self.world.place / "image.tar", "-o", "made"]
 
