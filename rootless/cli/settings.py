@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
 from rootless.errors import RootlessError, printable
 from rootless.plan.settings import TABLE, Settings
 from rootless.runtime.bundle import parse_config
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from rootless.cli.options import Options
 
 _LIMIT = 4 << 20  # bytes of a file of variables or a seccomp profile

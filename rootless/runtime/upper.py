@@ -11,11 +11,11 @@ The container's state directory notes the place before it is made, so that `dele
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from rootless.errors import RootlessError, printable
 from rootless.runtime.caches import cache_directory
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.runtime.state import StateDir
 

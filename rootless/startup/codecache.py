@@ -18,19 +18,8 @@ if TYPE_CHECKING:
     Entry = tuple[str, str, bool, CodeType | None]
 
 _LIMIT = 1 << 24
-# Modules that almost every run of the command imports inside a function, so cache them, too.
-_GROUP = ("rootless.cgroup",)
-_LAZY = {
-    "create": ("rootless.kernel.cgroup_view",),
-    "run": ("rootless.kernel.cgroup_view",),
-    "exec": (*_GROUP, "rootless.runtime.interpreter"),
-    "start": _GROUP,
-    "state": _GROUP,
-    "kill": _GROUP,
-    "delete": _GROUP,
-}
-# Modules that the command imports only after clone3; they are kept in a second blob, for `load_later`.
-_LATER = {"run": ("rootless.cli.commands.start", "rootless.runtime.foreground", "rootless.cli.commands.delete")}
+# Those of hot.py, which is read only when a cache is made.
+COMMANDS = ("create", "run", "exec", "start", "state", "kill", "delete")
 _MAGIC: bytes = sys.modules[
     "_frozen_importlib_external"
 ].MAGIC_NUMBER  # of the byte code, which changes with Python's version
@@ -46,7 +35,7 @@ _later = b""  # the second blob: marshal data for `load_later`
 def load(arguments: "list[str]") -> None:
     """Import the modules in the cache of the command, in an order in which each finds its own imports."""
     global _missing, _later
-    command = next((word for word in arguments if word in _LAZY), "")
+    command = next((word for word in arguments if word in COMMANDS), "")
     if not command or "--debug" in arguments:
         return
     _missing = command
@@ -112,7 +101,9 @@ def note() -> None:
     """Record the modules for the command's cache. __main__.py calls this when the command's module is imported."""
     if not _missing:
         return
-    for names, imported in ((_LAZY[_missing], _imported), (_LATER.get(_missing, ()), _imported_later)):
+    from rootless.startup.hot import LATER, LAZY
+
+    for names, imported in ((LAZY[_missing], _imported), (LATER.get(_missing, ()), _imported_later)):
         for name in names:
             __import__(name)
         imported.extend(name for name in sys.modules if name not in _interpreters_own and name not in _imported)

@@ -1,0 +1,86 @@
+"""The list of the hot modules, and what the byte-code cache of each hot command holds beside its eager imports.
+
+Code in these modules pays for start-up time: README.md says how it is written. Everywhere else it is ordinary Python.
+Nothing of this is imported while a cache is good. tests/unit/test_hot_modules.py holds the list against what is true.
+"""
+
+from __future__ import annotations
+
+# Imported by create, start, state, kill, delete, run or exec for the bundle that `spec` writes: by the runtime, the
+# joiner or init.
+ALWAYS = frozenset((
+    "rootless", "rootless.__main__", "rootless.cgroup",
+    "rootless.cgroup.bpf", "rootless.cgroup.devices", "rootless.cgroup.driver", "rootless.cgroup.files",
+    "rootless.cgroup.freezer", "rootless.cgroup.place", "rootless.cgroup.tree",
+    "rootless.cli",
+    "rootless.cli.commands", "rootless.cli.commands.create", "rootless.cli.commands.delete",
+    "rootless.cli.commands.exec", "rootless.cli.commands.kill", "rootless.cli.commands.run",
+    "rootless.cli.commands.start", "rootless.cli.commands.state", "rootless.cli.containers", "rootless.cli.options",
+    "rootless.cli.requests", "rootless.cli.setting_flags",
+    "rootless.errors", "rootless.init", "rootless.kernel",
+    "rootless.kernel.caps", "rootless.kernel.cgroup_view", "rootless.kernel.channel", "rootless.kernel.child",
+    "rootless.kernel.devices", "rootless.kernel.files", "rootless.kernel.find_program", "rootless.kernel.host",
+    "rootless.kernel.loopback", "rootless.kernel.mountinfo", "rootless.kernel.namespaces", "rootless.kernel.paths",
+    "rootless.kernel.proc", "rootless.kernel.signals", "rootless.kernel.sockets", "rootless.kernel.syscalls",
+    "rootless.kernel.units",
+    "rootless.log", "rootless.node", "rootless.plan",
+    "rootless.plan.call", "rootless.plan.compiler", "rootless.plan.devices", "rootless.plan.hooks",
+    "rootless.plan.mounts", "rootless.plan.namespaces", "rootless.plan.paths", "rootless.plan.process",
+    "rootless.plan.root", "rootless.plan.seccomp", "rootless.plan.sysctl",
+    "rootless.process",
+    "rootless.process.attributes", "rootless.process.console", "rootless.process.hooks", "rootless.process.program",
+    "rootless.process.rlimits",
+    "rootless.runtime",
+    "rootless.runtime.bundle", "rootless.runtime.container", "rootless.runtime.create", "rootless.runtime.delete",
+    "rootless.runtime.escalation", "rootless.runtime.exec", "rootless.runtime.foreground", "rootless.runtime.hooks",
+    "rootless.runtime.interpreter", "rootless.runtime.joiner", "rootless.runtime.kill", "rootless.runtime.lock",
+    "rootless.runtime.run", "rootless.runtime.start", "rootless.runtime.state", "rootless.runtime.verdict",
+    "rootless.startup",
+    "rootless.startup.codecache", "rootless.startup.jsonlite", "rootless.startup.lean_os",
+    "rootless.startup.lean_path",
+    "rootless.steps",
+    "rootless.steps.binds", "rootless.steps.builder", "rootless.steps.cgroup", "rootless.steps.context",
+    "rootless.steps.copyup", "rootless.steps.devices", "rootless.steps.file_systems", "rootless.steps.hooks",
+    "rootless.steps.masks", "rootless.steps.mount_flags", "rootless.steps.mounts", "rootless.steps.names",
+    "rootless.steps.namespaces", "rootless.steps.places", "rootless.steps.process", "rootless.steps.program",
+    "rootless.steps.root", "rootless.steps.terminal",
+    "rootless.userns",
+    "rootless.userns.idmap",
+))  # fmt: skip
+
+# Imported by these commands where config.json or a flag asks for it, as clients' configurations often do.
+ON_REQUEST = frozenset((
+    "rootless.cgroup.ownership", "rootless.cgroup.properties",
+    "rootless.outside.device_nodes",
+    "rootless.plan.annotations", "rootless.plan.change", "rootless.plan.idmaps", "rootless.plan.seccomp_profile",
+    "rootless.plan.settings", "rootless.plan.volumes",
+    "rootless.process.libseccomp", "rootless.process.lsm", "rootless.process.scheduler", "rootless.process.seccomp",
+    "rootless.process.seccomp_names",
+    "rootless.runtime.enter", "rootless.runtime.limit", "rootless.runtime.notify", "rootless.runtime.owner",
+
+    "rootless.steps.outside", "rootless.steps.scheduling", "rootless.steps.upper",
+    "rootless.userns.hints", "rootless.userns.mount_userns", "rootless.userns.newuidmap", "rootless.userns.refusals",
+))  # fmt: skip
+
+MODULES = ALWAYS | ON_REQUEST
+
+# What of the standard library these commands may import for that bundle. Modules that are built into the interpreter,
+# or that it has imported when it starts with -IS, cost nothing.
+STANDARD_LIBRARY = frozenset((
+    "__future__", "_blake2", "_ctypes", "_json", "_signal", "_socket", "_stat", "_struct", "errno", "fcntl", "gc",
+    "marshal", "posix", "pwd", "select", "struct", "sys", "time",
+))  # fmt: skip
+
+# What a command imports inside functions, nearly always: it is in the command's cache, too.
+_RESOURCES = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf")
+LAZY = {
+    "create": ("rootless.kernel.cgroup_view", *_RESOURCES),
+    "run": ("rootless.kernel.cgroup_view", *_RESOURCES),
+    "exec": ("rootless.cgroup", "rootless.runtime.interpreter"),
+    "start": ("rootless.cgroup",),
+    "state": ("rootless.cgroup",),
+    "kill": ("rootless.cgroup",),
+    "delete": ("rootless.cgroup",),
+}
+# The same, but needed only once the container is being set up: kept apart in the cache, for `codecache.load_later`.
+LATER = {"run": ("rootless.cli.commands.start", "rootless.runtime.foreground", "rootless.cli.commands.delete")}
