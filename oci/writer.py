@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from oci.errors import OciError, dumped, loaded, unexpected
 
 if TYPE_CHECKING:
-    from _socket import socket
+    from socket import socket
     from collections.abc import Callable
 
 SLOT = 1 << 20  # bytes of the shared memory that are filled and freed as one
