@@ -1,8 +1,8 @@
-"""cgroup v2: where a container's cgroup lies, who makes it, and what is written to it.
+"""Choose, make and fill a container's cgroup (cgroup v2 only).
 
-`compile` is pure and gives a record, plain data that the state directory keeps; `open` gives the driver for a
-record. Drivers: cgroupfs (driver.py) and a systemd scope (systemd.py); a record whose manager is "disabled" has a
-driver too, one that has no cgroup to work on.
+`compile` is pure and returns a record (record.py), plain data that the state directory keeps. `open` returns the driver
+for a record: cgroupfs (driver.py) or a systemd scope (systemd.py). A record whose manager is "disabled" has a driver
+without a cgroup.
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
 def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotations: Node | None = None) -> Record:
-    """The record of a container's cgroup. Pure.
+    """Return the record of a container's cgroup. Pure.
 
-    manager: one of MANAGERS, or "" to choose. annotations: the config's, for systemd's properties. The record:
-    "manager"; "path", the absolute directory ("" where it is systemd's to say, or where there is none); "files", the
-    [file, value, pointer] entries in the order of writing, without the defaults; "devices", the rules
-    for a device program ([] where none is to be loaded); for systemd also "unit", "slice", "user", "properties".
-    Where the choice depends on what can be written here, "choices" holds the candidates in order of preference until
-    `open` has settled it. Raises SpecError.
+    manager: one of MANAGERS, or "" to choose; annotations: those of config.json, for systemd's properties. If the
+    choice depends on what can be written on this machine, the record has "choices", the candidates, until `open` or
+    `settle` decides. Raises SpecError, and RootlessError for an unknown manager.
     """
     if manager and manager not in MANAGERS:
         raise RootlessError(f"unknown cgroup manager {manager!r}", hint=f"one of {', '.join(MANAGERS)}")
@@ -52,7 +49,7 @@ def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotat
 
 
 def _compile_resources(linux: Node, root: bool) -> tuple[list[Entry], list[Rule]]:
-    """(files to write, device rules)."""
+    """Return (files to write, device rules)."""
     from rootless.cgroup import devices, files
 
     resources = linux["resources"]
@@ -64,10 +61,10 @@ def _compile_resources(linux: Node, root: bool) -> tuple[list[Entry], list[Rule]
 
 
 def open(record: Record) -> Cgroup:
-    """The driver for a record. Settles the record's choices first, if it has any: what cannot be used for a container
-    that asks for no limits is left out with one debug line.
+    """Return the driver for a record, after settling the record's choices.
 
-    Raises RootlessError where limits are asked for and there is no cgroup to set them in.
+    A container that asks for no limits runs without a cgroup if none can be used; a debug line says so. Raises
+    RootlessError if the container asks for limits and no cgroup can be used.
     """
     if "choices" in record:
         _settle(record)
@@ -81,9 +78,9 @@ def open(record: Record) -> Cgroup:
 
 
 def settle(record: Record) -> str:
-    """Decide which cgroup a container would really have here and now, without making it: for `--dry-run`.
+    """Decide, for --dry-run, which cgroup the container would have on this machine, without making it.
 
-    Returns why the container cannot have the limits that it asks for, "" if it can.
+    Return why the container cannot have the limits that it asks for, "" if it can.
     """
     if "choices" in record:
         _settle(record)
@@ -95,7 +92,7 @@ def settle(record: Record) -> str:
 
 
 def _settle(record: Record) -> None:
-    """Replace the record's choices by the first that can be used."""
+    """Replace the record's choices by the first one that can be used."""
     wanted = bool(_wanted(record))
     for choice in record.pop("choices"):
         condition = choice.pop("condition", "")
@@ -110,7 +107,7 @@ def _settle(record: Record) -> None:
 
 
 def _wanted(record: Record) -> list[Entry]:
-    """The files that the container cannot do without."""
+    """Return the files without which the container must not start."""
     if not record["files"]:
         return []
     from rootless.cgroup import files

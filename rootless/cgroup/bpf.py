@@ -1,7 +1,7 @@
-"""Device rules as an eBPF program on the cgroup (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE): needs root.
+"""Load device rules as an eBPF program of the cgroup, which needs root (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE).
 
-The kernel runs it at every open and mknod of a device node, with {u32 access << 16 | type, u32 major, u32 minor}
-(linux/bpf.h, struct bpf_cgroup_dev_ctx); the answer 0 is EPERM.
+The kernel runs the program at every open and mknod of a device node, with {u32 access << 16 | type, u32 major,
+u32 minor} (linux/bpf.h, struct bpf_cgroup_dev_ctx). If it returns 0, the call fails with EPERM.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _ACCESS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_*
 _TYPE = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_*
 
 # Operations (linux/bpf_common.h, linux/bpf.h): class | source or size | code.
+_JEQ32 = 0x16  # if (u32)dst == value, jump over `offset` instructions
 _LOAD_U32 = 0x61  # dst = *(u32 *)(src + offset)
 _MOV32 = 0xB4
 _MOV32_REG = 0xBC
@@ -38,7 +39,7 @@ _TYPE_REG, _WANTED_REG, _MAJOR_REG, _MINOR_REG, _SCRATCH = 2, 3, 4, 5, 6
 
 
 def attach(path: str, rules: list[Rule]) -> None:
-    """Compile, load and attach the rules to the cgroup. Raises RootlessError: fail closed."""
+    """Compile, load and attach the rules. Raises RootlessError, so that no container runs without its rules."""
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -57,10 +58,11 @@ def attach(path: str, rules: list[Rule]) -> None:
 
 
 def compile_program(rules: list[Rule]) -> bytes:
-    """The program's instructions. Pure.
+    """Return the program's instructions. Pure.
 
-    The last rule that matches an access decides it, so the rules are looked at from the last to the first; bits of
-    the access that a rule allows are struck out, and none may be left when a rule denies it or the rules end.
+    The last rule that matches an access decides it, so the program tries the rules from the last to the first. A rule
+    that allows bits of the access clears them. The access is denied if a rule denies one of the bits that are left, or
+    if bits are left after all rules.
     """
     code = [
         _instruction(_LOAD_U32, _WANTED_REG, 1, 0),
@@ -78,7 +80,7 @@ def compile_program(rules: list[Rule]) -> bytes:
 
 
 def _rule(rule: Rule) -> list[bytes]:
-    """One rule: the comparisons jump over the rest of the block when they fail."""
+    """Return the block of one rule. Its comparisons jump to the next block if they fail."""
     allow, kind, major, minor, access = rule
     bits = 0
     for letter in str(access):
@@ -96,7 +98,7 @@ def _rule(rule: Rule) -> list[bytes]:
         body = [
             _instruction(_MOV32_REG, _SCRATCH, _WANTED_REG),
             _instruction(_AND32, _SCRATCH, value=bits),
-            _instruction(0x16, _SCRATCH, 0, 2),  # JEQ32: none of the denied bits is left
+            _instruction(_JEQ32, _SCRATCH, 0, 2),  # none of the denied bits is left
             *_answer(0),
         ]
     size = len(tests) + len(body)
@@ -109,12 +111,12 @@ def _answer(value: int) -> list[bytes]:
 
 
 def _instruction(code: int, dst: int, src: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    """struct bpf_insn: u8 code, u4 dst, u4 src, s16 offset, s32 immediate."""
+    """Return a struct bpf_insn: u8 code, u4 dst, u4 src, s16 offset, s32 immediate."""
     return struct.pack("=BBhI", code, dst | src << 4, offset, value & 0xFFFFFFFF)
 
 
 def _load(code: bytes) -> int:
-    """BPF_PROG_LOAD. Returns the program's fd."""
+    """Load a program (BPF_PROG_LOAD); return its fd. Raises OSError."""
     instructions, code_address = syscalls.pinned(code)
     licence, licence_address = syscalls.pinned(b"Apache-2.0\0")
     # union bpf_attr: prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
@@ -131,5 +133,5 @@ def _load(code: bytes) -> int:
         0,
     )
     fd = syscalls.syscall("bpf", BPF_PROG_LOAD, attributes, len(attributes))
-    del instructions, licence  # they had to live until here
+    del instructions, licence  # the kernel has read them by now
     return fd

@@ -1,4 +1,4 @@
-"""linux.resources.devices: the rules for a device program, and what an ordinary user's container gives anyway. Pure."""
+"""Read linux.resources.devices: as rules of a device program, or, for an ordinary user, to refuse some. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
     Rule = list[object]  # [allow, type "a", "b" or "c", major or -1, minor or -1, access "rwm"]
 
-# What a container has always: the default devices of config-linux.md, pty pairs, and mknod of anything (it makes a
-# node, it does not open one).
+# What every container may use: the default devices of config-linux.md, ptys, and mknod of anything, because that makes
+# a node but does not open it.
 DEFAULTS: tuple[tuple[str, int, int, str], ...] = (
     ("c", -1, -1, "m"),
     ("b", -1, -1, "m"),
@@ -25,16 +25,20 @@ DEFAULTS: tuple[tuple[str, int, int, str], ...] = (
 
 
 def compile_rules(node: Node) -> list[Rule]:
-    """The rules in their order, the last match wins; a container's default devices come last, as in runc. Without
-    any rule everything else is denied. Raises SpecError."""
+    """Return the rules in their order; the last match wins. Raises SpecError.
+
+    Those for default devices come last, as in runc. Without any rule everything else is denied.
+    """
     rules = [_rule(item) for item in node.items()]
     rules += [[True, kind, major, minor, access] for kind, major, minor, access in DEFAULTS]
     return rules
 
 
 def refuse_narrower(node: Node, devices: Node) -> None:
-    """For an ordinary user, whose containers have the devices that are bound into them and no filter: refuse rules
-    that would take one of those away. Raises SpecError."""
+    """Refuse, for an ordinary user, rules that deny a device which the container has. Raises SpecError.
+
+    Only root can load the rules. A user's container has the devices that are bound into it, and no filter.
+    """
     rules = [(_rule(item), item) for item in node.items()]
     own = [_device(item) for item in devices.items()]
     for (kind, major, minor, access), named in [(d, False) for d in DEFAULTS[2:]] + [(d, True) for d in own]:
@@ -42,7 +46,7 @@ def refuse_narrower(node: Node, devices: Node) -> None:
             for rule, item in reversed(rules):
                 if not covers(rule, kind, major, minor, wanted):
                     continue
-                # A denial of everything is how generated lists begin: the default devices are meant to stay.
+                # Generated lists begin with a denial of everything, and do not mean the default devices.
                 if not rule[0] and (named or rule[2] != -1):
                     raise item.error(
                         f"denies {wanted} on device {kind} {major}:{minor}, which the container has",
@@ -52,7 +56,7 @@ def refuse_narrower(node: Node, devices: Node) -> None:
 
 
 def covers(rule: Rule, kind: str, major: int, minor: int, access: str) -> bool:
-    """Whether a rule speaks of this access to this device; -1 in the rule is any."""
+    """Return whether a rule is about this access to this device. -1 in the rule is any number."""
     _, rule_kind, rule_major, rule_minor, rule_access = rule
     return (
         rule_kind in ("a", kind)

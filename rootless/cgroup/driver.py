@@ -1,6 +1,6 @@
-"""The cgroupfs driver: one directory of the cgroup2 file system and its files (the kernel's admin-guide/cgroup-v2.rst).
+"""Make and use a cgroup as a directory of the cgroup2 file system: the cgroupfs driver (admin-guide/cgroup-v2.rst).
 
-A container may have written below its cgroup: nested cgroups are walked by directory fd, never by long paths.
+A container may have made cgroups below its own, so nested cgroups are walked by directory fd and never by long paths.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
 class Cgroup:
     """A container's cgroup, or the lack of one (`path` is ""; then most methods do nothing).
 
-    record: see rootless.cgroup.compile; create() writes into it what there is to remember ("path", "created", or
-    "manager": "disabled"), so keep it after the call, not before.
+    record: see record.py. `create` adds to it what must be remembered ("path", "created", or "manager": "disabled"), so
+    save it after that call.
     """
 
-    needs_pid = False  # create() works before there is a process
+    needs_pid = False  # `create` works before there is a process
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -44,12 +44,12 @@ class Cgroup:
 
     @property
     def path(self) -> str:
-        """The absolute directory, "" for none."""
+        """The absolute path of the directory, "" for none."""
         return self.record["path"]
 
     @property
     def fd(self) -> int:
-        """The directory as an O_PATH fd, good for CLONE_INTO_CGROUP, and the driver's to close; -1 for none."""
+        """An O_PATH fd of the directory, for CLONE_INTO_CGROUP; -1 for none. The driver closes it."""
         try:
             return self.directory_fd() if self.path else -1
         except OSError as error:
@@ -62,10 +62,10 @@ class Cgroup:
             self._fd = -1
 
     def create(self, pid: int = 0) -> None:
-        """Make the directory, hand controllers down to it, write the files, load the device program, add `pid`.
+        """Make the directory, enable its controllers, write the files, load the device program, and add `pid`.
 
-        It removes what it made when a step fails. A container that asks for no limits goes on without a
-        cgroup where none may be made. Raises RootlessError.
+        A failure removes what was made. A container that asks for no limits continues without a cgroup if none can be
+        made. Raises RootlessError.
         """
         if not self.path:
             return
@@ -80,23 +80,23 @@ class Cgroup:
         except BaseException:
             self.close()
             remove_directories(created)
-            self.record["path"] = ""  # what stands there is somebody else's: remove() must not touch it
+            self.record["path"] = ""  # the directory there is somebody else's, and `remove` must not touch it
             raise
 
     def note_identity(self) -> None:
-        """Remember which directory it is: another cgroup may have the same path later, and is not ours to end."""
+        """Remember the directory's inode, because another cgroup may have the same path later."""
         if self.path:
             self.record["inode"] = os.fstat(self.directory_fd()).st_ino
 
     def missing(self) -> int:
-        """How many of the path's directories are not there yet, the last first."""
+        """Return how many directories of the path do not exist yet."""
         count, path = 0, self.path
         while path and not os.path.isdir(path):
             count, path = count + 1, os.path.dirname(path)
         return count
 
     def gone(self) -> bool:
-        """Whether the directory is not there any more, or another has its place. Raises RootlessError."""
+        """Return whether the directory is gone, or another has its path. Raises RootlessError."""
         if not self.path:
             return True
         try:
@@ -108,7 +108,7 @@ class Cgroup:
         return False
 
     def add(self, pid: int) -> None:
-        """Move a process in, all threads of it."""
+        """Move a process with all its threads into the cgroup. Raises RootlessError."""
         if self.path:
             try:
                 self.write("cgroup.procs", str(pid))
@@ -116,9 +116,9 @@ class Cgroup:
                 raise RootlessError.from_os(error, f"move process {pid} into its cgroup", self.path) from None
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Write [file, value, pointer] entries in their order. When one fails, those before it are put back.
+        """Write [file, value, pointer] entries in their order. If one fails, restore those before it.
 
-        Raises RootlessError whose place is the entry's pointer.
+        Raises RootlessError, whose place is the entry's pointer.
         """
         from rootless.cgroup.files import value_before
 
@@ -136,8 +136,10 @@ class Cgroup:
                 raise self._refusal(error, file, value, pointer) from None
 
     def read(self, file: str, default: str = "") -> str:
-        """A file's text without the last newline, `default` where it does not exist (systemd removes the cgroup of a
-        scope as soon as its last process is gone)."""
+        """Return a file's text without the last newline, `default` if the file does not exist. Raises RootlessError.
+
+        It may not exist because systemd removes the cgroup of a scope when the last process is gone.
+        """
         if not self.path:
             return default
         try:
@@ -148,12 +150,12 @@ class Cgroup:
             raise RootlessError.from_os(error, "read", f"{self.path}/{file}") from None
 
     def keyed(self, file: str) -> dict[str, int]:
-        """A flat-keyed file ("populated 1") as numbers; {} where it does not exist."""
+        """Return a flat keyed file, such as "populated 1", as {key: number}; {} if it does not exist."""
         pairs = (line.split() for line in self.read(file).splitlines())
         return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
     def procs(self) -> list[int]:
-        """The processes in this cgroup and below, sorted. Those of a foreign pid namespace do not show."""
+        """Return the pids in this cgroup and below, sorted, except for those that our pid namespace does not show."""
         try:
             text = "" if self.gone() else retry_as_range_root(lambda: list_below(self.path))
         except OSError as error:
@@ -161,21 +163,23 @@ class Cgroup:
         return sorted(set(map(int, text.split())) - {0})
 
     def kill(self) -> None:
-        """SIGKILL to every process in the cgroup and below, without a race with fork (cgroup.kill, Linux 5.14)."""
+        """Kill every process in the cgroup and below, without a race with fork (cgroup.kill, Linux 5.14)."""
         if not self.path:
             return
         try:
             self.write("cgroup.kill", "1")
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: it is taken away in this moment
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: it is being removed
                 raise RootlessError.from_os(error, "kill the container's processes", self.path) from None
             self.close()
             if not self.gone():
                 self._kill_each()
 
     def remove(self) -> None:
-        """Take the cgroup away, with what the container made below it and what create() made above it. A process
-        that is still inside is killed. Raises RootlessError."""
+        """Remove the cgroup, those that the container made below it, and those that `create` made above it.
+
+        A process that is still inside is killed. Raises RootlessError.
+        """
         if not self.path:
             return
         self.close()
@@ -192,12 +196,15 @@ class Cgroup:
         remove_directories(p for p in self.record.get("created", ()) if p != self.path)
 
     def oom_kills(self) -> int:
-        """How many processes the kernel killed for want of memory, here and below."""
+        """Return how many processes the kernel has killed for lack of memory, here and below (memory.events)."""
         return self.keyed("memory.events").get("oom_kill", 0)
 
     def join_fd(self, pid: int) -> int:
-        """Where a process that joins the container goes: the cgroup, or the one of its init (host pid) when the
-        container hands on controllers, for then none may live above (EBUSY). An fd for the caller to close; -1."""
+        """Return an fd of the cgroup for a process that joins the container, -1 for none. The caller closes it.
+
+        It is the container's cgroup. But if the container has enabled controllers for cgroups below, that one may hold
+        no processes (EBUSY), and it is the cgroup of the container's init. pid: init's, as the host sees it.
+        """
         if not self.path:
             return -1
         there = not self.gone()
@@ -214,7 +221,7 @@ class Cgroup:
             raise RootlessError.from_os(error, "open the cgroup of the container's init") from None
 
     def child_fd(self, path: str) -> int:
-        """A cgroup below this one, for the caller to close; `..` and links do not lead out (openat2(2))."""
+        """Return an fd of a cgroup below this one. The caller closes it. `..` and links are refused (openat2(2))."""
         from rootless.kernel import syscalls
 
         if ".." in path.split("/"):
@@ -239,7 +246,7 @@ class Cgroup:
         return self._fd
 
     def _make_directories(self, created: list[str]) -> None:
-        """Make the directory and those above it, and note each in `created`."""
+        """Make the directory and those above it, and add each to `created`. Raises RootlessError."""
         try:
             make_directory(self.path, self._controllers(), created)
         except OSError as error:
@@ -257,11 +264,11 @@ class Cgroup:
             return
         if self.path not in created and (count := len(self.procs())):
             raise RootlessError(f"the container's cgroup is not empty: {count} process(es) found", self.path)
-        if self.path not in created and is_frozen(self):  # init would stand still before its first instruction
+        if self.path not in created and is_frozen(self):  # init would be frozen before its first instruction
             raise RootlessError("the container's cgroup unexpectedly frozen", self.path, hint="echo 0 >cgroup.freeze")
 
     def _controllers(self) -> set[str]:
-        """Those that the files need."""
+        """Return the controllers that the files need."""
         required = self._required()
         if not required:
             return set()
@@ -277,7 +284,7 @@ class Cgroup:
         return required(self.record["files"])
 
     def _configure(self) -> None:
-        """Write a new cgroup's files and load its device program."""
+        """Write a new cgroup's files and load its device program. Raises RootlessError."""
         for file, value, pointer in self.record["files"]:
             try:
                 self._set(file, value)
@@ -289,7 +296,7 @@ class Cgroup:
             bpf.attach(self.path, self.record["devices"])
 
     def _set(self, file: str, value: str) -> bool:
-        """Write one value. False where the file is missing and the value asks for nothing anyway."""
+        """Write one value. Return False if the file is missing and the value asks for nothing."""
         try:
             self.write(file, value)
         except FileNotFoundError:
@@ -298,7 +305,7 @@ class Cgroup:
             if file == "io.bfq.weight":
                 self.write("io.weight", files.without_bfq(value))
                 return True
-            # No swap on this machine: none can be used. Reservations of huge pages came with Linux 5.7.
+            # A machine without swap has no memory.swap.max, where 0 holds anyway. *.rsvd.max came with Linux 5.7.
             if (file, value) == ("memory.swap.max", "0") or file.endswith(".rsvd.max"):
                 return False
             if not files.asks_nothing(file, value):
@@ -311,7 +318,7 @@ class Cgroup:
         retry_as_range_root(lambda: write_file(self.directory_fd(), file, value))
 
     def _refusal(self, error: OSError, file: str, value: str, pointer: str) -> RootlessError:
-        """The error of a value that could not be written: who has to do what."""
+        """Return the error for a value that could not be written, with a hint who can change that."""
         from rootless.cgroup.files import controller
 
         name = controller(file)
@@ -321,13 +328,13 @@ class Cgroup:
         available = self.read("cgroup.controllers").split()
         if name and name not in available:
             what = f"{what}: controller `{name}` is not available under {self.path}"
-            # `unified` names a file: that it is missing is the answer; other limits ask for what a file does.
+            # `unified` names the file itself, so ENOENT is the whole answer. For other limits it would mislead.
             number = errno.ENOENT if "/unified/" in pointer else 0
             return RootlessError(what, pointer, number, hint=_who_delegates(name))
         return RootlessError(f"{what}: this kernel has no such file", pointer)
 
     def _kill_each(self) -> None:
-        """Linux 5.12 and 5.13: stop them, so that none forks, and kill one after the other."""
+        """Freeze the processes, so that none forks, and kill each. Linux 5.12 and 5.13 have no cgroup.kill."""
         self.write("cgroup.freeze", "1")
         wait_for_event(self, "frozen", 1, PATIENCE)
         for pid in self.procs():

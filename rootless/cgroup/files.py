@@ -1,9 +1,8 @@
-"""linux.resources of runtime-spec 1.3 -> the files of cgroup v2 that hold it. Pure.
+"""Compile linux.resources into files of cgroup v2 (config-linux.md#control-groups, admin-guide/cgroup-v2.rst). Pure.
 
-A compiled resource is a triple [file, value, pointer]; the list's order is the order of writing. Values that ask for
-nothing (0, -1, "max", shares of 1024) are compiled as well, for `update` takes a limit away with them;
-`asks_nothing` tells them apart, so that a new cgroup needs no controller for them.
-Source: config-linux.md of the runtime-spec, and the kernel's admin-guide/cgroup-v2.rst.
+An entry is [file, value, pointer], and the list's order is the order of writing. Values that ask for nothing (0, -1,
+"max", shares of 1024) are compiled too, because `update` removes a limit with them. `asks_nothing` tells them apart, so
+that a new cgroup needs no controller for them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     Entry = list[str]  # [file, value, JSON pointer]
 
 MAX = "max"
-_PERIOD = 100000  # the kernel's default period of cpu.max in microseconds
+_PERIOD = 100000  # microseconds, the kernel's default period of cpu.max
 _UNLIMITED = {"memory.max", "memory.high", "memory.swap.max", "memory.swap.high", "pids.max"}
 _DEFAULTS = {
     "memory.low": "0", "memory.min": "0", "memory.oom.group": "0", "cpu.weight": "100", "cpu.idle": "0",
@@ -36,7 +35,7 @@ _THROTTLES = (
 
 
 def compile_files(resources: Node) -> list[Entry]:
-    """All of `resources` but the device rules, as entries in the order of writing. Raises SpecError."""
+    """Return `resources` without the device rules as entries, in the order of writing. Raises SpecError."""
     entries: list[Entry] = []
     _memory(resources["memory"], entries)
     _cpu(resources["cpu"], entries)
@@ -50,18 +49,17 @@ def compile_files(resources: Node) -> list[Entry]:
 
 
 def required(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries for which a container must have a cgroup and the controller."""
+    """Return the entries that need a cgroup with their controller."""
     return [entry for entry in entries if not asks_nothing(entry[0], entry[1])]
 
 
 def is_default(file: str, value: str) -> bool:
-    """Whether a new cgroup has exactly this value. A period without a quota limits nothing and can be seen all the
-    same."""
+    """Return whether a new cgroup has this value. A period without a quota is not a default, because it can be seen."""
     return asks_nothing(file, value) and (file != "cpu.max" or value == f"{MAX} {_PERIOD}")
 
 
 def asks_nothing(file: str, value: str) -> bool:
-    """Whether the value limits nothing, so that neither file nor controller is needed."""
+    """Return whether the value limits nothing, so that neither the file nor its controller is needed."""
     if file in _UNLIMITED:
         return value == MAX
     if file == "cpu.max":
@@ -72,14 +70,16 @@ def asks_nothing(file: str, value: str) -> bool:
 
 
 def controller(file: str) -> str:
-    """The controller that a file belongs to: "memory" of "memory.max", "" for the core files."""
+    """Return the controller of a file: "memory" for "memory.max", "" for core files."""
     name = file.partition(".")[0]
     return "" if name == "cgroup" else name
 
 
 def weight_of_shares(shares: int) -> int:
-    """cpu.weight (1..10000) of cpu shares (2..262144): the quadratic curve through (2, 1), (1024, 100) and
-    (262144, 10000) that runc >= 1.3.2 and crun >= 1.23 use; 0 stays 0, which means unset."""
+    """Return cpu.weight (1 to 10000) for cpu shares (2 to 262144); 0 stays 0, which means unset.
+
+    The curve is quadratic through (2, 1), (1024, 100) and (262144, 10000), as in runc since 1.3.2 and crun since 1.23.
+    """
     if shares == 0:
         return 0
     if shares <= 2:
@@ -90,16 +90,16 @@ def weight_of_shares(shares: int) -> int:
 
     x = math.log2(shares)
     exponent = (x * x + 125 * x) / 612 - 7 / 34
-    return math.ceil(round(10**exponent, 9))  # rounded first: 1024 is exactly 100
+    return math.ceil(round(10**exponent, 9))  # rounded first, so that 1024 gives exactly 100
 
 
 def io_weight(weight: int) -> int:
-    """io.weight (1..10000) of a blkio weight (10..1000), linear as in runc and crun."""
+    """Return io.weight (1 to 10000) for a blkio weight (10 to 1000), linear as in runc and crun."""
     return 1 + (weight - 10) * 9999 // 990
 
 
 def without_bfq(value: str) -> str:
-    """The io.weight that says what this io.bfq.weight ("500" or "8:0 500") says, where there is no BFQ scheduler."""
+    """Return the io.weight for an io.bfq.weight, "500" or "8:0 500", for a kernel without the BFQ scheduler."""
     device, _, weight = value.rpartition(" ")
     return f"{device or 'default'} {io_weight(int(weight))}"
 
@@ -118,8 +118,11 @@ def value_before(file: str, value: str, old: str) -> str:
 
 
 def _memory(memory: Node, entries: list[Entry]) -> None:
-    """Limit, reservation, swap. Kernel memory, swappiness and the OOM killer's switch have no form in version 2 and
-    no effect, as in runc; their types are checked all the same."""
+    """Compile limit, reservation and swap.
+
+    cgroup v2 has nothing for kernel memory, swappiness and the OOM killer's switch, so these have no effect, as in
+    runc. Their types are checked.
+    """
     limit = memory["limit"].integer(low=-1, high=2**63 - 1)
     swap = memory["swap"].integer(low=-1, high=2**63 - 1)
     reservation = memory["reservation"].integer(low=-1, high=2**63 - 1)
@@ -129,14 +132,14 @@ def _memory(memory: Node, entries: list[Entry]) -> None:
     for ignored in ("disableOOMKiller", "useHierarchy", "checkBeforeUpdate"):
         memory[ignored].boolean()
     if limit == -1 and not swap:
-        swap = -1  # version 1 counts memory+swap: no limit on memory alone means none on both
+        swap = -1  # in cgroup v1 `swap` counts memory plus swap, so no limit on memory means none on both
     if swap > 0:
         if limit <= 0:
             what, place = "a memory+swap limit needs a memory limit", memory["limit"].pointer
             memory["swap"].refuse(what, hint="set memory/limit too", about=place)
         if swap < limit:
             memory["swap"].refuse(f"is {swap}, below the memory limit {limit}", hint="it counts memory plus swap")
-    # The swap limit first: between the two writes nothing may have more than it had or will have.
+    # The swap limit comes first, so that between the two writes the container never has more than before or after.
     if swap:
         entries.append(["memory.swap.max", MAX if swap == -1 else str(swap - limit), memory["swap"].pointer])
     if limit:
@@ -182,7 +185,7 @@ def _pids(pids: Node, entries: list[Entry]) -> None:
 
 
 def _block_io(block: Node, entries: list[Entry]) -> None:
-    """Weights go to io.bfq.weight, and to io.weight where the kernel has no BFQ scheduler (`without_bfq`)."""
+    """Compile block I/O. Weights go to io.bfq.weight, and to io.weight if the kernel lacks BFQ (`without_bfq`)."""
     if weight := _weight(block["weight"]):
         entries.append(["io.bfq.weight", str(weight), block["weight"].pointer])
     _refuse_leaf(block["leafWeight"])
@@ -210,7 +213,7 @@ def _refuse_leaf(node: Node) -> None:
 
 
 def _number(device: Node) -> str:
-    """A device's "major:minor"."""
+    """Return a device's "major:minor"."""
     major, minor = (device[key].required().integer(low=0, high=2**32 - 1) for key in ("major", "minor"))
     return f"{major}:{minor}"
 
@@ -229,7 +232,7 @@ def _hugepages(limits: Node, entries: list[Entry]) -> None:
 def _rdma(rdma: Node, entries: list[Entry]) -> None:
     for name, device in rdma.members():
         if not name or not name.isprintable() or " " in name:
-            raise device.error("the name is no RDMA device's")
+            raise device.error("is not the name of an RDMA device")
         pairs = [
             f"{word}={device[key].integer(low=0, high=2**32 - 1) if device[key] else MAX}"
             for key, word in (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object"))
@@ -238,7 +241,7 @@ def _rdma(rdma: Node, entries: list[Entry]) -> None:
 
 
 def _refuse_network(network: Node) -> None:
-    """net_cls and net_prio are controllers of version 1 alone."""
+    """Refuse net_cls and net_prio, which only cgroup v1 has. Raises SpecError."""
     hint = "cgroup v2 has neither net_cls nor net_prio: mark packets by cgroup path in nftables instead"
     if network["classID"].uint32():
         raise network["classID"].error("a network class has no form in cgroup v2", hint=hint)
@@ -249,7 +252,7 @@ def _refuse_network(network: Node) -> None:
 
 
 def _unified(unified: Node, entries: list[Entry]) -> None:
-    """Any file of a controller by its own name, written last, so that it wins."""
+    """Compile files that config.json names itself. They are written last, so that they win."""
     for name, node in unified.members():
         value = node.required().string()
         head, dot, rest = name.partition(".")
@@ -259,5 +262,5 @@ def _unified(unified: Node, entries: list[Entry]) -> None:
                 hint="such as memory.high, without a directory",
             )
         if head == "cgroup" and rest in _RUNTIMES_OWN:
-            raise node.error("this file is the runtime's own")
+            raise node.error("this file is reserved for the runtime")
         entries.append([name, value, node.pointer])

@@ -1,4 +1,4 @@
-"""The freezer of cgroup v2 (admin-guide/cgroup-v2.rst, cgroup.freeze), and waiting for cgroup.events."""
+"""Freeze and thaw a cgroup, and wait for its cgroup.events (admin-guide/cgroup-v2.rst, cgroup.freeze)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Cgroup(Protocol):
-        """What the freezer needs of a cgroup's driver (cgroup/driver.py)."""
+        """The part of a cgroup's driver that the freezer needs (cgroup/driver.py)."""
 
         @property
         def path(self) -> str: ...
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
         def write(self, file: str, value: str) -> None: ...
 
 
-PATIENCE = 10  # seconds for the kernel to freeze, thaw or end processes; longer means one hangs in the kernel
+PATIENCE = 10  # seconds for the kernel to freeze, thaw or end processes; after that, one hangs in the kernel
 
 
 def freeze(group: Cgroup) -> None:
-    """Stop all processes and return when they stand still. Raises RootlessError, and then none is stopped."""
+    """Stop all processes, and return when all have stopped. Raises RootlessError, after letting all continue."""
     _switch(group, "1")
 
 
 def thaw(group: Cgroup) -> None:
-    """Let the processes go on. Raises RootlessError."""
+    """Let the processes continue. Raises RootlessError."""
     _switch(group, "0")
 
 
@@ -42,7 +42,7 @@ def is_frozen(group: Cgroup) -> bool:
 
 
 def wait_until_empty(group: Cgroup, seconds: float = PATIENCE) -> bool:
-    """Wait until no process is left (zombies do not count). Return False when the time is over."""
+    """Wait until no process is left; zombies do not count. Return False when the time is over."""
     return not group.path or wait_for_event(group, "populated", 0, seconds)
 
 
@@ -62,9 +62,9 @@ def _switch(group: Cgroup, value: str) -> None:
 
 
 def wait_for_event(group: Cgroup, key: str, value: int, seconds: float) -> bool:
-    """Wait for a value in cgroup.events, of which the kernel tells by POLLPRI. Return False when the time is over.
+    """Wait until a key of cgroup.events has a value; the kernel signals changes by POLLPRI.
 
-    A cgroup that is gone counts as having the value. Raises OSError.
+    Return False when `seconds` are over. A cgroup that is gone counts as having the value. Raises OSError.
     """
     import select
 

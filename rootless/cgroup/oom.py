@@ -1,4 +1,4 @@
-"""OOM kills of a container: counted in memory.events, told by POLLPRI, and put into words that name the limit."""
+"""Count the OOM kills of a container (memory.events), and word messages that name the memory limit."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """The kills of a cgroup from now on. fd: becomes ready with POLLPRI at each change, -1 without a memory
-    controller; kills: how many there were when `look` was last called."""
+    """Counts the kills of a cgroup from now on.
+
+    fd: becomes ready with POLLPRI at each change, -1 without a memory controller; kills: the count at the last `look`.
+    """
 
     def __init__(self, group: Cgroup) -> None:
         self.kills = 0
         try:
             self.fd = os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=group.fd) if group.path else -1
         except (OSError, RootlessError) as error:
-            # no memory controller, a container that shuts its own files, or gone already
+            # There is no memory controller, the container has removed our permission, or the cgroup is gone.
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EPERM):
                 raise
             self.fd = -1
         self._before = self._count()
 
     def look(self) -> int:
-        """Count again; the kills that are new. What was counted stays when the cgroup goes (systemd is quick)."""
+        """Count again; return how many kills are new. A cgroup that is gone, as systemd removes it, has no new ones."""
         before = self.kills
         self.kills = max(before, self._count() - self._before)
         return self.kills - before
@@ -53,13 +55,13 @@ class Watch:
 
 
 def memory_limit(record: Record) -> tuple[str, str]:
-    """(bytes, JSON pointer) of the memory limit in a container's record, ("", "") where it has none."""
+    """Return (bytes, JSON pointer) of the memory limit in a container's record, ("", "") for none."""
     found = (entry for entry in record.get("files", ()) if entry[0] == "memory.max")
     return next(((value, pointer) for _, value, pointer in found), ("", ""))
 
 
 def describe(kills: int, limit: tuple[str, str]) -> str:
-    """One line on OOM kills."""
+    """Return one line about OOM kills."""
     value, pointer = limit
     processes = "a process" if kills == 1 else f"{kills} processes"
     because = f": memory.max is {value} bytes: {pointer}" if value else ""
@@ -67,11 +69,11 @@ def describe(kills: int, limit: tuple[str, str]) -> str:
 
 
 def probable(limit: tuple[str, str]) -> str:
-    """A hint for a process that was killed, where nobody can count any more; "" without a limit."""
+    """Return a hint for a killed process whose cgroup is gone, so that nothing can be counted; "" without a limit."""
     value, pointer = limit
     return f"probably out of memory: memory.max is {value} bytes: {pointer}" if value else ""
 
 
 def too_small(limit: tuple[str, str]) -> str:
-    """A hint for what fails with ENOMEM."""
+    """Return a hint for a step that failed with ENOMEM, "" without a limit."""
     return f"memory.max is {limit[0]} bytes, too small for the set-up: {limit[1]}"

@@ -1,7 +1,7 @@
-"""Who owns a container's cgroup (runtime-spec, config-linux.md#cgroup-ownership).
+"""Give a container's cgroup to the container's user (config-linux.md#cgroup-ownership).
 
-A container that has its cgroup writable, in a cgroup namespace of its own, gets the directory and the files named in
-/sys/kernel/cgroup/delegate: its process's user owns them, and so may divide what the container has.
+A container that mounts its cgroup writable, in a cgroup namespace of its own, owns the directory and the files that
+/sys/kernel/cgroup/delegate lists. So its user may divide the container's resources.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _FALLBACK = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]  # the 
 
 
 def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
-    """Give the cgroup to `uid` as the user namespace of process `pid` counts. Raises RootlessError.
+    """Give the cgroup to `uid`, which is an id in the user namespace of process `pid`. Raises RootlessError.
 
-    The caller's own uid is the owner already. Another one can be given it by root alone: by us, or, since the kernel
-    wants both ids mapped where the capability is (chown(2)), as root of the user's whole range.
+    Nothing is to do for the caller's own uid. Only root can give it to another uid: real root, or root of a user
+    namespace with the caller's whole range, because both the old and the new owner must be mapped (chown(2)).
     """
     if not group.path:
         return
@@ -58,7 +58,7 @@ def _change(group: Cgroup, owner: int) -> int:
         try:
             os.chown(name, owner, -1, dir_fd=group.fd)
         except FileNotFoundError:
-            pass  # a controller's file that is not enabled
+            pass  # its controller is not enabled
         except OSError as error:
             raise RootlessError.from_os(error, "give the cgroup to the container", f"{group.path}/{name}") from None
     return 0

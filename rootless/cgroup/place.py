@@ -1,4 +1,4 @@
-"""Where a container's cgroup goes: the candidates in order of preference, and whether one can be used."""
+"""List the candidates for a container's cgroup in order of preference, and check whether one can be used."""
 
 from __future__ import annotations
 
@@ -14,39 +14,42 @@ if TYPE_CHECKING:
 
 
 def candidates(cgroups_path: Node, container_id: str, manager: str, host: Host, root: bool) -> list[Record]:
-    """The possible places of a container's cgroup, the best first; [] for none. Pure.
+    """Return the possible places of a container's cgroup, the best first; [] for none. Pure.
 
-    Each has "manager", "path" (and "unit", "slice", "user" for systemd) and, where it is no certainty, "condition": a
-    condition for `usable`.
+    Each has "manager", "path" (for systemd also "unit", "slice", "user"), and "condition", which `usable` checks, if
+    it is not certain that the place can be used. Raises SpecError.
     """
     path = cgroups_path.string()
     if ".." in path.split("/"):
-        raise cgroups_path.error("leads out of its place by ..")
+        raise cgroups_path.error("must not contain ..")
     if path and os.path.normpath(path) in ("/", "//", "."):
-        raise cgroups_path.error("is a cgroup that others are in", hint="name one for the container below it")
+        raise cgroups_path.error("is a shared cgroup", hint="name one for the container below it")
     if manager == "disabled" or not host.cgroup_mount:
         return []
     if manager == "systemd":
         return [_scope(cgroups_path, container_id, root, strict=True)]
     if root:
         return [_directory(path, container_id, host, os.path.dirname(host.own_cgroup))]
-    found = _delegated(path, container_id, host)
+    places = _delegated(path, container_id, host)
     if manager == "":
         scope = _scope(cgroups_path, container_id, root, strict=False) | {"condition": "session"}
-        # A slice:prefix:name asks for systemd. Otherwise systemd comes after what it gave away itself, and before
-        # directories that merely happen to be writable, where it may take back controllers at any time.
-        found.insert(0 if _is_triple(path) else sum(c["condition"] == "delegated" for c in found), scope)
-    return found
+        # slice:prefix:name asks for systemd. Otherwise systemd comes after cgroups that it has delegated, and before
+        # directories that are only writable, because systemd may disable controllers there at any time.
+        places.insert(0 if _is_triple(path) else sum(c["condition"] == "delegated" for c in places), scope)
+    return places
 
 
 def usable(choice: Record, condition: str, wanted: bool) -> bool:
-    """Whether a candidate can be used here and now. With `wanted` (limits are asked for) a session whose D-Bus
-    library is missing counts as usable, so that the driver names what is missing."""
+    """Return whether a candidate can be used on this machine.
+
+    wanted: whether the container asks for limits. Then a session without a D-Bus library counts as usable, so that the
+    driver fails and says what is missing.
+    """
     if not condition:
         return True
     if condition == "session":
         return session(wanted=wanted)
-    # To move from one cgroup to another takes write access to cgroup.procs of their common ancestor too.
+    # Moving a process between cgroups needs write access to cgroup.procs of their common ancestor too (cgroups(7)).
     if not os.access(f"{choice['base']}/cgroup.procs", os.W_OK):
         return False
     parent = os.path.dirname(choice["path"])
@@ -58,7 +61,7 @@ def usable(choice: Record, condition: str, wanted: bool) -> bool:
 
 
 def can_be_made(path: str) -> bool:
-    """Return whether a cgroup exists, or the nearest directory above it may be written by this process."""
+    """Return whether a cgroup exists, or this process may write to the nearest directory above it."""
     if os.path.isdir(path):
         return os.access(f"{path}/cgroup.procs", os.W_OK)
     while not os.path.isdir(path):
@@ -67,7 +70,7 @@ def can_be_made(path: str) -> bool:
 
 
 def session(*, wanted: bool) -> bool:
-    """Whether the user's systemd can be asked: its run directory and the bus are there, and the library."""
+    """Return whether the user's systemd can be asked: it runs, its bus is there, and jeepney is installed."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if not (runtime and os.path.exists(f"{runtime}/bus") and os.path.isdir(f"{runtime}/systemd")):
         return False
@@ -79,8 +82,10 @@ def session(*, wanted: bool) -> bool:
 
 
 def _is_delegated(directory: str) -> bool:
-    """Whether systemd marked the cgroup as given away (Delegate=yes, systemd.resource-control(5)). The user manager's
-    own cgroup is marked too, but it is the manager's to divide."""
+    """Return whether systemd has marked the cgroup as delegated (Delegate=yes, systemd.resource-control(5)).
+
+    The user manager's own cgroup is marked too, but does not count, because the manager divides it.
+    """
     if os.path.basename(directory).startswith("user@"):
         return False
     try:
@@ -96,33 +101,35 @@ def _is_triple(path: str) -> bool:
 
 
 def _directory(path: str, container_id: str, host: Host, base: str) -> Record:
-    """A directory: an absolute cgroupsPath counts from the mount, a relative one or the id from `base`."""
+    """Return the candidate for a directory. An absolute path starts at the mount, others and the id start at `base`."""
     if not path.startswith("/"):
         path = f"{base.rstrip('/')}/{path or container_id}"
     return {"manager": "cgroupfs", "path": os.path.normpath(f"{host.cgroup_mount}/{path.strip('/')}")}
 
 
 def _delegated(path: str, container_id: str, host: Host) -> list[Record]:
-    """Directories for a user: an absolute path as it stands, then below the own cgroup or the one above it, which
-    holds no processes as a rule; first of all what systemd marked as delegated."""
-    found: list[Record] = []
+    """Return candidates for a user: an absolute path, then directories below the user's cgroup or the one above it.
+
+    The one above usually holds no processes. Cgroups that systemd marked as delegated come first.
+    """
+    places: list[Record] = []
     own = host.own_cgroup
-    if not own or own == "/.." or own.startswith("/../"):  # outside of this cgroup namespace
-        return found
+    if not own or own == "/.." or own.startswith("/../"):  # our cgroup is outside of this cgroup namespace
+        return places
     if path.startswith("/"):
         common = os.path.commonpath([own, os.path.dirname(os.path.normpath(path))])
-        found.append(_below(common, _directory(path, container_id, host, "/"), host, "writable"))
+        places.append(_below(common, _directory(path, container_id, host, "/"), host, "writable"))
     if os.path.basename(own) == LEAF:
         own = os.path.dirname(own)
         upper = own
     else:
         upper = os.path.dirname(own)
-    # systemd 252 leaves its users' units unmarked. A slice is systemd's to divide, a unit in it rather ours.
+    # systemd 252 does not mark its users' units. systemd divides slices, so prefer a directory inside a unit.
     unmarked = [own, upper] if upper.endswith(".slice") else [upper, own]
     order = [(own, "delegated"), (upper, "delegated"), *((base, "writable") for base in unmarked)]
     for base, condition in dict.fromkeys(order):
-        found.append(_below(base, _directory(path.lstrip("/"), container_id, host, base), host, condition))
-    return found
+        places.append(_below(base, _directory(path.lstrip("/"), container_id, host, base), host, condition))
+    return places
 
 
 def _below(base: str, place: Record, host: Host, condition: str) -> Record:
@@ -130,7 +137,10 @@ def _below(base: str, place: Record, host: Host, condition: str) -> Record:
 
 
 def _scope(cgroups_path: Node, container_id: str, root: bool, *, strict: bool) -> Record:
-    """A transient scope. cgroupsPath is slice:prefix:name; nothing else is taken from the user who said systemd."""
+    """Return the candidate for a transient scope. cgroupsPath is slice:prefix:name. Raises SpecError.
+
+    strict: whether the user chose systemd, so that any other form is refused.
+    """
     path = cgroups_path.string()
     if _is_triple(path):
         slice_, prefix, name = path.split(":")
@@ -142,6 +152,6 @@ def _scope(cgroups_path: Node, container_id: str, root: bool, *, strict: bool) -
         raise cgroups_path.error("names no unit", hint="the form is slice:prefix:name")
     slice_ = slice_ or ("system.slice" if root else "user.slice")
     if not slice_.endswith(".slice") or "/" in slice_:
-        raise cgroups_path.error(f"{slice_} is no slice", hint="its name ends in .slice")
+        raise cgroups_path.error(f"{slice_} is not a slice", hint="its name ends in .slice")
     unit = name if name.endswith(".scope") else f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
     return {"manager": "systemd", "path": "", "unit": unit, "slice": slice_, "user": not root}

@@ -1,7 +1,7 @@
-"""Annotations org.systemd.property.NAME -> properties of the scope. Pure.
+"""Compile annotations org.systemd.property.NAME into properties of the scope. Pure.
 
-The value is GVariant text as systemd's own tools print it: true, 5, uint64 5, 'text', ['a', 'b']. A name that ends in
-Sec may be given in seconds; systemd's property ends in USec then.
+The value is GVariant text as systemd's tools print it: true, 5, uint64 5, 'text', ['a', 'b']. The value of a name that
+ends in Sec is in seconds; systemd's property ends in USec.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _INTEGERS = {"byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "
 
 
 def compile_properties(annotations: Node) -> list[Property]:
-    """The properties in the annotations' order. Raises SpecError for a value that is no GVariant of a known kind."""
+    """Return the properties in the annotations' order. Raises SpecError for a value that is not such GVariant text."""
     found: list[Property] = []
     for key, node in annotations.members():
         if not key.startswith(PREFIX):
             continue
         name = key.removeprefix(PREFIX)
         if not (name.isascii() and name.isalnum() and name[:1].isupper()):
-            raise node.error(f"{printable(name)} is no name of a systemd property")
+            raise node.error(f"{printable(name)} is not the name of a systemd property")
         signature, value = _variant(node)
         if name.endswith("Sec") and not name.endswith("USec") and isinstance(value, int | float):
             name, signature, value = f"{name.removesuffix('Sec')}USec", "t", int(value * 1000000)

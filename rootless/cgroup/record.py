@@ -1,4 +1,4 @@
-"""The record of a container's cgroup: plain data that the state directory keeps."""
+"""The record of a container's cgroup, plain data that the state directory keeps."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
         manager: "cgroupfs", "systemd" or "disabled"; path: the absolute directory, "" where systemd decides or where
         there is none; files: what is written, in this order; devices: the rules of a device program, [] for none;
         unit, slice, user, properties: for systemd. choices: the candidates in order of preference, until `open` has
-        settled on one; each has "if", the condition under which it can be used, and "base", the directory that it
-        counts from. created: the directories that the driver made; inode: the one of `path`, 0 where it is not known.
+        chosen one; each has "condition" (place.py, `usable`) and "base", the directory that it starts from. created:
+        the directories that the driver made; inode: that of `path`, 0 if it is not known.
         """
 
         manager: str

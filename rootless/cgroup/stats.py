@@ -1,4 +1,4 @@
-"""The figures of a cgroup in the form of runc's `events --stats` (go-runc's Stats), which containerd reads."""
+"""Read a cgroup's figures in the form of runc's `events --stats`, which containerd reads (go-runc's Stats)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IOS = (("rios", "Read"), ("wios", "Write"), ("dios", "Discard"))
 
 
 def collect(cgroup: Cgroup) -> Figures:
-    """cpu, cpuset, memory, pids, blkio, hugetlb and PSI. Where a controller is missing its figures are 0."""
+    """Return cpu, cpuset, memory, pids, blkio, hugetlb and PSI. The figures of a missing controller are 0."""
     return {
         "cpu": _cpu(cgroup),
         "cpuset": _cpuset(cgroup),
@@ -32,7 +32,7 @@ def collect(cgroup: Cgroup) -> Figures:
 
 
 def _cpu(cgroup: Cgroup) -> Figures:
-    """cpu.stat counts microseconds, runc nanoseconds."""
+    """Return CPU time in ns, as runc does; cpu.stat counts microseconds."""
     stat = cgroup.keyed("cpu.stat")
     return {
         "usage": {
@@ -50,7 +50,7 @@ def _cpu(cgroup: Cgroup) -> Figures:
 
 
 def _cpuset(cgroup: Cgroup) -> Figures:
-    """The CPUs and nodes in force, as lists of numbers."""
+    """Return the CPUs and memory nodes in force, as lists of numbers."""
     figures: Figures = {}
     for key, file in (("cpus", "cpuset.cpus.effective"), ("mems", "cpuset.mems.effective")):
         if text := cgroup.read(file):
@@ -64,7 +64,7 @@ def parse_cpuset(text: str) -> list[int]:
 
 
 def _memory(cgroup: Cgroup) -> Figures:
-    """swap counts memory plus swap, as version 1 did and runc still does."""
+    """Return memory in bytes. `swap` counts memory plus swap, as cgroup v1 did and runc still does."""
     stat, events = cgroup.keyed("memory.stat"), cgroup.keyed("memory.events")
     usage, limit = _number(cgroup, "memory.current"), _limit(cgroup, "memory.max", 0)
     swap_limit = _limit(cgroup, "memory.swap.max", 0)
@@ -86,7 +86,7 @@ def _memory(cgroup: Cgroup) -> Figures:
 
 
 def _block_io(cgroup: Cgroup) -> Figures:
-    """io.stat: "8:0 rbytes=1 wbytes=2 rios=1 wios=1 dbytes=0 dios=0"."""
+    """Return the figures of io.stat, lines such as "8:0 rbytes=1 wbytes=2 rios=1 wios=1 dbytes=0 dios=0"."""
     sizes: list[Figures] = []
     counts: list[Figures] = []
     for line in cgroup.read("io.stat").splitlines():
@@ -105,7 +105,7 @@ def _block_io(cgroup: Cgroup) -> Figures:
 
 
 def _hugepages(cgroup: Cgroup) -> Figures:
-    """One entry a size of huge pages: {"2MB": {"usage", "max", "failcnt"}}."""
+    """Return an entry for each size of huge pages: {"2MB": {"usage", "max", "failcnt"}}."""
     figures: Figures = {}
     names = os.listdir(cgroup.path) if cgroup.path and os.path.isdir(cgroup.path) else []
     for name in sorted(names):
@@ -120,7 +120,7 @@ def _hugepages(cgroup: Cgroup) -> Figures:
 
 
 def _pressure(cgroup: Cgroup, file: str) -> Figures:
-    """{"psi": {"some": {...}, "full": {...}}} of "some avg10=0.00 avg60=0.00 avg300=0.00 total=0"; {} without PSI."""
+    """Return {"psi": {"some": {...}, "full": {...}}} from lines "some avg10=0.00 ... total=0"; {} without PSI."""
     figures: Figures = {}
     for line in cgroup.read(file).splitlines():
         kind, *pairs = line.split()

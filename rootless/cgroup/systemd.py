@@ -1,7 +1,7 @@
-"""The systemd driver: a transient scope, asked for over D-Bus (org.freedesktop.systemd1(5)).
+"""Make a cgroup as a transient scope of systemd, over D-Bus: the systemd driver (org.freedesktop.systemd1(5)).
 
-systemd makes the cgroup and keeps limits that it knows as unit properties; whatever it does not know is written to
-the files, which Delegate=yes allows. The D-Bus library, jeepney, is imported when a message is to be sent.
+systemd makes the cgroup, and keeps the limits that it knows as unit properties. The others are written to the files,
+which Delegate=yes allows. The D-Bus library, jeepney, is imported when the first message is sent.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ if TYPE_CHECKING:
     Property = tuple[str, tuple[str, Any]]  # (name, (D-Bus signature, value))
 
 INFINITY = 2**64 - 1
-PATIENCE = 30  # seconds for systemd's answer, and for a job's end
+PATIENCE = 30  # seconds to wait for systemd's answer, and for the end of a job
 _NO_UNIT = ("org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.ScopeNotRunning")
 
 
 class Scope(Cgroup):
-    """A container's cgroup that is a systemd scope. A scope begins with a process: create() needs one."""
+    """A container's cgroup that is a systemd scope. `create` needs a pid, because a scope starts with a process."""
 
     needs_pid = True
 
     def create(self, pid: int = 0) -> None:
-        """Start the scope with `pid` in it, wait for it, and write the files. Raises RootlessError; the scope is then
-        gone again (not the process)."""
+        """Start the scope with `pid` in it, wait for it, and write the files.
+
+        Raises RootlessError, after removing the scope but not the process.
+        """
         with _Manager(self.record["user"]) as manager:
             manager.run("StartTransientUnit", "ssa(sv)a(sa(sv))", (self.unit, "replace", self._properties(pid), []))
             self._find(pid)
@@ -56,7 +58,7 @@ class Scope(Cgroup):
                 raise
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Write the files, then tell systemd, so that a later daemon-reload finds the same values."""
+        """Write the files, then tell systemd the same values, because a later daemon-reload would write its own."""
         entries = list(entries)
         super().apply(entries)
         if properties := translate(entries):
@@ -64,7 +66,7 @@ class Scope(Cgroup):
                 manager.call("SetUnitProperties", "sba(sv)", (self.unit, True, properties))
 
     def remove(self) -> None:
-        """Stop the scope, wait until systemd has let it go, and remove what is left of its directory."""
+        """Stop the scope, wait for systemd, and remove what is left of the directory. Raises RootlessError."""
         if not self.gone():
             if self.keyed("cgroup.events").get("populated"):
                 self.kill()
@@ -74,7 +76,7 @@ class Scope(Cgroup):
                     manager.stop(self.unit)
             except RootlessError:
                 self.close()
-                if not self.gone():  # else it went by itself, as its last process had, and that is all we want
+                if not self.gone():  # it may be gone already, because systemd removes it with its last process
                     raise
         super().remove()
 
@@ -84,7 +86,7 @@ class Scope(Cgroup):
         return self.record["unit"]
 
     def _properties(self, pid: int) -> list[Property]:
-        """What the scope starts with. TasksMax is always said: the manager's default would limit it otherwise."""
+        """Return the scope's first properties. TasksMax is always set, because systemd's default would limit it."""
         properties: dict[str, tuple[str, Any]] = {
             "Description": ("s", f"container {self.unit.removesuffix('.scope')}"),
             "Slice": ("s", self.record["slice"]),
@@ -101,7 +103,7 @@ class Scope(Cgroup):
         return list(properties.items())
 
     def _find(self, pid: int) -> None:
-        """Read where systemd put it from the process itself."""
+        """Read from the process which cgroup systemd made. Raises RootlessError."""
         here = view.read()
         own = view.own(pid)
         if not own.endswith(f"/{self.unit}"):
@@ -110,15 +112,15 @@ class Scope(Cgroup):
         self.record["created"] = []
 
     def _enable_rest(self) -> None:
-        """Controllers that systemd knows nothing of, such as hugetlb and rdma, are for us to hand down."""
+        """Enable controllers that systemd does not know, such as hugetlb and rdma, in the cgroups above."""
         if needed := self._controllers() - set(self.read("cgroup.controllers").split()):
             try:
                 enable(os.path.dirname(self.path), needed)
             except OSError:
-                pass  # the refusal of the file itself has the better words
+                pass  # the error for the missing file says more
 
     def _leave(self, pid: int) -> None:
-        """Take the process out again: stopping a scope kills what is in it, and that is the caller's to do."""
+        """Move the process out again, because stopping a scope kills its processes, which is the caller's decision."""
         here = view.read()
         try:
             with open(f"{here.mount}{here.own}/cgroup.procs", "w") as file:
@@ -129,7 +131,7 @@ class Scope(Cgroup):
 
 
 def translate(entries: Iterable[Entry]) -> list[Property]:
-    """The unit properties that say what these files say (systemd.resource-control(5)); other files have none."""
+    """Return the unit properties for those files that have one (systemd.resource-control(5))."""
     properties: list[Property] = []
     for file, value, _ in entries:
         if file in _NUMBERS:
@@ -151,7 +153,7 @@ _NUMBERS = {
 
 
 def _cpu_quota(value: str) -> list[Property]:
-    """Microseconds a second, rounded up: systemd rounds down on the way back, to the same quota."""
+    """Return the quota in microseconds per second, rounded up, because systemd rounds down when it writes cpu.max."""
     quota, _, period = value.partition(" ")
     microseconds = int(period or 100000)
     per_second = INFINITY if quota == "max" else -(-int(quota) * 1000000 // microseconds)
@@ -194,7 +196,7 @@ class _Manager:
         self._bus.close()
 
     def call(self, method: str, signature: str, body: tuple[Any, ...]) -> tuple[Any, ...]:
-        """One method of the manager. Raises RootlessError with systemd's words."""
+        """Call a method of the manager; return its answer. Raises RootlessError with systemd's words."""
         from jeepney import DBusErrorResponse, new_method_call
         from jeepney.wrappers import unwrap_msg  # type: ignore[import-untyped]
 
@@ -209,7 +211,7 @@ class _Manager:
             raise RootlessError(f"systemd: {method} {body[0]}: no answer ({error})") from None
 
     def run(self, method: str, signature: str, body: tuple[Any, ...]) -> None:
-        """A method that gives a job, and that job up to its end, which a signal tells."""
+        """Call a method that returns a job, and wait for the signal that the job has ended. Raises RootlessError."""
         from jeepney import message_bus
         from jeepney.wrappers import unwrap_msg
 
@@ -230,7 +232,7 @@ class _Manager:
             raise RootlessError(f"systemd: {method} {body[0]}: {result}", hint="journalctl may tell why")
 
     def stop(self, unit: str) -> None:
-        """Stop a unit; one that is gone is fine."""
+        """Stop a unit; a missing one is fine. Raises RootlessError."""
         try:
             self.run("StopUnit", "ss", (unit, "replace"))
         except _Refused as error:
@@ -239,7 +241,7 @@ class _Manager:
 
 
 class _Refused(RootlessError):
-    """systemd's refusal; `name` is D-Bus's name of the error."""
+    """A refusal by systemd. name: D-Bus's name of the error."""
 
     def __init__(self, what: str, name: str) -> None:
         super().__init__(what)
@@ -247,7 +249,7 @@ class _Refused(RootlessError):
 
 
 def _connect(user: bool) -> DBusConnection:
-    """The bus of the user's session or of the system."""
+    """Connect to the bus of the user's session, or of the system. Raises RootlessError."""
     from jeepney.io.blocking import DBusConnection
 
     path = session_bus() if user else "/run/dbus/system_bus_socket"
@@ -259,8 +261,8 @@ def _connect(user: bool) -> DBusConnection:
     try:
         connection.settimeout(PATIENCE)
         sockets.connect(connection, path)
-        # EXTERNAL without a name: the bus takes the user from the socket. In a user namespace (podman's, for one)
-        # our own number would be wrong.
+        # EXTERNAL without a name: the bus takes the uid from the socket. The uid that we know would be wrong in a user
+        # namespace such as podman's.
         connection.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\n")
         answer = b""
         while answer.count(b"\r\n") < 2:
@@ -279,8 +281,10 @@ def _connect(user: bool) -> DBusConnection:
 
 
 def library_found() -> bool:
-    """Whether jeepney can be imported, looked for in the interpreter's own site-packages too (the launcher starts
-    without them)."""
+    """Return whether jeepney can be imported.
+
+    The interpreter's site-packages are searched too, because the program starts without them.
+    """
     from importlib.util import find_spec
 
     if find_spec("jeepney") is None:
@@ -291,7 +295,7 @@ def library_found() -> bool:
 
 
 def session_bus() -> str:
-    """The path of the user's bus socket, or "". podman passes XDG_RUNTIME_DIR alone, so that is asked first."""
+    """Return the path of the user's bus socket, or "". XDG_RUNTIME_DIR comes first: podman passes only that."""
     address = os.environ.get("DBUS_SESSION_BUS_ADDRESS", "")
     named = address.partition("unix:path=")[2].partition(",")[0].partition(";")[0]
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")

@@ -1,6 +1,6 @@
-"""The directories of cgroup2 and their files: made, handed controllers, listed and removed.
+"""Make, list and remove directories of the cgroup2 file system, and enable controllers in them.
 
-A container may have written below its cgroup, so nested cgroups are walked by directory fd, never by long paths.
+A container may have made cgroups below its own, so nested cgroups are walked by directory fd and never by long paths.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-LEAF = "rootless-leaf"  # where this process goes when its cgroup has to hand on controllers
+LEAF = "rootless-leaf"  # the cgroup that our own processes move to when theirs has to enable controllers
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def retry_as_range_root(function: Callable[[], str]) -> str:
-    """Return what `function` returns; on EACCES call it again as root of all the user's ids.
+    """Return what `function` returns; after EACCES, call it again as root of all the user's ids.
 
-    A container that has its cgroup writable can change modes, and owners within the user's ids. Root of all these ids
-    needs no permission (user_namespaces(7)). Raises OSError and RootlessError.
+    A container that has its cgroup writable can change modes, and give files to any of the user's ids. Root of a user
+    namespace with all these ids has access anyway (user_namespaces(7)). Raises OSError and RootlessError.
     """
     try:
         return function()
@@ -69,14 +69,14 @@ def list_below(path: str) -> str:
                 below += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
             with open(f"{directory}/cgroup.procs") as file:
                 text += file.read()
-        except OSError as error:  # it went away meanwhile, or is a threaded one, whose processes show above it
+        except OSError as error:  # it is gone, or is a threaded one, whose processes show in the one above it
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
                 raise
     return text
 
 
 def make_directory(path: str, needed: set[str], created: list[str]) -> None:
-    """Make a cgroup and those above it, each with all controllers that it can get, and note each in `created`."""
+    """Make a cgroup and those above it, enable all controllers that they can get, and add each to `created`."""
     parent = os.path.dirname(path)
     if not os.path.isdir(parent):
         make_directory(parent, needed, created)
@@ -108,7 +108,7 @@ def enable(directory: str, needed: set[str]) -> None:
             return
         except OSError as error:
             if not needed & missing:
-                return  # for the sake of statistics alone nothing is moved
+                return  # only statistics need controllers, and for them no process is moved
             number = error.errno
         if number == errno.EBUSY:
             _clear(fd, directory)
@@ -128,22 +128,24 @@ def _switch_on(controllers: set[str]) -> str:
 
 
 def _clear(fd: int, directory: str) -> None:
-    """Move this process and its neighbours one level down: a cgroup that hands on controllers may hold no processes
-    ("no internal process constraint"). Done for our own cgroup only."""
+    """Move our own processes one level down, because a cgroup that enables controllers may hold none itself.
+
+    That is cgroup-v2.rst's "no internal process constraint". Raises RootlessError for any cgroup but our own.
+    """
     from rootless import log
     from rootless.kernel import cgroup_view as view
 
     here = view.read()
     if os.path.normpath(here.mount + here.own) != directory:
         raise RootlessError(
-            "the cgroup holds processes, so it cannot hand on controllers", directory, hint="use a cgroup without any"
+            "the cgroup holds processes, so it cannot enable controllers", directory, hint="use a cgroup without any"
         )
     try:
         os.mkdir(LEAF, 0o755, dir_fd=fd)
     except FileExistsError:
         pass
     count = 0
-    for _ in range(64):  # what was forked meanwhile shows in the next round
+    for _ in range(64):  # the next round moves what was forked meanwhile
         pids = read_file(fd, "cgroup.procs").split()
         if not pids:
             break
@@ -161,7 +163,7 @@ def _clear(fd: int, directory: str) -> None:
 
 
 def remove_directories(paths: Iterable[str]) -> None:
-    """Remove empty cgroups, the deepest first. One that somebody else uses stays; any other failure is told."""
+    """Remove empty cgroups, the deepest first. One that is in use stays; any other failure is a warning."""
     for path in sorted(paths, key=len, reverse=True):
         try:
             os.rmdir(path)
@@ -175,7 +177,7 @@ def remove_directories(paths: Iterable[str]) -> None:
 def remove_below(path: str) -> str:
     """Remove all cgroups below, depth first, and return "". Raises OSError.
 
-    One fd climbs up and down, so no depth can exhaust the fds, the stack or the length of a path.
+    One fd moves up and down the tree, so no depth can exhaust the fds, the stack or the length of a path.
     """
     fd = os.open(path, _DIRECTORY)
     try:

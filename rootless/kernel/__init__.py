@@ -1,1 +1,1 @@
-"""The kernel's interfaces: system calls, /proc, capabilities, signals, sockets."""
+"""Call the kernel: system calls, /proc, capabilities, signals, sockets. Nothing here knows config.json."""

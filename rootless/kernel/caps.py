@@ -1,6 +1,6 @@
-"""Capabilities: names, the five sets of process.capabilities, and their way into the kernel (capabilities(7)).
+"""Read process.capabilities and set the five sets of a process (capabilities(7)).
 
-A set is a bit mask: bit 21 is CAP_SYS_ADMIN.
+A set is a bit mask; bit 21 is CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _NAMES = (
     "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 )
 CAPABILITIES = {f"CAP_{name}": bit for bit, name in enumerate(_NAMES.split())}
-# What init may hold unused without being any stronger for it, see `guard`.
+# Capabilities that do little, so that init may keep one only to be guarded (`guard`). The order is the choice's order.
 _HARMLESS = ("CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_LEASE", "CAP_AUDIT_READ", "CAP_SYS_TTY_CONFIG")
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 
 def last_cap() -> int:
-    """The highest capability that this kernel knows, from /proc/sys/kernel/cap_last_cap. Raises OSError."""
+    """Return the highest capability of this kernel, from /proc/sys/kernel/cap_last_cap. Raises OSError."""
     with open("/proc/sys/kernel/cap_last_cap", "rb", buffering=0) as file:
         return int(file.read(16))
 
 
 def all_capabilities() -> int:
-    """Every capability of this kernel: what the first process of a new user namespace holds (user_namespaces(7))."""
+    """Return all capabilities of this kernel, which the first process of a user namespace has (user_namespaces(7))."""
     return (1 << last_cap() + 1) - 1
 
 
@@ -43,19 +43,19 @@ def names_of_this_kernel() -> list[str]:
 
 
 def grantable() -> int:
-    """What this process can hand on without a new user namespace: permitted, and not gone from the bounding set."""
+    """Return what this process can grant without a new user namespace: permitted, and still in the bounding set."""
     bounding = sum(1 << bit for bit in range(last_cap() + 1) if syscalls.prctl(syscalls.PR_CAPBSET_READ, bit))
     return syscalls.capget()[1] & bounding
 
 
 def names(mask: int) -> list[str]:
-    """The capabilities of a mask by name, those beyond the table as `CAP_41`."""
+    """Return the names of a mask's capabilities, `CAP_41` for one that has no name here."""
     known = {bit: name for name, bit in CAPABILITIES.items()}
     return [known.get(bit, f"CAP_{bit}") for bit in range(mask.bit_length()) if mask >> bit & 1]
 
 
 def parse_cap(name: str) -> int:
-    """The bit of one capability name in any case, as `exec --cap` takes it. Raises RootlessError for an unknown."""
+    """Return the bit of a capability, whose name may be in any case, as for `exec --cap`. Raises RootlessError."""
     bit = CAPABILITIES.get(name.upper())
     if bit is None:
         raise RootlessError(f"unknown capability {printable(repr(name))}", hint=closest(name, CAPABILITIES))
@@ -63,12 +63,12 @@ def parse_cap(name: str) -> int:
 
 
 def read_capabilities(node: Node, possible: int) -> tuple[dict[str, int], list[str]]:
-    """process.capabilities as {set: mask} of the five SETS, and the warnings to show.
+    """Return process.capabilities as ({set: mask} for the five SETS, warnings).
 
-    `possible` is what can be granted: all_capabilities() in a new user namespace, else grantable(). Names that are
-    unknown or not possible are warned of and left out, as runtime-spec config.md demands; so is an ambient one that
-    is not inheritable and permitted too: the kernel never raises it, and `runc spec` of 1.1 writes such. Raises
-    SpecError for what capset(2) would refuse as a whole.
+    possible: what can be granted, all_capabilities() in a new user namespace, else grantable(). A name that is unknown
+    or cannot be granted is left out with a warning (config.md#linux-process). So is an ambient capability that is not
+    also inheritable and permitted, because the kernel never raises it; `runc spec` of 1.1 writes some. Raises SpecError
+    for sets that capset(2) would refuse.
     """
     unknown: dict[str, None] = {}
     asked = {name: _read_set(node[name], unknown) for name in SETS}
@@ -93,9 +93,9 @@ def read_capabilities(node: Node, possible: int) -> tuple[dict[str, int], list[s
 
 
 def apply_bounding(bounding: int, last: int) -> None:
-    """Drop all but these from the bounding set. `last` is last_cap(), read while /proc was the host's.
+    """Drop all but these from the bounding set. last: last_cap(), read while /proc was the host's.
 
-    Before any apply_capabilities and change of ids: it needs CAP_SETPCAP.
+    Call it before apply_capabilities and before the change of ids, because it needs CAP_SETPCAP.
     """
     for bit in range(last + 1):
         if not bounding >> bit & 1:
@@ -103,10 +103,10 @@ def apply_bounding(bounding: int, last: int) -> None:
 
 
 def apply_capabilities(sets: dict[str, int], keep: int = 0, guard: int = 0) -> None:
-    """Set the other four sets, after the change of ids (which clears them, see PR_SET_KEEPCAPS).
+    """Set the other four sets. Call it after the change of ids, which clears them (PR_SET_KEEPCAPS).
 
-    `keep` is a mask that stays effective until execve, which takes it away as it is in no other set: CAP_SYS_ADMIN
-    for a seccomp filter without no_new_privs (seccomp(2)). `guard` stays permitted in the same way, see `guard`.
+    keep: a mask that stays effective until execve, which removes it because no other set has it: CAP_SYS_ADMIN to load
+    a seccomp filter without no_new_privs (seccomp(2)); guard: a mask that stays permitted until execve (`guard`).
     """
     syscalls.capset(sets["effective"] | keep, sets["permitted"] | keep | guard, sets["inheritable"])
     syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
@@ -117,11 +117,11 @@ def apply_capabilities(sets: dict[str, int], keep: int = 0, guard: int = 0) -> N
 
 
 def guard(sets: dict[str, int]) -> int:
-    """Return one capability that this process has and no program with these sets can get; 0 where there is none.
+    """Return a capability that this process has and that no program with these sets can get; 0 if there is none.
 
-    As long as init has it permitted, a process without it may neither trace init nor open its memory, its environment
-    or its descriptors in /proc, unless that one has CAP_SYS_PTRACE (ptrace(2), PTRACE_MODE; `keeps_out` asks that).
-    Init has to be dumpable between create and start, and has no filter yet. The choice falls on what does least.
+    While init has it permitted, a process without it can neither trace init nor open its memory, environment or fds in
+    /proc, unless it has CAP_SYS_PTRACE (ptrace(2), PTRACE_MODE; `keeps_out` checks that). Init needs this fence between
+    create and start, because it must be dumpable then and has no filter yet.
     """
     free = syscalls.capget()[1] & ~_union(sets)
     for name in _HARMLESS:
@@ -131,13 +131,13 @@ def guard(sets: dict[str, int]) -> int:
 
 
 def keeps_out(permitted: int, sets: dict[str, int]) -> bool:
-    """Return whether a process with that permitted set is closed to any program that starts with these sets."""
+    """Return whether programs with these sets can neither trace nor inspect a process with that permitted set."""
     mask = _union(sets)
     return bool(permitted & ~mask) and not mask >> CAPABILITIES["CAP_SYS_PTRACE"] & 1
 
 
 def _union(sets: dict[str, int]) -> int:
-    """All that a program with these sets may ever hold: execve adds nothing from outside of the bounding set."""
+    """Return all that a program with these sets can ever get, because execve adds nothing outside the bounding set."""
     mask = 0
     for each in sets.values():
         mask |= each

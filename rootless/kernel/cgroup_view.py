@@ -1,4 +1,4 @@
-"""What this process sees of the cgroups: where version 2 is mounted and where it stands itself (cgroups(7))."""
+"""Find where cgroup v2 is mounted, and which cgroup this process is in (cgroups(7))."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ _USUAL = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified layout, and
 
 
 class View:
-    """mount: the directory of the cgroup2 file system, "" if there is none; own: this process's cgroup below it
-    ("/user.slice/..."), "" where it is outside this cgroup namespace."""
+    """What this process sees of the cgroups.
+
+    mount: the directory of the cgroup2 file system, "" if there is none; own: this process's cgroup below it, such as
+    /user.slice/..., "" if it is outside of this cgroup namespace.
+    """
 
     __slots__ = ("mount", "own")
 
@@ -24,7 +27,7 @@ class View:
 
 
 def read() -> View:
-    """The view of this process. Raises RootlessError where /proc/self/cgroup cannot be read."""
+    """Return the view of this process. Raises RootlessError if /proc/self/cgroup cannot be read."""
     for mount in _USUAL:
         if os.path.exists(f"{mount}/cgroup.controllers"):
             break
@@ -34,30 +37,30 @@ def read() -> View:
 
 
 def own(pid: int | str = "self") -> str:
-    """The cgroup v2 path of a process as this cgroup namespace names it, "" if it has none here."""
+    """Return the cgroup v2 path of a process in this cgroup namespace, "" if it is outside. Raises RootlessError."""
     try:
         with open(f"/proc/{pid}/cgroup", "rb", buffering=0) as file:
             for line in file.readall().split(b"\n"):
                 if line.startswith(b"0::"):
                     path = os.fsdecode(line[3:].removesuffix(b" (deleted)"))
-                    return "" if path == "/.." or path.startswith("/../") else path  # outside of our namespace's root
+                    return "" if path == "/.." or path.startswith("/../") else path  # outside of our namespace
     except OSError as error:
         raise RootlessError.from_os(error, "read the cgroup of a process") from None
     return ""
 
 
 def nsdelegate() -> bool:
-    """Whether a cgroup namespace is a border that its processes cannot lift limits across (cgroups(7), nsdelegate)."""
+    """Return whether processes in a cgroup namespace cannot lift the limits of its root (cgroups(7), nsdelegate)."""
     return any(b"nsdelegate" in mount.options for mount in _mounts())
 
 
 def _mounted() -> str:
-    """A cgroup2 mount at an unusual place that no other mount hides, or ""."""
+    """Return a cgroup2 mount at an unusual place that no other mount hides, or ""."""
     places = (os.fsdecode(mount.path) for mount in _mounts())
     return next((place for place in places if os.path.exists(f"{place}/cgroup.controllers")), "")
 
 
 def _mounts() -> list[Mount]:
-    from rootless.kernel import mountinfo  # most machines have it at one of the usual places
+    from rootless.kernel import mountinfo  # imported late, because most machines have cgroup2 at a usual place
 
     return mountinfo.find(b"cgroup2")

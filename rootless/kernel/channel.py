@@ -1,6 +1,7 @@
-"""The wire between runtime, joiner and init: one SOCK_SEQPACKET pair, named messages, none out of turn.
+"""Exchange messages between runtime, joiner and init over a SOCK_SEQPACKET pair (unix(7)).
 
-A message is one tag byte and a payload; fds travel beside it (unix(7), SCM_RIGHTS).
+A message is one tag byte and a payload; fds travel with it (SCM_RIGHTS). A message that the receiver does not expect is
+an error.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
 
-# One tag a meaning: a message out of turn is an error, whoever sends it.
+# Each tag has one meaning, so that a message out of turn is recognised.
 MAPPED = b"u"  # runtime -> init: the id maps are written
 SAVED = b"s"  # runtime -> init: state.json names init, which is found from now on
 MOUNTED = b"m"  # init -> runtime: mounts and devices are there, the hooks may run
@@ -31,11 +32,11 @@ LISTENER = b"l"  # init, exec's process -> start, exec: seccomp's notification f
 NOTIFY = b"n"  # init -> start: the socket that NOTIFY_SOCKET names in the container, as an fd
 PID = b"p"  # joiner -> runtime: the pid of what it cloned
 UNMAPPED = b"j"  # joiner -> runtime: its new user namespace needs maps
-JOINER_MAPPED = b"w"  # runtime -> joiner: they are written
+JOINER_MAPPED = b"w"  # runtime -> joiner: the id maps are written
 MAY_SPEAK = b"k"  # runtime -> exec's process: its pid is known, so it may send messages now
 TERMINAL_READY = b"z"  # runtime -> exec's process: the terminal has its size
 DEVICE = b"v"  # the process that makes device nodes -> runtime: a mount of one, as an fd
-USERNS = b"y"  # the process of a user namespace for id-mapped mounts -> its maker: its /proc, as an fd
+USERNS = b"y"  # the process in a user namespace for an id-mapped mount -> its parent: its /proc, as an fd
 
 _NAMES = {
     MAPPED: "mapped", SAVED: "saved", MOUNTED: "mounted", HOOKED: "hooks done", CONSOLE: "console", CREATED: "created",
@@ -47,7 +48,7 @@ _LIMIT = 65536
 
 
 def pair() -> tuple[socket, socket]:
-    """Return the two ends of a new wire. Raises OSError."""
+    """Return a connected pair of close-on-exec sockets. Raises OSError."""
     return sockets.pair()
 
 
@@ -56,14 +57,14 @@ def send(sock: socket, tag: bytes, payload: bytes = b"", fds: tuple[int, ...] = 
     if fds:
         sockets.send_fds(sock, tag + payload, fds)
     else:
-        write_at_once(sock.fileno(), tag + payload)  # the filter may be active, and few deny write(2)
+        write_at_once(sock.fileno(), tag + payload)  # the seccomp filter may be active, and few deny write(2)
 
 
 def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:
-    """Return (tag, payload, fds) of the next message. Steps that the other side executes are logged on the way.
+    """Return (tag, payload, fds) of the next message. Messages about executed steps are logged and skipped.
 
-    Raises the RootlessError that the other side sent, EOFError where it is gone, and RuntimeError for a message out
-    of turn.
+    Raises the RootlessError that the other side sent, EOFError if it is gone, and RuntimeError for a message whose tag
+    is not in `expected`.
     """
     while True:
         tag, payload, fds = _receive_one(sock)
@@ -82,7 +83,7 @@ def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:
 def _receive_one(sock: socket) -> tuple[bytes, bytes, list[int]]:
     try:
         data, fds = sockets.receive_fds(sock, _LIMIT)
-    except ConnectionResetError:  # once, where the other side left something unread: what it said comes after it
+    except ConnectionResetError:  # the other side has ended with unread data; its last message comes after this error
         data, fds = sockets.receive_fds(sock, _LIMIT)
     if not data:
         raise EOFError
@@ -90,7 +91,7 @@ def _receive_one(sock: socket) -> tuple[bytes, bytes, list[int]]:
 
 
 def send_failure(sock: socket, error: BaseException, step: str = "", pointer: str = "") -> None:
-    """Tell the other side why it ends here; `step` and `pointer` are used for a bare OSError."""
+    """Send the other side the error that ends this process. step, pointer: what and where, for a bare OSError."""
     if not isinstance(error, RootlessError):
         if isinstance(error, OSError) and error.errno:
             where = error.filename if error.filename is not None else ""
@@ -106,13 +107,13 @@ def send_failure(sock: socket, error: BaseException, step: str = "", pointer: st
     text = jsonlite.dumps([error.what[:4000], error.where[:4000], error.errno, error.hint[:4000]])
     message = FAILED + text.encode("utf-8", "surrogateescape")
     fd = sock.fileno()
-    # A filter may deny some of them.
+    # The seccomp filter may already be active. write(2) is the call that filters most rarely deny.
     for say in (os.write, lambda _, data: sock.send(data), lambda _, data: sock.sendmsg([data]), _writev):
         try:
             say(fd, message)
             return
         except OSError:
-            continue  # or nobody is left to be told
+            continue  # denied, or the other side is gone
 
 
 def _writev(fd: int, data: bytes) -> None:
@@ -120,6 +121,6 @@ def _writev(fd: int, data: bytes) -> None:
 
 
 def read_failure(payload: bytes) -> RootlessError:
-    """The error that `send_failure` packed."""
+    """Return the error that `send_failure` has packed."""
     what, where, number, hint = jsonlite.loads(payload)
     return RootlessError(what, where, number, hint)

@@ -1,7 +1,7 @@
-"""Processes that begin as a copy of this one: whatever happens in the copy, it ends there.
+"""Start child processes as copies of this one, and make sure that an exception in a copy ends the copy.
 
-A copy has the whole stack of its parent. An exception that left it by the way it came would be handled a second time:
-it would print the parent's error, take back what the parent has made, and end with the parent's exit code.
+A copy has the whole stack of its parent. An exception that unwound this stack would reach the parent's handlers: the
+copy would print the parent's error, undo what the parent has made, and end with the parent's exit code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def clone(flags: int, life: Callable[[], None], *, cgroup_fd: int = -1) -> tuple[int, int]:
     """Call clone3(2); the child runs `life` and ends with it. Return the child's (pid, pidfd).
 
-    `life` leaves by execve or os._exit, or says itself what went wrong: the child ends with 1 where it returns or
-    raises. Raises OSError where there is no child.
+    life: must report its errors itself. If it returns or raises, instead of calling execve or os._exit, the child ends
+    with exit code 1. Raises OSError if no child could be made.
     """
-    # A signal's handler may raise (signals.py). It must not do so in the child before the `try` knows that it is one,
-    # nor here before the caller knows the pid.
+    # A signal handler may raise (signals.py). It must not raise in the child before the `try`, and in the parent not
+    # before the caller knows the pid.
     before = pthread_sigmask(SIG_BLOCK, ENDING)
     pid = pidfd = -1
     try:
@@ -43,7 +43,7 @@ def clone(flags: int, life: Callable[[], None], *, cgroup_fd: int = -1) -> tuple
 def _unblock(before: set[int], pid: int, pidfd: int) -> None:
     try:
         pthread_sigmask(SIG_SETMASK, before)
-    except BaseException:  # a signal that came meanwhile: nobody will know of the child
+    except BaseException:  # a signal that came meanwhile: end the child, because the caller never learns its pid
         if pid > 0:
             proc.end(pid, pidfd)
         raise

@@ -1,4 +1,4 @@
-"""Where the host keeps the node of a device: sysfs(5), /sys/dev."""
+"""Find the host's node of a device (sysfs(5), /sys/dev)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rootless.startup import lean_os as os
 
 
 def host_path(path: str, kind: int, rdev: int) -> str:
-    """Return the host's node for a device: the same path if it is that device, else the one that /sys names."""
+    """Return the path of the host's node for a device: `path` if it is that device, else the one that /sys names."""
     try:
         if os.stat(path).st_rdev == rdev:
             return path

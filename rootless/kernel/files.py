@@ -1,4 +1,4 @@
-"""Writing to descriptors: write(2) may take less than it was given, and that is no success."""
+"""Read and write files by fd. write(2) may take fewer bytes than it was given, which these functions handle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rootless.startup import lean_os as os
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of it. Raises OSError, such as EFBIG at the process's limit of a file's size (setrlimit(2))."""
+    """Write all bytes, in as many calls as needed. Raises OSError."""
     written = os.write(fd, data)
     if written < len(data):
         view = memoryview(data)[written:]
@@ -17,8 +17,10 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def write_at_once(fd: int, data: bytes) -> None:
-    """Write a value that the kernel takes with one call or not at all: a file of /proc or cgroup2, a message. Raises
-    OSError, EIO where only a part was taken."""
+    """Write a value in one call, because the kernel reads files of /proc and cgroup2, and messages, call by call.
+
+    Raises OSError; EIO if only a part was written.
+    """
     if os.write(fd, data) != len(data):
         raise OSError(errno.EIO, "write: only a part was taken")
 
@@ -37,10 +39,7 @@ def close_at_last(*fds: int) -> None:
 
 
 def write_at(directory: int, name: str, data: bytes) -> None:
-    """Write all of `data` in one call into a file that exists, below a directory fd.
-
-    The files of procfs, cgroup2 and resctrl take a value in one write(2) or not at all. Raises OSError.
-    """
+    """Write `data` in one call (`write_at_once`) to an existing file below a directory fd. Raises OSError."""
     fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         write_at_once(fd, data)

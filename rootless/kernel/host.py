@@ -1,4 +1,4 @@
-"""Facts about the host and the user: each is read once, when first asked for, and changes nothing."""
+"""Read facts about the host and the user. Each is read once, when first asked for; reading changes nothing."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ else:
 
 
 class Host:
-    """The user, the user namespace, the subordinate ids, the cgroup view and the modules of this machine.
+    """Facts about the user, the user namespace, subordinate ids, cgroups and security modules of this machine.
 
-    Tests give facts by name: `Host(uid=1000, subuid=[(100000, 65536)])`.
+    Tests pass facts by name: `Host(uid=1000, subuid=[(100000, 65536)])`.
     """
 
     def __init__(self, **facts: Any) -> None:
@@ -61,17 +61,17 @@ class Host:
 
     @fact
     def uid_map(self) -> IdMap:
-        """The map of this process's user namespace."""
+        """The uid map of this process's user namespace (user_namespaces(7))."""
         return read_id_map("/proc/self/uid_map")
 
     @fact
     def gid_map(self) -> IdMap:
-        """The same for groups."""
+        """The gid map of this process's user namespace."""
         return read_id_map("/proc/self/gid_map")
 
     @fact
     def in_userns(self) -> bool:
-        """Whether this process is outside the initial user namespace, whose map is the whole range."""
+        """Whether this process is in another user namespace than the initial one, whose map has all ids."""
         return self.uid_map != [(0, 0, _WHOLE)]
 
     @fact
@@ -81,12 +81,12 @@ class Host:
 
     @fact
     def privileged(self) -> bool:
-        """Whether no user namespace is needed: root, with CAP_SYS_ADMIN in its own."""
+        """Whether this is root of its user namespace, with CAP_SYS_ADMIN, and so needs no other one."""
         return self.uid == 0 and effective_capabilities() >> 21 & 1 == 1
 
     @fact
     def real_root(self) -> bool:
-        """Whether this is root of the initial user namespace, who needs no other and may raise limits."""
+        """Whether this is root of the initial user namespace, who may also raise limits and make device nodes."""
         return self.privileged and not self.in_userns
 
     @fact
@@ -135,7 +135,7 @@ class Host:
 
     @fact
     def selinux(self) -> bool:
-        """Whether SELinux runs: selinuxfs is mounted, as is_selinux_enabled(3) has it."""
+        """Whether SELinux runs: selinuxfs is mounted (is_selinux_enabled(3))."""
         return os.path.exists("/sys/fs/selinux/enforce")
 
     @fact
@@ -147,11 +147,11 @@ class Host:
 
     @fact
     def hard_limits(self) -> dict[int, int]:
-        """Hard limits of this process by number, as far as `hard_limit` was asked for them (getrlimit(2))."""
+        """{number: hard limit of this process}, filled by `hard_limit` (getrlimit(2))."""
         return {}
 
     def hard_limit(self, number: int) -> int:
-        """Return the hard limit of this process."""
+        """Return this process's hard limit with that number."""
         if number not in self.hard_limits:
             from rootless.kernel import syscalls
 
@@ -160,11 +160,11 @@ class Host:
 
     @fact
     def device_modes(self) -> dict[str, int]:
-        """Permissions of the host's device nodes by path, as far as `device_mode` was asked for them."""
+        """{path: permissions of the host's node}, filled by `device_mode`."""
         return {}
 
     def device_mode(self, path: str, kind: int, rdev: int) -> int:
-        """Return the permissions of the host's node for a device, -1 where it has none."""
+        """Return the permissions of the host's node for a device, -1 if it has none."""
         if path not in self.device_modes:
             from rootless.kernel.devices import host_path
 
@@ -176,7 +176,7 @@ class Host:
 
     @fact
     def tries_cgroups(self) -> bool:
-        """Whether the candidates for a cgroup are tried here; False for a test that describes another machine."""
+        """Whether to try candidates for a cgroup on this machine; tests that describe another machine set False."""
         return True
 
     def exists(self, path: str) -> bool:
@@ -201,19 +201,19 @@ class Host:
 
 
 def read_id_map(path: str) -> IdMap:
-    """The ranges of a uid_map or gid_map: user_namespaces(7)."""
+    """Return the ranges of a uid_map or gid_map file (user_namespaces(7)). Raises OSError."""
     with open(path, "rb", buffering=0) as file:  # 340 lines at most, of 33 bytes
         return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in file.readall().splitlines())]
 
 
 def read_setgroups(path: str = "/proc/self/setgroups") -> bool:
-    """Whether that process's user namespace allows setgroups(2)."""
+    """Return whether a process's user namespace allows setgroups(2), by its /proc/PID/setgroups."""
     with open(path, "rb", buffering=0) as file:
         return file.readall().strip() == b"allow"
 
 
 def effective_capabilities() -> int:
-    """CapEff of /proc/self/status as a bit mask."""
+    """Return the effective capabilities of this process as a bit mask (CapEff of proc_pid_status(5))."""
     with open("/proc/self/status", "rb") as file:
         for line in file:
             if line.startswith(b"CapEff:"):
@@ -222,7 +222,7 @@ def effective_capabilities() -> int:
 
 
 def read_subids(path: str, uid: int) -> list[tuple[int, int]]:
-    """The (first id, count) ranges of a user in /etc/subuid or /etc/subgid: subuid(5)."""
+    """Return the ranges [(first id, count)] of a user in /etc/subuid or /etc/subgid (subuid(5))."""
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
@@ -264,7 +264,7 @@ def _user_name(uid: int) -> bytes:
 
 
 def default_id_map(own: int, ranges: list[tuple[int, int]]) -> IdMap:
-    """Container 0 is the user, 1 and up the subordinate ids in the order of their ranges."""
+    """Return the default map: container id 0 is the user, 1 and above are the subordinate ids, in their order."""
     id_map = [(0, own, 1)]
     following = 1
     for first, count in ranges:
@@ -274,7 +274,7 @@ def default_id_map(own: int, ranges: list[tuple[int, int]]) -> IdMap:
 
 
 def read_cgroup_view() -> View:
-    """Where cgroup v2 is mounted and where this process stands in it."""
+    """Return where cgroup v2 is mounted and which cgroup this process is in."""
     from rootless.kernel import cgroup_view as view
 
     return view.read()

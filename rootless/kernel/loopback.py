@@ -1,4 +1,4 @@
-"""`lo` of a new network namespace, which starts down: netdevice(7)."""
+"""Set `lo` up, because it is down in a new network namespace (netdevice(7))."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/proc/self/mountinfo, parsed in one place: proc_pid_mountinfo(5)."""
+"""Read /proc/self/mountinfo (proc_pid_mountinfo(5))."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _ESCAPES = {b"\\040": b" ", b"\\011": b"\t", b"\\012": b"\n", b"\\134": b"\\"}
 
 
 class Mount:
-    """One line: where it is mounted, the type of the file system, and its superblock's options, all as bytes."""
+    """One line, as bytes: the mount point, the type of the file system, and its superblock's options."""
 
     __slots__ = ("fstype", "options", "path")
 
@@ -19,19 +19,19 @@ class Mount:
 
 
 def read(proc_fd: int) -> list[Mount]:
-    """Return the mounts of this process, through a /proc that shows it. Raises OSError."""
+    """Return the mounts of this process. proc_fd: a /proc that shows this process. Raises OSError."""
     with open(os.open("self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd), "rb") as file:
         return parse(file.read())
 
 
 def find(fstype: bytes, path: str = "/proc/self/mountinfo") -> list[Mount]:
-    """Return the mounts of a type of file system that a file of this form lists. Raises OSError."""
+    """Return the mounts of one type of file system that a mountinfo file lists. Raises OSError."""
     with open(path, "rb") as file:
         return [mount for mount in parse(file.read()) if mount.fstype == fstype]
 
 
 def parse(text: bytes) -> list[Mount]:
-    """Return the mounts of mountinfo's text, in its order."""
+    """Return the mounts of mountinfo text, in its order."""
     mounts = []
     for line in text.splitlines():
         fields = line.split(b" ")

@@ -1,4 +1,4 @@
-"""The kinds of namespaces (namespaces(7)) under the names that config.json gives them."""
+"""Name the kinds of namespaces as config.json does, and describe those of a container (namespaces(7))."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.host import IdMap
 
-# config name: (clone flag, name below /proc/PID/ns). The order is the one in which existing ones are joined: the
-# user namespace first, because it owns the others; the mount namespace last, because paths are looked up in it.
+# config name: (clone flag, name below /proc/PID/ns). Existing namespaces are joined in this order: the user namespace
+# first, because it owns the others; the mount namespace last, because paths are looked up in it.
 NAMESPACES = {
     "user": (sc.CLONE_NEWUSER, "user"),
     "ipc": (sc.CLONE_NEWIPC, "ipc"),
@@ -37,10 +37,10 @@ class Join:
 class Namespaces:
     """What to create and what to join.
 
-    new: CLONE_NEW* flags; joins: in the order of joining; uid_map, gid_map: [] where no user namespace is created;
-    uids, gids: the ids that exist in the container, [] where all do or where only the joined namespace knows;
-    map_is_default: whether config.json names no mappings; offsets: [(clock, seconds, nanoseconds)] of a new time
-    namespace; setgroups: whether setgroups(2) works where no maps are written.
+    new: CLONE_NEW* flags; joins: in the order of joining; uid_map, gid_map: [] if no user namespace is created; uids,
+    gids: the ids that exist in the container, [] if all do, or if only the joined namespace knows; map_is_default:
+    whether config.json has no mappings; offsets: [(clock, seconds, nanoseconds)] of a new time namespace; setgroups:
+    whether setgroups(2) works if no maps are written.
     """
 
     __slots__ = ("gid_map", "gids", "joins", "map_is_default", "new", "offsets", "setgroups", "uid_map", "uids")
@@ -57,7 +57,7 @@ class Namespaces:
         self.setgroups = True
 
     def has(self, flag: int) -> bool:
-        """Return whether the container has a namespace of that kind of its own, new or joined."""
+        """Return whether the container has another namespace of that kind than the caller: a new or a joined one."""
         return bool(self.new & flag) or self.joins_one(flag)
 
     def joins_one(self, flag: int) -> bool:
@@ -66,5 +66,5 @@ class Namespaces:
 
     @property
     def needs_joiner(self) -> bool:
-        """Whether init is cloned by a process in between: setns(2) and time namespaces concern only children."""
+        """Whether a joiner clones init, because setns(2) of some kinds and time namespaces affect only children."""
         return bool(self.joins) or bool(self.new & sc.CLONE_NEWTIME)

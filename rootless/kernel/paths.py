@@ -1,10 +1,10 @@
-"""Paths as text: normal forms, and whether one lies below another. Nothing here asks the kernel."""
+"""Normalise and compare paths as text. Nothing here asks the kernel."""
 
 from __future__ import annotations
 
 
 def is_below(path: str, top: str) -> bool:
-    """Return whether a normal path is `top` or below it, by whole components: `/procsys` is not below `/proc`."""
+    """Return whether a normalised path is `top` or lies below it. `/procsys` is not below `/proc`."""
     return path == top or path.startswith(top.rstrip("/") + "/")
 
 
@@ -19,7 +19,7 @@ def tidy_path(path: str, base: str) -> str:
 
 
 def normal_path(path: str) -> str:
-    """Return an absolute, lexically clean path of the container. A relative one counts from /, as in runc."""
+    """Return a path of the container as absolute and normalised text. A relative path starts at /, as in runc."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":

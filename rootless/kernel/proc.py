@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: proc(5). A pid alone is no identity, its start time makes it one."""
+"""Look at processes through /proc (proc(5)). A pid may be reused, so a pid and its start time identify a process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ _PF_EXITING = 0x4  # linux/sched.h; in the flags of /proc/PID/stat
 
 
 def start_time(pid: int, *, ending: bool = False) -> int:
-    """The start time in clock ticks since boot, 0 where the process is gone, a zombie, or (unless `ending`) on its way
-    to be one.
+    """Return the start time in clock ticks since boot; 0 if the process is gone or a zombie, or is about to be one.
 
-    The first of a pid namespace waits on its way until all in it are reaped (pid_namespaces(7)), which the parent of
-    an exec'd process may never do; but it has given up all that it had. Raises RootlessError where it cannot be looked
-    at (EMFILE, ENOMEM, EACCES): a process is gone only where the kernel says so.
+    ending: do not return 0 for a process that is about to be a zombie. The first process of a pid namespace ends only
+    after all others in it are reaped (pid_namespaces(7)), and the parent of an exec'd process may never do that. But it
+    has already closed all that it had. Raises RootlessError if the kernel does not say (EMFILE, ENOMEM, EACCES).
     """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
@@ -29,38 +28,38 @@ def start_time(pid: int, *, ending: bool = False) -> int:
         raise RootlessError.from_os(error, "cannot look at the process", f"/proc/{pid}/stat") from None
     if not fields or fields[0] in (b"Z", b"X"):
         return 0
-    if not ending and int(fields[6]) & _PF_EXITING and fields[17] == b"1":  # its last thread
+    if not ending and int(fields[6]) & _PF_EXITING and fields[17] == b"1":  # it is exiting, and this is its last thread
         return 0
     return int(fields[19])
 
 
 def alive(pid: int, started: int) -> bool:
-    """Whether that very process still runs."""
+    """Return whether the process with that pid and start time still runs. Raises RootlessError."""
     return pid > 0 and started > 0 and start_time(pid) == started
 
 
 def own_identity() -> tuple[int, int]:
-    """Return (pid, start time) of this process, as the /proc that is mounted here numbers it. Raises OSError."""
+    """Return (pid, start time) of this process, with the pid that the /proc mounted here shows. Raises OSError."""
     with open("/proc/self/stat", "rb", buffering=0) as file:
         line = file.read(4096) or b""
     return int(line.partition(b" ")[0]), int(line.rpartition(b") ")[2].split()[19])
 
 
 def open_pidfd(pid: int) -> int:
-    """Open a process as a pidfd, -1 where it is gone. Raises RootlessError: any other failure says nothing of that."""
+    """Return a pidfd of a process, -1 if it is gone. Raises RootlessError if that is not known, as with EMFILE."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:
         return -1
     except OSError as error:
-        # pidfd_open(2): the number is by now that of a thread, and a thread's number is no process's.
+        # pidfd_open(2) gives these errors if the number now belongs to a thread, so that the process is gone.
         if error.errno in (errno.EINVAL, errno.ENOENT) and pid > 0:
             return -1
         raise RootlessError.from_os(error, "cannot open the process", str(pid)) from None
 
 
 def permitted(pid: int) -> int:
-    """Return the permitted capabilities of that process as a mask. Raises RootlessError where it is gone."""
+    """Return the permitted capabilities of a process as a mask. Raises RootlessError, also if it is gone."""
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
             text = file.read(1 << 16) or b""
@@ -70,12 +69,15 @@ def permitted(pid: int) -> int:
 
 
 def open_proc() -> int:
-    """The host's /proc as an fd, checked to be procfs: a faked one would redirect writes (CVE-2019-19921)."""
-    from rootless.kernel import syscalls as sc  # the commands that only look at processes do without _ctypes: half a ms
+    """Open the host's /proc and check that it is procfs, because a faked one would redirect writes (CVE-2019-19921).
+
+    Return the fd. Raises RootlessError.
+    """
+    from rootless.kernel import syscalls as sc  # imported late: commands that only look at processes save half a ms
 
     fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
-        raise RootlessError("/proc is no proc file system", "/proc", hint="mount -t proc proc /proc")
+        raise RootlessError("/proc is not a proc file system", "/proc", hint="mount -t proc proc /proc")
     return fd
 
 
@@ -91,10 +93,10 @@ def end(pid: int, pidfd: int) -> None:
 
 
 def write_pid_file(path: str, pid: int) -> None:
-    """Write digits only, no newline, in one step: clients parse the file as it is.
+    """Write the pid as digits without a newline, by a rename, because clients read the file while it appears.
 
-    The temporary file has a name that nobody can foresee, for in a directory such as /tmp a link could wait under a
-    known one. Raises RootlessError.
+    Nobody can guess the temporary file's name, because in a directory such as /tmp a link could wait under a known
+    name. Raises RootlessError.
     """
     temporary = f"{os.path.dirname(path) or '.'}/.{os.path.basename(path)[:200]}.{os.urandom(8).hex()}"
     try:

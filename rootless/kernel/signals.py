@@ -1,4 +1,4 @@
-"""Signals without the `signal` module, whose enums are slow to import: their names (signal(7)), and ending at one."""
+"""Name signals (signal(7)), and end the command at one. The module `signal` is not used, because it imports slowly."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SIGNALS = {
     "WINCH": 28, "IO": 29, "POLL": 29, "PWR": 30, "SYS": 31, "RTMIN": 34, "RTMAX": 64,
 }  # fmt: skip
 ENDING = (1, 2, 3, 15)
-# Everything that can be caught and means something to a program: runc forwards all but CHLD, PIPE and URG.
+# Signals that can be caught and mean something to a program. runc forwards all but CHLD, PIPE and URG.
 FORWARDED = (1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 26, 27, 28, 29, 30, *range(34, 65))
 
 
 def parse_signal(text: str) -> int:
-    """15, TERM, SIGTERM, sigterm, RTMIN+3, RTMAX-2 to a number. Raises RootlessError."""
+    """Return the number of a signal: 15, TERM, SIGTERM, sigterm, RTMIN+3, RTMAX-2. Raises RootlessError."""
     if text.isascii() and text.isdigit():
         number = int(text)
         if 0 <= number <= 64:
@@ -49,7 +49,7 @@ def parse_signal(text: str) -> int:
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that ends the command: what it has made is taken back on the way out."""
+    """A signal that ends the command, raised so that the command undoes what it has made."""
 
     def __init__(self, signum: int) -> None:
         super().__init__()
@@ -57,20 +57,23 @@ class Interrupted(KeyboardInterrupt):
 
 
 def end_on_signals() -> None:
-    """From now on the first of HUP, INT, QUIT and TERM is raised as Interrupted, the others are let pass."""
+    """Raise the first HUP, INT, QUIT or TERM as Interrupted from now on; ignore the ones after it."""
     for signum in ENDING:
-        if getsignal(signum) != SIG_IGN:  # nohup(1)
+        if getsignal(signum) != SIG_IGN:  # nohup(1) ignores HUP, and that must stay so
             signal(signum, _raise)
 
 
 def block(signums: Iterable[int]) -> None:
-    """These wait until `unblock`: there is no program yet to get them, or what has just been made is not yet known to
-    who takes it back."""
+    """Block these signals until `unblock` (sigprocmask(2)).
+
+    Callers do it while there is no program yet to forward them to, or while something is made that is not yet on the
+    undo stack.
+    """
     pthread_sigmask(SIG_BLOCK, signums)
 
 
 def unblock(signums: Iterable[int]) -> None:
-    """Undo `block`: what has come meanwhile is delivered before this returns. May raise Interrupted."""
+    """Undo `block`. Signals that came meanwhile are delivered before this returns, so it may raise Interrupted."""
     pthread_sigmask(SIG_UNBLOCK, signums)
 
 

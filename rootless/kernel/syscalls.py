@@ -1,11 +1,11 @@
-"""The kernel, by its own names: raw system calls, constants and struct packing.
+"""Make raw system calls, under the kernel's own names, with its constants and structs.
 
 This is the only module that uses ctypes (and `_ctypes`, its core). Every failure is an OSError whose text begins with
-the call's name and whose `filename` is the path, if there is one. Paths are bytes or str; both go through os.fsencode.
+the call's name and whose `filename` is the path, if there is one. Paths are bytes or str.
 
-The shared library is the process's own (`CDLL(None)`): nothing is loaded from a path, so nothing can come from a
-container's file system. Calls are made with the interpreter's lock held (PyDLL): `clone3` returns twice, and the
-child must own the lock that its parent owned.
+Functions are looked up in the process itself (`CDLL(None)`). No library is loaded by a path, so none can come from a
+container's file system. Calls are made with the GIL held (PyDLL), because `clone3` returns twice and the child must own
+the lock that its parent owned.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ MACHINE = os.uname().machine
 _NR = {**_NUMBERS.get(MACHINE, {}), **_COMMON}
 
 
-# ctypes itself is Python on top of `_ctypes` and costs a millisecond to import, which every container would pay.
+# `_ctypes` is used directly, because `ctypes` is Python code that takes a millisecond to import.
 
 
 class _Char(_ctypes._SimpleCData):  # type: ignore[type-arg]
@@ -183,7 +183,7 @@ class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
 
 
 class _Function(_ctypes.CFuncPtr):
-    """A C function of the process itself, called with the interpreter's lock held; what ctypes.PyDLL makes."""
+    """A C function of the process itself, called with the GIL held, as those of ctypes.PyDLL are."""
 
     _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI | _ctypes.FUNCFLAG_USE_ERRNO
     _restype_ = _Long
@@ -194,7 +194,7 @@ _syscall: Callable[..., int] = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0
 
 
 def _buffer(data: bytes | int) -> Any:
-    """Memory with these bytes, or with so many zeroes; `.raw` reads it."""
+    """Return memory with these bytes, or with that many zeros. Its `.raw` reads it."""
     array: Any = (_Char * (data if isinstance(data, int) else len(data)))()
     if not isinstance(data, int):
         array.raw = data
@@ -204,7 +204,7 @@ def _buffer(data: bytes | int) -> Any:
 def syscall(name: str, *args: Any, path: Path | None = None) -> int:
     """Make one raw system call. Integers are passed as 64 bits, bytes as `const char *`, None as NULL.
 
-    Raises OSError (errno, "name: reason", path); a call that this machine's table lacks is ENOSYS.
+    Raises OSError (errno, "name: reason", path); ENOSYS if the call has no number in this machine's table.
     """
     number = _NR.get(name)
     if number is None:
@@ -216,7 +216,7 @@ def syscall(name: str, *args: Any, path: Path | None = None) -> int:
 
 
 def fail(name: str, path: Path | None = None) -> None:
-    """Raise the OSError for the last failed call."""
+    """Raise the OSError for the call that has just failed."""
     number = _ctypes.get_errno()
     raise OSError(number, f"{name}: {os.strerror(number)}", path)
 
@@ -225,10 +225,10 @@ def fail(name: str, path: Path | None = None) -> None:
 
 
 def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[int, int]:
-    """clone3(2) used as fork. Returns (pid, pidfd), in the child (0, -1).
+    """Call clone3(2) as a fork. Return (pid, pidfd), and in the child (0, -1).
 
-    The child has a copy of this thread alone: it must not run atexit handlers nor flush stdio, and leaves by
-    os._exit or execve. The pidfd is close-on-exec. With `cgroup_fd` the child starts in that cgroup v2 directory.
+    The child has a copy of this thread only. It must neither run atexit handlers nor flush stdio, so it ends by
+    os._exit or execve. The pidfd is close-on-exec. cgroup_fd: the cgroup v2 directory in which the child starts.
     """
     pidfd = _Int(-1)
     if cgroup_fd >= 0:
@@ -254,17 +254,17 @@ def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[i
 
 
 def unshare(flags: int) -> None:
-    """unshare(2)."""
+    """Call unshare(2)."""
     syscall("unshare", flags)
 
 
 def setns(fd: int, nstype: int = 0) -> None:
-    """setns(2): nstype is a CLONE_NEW* flag, or several of them where fd is a pidfd."""
+    """Call setns(2). nstype: a CLONE_NEW* flag, or several of them if fd is a pidfd."""
     syscall("setns", fd, nstype)
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
-    """prctl(2) with integer arguments."""
+    """Call prctl(2) with integer arguments."""
     return syscall("prctl", option, arg2, arg3, arg4, arg5)
 
 
@@ -279,7 +279,7 @@ def pidfd_send_signal(pidfd: int, signum: int) -> None:
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
-    """close_range(2), both ends included."""
+    """Call close_range(2). Both ends are included."""
     syscall("close_range", first, last, flags)
 
 
@@ -287,9 +287,9 @@ CLOSE_RANGE_CLOEXEC = 4
 
 
 def prlimit(resource: int, new: tuple[int, int] | None = None) -> tuple[int, int]:
-    """prlimit(2) on this process: set (soft, hard) where given, return those before. 2**64-1 is RLIM64_INFINITY.
+    """Call prlimit(2) for this process: set (soft, hard) if given, and return the old ones. 2**64-1 is unlimited.
 
-    Not the module `resource`, which knows neither errno nor limits from 2**63 on.
+    The module `resource` does not do, because it hides errno and takes no limits from 2**63 on.
     """
     old = _buffer(16)
     syscall("prlimit64", 0, resource, struct.pack("2Q", *new) if new else None, old)
@@ -303,24 +303,26 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def setresuid(uid: int) -> None:
-    """All three user ids of this thread, by the raw call: glibc's wrapper would signal threads that clone3 did not
-    copy (nptl(7))."""
+    """Set all three user ids of this thread.
+
+    The call is raw, because glibc's wrapper signals all threads it knows, and clone3 has not copied them (nptl(7)).
+    """
     syscall("setresuid", uid, uid, uid)
 
 
 def setresgid(gid: int) -> None:
-    """All three group ids, raw for the same reason."""
+    """Set all three group ids of this thread. The call is raw for the same reason."""
     syscall("setresgid", gid, gid, gid)
 
 
 def setgroups(gids: list[int]) -> None:
-    """setgroups(2), raw."""
+    """Set the supplementary groups of this thread (setgroups(2)). The call is raw for the same reason."""
     array = struct.pack(f"{len(gids)}I", *gids)
     syscall("setgroups", len(gids), array if gids else None)
 
 
 def capget(pid: int = 0) -> tuple[int, int, int]:
-    """The (effective, permitted, inheritable) sets as bit masks: capget(2)."""
+    """Return the (effective, permitted, inheritable) sets as bit masks (capget(2))."""
     data = _buffer(24)
     syscall("capget", struct.pack("Ii", _CAPABILITY_VERSION_3, pid), data)
     e0, p0, i0, e1, p1, i1 = struct.unpack("6I", data.raw)
@@ -328,7 +330,7 @@ def capget(pid: int = 0) -> tuple[int, int, int]:
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
-    """capset(2) for this thread; the sets are bit masks."""
+    """Call capset(2) for this thread. The sets are bit masks."""
     low = 0xFFFFFFFF
     data = struct.pack(
         "6I",
@@ -346,13 +348,13 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 
 def sethostname(name: str) -> None:
-    """sethostname(2) in this UTS namespace."""
+    """Set the host name of this UTS namespace (sethostname(2))."""
     data = os.fsencode(name)
     syscall("sethostname", data, len(data))
 
 
 def setdomainname(name: str) -> None:
-    """setdomainname(2) in this UTS namespace."""
+    """Set the NIS domain name of this UTS namespace (setdomainname(2))."""
     data = os.fsencode(name)
     syscall("setdomainname", data, len(data))
 
@@ -361,7 +363,7 @@ def setdomainname(name: str) -> None:
 
 
 def openat2(dir_fd: int, path: Path, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2); close-on-exec always. EAGAIN (a rename raced with `..`) is tried again, at most 64 times."""
+    """Call openat2(2); return a close-on-exec fd. After EAGAIN (a rename raced with `..`) try again, up to 64 times."""
     raw = os.fsencode(path)
     how = struct.pack("3Q", flags | os.O_CLOEXEC, mode, resolve)
     for attempt in range(64):
@@ -374,7 +376,7 @@ def openat2(dir_fd: int, path: Path, flags: int, *, mode: int = 0, resolve: int 
 
 
 def open_in_root(root_fd: int, path: Path, flags: int = os.O_PATH, *, mode: int = 0) -> int:
-    """Open a container's path as the container would see it: symbolic links stay inside root_fd, magic links fail."""
+    """Open a path as the container sees it: links stay inside root_fd, and magic links fail (RESOLVE_IN_ROOT)."""
     return openat2(root_fd, path, flags, mode=mode, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
@@ -392,7 +394,7 @@ def find_in_root(root_fd: int, path: Path, flags: int = os.O_PATH) -> int:
 
 
 def fstatfs_type(fd: int) -> int:
-    """The file system's magic number (statfs(2)), for the checks against a faked /proc or cgroup."""
+    """Return the magic number of the fd's file system (statfs(2)), which shows a faked /proc or cgroup."""
     buffer = _buffer(256)
     syscall("fstatfs", fd, buffer)
     return int(struct.unpack_from("l", buffer.raw)[0]) & 0xFFFFFFFF
@@ -402,7 +404,7 @@ def fstatfs_type(fd: int) -> int:
 
 
 def mount(source: Path | None, target: Path, fstype: str | None, flags: int, data: str | None = None) -> None:
-    """mount(2). Only where the new mount API does not serve: see rootless/steps/mounting.py."""
+    """Call mount(2), for what the new mount API cannot do (rootless/steps/file_systems.py)."""
     syscall(
         "mount",
         None if source is None else os.fsencode(source),
@@ -415,32 +417,32 @@ def mount(source: Path | None, target: Path, fstype: str | None, flags: int, dat
 
 
 def umount2(target: Path, flags: int = 0) -> None:
-    """umount2(2)."""
+    """Call umount2(2)."""
     syscall("umount2", os.fsencode(target), flags, path=target)
 
 
 def pivot_root(new_root: Path, put_old: Path) -> None:
-    """pivot_root(2)."""
+    """Call pivot_root(2)."""
     syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old), path=new_root)
 
 
 def open_tree(dir_fd: int, path: Path, flags: int) -> int:
-    """open_tree(2); close-on-exec."""
+    """Call open_tree(2); return a close-on-exec fd."""
     return syscall("open_tree", dir_fd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC, path=path)
 
 
 def move_mount(from_fd: int, to_fd: int) -> None:
-    """move_mount(2) from one fd onto another, no path involved."""
+    """Call move_mount(2) from one fd onto another, without any path."""
     syscall("move_mount", from_fd, b"", to_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
 
 
 def fsopen(fstype: str) -> int:
-    """fsopen(2)."""
+    """Call fsopen(2); return a close-on-exec fd."""
     return syscall("fsopen", os.fsencode(fstype), FSOPEN_CLOEXEC, path=fstype)
 
 
 def fsconfig(fs_fd: int, command: int, key: str | None = None, value: str | None = None) -> None:
-    """fsconfig(2) for flags, strings and the create command."""
+    """Call fsconfig(2), for flags, strings and the create command."""
     syscall(
         "fsconfig",
         fs_fd,
@@ -453,7 +455,7 @@ def fsconfig(fs_fd: int, command: int, key: str | None = None, value: str | None
 
 
 def fsmount(fs_fd: int, attributes: int = 0) -> int:
-    """fsmount(2): a detached mount's fd. Attributes are MOUNT_ATTR_*."""
+    """Call fsmount(2); return the fd of a detached mount. attributes: MOUNT_ATTR_*."""
     return syscall("fsmount", fs_fd, FSMOUNT_CLOEXEC, attributes)
 
 
@@ -466,7 +468,7 @@ def mount_setattr(
     userns_fd: int = 0,
     recursive: bool = False,
 ) -> None:
-    """mount_setattr(2) on the mount that fd is the root of."""
+    """Call mount_setattr(2) on the mount whose root is fd."""
     attributes = struct.pack("4Q", attr_set, attr_clr, propagation, userns_fd)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     syscall("mount_setattr", fd, b"", flags, attributes, len(attributes))
@@ -476,19 +478,19 @@ def mount_setattr(
 
 
 def keyctl(operation: int, *args: Any) -> int:
-    """keyctl(2)."""
+    """Call keyctl(2)."""
     return syscall("keyctl", operation, *args)
 
 
 def join_session_keyring(name: str) -> int:
-    """A new session keyring of that name (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING); its serial number."""
+    """Join a session keyring of that name; return its serial number (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING)."""
     return keyctl(KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name))
 
 
 def seccomp_load(program: bytes, flags: int = 0) -> int:
-    """Install a compiled BPF program (an array of struct sock_filter): seccomp(2).
+    """Load a BPF program, an array of struct sock_filter, as a filter (seccomp(2)).
 
-    Returns 0, or the listener's fd where SECCOMP_FILTER_FLAG_NEW_LISTENER is in flags.
+    Return 0, or the listener's fd if flags have SECCOMP_FILTER_FLAG_NEW_LISTENER.
     """
     buffer = _buffer(program)
     sock_fprog = struct.pack("HxxxxxxQ", len(program) // 8, _ctypes.addressof(buffer))
@@ -496,16 +498,16 @@ def seccomp_load(program: bytes, flags: int = 0) -> int:
 
 
 def pinned(data: bytes) -> tuple[object, int]:
-    """A copy of the bytes that lives as long as the object returned, and its address: for pointers inside structs."""
+    """Return (object, address) of a copy of the bytes, for a pointer in a struct. Keep the object as long as needed."""
     buffer = _buffer(data)
     return buffer, _ctypes.addressof(buffer)
 
 
 def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict[str, Callable[..., Any]]:
-    """Open a shared library by its soname and type the functions asked for: {name: (restype, [argtypes])}.
+    """Open a shared library by its soname; return {name: function}.
 
-    Types are named by their ctypes names ("c_int", "c_void_p", ...). Raises OSError where the library or one of
-    its functions is missing.
+    functions: {name: (type of the result, [types of the arguments])}, with names of ctypes such as "c_int". Raises
+    OSError if the library or one of the functions is missing.
     """
     import ctypes
 
@@ -523,14 +525,14 @@ def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict
 
 
 def overwrite(first: int, last: int) -> None:
-    """Fill this process's memory with zeros, up to `last` alone: its own environment block, for one."""
+    """Fill memory of this process with zeros, from `first` up to but not including `last`."""
     import ctypes
 
     ctypes.memset(first, 0, last - first)
 
 
 def read_memory(address: int, size: int) -> bytes:
-    """A copy of what a library's function points to."""
+    """Return a copy of memory that a library's function returned a pointer to."""
     import ctypes
 
     return ctypes.string_at(address, size)

@@ -1,1 +1,1 @@
-"""What the runtime does to a container from outside of it."""
+"""Change a container from outside of its namespaces. Only the runtime can do it, because it is in the host's."""

@@ -1,5 +1,8 @@
-"""Device nodes for a user namespace, made by real root outside of it: mknod(2) is EPERM inside, as is chown(2) to ids
-that it lacks. A file system of the host's keeps them usable (user_namespaces(7): others are nodev)."""
+"""Make device nodes for a user namespace as real root outside of it.
+
+Inside, mknod(2) is EPERM, and so is chown(2) to ids that are not mapped. The nodes lie on a tmpfs of the host's user
+namespace, because every file system that the container's own root mounts is nodev (user_namespaces(7)).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 def make_nodes(steps: list[AttachDevice], place: str, uid_map: IdMap, gid_map: IdMap) -> dict[str, int]:
     """Return {path in the container: fd of a detached mount of its node}. Raises RootlessError.
 
-    place: a directory that serves as a mount point, in a mount namespace that ends with this.
+    place: any directory; a tmpfs is mounted there, in a private mount namespace that ends with this call.
     """
     ours, theirs = channel.pair()
 

@@ -1,11 +1,12 @@
-"""linux.netDevices: the host's network devices that go into the container (runtime-spec 1.3, config-linux.md).
+"""Move network devices of the host into the container (linux.netDevices, config-linux.md#network-devices).
 
-R moves them, as only it is in the host's network namespace. The container's end does not give them back: the
-kernel returns physical devices when the namespace ends, and virtual ones end with it.
+The runtime moves them, because only it is in the host's network namespace. It does not take them back when the
+container ends: the kernel returns physical devices when the namespace ends, and virtual ones end with it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def apply_net_devices(devices: list[NetDevice], netns_fd: int) -> list[Moved]:
     """Move devices of this network namespace into another, with names and addresses, and set them up.
 
-    Returns what undo_net_devices takes. All or nothing: what was moved before a failure is brought back. Raises
+    Return the list for undo_net_devices. After a failure the devices that were moved are back in place. Raises
     RootlessError with the JSON pointer.
     """
     moved: list[Moved] = []
@@ -42,7 +43,7 @@ def apply_net_devices(devices: list[NetDevice], netns_fd: int) -> list[Moved]:
 
 
 def undo_net_devices(moved: list[Moved], netns_fd: int) -> None:
-    """Bring devices back, under their old names, with their addresses and state. Raises RootlessError."""
+    """Move devices back, with their old names, addresses and state. Raises RootlessError."""
     for index, was_up, device in reversed(moved):
         with netlink.open_socket() as here, _socket_in(netns_fd, device) as there:
             try:
@@ -74,7 +75,7 @@ def _move_in(here: socket, there: socket, netns_fd: int, device: NetDevice, move
         addresses = netlink.permanent_addresses(here, link[0])
         netlink.set_link(here, link[0], name=None if new_name == name else new_name, netns_fd=netns_fd)
         after = netlink.links(there)
-        # The kernel may give another index (a taken one) and another name (a template).
+        # The kernel chooses another index if this one is taken, and the name if new_name is a template.
         index = after[new_name][0] if new_name in after else next(after[n][0] for n in after if n not in before)
         moved.append((index, bool(link[1] & netlink.IFF_UP), device))
         _settle(there, index, addresses, up=True)
@@ -83,7 +84,7 @@ def _move_in(here: socket, there: socket, netns_fd: int, device: NetDevice, move
 
 
 def _settle(route: socket, index: int, addresses: list[netlink.Address], *, up: bool) -> None:
-    """The kernel takes addresses away and sets the link down when it moves."""
+    """Restore addresses and state, because the kernel drops both when a link moves to another namespace."""
     for address in addresses:
         netlink.add_address(route, index, address)
     if up:
@@ -91,7 +92,7 @@ def _settle(route: socket, index: int, addresses: list[netlink.Address], *, up: 
 
 
 def _socket_in(netns_fd: int, device: NetDevice) -> netlink.RouteSocket:
-    """A route socket in another network namespace."""
+    """Open a route socket in another network namespace. Raises RootlessError."""
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(netns_fd, syscalls.CLONE_NEWNET)
@@ -107,7 +108,7 @@ def _socket_in(netns_fd: int, device: NetDevice) -> netlink.RouteSocket:
 
 def _failed(error: OSError, verb: str, device: NetDevice) -> RootlessError:
     hint = ""
-    if error.errno in (1, 13):  # EPERM, EACCES
+    if error.errno in (errno.EPERM, errno.EACCES):
         hint = (
             "a device of the host's network is root's to move: run as root, or inside a network namespace "
             "that belongs to you (rootlesskit, unshare -Urn)"

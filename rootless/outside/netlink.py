@@ -1,7 +1,7 @@
-"""The few requests of rtnetlink(7) that a container needs: links and addresses.
+"""Send the few requests of rtnetlink(7) that a container needs: about links and addresses.
 
-Everything works on a socket, and a socket stays in the network namespace where it was made. Failures are OSErrors
-with the kernel's errno.
+Every function takes a socket, which stays in the network namespace where it was opened. Failures are OSErrors with the
+kernel's errno.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ IFA_LABEL = 3
 IFA_CACHEINFO = 6
 IFA_FLAGS = 8
 IFA_F_PERMANENT = 0x80
-_IFA_F_CONFIGURED = 0x02 | 0x10 | 0x200 | 0x400  # NODAD, HOMEADDRESS, NOPREFIXROUTE, MCAUTOJOIN: what a user can set
+_IFA_F_CONFIGURED = 0x02 | 0x10 | 0x200 | 0x400  # flags a user sets: NODAD, HOMEADDRESS, NOPREFIXROUTE, MCAUTOJOIN
 
 
 class RouteSocket(socket):
-    """A `_socket.socket` that `with` closes, as the heavier socket.socket has it."""
+    """A `_socket.socket` that `with` closes. socket.socket does that too, but is slow to import."""
 
     def __enter__(self) -> RouteSocket:
         return self
@@ -58,24 +58,24 @@ class RouteSocket(socket):
 
 
 def open_socket() -> RouteSocket:
-    """A route socket in the network namespace of this thread; close-on-exec."""
+    """Open a route socket in the network namespace of this thread."""
     return RouteSocket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
 
 
 def links(route: socket) -> dict[str, Link]:
-    """The links of the socket's namespace by name."""
-    found = {}
+    """Return {name: link} of the socket's namespace. Raises OSError."""
+    by_name = {}
     for payload in request(route, RTM_GETLINK, NLM_F_DUMP, _ifinfomsg()):
         _, _, index, flags, _ = unpack_from("=BxHiII", payload)
         name = os.fsdecode(attributes(payload[16:])[IFLA_IFNAME].rstrip(b"\0"))
-        found[name] = (index, flags, name)
-    return found
+        by_name[name] = (index, flags, name)
+    return by_name
 
 
 def set_link(
     route: socket, index: int, *, up: bool | None = None, name: str | None = None, netns_fd: int | None = None
 ) -> None:
-    """Set a link up or down, rename it, move it into another network namespace; all of it in one request."""
+    """Set a link up or down, rename it, and move it into another network namespace, in one request. Raises OSError."""
     change = 0 if up is None else IFF_UP
     payload = _ifinfomsg(index, IFF_UP if up else 0, change)
     if netns_fd is not None:
@@ -86,20 +86,20 @@ def set_link(
 
 
 def permanent_addresses(route: socket, index: int) -> list[Address]:
-    """The link's addresses of any family that were configured (IFA_F_PERMANENT) and have global scope."""
-    found = []
+    """Return the link's addresses that a user configured (IFA_F_PERMANENT) and that have global scope."""
+    addresses = []
     for payload in request(route, RTM_GETADDR, NLM_F_DUMP, pack("=BBBBI", 0, 0, 0, 0, 0)):
         _, _, flags, scope, owner = unpack_from("=BBBBI", payload)
         values = attributes(payload[8:])
         if IFA_FLAGS in values:
             (flags,) = unpack_from("=I", values[IFA_FLAGS])
         if owner == index and scope == RT_SCOPE_UNIVERSE and flags & IFA_F_PERMANENT:
-            found.append((payload[:8], values))
-    return found
+            addresses.append((payload[:8], values))
+    return addresses
 
 
 def add_address(route: socket, index: int, address: Address) -> None:
-    """Give an address of permanent_addresses to a link."""
+    """Add an address from permanent_addresses to a link. Raises OSError."""
     head, values = address
     family, prefix, flags, scope, _ = unpack_from("=BBBBI", head)
     if IFA_FLAGS in values:
@@ -108,13 +108,13 @@ def add_address(route: socket, index: int, address: Address) -> None:
         IFA_FLAGS, pack("=I", flags & _IFA_F_CONFIGURED)
     )
     for kind, value in values.items():
-        if kind not in (IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS):  # a label begins with the link's old name
+        if kind not in (IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS):  # without the label, which holds the old name
             payload += attribute(kind, value)
     request(route, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, payload)
 
 
 def request(route: socket, kind: int, flags: int, payload: bytes) -> list[bytes]:
-    """Send one message and read its answer: the payloads of a dump, [] for an acknowledgement."""
+    """Send one message; return the payloads of a dump, [] for an acknowledgement. Raises OSError."""
     route.send(pack("=IHHII", 16 + len(payload), kind, NLM_F_REQUEST | flags, 1, 0) + payload)
     answers: list[bytes] = []
     while True:
@@ -130,20 +130,20 @@ def request(route: socket, kind: int, flags: int, payload: bytes) -> list[bytes]
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """One struct rtattr, padded to four bytes."""
+    """Return one struct rtattr, padded to four bytes."""
     return pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes of a message by number."""
-    found = {}
+    """Return {number: value} of the attributes in a message."""
+    values = {}
     while len(data) >= 4:
         length, kind = unpack_from("=HH", data)
         if length < 4:
             break
-        found[kind & 0x3FFF] = data[4:length]  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+        values[kind & 0x3FFF] = data[4:length]  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
         data = data[length + 3 & ~3 :]
-    return found
+    return values
 
 
 def _ifinfomsg(index: int = 0, flags: int = 0, change: int = 0) -> bytes:

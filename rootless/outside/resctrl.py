@@ -1,6 +1,6 @@
-"""linux.intelRdt: cache and memory bandwidth classes by the resctrl file system (runtime-spec, config-linux.md).
+"""Put a container into a class of cache and memory bandwidth, by resctrl (linux.intelRdt, config-linux.md#intelrdt).
 
-The runtime does this, as it does cgroups: a group is a directory, a process joins it by its pid in the file `tasks`
+A group is a directory, and a process joins it when its pid is written to the file `tasks`
 (Documentation/filesystems/resctrl.rst). The file system belongs to root.
 """
 
@@ -21,9 +21,9 @@ _POINTER = "/linux/intelRdt"
 
 
 def apply_intel_rdt(group: EnterResctrlGroup, container_id: str, pid: int, mount: str) -> list[str]:
-    """Put a process into its class and monitoring group; mount: where resctrl is mounted.
+    """Put a process into its class and monitoring group. mount: where resctrl is mounted.
 
-    Returns the directories made that go with the container, for remove_intel_rdt. Undone as a whole on failure.
+    Return the new directories that end with the container, for remove_intel_rdt. A failure removes all that was made.
     Raises RootlessError.
     """
     created: list[str] = []
@@ -38,20 +38,20 @@ def apply_intel_rdt(group: EnterResctrlGroup, container_id: str, pid: int, mount
         try:
             remove_intel_rdt(created)
         except RootlessError as error:
-            log.debug(str(error))  # the first failure is the one to tell
+            log.debug(str(error))  # the first failure is the one to raise
         raise
     own = own_directories(group, container_id, mount)
     return [path for path in created if path in own]
 
 
 def write_schemata(group: str, lines: list[str], root: str) -> None:
-    """Change a class, also later by `update`. Raises RootlessError with the kernel's own words."""
+    """Write the schemata of a class, for `create` and `update`. Raises RootlessError with the kernel's own words."""
     if lines:
         _write(f"{group}/schemata", "".join(f"{line}\n" for line in lines), root)
 
 
 def remove_intel_rdt(created: list[str]) -> None:
-    """Remove directories in reverse order; those gone already are no failure. Raises RootlessError."""
+    """Remove directories in reverse order; a missing one is fine. Raises RootlessError."""
     for path in reversed(created):
         try:
             os.rmdir(path)
@@ -62,14 +62,17 @@ def remove_intel_rdt(created: list[str]) -> None:
 
 
 def own_directories(group: EnterResctrlGroup, container_id: str, mount: str) -> list[str]:
-    """Those that have the container's name and end with it; a class that config.json names may have other users."""
+    """Return the directories that end with the container, because they have its name.
+
+    A class that config.json names stays, because other containers may use it.
+    """
     directory = class_path(group, container_id, mount)
     monitor = [_monitoring_group(directory, container_id)] if group.monitoring else []
     return monitor if group.clos_id else [directory, *monitor]
 
 
 def class_path(group: EnterResctrlGroup, container_id: str, mount: str) -> str:
-    """The directory of the container's class."""
+    """Return the directory of the container's class."""
     if group.clos_id == "/":
         return mount
     return f"{mount}/{group.clos_id or container_id}"
@@ -80,7 +83,7 @@ def _monitoring_group(group: str, container_id: str) -> str:
 
 
 def _enter_class(group: EnterResctrlGroup, container_id: str, mount: str, created: list[str]) -> str:
-    """The class's directory: made, or checked, as the spec's rules have it."""
+    """Make the class's directory, or check an existing one (config-linux.md#intelrdt); return it."""
     directory = class_path(group, container_id, mount)
     wanted = group.l3_and_mb
     if group.clos_id and not wanted and not group.schemata:
@@ -100,7 +103,7 @@ def _enter_class(group: EnterResctrlGroup, container_id: str, mount: str, create
 
 
 def _make(path: str, root: str, created: list[str]) -> bool:
-    """Make a directory; False where it is there already."""
+    """Make a directory; return False if it existed. Raises RootlessError."""
     try:
         os.mkdir(path, 0o755)
     except FileExistsError:
@@ -112,7 +115,7 @@ def _make(path: str, root: str, created: list[str]) -> bool:
 
 
 def _check_schemata(group: str, wanted: list[str]) -> None:
-    """A class that exists keeps its schemata: what is asked for must be there."""
+    """Refuse an existing class with other schemata than config.json asks for, because the class keeps its own."""
     with open(f"{group}/schemata", encoding="ascii", errors="replace") as file:
         text = file.read()
     current = dict(map(_parse, text.split("\n")))
@@ -125,7 +128,7 @@ def _check_schemata(group: str, wanted: list[str]) -> None:
 
 
 def _parse(line: str) -> tuple[str, dict[str, str]]:
-    """`L3:0=0ff;1=c0` as ("L3", {"0": "ff", "1": "c0"}): the kernel pads and orders as it likes."""
+    """Return `L3:0=0ff;1=c0` as ("L3", {"0": "ff", "1": "c0"}), without padding and order, which the kernel changes."""
     resource, _, values = line.strip().partition(":")
     pairs = (value.partition("=") for value in values.split(";") if value)
     return resource, {a.strip().lstrip("0"): b.strip().lstrip("0").lower() for a, _, b in pairs}

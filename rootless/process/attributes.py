@@ -1,4 +1,4 @@
-"""The process's own attributes, on the way to the program: the same for the first process and for `exec`."""
+"""Set attributes of the calling process on its way to the program, in init and in `exec`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _KILL = 9
 
 
 def join_keyring(name: str) -> None:
-    """A session keyring of that name, where there can be one: session-keyring(7)."""
+    """Join a new session keyring of that name, if the kernel allows it (session-keyring(7))."""
     try:
-        # Its own user may search it: that is how `exec` finds it by name.
+        # Let its user search the keyring, because `exec` finds it by its name.
         sc.keyctl(sc.KEYCTL_SETPERM, sc.join_session_keyring(name), _KEYRING_PERMISSIONS)
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EDQUOT):
@@ -34,8 +34,9 @@ def join_keyring(name: str) -> None:
 def try_chdir(path: str) -> bool:
     """Enter the working directory as root of the container, and return whether that worked.
 
-    As in runc and crun it is tried before and after the change of ids: the program's user need not be let into its own
-    cwd (`WORKDIR /root` with `USER 1000`), and root not into a user's (NFS with root_squash, FUSE).
+    As runc and crun do, it is tried before and after the change of ids, because the program's user may not be allowed
+    to enter its cwd (`WORKDIR /root` with `USER 1000`), and root may not be allowed to enter a user's (NFS with
+    root_squash, FUSE).
     """
     try:
         os.chdir(path)
@@ -47,16 +48,16 @@ def try_chdir(path: str) -> bool:
 def die_with_parent() -> None:
     """Have the kernel end this process by SIGKILL when its parent, the runtime in the foreground, has ended.
 
-    The kernel forgets it when ids change or capabilities are gained (PR_SET_PDEATHSIG(2const)): call it again after
-    that. Who calls it looks at the runtime's socket next, because the runtime may have ended before.
+    The kernel forgets it when ids change or capabilities are gained (PR_SET_PDEATHSIG(2const)), so call it again after
+    that. After each call look at the runtime's socket, because the runtime may have ended before it.
     """
     sc.prctl(sc.PR_SET_PDEATHSIG, _KILL)
 
 
 def fuse_hint() -> str:
-    """Return the hint where even stat(2) of the root is refused, else "".
+    """Return the hint for a root that not even stat(2) may look at, else "".
 
-    FUSE answers nobody but the user who mounted it (mount.fuse3(8), allow_other).
+    A FUSE file system refuses all users but the one who mounted it (mount.fuse3(8), allow_other).
     """
     try:
         os.stat("/")
@@ -79,7 +80,7 @@ def make_null_writable(proc_fd: int) -> None:
 
 
 def own_stdio(uid: int, gid: int) -> None:
-    """Give the standard streams to the program's user, so that it can open /dev/stdout again. Devices stay."""
+    """Give the standard streams, except for devices, to the program's user, so that it can open /dev/stdout again."""
     for fd in (0, 1, 2):
         try:
             mode = os.fstat(fd).st_mode
@@ -91,7 +92,7 @@ def own_stdio(uid: int, gid: int) -> None:
 
 
 def write_oom_score(proc_fd: int, value: int, who: str = "self") -> None:
-    """A process's oom_score_adj, this one's if none is named. Raises RootlessError."""
+    """Write oom_score_adj of process `who`, through an fd of the host's /proc. Raises RootlessError."""
     try:
         fd = os.open(f"{who}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
         write_at_once(fd, b"%d" % value)

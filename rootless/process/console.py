@@ -1,4 +1,4 @@
-"""Terminals: a pty of the container's own devpts, never the caller's tty (CVE-2017-5226, CVE-2025-52565)."""
+"""Open a pty of the container's own devpts. The caller's tty never gets in (CVE-2017-5226, CVE-2025-52565)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_holder(terminal: bool, detached: bool, console_socket: str) -> None:
-    """A terminal needs someone who keeps its master, and a console socket somebody to come. Raises RootlessError."""
+    """Refuse a terminal whose master nobody would keep, and a console socket without a terminal: RootlessError."""
     if terminal and detached and not console_socket:
         raise RootlessError(
             "a terminal needs someone to hold it",
@@ -26,16 +26,17 @@ def check_holder(terminal: bool, detached: bool, console_socket: str) -> None:
         )
     if console_socket and not terminal:
         raise RootlessError(
-            "nobody would come to the console socket: the process has no terminal",
+            "--console-socket needs a terminal",
             "/process/terminal",
             hint="set it to true (exec: --tty), or leave --console-socket out",
         )
 
 
 def open_pty(root_fd: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(master, slave) of the devpts mounted in the container; size is (rows, columns), (0, 0) for none.
+    """Return (master, slave) of a new pty in the container's devpts. size: (rows, columns), (0, 0) for none.
 
-    The slave comes from the master itself (TIOCGPTPEER, ioctl_tty(2)): no path that could have been swapped.
+    The kernel opens the slave from the master (TIOCGPTPEER, ioctl_tty(2)), so there is no path that the container could
+    swap. Raises RootlessError.
     """
     try:
         master = sc.open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
@@ -51,14 +52,14 @@ def open_pty(root_fd: int, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def offer(sync: socket, master: int, slave: int, uid: int) -> None:
-    """The slave becomes the user's, the master goes to R, see `receive`."""
+    """Give the slave to the program's user, and send the master to the runtime, which calls `receive_master`."""
     os.fchown(slave, uid, -1)
     channel.send(sync, channel.CONSOLE, fds=(master,))
     os.close(master)
 
 
-def receive(sync: socket, console_socket: str) -> int:
-    """The master that `offer` sent; -1 where it is handed on to the listener of --console-socket."""
+def receive_master(sync: socket, console_socket: str) -> int:
+    """Return the master that `offer` sent; -1 if it was passed on to the listener of --console-socket."""
     _, _, (master,) = channel.receive(sync, channel.CONSOLE)
     if not console_socket:
         return master
@@ -68,20 +69,23 @@ def receive(sync: socket, console_socket: str) -> int:
 
 
 def take_over(slave: int) -> None:
-    """The terminal becomes this session's (TIOCSCTTY) and the standard streams: what the caller passed is let go, for
-    whoever reads to the end of a pipe would wait for a container that is only created."""
+    """Make the terminal the session's controlling one (TIOCSCTTY) and the three standard streams.
+
+    The caller's streams are closed, because a reader of a pipe would wait for its end as long as a container is only
+    created.
+    """
     fcntl.ioctl(slave, sc.TIOCSCTTY, 0)
     for fd in (0, 1, 2):
         os.dup2(slave, fd)
 
 
 def send_to(path: str, master: int) -> None:
-    """Hand the master to the listener of --console-socket, with the name of the pty as runc does."""
+    """Send the master to the listener of --console-socket, with the name of the pty, as runc does."""
     _hand_over(path, master, b"/dev/pts/ptmx", "cannot send the terminal to the console socket")
 
 
 def send_pidfd(path: str, pidfd: int, kind: bytes) -> None:
-    """Hand a pidfd to the listener of --pidfd-socket; kind is runc's word, standard for init and setns for exec."""
+    """Send a pidfd to the listener of --pidfd-socket. kind: runc's word, `standard` for init, `setns` for exec."""
     _hand_over(path, pidfd, kind, "cannot send the pidfd to the pidfd socket")
 
 

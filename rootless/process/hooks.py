@@ -1,4 +1,4 @@
-"""`hooks`: programs run at fixed moments, the state on their stdin (runtime-spec, config.md#posix-platform-hooks)."""
+"""Run hooks: programs that get the container's state on stdin at fixed moments (config.md#posix-platform-hooks)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Hook:
     """One hook of config.json.
 
-    env: None where it names none; timeout: seconds, 0 for none; stdout, stderr: files that crun's annotations name, ""
-    for none.
+    env: None if it names none; timeout: seconds, 0 for none; stdout, stderr: files that crun's annotations name, "" for
+    none.
     """
 
     __slots__ = ("args", "env", "path", "pointer", "stderr", "stdout", "timeout")
@@ -67,15 +67,15 @@ class HookContext:
 def run_hook(hook: Hook, moment: str, context: HookContext) -> None:
     """Run one hook and wait for its end, at most `timeout` seconds. Raises RootlessError when it fails.
 
-    Its stdin and stderr are files in memory, because a pipe would block whoever writes more than it holds (pipe(7)).
-    Its stdout goes nowhere, as with runc and crun: ours is the program's, and may have lost its reader.
+    Its stdin and stderr are files in memory, because a pipe blocks a writer when it is full (pipe(7)). Its stdout is
+    the null device, as with runc and crun, because our stdout is the program's and may have lost its reader.
     """
     stdin, stderr = os.memfd_create("state"), os.memfd_create("stderr")
     with open(stdin, "wb", closefd=False) as file:
         file.write(jsonlite.dumps(context.state).encode())
     os.lseek(stdin, 0, os.SEEK_SET)
     begun_by = os.getpid()
-    # A signal between the clone and _wait's `try` would leave the hook running.
+    # Signals are blocked, because one between the clone and the `try` in _wait would leave the hook running.
     before = pthread_sigmask(SIG_BLOCK, ENDING)
     try:
         pid, pidfd = child.clone(0, lambda: _become_hook(hook, stdin, stderr, context, begun_by))
@@ -92,8 +92,10 @@ def run_hook(hook: Hook, moment: str, context: HookContext) -> None:
 
 
 def _wait(pid: int, pidfd: int, hook: Hook, moment: str, mask: set[int]) -> int:
-    """Return the hook's wait status. The hook is killed when its time is over or a signal, which `mask` lets through,
-    ends the command."""
+    """Wait for the hook; return its wait status. Raises RootlessError when its time is over.
+
+    The hook is killed then, and also when a signal ends the command. mask: the signals to block while waiting.
+    """
     try:
         pthread_sigmask(SIG_SETMASK, mask)
         if hook.timeout and not select.select([pidfd], [], [], hook.timeout)[0]:
@@ -107,7 +109,7 @@ def _wait(pid: int, pidfd: int, hook: Hook, moment: str, mask: set[int]) -> int:
 
 
 def _describe(hook: Hook, moment: str, code: int, output: str) -> str:
-    """runc's words for an error, crun's for the warning that poststop comes to."""
+    """Return the message for a failed hook: runc's words for an error, crun's for poststop, which only warns."""
     detail = f": {output}" if output else ""
     if moment == "poststop":
         how = f"failed with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
@@ -118,12 +120,14 @@ def _describe(hook: Hook, moment: str, code: int, output: str) -> str:
 
 
 def _open_sink() -> int:
-    """Open the null device. startContainer's hooks see the container's /dev, where a name may be anything: then a file
-    in memory takes what they write."""
+    """Open the null device for a hook's stdout.
+
+    startContainer hooks see the container's /dev, whose `null` may be anything. Then a file in memory takes its place.
+    """
     try:
         fd = os.open("/dev/null", os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        found = os.fstat(fd)
-        if S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3):  # null(4)
+        status = os.fstat(fd)
+        if S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3):  # null(4)
             return fd
     except OSError:
         pass
@@ -139,9 +143,9 @@ def _become_hook(hook: Hook, stdin: int, stderr: int, context: HookContext, pare
     try:
         # A hook that hangs must not outlive a runtime that `delete --force` has killed: prctl(2).
         sc.prctl(sc.PR_SET_PDEATHSIG, 9)
-        if os.getppid() != parent:  # it was killed before
+        if os.getppid() != parent:  # the runtime ended before prctl
             os._exit(127)
-        if permissions_explained():  # we were root: our terminal is not for this user's programs, ioctl_tty(2) TIOCSTI
+        if permissions_explained():  # we were root: this user's programs must not get root's terminal (TIOCSTI)
             os.setsid()
         os.dup2(stdin, 0)
         os.dup2(_open_sink(), 1)
@@ -155,7 +159,7 @@ def _become_hook(hook: Hook, stdin: int, stderr: int, context: HookContext, pare
     except OSError as error:
         place = f"{printable(error.filename)}: " if error.filename not in (None, hook.path) else ""
         said = f"{place}{error.strerror}".encode("utf-8", "replace")
-        for fd in (stderr, 2):  # the first may be closed already, the second may be the file of an annotation
+        for fd in (stderr, 2):  # try both: the first may be closed, the second may be the file of an annotation
             try:
                 os.write(fd, said)
                 break

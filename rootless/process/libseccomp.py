@@ -1,6 +1,6 @@
-"""The compiler of seccomp profiles: libseccomp, and the stub for system calls newer than a profile.
+"""Compile seccomp profiles with libseccomp, and add a stub for system calls that are newer than a profile.
 
-Loaded only when the cache does not have the filter: see rootless/process/seccomp.py.
+This module is loaded only if the cache lacks the filter (rootless/process/seccomp.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BINARY_TREE = 2
 _NR_SCMP_ERROR = -1
 
 _ACTION_FULL = 0xFFFF0000  # linux/seccomp.h
-# Default actions under which a new system call is somebody's to handle, a tracer's perhaps: no stub.
+# With these default actions a new system call is allowed, or a tracer handles it, so no stub is needed.
 _ALLOWING = ACTIONS["SCMP_ACT_ALLOW"], ACTIONS["SCMP_ACT_LOG"], ACTIONS["SCMP_ACT_TRACE"]
 
 # linux/audit.h, asm/unistd.h. libseccomp has a value of its own for x32, which the kernel sees as x86_64.
@@ -63,12 +63,12 @@ _NR, _ARCH = 0, 4
 
 
 def library_version() -> str:
-    """`2.5.4` of the libseccomp that is loaded. Raises RootlessError where there is none."""
+    """Return the version of the loaded libseccomp, such as `2.5.4`. Raises RootlessError if there is none."""
     return ".".join(map(str, unpack("3I", syscalls.read_memory(_load()["seccomp_version"](), 12))))
 
 
 def compile_bpf(profile: Profile) -> bytes:
-    """A profile to an array of struct sock_filter. Raises RootlessError."""
+    """Return the BPF program of a profile, an array of struct sock_filter. Raises RootlessError."""
     library = _load()
     context = library["seccomp_init"](profile["default"])
     if not context:
@@ -76,7 +76,7 @@ def compile_bpf(profile: Profile) -> bytes:
     try:
         tokens = _add_architectures(library, context, profile["architectures"])
         if sum(len(names) for names, _, _ in profile["rules"]) > 32:
-            # Refused by a libseccomp before 2.5, where the filter stays a list.
+            # libseccomp before 2.5 refuses this, and its filter stays a list, which is slower.
             library["seccomp_attr_set"](context, _SCMP_FLTATR_CTL_OPTIMIZE, _BINARY_TREE)
         _add_rules(library, context, profile)
         program = _export(library, context)
@@ -99,10 +99,10 @@ def _load() -> Library:
 
 
 def _add_architectures(library: Library, context: int, names: list[str]) -> list[int]:
-    """The tokens in the filter, the native one (which libseccomp adds by itself) first.
+    """Add architectures to the filter; return their tokens, the native one, which libseccomp adds itself, first.
 
-    An architecture that this libseccomp does not know or cannot mix with the native one is left out: the filter
-    kills what comes from an architecture that it does not hold.
+    An architecture that this libseccomp does not know, or cannot mix with the native one, is left out. That is safe,
+    because the filter kills calls from an architecture that it does not list.
     """
     tokens = [library["seccomp_arch_native"]()]
     for name in names:
@@ -120,7 +120,7 @@ def _add_architectures(library: Library, context: int, names: list[str]) -> list
 def _add_rules(library: Library, context: int, profile: Profile) -> None:
     for index, (names, action, conditions) in enumerate(profile["rules"]):
         if action == profile["default"]:
-            continue  # libseccomp refuses what says nothing
+            continue  # libseccomp refuses a rule whose action is the default one
         alternatives = _alternatives(conditions)
         for name in names:
             number = library["seccomp_syscall_resolve_name"](os.fsencode(name))
@@ -142,10 +142,10 @@ def _add_rules(library: Library, context: int, profile: Profile) -> None:
 
 
 def _alternatives(conditions: tuple[Condition, ...]) -> list[tuple[int, bytes]]:
-    """Conditions as arrays of struct scmp_arg_cmp, to be added as rules of their own.
+    """Return conditions as (count, array of struct scmp_arg_cmp), one for each rule to add.
 
-    All must hold, but where an argument is named twice any one is enough: so do runc and crun, as libseccomp
-    compares an argument once a rule.
+    All conditions must hold. But if an argument is named twice, any one is enough, as in runc and crun, because a rule
+    of libseccomp compares an argument only once.
     """
     packed = [pack("IiQQ", *condition) for condition in conditions]
     if len({condition[0] for condition in conditions}) == len(conditions):
@@ -168,7 +168,7 @@ def _export(library: Library, context: int) -> bytes:
 
 
 def _last_syscalls(library: Library, profile: Profile, tokens: list[int]) -> dict[int, int]:
-    """The highest system call that the profile names, by architecture token."""
+    """Return {architecture token: the highest system call number that the profile names}."""
     last = {}
     names = {os.fsencode(name) for names, _, _ in profile["rules"] for name in names}
     for token in tokens:
@@ -179,10 +179,10 @@ def _last_syscalls(library: Library, profile: Profile, tokens: list[int]) -> dic
 
 
 def enosys_stub(last: dict[int, int]) -> bytes:
-    """Instructions that answer ENOSYS to every system call beyond `last` {architecture token: number}.
+    """Return instructions that answer ENOSYS to each system call above `last` {architecture token: number}.
 
-    A C library tries a new call first and goes on with the old one at ENOSYS, but takes EPERM for the answer: a
-    profile must not say EPERM of what its author could not know.
+    A C library tries a new call first, and falls back to the old one on ENOSYS but not on EPERM. So a profile must not
+    answer EPERM to calls that its author could not know.
     """
     if not last:
         return b""
@@ -200,7 +200,7 @@ def enosys_stub(last: dict[int, int]) -> bytes:
     return b"".join(pack("HBBI", *instruction) for instruction in program)
 
 
-# Where a jump of a block goes; resolved when all lengths are known.
+# Targets of jumps, replaced by offsets when all lengths are known.
 _GO_ON, _ENOSYS, _FILTER, _NEXT_BLOCK = -1, -2, -3, -4
 
 

@@ -1,7 +1,7 @@
-"""Labels of AppArmor and SELinux: process.apparmorProfile, process.selinuxLabel, linux.mountLabel.
+"""Apply labels of AppArmor and SELinux: process.apparmorProfile, process.selinuxLabel, linux.mountLabel.
 
-A label for a module that this kernel does not run protects nothing and is left out with a warning: configs carry them
-from host to host.
+A label for a module that this kernel does not run is left out with a warning, because configs are moved from host to
+host.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 APPARMOR = "AppArmor"
 SELINUX = "SELinux"
 _POINTERS = {APPARMOR: "/process/apparmorProfile", SELINUX: "/process/selinuxLabel"}
-# The first in runc's words.
+# The first one is in runc's words.
 _FAILURES = {APPARMOR: "apparmor failed to apply profile", SELINUX: "cannot set the SELinux label"}
-# Their labels are the policy's: a context option is EINVAL there.
+# The SELinux policy labels these file systems itself; a context option gives EINVAL.
 _WITHOUT_CONTEXT = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2", "bind")
 CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")
 
 
 def exec_labels(apparmor_profile: str, selinux_label: str, host: Host) -> tuple[list[ExecLabel], list[str]]:
-    """Return (what apply_exec_label has to do here, warnings for labels whose module does not run)."""
+    """Return (the labels for apply_exec_label, warnings for labels whose module does not run)."""
     labels: list[ExecLabel] = []
     warnings: list[str] = []
     for kind, label in ((APPARMOR, apparmor_profile), (SELINUX, selinux_label)):
@@ -44,10 +44,10 @@ def exec_labels(apparmor_profile: str, selinux_label: str, host: Host) -> tuple[
 
 
 def apply_exec_label(proc_fd: int, kind: str, label: str, *, no_new_privs: bool = False) -> None:
-    """Ask that the next execve gives this process a label, through an fd of the host's /proc.
+    """Ask the LSM to give this process a label at the next execve. proc_fd: the host's /proc.
 
-    Before no_new_privs is set. AppArmor lets a confined process that has it only add a profile to its own: the two
-    are stacked then. Raises RootlessError with the JSON pointer.
+    Call it before no_new_privs is set. no_new_privs: whether it will be: then AppArmor lets a confined process only add
+    a profile to its own, so the two are stacked. Raises RootlessError with the JSON pointer.
     """
     how = ""
     if kind == APPARMOR:
@@ -84,7 +84,7 @@ def left_out(kind: str, pointer: str, label: str) -> str:
 
 
 def _is_confined(proc_fd: int) -> bool:
-    """Whether AppArmor already holds this process; in doubt it does."""
+    """Return whether AppArmor confines this process already; True if that cannot be read."""
     try:
         fd = _open_attribute(proc_fd, ["self/attr/apparmor/current", "self/attr/current"], os.O_RDONLY)
         try:
@@ -96,8 +96,11 @@ def _is_confined(proc_fd: int) -> bool:
 
 
 def _open_attribute(proc_fd: int, names: list[str], flags: int) -> int:
-    """The first of the files that is there. No mount on top of /proc is followed: a label written into some other
-    file would not hold (CVE-2019-16884)."""
+    """Open the first of the files that exists; return its fd. Raises OSError.
+
+    No mount on top of /proc is followed, because a label that is written into another file does nothing
+    (CVE-2019-16884).
+    """
     for name in names[:-1]:
         try:
             return _open(proc_fd, name, flags)

@@ -1,4 +1,4 @@
-"""The program itself: found in the container's PATH as its user, then executed with nothing of ours left in it."""
+"""Find the program in the container's PATH as the container's user, and prepare this process to become it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LAST_SIGNAL = 65
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowgid
-_PASSWD_LIMIT = 1 << 20  # bytes of the image's /etc/passwd that are read
+_PASSWD_LIMIT = 1 << 20  # bytes to read of the image's /etc/passwd
 
 
 def look_up(name: str, env: list[str], left_groups: list[int]) -> str:
@@ -60,10 +60,10 @@ def _check_executable(name: str, status: os.stat_result, left_groups: list[int])
 
 
 def group_hint(path: str, left_groups: list[int]) -> str:
-    """Return the hint for EACCES where one of the caller's supplementary groups would have opened the way, else "".
+    """Return the hint for EACCES if one of the caller's supplementary groups may open the path, else "".
 
-    With a range of ids the program gets the groups of config.json alone. A group of the caller's has no number in the
-    container: it and what belongs to it show as the overflow id (user_namespaces(7)).
+    With a range of ids the program has only the groups of config.json. Files of the caller's groups then show the
+    overflow gid, because these groups have no number in the container (user_namespaces(7)).
     """
     if _OVERFLOW not in left_groups:
         return ""
@@ -96,12 +96,12 @@ def prepare_seccomp(profile: Profile | None) -> Callable[[socket], None] | None:
 
 
 def forget_imports() -> None:
-    """Import nothing from files any more: the root has changed, and a module from now on would be the container's."""
+    """Stop imports from files, because the root has changed and a module would come from the container."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if finder in (BuiltinImporter, FrozenImporter)]
 
 
 def check_cwd() -> None:
-    """The working directory is inside the root: a leaked fd of the host as cwd was CVE-2024-21626 (getcwd(3))."""
+    """Refuse a working directory outside of the root, such as a leaked fd of the host (CVE-2024-21626, getcwd(3))."""
     try:
         inside = os.getcwd().startswith("/")
     except OSError:
@@ -111,7 +111,7 @@ def check_cwd() -> None:
 
 
 def set_home(env: list[str], uid: int) -> None:
-    """Add HOME from the container's passwd where it is unset, "/" for a user that is not in it. The root is entered."""
+    """Add HOME from the container's passwd if it is unset, "/" for a user that passwd lacks. Call it in the root."""
     if not any(entry.startswith("HOME=") and entry != "HOME=" for entry in env):
         env[:] = [entry for entry in env if entry != "HOME="]
         env.append(f"HOME={_home_of(uid)}")
@@ -140,7 +140,7 @@ def _home_of(uid: int) -> str:
 
 
 def exec_hint(path: str, error: OSError, *, labelled: bool) -> str:
-    """Return why execve failed, where its errno misleads: ENOENT stands for a missing interpreter, too.
+    """Return why execve failed if its errno misleads: ENOENT may also mean a missing interpreter.
 
     labelled: whether SELinux was asked for a label while no_new_privs is set.
     """
@@ -173,19 +173,19 @@ def become(
     last: Callable[[], None] | None = None,
     search: bool = False,
 ) -> NoReturn:
-    """End this process of ours as another program, which gets 0, 1, 2 and `keep`, and no other descriptor.
+    """Turn this process into another program, which gets fds 0, 1, 2 and those in `keep`, and no others.
 
-    Every program that a process of ours turns into goes through here, because execve(2) looks up the path, the `#!`
-    line and the ELF interpreter before it closes what is close-on-exec: an image's link to /proc/self/fd/N/.. would
-    lead to the host through any directory that is still open (CVE-2024-21626). A caller that looks up a path of the
-    container's before this calls `close_all_but` before that. `keep` holds no directory of ours; `last` is what has to
-    come directly before execve; search: look for the path in $PATH. Raises OSError with a file name where execve fails.
+    Every execve of ours goes through here, because execve(2) looks up the path, the `#!` line and the ELF interpreter
+    before it closes fds that are close-on-exec: an image's link to /proc/self/fd/N/.. would lead to the host through
+    any directory that is still open (CVE-2024-21626). A caller that looks up a path of the container before this call
+    must call `close_all_but` first. keep: must hold no directory of ours; last: called directly before execve; search:
+    look for the path in $PATH. Raises OSError with a file name if execve fails.
     """
     close_all_but(keep)
     restore_signals()
     if last:
         last()
-    if search:  # for `unshare`, on the host, which has imported it
+    if search:  # `unshare` asks for it, on the host
         from os import execvpe
 
         execvpe(path, args, env)
@@ -194,7 +194,7 @@ def become(
 
 
 def close_all_but(keep: Iterable[int] = ()) -> None:
-    """Close all descriptors but 0, 1, 2 and those of `keep`."""
+    """Close all fds but 0, 1, 2 and those in `keep`."""
     first = 3
     for fd in sorted(keep):
         if fd > first:
@@ -204,15 +204,16 @@ def close_all_but(keep: Iterable[int] = ()) -> None:
 
 
 def passed_on(preserve: int) -> list[int]:
-    """Return those of the fds 3..3+preserve-1 that the caller of the runtime has passed on.
+    """Return those of the fds 3 to 3+preserve-1 that the runtime's caller has passed.
 
-    They came through an execve, so they are not close-on-exec; one that is took a free number and is ours.
+    They came through an execve, so they are not close-on-exec. An fd that is close-on-exec is one of ours, which got a
+    free number.
     """
     return [fd for fd in range(3, 3 + preserve) if _is_inheritable(fd)]
 
 
 def all_passed_on() -> list[int]:
-    """Return every fd above 2 that the caller of the runtime has passed on, none where there is no /proc to ask."""
+    """Return every fd above 2 that the runtime's caller has passed, [] if there is no /proc to list them."""
     try:
         names = os.listdir("/proc/self/fd")
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -228,7 +229,7 @@ def _is_inheritable(fd: int) -> bool:
 
 
 def restore_signals() -> None:
-    """Default dispositions and an empty mask: CPython ignores SIGPIPE and SIGXFSZ, and execve(2) keeps that."""
+    """Restore default signal handlers and an empty mask. execve(2) keeps ignored signals, and CPython ignores two."""
     for signum in range(1, _LAST_SIGNAL):
         try:
             if getsignal(signum) != SIG_DFL:

@@ -1,4 +1,4 @@
-"""process.rlimits: the sixteen resource limits of Linux (getrlimit(2))."""
+"""Read, check and apply process.rlimits, the sixteen resource limits of Linux (getrlimit(2))."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _INFINITY = 2**64 - 1  # RLIM64_INFINITY, prlimit(2)
 
 
 def read_rlimits(node: Node) -> list[Rlimit]:
-    """process.rlimits as (number, soft, hard, JSON pointer), `unlimited` as 2**64-1.
+    """Return process.rlimits as [(number, soft, hard, JSON pointer)]. 2**64-1 stands for unlimited.
 
     Raises SpecError for an unknown or repeated kind, and for a soft limit above the hard one.
     """
-    found: list[Rlimit] = []
+    limits: list[Rlimit] = []
     seen: dict[int, str] = {}
     for item in node.items():
         number = item["type"].choice(RLIMITS)
@@ -39,14 +39,14 @@ def read_rlimits(node: Node) -> list[Rlimit]:
         if soft > hard:
             what = f"found {_value(soft)}, allowed is at most the hard limit, {_value(hard)}"
             item["soft"].refuse(what, about=item["hard"].pointer)
-        found.append((number, soft, hard, item.pointer))
-    return found
+        limits.append((number, soft, hard, item.pointer))
+    return limits
 
 
 def check_rlimits(limits: list[Rlimit], hard_limit: Callable[[int], int]) -> None:
-    """Refuse hard limits above this process's own: raising one takes CAP_SYS_RESOURCE in the first user namespace.
+    """Refuse hard limits above our own, because raising one takes CAP_SYS_RESOURCE in the initial user namespace.
 
-    hard_limit: returns this process's own for a number. Raises SpecError.
+    hard_limit: returns our own hard limit for a number. Raises SpecError.
     """
     for number, _, hard, pointer in limits:
         own = hard_limit(number)
@@ -61,7 +61,7 @@ def check_rlimits(limits: list[Rlimit], hard_limit: Callable[[int], int]) -> Non
 
 
 def apply_rlimit(limit: Rlimit) -> None:
-    """Set one on this process, by prlimit(2). Raises OSError that names the limit."""
+    """Set one limit of this process with prlimit(2). Raises OSError that names the limit."""
     number, soft, hard, _ = limit
     try:
         syscalls.prlimit(number, (soft, hard))
@@ -70,7 +70,7 @@ def apply_rlimit(limit: Rlimit) -> None:
 
 
 def name_of(number: int) -> str:
-    """`RLIMIT_NOFILE` of 7."""
+    """Return the name of a limit, such as RLIMIT_NOFILE for 7."""
     return next(name for name, n in RLIMITS.items() if n == number)
 
 

@@ -1,6 +1,7 @@
-"""Where and when the process runs: scheduler, I/O priority, CPU affinity, personality, NUMA memory policy.
+"""Read and apply the scheduler, I/O priority, CPU affinity, personality and NUMA memory policy of a process.
 
-Readers are pure and give plain data; the apply_ functions work on the calling process and raise RootlessError.
+The read_ functions are pure and return plain data. The apply_ functions change the calling process and raise
+RootlessError.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ _PREFERRED = MEMORY_MODES["MPOL_PREFERRED"]
 
 
 def read_scheduler(node: Node) -> Scheduler | None:
-    """process.scheduler as (policy, flags, nice, priority, runtime, deadline, period); times in nanoseconds.
+    """Return process.scheduler as (policy, flags, nice, priority, runtime, deadline, period). Times are in ns.
 
-    Raises SpecError for what the kernel never takes: sched_setattr(2), sched(7).
+    Raises SpecError for values that the kernel never accepts (sched_setattr(2), sched(7)).
     """
     if not node:
         return None
@@ -119,7 +120,7 @@ def _check_deadline(node: Node, runtime: int, deadline: int, period: int) -> Non
 
 
 def apply_scheduler(scheduler: Scheduler) -> None:
-    """sched_setattr(2) on this process; while it has the capabilities that it began with."""
+    """Call sched_setattr(2) for this process. Call it before capabilities are dropped."""
     # struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period, util_min, util_max
     attributes = pack("IIQiIQQQII", 56, *scheduler, 0, 0)
     try:
@@ -139,7 +140,7 @@ def apply_scheduler(scheduler: Scheduler) -> None:
 
 
 def read_io_priority(node: Node) -> int | None:
-    """process.ioPriority as the value of ioprio_set(2). Raises SpecError."""
+    """Return process.ioPriority as the argument of ioprio_set(2), None if it is missing. Raises SpecError."""
     if not node:
         return None
     io_class: int = node["class"].choice(IO_CLASSES)
@@ -147,7 +148,7 @@ def read_io_priority(node: Node) -> int | None:
 
 
 def apply_io_priority(value: int) -> None:
-    """ioprio_set(2) on this process; what it forks inherits it."""
+    """Call ioprio_set(2) for this process. Its children inherit the priority."""
     try:
         syscalls.syscall("ioprio_set", _IOPRIO_WHO_PROCESS, 0, value)
     except OSError as error:
@@ -159,14 +160,14 @@ def apply_io_priority(value: int) -> None:
 
 
 def read_exec_cpu_affinity(node: Node) -> tuple[list[int], list[int]] | None:
-    """process.execCPUAffinity as the (initial, final) CPUs, [] for what is not to change. Raises SpecError."""
+    """Return process.execCPUAffinity as (initial CPUs, final CPUs), [] for no change. Raises SpecError."""
     if not node:
         return None
     return read_numbers(node["initial"], MAX_CPUS), read_numbers(node["final"], MAX_CPUS)
 
 
 def apply_cpu_affinity(cpus: list[int], which: str) -> None:
-    """sched_setaffinity(2) on this process; nothing for []. `which` is `initial` or `final`."""
+    """Call sched_setaffinity(2) for this process; do nothing for []. which: `initial` or `final`, for the message."""
     if not cpus:
         return
     try:
@@ -182,7 +183,10 @@ def apply_cpu_affinity(cpus: list[int], which: str) -> None:
 
 
 def read_personality(node: Node) -> int | None:
-    """linux.personality as the argument of personality(2). Raises SpecError; the spec knows no flag yet."""
+    """Return linux.personality as the argument of personality(2). Raises SpecError, also for any flag.
+
+    The specification defines no flags yet (config-linux.md#personality).
+    """
     if not node:
         return None
     domain: int = node["domain"].choice(DOMAINS)
@@ -192,7 +196,7 @@ def read_personality(node: Node) -> int | None:
 
 
 def apply_personality(value: int) -> None:
-    """personality(2)."""
+    """Call personality(2) for this process."""
     try:
         syscalls.syscall("personality", value)
     except OSError as error:
@@ -203,7 +207,7 @@ def apply_personality(value: int) -> None:
 
 
 def read_memory_policy(node: Node) -> tuple[int, list[int]] | None:
-    """linux.memoryPolicy as (mode with flags, memory nodes) of set_mempolicy(2). Raises SpecError."""
+    """Return linux.memoryPolicy as (mode with flags, memory nodes) for set_mempolicy(2). Raises SpecError."""
     if not node:
         return None
     mode: int = _checked("mode", lambda: node["mode"].choice(MEMORY_MODES))
@@ -228,7 +232,7 @@ def _read_memory_flags(node: Node) -> int:
 
 
 def _checked(kind: str, read: Callable[[], Any]) -> Any:
-    """What `read` gives; its error in runc's words."""
+    """Return what `read` returns. Raises its SpecError in runc's words."""
     try:
         return read()
     except SpecError as error:
@@ -237,11 +241,11 @@ def _checked(kind: str, read: Callable[[], Any]) -> Any:
 
 
 def apply_memory_policy(mode: int, nodes: list[int]) -> None:
-    """set_mempolicy(2) on this process; execve keeps it."""
+    """Call set_mempolicy(2) for this process. The policy survives execve."""
     mask = sum(1 << number for number in nodes)
     size = (max(nodes, default=0) // 64 + 1) * 8
     try:
-        # maxnode is one more than the number of bits: get_nodes() of mm/mempolicy.c takes one off
+        # maxnode must be one more than the number of bits, because get_nodes() of mm/mempolicy.c subtracts one.
         syscalls.syscall("set_mempolicy", mode, mask.to_bytes(size, "little") if nodes else None, size * 8 + 1)
     except OSError as error:
         hint = ""

@@ -1,7 +1,7 @@
-"""linux.seccomp: profiles, their compiled filters in the user's cache, and the listener (seccomp(2)).
+"""Read linux.seccomp, keep compiled filters in the user's cache, and send the listener to its agent (seccomp(2)).
 
-A profile is compiled once, by libseccomp (rootless/process/libseccomp.py); afterwards its BPF comes from the cache and
-neither the library nor its module is loaded.
+libseccomp compiles a profile once (rootless/process/libseccomp.py). Afterwards its BPF program comes from the cache,
+and neither the library nor its module is loaded.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 _ERRNO, _TRACE = ACTIONS["SCMP_ACT_ERRNO"], ACTIONS["SCMP_ACT_TRACE"]
 _ALLOW, _LOG, _NOTIFY = ACTIONS["SCMP_ACT_ALLOW"], ACTIONS["SCMP_ACT_LOG"], ACTIONS["SCMP_ACT_NOTIFY"]
-_PASSING = _ALLOW, _LOG, _NOTIFY, _TRACE  # those that may let a call through
-_MAX_ERRNO = 4095  # linux/err.h: what ERRNO can return; a tracer gets all 16 bits
+_PASSING = _ALLOW, _LOG, _NOTIFY, _TRACE  # actions that may allow a call
+_MAX_ERRNO = 4095  # linux/err.h: the highest errno that SCMP_ACT_ERRNO can return; a tracer gets all 16 bits
 
 _LIBRARY = "libseccomp.so.2"
 _LIBRARY_FOLDERS = (
     f"/usr/lib/{syscalls.MACHINE}-linux-gnu", f"/lib/{syscalls.MACHINE}-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib",
     "/lib", "/usr/local/lib",
 )  # fmt: skip
-_FORMAT = b"rootless 1"  # changes with what compile_profile makes of a profile
+_FORMAT = b"rootless 1"  # change it whenever compile_profile makes another program of the same profile
 _DIGEST = 16
 _LARGEST = _DIGEST + 4096 * 8  # BPF_MAXINSNS
 _ENTRIES = 128
@@ -47,11 +47,10 @@ _ENTRIES = 128
 
 
 def read_seccomp(node: Node, receiver: str = "") -> Profile | None:
-    """linux.seccomp as a profile, None where there is none. Pure.
+    """Return linux.seccomp as a Profile, None if it does nothing. Pure.
 
-    The profile: default (action), rules (names, action, conditions), architectures, flags (for seccomp(2)), notify
-    (whether a listener is needed), listener_path, metadata. `receiver` stands in for a missing listenerPath. Without
-    `flags` SPEC_ALLOW is taken, as runc does; an empty list is none. Raises SpecError.
+    receiver: a listener path for a config without listenerPath. Without `flags` SPEC_ALLOW is set, as in runc; an empty
+    list sets none. Raises SpecError.
     """
     if not node:
         return None
@@ -70,7 +69,7 @@ def read_seccomp(node: Node, receiver: str = "") -> Profile | None:
         "rules": rules,
         "architectures": [item.choice(ARCHITECTURES) for item in node["architectures"].items()],
         "flags": flags,
-        # An agent that is named gets its listener, whether or not an action asks for it yet.
+        # An agent that config.json names gets a listener even if no action needs one yet.
         "notify": default == _NOTIFY or any(action == _NOTIFY for _, action, _ in rules) or bool(path),
         "listener_path": path or receiver,
         "metadata": metadata,
@@ -82,7 +81,7 @@ def read_seccomp(node: Node, receiver: str = "") -> Profile | None:
 
 
 def _read_action(action: Node, errno: Node) -> int:
-    """An action and its errno as one SECCOMP_RET_* value."""
+    """Return an action and its errno as one SECCOMP_RET_* value. Raises SpecError."""
     value: int = action.choice(ACTIONS)
     if value == _ERRNO:
         return value | errno.integer(EPERM, 0, _MAX_ERRNO)
@@ -97,7 +96,7 @@ def _read_rule(node: Node) -> Rule:
     names = node["names"]
     listed = names.value
     if type(listed) is not list or not all(type(n) is str and n and n.isascii() and "\0" not in n for n in listed):
-        listed = names.required().strings()  # words the error
+        listed = names.required().strings()  # strings() raises the SpecError for a wrong type
     if not listed:
         raise names.error("is empty: it names no system call")
     if "" in listed:
@@ -116,28 +115,33 @@ def _read_condition(node: Node) -> Condition:
 
 
 def _check_execve(node: Node, profile: Profile) -> None:
-    """The filter is there when the program is executed: one that denies execve(2) lets nothing start, and one that
-    kills for it does so without a word."""
-    found = [(action, args) for names, action, args in profile["rules"] if "execve" in names]
-    if not any(args for _, args in found):
-        verdicts = [action for action, _ in found] or [profile["default"]]
+    """Refuse a filter that denies execve(2), because it is loaded before execve: no program could start.
+
+    A filter that kills for it would not even leave an error message.
+    """
+    rules = [(action, args) for names, action, args in profile["rules"] if "execve" in names]
+    if not any(args for _, args in rules):
+        verdicts = [action for action, _ in rules] or [profile["default"]]
         if not any(action & 0xFFFF0000 in _PASSING for action in verdicts):
             node["syscalls"].refuse("denies the execve syscall, without which no program can start")
 
 
 def _check_notify(node: Node, profile: Profile) -> None:
-    """A listener needs somebody to listen; its fd leaves the container by sendmsg(2), already under the filter, and a
-    failed execve is told by write(2): before the agent has the listener, nobody could answer for them."""
+    """Refuse SCMP_ACT_NOTIFY if nobody listens, or for a system call that init makes before the agent has the listener.
+
+    Under the filter init sends the listener by sendmsg(2), and reports a failed execve by write(2). If these had to ask
+    the agent, they would wait for ever. Raises SpecError.
+    """
     if not profile["listener_path"]:
         raise node["listenerPath"].error("is required with SCMP_ACT_NOTIFY")
     if profile["default"] == _NOTIFY:
         raise node["defaultAction"].error("SCMP_ACT_NOTIFY cannot be used as default action")
     for needed in ("write", "sendmsg"):
-        found = [(action, args) for names, action, args in profile["rules"] if needed in names]
-        if any(action == _NOTIFY for action, _ in found):
+        rules = [(action, args) for names, action, args in profile["rules"] if needed in names]
+        if any(action == _NOTIFY for action, _ in rules):
             raise node["syscalls"].error(f"SCMP_ACT_NOTIFY cannot be used for the {needed} syscall")
-    passes = profile["default"] in (_ALLOW, _LOG) or any(not args for _, args in found)
-    if not passes or any(action not in (_ALLOW, _LOG) for action, _ in found):
+    passes = profile["default"] in (_ALLOW, _LOG) or any(not args for _, args in rules)
+    if not passes or any(action not in (_ALLOW, _LOG) for action, _ in rules):
         raise node["syscalls"].error(
             "denies the sendmsg syscall, which hands the listener of SCMP_ACT_NOTIFY out of the container"
         )
@@ -147,23 +151,24 @@ def _check_notify(node: Node, profile: Profile) -> None:
 
 
 def supported_flags() -> list[str]:
-    """The FLAGS that this kernel takes: seccomp(2) answers EFAULT for a null program, EINVAL for a flag unknown."""
-    found = []
+    """Return the FLAGS that this kernel has: for a null program seccomp(2) gives EFAULT, for an unknown flag EINVAL."""
+    supported = []
     for name, flag in FLAGS.items():
         if flag == syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV:
-            flag |= syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER  # refused alone
+            flag |= syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER  # the kernel refuses the other flag without it
         try:
             syscalls.syscall("seccomp", syscalls.SECCOMP_SET_MODE_FILTER, flag, None)
         except OSError as error:
             if error.errno == EFAULT:
-                found.append(name)
-    return found
+                supported.append(name)
+    return supported
 
 
 def load_flags(profile: Profile) -> int:
-    """The flags of seccomp(2) for a profile: a listener where one is needed.
+    """Return the flags of seccomp(2) for a profile, with a listener if it needs one.
 
-    TSYNC goes away: I has one thread, and beside a listener it is EINVAL; so is WAIT_KILLABLE_RECV without one.
+    TSYNC is left out, because init has one thread and TSYNC with a listener is EINVAL. WAIT_KILLABLE_RECV is left out
+    without a listener, because that is EINVAL, too.
     """
     flags: int = profile["flags"] & ~syscalls.SECCOMP_FILTER_FLAG_TSYNC
     if profile["notify"]:
@@ -172,10 +177,10 @@ def load_flags(profile: Profile) -> int:
 
 
 def prepare(profile: Profile) -> Callable[[socket], None]:
-    """Compile in R; what comes back loads the filter in I, as its last act before execve.
+    """Compile the filter in the runtime; return a function that loads it in init, as its last act before execve.
 
-    It takes the socket to whoever waits and sends a needed listener there as channel.LISTENER. Raises RootlessError
-    where libseccomp is missing or refuses the profile, or where the kernel lacks a flag.
+    The function takes the verdict socket, and sends the listener over it as channel.LISTENER if there is one. Raises
+    RootlessError if libseccomp is missing or refuses the profile, or if the kernel lacks a flag.
     """
     program = _decode(profile["bpf"]) if profile.get("bpf") else compile_profile(profile)
     flags = load_flags(profile)
@@ -195,7 +200,7 @@ def prepare(profile: Profile) -> Callable[[socket], None]:
 
 
 def _decode(text: str) -> bytes:
-    """A filter that is compiled already (crun's annotation): struct sock_filter's in base64. Raises RootlessError."""
+    """Decode a compiled filter from crun's annotation: struct sock_filter in base64. Raises RootlessError."""
     from binascii import Error, a2b_base64
 
     try:
@@ -203,7 +208,7 @@ def _decode(text: str) -> bytes:
     except (Error, UnicodeEncodeError):
         program = b""
     if not program or len(program) % 8:
-        raise RootlessError("found no BPF program in base64", "/annotations/run.oci.seccomp_bpf_data")
+        raise RootlessError("is not a BPF program in base64", "/annotations/run.oci.seccomp_bpf_data")
     return program
 
 
@@ -211,7 +216,7 @@ def _decode(text: str) -> bytes:
 
 
 def compile_profile(profile: Profile) -> bytes:
-    """A profile's BPF program, an array of struct sock_filter: from the cache, else from libseccomp.
+    """Return a profile's BPF program, an array of struct sock_filter, from the cache or from libseccomp.
 
     Raises RootlessError.
     """
@@ -235,8 +240,10 @@ def compile_profile(profile: Profile) -> bytes:
 
 
 def cache_folder() -> str:
-    """$XDG_CACHE_HOME/rootless/seccomp, else ~/.cache/rootless/seccomp; "" where neither is known or it is another
-    user's (root with a user's HOME)."""
+    """Return $XDG_CACHE_HOME/rootless/seccomp, else ~/.cache/rootless/seccomp.
+
+    Return "" if neither is known, or if it belongs to another user, as with root under a user's HOME.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     home = base if base.startswith("/") else os.environ.get("HOME", "")
     if not home.startswith("/"):
@@ -253,7 +260,7 @@ def cache_folder() -> str:
 
 
 def _key(profile: Profile) -> str:
-    """The digest of all that the program depends on."""
+    """Return the digest of everything that the program depends on."""
     version = _installed_version()
     if not version:
         from rootless.process.libseccomp import library_version
@@ -266,7 +273,7 @@ def _key(profile: Profile) -> str:
 
 
 def _installed_version() -> str:
-    """The library's full name by its symbolic link, which is far cheaper than to load and ask it; "" if not found."""
+    """Return the library's full name by its symbolic link, which is far cheaper than loading it; "" if not found."""
     for folder in _LIBRARY_FOLDERS:
         try:
             return os.readlink(f"{folder}/{_LIBRARY}")
@@ -276,7 +283,7 @@ def _installed_version() -> str:
 
 
 def _open_cache(folder: str) -> int:
-    """The cache's fd, -1 where there is none that only this user can write."""
+    """Return an fd of the cache, -1 if there is none that only this user can write."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         try:
@@ -296,12 +303,12 @@ def _open_cache(folder: str) -> int:
 
 
 def _is_ours(fd: int) -> bool:
-    found = os.fstat(fd)
-    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    status = os.fstat(fd)
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _read_cached(folder_fd: int, name: str) -> bytes:
-    """A program that this user wrote whole, else b""."""
+    """Return a program that this user has written completely, else b""."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     except OSError:
@@ -319,7 +326,7 @@ def _read_cached(folder_fd: int, name: str) -> bytes:
 
 
 def _write_cached(folder_fd: int, name: str, program: bytes) -> None:
-    """Under its name only when complete. A cache that cannot be written is no failure."""
+    """Write a program under a temporary name, and rename it when it is complete. A failure is only logged."""
     temporary = f".{name}.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -344,8 +351,10 @@ def _write_cached(folder_fd: int, name: str, program: bytes) -> None:
 
 
 def connect_listener(path: str) -> socket:
-    """A connection to the agent at listenerPath (`@name` is an abstract address), to be made before `start` lets the
-    program go. Raises RootlessError."""
+    """Connect to the agent at listenerPath, before `start` lets init run the program. Raises RootlessError.
+
+    path: `@name` is an abstract address (unix(7)).
+    """
     agent = sockets.create(SOCK_STREAM)
     try:
         sockets.connect(agent, path)
@@ -358,10 +367,10 @@ def connect_listener(path: str) -> socket:
 
 
 def send_listener(agent: socket, fd: int, state: dict[str, Any], metadata: str, pid: int = 0) -> None:
-    """Send the container process state and the listener, once a connection, and close both.
+    """Send the container process state and the listener to the agent, and close both.
 
-    state: the container's state as the runtime-spec has it, with the pid that the runtime sees; pid: the process
-    with the filter, where that is not the container's init. Raises RootlessError.
+    state: the container's state (runtime.md#state), with the pid that the runtime sees; pid: the process with the
+    filter, 0 for the container's init. Raises RootlessError.
     """
     message: dict[str, Any] = {"ociVersion": state["ociVersion"], "fds": ["seccompFd"], "pid": pid or state["pid"]}
     if metadata:

@@ -420,7 +420,7 @@ class Creation:
             if request.meanwhile:
                 request.meanwhile(container)
             if plan.process.terminal:
-                master = console.receive(sync, request.console_socket)
+                master = console.receive_master(sync, request.console_socket)
             if plan.waits_for_runtime:
                 channel.receive(sync, channel.MOUNTED)
                 # config.md#prestart: "after the runtime environment has been created"; it is told `created`.

@@ -269,7 +269,7 @@ def _await_verdict(
     try:
         channel.send(sync, channel.MAY_SPEAK)
         if process.terminal:
-            master = console.receive(sync, request.console_socket)
+            master = console.receive_master(sync, request.console_socket)
             if master >= 0:
                 foreground.adopt(master, sized=process.size != (0, 0))
             channel.send(sync, channel.TERMINAL_READY)

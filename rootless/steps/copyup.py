@@ -10,31 +10,31 @@ from rootless.startup import lean_os as os
 def copy_up(source: int, destination: int) -> None:
     """Copy a directory's files, directories and links, unfollowed, with mode and owner; `source` is closed."""
     for name in os.listdir(source):
-        found = os.stat(name, dir_fd=source, follow_symlinks=False)
-        if S_ISLNK(found.st_mode):
+        status = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=destination)
-        elif S_ISDIR(found.st_mode):
+        elif S_ISDIR(status.st_mode):
             os.mkdir(name, 0o700, dir_fd=destination)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             below, copy = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=destination)
             copy_up(below, copy)
-            _copy_owner(copy, found)
+            _copy_owner(copy, status)
             os.close(copy)
-        elif S_ISREG(found.st_mode):
-            _copy_file(source, destination, name, found)
+        elif S_ISREG(status.st_mode):
+            _copy_file(source, destination, name, status)
     os.close(source)
 
 
-def _copy_file(source: int, destination: int, name: str, found: os.stat_result) -> None:
+def _copy_file(source: int, destination: int, name: str, status: os.stat_result) -> None:
     reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
     writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=destination)
     while os.sendfile(writer, reader, None, 1 << 20):
         pass
-    _copy_owner(writer, found)
+    _copy_owner(writer, status)
     os.close(reader)
     os.close(writer)
 
 
-def _copy_owner(fd: int, found: os.stat_result) -> None:
-    os.fchown(fd, found.st_uid, found.st_gid)
-    os.fchmod(fd, found.st_mode & 0o7777)
+def _copy_owner(fd: int, status: os.stat_result) -> None:
+    os.fchown(fd, status.st_uid, status.st_gid)
+    os.fchmod(fd, status.st_mode & 0o7777)
