@@ -1,3 +1,47 @@
-"""rootless: a daemonless OCI runtime that needs no root."""
+"""rootless: a daemonless OCI runtime that needs no root.
+
+In Python: `rootless.run` and its kin are subprocess.run and its kin, in a container (docs/guide/python.md). Each name
+is loaded when it is first used, because commands and small programs need none of them.
+"""
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.api.popen import CompletedProcess as CompletedProcess
+    from rootless.api.popen import Popen as Popen
+    from rootless.api.popen import run as run
+    from rootless.errors import LauncherError as LauncherError
+    from rootless.errors import NoSuchContainer as NoSuchContainer
+    from rootless.errors import ProgramNotExecutable as ProgramNotExecutable
+    from rootless.errors import ProgramNotFound as ProgramNotFound
+    from rootless.errors import RootlessError as RootlessError
+
+_HOMES = {
+    "CompletedProcess": "rootless.api.popen",
+    "LauncherError": "rootless.errors",
+    "NoSuchContainer": "rootless.errors",
+    "Popen": "rootless.api.popen",
+    "ProgramNotExecutable": "rootless.errors",
+    "ProgramNotFound": "rootless.errors",
+    "RootlessError": "rootless.errors",
+    "Sandbox": "rootless.api.sandbox",
+    "async_popen": "rootless.api.aio",
+    "async_run": "rootless.api.aio",
+    "run": "rootless.api.popen",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rootless' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -88,6 +88,27 @@ class IdInUse(RootlessError):
         super().__init__(f'container "{container_id}" already exists', path, hint="choose another ID or delete it")
 
 
+class ProgramError(RootlessError, OSError):  # type: ignore[misc]
+    """A program that cannot be executed in the container; an OSError too, as subprocess has it."""
+
+    def __init__(self, what: str, where: str = "", errno: int = 0, hint: str = "", filename: object = None) -> None:
+        super().__init__(what, where, errno, hint)
+        self.strerror = os.strerror(errno)
+        self.filename = filename
+
+
+class ProgramNotFound(ProgramError, FileNotFoundError):  # type: ignore[misc]
+    """The program, its interpreter or its working directory is not there."""
+
+
+class ProgramNotExecutable(ProgramError, PermissionError):  # type: ignore[misc]
+    """The program or its working directory may not be used."""
+
+
+class LauncherError(RootlessError):
+    """The launcher process has ended before the container did: nobody knows how that one came to its end."""
+
+
 _SOURCES = __file__.rpartition("/")[0].rpartition("/")[0] + "/"  # the directory of the packages rootless and oci
 _REPORT = "please report this with what --debug prints"
 # What has run out, and which limit to raise (getrlimit(2); ulimit in a shell).

@@ -136,7 +136,8 @@ def _become_user(plan: Plan, init: Init, tell: StepSender | None) -> Becoming:
     execute(plan.process.through_proc(), context, tell)
     # From here on init looks up paths in the container, and a link to /proc/self/fd must not reach a directory of the
     # host (CVE-2024-21626). Only the sockets, and the descriptors that the caller passes on, stay open.
-    ours = [init.sync.fileno(), prepared.listener.fileno(), *([prepared.notify_fd] if prepared.notify_fd >= 0 else [])]
+    kept = [fd for fd in (prepared.notify_fd, prepared.status_fd) if fd >= 0]
+    ours = [init.sync.fileno(), prepared.listener.fileno(), *kept]
     program.close_all_but([*ours, *prepared.hook_fds.values(), *program.passed_on(prepared.preserve_fds)])
     execute(plan.process.steps(), context, tell)
     _die_with_runtime(init)
@@ -179,9 +180,23 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
         hook_context.streams = prepared.hook_fds
         execute(hooks, hook_context, tell)
         labelled = plan.process.no_new_privs and any(kind == "SELinux" for kind, _ in plan.process.labels)
+        if prepared.reaper:
+            _stay_as_reaper(plan, prepared.status_fd)
         ending = Ending(verdict, path, context.env, prepared.filter, prepared.preserve_fds, labelled=labelled)
         run_program(plan.last(), ending, tell)
     except StepFailed as failed:
         channel.send_failure(verdict, failed.error, failed.step.words()[0], failed.step.pointer)
     except BaseException as error:
         channel.send_failure(verdict, error, "start", "/process/args")
+
+
+def _stay_as_reaper(plan: Plan, status_fd: int) -> None:
+    """Go on as the child of this process, which stays behind as the small init."""
+    from rootless.init import reaper
+
+    before = reaper.block_all()
+    pid, _ = sc.clone3(0)
+    if pid:
+        reaper.shut_out(plan.process.caps)
+        reaper.reap(pid, status_fd)
+    pthread_sigmask(SIG_SETMASK, before)

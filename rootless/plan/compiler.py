@@ -24,7 +24,7 @@ from rootless.steps.cgroup import CreateCgroup
 from rootless.steps.devices import RequirePlainDirectory
 from rootless.steps.namespaces import join_steps, namespace_steps
 from rootless.steps.program import Execute, LoadFilter, SetEnvironment
-from rootless.steps.root import AttachRootfs, Chroot, MakeRootReadonly, MakeWorkingDirectory, PivotRoot
+from rootless.steps.root import AttachEmptyRoot, AttachRootfs, Chroot, MakeRootReadonly, MakeWorkingDirectory, PivotRoot
 from rootless.steps.terminal import OpenTerminal
 
 TYPE_CHECKING = False
@@ -188,7 +188,9 @@ def _compile_mounts(
     first, propagation = compile_propagation(linux, rootfs, peers=host.privileged and not own_userns)
     steps: list[Step] = []
     if namespaces.has(sc.CLONE_NEWNS):
-        steps += [*first, AttachRootfs("/root/path", rootfs), *mounts]
+        empty = spec["annotations"].value and spec["annotations"]["org.rootless.root"].choice(("empty",), "")
+        attach = (AttachEmptyRoot if empty else AttachRootfs)("/root/path", rootfs)
+        steps += [*first, attach, *mounts]
     else:  # what is mounted stays below the rootfs, and `delete` takes it away
         steps += [AttachRootfs("/linux/namespaces", rootfs, on_host=True), *mounts]
     if not any(mount.target == "/dev" for mount in mounts):

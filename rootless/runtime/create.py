@@ -59,7 +59,8 @@ class CreateRequest:
     throw-away root, "" for none (config.json has its mount); takes_name: whether
     the id is the bundle's name, so that another one serves where it is in use; timeout: seconds that the program may
     run, 0 for any time; detached: whether the container outlives this command; meanwhile: called while init sets up
-    its mounts, when the runtime would only wait; the rest are the flags.
+    its mounts, when the runtime would only wait; init: whether the program is the child of a small init; status_fd:
+    where that one reports the program's wait status, -1 for nowhere; the rest are the flags.
     """
 
     def __init__(self, container_id: str, bundle: str, spec: dict[str, Any], text: bytes) -> None:
@@ -75,6 +76,8 @@ class CreateRequest:
         self.no_pivot = False
         self.no_new_keyring = False
         self.notify = False
+        self.init = False
+        self.status_fd = -1
         self.upper = ""
         self.image = ""
         self.timeout = 0.0
@@ -223,6 +226,11 @@ class Creation:
         prepared.preserve_fds = max(request.preserve_fds, _passed_sockets(request.listen_fds))
         prepared.keyring = "" if request.no_new_keyring else f"_ses.{request.container_id}"
         prepared.foreground = not request.detached
+        prepared.reaper, prepared.status_fd = request.init, request.status_fd
+        if request.init:
+            from rootless.init import reaper
+
+            assert reaper  # loaded while there is a root to load it from
         prepared.state = self.container.report("creating")
         prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
         # In a user namespace init could not write it once its ids have changed: the file is root's then (proc(5)).
@@ -308,10 +316,7 @@ class Creation:
         try:
             self.execute([first])
         except OSError as error:
-            from rootless.userns.hints import explain_refusal
-
-            hint = explain_refusal(error.errno or 0)
-            raise RootlessError.from_os(error, "cannot create the namespaces", "/linux/namespaces", hint) from None
+            raise clone_error(error) from None
         self.undo_stack.append(lambda: proc.end(self.pid, self.pidfd))
         if not self.maps_written:  # before anything else, because init waits for it
             self.unmapped_pid = self.pid
@@ -494,6 +499,14 @@ def _listen(directory: StateDir) -> socket:
     listener.bind(sockets.address_at(directory.fd, CREATING_SOCKET))
     listener.listen(1)
     return listener
+
+
+def clone_error(error: OSError) -> RootlessError:
+    """Return the error for a clone3(2) that the kernel refused."""
+    from rootless.userns.hints import explain_refusal
+
+    hint = explain_refusal(error.errno or 0)
+    return RootlessError.from_os(error, "cannot create the namespaces", "/linux/namespaces", hint)
 
 
 def _name_memory_limit(error: RootlessError, record: Record) -> None:

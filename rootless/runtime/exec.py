@@ -153,6 +153,13 @@ def _compile(request: ExecRequest, container: Container, target: RunningContaine
     spec = _read_process(request.process) if request.process else _derive(request, container.config["process"])
     if request.tty:
         spec["terminal"] = True
+    return compile_process_of(request, container, target, spec)
+
+
+def compile_process_of(
+    request: ExecRequest, container: Container, target: RunningContainer, spec: dict[str, Any]
+) -> Process:
+    """Return a process of this container from `process` of a config or process.json. Raises SpecError."""
     node = Node({"process": spec})["process"]
     host = Host()
     possible = host.all_capabilities if target.flags & sc.CLONE_NEWUSER else host.grantable

@@ -47,12 +47,13 @@ class Prepared:
     no_pivot, preserve_fds, keyring, foreground: as the caller asked; state: what hooks are told; setgroups: whether
     setgroups(2) works in the container, learned when the maps are written; last_cap: the highest capability of this
     kernel; notify_fd: the socket that NOTIFY_SOCKET names, -1 for none; oom_score_written: whether somebody else
-    has written oom_score_adj already.
+    has written oom_score_adj already; reaper: whether init stays as a small one above the program (init/reaper.py);
+    status_fd: where it reports the program's wait status, -1 for nowhere.
     """
 
     __slots__ = (
         "device_fds", "filter", "foreground", "hook_fds", "keyring", "last_cap", "listener", "mount_fds", "no_pivot",
-        "notify_fd", "oom_score_written", "preserve_fds", "proc_fd", "setgroups", "state",
+        "notify_fd", "oom_score_written", "preserve_fds", "proc_fd", "reaper", "setgroups", "state", "status_fd",
     )  # fmt: skip
 
     def __init__(self, proc_fd: int, listener: socket, *, setgroups: bool) -> None:
@@ -70,6 +71,8 @@ class Prepared:
         self.last_cap = 0
         self.foreground = False
         self.oom_score_written = False
+        self.reaper = False
+        self.status_fd = -1
         self.state: State = {}
 
 

@@ -84,6 +84,32 @@ class AttachRootfs(Step):
         init.root.dev_null = open_dev_null()
 
 
+class AttachEmptyRoot(Step):
+    """Make an empty tmpfs the root, mounted on a directory of the host that nothing of the container comes from."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, pointer: str, path: str) -> None:
+        super().__init__(pointer)
+        self.path = path
+
+    def words(self) -> Words:
+        return "empty_root", self.path
+
+    def execute(self, init: Init) -> None:
+        place = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fs_fd = sc.fsopen("tmpfs")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", "rootless")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "mode", "755")
+        sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
+        tree = sc.fsmount(fs_fd, sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV)
+        os.close(fs_fd)
+        sc.move_mount(tree, place)
+        os.close(place)
+        init.root = RootBuilder(tree, init.prepared.proc_fd, init.namespaces, init.gids, on_host=False)
+        init.root.dev_null = open_dev_null()
+
+
 class MakeWorkingDirectory(Step):
     """Make the working directory where the image has none."""
 

@@ -1,0 +1,1 @@
+"""Containers from Python: `run`, `Popen`, their asyncio twins, `Sandbox`, and the launcher process behind them."""

@@ -1,0 +1,242 @@
+"""`async_run` and `async_popen`: asyncio's own Process around a container.
+
+The event loop waits on the container's two sockets; no thread and no child watcher has a part in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from asyncio import base_subprocess
+from asyncio.subprocess import Process, SubprocessStreamProtocol
+
+from rootless.api.popen import CompletedProcess, Popen
+from rootless.errors import LauncherError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_LIMIT = 2**16  # asyncio.streams: the default limit of a stream's buffer
+
+
+class AsyncProcess(Process):
+    """An asyncio.subprocess.Process; name and oom_killed as in Popen."""
+
+    _popen: Popen
+
+    @property
+    def name(self) -> str:
+        """The container's name, "" for none."""
+        return self._popen.name
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the memory limit ended a process of the container, once it has ended."""
+        return self._popen.oom_killed
+
+    @property
+    def args(self) -> Any:
+        """The program and its arguments."""
+        return self._popen.args
+
+
+class _Transport(base_subprocess.BaseSubprocessTransport):
+    """asyncio's transport around a Popen that is there already."""
+
+    def _start(
+        self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwargs: Any
+    ) -> None:  # fmt: skip
+        self._proc = kwargs["popen"]
+
+
+async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> AsyncProcess:
+    """Start a program in a container; asyncio.create_subprocess_exec's arguments, and those of `Popen`.
+
+    The program and its arguments are words, or one list. Raises what Popen raises.
+    """
+    if len(args) == 1 and not isinstance(args[0], (str, bytes, os.PathLike)):
+        (args,) = args
+    for name in ("text", "universal_newlines", "encoding", "errors"):
+        if keywords.pop(name, None):
+            raise ValueError(f"{name} must be None or False: asyncio's streams are of bytes")
+    if keywords.pop("bufsize", 0):
+        raise ValueError("bufsize must be 0")
+    loop = asyncio.get_running_loop()
+    words: Any = args[0] if keywords.get("shell") and len(args) == 1 else list(args)
+    popen = Popen(words, 0, _deferred=True, **keywords)
+    try:
+        await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
+        popen._finish_start()
+    except BaseException as error:
+        for stream in (popen.stdin, popen.stdout, popen.stderr):
+            if stream:
+                stream.close()
+        if popen._answers and isinstance(error, asyncio.CancelledError):
+            popen._answers.abandon()
+        raise
+    protocol = SubprocessStreamProtocol(limit=limit, loop=loop)
+    given = [subprocess.PIPE if stream else None for stream in (popen.stdin, popen.stdout, popen.stderr)]
+    waiter = loop.create_future()
+    words = popen.args
+    transport: Any = _Transport(loop, protocol, words, False, *given, 0, waiter, popen=popen)  # type: ignore[arg-type, call-arg]
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        raise
+    _watch_end(loop, popen, transport)
+    process = AsyncProcess(transport, protocol, loop)
+    process._popen = popen
+    return process
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
+    ready = loop.create_future()
+    fd = sock.fileno()
+    loop.add_reader(fd, _set, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _watch_end(loop: asyncio.AbstractEventLoop, popen: Popen, transport: Any) -> None:
+    """Tell the transport as soon as the container has ended."""
+    assert popen._answers
+    fd = popen._answers.end.fileno()
+
+    def look() -> None:
+        try:
+            code = popen._internal_poll()
+        except LauncherError:
+            code = popen.returncode = -9  # the launcher was killed, and the container with it
+        if code is not None:
+            loop.remove_reader(fd)
+            transport._process_exited(code)
+
+    end = popen._answers.end
+    # The socket is closed by the poll that sees the end: its number is another's by then.
+    popen._answers.end = _Kept(end)  # type: ignore[assignment]
+    loop.add_reader(fd, look)
+
+
+class _Kept:
+    """The end's socket while the event loop watches it: closed once the reader is gone."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.sock.fileno())
+        self.sock.close()
+
+
+async def async_run(
+    *args: Any, input: Any = None, capture_output: bool = False, timeout: float | None = None,
+    check: bool = False, **keywords: Any,
+) -> CompletedProcess:  # fmt: skip
+    """Run a program in a container and wait for its end: the asyncio twin of `run`, whose exceptions it raises.
+
+    A task that is cancelled meanwhile kills the container.
+    """
+    decode = {name: keywords.pop(name, None) for name in ("text", "universal_newlines", "encoding", "errors")}
+    if input is not None:
+        if keywords.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        keywords["stdin"] = subprocess.PIPE
+    if capture_output:
+        if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        keywords["stdout"] = keywords["stderr"] = subprocess.PIPE
+    convert = _Text(decode)
+    process = await async_popen(*args, **keywords)
+    collected: list[bytearray | None] = [bytearray() if s else None for s in (process.stdout, process.stderr)]
+    tasks = [
+        asyncio.ensure_future(_collect(stream, into))
+        for stream, into in zip((process.stdout, process.stderr), collected, strict=True)
+        if stream
+    ]
+    if process.stdin is not None:
+        tasks.append(asyncio.ensure_future(_feed(process.stdin, convert.encode(input) if input else b"")))
+    everything = asyncio.gather(process.wait(), *tasks)
+    try:
+        await asyncio.wait_for(everything, timeout)
+    except TimeoutError:
+        await _end(process, tasks)
+        out, err = (convert.so_far(each) for each in collected)
+        raise subprocess.TimeoutExpired(process.args, timeout or 0, output=out, stderr=err) from None
+    except BaseException:
+        await _end(process, tasks)
+        raise
+    out, err = (convert.decode(each) for each in collected)
+    code = process.returncode
+    assert code is not None
+    if check and code:
+        raise subprocess.CalledProcessError(code, process.args, output=out, stderr=err)
+    return CompletedProcess(process.args, code, out, err, oom_killed=process.oom_killed)
+
+
+async def _end(process: AsyncProcess, tasks: list[Any]) -> None:
+    """Kill the container and wait until it is gone; the streams end with it."""
+    if process.returncode is None:
+        try:
+            process.kill()
+        except ProcessLookupError:
+            pass
+    await asyncio.shield(process.wait())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _collect(stream: asyncio.StreamReader, into: bytearray | None) -> None:
+    while piece := await stream.read(65536):
+        assert into is not None
+        into += piece
+
+
+async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
+    try:
+        if data:
+            stream.write(data)
+            await stream.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the program does not read it: as subprocess's communicate
+    stream.close()
+
+
+class _Text:
+    """What subprocess does with `text`, `encoding` and `errors`."""
+
+    def __init__(self, asked: dict[str, Any]) -> None:
+        self.is_text = any(asked.values())
+        self.encoding = asked["encoding"] or "locale"
+        self.errors = asked["errors"] or "strict"
+        if self.is_text and self.encoding == "locale":
+            import locale
+
+            self.encoding = locale.getpreferredencoding(False)
+
+    def encode(self, data: Any) -> bytes:
+        """Return what goes to the program."""
+        return data.encode(self.encoding, self.errors) if self.is_text else bytes(data)
+
+    def decode(self, data: bytearray | None) -> Any:
+        """Return what came from it, with universal newlines."""
+        if data is None or not self.is_text:
+            return None if data is None else bytes(data)
+        return data.decode(self.encoding, self.errors).replace("\r\n", "\n").replace("\r", "\n")
+
+    def so_far(self, data: bytearray | None) -> Any:
+        """Return it as TimeoutExpired has it: bytes, None for nothing."""
+        return bytes(data) if data else None

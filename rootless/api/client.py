@@ -1,0 +1,262 @@
+"""The Python process's side of the launcher: it is started on first use, and again where it is gone.
+
+Every container has sockets of its own for its answers (api/wire.py), so threads share nothing but the socket for
+requests, on which one sendmsg(2) is one request. A forked child of the Python process gets a launcher of its own.
+"""
+
+from __future__ import annotations
+
+import _socket
+import atexit
+import errno
+import itertools
+import os
+import select
+import struct
+import threading
+import time
+import warnings
+from subprocess import DEVNULL
+from subprocess import Popen as Child  # whatever takes its name later
+
+from rootless.api import launcher, wire
+from rootless.errors import LauncherError, RootlessError
+from rootless.kernel import channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PIDFD_NUMBER = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
+_numbers = itertools.count(1)
+
+
+class Launcher:
+    """A launcher that was started: the socket for its requests."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        self.requests, theirs = pair
+        parent = os.pidfd_open(self.owner)
+        try:
+            self.process = Child(
+                launcher.command_line(theirs.fileno(), parent),
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+                pass_fds=(theirs.fileno(), parent),
+            )
+        except OSError as error:
+            self.requests.close()
+            raise RootlessError.from_os(error, "cannot start the launcher") from None
+        finally:
+            theirs.close()
+            os.close(parent)
+        self.pid = 0
+
+    def send(self, message: tuple[Any, ...], fds: list[int]) -> None:
+        """Send a request. Raises OSError where the launcher is gone."""
+        wire.send(self.requests, message, fds)
+        if self.process:
+            process, self.process = self.process, None  # type: ignore[assignment]
+            process.wait()  # it ends as soon as the launcher is a process of its own
+
+    def close(self) -> None:
+        """Give it up."""
+        self.requests.close()
+
+
+_lock = threading.Lock()
+_launcher: Launcher | None = None
+
+
+def _forget() -> None:
+    """In a forked child: the launcher is the parent's."""
+    global _launcher, _lock
+    _lock = threading.Lock()
+    if _launcher:
+        _launcher.requests.close()
+        if _launcher.process:
+            _launcher.process.returncode = 0
+    _launcher = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def request(message: tuple[Any, ...], fds: list[int]) -> None:
+    """Send a request to the launcher, which is started where there is none, or none any more."""
+    global _launcher
+    for attempt in (0, 1):
+        with _lock:
+            if _launcher is None or _launcher.owner != os.getpid():
+                _launcher = Launcher()
+            current = _launcher
+            try:
+                current.send(message, fds)
+                return
+            except OSError as error:
+                if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN) or attempt:
+                    raise
+                current.close()
+                _launcher = None
+
+
+def _leave() -> None:
+    """At the interpreter's end: the launcher sees that this process ends."""
+    if _launcher and _launcher.owner == os.getpid():
+        _launcher.close()
+
+
+atexit.register(_leave)
+
+
+def launcher_pid() -> int:
+    """Return the pid of this process's launcher, 0 where there is none yet."""
+    with _lock:
+        current = _launcher
+    if not current:
+        return 0
+    if not current.pid:
+        call = Answers()
+        try:
+            request(("ping", call.number), call.ask([]))
+            current.pid = call.await_verdict()[0]
+        finally:
+            call.close()
+    return current.pid
+
+
+class Answers:
+    """The two sockets on which the launcher and the container answer one request."""
+
+    def __init__(self) -> None:
+        self.number = next(_numbers)
+        self.owner = os.getpid()
+        kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+        self.end, self._their_end = _socket.socketpair(_socket.AF_UNIX, kind)
+        self.verdict, self._their_verdict = _socket.socketpair(_socket.AF_UNIX, kind)
+        self.verdict.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+        self.status: int | None = None
+        self.kills = 0
+        self.finished = False  # the launcher has said its last word
+
+    def ask(self, fds: list[int]) -> list[int]:
+        """Return all the fds of a request."""
+        return [self._their_end.fileno(), self._their_verdict.fileno(), *fds]
+
+    def sent(self) -> None:
+        """Close the other sides, which the launcher has now."""
+        self._their_end.close()
+        self._their_verdict.close()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.sent()
+        self.end.close()
+        self.verdict.close()
+
+    def abandon(self) -> None:
+        """End a container that nobody will wait for, and close everything."""
+        answers = Answers()
+        try:
+            request(("kill", answers.number, self.number), answers.ask([]))
+        except (OSError, RootlessError):
+            pass  # the launcher is gone, and its containers with it
+        finally:
+            answers.close()
+            self.close()
+
+    def await_verdict(self) -> tuple[int, int]:
+        """Wait until the program runs. Return (its pid, its pidfd, -1 for none).
+
+        Raises the RootlessError that says why it does not, LauncherError where nobody can say.
+        """
+        self.sent()
+        pid, pidfd, _ = self._receive_verdict()
+        self.verdict.close()
+        if pid:
+            return pid, pidfd
+        status = self.wait(None)  # it ended without a word: how it did says why
+        if status is None or not self.finished:
+            raise LauncherError("the launcher was killed while the container was set up")
+        raise _died(status, self.kills)
+
+    def await_answer(self) -> str:
+        """Wait until something was done to a container. Return the answer; raises RootlessError."""
+        self.sent()
+        pid, _, payload = self._receive_verdict()
+        if not pid:
+            raise LauncherError("the launcher was killed meanwhile")
+        return payload.decode()
+
+    def _receive_verdict(self) -> tuple[int, int, bytes]:
+        """Return (pid, 0 where nobody has said EXECUTING; pidfd; what was said with it) when the other side is closed.
+
+        Raises the RootlessError that was sent.
+        """
+        pid, pidfd, payload = 0, -1, b""
+        space = _socket.CMSG_SPACE(_PIDFD_NUMBER.size) + _socket.CMSG_SPACE(4)
+        while True:
+            try:
+                data, ancillary, _, _ = self.verdict.recvmsg(65536, space, _socket.MSG_CMSG_CLOEXEC)
+            except ConnectionResetError:
+                continue
+            for level, kind, raw in ancillary:
+                if level == _socket.SOL_SOCKET and kind == _socket.SCM_CREDENTIALS:
+                    pid = _PIDFD_NUMBER.unpack(raw)[0] if data[:1] == channel.EXECUTING else pid
+                elif level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                    (pidfd,) = struct.unpack("i", raw[:4])
+            if data[:1] == channel.STEP:
+                warnings.warn(data[1:].decode("utf-8", "replace"), RuntimeWarning, stacklevel=6)
+                continue
+            if data[:1] == channel.FAILED:
+                if pidfd >= 0:
+                    os.close(pidfd)
+                raise channel.read_failure(data[1:])
+            if data[:1] != channel.EXECUTING:
+                return pid, pidfd, payload
+            payload = data[1:]
+            if payload.isdigit():  # from whom the program is a child of
+                pid = int(payload)
+
+    def wait(self, timeout: float | None, *, complete: bool = False) -> int | None:
+        """Return the program's wait status, None where the time is over first. Raises LauncherError.
+
+        complete: wait for the launcher's last word, which tells of OOM kills.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while not (self.finished or (self.status is not None and not complete)):
+            if until is not None:
+                poller = select.poll()
+                poller.register(self.end, select.POLLIN)
+                left = until - time.monotonic()
+                if not poller.poll(max(left, 0) * 1000 if left > 0 else 0):
+                    return None
+            try:
+                data = self.end.recv(64)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                if self.status is not None:
+                    self.finished = True
+                    break
+                raise LauncherError(
+                    "the launcher was killed, and its containers with it", hint="the next call starts a new one"
+                )
+            kind, status, kills = wire.unpack_end(data)
+            if kind == wire.END:
+                self.finished = True
+                self.kills = kills
+                self.status = status if self.status is None else self.status
+            else:
+                self.status = status
+        return self.status
+
+
+def _died(status: int, kills: int) -> RootlessError:
+    code = os.waitstatus_to_exitcode(status)
+    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+    hint = "the memory limit was reached" if kills else ""
+    return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)

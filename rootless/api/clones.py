@@ -1,0 +1,133 @@
+"""The launcher clones: a container, or a copy of itself as the runtime of one that takes more than a clone."""
+
+from __future__ import annotations
+
+from rootless import cgroup
+from rootless.api import wire
+from rootless.api.running import Running
+from rootless.errors import RootlessError
+from rootless.init import launched
+from rootless.init.launched import Call, Life
+from rootless.kernel import channel, child, proc
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+from rootless.userns.idmap import write_maps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+    from rootless.api.plans import Compiled
+    from rootless.api.running import Own
+    from rootless.cgroup.driver import Cgroup
+
+_STREAMS = 2  # where the streams begin among a request's fds
+
+
+def read_call(words: Any, fds: list[int]) -> Call:
+    """Return the call that a request holds. closed: which of 0, 1 and 2 has no fd among them."""
+    *plain, closed, numbers = words
+    call = Call(*plain)
+    rest = iter(fds)
+    call.streams = [-1 if number in closed else next(rest) for number in range(3)]
+    call.passed = [(next(rest), number) for number in numbers]
+    return call
+
+
+def clone_container(compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any, own: Own) -> Running:
+    """Clone a container without a state directory. Raises RootlessError and OSError."""
+    plan, prepared = compiled.plan, compiled.prepared
+    call = read_call(words, fds[_STREAMS:]) if words is not None else None
+    group = _make_cgroup(compiled, number, verdict)
+    ours = theirs = None
+    if plan.namespaces.uid_map and not compiled.maps_itself:
+        ours, theirs = channel.pair()
+    life = Life(plan, prepared, verdict, fds[0], own.pidfd, call, theirs)
+
+    def live() -> None:
+        own.leave()
+        launched.main(life, receive_call)
+
+    try:
+        flags = plan.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
+        pid, pidfd = child.clone(flags, live, cgroup_fd=group.fd if group else -1)
+    except BaseException as error:
+        if group:
+            group.remove()
+        if isinstance(error, OSError):
+            from rootless.runtime.create import clone_error
+
+            raise clone_error(error) from None
+        raise
+    try:
+        if ours and theirs:
+            theirs.close()
+            _write_maps(compiled, ours, pid)
+    except BaseException:
+        proc.end(pid, pidfd)
+        if group:
+            group.remove()
+        raise
+    if group:
+        group.close()
+    running = Running(number, pid, pidfd, os.dup(fds[0]))
+    running.group = group
+    return running
+
+
+def _write_maps(compiled: Compiled, sync: socket, pid: int) -> None:
+    """Write the id maps that init cannot write itself, and tell it."""
+    namespaces = compiled.plan.namespaces
+    try:
+        setgroups = write_maps(
+            compiled.prepared.proc_fd, pid, namespaces.uid_map, namespaces.gid_map, compiled.host,
+            is_default=namespaces.map_is_default,
+        )  # fmt: skip
+        channel.send(sync, channel.MAPPED, b"1" if setgroups else b"0")
+    finally:
+        sync.close()
+
+
+def receive_call(verdict: socket, status_fd: int) -> Call:
+    """Wait in a warm container for its call. Raises EOFError where none comes any more."""
+    os.close(status_fd)  # the small init has its own
+    words, fds = wire.receive(verdict)
+    return read_call(words, fds)
+
+
+def _make_cgroup(compiled: Compiled, number: int, verdict: socket) -> Cgroup | None:
+    """Make the container's cgroup with its limits, None where it has none. Raises RootlessError."""
+    for line in compiled.plan.warnings:
+        channel.send(verdict, channel.STEP, line.encode("utf-8", "surrogateescape"))
+    if not compiled.limited:
+        return None
+    try:
+        group = cgroup.open(compiled.record(f"{os.getpid()}-{number}"))
+        if not group.path or group.needs_pid:
+            return None
+        group.create()
+    except RootlessError as error:
+        if not compiled.best_effort:
+            error.hint = f'{error.hint}; limits="best-effort" runs it without them'.lstrip("; ")
+            raise
+        line = f"the container runs without limits: {error}"
+        channel.send(verdict, channel.STEP, line.encode("utf-8", "surrogateescape"))
+        return None
+    return group
+
+
+def clone_runtime(compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any, own: Own) -> Running:
+    """Clone the runtime of a container that has a state directory (api/named.py)."""
+    from rootless.api import named
+
+    call = read_call(words, fds[_STREAMS:])
+
+    def live() -> None:
+        own.leave()
+        named.main(compiled, call, verdict, fds[0])
+
+    pid, pidfd = child.clone(0, live)
+    running = Running(number, pid, pidfd, os.dup(fds[0]))
+    running.named = bool(compiled.name)
+    return running

@@ -1,0 +1,144 @@
+"""What is done to a container that runs: exec, pause, resume, stats, update. A copy of the launcher does it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from rootless import cgroup
+from rootless.api import named, wire
+from rootless.api.clones import read_call
+from rootless.api.running import Running
+from rootless.cgroup import files, freezer, stats
+from rootless.errors import RootlessError
+from rootless.kernel import channel, child, proc
+from rootless.kernel.host import Host
+from rootless.node import Node
+from rootless.plan.seccomp import compile_seccomp
+from rootless.plan.settings import Settings, apply_settings
+from rootless.runtime import container as containers
+from rootless.runtime.container import Container
+from rootless.runtime.exec import ExecRequest, RunningContainer, Task, compile_process_of, spawn
+from rootless.runtime.state import default_root
+from rootless.startup import jsonlite
+
+if TYPE_CHECKING:
+    from _socket import socket
+
+    from rootless.api.running import Own
+    from rootless.cgroup.driver import Cgroup
+    from rootless.init.launched import Call
+
+_STREAMS = 2
+
+
+def clone_control(
+    target: Running, number: int, verdict: socket, fds: list[int], action: str, words: Any, own: Own
+) -> Running:
+    """Clone the process that does it. Raises OSError."""
+
+    def live() -> None:
+        own.leave()
+        try:
+            if action == "exec":
+                _exec(target, verdict, fds, words)
+            else:
+                text = _ACTIONS[action](_cgroup_of(target, action), words)
+                channel.send(verdict, channel.EXECUTING, text.encode())
+        except BaseException as error:
+            named.refuse(verdict, error)
+        os._exit(0)
+
+    pid, pidfd = child.clone(0, live)
+    return Running(number, pid, pidfd, os.dup(fds[0]))
+
+
+def _container_of(target: Running) -> Container:
+    """Return the container: from its state directory, or made up of what the launcher knows."""
+    compiled = target.compiled
+    assert compiled
+    if compiled.needs_runtime:
+        host = Host()
+        return containers.load(default_root(host.uid, host.uid == 0 and host.in_userns), compiled.name)
+    state: Any = {"pid": target.pid, "start_time": proc.start_time(target.pid), "created": "-"}
+    state["annotations"] = compiled.plan.annotations
+    if target.group:
+        state["cgroup"] = target.group.record
+    made_up = Container(None, state)  # type: ignore[arg-type]
+    made_up._config = compiled.spec
+    return made_up
+
+
+def _cgroup_of(target: Running, action: str) -> Cgroup:
+    group = _container_of(target).cgroup()
+    if not group.path:
+        hint = "a container with a limit or a name has one, where cgroups can be made"
+        raise RootlessError(f"{action}: the container has no cgroup", hint=hint)
+    return group
+
+
+def _pause(group: Cgroup, _: Any) -> str:
+    freezer.freeze(group)
+    return ""
+
+
+def _resume(group: Cgroup, _: Any) -> str:
+    freezer.thaw(group)
+    return ""
+
+
+def _stats(group: Cgroup, _: Any) -> str:
+    return jsonlite.dumps(stats.collect(group))
+
+
+def _update(group: Cgroup, limits: dict[str, Any]) -> str:
+    if not limits:
+        raise RootlessError("update: nothing to change", hint="memory=, cpus= or pids=")
+    unknown = sorted(set(limits) - {"memory", "cpus", "pids"})
+    if unknown:
+        raise RootlessError(f"update: {unknown[0]} cannot be changed", hint="memory=, cpus= or pids=")
+    changed = apply_settings({"linux": {}}, Settings(**limits), Host())
+    group.apply(files.compile_files(Node(changed)["linux"]["resources"]))
+    return ""
+
+
+_ACTIONS = {"pause": _pause, "resume": _resume, "stats": _stats, "update": _update}
+
+
+def _exec(target: Running, verdict: socket, fds: list[int], words: Any) -> None:
+    """Run one more process in the container; its wait status goes to the caller."""
+    call = read_call(words, fds[_STREAMS:])
+    container = _container_of(target)
+    container._config = container.config  # read now: its directory is closed next
+    verdict, end = named.arrange(call, verdict, fds[0])
+    try:
+        _exec_call(container, call, verdict, end)
+    except BaseException as error:
+        named.refuse(verdict, error)
+
+
+def _exec_call(container: Container, call: Call, verdict: socket, end: int) -> None:
+    running = RunningContainer(container)
+    request = ExecRequest([os.fsdecode(arg) for arg in call.args])
+    process = compile_process_of(request, container, running, named.process_of(call, container.config["process"]))
+    task = Task(process, compile_seccomp(Node(container.config)))
+    task.foreground = True
+    task.preserve_fds = max((number - 2 for _, number in call.passed), default=0)
+    group = cgroup.open(container.cgroup_record) if container.cgroup_path else None
+    spawned = spawn(running, task, group.join_fd(container.pid) if group else -1)
+    try:
+        channel.send(spawned.sync, channel.MAY_SPEAK)
+        channel.receive(spawned.sync, channel.EXECUTING)
+        try:
+            channel.receive(spawned.sync)
+        except EOFError:
+            pass  # it runs
+    except BaseException:
+        proc.end(spawned.pid, spawned.pidfd)
+        raise
+    finally:
+        spawned.sync.close()
+        spawned.reap()
+    named.tell_start(verdict, spawned.pid)
+    _, status = os.waitpid(spawned.pid, 0)
+    os.write(end, wire.STATUS + wire.pack_end(status, 0)[1:5])

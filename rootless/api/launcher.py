@@ -1,0 +1,197 @@
+"""The launcher: one small process for each Python process, which clones its containers and tells of their ends.
+
+It is executed afresh, so it has one thread and a small heap whatever the Python process has. It keeps compiled plans
+(api/plans.py) and, of a container that runs, its pidfd and the socket that waits for its end; of one that has ended,
+nothing. It ends with the Python process, whose pidfd it polls, and every container without a name ends with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import sys
+from _signal import SIG_IGN, pidfd_send_signal, signal  # type: ignore[import-not-found]
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket
+
+from rootless.api import wire
+from rootless.api.running import Own, Running
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.api.plans import Plans
+    from rootless.cgroup.driver import Cgroup
+
+_KILL = 9
+
+
+class Launcher:
+    """The loop and what it waits for."""
+
+    def __init__(self, requests: socket, parent: int, plans: Plans) -> None:
+        self.requests = requests
+        self.parent = parent
+        self.plans = plans
+        self.running: dict[int, Running] = {}  # by pidfd
+        self.numbers: dict[int, Running] = {}
+        self.poller = select.epoll()
+        self.own = Own(os.pidfd_open(os.getpid()), requests, self.poller)
+        for fd in (requests.fileno(), parent):
+            self.poller.register(fd, select.EPOLLIN)
+
+    def serve(self) -> None:
+        """Serve requests until the Python process has ended."""
+        while True:
+            for fd, _ in self.poller.poll():
+                if fd == self.parent:
+                    self.end_all()
+                    return
+                if fd == self.requests.fileno():
+                    self._take_request()
+                elif fd in self.running:
+                    self._tell_end(self.running[fd])
+
+    def _take_request(self) -> None:
+        from rootless.kernel import channel
+
+        try:
+            (operation, number, *arguments), fds = wire.receive(self.requests)
+        except EOFError:  # the Python process has closed it, or executed another program
+            self.poller.unregister(self.requests.fileno())
+            return
+        verdict = socket(fileno=fds[1])
+        try:
+            getattr(self, f"do_{operation}")(number, verdict, fds, *arguments)
+        except BaseException as error:
+            channel.send_failure(verdict, error, operation, "")
+        finally:
+            verdict.close()
+            for fd in [fds[0], *fds[2:]]:
+                if fd >= 0:
+                    os.close(fd)
+
+    # --- requests. fds: the end's socket, the verdict's, 0, 1, 2, then those of pass_fds
+
+    def do_run(self, number: int, verdict: socket, fds: list[int], settings: bytes, words: Any) -> None:
+        """Clone a container; its call is there already, or comes later (a warm one: words is None)."""
+        from rootless.api import clones
+
+        compiled = self.plans.find(settings)
+        if compiled.needs_runtime:
+            running = clones.clone_runtime(compiled, number, verdict, fds, words, self.own)
+        else:
+            running = clones.clone_container(compiled, number, verdict, fds, words, self.own)
+        running.compiled = compiled
+        self._watch(running)
+
+    def do_ping(self, number: int, verdict: socket, fds: list[int]) -> None:
+        """Say that this is the launcher: its pid goes along (unix(7), SCM_CREDENTIALS)."""
+        from rootless.kernel import channel
+
+        channel.send(verdict, channel.EXECUTING)
+
+    def do_kill(self, number: int, verdict: socket, fds: list[int], target: int) -> None:
+        """Kill a container whose caller does not wait for it any more."""
+        running = self.numbers.get(target)
+        if running:
+            _kill(running.pidfd)
+
+    def do_control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
+        """Do something to a container that runs, in a copy of this process: it may take its time."""
+        from rootless.api import controls
+        from rootless.errors import RootlessError
+
+        container = self.numbers.get(target)
+        if not container:
+            raise RootlessError("the container has ended: container not running")
+        self._watch(controls.clone_control(container, number, verdict, fds, action, words, self.own))
+
+    # --- ends
+
+    def _watch(self, running: Running) -> None:
+        self.running[running.pidfd] = running
+        self.numbers[running.number] = running
+        self.poller.register(running.pidfd, select.EPOLLIN)
+
+    def _tell_end(self, running: Running) -> None:
+        """Reap a container, take its cgroup away, and tell."""
+        _, status = os.waitpid(running.pid, 0)
+        self._forget(running)
+        kills = 0
+        if running.group:
+            kills = self._remove_cgroup(running.group)
+        try:
+            socket(fileno=running.end).send(wire.pack_end(status, kills))
+        except OSError:
+            pass  # nobody waits for it any more
+
+    def _forget(self, running: Running) -> None:
+        self.poller.unregister(running.pidfd)
+        os.close(running.pidfd)
+        del self.running[running.pidfd]
+        del self.numbers[running.number]
+
+    def _remove_cgroup(self, group: Cgroup) -> int:
+        from rootless import log
+        from rootless.errors import RootlessError
+
+        try:
+            kills = group.oom_kills()
+            group.remove()
+            return kills
+        except (OSError, RootlessError) as error:
+            log.debug(f"cgroup: {error}")
+            return 0
+
+    def end_all(self) -> None:
+        """Kill every container without a name, and wait until nothing of them is left."""
+        for running in list(self.running.values()):
+            if not running.named:
+                _kill(running.pidfd)
+        for running in list(self.running.values()):
+            if not running.named:
+                self._tell_end(running)
+
+
+def _kill(pidfd: int) -> None:
+    try:
+        pidfd_send_signal(pidfd, _KILL)
+    except ProcessLookupError:
+        pass
+
+
+def main(requests_fd: str, parent_fd: str) -> None:
+    """Live the launcher's life: `requests_fd` is the socket of the Python process, `parent_fd` its pidfd."""
+    requests, parent = int(requests_fd), int(parent_fd)
+    from rootless.kernel.host import Host
+    from rootless.runtime.interpreter import protect
+    from rootless.userns.run import default_maps
+
+    protect(*default_maps(Host()))  # from here on the interpreter's file is safe from the containers
+    for fd in (requests, parent):
+        os.set_inheritable(fd, False)
+    if os.fork():  # a child of nobody's: the program's own wait(2) must not find the launcher
+        os._exit(0)
+    os.setsid()
+    os.chdir("/")
+    for signum in (1, 2, 3, 15):
+        signal(signum, SIG_IGN)
+    sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, requests)
+    from rootless.api.plans import Plans, load_modules
+
+    load_modules()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    launcher = Launcher(sock, parent, Plans(Host()))
+    launcher.serve()
+    os._exit(0)
+
+
+def command_line(requests: int, parent: int) -> list[str]:
+    """Return the argv that starts the launcher of this very package."""
+    package = __file__.rpartition("/rootless/api/")[0]
+    program = "import sys; sys.path.append(sys.argv[1]); from rootless.api.launcher import main; main(*sys.argv[2:])"
+    return [sys.executable, "-IS", "-c", program, package, str(requests), str(parent)]

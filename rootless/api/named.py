@@ -1,0 +1,154 @@
+"""A copy of the launcher as the runtime of one container: of one with a name, or with what takes more than a clone.
+
+Such a container has a state directory, so `rootless list`, `exec` and `kill` see it. Its runtime stays until it ends
+and takes it away, also when the Python process is gone by then.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from rootless.api import wire
+from rootless.errors import RootlessError
+from rootless.kernel import channel
+from rootless.kernel.host import Host
+from rootless.process import program
+from rootless.runtime.create import Created, CreateRequest, create
+from rootless.runtime.delete import remove, remove_after
+from rootless.runtime.start import start
+from rootless.runtime.state import default_root
+from rootless.startup import jsonlite
+
+if TYPE_CHECKING:
+    from _socket import socket
+
+    from rootless.api.plans import Compiled
+    from rootless.init.launched import Call
+
+_HIGH = 64  # our own descriptors move here, so that those of pass_fds can have their numbers
+
+
+def main(compiled: Compiled, call: Call, verdict: socket, end: int) -> None:
+    """Create, start, wait and delete; the verdict and the end go to the caller."""
+    try:
+        verdict, end = arrange(call, verdict, end)
+        request = _request(compiled, call, end)
+        created = create(request, Host())
+    except BaseException as error:
+        refuse(verdict, error)
+        return
+    container = created.container
+    try:
+        start(container)
+        pid = container.pid if call.pid1 else _program_of(container.pid)
+        tell_start(verdict, pid)
+        container.directory.lock.give_up()
+    except BaseException as error:
+        remove(container)
+        refuse(verdict, error)
+        return
+    _await_end(created, call, end)
+    os._exit(0)
+
+
+def _await_end(created: Created, call: Call, end: int) -> None:
+    container = created.container
+    oom = container.watch_oom()
+    _, status = os.waitpid(container.pid, 0)
+    kills = 0
+    if oom:
+        oom.look()
+        kills = oom.kills
+    try:
+        remove_after(container)
+    finally:
+        if call.pid1:
+            _say(end, wire.STATUS + wire.pack_end(status, 0)[1:5])
+        _say(end, wire.pack_end(status, kills))
+
+
+def _say(end: int, data: bytes) -> None:
+    try:
+        os.write(end, data)
+    except OSError:
+        pass  # nobody waits for it any more
+
+
+def refuse(verdict: socket, error: BaseException) -> None:
+    """Tell the caller why there is no container; a program that is missing is ENOENT, as execve(2) has it."""
+    if isinstance(error, RootlessError) and error.where.startswith("/process/args") and not error.errno:
+        error.errno = errno.ENOENT
+    channel.send_failure(verdict, error, "run", "")
+
+
+def tell_start(verdict: socket, pid: int) -> None:
+    """Tell the caller that the program runs: its pid, and a pidfd."""
+    pidfd = os.pidfd_open(pid)
+    channel.send(verdict, channel.EXECUTING, b"%d" % pid, (pidfd,))
+    os.close(pidfd)
+    verdict.close()
+
+
+def arrange(call: Call, verdict: socket, end: int) -> tuple[socket, int]:
+    """Put the caller's streams and pass_fds on their numbers, and what is ours out of their way."""
+    sources = [*call.streams, *(fd for fd, _ in call.passed)]
+    targets = [0, 1, 2, *(number for _, number in call.passed)]
+    high = max(_HIGH, *targets) + 1
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high) if fd >= 0 else -1 for fd in sources]
+    moved = type(verdict)(fileno=fcntl.fcntl(verdict.fileno(), fcntl.F_DUPFD_CLOEXEC, high))
+    moved_end = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, high)
+    verdict.detach()
+    program.close_all_but([moved.fileno(), moved_end, *(fd for fd in copies if fd >= 0)])
+    for copy, target in zip(copies, targets, strict=True):
+        if copy >= 0:
+            os.dup2(copy, target)
+            os.close(copy)
+        elif target == 0 or target > 2:
+            os.close(target)
+        else:  # a socket of ours must not get the number of a closed stream
+            os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), target)
+    if call.streams[0] < 0:
+        os.open("/dev/null", os.O_RDONLY)
+    return moved, moved_end
+
+
+def process_of(call: Call, process: dict[str, Any]) -> dict[str, Any]:
+    """Return config.json's process with what the call asks for."""
+    changed = {**process, "args": [os.fsdecode(arg) for arg in call.args], "terminal": False}
+    if call.executable and call.executable != call.args[0]:
+        raise RootlessError("executable= goes with neither a name nor exec", "/process/args/0")
+    if call.env is not None:
+        changed["env"] = [os.fsdecode(entry) for entry in call.env]
+    if call.cwd:
+        changed["cwd"] = os.fsdecode(call.cwd)
+    if call.umask >= 0:
+        user = process.get("user")
+        changed["user"] = {**(user if isinstance(user, dict) else {}), "umask": call.umask}
+    return changed
+
+
+def _request(compiled: Compiled, call: Call, end: int) -> CreateRequest:
+    host = compiled.host
+    spec = {**compiled.spec, "process": process_of(call, compiled.spec["process"])}
+    name = compiled.name or f"rootless-{secrets.token_hex(6)}"
+    text = jsonlite.dumps(spec, 1).encode("utf-8", "surrogatepass")
+    request = CreateRequest(name, compiled.bundle, spec, text)
+    request.root = default_root(host.uid, host.uid == 0 and host.in_userns)
+    request.detached = False
+    request.preserve_fds = max((number - 2 for _, number in call.passed), default=0)
+    request.init = not call.pid1
+    request.status_fd = -1 if call.pid1 else end
+    return request
+
+
+def _program_of(init: int) -> int:
+    """Return the pid of the program that the small init has started: proc_pid_task_children(5)."""
+    try:
+        with open(f"/proc/{init}/task/{init}/children", "rb") as file:
+            return int(file.read().split()[0])
+    except (OSError, IndexError):  # a kernel without that file, or it has ended
+        return init

@@ -1,0 +1,202 @@
+"""The launcher's plans: each distinct set of settings is compiled once, and again when the bundle's config.json is
+another file by then."""
+
+from __future__ import annotations
+
+import marshal
+
+from rootless.errors import RootlessError
+from rootless.kernel import caps, proc
+from rootless.kernel import syscalls as sc
+from rootless.node import Node
+from rootless.plan import Call
+from rootless.plan.compiler import compile
+from rootless.plan.host_system import host_system_config
+from rootless.plan.settings import Settings, apply_settings
+from rootless.process import program
+from rootless.runtime.bundle import parse_config, read_config
+from rootless.startup import lean_os as os
+from rootless.steps.binds import BindMount
+from rootless.steps.context import Prepared
+from rootless.steps.devices import AttachDevice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cgroup.record import Record
+    from rootless.kernel.host import Host
+    from rootless.plan.compiler import Plan
+
+_MOST = 256  # plans that are kept
+_PLACEHOLDER = "rootless-launched-container"  # the id in a plan's cgroup, until a container has one
+
+
+class Compiled:
+    """One plan, and what the launcher has opened for it.
+
+    needs_runtime: whether the container takes a runtime process of its own (a name, hooks, joined namespaces ...);
+    maps_itself: whether init can write its id maps; limited: whether it has a cgroup; warnings: for the caller.
+    """
+
+    def __init__(self, plan: Plan, host: Host, spec: dict[str, Any], bundle: str, name: str) -> None:
+        self.plan = plan
+        self.host = host
+        self.spec = spec
+        self.bundle = bundle
+        self.name = name
+        self.signature: tuple[int, ...] = ()
+        self.best_effort = False
+        self.limited = bool(plan.cgroup.record["files"] or spec.get("linux", {}).get("cgroupsPath"))
+        self.needs_runtime = bool(name) or _needs_runtime(plan)
+        maps = plan.namespaces.uid_map, plan.namespaces.gid_map
+        owns = (host.uid, host.gid)
+        self.maps_itself = not host.privileged and all(
+            len(id_map) == 1 and id_map[0][1:] == (own, 1) for id_map, own in zip(maps, owns, strict=True)
+        )
+        if not self.needs_runtime:
+            self.prepared = self._prepare()
+
+    def _prepare(self) -> Prepared:
+        plan = self.plan
+        prepared = Prepared(proc.open_proc(), None, setgroups=plan.namespaces.setgroups)  # type: ignore[arg-type]
+        prepared.last_cap = caps.last_cap()
+        prepared.keyring = "_ses.rootless"
+        prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
+        return prepared
+
+    def record(self, name: str) -> Record:
+        """Return the record of one container's cgroup."""
+        record: Record = _renamed(self.plan.cgroup.record, f"rootless-{name}")
+        return record
+
+    def close(self) -> None:
+        """Close what was opened for the plan."""
+        if not self.needs_runtime:
+            os.close(self.prepared.proc_fd)
+
+
+def _renamed(value: Any, name: str) -> Any:
+    """Return a deep copy in which the placeholder has become a container's own name."""
+    if type(value) is dict:
+        return {key: _renamed(each, name) for key, each in value.items()}
+    if type(value) is list:
+        return [_renamed(each, name) for each in value]
+    return value.replace(_PLACEHOLDER, name) if type(value) is str else value
+
+
+def _needs_runtime(plan: Plan) -> bool:
+    namespaces = plan.namespaces
+    return bool(
+        plan.hooks
+        or namespaces.needs_joiner
+        or not namespaces.has(sc.CLONE_NEWNS)
+        or not namespaces.new & sc.CLONE_NEWPID
+        or plan.resctrl
+        or plan.net_devices
+        or plan.process.terminal
+        or plan.hands_over_cgroup()
+        or (plan.filter and plan.filter.profile["notify"])
+        or (plan.cgroup.record["manager"] == "systemd" and plan.cgroup.record["files"])
+        or plan.process.oom_score_adj is not None
+        or any(
+            isinstance(step, AttachDevice) or (isinstance(step, BindMount) and (step.outside or step.id_map))
+            for step in plan.prepare
+        )
+    )
+
+
+class Plans:
+    """The plans that were compiled, by the settings' own bytes."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.kept: dict[bytes, Compiled] = {}
+
+    def find(self, settings: bytes) -> Compiled:
+        """Return the plan for these settings, compiled now or before. Raises RootlessError."""
+        compiled = self.kept.get(settings)
+        if compiled and compiled.signature and compiled.signature != _signature(f"{compiled.bundle}/config.json"):
+            del self.kept[settings]
+            compiled.close()
+            compiled = None
+        if not compiled:
+            compiled = compile_settings(marshal.loads(settings), self.host)
+            if len(self.kept) >= _MOST:
+                oldest = next(iter(self.kept))
+                self.kept.pop(oldest).close()
+            self.kept[settings] = compiled
+        return compiled
+
+
+def _signature(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0,)
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
+    """Return the plan for the settings as the client packs them (api/settings.py). Raises RootlessError."""
+    kind, path = asked["root"]
+    signature: tuple[int, ...] = ()
+    bundle = path
+    if kind == "bundle":
+        config = f"{path}/config.json"
+        signature = _signature(config)
+        spec = parse_config(read_config(config), config)
+    elif kind == "rootfs":
+        from oci.config import default_config
+
+        bundle = os.path.dirname(path)
+        spec = default_config(not host.real_root, host.uid, host.gid)
+        spec["root"]["path"] = path
+    else:
+        bundle = "/"
+        spec = host_system_config(host, as_root=asked.get("user") in (0, "root", "0") and host.uid != 0)
+    spec.setdefault("process", {"cwd": "/"})["terminal"] = False
+    spec["process"].setdefault("args", ["sh"])
+    name = asked.get("name", "")
+    keywords = dict(asked["keywords"])
+    if any(asked.get(key) is not None for key in ("user", "group", "groups")):
+        from rootless.api.users import find_user
+
+        rootfs = "/" if kind == "host" else os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
+        ids = find_user(spec["process"].get("user") or {}, asked, rootfs)
+        if [ids.uid, ids.gid, ids.groups] != _ids_of(spec):
+            keywords.update(user=f"{ids.uid}:{ids.gid}", user_ids=ids)
+    spec = apply_settings(spec, Settings(bundle=bundle, base=asked["base"], **keywords), host)
+    warning = ""
+    if asked.get("best_effort"):
+        spec, warning = _without_impossible_limits(spec, host)
+    plan = compile(Node(spec), host, Call(bundle, name or _PLACEHOLDER))
+    if plan.cgroup.refusal:
+        raise RootlessError(plan.cgroup.refusal, hint='limits="best-effort" runs it without them')
+    compiled = Compiled(plan, host, spec, bundle, name)
+    compiled.signature = signature
+    compiled.best_effort = bool(asked.get("best_effort"))
+    if warning:
+        plan.warnings.append(warning)
+    return compiled
+
+
+def _ids_of(spec: dict[str, Any]) -> list[Any]:
+    user = spec["process"].get("user") or {}
+    return [user.get("uid", 0), user.get("gid", 0), user.get("additionalGids") or []]
+
+
+def _without_impossible_limits(spec: dict[str, Any], host: Host) -> tuple[dict[str, Any], str]:
+    """Return the config without the limits that cannot be set here, and a line that says so."""
+    plan = compile(Node(spec), host, Call("/", _PLACEHOLDER))
+    if not plan.cgroup.refusal:
+        return spec, ""
+    linux = {key: value for key, value in spec["linux"].items() if key != "resources"}
+    return {**spec, "linux": linux}, f"the container runs without limits: {plan.cgroup.refusal}"
+
+
+def load_modules() -> None:
+    """Import what a clone needs: after its root has changed nothing may be imported any more."""
+    from rootless.api import clones
+
+    assert clones

@@ -1,0 +1,42 @@
+"""What the launcher knows of a container that runs, and of itself."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from select import epoll
+
+    from rootless.api.plans import Compiled
+    from rootless.cgroup.driver import Cgroup
+
+
+class Own:
+    """What is the launcher's own: its pidfd, the socket for requests, and what it polls."""
+
+    __slots__ = ("pidfd", "poller", "requests")
+
+    def __init__(self, pidfd: int, requests: socket, poller: epoll) -> None:
+        self.pidfd = pidfd
+        self.requests = requests
+        self.poller = poller
+
+    def leave(self) -> None:
+        """Close what a copy of the launcher has no part in: called in the copy."""
+        self.requests.close()
+        self.poller.close()
+
+
+class Running:
+    """A container that runs: its init, the socket that waits for its end, and its cgroup (None without one)."""
+
+    __slots__ = ("compiled", "end", "group", "named", "number", "pid", "pidfd")
+
+    def __init__(self, number: int, pid: int, pidfd: int, end: int) -> None:
+        self.number = number
+        self.pid = pid
+        self.pidfd = pidfd
+        self.end = end
+        self.group: Cgroup | None = None
+        self.named = False  # its process is the runtime of a named container, or of an `exec`
+        self.compiled: Compiled | None = None

@@ -1,0 +1,129 @@
+"""The keyword arguments that are about the container, not the process: checked, and packed for the launcher."""
+
+from __future__ import annotations
+
+import marshal
+import os
+
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypedDict
+
+    class Keywords(TypedDict, total=False):
+        """What a container gets, beside what subprocess.Popen knows. Each stands in plan/settings.py, too."""
+
+        bundle: str | os.PathLike[str] | None
+        rootfs: str | os.PathLike[str] | None
+        name: str
+        init: bool
+        limits: str
+        hostname: str
+        volumes: list[str]
+        tmpfs: list[str]
+        read_only: bool
+        ephemeral: bool
+        network: str
+        memory: str | int
+        cpus: str | float
+        pids: int
+        ulimits: dict[str, Any] | list[str]
+        cap_add: list[str]
+        cap_drop: list[str]
+        no_new_privileges: bool
+        seccomp: str | dict[str, Any]
+        config: dict[str, Any]
+
+
+# Those that plan/settings.py reads under the same name.
+_SAME = (
+    "hostname", "volumes", "tmpfs", "read_only", "network", "memory", "cpus", "pids", "ulimits", "cap_add", "cap_drop",
+    "no_new_privileges", "config",
+)  # fmt: skip
+_OWN = ("bundle", "rootfs", "name", "init", "limits", "ephemeral", "seccomp")
+NAMES = frozenset((*_SAME, *_OWN))
+
+
+class Packed:
+    """Settings as the launcher takes them.
+
+    data: marshal data; equal settings are equal bytes; is_host: whether the root is the host's own system.
+    """
+
+    __slots__ = ("data", "has_memory_limit", "is_host", "name", "pid1")
+
+    def __init__(self, keywords: Keywords, user: Any, group: Any, groups: Any) -> None:
+        unknown = sorted(set(keywords) - NAMES)
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
+        bundle, rootfs = keywords.get("bundle"), keywords.get("rootfs")
+        if bundle is not None and rootfs is not None:
+            raise ValueError("bundle= and rootfs= cannot be used together")
+        self.is_host = bundle is None and rootfs is None
+        self.pid1 = not keywords.get("init", True)
+        self.name = keywords.get("name") or ""
+        self.has_memory_limit = bool(keywords.get("memory") or keywords.get("config") or bundle is not None)
+        limits = keywords.get("limits", "strict")
+        if limits not in ("strict", "best-effort"):
+            raise ValueError(f'limits is {limits!r}, allowed is "strict" or "best-effort"')
+        passed: dict[str, Any] = {}
+        for name in _SAME:
+            value = keywords.get(name)
+            if value is not None:
+                passed[name] = _plain(name, value)
+        if keywords.get("ephemeral"):
+            passed["upper"] = "tmpfs"
+        if keywords.get("seccomp") is not None:
+            passed["seccomp"] = _read_profile(keywords["seccomp"])
+        base = os.getcwd() if passed.get("volumes") else "/"
+        self.data = marshal.dumps(
+            {
+                "root": _root(bundle, rootfs),
+                "name": self.name,
+                "user": user,
+                "group": group,
+                "groups": None if groups is None else list(groups),
+                "best_effort": limits == "best-effort",
+                "base": base,
+                "keywords": passed,
+            },
+            2,  # a version without references: equal data is equal bytes
+        )
+
+
+def _root(bundle: Any, rootfs: Any) -> tuple[str, str]:
+    if bundle is not None:
+        return "bundle", os.path.abspath(os.fspath(bundle))
+    if rootfs is not None:
+        return "rootfs", os.path.abspath(os.fspath(rootfs))
+    return "host", ""
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return plain data. Refuse a lone string where a list is wanted: it would mean one letter after another."""
+    if name in ("volumes", "tmpfs", "cap_add", "cap_drop"):
+        if isinstance(value, (str, bytes)):
+            raise TypeError(f"{name} is a list of strings, not one string")
+        return [os.fspath(each) for each in value]
+    return value
+
+
+def _read_profile(profile: Any) -> Any:
+    """Return the profile: a name, or the content of the file that is named."""
+    if isinstance(profile, dict) or profile in ("default", "unconfined"):
+        return profile
+    import json
+    import platform
+
+    from rootless.plan.seccomp_profile import read_profile
+
+    path = os.fspath(profile)
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot read the seccomp profile", path) from None
+    except ValueError as error:
+        raise RootlessError(f"the seccomp profile is not JSON: {error}", path) from None
+    return read_profile(document, {}, platform.machine(), path)

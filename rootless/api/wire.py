@@ -1,0 +1,79 @@
+"""What a Python process and its launcher say to each other: one SOCK_SEQPACKET message a request, fds beside it.
+
+A request is marshal data, because both sides are the same interpreter and each trusts the other. One that is larger
+than a message travels in a memfd, whose fd is then the first.
+
+The answers to a container come over two sockets of its own, so that no thread waits for another's:
+the verdict (SOCK_SEQPACKET), as in runtime/verdict.py, to which the program's process is the other end; and the end,
+which has `S` and a wait status from the container's small init, and `Z`, a wait status and the number of OOM kills from
+the launcher, when nothing of the container is left.
+"""
+
+from __future__ import annotations
+
+import marshal
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
+from struct import calcsize, pack, unpack, unpack_from
+
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+_INLINE = 60_000  # bytes; the kernel's default limit of a message is 212,992 with its own overhead
+_MOST_FDS = 253  # unix(7), SCM_RIGHTS
+_SPACE = CMSG_SPACE(_MOST_FDS * calcsize("i"))
+STATUS, END = b"S", b"Z"
+
+
+def send(sock: socket, message: Any, fds: list[int]) -> None:
+    """Send one message. Raises OSError, ValueError where the message is no plain data."""
+    data = marshal.dumps(message)
+    if len(data) <= _INLINE:
+        _send(sock, b"i" + data, fds)
+        return
+    fd = os.memfd_create("rootless-request", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", buffering=0, closefd=False) as file:
+            file.write(data)
+        _send(sock, b"m", [fd, *fds])
+    finally:
+        os.close(fd)
+
+
+def _send(sock: socket, data: bytes, fds: list[int]) -> None:
+    ancillary = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
+    sock.sendmsg([data], ancillary)
+
+
+def receive(sock: socket) -> tuple[Any, list[int]]:
+    """Return one message and its fds. Raises EOFError where the other side is gone."""
+    data, ancillary, _, _ = sock.recvmsg(_INLINE + 64, _SPACE, MSG_CMSG_CLOEXEC)
+    if not data:
+        raise EOFError
+    fds: list[int] = []
+    for _, _, raw in ancillary:
+        fds += unpack(f"{len(raw) // 4}i", raw[: len(raw) & ~3])
+    if data[:1] == b"m":
+        fd = fds.pop(0)
+        with open(fd, "rb", buffering=0) as file:
+            file.seek(0)
+            return marshal.loads(file.readall() or b""), fds
+    return marshal.loads(data[1:]), fds
+
+
+def pack_end(status: int, kills: int) -> bytes:
+    """Return the launcher's last word on a container."""
+    return END + pack("ii", status, kills)
+
+
+def unpack_end(data: bytes) -> tuple[bytes, int, int]:
+    """Return (STATUS or END, wait status, OOM kills). Raises ValueError for anything else."""
+    if data[:1] == STATUS and len(data) == 1 + calcsize("i"):
+        return STATUS, *unpack_from("i", data, 1), 0
+    if data[:1] == END and len(data) == 1 + calcsize("ii"):
+        status, kills = unpack_from("ii", data, 1)
+        return END, status, kills
+    raise ValueError("no message of a launcher")

@@ -1,0 +1,274 @@
+"""The life of a process that the launcher has cloned: it sets a container up and becomes the caller's program.
+
+No state directory and no start socket: the verdict goes to the caller's own socket, and the launcher has no part in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import select
+from _signal import SIG_IGN, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
+
+from rootless.errors import RootlessError
+from rootless.init import reaper
+from rootless.kernel import channel
+from rootless.kernel import syscalls as sc
+from rootless.kernel.files import write_at
+from rootless.kernel.loopback import loopback_up
+from rootless.process import attributes, program
+from rootless.startup import lean_os as os
+from rootless.steps import StepFailed, execute
+from rootless.steps.context import Becoming, Init
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+
+    from rootless.plan.compiler import Plan
+    from rootless.steps.context import Prepared
+
+_PIPE, _XFSZ = 13, 25  # CPython ignores them
+_SEARCH = "/bin:/usr/bin"  # os.defpath
+
+
+class Call:
+    """What one call asks for beside its settings; subprocess's words.
+
+    args, executable: b"" to look args[0] up; env: None for the container's own; cwd: b"" for the container's own;
+    streams: descriptors for 0, 1 and 2, -1 for a closed one; passed: (descriptor, number in the program) of each of
+    pass_fds; group: process_group, -1 for none; pid1: whether the program itself is pid 1.
+    """
+
+    __slots__ = (
+        "args", "cwd", "env", "executable", "group", "passed", "pid1", "restore", "session", "streams", "umask",
+    )  # fmt: skip
+
+    def __init__(
+        self, args: list[bytes], executable: bytes, env: list[bytes] | None, cwd: bytes, umask: int,
+        restore: bool, session: bool, group: int, pid1: bool,
+    ) -> None:  # fmt: skip
+        self.args = args
+        self.executable = executable
+        self.env = env
+        self.cwd = cwd
+        self.umask = umask
+        self.restore = restore
+        self.session = session
+        self.group = group
+        self.pid1 = pid1
+        self.streams: list[int] = [-1, -1, -1]
+        self.passed: list[tuple[int, int]] = []
+
+
+class Life:
+    """What the launcher hands to a process that it clones.
+
+    verdict: to the caller, closed by execve; status_fd: to the caller, for the program's wait status; launcher: a pidfd
+    of the launcher; call: None for a container that waits until its call comes over `verdict`; mapped: whether the
+    launcher writes the id maps, and says MAPPED over `sync`.
+    """
+
+    __slots__ = ("call", "launcher", "plan", "prepared", "status_fd", "sync", "verdict")
+
+    def __init__(
+        self, plan: Plan, prepared: Prepared, verdict: socket, status_fd: int, launcher: int, call: Call | None,
+        sync: socket | None,
+    ) -> None:  # fmt: skip
+        self.plan = plan
+        self.prepared = prepared
+        self.verdict = verdict
+        self.status_fd = status_fd
+        self.launcher = launcher
+        self.call = call
+        self.sync = sync
+
+
+def main(life: Life, waiting: Waiting | None = None) -> None:
+    """Live that life. Return or raise only where it is over (kernel/child.py)."""
+    plan, call = life.plan, life.call
+    place = ("init", "")
+    try:
+        pthread_sigmask(SIG_SETMASK, [])
+        if call:
+            _take_streams(call.streams)
+        _die_with(life.launcher)
+        os.umask(0)
+        os.setsid()
+        if plan.namespaces.new & sc.CLONE_NEWNET:
+            place = ("set lo up", "/linux/namespaces")
+            loopback_up()
+        place = ("become root in the container", "/linux/uidMappings")
+        init = Init(life.prepared, plan.namespaces, life.verdict)
+        _become_root(life)
+        _die_with(life.launcher)
+        if plan.namespaces.new & sc.CLONE_NEWCGROUP:
+            sc.unshare(sc.CLONE_NEWCGROUP)
+        execute(plan.prepare, init, None)
+        place = ("init", "")
+        os.fchdir(init.root.fd)
+        execute(plan.enter, init, None)
+        program.forget_imports()
+        place = ("process", "/process")
+        if not (call.pid1 if call else False):
+            _fork_below_reaper(life)
+        context = _become_user(life)
+        if call is None:
+            assert waiting is not None
+            call = waiting(life.verdict, life.status_fd)
+            _take_streams(call.streams)
+        place = ("exec", "/process/args")
+        _become_program(life, call, context)
+    except StepFailed as failed:
+        channel.send_failure(life.verdict, failed.error, failed.step.words()[0], failed.step.pointer)
+    except EOFError:
+        return  # nobody calls any more
+    except BaseException as error:
+        channel.send_failure(life.verdict, error, *place)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Waiting = Callable[[socket, int], Call]  # receives the call of a container that was set up before
+
+
+def _take_streams(streams: list[int]) -> None:
+    """Put the caller's streams on 0, 1 and 2, where the launcher has the null device, and close their copies."""
+    for number, fd in enumerate(streams):
+        if fd >= 0:
+            os.dup2(fd, number)
+        else:
+            os.close(number)
+    for fd in set(streams) - {-1}:
+        os.close(fd)
+
+
+def _die_with(launcher: int) -> None:
+    """End with the launcher, which may have ended before the kernel knew of it (PR_SET_PDEATHSIG(2const))."""
+    attributes.die_with_parent()
+    poller = select.poll()
+    poller.register(launcher, select.POLLIN)
+    if poller.poll(0):
+        os._exit(1)
+
+
+def _become_root(life: Life) -> None:
+    """Get the id maps, written by this process itself where its own id is all that is mapped (user_namespaces(7))."""
+    namespaces, prepared = life.plan.namespaces, life.prepared
+    if not namespaces.uid_map:
+        return
+    if life.sync:
+        _, setgroups, _ = channel.receive(life.sync, channel.MAPPED)
+        prepared.setgroups = setgroups == b"1"
+    else:
+        prepared.setgroups = False
+        write_at(prepared.proc_fd, "self/setgroups", b"deny")
+        for name, id_map in (("self/gid_map", namespaces.gid_map), ("self/uid_map", namespaces.uid_map)):
+            write_at(prepared.proc_fd, name, "".join(f"{a} {b} {c}\n" for a, b, c in id_map).encode())
+    if any(first == 0 for first, _, _ in namespaces.gid_map):
+        sc.setresgid(0)
+    if any(first == 0 for first, _, _ in namespaces.uid_map):
+        sc.prctl(sc.PR_SET_KEEPCAPS, 1)
+        sc.setresuid(0)
+
+
+def _fork_below_reaper(life: Life) -> None:
+    """Go on as the child of this process, which stays behind as the small init."""
+    before = reaper.block_all()
+    pid, _ = sc.clone3(0)
+    if pid:
+        reaper.shut_out(life.plan.process.caps)
+        reaper.reap(pid, life.status_fd)
+    pthread_sigmask(SIG_SETMASK, before)
+
+
+def _become_user(life: Life) -> Becoming:
+    """Become what config.json's `process` asks for, but for the filter. Return what was learned on the way."""
+    plan, prepared = life.plan, life.prepared
+    if prepared.keyring:
+        attributes.join_keyring(prepared.keyring)
+    context = Becoming(
+        prepared.proc_fd, prepared.last_cap, list(plan.process.env), setgroups=prepared.setgroups,
+        filtered=bool(plan.filter),
+    )  # fmt: skip
+    context.oom_score_written = prepared.oom_score_written
+    execute(plan.process.through_proc(), context, None)
+    # What follows looks up paths in the container: no directory of the host may be open (CVE-2024-21626).
+    passed = [fd for fd, _ in life.call.passed] if life.call else []
+    pid1 = bool(life.call and life.call.pid1)
+    waits = [] if life.call else [life.status_fd]
+    program.close_all_but([life.verdict.fileno(), *passed, *waits])
+    execute(plan.process.steps(), context, None)
+    if pid1:
+        attributes.die_with_parent()
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)
+    return context
+
+
+def _become_program(life: Life, call: Call, context: Becoming) -> None:
+    """Do what the call asks for, say EXECUTING with a pidfd of this process, and execute the program."""
+    if call.cwd:
+        try:
+            os.chdir(call.cwd)
+        except OSError as error:
+            raise RootlessError("the working directory", "/process/cwd", error.errno or 0) from None
+    env = [os.fsdecode(entry) for entry in call.env] if call.env is not None else context.env
+    path = _find(call, env, context.left_groups)
+    program.check_cwd()
+    if call.umask >= 0:
+        os.umask(call.umask)
+    if call.session:
+        try:
+            os.setsid()
+        except PermissionError:  # it leads a group already: as pid 1
+            pass
+    if call.group >= 0:
+        os.setpgid(0, call.group)
+    verdict = _place_passed(life.verdict, call)
+    environment = dict(os.fsencode(entry).split(b"=", 1) for entry in env)
+    program.restore_signals()
+    if not call.restore:
+        signal(_PIPE, SIG_IGN)
+        signal(_XFSZ, SIG_IGN)
+    own = os.pidfd_open(os.getpid())
+    channel.send(verdict, channel.EXECUTING, fds=(own,))
+    os.close(own)
+    if life.prepared.filter:
+        life.prepared.filter(verdict)
+    try:
+        os.execve(path, call.args, environment)
+    except OSError as error:
+        name = os.fsdecode(path)
+        hint = program.exec_hint(name, error, labelled=False)
+        channel.send_failure(verdict, RootlessError(f"exec {name}", "/process/args/0", error.errno or 0, hint))
+
+
+def _find(call: Call, env: list[str], left_groups: list[int]) -> bytes:
+    """Return the program's file: `executable`, or args[0] in the program's own PATH. Raises RootlessError."""
+    name = os.fsdecode(call.executable or call.args[0])
+    if "/" not in name and not any(entry.startswith("PATH=") for entry in env):
+        env = [*env, f"PATH={_SEARCH}"]
+    try:
+        return os.fsencode(program.look_up(name, env, left_groups))
+    except RootlessError as error:
+        error.errno = error.errno or errno.ENOENT
+        if error.errno == errno.EISDIR:  # execve(2) has EACCES for it
+            error.errno = errno.EACCES
+        error.where = "/process/args/0"
+        raise
+
+
+def _place_passed(verdict: socket, call: Call) -> socket:
+    """Give each of pass_fds its number. Everything of ours that is in the way moves up first."""
+    if not call.passed:
+        program.close_all_but([verdict.fileno()])
+        return verdict
+    first = max(number for _, number in call.passed) + 1
+    moved = type(verdict)(fileno=fcntl.fcntl(verdict.fileno(), fcntl.F_DUPFD_CLOEXEC, first))
+    copies = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first), number) for fd, number in call.passed]
+    verdict.detach()  # its number may be one of the program's
+    for copy, number in copies:
+        os.dup2(copy, number)
+    program.close_all_but([moved.fileno(), *(number for _, number in copies)])
+    return moved

@@ -1,0 +1,107 @@
+"""The host's own system as a container's root, read-only: for `run --host`, and for the API without a root. Pure.
+
+/usr, /bin, /sbin, /lib*, /etc, /opt, /nix and /gnu come from the host, with the mounts below them; /tmp, /var/tmp,
+/run, /home and /root are private and empty; beside them there are only /proc and /dev.
+"""
+
+from __future__ import annotations
+
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.kernel.host import Host
+
+ANNOTATION = "org.rootless.root"  # "empty": the root is a tmpfs of the container's own, made where root.path is
+_FROM_HOST = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt", "nix", "gnu")
+_PRIVATE = (
+    ("/tmp", "mode=1777"), ("/var/tmp", "mode=1777"), ("/run", "mode=755"), ("/home", "mode=755"),
+    ("/root", "mode=700"),
+)  # fmt: skip
+# Directories that no volume comes from: something is mounted on the first that is there.
+_PLACES = ("/sys/kernel", "/sys", "/mnt", "/srv", "/media", "/proc")
+_OPEN_TO_OTHERS = 0o004
+_DEPTH = 8  # levels of /etc in which files that others may not read are looked for
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def host_system_config(host: Host, *, as_root: bool = False) -> dict[str, Any]:
+    """Return the config.json of a container in the host's own system.
+
+    The program keeps the caller's ids; as_root: it is root of the container instead. Without capabilities, with no new
+    privileges and nosuid everywhere.
+    """
+    from oci.config import MASKED_PATHS, READONLY_PATHS
+
+    uid, gid = (0, 0) if as_root else (host.uid, host.gid)
+    home = "/root" if uid == 0 else "/home"
+    kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup", *([] if host.privileged else ["user"])]
+    linux: dict[str, Any] = {"namespaces": [{"type": kind} for kind in kinds]}
+    if not host.privileged:
+        linux["uidMappings"] = [{"containerID": uid, "hostID": host.uid, "size": 1}]
+        linux["gidMappings"] = [{"containerID": gid, "hostID": host.gid, "size": 1}]
+    linux["maskedPaths"] = [*MASKED_PATHS, *(_closed("/etc") if host.uid == 0 else ())]
+    linux["readonlyPaths"] = list(READONLY_PATHS)
+    nosuid = ["nosuid", "nodev"]
+    return {
+        "ociVersion": "1.3.0",
+        "process": {
+            "user": {"uid": uid, "gid": gid},
+            "args": ["sh"],
+            "env": [_PATH, f"HOME={home}", "LANG=C.UTF-8", "TERM=xterm"],
+            "cwd": "/",
+            "capabilities": {},
+            "noNewPrivileges": True,
+        },
+        "root": {"path": next(path for path in _PLACES if host.is_directory(path)), "readonly": True},
+        "hostname": "rootless",
+        "mounts": [
+            *(_from_host(name) for name in _FROM_HOST if os.path.exists(f"/{name}")),
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": [*nosuid, "noexec"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+             "options": [*nosuid, "noexec", "mode=1777", "size=65536k"]},
+            *({"destination": path, "type": "tmpfs", "source": "tmpfs",
+               "options": [*nosuid, _mode(path, mode, uid, home)]} for path, mode in _PRIVATE),
+        ],
+        "annotations": {ANNOTATION: "empty"},
+        "linux": linux,
+    }  # fmt: skip
+
+
+def _from_host(name: str) -> dict[str, Any]:
+    """Return the mount of one of the host's directories, with all below it; a symbolic link is copied itself."""
+    options = ["rbind", "copy-symlink", "ro", "nosuid", "nodev", "rro", "rnosuid", "rnodev"]
+    return {"destination": f"/{name}", "type": "bind", "source": f"/{name}", "options": options}
+
+
+def _mode(path: str, mode: str, uid: int, home: str) -> str:
+    return "mode=700" if path == home and uid else mode
+
+
+def _closed(directory: str, depth: int = _DEPTH) -> list[str]:
+    """Return the files and directories below one that others may not read: for root they would be open as ever."""
+    found: list[str] = []
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return found
+    for name in names:
+        path = f"{directory}/{name}"
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            continue
+        kind = mode & 0o170000
+        if kind == 0o120000:
+            continue
+        if not mode & _OPEN_TO_OTHERS:
+            found.append(path)
+        elif kind == 0o040000 and depth:
+            found += _closed(path, depth - 1)
+    return found

@@ -1,0 +1,118 @@
+"""What a container has beside a process of one's own: a name, exec, pause, figures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rootless
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PIPE = subprocess.PIPE
+
+
+def command(*args: str) -> str:
+    """What the command line prints, with the state root that the API uses."""
+    words = [sys.executable, "-IS", str(CHECKOUT / "bin" / "rootless"), *args]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+@contextlib.contextmanager
+def started(*args: Any, **keywords: Any) -> Iterator[rootless.Popen]:
+    """A container that is killed where the test fails, because leaving the `with` of a Popen waits for its end."""
+    with rootless.Popen(*args, **keywords) as box:
+        try:
+            yield box
+        finally:
+            box.kill()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"api-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def test_a_named_container_is_seen_by_the_command_line_and_leaves_nothing(busybox_root: Path, name: str) -> None:
+    with started(["sleep", "1000"], rootfs=busybox_root, name=name) as box:
+        assert name in command("list", "-q").split()
+        assert command("exec", name, "echo", "inside") == "inside\n"
+        box.terminate()
+        assert box.wait(20) == -15
+    assert name not in command("list", "-q").split()
+
+
+def test_a_name_that_is_taken_is_an_error(busybox_root: Path, name: str) -> None:
+    with started(["sleep", "1000"], rootfs=busybox_root, name=name) as box:
+        with pytest.raises(rootless.RootlessError, match="already exists"):
+            rootless.run(["true"], rootfs=busybox_root, name=name)
+        box.kill()
+
+
+def test_a_named_container_s_output_and_status(busybox_root: Path, name: str) -> None:
+    done = rootless.run("cat; exit 5", shell=True, input=b"in", rootfs=busybox_root, name=name, stdout=PIPE)
+    assert (done.returncode, done.stdout) == (5, b"in")
+    with pytest.raises(FileNotFoundError):
+        rootless.run(["nosuch"], rootfs=busybox_root, name=name)
+    assert name not in command("list", "-q").split()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_exec_runs_one_more_program_in_it(busybox_root: Path, name: str, named: bool) -> None:
+    about: dict[str, Any] = {"name": name} if named else {}
+    with started(["sleep", "1000"], rootfs=busybox_root, hostname="box", **about) as box:
+        done = box.exec("hostname; cat; exit 4", shell=True, input=b"in", stdout=PIPE)
+        assert (done.returncode, done.stdout) == (4, b"box\nin")
+        assert box.exec(["ps"], capture_output=True, text=True).stdout.count("sleep") == 1
+        with pytest.raises(FileNotFoundError):
+            box.exec(["nosuch"])
+        with pytest.raises(subprocess.TimeoutExpired):
+            box.exec(["sleep", "1000"], timeout=0.5)
+        box.kill()
+        box.wait(20)
+    with pytest.raises(rootless.RootlessError, match="not running"):
+        box.exec(["true"])
+
+
+def test_hooks_of_a_bundle_are_run(bundle: Any, tmp_path: Path) -> None:
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo hook >>{tmp_path}/log"]}
+    bundle.patch({"hooks": {"createRuntime": [hook], "poststop": [hook]}})
+    assert rootless.run(["true"], bundle=bundle.path).returncode == 0
+    assert (tmp_path / "log").read_text() == "hook\nhook\n"
+
+
+def test_pause_without_a_cgroup_says_what_gives_one() -> None:
+    with started(["sleep", "1000"]) as box:
+        with pytest.raises(rootless.RootlessError, match="no cgroup"):
+            box.pause()
+        box.kill()
+
+
+def test_pause_and_resume(busybox_root: Path, name: str) -> None:
+    with started(["sleep", "1000"], rootfs=busybox_root, name=name) as box:
+        try:
+            box.pause()
+        except rootless.RootlessError as error:
+            assert "no cgroup" in str(error)
+        else:
+            assert '"paused"' in command("state", name)
+            assert "cpu" in box.stats()
+            box.resume()
+            assert '"running"' in command("state", name)
+        box.kill()
+
+
+def test_ephemeral_containers_share_a_root_and_see_no_changes(busybox_root: Path) -> None:
+    script = "echo x >/etc/new && cat /etc/new; ls /etc"
+    keywords: dict[str, Any] = {"rootfs": busybox_root, "ephemeral": True, "config": {"root": {"readonly": False}}}
+    for _ in range(2):
+        done = rootless.run(script, shell=True, capture_output=True, text=True, **keywords)
+        assert (done.stderr, done.stdout) == ("", "x\nnew\npasswd\n")
+    assert not (busybox_root / "etc" / "new").exists()

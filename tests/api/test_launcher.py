@@ -1,0 +1,240 @@
+"""The launcher: threads, asyncio, forks, kills; nothing of a container is left behind by any of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rootless
+from rootless.api.client import launcher_pid
+
+from .test_run import running
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PIPE = subprocess.PIPE
+
+
+def python(script: str, *args: str) -> subprocess.Popen[str]:
+    """A Python process with a launcher of its own."""
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n{script}"
+    return subprocess.Popen([sys.executable, "-c", program, *args], stdout=PIPE, text=True)
+
+
+def test_eight_threads_run_a_hundred_containers_each(busybox_root: Path) -> None:
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        for turn in range(100):
+            text = f"{number}-{turn}\n"
+            done = rootless.run(["cat"], rootfs=busybox_root, input=text, text=True, stdout=PIPE)
+            if (done.returncode, done.stdout) != (0, text):
+                wrong.append(done)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_thread_that_ends_does_not_end_its_container() -> None:
+    boxes: list[rootless.Popen] = []
+    thread = threading.Thread(target=lambda: boxes.append(rootless.Popen(["cat"], stdin=PIPE)))
+    thread.start()
+    thread.join()
+    assert boxes[0].poll() is None
+    boxes[0].communicate(b"")
+    assert boxes[0].returncode == 0
+
+
+def test_nothing_is_kept_of_what_has_ended(busybox_root: Path) -> None:
+    def figures() -> tuple[int, int, int]:
+        gc.collect()
+        pid = launcher_pid()
+        status = Path(f"/proc/{pid}/statm").read_text().split()
+        return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir("/proc/self/fd")), int(status[1])
+
+    for _ in range(20):
+        rootless.run(["true"], rootfs=busybox_root)
+    before = figures()
+    for _ in range(200):
+        rootless.run(["true"], rootfs=busybox_root)
+    after = figures()
+    assert after[0] <= before[0] and after[1] <= before[1]
+    assert after[2] - before[2] < 64  # pages; nothing per container
+
+
+def test_the_launcher_is_no_child_of_this_process() -> None:
+    rootless.run(["true"])
+    with pytest.raises(ChildProcessError):
+        while True:
+            os.waitpid(-1, os.WNOHANG) == (0, 0) and pytest.fail("there is a child that nobody knows of")
+
+
+def test_a_forked_child_has_a_launcher_of_its_own() -> None:
+    rootless.run(["true"])
+    first = launcher_pid()
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            done = rootless.run(["echo", "child"], stdout=PIPE)
+            os.write(writer, b"%d %s" % (launcher_pid(), done.stdout))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with open(reader, "rb") as file:
+        other, text = file.read().split()
+    assert (int(other) != first, text) == (True, b"child")
+    assert launcher_pid() == first
+    assert rootless.run(["true"]).returncode == 0
+
+
+def answer(number: int) -> str:
+    return str(rootless.run(["echo", str(number)], stdout=PIPE, text=True).stdout)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_multiprocessing(method: str) -> None:
+    rootless.run(["true"])
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(answer, range(6)) == [f"{number}\n" for number in range(6)]
+
+
+def test_a_killed_launcher_is_an_error_and_the_next_call_starts_another() -> None:
+    box = rootless.Popen(["sleep", "5432"])
+    old = launcher_pid()
+    os.kill(old, signal.SIGKILL)
+    with pytest.raises(rootless.LauncherError):
+        box.wait(20)
+    assert not running("sleep\0005432")
+    assert rootless.run(["true"]).returncode == 0
+    assert launcher_pid() != old
+    box.returncode = -9
+
+
+def test_containers_end_with_a_killed_python_process() -> None:
+    process = python("""
+from rootless.api.client import launcher_pid
+box = rootless.Popen(["sleep", "5433"])
+print(launcher_pid(), flush=True)
+input()
+""")
+    assert process.stdout
+    launcher = int(process.stdout.readline())
+    assert running("sleep\0005433", 0)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert not running("sleep\0005433")
+    assert ended(launcher)
+
+
+def test_containers_end_when_both_are_killed_at_once() -> None:
+    process = python("""
+import os
+from rootless.api.client import launcher_pid
+box = rootless.Popen(["sleep", "5434"])
+print("ready", flush=True)
+os.kill(launcher_pid(), 9)
+os.kill(os.getpid(), 9)
+""")
+    process.wait()
+    assert process.stdout and process.stdout.read() == "ready\n"
+    process.stdout.close()
+    assert not running("sleep\0005434")
+
+
+def test_the_launcher_ends_with_the_interpreter() -> None:
+    process = python("from rootless.api.client import launcher_pid; rootless.run(['true']); print(launcher_pid())")
+    assert process.stdout
+    launcher = int(process.stdout.readline())
+    process.stdout.close()
+    assert process.wait() == 0
+    assert ended(launcher)
+
+
+def ended(pid: int) -> bool:
+    """Whether a process ends within seconds."""
+    until = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}"):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+# --- asyncio
+
+
+def test_async_run_is_run() -> None:
+    async def main() -> None:
+        done = await rootless.async_run(["cat"], input="é\r\n", text=True, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "é\n", "")
+        with pytest.raises(FileNotFoundError):
+            await rootless.async_run(["nosuch"])
+        with pytest.raises(subprocess.CalledProcessError):
+            await rootless.async_run("exit 3", shell=True, check=True)
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            await rootless.async_run("echo begun; sleep 5435", shell=True, stdout=PIPE, timeout=1)
+        assert caught.value.stdout == b"begun\n"
+
+    asyncio.run(main())
+    assert not running("sleep\0005435")
+
+
+def test_async_popen_is_asyncio_s_process() -> None:
+    async def main() -> None:
+        process = await rootless.async_popen("cat", stdin=PIPE, stdout=PIPE)
+        assert isinstance(process, asyncio.subprocess.Process)
+        assert await process.communicate(b"x" * 1_000_000) == (b"x" * 1_000_000, None)
+        assert process.returncode == 0
+        process = await rootless.async_popen("sleep", "1000")
+        process.terminate()
+        assert await process.wait() == -signal.SIGTERM
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_task_kills_its_container() -> None:
+    async def main() -> None:
+        task = asyncio.create_task(rootless.async_run(["sleep", "5436"]))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for delay in (0, 0.001, 0.005):  # while it is set up
+            task = asyncio.create_task(rootless.async_run(["sleep", "5436"]))
+            await asyncio.sleep(delay)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert not running("sleep\0005436")
+
+
+def test_fifty_at_once(busybox_root: Path) -> None:
+    async def main() -> set[int]:
+        limit = asyncio.Semaphore(50)
+
+        async def one() -> int:
+            async with limit:
+                return (await rootless.async_run(["true"], rootfs=busybox_root)).returncode
+
+        return set(await asyncio.gather(*(one() for _ in range(200))))
+
+    assert asyncio.run(main()) == {0}

@@ -1,0 +1,286 @@
+"""`rootless.run` and `Popen` beside what subprocess's documentation says of their twins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rootless
+
+PIPE = subprocess.PIPE
+
+
+def output(args: Any, **keywords: Any) -> str:
+    """What a program prints, if it ends with 0."""
+    return str(rootless.run(args, check=True, stdout=PIPE, text=True, **keywords).stdout)
+
+
+def test_a_completed_process_is_subprocess_s(busybox_root: Path) -> None:
+    done = rootless.run(["sh", "-c", "echo out; echo err >&2; exit 3"], rootfs=busybox_root, capture_output=True)
+    assert isinstance(done, subprocess.CompletedProcess)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+    assert done.args == ["sh", "-c", "echo out; echo err >&2; exit 3"]
+
+
+def test_without_a_root_the_host_s_system_is_there_read_only() -> None:
+    script = "id -u; pwd; touch /usr/x /etc/x 2>&1 | grep -c Read-only; touch /tmp/x $HOME/x && echo private; ls /home"
+    assert output(script, shell=True) == f"{os.getuid()}\n/\n2\nprivate\n" + ("" if os.getuid() == 0 else "x\n")
+
+
+def test_the_host_s_system_shows_no_file_of_the_user_and_no_process_of_the_host(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    script = f"ls {tmp_path} 2>/dev/null; ls /; ls -d /proc/[0-9]* | wc -l; grep -c : /proc/net/dev"
+    lines = output(script, shell=True)
+    names = lines.split()[:-2]
+    assert set(names) <= {
+        "bin", "dev", "etc", "gnu", "home", "lib", "lib32", "lib64", "libx32", "nix", "opt", "proc", "root", "run",
+        "sbin", "tmp", "usr", "var",
+    }  # fmt: skip
+    assert lines.split()[-1] == "1"
+
+
+def test_the_host_s_system_gives_no_rights() -> None:
+    status = output(["cat", "/proc/self/status"])
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["NoNewPrivs"] == "1"
+    assert {int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    mounts = [line.split() for line in output(["cat", "/proc/self/mounts"]).splitlines()]
+    assert [m for m in mounts if "nosuid" not in m[3].split(",") and not m[1].startswith(("/dev/", "/proc/"))] == []
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.getuid() != 0, reason="is about real root")
+def test_root_s_secrets_in_etc_are_not_readable_inside() -> None:
+    assert rootless.run(["cat", "/etc/shadow"], capture_output=True).stdout == b""
+
+
+def test_user_root_is_root_inside_and_nobody_outside() -> None:
+    assert output(["id", "-u"], user="root") == "0\n"
+    assert rootless.run(["touch", "/etc/x"], user="root", stderr=subprocess.DEVNULL).returncode != 0
+
+
+def test_an_environment_is_replaced_as_a_whole(busybox_root: Path) -> None:
+    assert output(["env"], rootfs=busybox_root, env={"A": "ä"}) == "A=ä\n"
+    assert "PATH=" in output(["env"], rootfs=busybox_root)
+    names = {line.partition("=")[0] for line in output(["env"]).splitlines()}
+    assert names == {"PATH", "HOME", "LANG", "TERM"}
+
+
+def test_a_missing_program_is_both_errors(busybox_root: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        rootless.run(["nosuch"], rootfs=busybox_root)
+    assert isinstance(caught.value, rootless.RootlessError)
+    assert (caught.value.filename, caught.value.errno) == ("nosuch", 2)
+
+
+def test_a_program_that_is_not_executable_is_both_errors(busybox_root: Path) -> None:
+    with pytest.raises(PermissionError) as caught:
+        rootless.run(["/etc/passwd"], rootfs=busybox_root)
+    assert isinstance(caught.value, rootless.RootlessError)
+
+
+def test_a_missing_working_directory_is_named(busybox_root: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        rootless.run(["true"], rootfs=busybox_root, cwd="/no/such")
+    assert caught.value.filename == "/no/such"
+
+
+def test_a_program_below_the_home_gets_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "tool"
+    program.write_text("#!/bin/sh\necho here\n")
+    program.chmod(0o755)
+    with pytest.raises(FileNotFoundError, match="volumes=") as caught:
+        rootless.run([program])
+    assert f"{tmp_path}:{tmp_path}:ro" in str(caught.value)
+    assert output([program], volumes=[f"{tmp_path}:{tmp_path}:ro"]) == "here\n"
+
+
+def test_what_has_no_meaning_is_refused() -> None:
+    with pytest.raises(ValueError, match="preexec_fn"):
+        rootless.run(["true"], preexec_fn=print)
+    with pytest.raises(ValueError, match="close_fds"):
+        rootless.run(["true"], close_fds=False)
+    with pytest.raises(TypeError, match="nosuch"):
+        rootless.run(["true"], nosuch=1)
+    with pytest.raises(TypeError, match="volumes"):
+        rootless.run(["true"], volumes="/a:/b")
+    with pytest.raises(ValueError, match="together"):
+        rootless.run(["true"], bundle=".", rootfs=".")
+
+
+def test_timeout_has_the_output_so_far_and_leaves_nothing() -> None:
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        rootless.run("echo begun; sleep 4321", shell=True, capture_output=True, timeout=1)
+    assert caught.value.stdout == b"begun\n"
+    assert not running("sleep\0004321")
+
+
+def test_check_raises_subprocess_s_error() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        rootless.run("echo no; exit 7", shell=True, check=True, stdout=PIPE)
+    assert (caught.value.returncode, caught.value.output) == (7, b"no\n")
+
+
+def test_text_modes_and_input() -> None:
+    assert rootless.run(["cat"], input="é\n", text=True, stdout=PIPE).stdout == "é\n"
+    assert rootless.run(["cat"], input="é", encoding="latin-1", stdout=PIPE).stdout == "é"
+    assert rootless.run(["printf", r"a\r\nb"], stdout=PIPE, universal_newlines=True).stdout == "a\nb"
+    assert rootless.run(["printf", r"\377"], stdout=PIPE, encoding="utf-8", errors="replace").stdout == "\ufffd"
+
+
+def test_large_pipes_both_ways() -> None:
+    data = os.urandom(3 << 20)
+    assert rootless.run(["cat"], input=data, stdout=PIPE).stdout == data
+
+
+def test_input_that_is_not_read_is_no_error() -> None:
+    assert rootless.run(["true"], input=b"x" * (1 << 20)).returncode == 0
+
+
+def test_streams_to_files_and_to_each_other(tmp_path: Path) -> None:
+    with open(tmp_path / "out", "wb") as file:
+        rootless.run("echo a; echo b >&2", shell=True, stdout=file, stderr=subprocess.STDOUT)
+    assert (tmp_path / "out").read_bytes() == b"a\nb\n"
+    assert rootless.run(["cat"], stdin=subprocess.DEVNULL, stdout=PIPE).stdout == b""
+
+
+def test_communicate_twice_and_after_a_timeout() -> None:
+    process = rootless.Popen("cat; sleep 1; echo more", shell=True, stdin=PIPE, stdout=PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(b"in", timeout=0.2)
+    assert process.communicate() == (b"inmore\n", None)
+    assert process.communicate() == (b"", None) or process.returncode == 0
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_signals_end_it_as_outside(init: bool) -> None:
+    process = rootless.Popen(["sleep", "1000"], init=init)
+    process.kill()
+    assert process.wait(10) == -signal.SIGKILL
+    assert process.poll() == -signal.SIGKILL
+    process.send_signal(signal.SIGTERM)  # it has ended: no error
+
+
+def test_terminate_ends_a_plain_program_and_abort_is_seen() -> None:
+    process = rootless.Popen(["sleep", "1000"])
+    process.terminate()
+    assert process.wait(10) == -signal.SIGTERM
+    assert rootless.run(["/usr/bin/python3", "-c", "import os; os.abort()"], stderr=PIPE).returncode == -signal.SIGABRT
+
+
+def test_os_kill_with_its_pid_reaches_the_program() -> None:
+    process = rootless.Popen("trap 'exit 9' USR1; echo ready; while :; do sleep 0.1; done", shell=True, stdout=PIPE)
+    assert process.stdout and process.stdout.readline() == b"ready\n"
+    os.kill(process.pid, signal.SIGUSR1)
+    assert process.wait(10) == 9
+    process.stdout.close()
+
+
+def test_what_the_program_leaves_behind_ends_with_it() -> None:
+    assert rootless.run("sleep 4322 & exit 0", shell=True).returncode == 0
+    assert not running("sleep\0004322")
+
+
+def test_the_context_manager_waits_and_closes() -> None:
+    with pytest.raises(KeyError), rootless.Popen(["cat"], stdin=PIPE, stdout=PIPE) as process:
+        raise KeyError
+    assert process.returncode == 0
+    assert process.stdout and process.stdout.closed
+
+
+def test_pass_fds_keep_their_numbers() -> None:
+    reader, writer = os.pipe()
+    high = os.dup2(writer, 150, inheritable=False)
+    os.close(writer)
+    script = f"import os; os.write({high}, b'passed\\n'); print(*os.listdir('/proc/self/fd'))"
+    done = rootless.run(["/usr/bin/python3", "-c", script], pass_fds=[high], stdout=PIPE, text=True)
+    os.close(high)
+    with open(reader) as file:
+        assert file.read() == "passed\n"
+    assert set(done.stdout.split()) == {"0", "1", "2", "3", "150"}  # 3 is ls's own
+
+
+def test_nothing_else_is_open_in_it() -> None:
+    assert set(output(["ls", "/proc/self/fd"]).split()) == {"0", "1", "2", "3"}
+
+
+def test_umask_process_group_and_session() -> None:
+    assert output("umask", shell=True, umask=0o027).strip() == "0027"
+    script = "import os; print(os.getpid() == os.getpgrp(), os.getpid() == os.getsid(0))"
+    assert output(["/usr/bin/python3", "-c", script], process_group=0) == "True False\n"
+    assert output(["/usr/bin/python3", "-c", script], start_new_session=True) == "True True\n"
+
+
+def test_ignored_signals_are_restored_or_not() -> None:
+    def ignored(**keywords: Any) -> int:
+        return int(output("grep SigIgn /proc/self/status", shell=True, **keywords).split()[1], 16)
+
+    assert ignored() >> (signal.SIGPIPE - 1) & 1 == 0
+    assert ignored(restore_signals=False) >> (signal.SIGPIPE - 1) & 1 == 1
+
+
+def test_executable_and_shell(busybox_root: Path) -> None:
+    assert output(["name", "-c", "echo $0", "x"], executable="/bin/sh") == "x\n"
+    assert output("echo $1", shell=True, rootfs=busybox_root) == "\n"
+    assert output(["echo $0", "zero"], shell=True, rootfs=busybox_root) == "zero\n"
+
+
+def test_a_bundle_s_config_with_arguments_on_top(bundle: Any) -> None:
+    bundle.patch({"hostname": "from-config", "process": {"env": ["PATH=/bin", "A=1"]}})
+    assert output("hostname; echo $A", shell=True, bundle=bundle.path) == "from-config\n1\n"
+    assert output(["hostname"], bundle=bundle.path, hostname="changed") == "changed\n"
+    bundle.patch({"hostname": "edited"})
+    assert output(["hostname"], bundle=bundle.path) == "edited\n"
+
+
+def test_volumes_are_relative_to_this_process(busybox_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "file").write_text("content")
+    monkeypatch.chdir(tmp_path)
+    assert output(["cat", "file"], rootfs=busybox_root, volumes=["./src:/src:ro"], cwd="/src") == "content"
+    with pytest.raises(rootless.RootlessError, match="does not exist"):
+        rootless.run(["true"], rootfs=busybox_root, volumes=["./nosuch:/src"])
+
+
+def test_a_limit_without_a_cgroup_is_refused_and_best_effort_warns(monkeypatch: Any) -> None:
+    try:
+        done = rootless.run(["true"], memory="64m")
+    except rootless.RootlessError as error:
+        assert "hint" in str(error)
+        with pytest.warns(RuntimeWarning, match="limits"):
+            assert rootless.run(["true"], memory="64m", limits="best-effort").returncode == 0
+    else:
+        assert (done.returncode, done.oom_killed) == (0, False)
+
+
+def test_importing_the_package_loads_neither_subprocess_nor_asyncio() -> None:
+    program = "import sys; import rootless; print(sorted({'subprocess', 'asyncio', 're'} & set(sys.modules)))"
+    root = Path(rootless.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(root)!r}); {program}"],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout == "[]\n"
+
+
+def running(words: str, seconds: float = 5) -> bool:
+    """Whether a process with these words in its command line is there, and does not go within that time."""
+    until = time.monotonic() + seconds
+    while any(words.encode() in command_line(pid) for pid in filter(str.isdigit, os.listdir("/proc"))):
+        if time.monotonic() > until:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def command_line(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
