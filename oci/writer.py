@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from oci.errors import OciError, dumped, loaded, unexpected
 
 if TYPE_CHECKING:
-    from socket import socket
     from collections.abc import Callable
+    from socket import socket
 
 SLOT = 1 << 20  # bytes of the shared memory that are filled and freed as one
 _SLOTS = 12

@@ -13,16 +13,13 @@ from __future__ import annotations
 import os
 import time
 from _blake2 import blake2b
+from typing import Any
 
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.runtime.caches import cache_directory
 from rootless.startup import jsonlite
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 _VERSION = 1
 _TICK = 0.1  # seconds: a file that was written within a tick of the kernel's clock may change without a trace

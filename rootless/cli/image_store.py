@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -28,7 +29,6 @@ from rootless.runtime.caches import cache_directory
 from rootless.runtime.users import users_of
 from rootless.userns import job
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
