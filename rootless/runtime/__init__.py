@@ -1,1 +1,1 @@
-"""What the runtime process does: a container's moves, one file each."""
+"""Create, start, signal and delete containers: the work of the runtime process, one file for each command."""

@@ -1,4 +1,4 @@
-"""A bundle: its directory, the id that its name gives, and its config.json (runtime-spec, bundle.md)."""
+"""Find a bundle, take an ID from its name, and read its config.json (runtime-spec, bundle.md)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _CONFIG_LIMIT = 16 << 20  # bytes
 def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") -> tuple[str, str]:
     """Return (absolute bundle directory, id) of `-b DIR ID`, `ID`, `./BUNDLE`, `.`, `..` or `BUNDLE`.
 
-    name: what the container is called in any case; then there need be no operand. Where another file is read as
-    config.json, `.` and `..` are ids, which are invalid, as with crun. Raises RootlessError.
+    name: the ID from --name, "" without it; with it the argument may be missing. config: the file from --config; with
+    it `.` and `..` are IDs, which are invalid, like with crun. Raises RootlessError.
     """
     if bundle:
         if name and argument:
@@ -30,7 +30,7 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
     if argument and "/" in argument and not os.path.isdir(argument):
         check_id(argument)
     argument = argument or ("." if name and os.path.exists("config.json") else "")
-    is_path = "/" in argument or (argument in (".", "..") and not config)  # which no id may be
+    is_path = "/" in argument or (argument in (".", "..") and not config)  # an ID may be neither
     named = is_path or not os.path.exists("config.json")
     if argument and named and os.path.isfile(f"{argument}/config.json"):
         directory = os.path.abspath(argument)
@@ -43,11 +43,11 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
             ) from None
     if is_path:
         raise RootlessError(
-            "no config.json in the bundle", printable(argument), hint="rootless spec --bundle DIR makes one"
+            "no config.json in the bundle", printable(argument), hint="rootless spec --bundle DIR writes one"
         )
     if not argument:
         here = os.path.exists("config.json")
-        hint = "rootless run . takes the bundle of this directory" if here else "rootless run ./BUNDLE"
+        hint = "rootless run . runs the bundle in this directory" if here else "rootless run ./BUNDLE"
         raise RootlessError("a container ID or a bundle is missing", hint=hint)
     if name:
         raise RootlessError("two IDs are given", f"{printable(argument)} and --name {printable(name)}")
@@ -55,12 +55,12 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
 
 
 def read_config(path: str) -> bytes:
-    """Return the bytes of config.json. Raises RootlessError."""
+    """Return the bytes of config.json. Raises RootlessError, also for more than 16 MiB."""
     try:
         with open(path, "rb", buffering=0) as file:
             data = file.read(_CONFIG_LIMIT + 1) or b""
     except FileNotFoundError as error:
-        raise RootlessError.from_os(error, "no config.json", path, "rootless spec makes one") from None
+        raise RootlessError.from_os(error, "no config.json", path, "rootless spec writes one") from None
     except OSError as error:
         raise RootlessError.from_os(error, "cannot read the config", path) from None
     if len(data) > _CONFIG_LIMIT:
@@ -80,9 +80,9 @@ def parse_config(text: bytes, path: str) -> dict[str, Any]:
 
 
 def with_term(env: Any) -> Any:
-    """Return the environment of a program that gets a terminal: TERM is xterm where nobody has set it, as with docker.
+    """Return the environment of a program that gets a terminal. Without a TERM it gets TERM=xterm, like with docker.
 
-    What is not an array is returned as it is, and refused later.
+    A value that is not an array is returned unchanged, because the compiler of the plan refuses it later.
     """
     if env is not None and type(env) is not list:
         return env

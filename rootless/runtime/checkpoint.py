@@ -1,4 +1,4 @@
-"""A running container as files, by criu: what checkpoint and restore share, and checkpoint."""
+"""Save a running container to files with criu. Some functions are used by restore.py, too."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 
     from rootless.plan.compiler import Plan
 
-DESCRIPTORS = "descriptors.json"  # what the standard streams were, runc's name for it
+DESCRIPTORS = "descriptors.json"  # what the standard streams were; the name is runc's
 EXTERNAL = {sc.CLONE_NEWNET: "extRootNETNS", sc.CLONE_NEWPID: "extRootPIDNS"}  # runc's keys
-_LAZY_PIPE = 4 << 20  # bytes: what criu's page server asks of fcntl(2), rounded up as the kernel does
+_LAZY_PIPE = (
+    4 << 20
+)  # bytes: the pipe size that criu's page server asks for, rounded up to a power of 2 like fcntl(2) does
 _FLAGS = ("tcp_established", "ext_unix_sk", "shell_job", "file_locks", "auto_dedup", "lazy_pages")
 
 
 class ImageRequest:
-    """What `checkpoint` and `restore` are asked for: criu's options under the names of runc's flags."""
+    """Hold the options of `checkpoint` and `restore`, under the names of runc's flags."""
 
     def __init__(self, **flags: Any) -> None:
         self.criu: str = flags["criu"]
@@ -49,7 +51,7 @@ class ImageRequest:
         self.file_locks: bool = flags["file_locks"]
         self.auto_dedup: bool = flags["auto_dedup"]
         self.lazy_pages: bool = flags["lazy_pages"]
-        # checkpoint alone
+        # only for checkpoint
         self.leave_running: bool = flags.get("leave_running", False)
         self.pre_dump: bool = flags.get("pre_dump", False)
         self.tcp_skip_in_flight: bool = flags.get("tcp_skip_in_flight", False)
@@ -57,14 +59,14 @@ class ImageRequest:
         self.parent_path: str = flags.get("parent_path", "")
         self.page_server: str = flags.get("page_server", "")
         self.status_fd: str = flags.get("status_fd", "")
-        # restore alone
+        # only for restore
         self.detach: bool = flags.get("detach", False)
         self.lsm_profile: str = flags.get("lsm_profile", "")
         self.lsm_mount_context: str = flags.get("lsm_mount_context", "")
 
 
 def checkpoint(request: ImageRequest, path: str, container: Container) -> None:
-    """Write a running container's images with the criu at `path`. The caller has its lock. Raises RootlessError."""
+    """Write a running container's images with the criu at `path`. The caller holds its lock. Raises RootlessError."""
     status = container.status()
     if status not in ("running", "paused"):
         raise RootlessError(f"Container cannot be checkpointed in {status} state", f'"{container.container_id}"')
@@ -93,7 +95,7 @@ def checkpoint(request: ImageRequest, path: str, container: Container) -> None:
 
 
 def read_options(request: ImageRequest, log_file: str) -> dict[str, Any]:
-    """criu's options for the flags that checkpoint and restore share. Raises RootlessError."""
+    """Return criu's options for the flags that checkpoint and restore share. Raises RootlessError."""
     if request.manage_cgroups_mode not in criu.CGROUP_MODES:
         raise RootlessError("invalid manage-cgroups-mode value", hint="soft, full, strict or ignore")
     for name in request.empty_ns or ():
@@ -106,7 +108,7 @@ def read_options(request: ImageRequest, log_file: str) -> dict[str, Any]:
         "notify_scripts": True,
         "manage_cgroups": True,
         "manage_cgroups_mode": criu.CGROUP_MODES[request.manage_cgroups_mode],
-        "empty_ns": sc.CLONE_NEWNET,  # as runc: the network is somebody else's to set up again
+        "empty_ns": sc.CLONE_NEWNET,  # like runc: the caller sets the network up again after restore
         "orphan_pts_master": True,
         **{name: getattr(request, name) for name in _FLAGS},
     }
@@ -116,30 +118,30 @@ def read_options(request: ImageRequest, log_file: str) -> dict[str, Any]:
 
 
 def image_path(request: ImageRequest) -> str:
-    """Where the images are."""
+    """Return the directory of the images."""
     return str(request.image_path or "checkpoint")
 
 
 def log_path(request: ImageRequest, name: str) -> str:
-    """Where criu logs."""
+    """Return the path of criu's log."""
     return f"{os.path.abspath(request.work_path or image_path(request))}/{name}"
 
 
 def config_file(plan: Plan) -> dict[str, Any]:
-    """runc's: the annotation org.criu.config names a file of criu's options, "" none."""
+    """Return the option for criu's config file: the one in the annotation org.criu.config, else runc's, none for ""."""
     named = plan.annotations.get("org.criu.config", "/etc/criu/runc.conf")
     return {"config_file": named} if named else {}
 
 
 def external_mounts(plan: Plan) -> Iterator[tuple[str, str]]:
-    """(place in the container, source on the host) of all that is bound into it from outside."""
+    """Yield (path in the container, source on the host) of each bind mount and device node from outside."""
     root = os.open(plan.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     here = os.readlink(f"/proc/self/fd/{root}")
     for step in plan.prepare:
         if isinstance(step, BindMount):
             place = _resolve(root, here, step.target)
-            if "]" in place:  # criu keeps "mnt[PLACE]:SOURCE", and reads it up to the first "]:" (CVE-2026-119101)
-                raise RootlessError("criu cannot keep a mount's place with a ] in it", printable(place))
+            if "]" in place:  # criu stores "mnt[PATH]:SOURCE" and reads it up to the first "]:" (CVE-2026-119101)
+                raise RootlessError("criu cannot store a mount point with a ] in its path", printable(place))
             yield place, os.path.realpath(step.source)
         elif isinstance(step, Device):
             yield step.path, step.path
@@ -147,13 +149,13 @@ def external_mounts(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _resolve(root: int, here: str, path: str) -> str:
-    """A path of the container without its symbolic links: that is how criu knows a mount."""
+    """Return a path of the container without symbolic links, because criu knows a mount by that path."""
     fd = sc.find_in_root(root, path)
     if fd < 0:
-        return path  # on a file system of the container's own
-    found = os.readlink(f"/proc/self/fd/{fd}").removeprefix(here)
+        return path  # it is on a file system that only the container has
+    resolved = os.readlink(f"/proc/self/fd/{fd}").removeprefix(here)
     os.close(fd)
-    return found or "/"
+    return resolved or "/"
 
 
 def _read_dump_options(request: ImageRequest) -> dict[str, Any]:
@@ -178,14 +180,17 @@ def _read_dump_options(request: ImageRequest) -> dict[str, Any]:
 
 
 def _check_lazy_pipe() -> None:
-    """criu does not look whether it got this pipe: without it whoever asks for the memory would wait forever."""
+    """Refuse --lazy-pages if root may not have the pipe that criu needs. Raises RootlessError.
+
+    criu does not check whether it got the pipe, and the client that asks for the memory would then wait forever.
+    """
     reader, writer = os.pipe()
     try:
         fcntl(reader, F_SETPIPE_SZ, _LAZY_PIPE)
     except PermissionError as error:
         raise RootlessError.from_os(
             error,
-            "criu serves lazy pages through a pipe of 4 MiB, which is more than root may have here",
+            "criu serves lazy pages through a pipe of 4 MiB, which is more than this system allows",
             "/proc/sys/fs/pipe-max-size",
             f"sysctl fs.pipe-max-size={_LAZY_PIPE}, or CAP_SYS_RESOURCE",
         ) from None
@@ -205,7 +210,7 @@ def _status_fd(request: ImageRequest) -> int:
 
 
 def _describe(container: Container) -> dict[str, Any]:
-    """What criu must know to leave it out: mounts from outside, masks, namespaces of others."""
+    """Return the options that tell criu what not to save: mounts from outside, masked files, joined namespaces."""
     plan = compile(Node(container.config), Host(), Call(container.state["bundle"], container.container_id))
     mounts = [(place, place) for place, _ in external_mounts(plan)]
     root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -227,7 +232,7 @@ def _describe(container: Container) -> dict[str, Any]:
 
 
 def _is_file(root: int, path: str) -> bool:
-    """Return whether a path of the container is there and is not a directory; its links stay inside the root."""
+    """Return whether a path of the container exists and is not a directory. Links are resolved inside its root."""
     fd = sc.find_in_root(root, path)
     if fd < 0:
         return False
@@ -238,9 +243,9 @@ def _is_file(root: int, path: str) -> bool:
 
 
 def _write_descriptors(container: Container, images: int) -> None:
-    found = [os.readlink(f"/proc/{container.pid}/fd/{number}") for number in range(3)]
+    streams = [os.readlink(f"/proc/{container.pid}/fd/{number}") for number in range(3)]
     with open(os.open(DESCRIPTORS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=images), "w") as file:
-        file.write(dumps(found))
+        file.write(dumps(streams))
 
 
 def _open_directory(path: str) -> int:

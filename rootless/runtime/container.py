@@ -1,4 +1,4 @@
-"""A container: its state directory, its status, and what is known of it (runtime.md#state)."""
+"""Represent a container: its state directory, its config, its status and its report (runtime.md#state)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from rootless.steps.hooks import RunHook
 
     class State(TypedDict, total=False):
-        """What state.json holds: the specification's state, and what the runtime has to remember.
+        """Declare what state.json holds: the state of the specification, and what the runtime has to remember.
 
-        pid, start_time: init, 0 before there is one; hooks: the moments that have any; creating: whether `create` has
-        not come to its end; shared_pids: whether the container has no pid namespace of its own; listener: path and
-        metadata of the agent of a seccomp filter; rootfs_before, intel_rdt: what `delete` takes back on the host;
+        pid, start_time: those of init, 0 before it exists; hooks: the moments that have hooks; creating: whether
+        `create` has not finished; shared_pids: whether the container has no pid namespace of its own; listener: path
+        and metadata of the agent of a seccomp filter; rootfs_before, intel_rdt: what `delete` undoes on the host;
         resources: linux.resources as `update` left them.
         """
 
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
         resources: dict[str, Any]
 
 
-START_SOCKET = "start.sock"  # in the state directory of a created container; `start` connects and unlinks it
-CREATING_SOCKET = "creating.sock"  # the same until the container is created
+START_SOCKET = "start.sock"  # in the state directory of a created container; `start` connects to it and unlinks it
+CREATING_SOCKET = "creating.sock"  # its name until the container is created
 
 
 class Container:
-    """One container that has a state directory.
+    """Hold one container that has a state directory.
 
-    state: what state.json holds; config: the config.json as `create` read it (read when first asked for).
+    state: what state.json holds; config: the config.json that `create` copied, parsed when it is first used.
     """
 
     def __init__(self, directory: StateDir, state: State) -> None:
@@ -63,28 +63,28 @@ class Container:
 
     @property
     def container_id(self) -> str:
-        """Its id."""
+        """Return the container's ID."""
         return self.directory.container_id
 
     @property
     def pid(self) -> int:
-        """The pid of its init, as the caller sees it; 0 before there is one."""
+        """Return the pid of init in the caller's pid namespace, 0 before init exists."""
         return int(self.state.get("pid", 0))
 
     @property
     def config(self) -> dict[str, Any]:
-        """The config as it was when the container was created."""
+        """Return the config as it was when the container was created."""
         if self._config is None:
             self._config = self.directory.read("config.json") or {}
         return self._config
 
     @property
     def cgroup_path(self) -> str:
-        """The directory of its cgroup, "" where it has none."""
+        """Return the directory of the container's cgroup, "" if it has none."""
         return str((self.state.get("cgroup") or {}).get("path", ""))
 
     def hooks(self, moment: str) -> list[RunHook]:
-        """Return that moment's hooks. config.json is parsed only where there are any."""
+        """Return the hooks of a moment. config.json is parsed only if there are any."""
         if moment not in self.state.get("hooks", ()):
             return []
         from rootless.node import Node
@@ -93,7 +93,7 @@ class Container:
         return compile_hooks(Node(self.config)).get(moment, [])
 
     def watch_oom(self) -> Watch | None:
-        """A watch over the kills that its memory limit causes; None without a limit, and then nothing is loaded."""
+        """Return a watch that counts the OOM kills, None without a memory limit. Then no module is imported."""
         record = self.state.get("cgroup") or {}
         if not record.get("path") or not any(entry[0] == "memory.max" for entry in record["files"]):
             return None
@@ -102,7 +102,7 @@ class Container:
         return Watch(self.cgroup())
 
     def describe_oom(self, kills: int) -> str:
-        """One line on so many kills, with the limit; "" for none."""
+        """Return a sentence about a number of OOM kills, with the memory limit; "" for 0."""
         if not kills:
             return ""
         from rootless.cgroup import oom
@@ -110,17 +110,18 @@ class Container:
         return oom.describe(kills, oom.memory_limit(self.cgroup_record))
 
     def oom_hint(self) -> str:
-        """The same for all kills since the container was created."""
+        """Return the sentence about all OOM kills since the container was created, "" for none."""
         return self.describe_oom(self.cgroup().oom_kills()) if self.cgroup_path else ""
 
     def alive(self) -> bool:
-        """Whether its init runs: the same pid with the same start time."""
+        """Return whether init runs: a process with its pid and its start time, because a pid can be reused."""
         return proc.alive(self.pid, int(self.state.get("start_time", 0)))
 
     def status(self) -> str:
-        """creating, created, running, paused or stopped (runtime.md#state).
+        """Return creating, created, running, paused or stopped (runtime.md#state).
 
-        `create` holds the lock to its end: one that is not complete and not locked was killed, and creates no more.
+        `create` holds the lock until it ends. A container that is incomplete and not locked is stopped, because its
+        `create` was killed.
         """
         if not self.alive():
             incomplete = not self.pid and self.state.get("creating")
@@ -130,24 +131,27 @@ class Container:
         if self.cgroup_path:
             from rootless.cgroup.freezer import is_frozen
 
-            if is_frozen(self.cgroup()):  # a created one too: `start` would wait for it forever
+            if is_frozen(self.cgroup()):  # also a created container, because `start` would wait for it forever
                 return "paused"
         return "created" if self.directory.has(START_SOCKET) else "running"
 
     @property
     def cgroup_record(self) -> Record:
-        """What the state keeps of its cgroup."""
+        """Return the record of the cgroup in the state."""
         none: Record = {"manager": "disabled", "path": "", "files": []}
         return self.state.get("cgroup") or none
 
     def cgroup(self) -> Cgroup:
-        """The driver of its cgroup."""
+        """Return the driver of the cgroup."""
         from rootless import cgroup
 
         return cgroup.open(self.cgroup_record)
 
     def require(self, *statuses: str, action: str) -> str:
-        """The status, if it is one of those. Raises RootlessError in words that clients know."""
+        """Return the status if it is one of those. Raises RootlessError in words that clients match.
+
+        action: the verb for the error, such as "pause".
+        """
         status = self.status()
         if status not in statuses:
             if status == "stopped":
@@ -158,7 +162,10 @@ class Container:
         return status
 
     def report(self, status: str = "") -> dict[str, Any]:
-        """The state as runtime.md#state gives it, with what runc adds."""
+        """Return the state object of runtime.md#state, with the members that runc adds.
+
+        status: the status to report, "" for the current one.
+        """
         status = status or self.status()
         state = self.state
         report: dict[str, Any] = {
@@ -181,7 +188,7 @@ class Container:
         self.directory.write("state.json", dumps(self.state).encode())
 
     def close(self) -> None:
-        """Give the lock up."""
+        """Close the state directory and release the lock."""
         self.directory.close()
 
     def __enter__(self) -> Container:
@@ -192,7 +199,7 @@ class Container:
 
 
 def load(root: str, container_id: str, *, lock: bool = False) -> Container:
-    """Return a container of a state root. Raises NoSuchContainer."""
+    """Return a container of a state root; with `lock`, wait for its lock. Raises NoSuchContainer and RootlessError."""
     directory = StateDir.open(root, check_id(container_id), lock=lock)
     try:
         state = directory.read("state.json")
@@ -205,8 +212,10 @@ def load(root: str, container_id: str, *, lock: bool = False) -> Container:
 
 
 def undo_all(undo: list[Any], directory: StateDir) -> None:
-    """Take back what was made, the last first. What cannot be is named, and the state directory then stays, because
-    `delete --force` finds the rest by it."""
+    """Call the undo functions, the last one first. A failure is logged as a warning, and the others still run.
+
+    After a failure the state directory stays, because `delete --force` needs it to find what remains.
+    """
     remains = ""
     while undo:
         step = undo.pop()
@@ -214,7 +223,7 @@ def undo_all(undo: list[Any], directory: StateDir) -> None:
             continue
         try:
             step()
-        except Exception as error:  # an import that fails, too
+        except Exception as error:  # not only OSError, because an import in the function may fail
             remains = str(error)
             log.debug(f"undo: {error}")
     if remains:
@@ -222,10 +231,10 @@ def undo_all(undo: list[Any], directory: StateDir) -> None:
 
 
 class TakingBack:
-    """A block that takes back, after an error, what a command has done. Where the block fails, it names what remains,
-    and the first error is still the one that is raised.
+    """Guard a block that undoes a command's work after an error.
 
-    The import of what takes it back belongs into the block, because descriptors or memory may be short.
+    If the block fails, too, a warning names what remains, and the first error is the one that is raised. Import what
+    the block needs inside of it, because the import may fail when no descriptors or memory are left.
     """
 
     def __init__(self, container: Container) -> None:
@@ -242,4 +251,5 @@ class TakingBack:
 
 
 def _name_remains(container_id: str, why: str) -> None:
-    log.warn(f"not all could be taken back: {why}; hint: rootless delete --force {container_id}")
+    """Warn that something remains of a container, and name the command that removes it."""
+    log.warn(f"not everything could be undone: {why}; hint: rootless delete --force {container_id}")

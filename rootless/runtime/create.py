@@ -1,4 +1,4 @@
-"""Create a container: compile the plan, prepare what it needs, clone init, follow init's set-up to its end."""
+"""Create a container: compile the plan, prepare what it needs, clone init, and follow init's set-up to its end."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 _UNCONTAINED = (
     "a container without a pid namespace of its own and without a cgroup: such configuration is strongly discouraged, "
-    "as its processes cannot all be found when it ends"
+    "because not all of its processes can be found when it ends"
 )
 
 
 class CreateRequest:
-    """What `create` was asked for.
+    """Hold the arguments of `create`.
 
     spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root;
     image: what the bundle was unpacked from, "" for a bundle of the user's own; upper: the directory to make for a
@@ -89,7 +89,7 @@ class CreateRequest:
 
 
 class Created:
-    """A container that waits for `start`: container, pidfd, and the terminal's master (-1 for none)."""
+    """Hold a container that waits for `start`, init's pidfd, and the terminal's master (-1 for none)."""
 
     def __init__(self, container: Container, pidfd: int, master: int) -> None:
         self.container = container
@@ -98,7 +98,10 @@ class Created:
 
 
 def compile_plan(request: CreateRequest, host: Host, spec: Node | None = None) -> Plan:
-    """Return the plan for a request (with `spec`, of another reader of its config). Raises SpecError."""
+    """Return the plan for a request. Raises SpecError.
+
+    spec: reads the config in place of a plain Node (plan/validate.py).
+    """
     call = Call(
         request.bundle,
         request.container_id,
@@ -109,8 +112,11 @@ def compile_plan(request: CreateRequest, host: Host, spec: Node | None = None) -
 
 
 def create(request: CreateRequest, host: Host) -> Created:
-    """Bring a container to the created state. After a failure everything is taken back, in reverse order."""
-    # First what the command line says, because that is quickly put right.
+    """Bring a container to the created state. After a failure everything is undone in reverse order.
+
+    Raises RootlessError and OSError.
+    """
+    # Check the command line first, because the user can correct that most easily.
     terminal = Node(request.spec)["process"]["terminal"].boolean()
     console.check_holder(terminal, request.detached, request.console_socket)
     plan = compile_plan(request, host)
@@ -127,7 +133,7 @@ def create(request: CreateRequest, host: Host) -> Created:
 
 
 def _possible_maps(plan: Plan, host: Host) -> tuple[IdMap, IdMap]:
-    """Return the ids that the container can have: of a user namespace that is joined, at most the user's own."""
+    """Return the maps of all ids that the container can have: in a joined user namespace, at most the user's ids."""
     if plan.namespaces.joins_one(sc.CLONE_NEWUSER):
         from rootless.userns.run import default_maps
 
@@ -144,9 +150,10 @@ def _warn(plan: Plan) -> None:
 
 
 class Creation:
-    """A container that is being created: what steps of the runtime are executed with (steps/context.py, Runtime).
+    """Create one container. The runtime's steps are executed with this object (steps/context.py, Runtime).
 
-    Each thing that is made pushes its undo before it is made. held: fds that stay open until init is created.
+    undo_stack: functions that undo what was done; each is pushed before its action. held: fds that stay open until the
+    container is created. numbering: the numbers of the plan's steps, None without --debug.
     """
 
     prepared: Prepared
@@ -175,7 +182,7 @@ class Creation:
         self.container = Container(directory, {})
 
     def execute(self, steps: list[Step]) -> None:
-        """Execute steps of the runtime, and log each with --debug. Raises OSError and RootlessError."""
+        """Execute steps in the runtime; with --debug, log each one. Raises OSError and RootlessError."""
         try:
             execute(steps, self, self._tell if self.numbering else None)
         except StepFailed as failed:
@@ -186,12 +193,12 @@ class Creation:
             log.debug(log.since_start(line))
 
     def tell_from(self, sync: socket, step: Step) -> None:
-        """Send a step that the joiner executes to the runtime, which logs it (--debug)."""
+        """Send the line of a step from the joiner to the runtime, which logs it (--debug)."""
         if self.numbering:
             StepSender(sync, self.numbering.lines)(step)
 
     def undo(self, error: BaseException) -> None:
-        """Take everything back, and run the poststop hooks if a hook was what failed (runtime.md#lifecycle)."""
+        """Undo everything, and run the poststop hooks if a hook has failed (runtime.md#lifecycle)."""
         try:
             if isinstance(error, RootlessError):
                 _name_memory_limit(error, self.container.state.get("cgroup", self.plan.cgroup.record))
@@ -203,7 +210,7 @@ class Creation:
     # --- prepare
 
     def prepare(self) -> None:
-        """Make what is there before init: the state, the cgroup, the start socket, the filter, mounts and devices."""
+        """Make what init needs: the state, the cgroup, the start socket, the filter, and mounts from the host."""
         signals.unblock(signals.ENDING)
         request, plan, directory = self.request, self.plan, self.container.directory
         directory.write("config.json", request.text)
@@ -233,7 +240,8 @@ class Creation:
             assert reaper  # loaded while there is a root to load it from
         prepared.state = self.container.report("creating")
         prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
-        # In a user namespace init could not write it once its ids have changed: the file is root's then (proc(5)).
+        # In a user namespace init cannot write oom_score_adj once its ids have changed, because root then owns the
+        # file (proc(5)).
         prepared.oom_score_written = bool(plan.namespaces.uid_map) or plan.namespaces.needs_joiner
         self._prepare_mounts()
         self._open_hook_streams()
@@ -255,12 +263,14 @@ class Creation:
 
         fd = notify.bind(self.container.directory)
         self.undo_stack.append(lambda: os.close(fd))
-        self.held.append(fd)  # init has its own
+        self.held.append(fd)  # init has a copy
         return fd
 
     def _make_cgroup(self) -> None:
-        """Make the container's cgroup. What will be made is noted before, and which one it is right after: were the
-        runtime killed in between, `delete --force` must end nothing but that."""
+        """Make the container's cgroup, and note it in the state directory before and after.
+
+        If the runtime is killed in between, `delete --force` removes the noted cgroup and nothing else.
+        """
         group, directory = self.group, self.container.directory
         self.undo_stack.append(group.remove)
         note_planned_cgroup(directory, group)
@@ -275,9 +285,9 @@ class Creation:
         upper.make_upper(self.container.directory, self.request.upper, self.plan.rootfs)
 
     def _record_host_side_effects(self) -> None:
-        """Note what will be made outside of the container and does not end with it.
+        """Note in state.json what will be made on the host and does not end with the container.
 
-        Were the runtime killed before the state is complete, `delete --force` has to know of it.
+        If the runtime is killed before the state is complete, `delete --force` finds it there.
         """
         resctrl, container = self.plan.resctrl, self.container
         if not resctrl and "rootfs_before" not in container.state:
@@ -291,7 +301,7 @@ class Creation:
         Container(container.directory, state).save()
 
     def _prepare_mounts(self) -> None:
-        """Make the mounts and device nodes that init could not make, because they take the host's root."""
+        """Make the mounts and device nodes for which init lacks the privileges of root on the host."""
         plan, directory = self.plan, self.container.directory
         for step in plan.prepare:
             if isinstance(step, BindMount) and step.outside:
@@ -309,7 +319,7 @@ class Creation:
     # --- clone
 
     def clone(self) -> None:
-        """Make init with its namespaces and id maps."""
+        """Clone init with its namespaces, and write the id maps. Raises RootlessError."""
         prepared, process = self.prepared, self.plan.process
         self.sync, self.theirs = channel.pair()
         first, *others = namespace_steps(self.plan.namespaces)
@@ -318,7 +328,7 @@ class Creation:
         except OSError as error:
             raise clone_error(error) from None
         self.undo_stack.append(lambda: proc.end(self.pid, self.pidfd))
-        if not self.maps_written:  # before anything else, because init waits for it
+        if not self.maps_written:  # init waits for them
             self.unmapped_pid = self.pid
             self.execute([step for step in others if isinstance(step, WriteIdMaps)])
             if self.plan.namespaces.uid_map and process.oom_score_adj is not None:
@@ -331,12 +341,16 @@ class Creation:
         os.close(prepared.proc_fd)
 
     def clone_init(self, flags: int) -> None:
-        """Make init, by clone3(2) or through a joiner (steps/namespaces.py)."""
+        """Clone init directly, or through a joiner that enters namespaces first (steps/namespaces.py).
+
+        flags: CLONE_NEW* of the new namespaces, for clone3(2).
+        """
         context = Init(self.prepared, self.plan.namespaces, self.theirs)
 
         def leave_runtime() -> None:
             self.sync.close()
-            self.container.directory.close_copy()  # the lock hangs on the open file description: flock(2)
+            # The lock belongs to the open file description, which init would keep open: flock(2).
+            self.container.directory.close_copy()
 
         def live() -> None:
             init.main(self.plan, context, leave_runtime, self.numbering)
@@ -349,14 +363,14 @@ class Creation:
             self.pid, self.pidfd = enter.clone_joined(joining, self.sync, self.theirs, live)
         else:
             self.pid, self.pidfd = child.clone(flags, live, cgroup_fd=self.group.fd)
-        # runc's debug.bats looks for these two lines, and runc's word for init's parent is nsexec.
+        # Only runc's test suite needs these two lines: its debug.bats greps for them, with runc's word nsexec.
         log.debug(f"nsexec container setup: new namespaces {flags:#x}")
         log.debug(f"child process in init(): pid {self.pid}")
 
     def write_joiners_maps(self, joiner: int) -> None:
-        """Write the maps of a user namespace that the joiner has made, before init exists.
+        """Write the maps of the user namespace that the joiner has made.
 
-        The offsets of a time namespace are written before anyone is in it (time_namespaces(7)).
+        Init does not exist yet, because the joiner must set a time namespace's offsets first (time_namespaces(7)).
         """
         self.unmapped_pid = joiner
         self.execute([step for step in namespace_steps(self.plan.namespaces) if isinstance(step, WriteIdMaps)])
@@ -365,7 +379,7 @@ class Creation:
     # --- follow
 
     def follow(self) -> Created:
-        """Do what only the runtime can do to init, and answer init until it is created."""
+        """Do for init what only the runtime can do, and exchange messages with init until the container is created."""
         request, container = self.request, self.container
         container.state["pid"] = self.pid
         container.state["start_time"] = proc.start_time(self.pid)
@@ -381,13 +395,13 @@ class Creation:
         if request.pid_file:
             proc.write_pid_file(request.pid_file, self.pid)
             self.undo_stack.append(lambda: os.unlink(request.pid_file))
-        signals.block(signals.ENDING)  # until the caller can take it back
+        signals.block(signals.ENDING)  # until the caller can undo the creation
         self.undo_stack.clear()
         close_at_last(*self.held)  # the container stands: nothing is an error any more
         return Created(container, self.pidfd, master)
 
     def enter_resctrl_group(self, step: EnterResctrlGroup) -> None:
-        """Put init into its groups of resctrl (steps/outside.py)."""
+        """Put init into its resctrl groups (steps/outside.py)."""
         from rootless.outside import resctrl
 
         groups = resctrl.apply_intel_rdt(step, self.container.container_id, self.pid, step.mount)
@@ -398,14 +412,15 @@ class Creation:
         """Move network devices of the host into init's network namespace (steps/outside.py)."""
         from rootless.outside import net_devices
 
-        # Held, because the namespace would end with init, and virtual devices with it, before they are brought back.
+        # Keep the namespace open. It would otherwise end with init, and its virtual devices with it, before the undo
+        # function moves them back.
         netns = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.held.append(netns)
         moved = net_devices.apply_net_devices(step.devices, netns)
         self.undo_stack.append(lambda: net_devices.undo_net_devices(moved, netns))
 
     def _follow_setup(self) -> int:
-        """Exchange the set-up messages with init. Return the terminal's master, -1 for none, or handed on."""
+        """Exchange the set-up messages with init. Return the terminal's master, -1 for none or a passed-on one."""
         request, plan, container, sync = self.request, self.plan, self.container, self.sync
         master = -1
         try:
@@ -416,7 +431,8 @@ class Creation:
                 ownership.hand_over(group, self.pid, plan.process.user.uid, self.host)
                 group.close()
             channel.send(sync, channel.MAPPED, b"1" if self.prepared.setgroups else b"0")
-            # While init mounts: were the runtime killed before, init would not be told that it can be found, and end.
+            # Save the state while init sets up its mounts. `delete --force` finds init only after that, so init waits
+            # for SAVED. If the runtime is killed earlier, init sees the end of the socket and ends.
             container.save()
             try:
                 channel.send(sync, channel.SAVED)
@@ -428,12 +444,12 @@ class Creation:
                 master = console.receive_master(sync, request.console_socket)
             if plan.waits_for_runtime:
                 channel.receive(sync, channel.MOUNTED)
-                # config.md#prestart: "after the runtime environment has been created"; it is told `created`.
+                # config.md#prestart: "after the runtime environment has been created"; so these hooks get `created`.
                 for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
                     run_hooks(plan.hooks, moment, HookContext(container.report(status), status), self._tell)
                 channel.send(sync, channel.HOOKED)
             channel.receive(sync, channel.CREATED)
-            log.debug("init: closing the pipe to signal completion")  # the third line of runc's debug.bats
+            log.debug("init: closing the pipe to signal completion")  # for runc's debug.bats, see clone_init
         except (EOFError, ConnectionResetError, BrokenPipeError):
             raise _init_died_error(container, self.pid) from None
         finally:
@@ -442,13 +458,13 @@ class Creation:
 
 
 def note_planned_cgroup(directory: StateDir, group: Cgroup) -> None:
-    """Note in the state directory which directories the cgroup's driver will make."""
+    """Note in the state directory which directories the cgroup driver will make."""
     if group.path:
         directory.note_cgroup(group.path, group.missing())
 
 
 def note_made_cgroup(directory: StateDir, group: Cgroup) -> None:
-    """Note which cgroup the driver has made."""
+    """Note in the state directory which cgroup the driver has made."""
     if group.path:
         directory.note_cgroup(group.path, len(group.record["created"]), group.record["inode"])
     else:
@@ -456,7 +472,7 @@ def note_made_cgroup(directory: StateDir, group: Cgroup) -> None:
 
 
 def first_state(request: CreateRequest, plan: Plan, record: Record) -> State:
-    """Return the state of a container that does not have a process yet."""
+    """Return the state of a container whose init does not exist yet."""
     state: State = {
         "ociVersion": request.spec["ociVersion"],
         "id": request.container_id,
@@ -483,18 +499,18 @@ def first_state(request: CreateRequest, plan: Plan, record: Record) -> State:
 
 
 def _passed_sockets(listen_fds: int) -> int:
-    """Return how many sockets of socket activation the caller really passed, from fd 3 on (sd_listen_fds(3))."""
+    """Return how many of the promised LISTEN_FDS are open and inheritable, from fd 3 on (sd_listen_fds(3))."""
     passed = 0
     try:
         while passed < listen_fds and os.get_inheritable(3 + passed):
             passed += 1
     except OSError:
-        pass  # fewer than promised: the program will see
+        pass  # fewer than promised; the program has to deal with that
     return passed
 
 
 def _listen(directory: StateDir) -> socket:
-    """Return the start socket, under the name that it has until the container is created."""
+    """Return the start socket, bound to its name until the container is created. Raises OSError."""
     listener = sockets.create(SOCK_SEQPACKET)
     listener.bind(sockets.address_at(directory.fd, CREATING_SOCKET))
     listener.listen(1)
@@ -510,10 +526,10 @@ def clone_error(error: OSError) -> RootlessError:
 
 
 def _name_memory_limit(error: RootlessError, record: Record) -> None:
-    """Name the memory limit in the error's hint, if it is the reason.
+    """Name the memory limit in the error's hint if it is the reason.
 
-    A process that was killed shows as anything, and under a small limit a system call fails before anyone is killed,
-    because the kernel's own memory counts, too.
+    The error alone does not show it: a killed process can cause any error. Under a very small limit a system call fails
+    before a process is killed, because the kernel's memory counts, too.
     """
     if not any(entry[0] == "memory.max" for entry in record["files"]):
         return
@@ -527,13 +543,13 @@ def _name_memory_limit(error: RootlessError, record: Record) -> None:
 
 
 def _init_died_error(container: Container, pid: int) -> RootlessError:
-    """Return the error for an init that ended without a word: how, and whether the memory limit was the reason."""
-    hint = container.oom_hint()  # at once: systemd removes a scope's cgroup as soon as its last process is gone
+    """Return the error for an init that ended without a message: how it ended, and whether memory was the reason."""
+    hint = container.oom_hint()  # first of all, because systemd removes the cgroup of a scope without processes
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
     if code == -9 and not hint and container.cgroup_path and not os.path.isdir(container.cgroup_path):
-        from rootless.cgroup import oom  # systemd was quicker, and its count is gone with the cgroup
+        from rootless.cgroup import oom  # systemd has removed the cgroup, and with it the count of OOM kills
 
         hint = oom.probable(oom.memory_limit(container.cgroup_record))
     return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)

@@ -1,6 +1,6 @@
-"""criu, by its own protocol: `criu swrk` takes one request on a socket, tells its stages, and answers (criu.org/RPC).
+"""Talk to criu: `criu swrk` gets one request on a socket, reports its stages, and answers (criu.org/RPC).
 
-The messages are protocol buffers with a handful of fields; the numbers are those of criu's images/rpc.proto.
+The messages are protocol buffers with few fields. The field numbers are those of criu's images/rpc.proto.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     Value = bool | int | str | bytes | list[Any]
 
-# criu_req_type; the plain PRE_DUMP (4) would have criu wait for the next one, and miss it
+# criu_req_type. PRE_DUMP (4) is not used, because criu would then wait for a second request.
 DUMP, RESTORE, _NOTIFY, SINGLE_PRE_DUMP = 1, 2, 6, 13
-# criu_opts: name and number of what is used
+# the used fields of criu_opts, with their numbers
 OPTIONS = {
     "images_dir_fd": 1, "pid": 2, "leave_running": 3, "ext_unix_sk": 4, "tcp_established": 5, "evasive_devices": 6,
     "shell_job": 7, "file_locks": 8, "log_level": 9, "log_file": 10, "ps": 11, "notify_scripts": 12, "root": 13,
@@ -34,15 +34,18 @@ OPTIONS = {
     "orphan_pts_master": 50, "config_file": 51, "lsm_profile": 53, "lsm_mount_context": 63,
 }  # fmt: skip
 CGROUP_MODES = {"": 6, "ignore": 0, "soft": 3, "full": 4, "strict": 5}
-_SOCKET = 3  # what criu is told to find its socket at
+_SOCKET = 3  # the descriptor at which criu finds its socket
 _LIMIT = 65536
 
 
 def find(named: str = "") -> str:
-    """criu's path. Raises RootlessError where it is missing, or this is no root that could use it."""
+    """Return the path of criu. Raises RootlessError if it is missing, or this process is not root on the host.
+
+    named: the value of --criu, "" to search PATH.
+    """
     if not Host().real_root:
         raise RootlessError(
-            "checkpoint and restore need root: criu reads and makes processes that an ordinary user may not",
+            "checkpoint and restore need root: an ordinary user may not read and create processes like criu does",
             hint="run it as root, outside of a user namespace",
         )
     if named:
@@ -57,7 +60,7 @@ def find(named: str = "") -> str:
 
 
 class Session:
-    """One criu, for one request. fds: what it inherits, from number 4 on."""
+    """Run one criu for one request. fds: the descriptors that criu inherits, from number 4 on."""
 
     def __init__(self, path: str, fds: tuple[int, ...] = ()) -> None:
         self.sock, theirs = sockets.pair()
@@ -67,7 +70,7 @@ class Session:
         theirs.close()
 
     def request(self, kind: int, options: dict[str, Any], notified: Callable[[str, int, list[int]], None]) -> None:
-        """Ask, and call notified(stage, pid, fds) at each stage, up to the answer. Raises RootlessError."""
+        """Send a request, and call notified(stage, pid, fds) for each stage up to the answer. Raises RootlessError."""
         numbered: list[tuple[int, Value]] = []
         for name, value in options.items():
             for one in value if type(value) is list else [value]:
@@ -92,7 +95,7 @@ class Session:
         self.pid = 0
 
     def close(self) -> None:
-        """End it, where the request did not."""
+        """End criu if the request did not."""
         self.sock.close()
         if self.pid:
             os.waitpid(self.pid, 0)
@@ -102,7 +105,7 @@ class Session:
         try:
             self.sock.send(encode(message))
         except (BrokenPipeError, ConnectionResetError):
-            raise self._failure("it ended before it was asked") from None
+            raise self._failure("it ended before the request") from None
 
     def _receive(self) -> tuple[dict[int, list[Any]], list[int]]:
         try:
@@ -114,13 +117,13 @@ class Session:
         return decode(data), fds
 
     def _failure(self, reason: str) -> RootlessError:
-        """The error with what criu's log says, which says more than its answer."""
-        hint = f"all of it is in {self.log_path}" if os.path.exists(self.log_path) else "criu check says what it lacks"
+        """Return the error with the first error of criu's log, because that says more than criu's answer."""
+        hint = f"the whole log is {self.log_path}" if os.path.exists(self.log_path) else "criu check says what it lacks"
         return RootlessError(f"criu failed: {_first_error(self.log_path) or reason}", hint=hint)
 
 
 def encode(fields: list[tuple[int, Value]]) -> bytes:
-    """A message: numbers as varints, text and messages (lists) with their length."""
+    """Return a message as bytes: numbers as varints, text and inner messages (lists) with their length."""
     out = bytearray()
     for number, value in fields:
         if isinstance(value, int):
@@ -132,20 +135,20 @@ def encode(fields: list[tuple[int, Value]]) -> bytes:
 
 
 def decode(data: bytes) -> dict[int, list[Any]]:
-    """Every field's values by its number, those with a length as bytes. Raises ValueError."""
-    found: dict[int, list[Any]] = {}
+    """Return {field number: its values}; values with a length are bytes. Raises ValueError."""
+    fields: dict[int, list[Any]] = {}
     position = 0
     while position < len(data):
         key, position = varint.decode(data, position)
         number, position = varint.decode(data, position)
         if key & 7 == 2:
-            found.setdefault(key >> 3, []).append(data[position : position + number])
+            fields.setdefault(key >> 3, []).append(data[position : position + number])
             position += number
         elif key & 7 == 0:
-            found.setdefault(key >> 3, []).append(number)
+            fields.setdefault(key >> 3, []).append(number)
         else:
             raise ValueError(f"a field of wire type {key & 7}")
-    return found
+    return fields
 
 
 def _become_criu(path: str, sock: int, fds: tuple[int, ...]) -> None:
@@ -159,10 +162,13 @@ def _become_criu(path: str, sock: int, fds: tuple[int, ...]) -> None:
 
 
 def _first_error(path: str) -> str:
-    """The first line of a criu log that tells an error, `(00.01) Error (criu/x.c:1): what`: others come of it."""
+    """Return the first error in a criu log, because the others follow from it; "" for none.
+
+    A line reads `(00.01) Error (criu/x.c:1): what`.
+    """
     try:
         with open(path, errors="replace") as file:
-            errors = [line.strip() for line in file if "Error (" in line and "RLIMIT_NOFILE" not in line]  # no failure
+            errors = [line.strip() for line in file if "Error (" in line and "RLIMIT_NOFILE" not in line]
     except OSError:
         return ""
     for line in errors:

@@ -1,4 +1,4 @@
-"""Take away a container and all that it used."""
+"""Delete a container and everything that was created for it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from rootless.runtime.container import State
     from rootless.steps.hooks import RunHook
 
-_PATIENCE = 30  # seconds for a killed process to end
-_HOOK_LIMIT = 30  # seconds for a poststop hook without a limit, so that `delete --force` comes to its end
+_PATIENCE = 30  # seconds that a killed process has to end
+_HOOK_LIMIT = 30  # seconds for a poststop hook without a timeout, so that `delete --force` always ends
 
 
 def delete(container: Container, *, force: bool = False) -> None:
-    """Delete a stopped or created container, with `force` any. The caller has its lock. Raises RootlessError."""
+    """Delete a stopped or created container, any other only with `force`. The caller holds its lock.
+
+    Raises RootlessError.
+    """
     status = container.status()
     if status not in ("stopped", "created") and not force:
         raise RootlessError(
@@ -33,12 +36,15 @@ def delete(container: Container, *, force: bool = False) -> None:
     if status == "stopped":
         if not container.pid and container.state.get("creating"):
             container.state = _complete(container.directory, container.state)
-        _let_end(container)
+        _await_ending(container)
     remove(container, hook_limit=_HOOK_LIMIT if force else 0)
 
 
 def load_by_force(root: str, container_id: str) -> Container:
-    """Take the container from whoever has it. Where its state is lost, what was noted of it serves."""
+    """Return the container with its lock, even if another command holds that. Raises NoSuchContainer, RootlessError.
+
+    If state.json is missing or damaged, the state is made from the notes of `create` in the state directory.
+    """
     directory = StateDir.open(root, container_id)
     try:
         directory.lock.take_by_force(directory.noted_init())
@@ -60,12 +66,14 @@ def _complete(directory: StateDir, state: State) -> State:
 
 
 def _noted_cgroup(directory: StateDir) -> Record:
-    """The record of the cgroup that `create` has noted; {} where none was made. Nothing is guessed from the config: in
-    the cgroup that it names another container may run by now."""
+    """Return the record of the cgroup that `create` has noted, {} if none was made.
+
+    The cgroup's path in config.json is not used, because another container may use the same path by now.
+    """
     path, new, inode = directory.noted_cgroup()
     parts = path.split("/")
     directories = ["/".join(parts[: len(parts) - up]) for up in range(new)]
-    if not inode:  # `create` was ended before it could note more: no process of the container's has been in there
+    if not inode:  # `create` was killed before it noted the inode, so no process of the container was in this cgroup
         from rootless.cgroup.tree import remove_directories
 
         remove_directories(directories)
@@ -76,12 +84,12 @@ def _noted_cgroup(directory: StateDir) -> Record:
 def remove(container: Container, *, hook_limit: int = 0) -> None:
     """End what still runs, remove the cgroup and the state directory, then run the poststop hooks.
 
-    hook_limit: seconds for a hook that sets no time limit itself, 0 for any time.
+    hook_limit: seconds for a hook without a timeout of its own, 0 for no limit. Raises RootlessError.
     """
     if container.alive():
         end(container)
-    container.cgroup().remove()  # what is left in there is killed
-    _give_back(container)
+    container.cgroup().remove()  # kills all processes that are still in it
+    _undo_host_side_effects(container)
     hooks = _poststop_hooks(container)
     report = container.report("stopped")
     container.directory.remove()
@@ -89,15 +97,15 @@ def remove(container: Container, *, hook_limit: int = 0) -> None:
         from rootless.kernel.signals import end_on_signals
         from rootless.runtime.hooks import run_poststop
 
-        end_on_signals()  # a hook may hang, and there is nothing left that has to be done
+        end_on_signals()  # a hook may hang, and no other work remains
         run_poststop([hook.limited(hook_limit) for hook in hooks], report)
     container.close()
 
 
 def remove_after(container: Container) -> None:
-    """Do the same for a container that was waited for, without its lock: another `delete` may have been quicker.
+    """Remove a container that has ended, after taking its lock. Do nothing if another `delete` was faster.
 
-    Raises RootlessError, which names what takes away the rest.
+    Raises RootlessError; its hint names the command that removes the rest.
     """
     try:
         try:
@@ -106,15 +114,15 @@ def remove_after(container: Container) -> None:
             return
         remove(container)
     except (OSError, RootlessError) as error:
-        told = unexpected(error)
-        way = f"rootless delete --force {container.container_id}"
-        if way not in told.hint:
-            told.hint = f"{told.hint}; {way}" if told.hint else way
-        raise told from error
+        failure = unexpected(error)
+        command = f"rootless delete --force {container.container_id}"
+        if command not in failure.hint:
+            failure.hint = f"{failure.hint}; {command}" if failure.hint else command
+        raise failure from error
 
 
 def remove_failed(container: Container) -> None:
-    """The same where waiting for it has failed: first of all it ends, whatever becomes of the lock."""
+    """Remove a container after an error while waiting for it. It is ended first, even if its lock cannot be had."""
     try:
         if container.alive():
             end(container)
@@ -122,8 +130,8 @@ def remove_failed(container: Container) -> None:
         remove_after(container)
 
 
-def _give_back(container: Container) -> None:
-    """What `create` did outside of the container that does not end with its processes."""
+def _undo_host_side_effects(container: Container) -> None:
+    """Undo what `create` did on the host and what does not end with the container's processes."""
     if container.state.get("intel_rdt"):
         from rootless.outside.resctrl import remove_intel_rdt
 
@@ -140,7 +148,7 @@ def _give_back(container: Container) -> None:
 
 
 def _poststop_hooks(container: Container) -> list[RunHook]:
-    """None for a container that was never created; a config that is damaged by now is only warned of."""
+    """Return the poststop hooks, [] for a container that was never created. A damaged config is only a warning."""
     state = container.state
     if state.get("creating") or not state.get("created") or container.directory.has(CREATING_SOCKET):
         return []
@@ -152,7 +160,7 @@ def _poststop_hooks(container: Container) -> list[RunHook]:
 
 
 def end(container: Container) -> None:
-    """Kill init and wait for its end, by its pidfd. Raises RootlessError where it does not end."""
+    """Kill the container's processes and wait until init has ended. Raises RootlessError if it does not end in time."""
     pidfd = proc.open_pidfd(container.pid) if container.pid else -1
     try:
         if container.cgroup_path and container.cgroup().procs():
@@ -160,7 +168,7 @@ def end(container: Container) -> None:
         if pidfd < 0 or not container.alive():
             return
         send(container, 9)
-        # No event says that init has given up all and only waits for others to be reaped (rootless/kernel/proc.py).
+        # Poll every second: there is no event for an init that has ended and waits for its children (kernel/proc.py).
         for _ in range(_PATIENCE):
             if select.select([pidfd], [], [], 1)[0] or not container.alive():
                 return
@@ -173,9 +181,11 @@ def end(container: Container) -> None:
             os.close(pidfd)
 
 
-def _let_end(container: Container) -> None:
-    """Wait for an init that kills and reaps what it leaves behind, a matter of milliseconds; but not for long, for what
-    `exec` has started is its caller's to reap."""
+def _await_ending(container: Container) -> None:
+    """Wait for an init that is ending: the kernel kills and reaps the rest of its pid namespace, in milliseconds.
+
+    Do not wait longer than half a second, because a process of `exec` must be reaped by the command that started it.
+    """
     pid = container.pid
     if not pid or proc.start_time(pid, ending=True) != int(container.state.get("start_time", 0)):
         return

@@ -1,7 +1,7 @@
-"""The joiner for a new container: it enters the namespaces that config.json names by path, and clones init.
+"""Run the joiner of a new container: it enters the namespaces that config.json names by path, and clones init.
 
-setns(2) and unshare(2) put only children into a pid or time namespace. With CLONE_PARENT the joiner's child is the
-runtime's, so that the runtime, or whoever adopts its children, waits for it.
+A joiner is needed because setns(2) and unshare(2) move only later children into a pid or time namespace. It clones with
+CLONE_PARENT, so that init is a child of the runtime, which can wait for it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _NS_GET_NSTYPE, _NS_GET_OWNER_UID = 0xB703, 0xB704  # ioctl_ns(2)
 
 
 def open_namespaces(namespaces: Namespaces, host: Host) -> dict[str, int]:
-    """Open the namespaces that config.json names by path; return {path: fd}. Each is checked to be of its kind.
+    """Open the namespaces that config.json names by path; return {path: fd}.
 
-    Raises SpecError.
+    Raises SpecError if a namespace is of another kind than config.json says, or belongs to another user.
     """
     opened: dict[str, int] = {}
     for step in namespaces.joins:
@@ -49,7 +49,7 @@ def open_namespaces(namespaces: Namespaces, host: Host) -> dict[str, int]:
         opened[path] = fd
         try:
             kind = ioctl(fd, _NS_GET_NSTYPE)
-        except OSError:  # ENOTTY: it is not a file of nsfs
+        except OSError:  # ENOTTY: not a namespace (nsfs) file
             kind = 0
         if kind != flag:
             hint = f"it is a {KINDS[kind]} namespace" if kind in KINDS else "it is not a namespace"
@@ -62,9 +62,9 @@ def open_namespaces(namespaces: Namespaces, host: Host) -> dict[str, int]:
 
 
 def refuse_shared_sysctls(plan: Plan, fds: dict[str, int]) -> None:
-    """Refuse a sysctl of a namespace that is joined by path and is the caller's own: it would change the host.
+    """Refuse a sysctl whose namespace is joined by path and is the caller's own, because it would change the host.
 
-    What counts is the namespace that was opened, not its path (as in runc). Raises SpecError.
+    This compares the opened namespace, not its path, like runc. Raises SpecError.
     """
     for step in plan.prepare:
         if not step.pointer.startswith("/linux/sysctl/"):
@@ -83,10 +83,10 @@ _SYSCTL_KINDS = {"net": "network", "user": "user", "kernel": "ipc", "fs": "ipc",
 
 
 class Joining:
-    """What the joiner of a new container works with.
+    """Hold what the joiner of a new container needs.
 
-    write_maps: has the runtime write the maps of a user namespace that the process with this pid has made; tell: sends
-    a step to the runtime, which logs it, None without --debug.
+    write_maps: called in the runtime with the joiner's pid, writes the maps of the user namespace that it has made;
+    tell: sends a step to the runtime, which logs it, None without --debug.
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class Joining:
         self.tell: Callable[[socket, Step], None] | None = None
 
     def execute(self, sync: socket, step: Step, joiner: Joiner) -> None:
-        """Execute a step, and tell it before."""
+        """Log a step with --debug, then execute it."""
         if self.tell:
             self.tell(sync, step)
         step.execute(joiner)
 
 
 def clone_joined(joining: Joining, sync: socket, theirs: socket, life: Callable[[], None]) -> tuple[int, int]:
-    """Return (pid, pidfd) of init, a child of this process in the namespaces it joins and the new ones.
+    """Clone init, a child of this process, in the joined and the new namespaces; return its (pid, pidfd).
 
-    life: what init runs. Raises RootlessError and OSError.
+    life: the function that init runs. Raises RootlessError and OSError.
     """
     fds = open_namespaces(joining.plan.namespaces, joining.host)
 
@@ -133,15 +133,16 @@ def clone_joined(joining: Joining, sync: socket, theirs: socket, life: Callable[
 
 
 def _enter(joining: Joining, joiner: Joiner, sync: socket, life: Callable[[], None]) -> None:
-    """Live the joiner's life, and then init's. Return only where one of the two has failed (kernel/child.py)."""
+    """Do the joiner's work, then in its child init's. Return only after a failure (kernel/child.py)."""
     place = ("process", "/process")
     plan = joining.plan
     namespaces = plan.namespaces
     new = namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
     try:
-        if plan.process.oom_score_adj is not None:  # the file is root's when a process is not dumpable: proc(5)
+        if plan.process.oom_score_adj is not None:  # root owns the file once a process is not dumpable: proc(5)
             attributes.write_oom_score(joiner.proc_fd, plan.process.oom_score_adj)
-        # The same is true of the files of /proc/self that the maps and offsets go to.
+        # So it owns the files for maps and offsets, too. Without these, be undumpable from now on, because processes in
+        # the joined namespaces could trace the joiner (ptrace(2)).
         if namespaces.joins and not new & sc.CLONE_NEWUSER and not namespaces.offsets:
             sc.prctl(sc.PR_SET_DUMPABLE, 0)
         for join in join_steps(namespaces):

@@ -1,5 +1,8 @@
-"""What follows when the user asks a program to end and it does not: pid 1 of a pid namespace gets no signal that it has
-no handler for (pid_namespaces(7)), so that Ctrl-C and `kill` would have no effect."""
+"""Kill a program that does not end when the user asks for it with Ctrl-C or `kill`.
+
+Without this those would have no effect on many programs, because pid 1 of a pid namespace does not get a signal that it
+has no handler for (pid_namespaces(7)).
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ _ONCE_MORE = "the program still runs: Ctrl-C once more kills it"
 
 
 class Escalation:
-    """Count the INTs and TERMs for a program without a terminal, and kill it in the end.
+    """Count the INT and TERM signals for a program without a terminal, and kill it in the end.
 
-    The third INT in a row does, each within ten seconds of the one before: a program that handles INT, such as an
-    interpreter's prompt, gets one now and then. After two TERMs the program has ten seconds from the first on, and is
-    killed then only if it cannot have noticed: a handler may be at work.
+    The third INT kills it, if each came within ten seconds of the one before. Single INTs do not count, because a
+    program may handle them, such as an interpreter's prompt. After two TERMs the program has ten seconds, counted from
+    the first. It is then killed only if it has no handler for TERM, because a handler may still be at work.
     """
 
     __slots__ = ("deadline", "first_term", "interrupted", "interrupts", "pid", "pidfd")
@@ -30,11 +33,11 @@ class Escalation:
         self.pidfd = pidfd
         self.interrupts = 0
         self.interrupted = 0.0  # when the last INT came; all times are time.monotonic()'s
-        self.first_term = 0.0  # 0: there was none
-        self.deadline = 0.0  # 0: there is none
+        self.first_term = 0.0  # 0: none came
+        self.deadline = 0.0  # 0: no deadline
 
     def note(self, signum: int) -> None:
-        """Take note of a signal that has been passed on."""
+        """Count a signal that was forwarded to the program."""
         now = time.monotonic()
         if signum == _INT:
             self.interrupts = self.interrupts + 1 if now - self.interrupted < _PATIENCE else 1
@@ -54,11 +57,11 @@ class Escalation:
         return max(0.0, self.deadline - time.monotonic()) * 1000 if self.deadline else None
 
     def look(self) -> None:
-        """Kill the program if its time is over and it has no handler for TERM."""
+        """Kill the program if its deadline has passed and it has no handler for TERM."""
         if self.deadline and time.monotonic() >= self.deadline:
             self.deadline = 0.0
             if not notices(self.pid, _TERM):
-                _tell("the program has no handler for TERM: it is killed")
+                _tell("the program has no handler for TERM: killing it")
                 self._kill()
 
     def _kill(self) -> None:
@@ -69,8 +72,11 @@ class Escalation:
 
 
 def notices(pid: int, signum: int) -> bool:
-    """Return whether a process has a handler for a signal, or blocks it, which is how sigwait(3) and signalfd(2) wait
-    for one: SigCgt and SigBlk of /proc/PID/status (proc(5)). Where they cannot be read: True."""
+    """Return whether a process has a handler for a signal or blocks it, True if that cannot be read.
+
+    A program that waits with sigwait(3) or signalfd(2) blocks the signal. Source: SigCgt and SigBlk of
+    /proc/PID/status (proc(5)).
+    """
     try:
         fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
         text = os.read(fd, 8192)
@@ -98,7 +104,7 @@ def _has_any(status: bytes, signum: int, names: tuple[bytes, ...]) -> bool:
 
 
 def _tell(text: str) -> None:
-    """A line on standard error, if there is room for it: whoever blocks here passes on no signals."""
+    """Write a line on standard error if that does not block, because a process that blocks forwards no signals."""
     poller = select.poll()
     poller.register(2, select.POLLOUT)
     if any(events & select.POLLOUT for _, events in poller.poll(0)):

@@ -1,7 +1,7 @@
-"""Run one more process in a container: a joiner enters its namespaces and clones the process.
+"""Run another process in a container: a joiner enters its namespaces and clones the process.
 
-Two processes are needed because setns(2) puts only children into a pid namespace. With CLONE_PARENT the child is
-the runtime's, so that the runtime, or whoever adopts its children, waits for it.
+A joiner is needed because setns(2) moves only later children into a pid namespace. It clones with CLONE_PARENT, so that
+the process is a child of the runtime, which can wait for it.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 
 class ExecRequest:
-    """What `exec` is asked for.
+    """Hold the arguments of `exec`.
 
-    process: the path of a process.json, "" where the container's own process serves with what the rest changes; user:
-    UID[:GID]; cgroup: a path below the container's cgroup.
+    process: the path of a process.json, "" to derive the process from the container's own and the other arguments;
+    user: UID[:GID]; cgroup: a path below the container's cgroup.
     """
 
     def __init__(self, args: list[str], process: str = "") -> None:
@@ -67,7 +67,7 @@ class ExecRequest:
 
 
 def exec_in(container: Container, request: ExecRequest) -> int:
-    """Run a process in a container whose lock the caller has; return its exit code, 0 when detached.
+    """Run a process in a container whose lock the caller holds; return its exit code, 0 when detached.
 
     Raises RootlessError and OSError.
     """
@@ -75,7 +75,7 @@ def exec_in(container: Container, request: ExecRequest) -> int:
     target = RunningContainer(container)
     from rootless.runtime.interpreter import protect
 
-    # Ours is the target's own user namespace: then all ids that exist here are the container's.
+    # If the container has no user namespace of its own, its maps hold all ids of this one.
     protect(target.uid_map, target.gid_map)
     process = _compile(request, container, target)
     task = Task(process, compile_seccomp(Node(container.config)))
@@ -96,7 +96,7 @@ def exec_in(container: Container, request: ExecRequest) -> int:
     except RootlessError as error:
         error.hint = error.hint or container.describe_oom(oom.look() if oom else 0)
         raise
-    # runc's debug.bats looks for these three lines, and runc's words for joiner and process are nsexec and setns_init.
+    # Only runc's test suite needs these lines: its debug.bats greps for them, with runc's words nsexec and setns_init.
     log.debug(f"nsexec container setup: joined namespaces {target.flags:#x}")
     log.debug(f"child process in init(): pid {spawned.pid}")
     log.debug(f"setns_init: about to exec {process.args[0]!r}")
@@ -135,9 +135,10 @@ def _require(container: Container, request: ExecRequest) -> None:
 
 
 def _keep_out_of_init(container: Container, process: Process) -> None:
-    """Refuse a program that could trace the container's init before its start; it is bound as init will be.
+    """Refuse a process whose capabilities let it trace the container's init before `start`.
 
-    Init waits without the filter, and as an ordinary process of this user's: clients have to open /proc/PID/ns/*.
+    Until `start` init has no seccomp filter and can be traced, because clients have to open /proc/PID/ns/*. The process
+    gets no_new_privs if config.json asks for it, so that it cannot gain more capabilities than were checked.
     """
     if Node(container.config)["process"]["noNewPrivileges"].boolean():
         process.no_new_privs = True
@@ -149,7 +150,7 @@ def _keep_out_of_init(container: Container, process: Process) -> None:
 
 
 def _compile(request: ExecRequest, container: Container, target: RunningContainer) -> Process:
-    """Return the process, compiled as `create` compiles the first one. Raises SpecError."""
+    """Return the process, compiled like the container's own. Raises SpecError and RootlessError."""
     spec = _read_process(request.process) if request.process else _derive(request, container.config["process"])
     if request.tty:
         spec["terminal"] = True
@@ -187,7 +188,7 @@ def _read_process(path: str) -> dict[str, Any]:
 
 
 def _derive(request: ExecRequest, first: dict[str, Any]) -> dict[str, Any]:
-    """Return the container's own process with what the request changes."""
+    """Return the container's own process with the request's changes. Raises RootlessError."""
     if not request.args:
         raise RootlessError("process args cannot be empty", hint="rootless exec ID CMD ARG...")
     spec = {
@@ -219,9 +220,10 @@ def _derive(request: ExecRequest, first: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_capabilities(sets: dict[str, list[str]], more: list[str]) -> dict[str, list[str]]:
-    """Return the sets with more capabilities, but not in the inheritable set.
+    """Return the capability sets with more names in them, but not in the inheritable set.
 
-    A file's capabilities would add to that one (CVE-2022-29162). Ambient ones are in it.
+    A program file with inheritable capabilities could otherwise raise them (CVE-2022-29162). A name is added to the
+    ambient set only if it is inheritable already, because the kernel requires that (capabilities(7)).
     """
     known = caps.names(sum(1 << bit for bit in {caps.parse_cap(name) for name in more}))
     added = dict(sets)
@@ -242,14 +244,17 @@ def parse_user(text: str) -> dict[str, int]:
 
 
 def _read_id(text: str, what: str) -> int:
-    digits = text.lstrip("0") or "0"  # int() takes no more than 4300 digits, zeros included
+    digits = text.lstrip("0") or "0"  # int() refuses more than 4300 digits, also zeros
     if not (text.isascii() and text.isdigit()) or len(digits) > 10 or int(digits) >= 2**32 - 1:
         raise RootlessError(f"invalid {what} {printable(repr(text[:40]))}", hint="--user UID[:GID], as numbers")
     return int(digits)
 
 
 def _cgroup_fd(container: Container, below: str) -> int:
-    """Return the cgroup to start in, -1 where the container has none. `below` is a path under the container's own."""
+    """Return the fd of the cgroup to start in, -1 if the container has none. Raises RootlessError.
+
+    below: a path under the container's cgroup, "" for init's.
+    """
     group = container.cgroup()
     if not group.path:
         if below:
@@ -267,9 +272,9 @@ def _await_verdict(
     status: str,
     oom: Watch | None,
 ) -> int:
-    """Let the process go, and wait until it runs its program.
+    """Allow the process to run its program, and wait until it does.
 
-    Return the terminal's master, -1 for none or when it was handed on. Raises RootlessError.
+    Return the terminal's master, -1 if there is none or it was passed on. Raises RootlessError.
     """
     master = -1
     sync = spawned.sync
@@ -280,7 +285,7 @@ def _await_verdict(
             if master >= 0:
                 foreground.adopt(master, sized=process.size != (0, 0))
             channel.send(sync, channel.TERMINAL_READY)
-        verdict.receive(sync, container, agent, status, spawned.pid)
+        verdict.await_exec(sync, container, agent, status, spawned.pid)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         hint = container.describe_oom(oom.look() if oom else 0)
         raise RootlessError("the process was killed before it could run the program", hint=hint) from None
@@ -291,11 +296,11 @@ def _await_verdict(
 
 
 class RunningContainer:
-    """A container's init, held by its pidfd, and what has to be known of it to join it.
+    """Hold the pidfd of a container's init, and what the joiner needs to know about init.
 
-    flags: CLONE_NEW* of the namespaces that are not ours already, without the cgroup's, which is cgroup_ns (an fd, -1
-    for ours); root: its root where that differs from its mount namespace's root, else -1; uid_map, gid_map: its maps
-    as seen from here; setgroups: whether setgroups(2) works in it.
+    flags: CLONE_NEW* of init's namespaces that differ from the runtime's, without CLONE_NEWCGROUP; cgroup_ns: the fd of
+    its cgroup namespace, -1 if it is the runtime's; root: the fd of its root if that is not the root of its mount
+    namespace, else -1; uid_map, gid_map: its maps, with ids of this namespace; setgroups: whether setgroups(2) works.
     """
 
     def __init__(self, container: Container) -> None:
@@ -318,11 +323,11 @@ class RunningContainer:
             self.uid_map: IdMap = read_id_map(f"{here}/uid_map")
             self.gid_map: IdMap = read_id_map(f"{here}/gid_map")
             self.setgroups = read_setgroups(f"{here}/setgroups")
-        except (FileNotFoundError, ProcessLookupError):  # it has ended, or gave up its namespaces on the way
+        except (FileNotFoundError, ProcessLookupError):  # it has ended, or is ending and has left its namespaces
             raise RootlessError("cannot exec in a stopped container") from None
         except OSError as error:
             raise RootlessError.from_os(error, "cannot look at the container's init", f"/proc/{pid}") from None
-        # Only now: the number meant the same process all the while, for the pidfd holds it.
+        # Check only now: the pidfd was open all the time, so the pid has meant the same process.
         if not container.alive():
             raise RootlessError("cannot exec in a stopped container")
 
@@ -333,12 +338,12 @@ class RunningContainer:
         except FileNotFoundError:
             if os.path.exists(f"/proc/self/ns/{name}"):
                 raise
-            return False  # a kernel without that kind
+            return False  # the kernel does not have this kind of namespace
         return (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino)
 
 
 class Task:
-    """The process to start.
+    """Hold the process to start and its settings.
 
     filter: loads the seccomp filter, None without one; keyring: the session keyring's name, "" for the caller's;
     foreground: whether the process ends with the runtime.
@@ -363,7 +368,7 @@ class Task:
 
 
 class Spawned:
-    """A process that `spawn` has started: pid, pidfd, the socket to it, and the joiner, which `reap` waits for."""
+    """Hold a process that `spawn` has started: its pid and pidfd, the socket to it, and the joiner's pid."""
 
     def __init__(self, pid: int, pidfd: int, sync: socket, joiner: int) -> None:
         self.pid = pid
@@ -377,13 +382,13 @@ class Spawned:
 
 
 def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
-    """Start a process in the target's namespaces and that cgroup (-1: ours), a child of this one.
+    """Start a child of this process in the target's namespaces and in a cgroup (-1: the runtime's own).
 
-    It sets itself up and waits for MAY_SPEAK before it says anything. With a terminal it then sends CONSOLE and waits
-    for TERMINAL_READY. It sends EXECUTING, and the end, as init does to `start`. Raises RootlessError.
+    The child sends nothing before it has received MAY_SPEAK. With a terminal it then sends CONSOLE and waits for
+    TERMINAL_READY. At last it sends EXECUTING, and execve closes its socket, like init's. Raises RootlessError.
     """
     sync, theirs = channel.pair()
-    later = -1  # the cgroup that only the joiner's child can enter
+    later = -1  # the cgroup, if only the joiner's child may enter it
 
     def join() -> None:
         try:
@@ -394,7 +399,7 @@ def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
     try:
         try:
             joiner, pidfd = child.clone(0, join, cgroup_fd=cgroup_fd)
-        except PermissionError:  # it belongs to a subordinate id: root of the container's user namespace may
+        except PermissionError:  # EACCES: a subordinate id owns the cgroup, and root of its user namespace may enter
             later = cgroup_fd
             joiner, pidfd = child.clone(0, join)
     except OSError as error:
@@ -405,19 +410,19 @@ def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
 
 
 def _join(target: RunningContainer, task: Task, sync: socket, cgroup_fd: int) -> None:
-    """Live the joiner's life, and then its child's. Return only where one of the two has failed (kernel/child.py)."""
+    """Do the joiner's work, then in its child the process's. Return only after a failure (kernel/child.py)."""
     try:
         program.forget_imports()
-        if task.process.oom_score_adj is not None:  # the file is root's when a process is not dumpable: proc(5)
+        if task.process.oom_score_adj is not None:  # root owns the file once a process is not dumpable: proc(5)
             attributes.write_oom_score(target.proc_fd, task.process.oom_score_adj)
-        # A process of the container could otherwise trace this one, and open what it has open: ptrace(2).
+        # Otherwise a process of the container could trace the joiner and use its open descriptors (ptrace(2)).
         sc.prctl(sc.PR_SET_DUMPABLE, 0)
         if target.flags:
             sc.setns(target.pidfd, target.flags)
         if target.root >= 0:
             os.fchdir(target.root)
             os.chroot(".")
-        # CLONE_PARENT takes no signal but the joiner's own: EINVAL for another (clone(2)).
+        # With CLONE_PARENT the exit signal is the joiner's, and another value is EINVAL (clone(2)).
         pid, pidfd = sc.clone3(sc.CLONE_PARENT, cgroup_fd=cgroup_fd, exit_signal=0)
         if pid:
             channel.send(sync, channel.PID, b"%d" % pid, (pidfd,))
@@ -429,13 +434,14 @@ def _join(target: RunningContainer, task: Task, sync: socket, cgroup_fd: int) ->
 
 
 def _become(target: RunningContainer, task: Task, sync: socket) -> None:
-    """Live the process's life up to execve. Return only where it failed."""
+    """Set the process up and run its program. Return only after a failure."""
     process = task.process
     gate = _Gate(sync)
     try:
         os.setsid()
         if target.cgroup_ns >= 0:
-            # After the cgroup was entered: a process outside of its namespace's root may not be moved in (nsdelegate).
+            # Only now that it is in the cgroup: with nsdelegate the kernel refuses to move a process into a cgroup from
+            # outside of the root of its cgroup namespace (cgroups(7)).
             sc.setns(target.cgroup_ns, sc.CLONE_NEWCGROUP)
         if process.terminal:
             gate.wait()
@@ -445,16 +451,16 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
         context = Becoming(
             target.proc_fd, task.last_cap, list(process.env), setgroups=target.setgroups, filtered=bool(task.filter)
         )
-        context.oom_score_written = True  # by the joiner
+        context.oom_score_written = True  # the joiner has written it
         tell = _Tell(gate) if log.debugging() else None
         attributes.make_null_writable(target.proc_fd)
         execute(process.through_proc(), context, tell)
-        # What follows looks up paths in the container. With a directory of the host still open, a link there to
+        # From here on paths of the container are looked up. If a directory of the host were still open, a link to
         # /proc/self/fd/N/.. would lead to the host (CVE-2024-21626).
         program.close_all_but([sync.fileno(), *program.passed_on(task.preserve_fds)])
         execute(process.steps(), context, tell)
         if task.foreground:
-            attributes.die_with_parent()  # were the runtime gone already, the socket would say so next
+            attributes.die_with_parent()  # if the runtime is gone already, the next use of the socket fails
         path = program.look_up(process.args[0], context.env, context.left_groups)
         program.check_cwd()
         gate.wait()
@@ -468,14 +474,14 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
 
 
 class _Gate:
-    """Waits for MAY_SPEAK: the joiner's PID message must reach the runtime before any message of this process."""
+    """Wait for MAY_SPEAK once. The joiner's PID message must reach the runtime before any message of this process."""
 
     def __init__(self, sync: socket) -> None:
         self.sync = sync
         self.open = False
 
     def wait(self) -> None:
-        """Wait until it is open. Raises EOFError where the runtime is gone."""
+        """Wait until the process may send messages. Raises EOFError if the runtime is gone."""
         if not self.open:
             channel.receive(self.sync, channel.MAY_SPEAK)
             self.open = True
@@ -485,12 +491,12 @@ def _send_failure(gate: _Gate, error: BaseException, step: str, pointer: str) ->
     try:
         gate.wait()
     except (EOFError, OSError):
-        return  # nobody is left to be told
+        return  # the runtime is gone
     channel.send_failure(gate.sync, error, step, pointer)
 
 
 class _Tell:
-    """Sends the lines of a step to the runtime, which logs them."""
+    """Send the lines of a step to the runtime, which logs them."""
 
     def __init__(self, gate: _Gate) -> None:
         self.gate = gate
@@ -501,7 +507,7 @@ class _Tell:
 
 
 def _open_terminal(process: Process, sync: socket) -> None:
-    """Open a pty of the container's devpts. The runtime gets the master, and sets its size before the program looks."""
+    """Open a pty of the container's devpts. The runtime gets the master and sets its size before the program starts."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     master, slave = console.open_pty(root, process.size)
     os.close(root)

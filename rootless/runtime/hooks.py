@@ -1,4 +1,4 @@
-"""Hooks that the runtime runs, and what a failure of one means (runtime.md#lifecycle)."""
+"""Run hooks in the runtime, and treat their failures as runtime.md#lifecycle says."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 def run_hooks(hooks: dict[str, list[RunHook]], moment: str, context: HookContext, tell: Tell | None = None) -> None:
-    """Run the hooks of a moment in their order. The first that fails raises RootlessError."""
+    """Run the hooks of a moment in their order. Raises RootlessError at the first that fails."""
     execute(hooks.get(moment, ()), context, tell or tell_step)
 
 
 def tell_step(step: Step) -> None:
-    """Log a hook that is run, where there is no plan whose numbers it could have."""
+    """Log a hook with --debug, without a number, because there is no plan here that numbers it."""
     if log.debugging():
         for line in step.lines():
             log.debug(log.since_start(line))
 
 
 def failed_in_hook(error: BaseException) -> bool:
-    """Return whether it is a hook that failed: then the container goes (runtime.md#lifecycle)."""
+    """Return whether an error comes from a hook: then the container must be destroyed (runtime.md#lifecycle)."""
     return isinstance(error, RootlessError) and error.where.startswith("/hooks/")
 
 
 def run_poststop(hooks: list[RunHook], report: dict[str, Any]) -> None:
-    """Run the last hooks, when the container is gone. One that fails is warned of, and the rest goes on."""
+    """Run the poststop hooks, after the container is gone. A failure is only a warning, and the next hook runs."""
     for hook in hooks:
         try:
             run_hooks({hook.moment: [hook]}, hook.moment, HookContext(report, "stopped"))

@@ -1,7 +1,7 @@
-"""The interpreter's file: never one that root in the container could write (CVE-2019-5736).
+"""Keep the interpreter's file safe from root in the container (CVE-2019-5736).
 
-A process on its way into a container, or a program named /proc/self/exe, shows the container the file that we run
-from. Where the container's root owns it, the kernel would let it be overwritten: then a sealed copy is run instead.
+A process that enters a container shows it the interpreter's file as /proc/PID/exe, and a program named /proc/self/exe
+would run it. If the container's root owns that file, it could overwrite it. Then this module runs a sealed copy.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from rootless.kernel.host import IdMap
 
 _EXE = "/proc/self/exe"
-_PIECE = 1 << 24  # bytes a sendfile(2)
+_PIECE = 1 << 24  # bytes for each sendfile(2)
 
 
 def protect(uid_map: IdMap, gid_map: IdMap) -> None:
-    """Return where the interpreter's file is safe from root of these maps; otherwise run this command line again from
-    a sealed memfd (memfd_create(2)), where this function then returns.
+    """Return if root of these maps cannot write the interpreter's file. Otherwise execute this command line again.
 
-    Call it before anything is changed, locked or cloned. Empty maps mean no user namespace: all ids are the
-    container's. Raises RootlessError where no copy can be made: there is no way on.
+    The second run uses a sealed copy in a memfd (memfd_create(2)), and this function returns there. Call it before
+    anything is changed, locked or cloned. Empty maps mean that the container has no user namespace and can have all
+    ids. Raises RootlessError if no copy can be made, because the command cannot continue then.
     """
     fd = os.open(_EXE, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -39,12 +39,12 @@ def protect(uid_map: IdMap, gid_map: IdMap) -> None:
         os.close(fd)
 
 
-def writable(found: os.stat_result, uid_map: IdMap, gid_map: IdMap) -> bool:
-    """Whether root of these maps could write, or make writable, a file: capabilities reach what has a mapped owner."""
+def writable(status: os.stat_result, uid_map: IdMap, gid_map: IdMap) -> bool:
+    """Return whether root of these maps may write a file or change its mode, which takes a mapped owner."""
     return (
-        _mapped(found.st_uid, uid_map)
-        or (_mapped(found.st_gid, gid_map) and bool(found.st_mode & 0o020))
-        or bool(found.st_mode & 0o002)
+        _mapped(status.st_uid, uid_map)
+        or (_mapped(status.st_gid, gid_map) and bool(status.st_mode & 0o020))
+        or bool(status.st_mode & 0o002)
     )
 
 
@@ -55,7 +55,7 @@ def _mapped(number: int, id_map: IdMap) -> bool:
 def _sealed(fd: int) -> bool:
     try:
         return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
-    except OSError:  # EINVAL: no memfd
+    except OSError:  # EINVAL: not a memfd
         return False
 
 
@@ -66,5 +66,5 @@ def _execute_copy(fd: int) -> None:
     os.fchmod(copy, 0o500)
     seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     fcntl.fcntl(copy, fcntl.F_ADD_SEALS, seals)
-    # argv[0] stays the interpreter's path: it finds its library by that.
+    # Python finds its standard library by argv[0], so that stays the interpreter's path.
     os.execve(copy, [sys.executable or sys.orig_argv[0], *sys.orig_argv[1:]], os.environ)

@@ -1,4 +1,4 @@
-"""What the runtime does while a joiner works: wait for the pid of the process that it clones."""
+"""Wait in the runtime for the pid of the process that a joiner clones."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def await_child(joiner: int, sync: socket, write_maps: Callable[[int], None] | None = None) -> tuple[int, int]:
-    """Return (pid, pidfd) of what the joiner cloned. After an error the socket is closed and the joiner reaped.
+    """Return (pid, pidfd) of the process that the joiner cloned. Raises RootlessError.
 
-    write_maps: called with the joiner's pid where it has made a user namespace. Raises RootlessError.
+    write_maps: called with the joiner's pid if it has made a user namespace. After an error this function closes the
+    socket and reaps the joiner.
     """
     try:
         tag, number, fds = channel.receive(sync, channel.PID, channel.UNMAPPED)

@@ -1,4 +1,4 @@
-"""Send a signal to a container's init, or to all that is in it."""
+"""Send a signal to a container's init, or to all its processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def kill(container: Container, signum: int) -> None:
-    """Signal a container as `runc kill` does. Raises RootlessError where it has stopped."""
+    """Send a signal to a container like `runc kill` does. Raises RootlessError if it has stopped."""
     if signum == 9 and container.state.get("shared_pids") and container.cgroup().procs():
-        kill_all(container, signum)  # as runc: without a pid namespace of its own the others outlive init
+        kill_all(container, signum)  # like runc, because without a pid namespace the other processes would outlive init
         return
     container.require("creating", "created", "running", "paused", action="kill")
     if not send(container, signum):
@@ -26,7 +26,10 @@ def kill(container: Container, signum: int) -> None:
 
 
 def send(container: Container, signum: int) -> bool:
-    """Signal init alone, by a pidfd whose process is checked after it is open. Return False if init is gone."""
+    """Send a signal to init. Return False if init is gone. Raises RootlessError.
+
+    The start time is checked after the pidfd is open, because the pid may have been reused before.
+    """
     pidfd = proc.open_pidfd(container.pid) if container.pid else -1
     if pidfd < 0:
         return False
@@ -44,7 +47,10 @@ def send(container: Container, signum: int) -> bool:
 
 
 def kill_all(container: Container, signum: int) -> None:
-    """Signal every process: by the cgroup where there is one, else init, whose end ends its pid namespace."""
+    """Send a signal to every process in the container's cgroup; without a cgroup, only to init.
+
+    If KILL ends init, the kernel kills the other processes of its pid namespace (pid_namespaces(7)).
+    """
     if container.cgroup_path:
         group = container.cgroup()
         if signum == 9:

@@ -1,4 +1,4 @@
-"""Let a created container run its program."""
+"""Run the program of a created container."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def connect(container: Container, name: str = START_SOCKET) -> socket:
-    """A connection to the container's init, under the name that its socket has now. Raises OSError."""
+    """Return a connection to the container's init. Raises OSError. name: the current name of its socket."""
     sock = sockets.create(SOCK_SEQPACKET)
     try:
         sockets.connect_at(sock, container.directory.fd, name)
@@ -46,7 +46,7 @@ def start(container: Container, sock: socket | None = None) -> Listener | None:
             listener = notify.receive(sock)
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.RUN, b"1" if log.debugging() else b"0")
-        verdict.receive(sock, container, agent, "creating")
+        verdict.await_exec(sock, container, agent, "creating")
     except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
         raise _init_died_error(container) from None
     finally:
@@ -62,7 +62,7 @@ def start(container: Container, sock: socket | None = None) -> Listener | None:
 
 
 def start_or_end(container: Container) -> Listener | None:
-    """Start a container, and end it if its program cannot run. Raises RootlessError."""
+    """Start a container; end it if its program cannot run. Raises RootlessError."""
     try:
         return start(container)
     except BaseException as error:
@@ -71,15 +71,17 @@ def start_or_end(container: Container) -> Listener | None:
             from rootless.runtime.hooks import failed_in_hook
 
             if failed_in_hook(error):
-                remove(container)  # runtime.md#lifecycle: after a failed hook it is destroyed, steps 8, 9, 12
+                remove(container)  # runtime.md#lifecycle: a failed hook destroys the container (steps 8, 9, 12)
             else:
                 end(container)
         raise
 
 
 def end_without_process(container: Container) -> int:
-    """There is nothing to run: that is said, and the container ends, with 0 as crun has it. runtime.md#errors leaves
-    open how an error is exposed, and the public suite wants this command to succeed."""
+    """Log that the container has no process, end it, and return 0 like crun.
+
+    runtime.md#errors leaves open how an error is reported, and the public test suite expects this command to succeed.
+    """
     from rootless.runtime.delete import end
 
     log.error(_no_process_error().message())

@@ -1,7 +1,8 @@
-"""The verdict on a program that was let go, for `start` and `exec`: an exec FIFO cannot give it.
+"""Tell `start` and `exec` whether execve succeeded, which runc's exec FIFO cannot do.
 
-`E` and the end: it runs. `E` and a message: execve failed. The end without `E`: it died before. Between the two a
-filter's listener may come, which goes on to the agent: it answers from then on.
+The process sends EXECUTING right before execve. If the end of the socket follows, the program runs, because execve
+closes it. If an error message follows, execve failed. The end without EXECUTING means that the process died. Between
+the two the fd of a seccomp listener may come, which is passed to the agent.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def connect_agent(container: Container) -> socket | None:
-    """A connection to the agent of a filter that notifies, before the program may go; None without such a filter."""
+    """Connect to the agent of a seccomp filter that notifies; return None without such a filter. Raises RootlessError.
+
+    Call this before the program may start, because its system calls wait for the agent.
+    """
     if not container.state.get("listener"):
         return None
     from rootless.process.seccomp import connect_listener
@@ -25,18 +29,18 @@ def connect_agent(container: Container) -> socket | None:
     return connect_listener(container.state["listener"][0])
 
 
-def receive(sock: socket, container: Container, agent: socket | None, status: str, pid: int = 0) -> None:
-    """Wait for it. Raises EOFError where the program died before execve, RootlessError where execve failed.
+def await_exec(sock: socket, container: Container, agent: socket | None, status: str, pid: int = 0) -> None:
+    """Wait until execve has succeeded. Raises EOFError if the process died before, RootlessError if execve failed.
 
-    status, pid: what the agent is told of the container, and of the process if it is not its init. Before the
-    container's own program runs the status is `creating` (config-linux.md#containerprocessstate; runc and crun too).
+    status: the container's status for the agent; it is `creating` until the container's own program runs
+    (config-linux.md#containerprocessstate; like runc and crun). pid: the process, 0 for init.
     """
     channel.receive(sock, channel.EXECUTING)
     try:
         while True:
             _, _, fds = channel.receive(sock, channel.LISTENER)
             if agent is None:
-                raise RootlessError("a seccomp listener, and nobody to send it to", "/linux/seccomp/listenerPath")
+                raise RootlessError("no agent for the seccomp listener", "/linux/seccomp/listenerPath")
             from rootless.process.seccomp import send_listener
 
             send_listener(agent, fds[0], container.report(status), container.state["listener"][1], pid)

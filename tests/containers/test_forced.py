@@ -268,7 +268,7 @@ from rootless import __main__
 from rootless.runtime import run, start
 def fail(*_args, **_names):
     raise RuntimeError("the wire is cut")
-start.verdict.receive = fail
+start.verdict.await_exec = fail
 sys.modules["rootless.runtime.delete"] = None  # as where no descriptor is left to read it with
 __main__.launcher()
 """
@@ -288,7 +288,7 @@ def test_what_cannot_be_taken_back_is_named(container, rootless, command: str) -
         told.seek(0)
         warning, error = told.read().splitlines()
     assert done.returncode == 1
-    assert warning.startswith("rootless: warning: not all could be taken back: ")
+    assert warning.startswith("rootless: warning: not everything could be undone: ")
     assert warning.endswith(f"hint: rootless delete --force {c.id}") and "the wire is cut" in error
     assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
 
