@@ -179,9 +179,10 @@ def main(requests_fd: str, parent_fd: str) -> None:
     for signum in (1, 2, 3, 15):
         signal(signum, SIG_IGN)
     sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, requests)
-    from rootless.api.plans import Plans, load_modules
+    from rootless.api import clones
+    from rootless.api.plans import Plans
 
-    load_modules()
+    assert clones  # what a clone needs is loaded: after its root has changed nothing may be imported any more
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -193,10 +193,3 @@ def _without_impossible_limits(spec: dict[str, Any], host: Host) -> tuple[dict[s
         return spec, ""
     linux = {key: value for key, value in spec["linux"].items() if key != "resources"}
     return {**spec, "linux": linux}, f"the container runs without limits: {plan.cgroup.refusal}"
-
-
-def load_modules() -> None:
-    """Import what a clone needs: after its root has changed nothing may be imported any more."""
-    from rootless.api import clones
-
-    assert clones
