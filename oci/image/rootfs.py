@@ -129,6 +129,8 @@ def _pairs(rest: str) -> list[tuple[str, str]]:
     words = shlex.split(rest)
     if words and "=" not in words[0]:
         name, _, value = rest.partition(" ")  # ENV NAME VALUE, the old form
+        if not value.strip():
+            raise ValueError("NAME=VALUE is needed")
         return [(name, value.strip())]
     if not words or not all("=" in word and word[0] != "=" for word in words):
         raise ValueError("NAME=VALUE is needed")

@@ -476,6 +476,17 @@ def test_import_with_changes(work: Path) -> None:
     assert refused.returncode == 1 and "unknown instruction 'RUN'" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    "change", ["CMD", "CMD ", "ENTRYPOINT", "USER", "ENV", "ENV A", "ENV A ", "ENV =x", "LABEL k", ""]
+)
+def test_a_change_without_a_value_is_refused(work: Path, change: str) -> None:
+    with tarfile.open(work / "r.tar", "w"):
+        pass
+    refused = rootless("import", "r.tar", "-o", "c", "--change", change, cwd=work)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "--change" in refused.stderr
+    assert not (work / "c").exists()
+
+
 def test_import_and_convert_name_each_other(work: Path) -> None:
     (work / "r.tar").write_bytes(ROOTFS)
     (work / "i.tar").write_bytes(a.docker_archive([ROOTFS]))
