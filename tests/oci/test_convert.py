@@ -480,8 +480,7 @@ def test_import_with_changes(work: Path) -> None:
     "change", ["CMD", "CMD ", "ENTRYPOINT", "USER", "ENV", "ENV A", "ENV A ", "ENV =x", "LABEL k", ""]
 )
 def test_a_change_without_a_value_is_refused(work: Path, change: str) -> None:
-    with tarfile.open(work / "r.tar", "w"):
-        pass
+    (work / "r.tar").write_bytes(ROOTFS)
     refused = rootless("import", "r.tar", "-o", "c", "--change", change, cwd=work)
     assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "--change" in refused.stderr
     assert not (work / "c").exists()
