@@ -37,7 +37,7 @@ def group() -> click.Group:
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Process": (
         "-e LANG=C -w /src -u user",
-        ("env", "env-file", "workdir", "user", "group-add", "entrypoint", "tty", "interactive", "timeout"),
+        ("env", "env-file", "workdir", "user", "group-add", "entrypoint", "tty", "interactive", "timeout", "log-file"),
     ),
     "File system": (
         "-v ./data:/data:ro --tmpfs /scratch:size=64m --ephemeral",
@@ -153,9 +153,31 @@ def show_version() -> None:
     print(f"rootless version {__version__}\ncommit: v{__version__}\nspec: 1.3.0")
 
 
+# What docker has and this program has not, and what to do instead.
+INSTEAD = {
+    "logs": "run --detach --log-file FILE writes the output to FILE; there is no daemon that keeps it",
+    "attach": "rootless exec -t ID sh opens a second program in the container; run without --detach stays attached",
+    "images": "rootless cache ls lists the unpacked images; an image is a file: ls *.tar",
+    "pull": "skopeo copy docker://IMAGE docker-archive:image.tar fetches one, then rootless run image.tar",
+    "push": "rootless pack makes image.tar, and skopeo copy docker-archive:image.tar docker://IMAGE sends it",
+    "build": "buildah --runtime rootless builds images; rootless run --save-changes makes a layer of what you do",
+    "login": "there is no registry client: skopeo login",
+    "rm": "rootless delete ID",
+    "rmi": "rootless cache prune",
+    "top": "rootless ps ID",
+    "stats": "rootless events --stats ID",
+    "load": "rootless run image.tar takes an archive as it is; rootless convert makes a bundle of it",
+    "save": "rootless pack BUNDLE makes an archive",
+    "unpause": "rootless resume ID",
+}
+
+
 def suggest(error: UsageError) -> None:
     """Set the error's hint: the known word that is closest to the wrong one, or the command that prints the help."""
     name = error.command
+    if not name and error.wrong in INSTEAD:
+        error.hint = INSTEAD[error.wrong]
+        return
     if error.wrong and not error.hint:
         known = [f"--{option[0]}" for option in (COMMANDS[name][2] if name else GLOBAL)] + ([] if name else [*COMMANDS])
         error.hint = closest(error.wrong, known)

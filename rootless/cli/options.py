@@ -105,6 +105,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             _PICK[1],
             ("name", "", "str", "NAME", "ID of the container (default: the bundle's name)"),
             ("rm", "", "flag", "", "delete it when it ends (the default; --rm=false keeps it)"),
+            ("log-file", "", "str", "FILE", "with --detach: append the program's output to FILE"),
             ("timeout", "", "str", "DURATION", "end the program after 90s, 1.5m or 1h, with exit code 124"),
         ],
     ),
@@ -146,6 +147,12 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             _REGEX,
         ],
     ),
+    "stop": (
+        "end a container: its stop signal, and KILL after a time",
+        ("container_id",),
+        [("time", "t", "str", "DURATION", "how long to wait before KILL (default: 10s)")],
+    ),
+    "wait": ("wait for a container's end and print its exit code", ("container_id",), []),
     "delete": (
         "delete a stopped container and everything that was created for it",
         ("container_id",),

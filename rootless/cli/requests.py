@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rootless.cli.containers import state_root
-from rootless.cli.setting_flags import SETTING_KEYS
+from rootless.cli.setting_flags import IMAGE_ANNOTATION, SETTING_KEYS
 from rootless.runtime.bundle import find_bundle, parse_config, read_config, with_term
 from rootless.runtime.create import CreateRequest
 from rootless.runtime.state import check_id
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rootless.cli.options import Options
 
 
-IMAGE_ANNOTATION = "org.rootless.run.image"
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
 _SHELLS = ("sh", "bash", "ash", "dash", "zsh", "fish", "ksh", "busybox")
 

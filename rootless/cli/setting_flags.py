@@ -33,3 +33,4 @@ SETTINGS: list[tuple[str, str, str, str, str]] = [
     ("annotation", "", "list", "NAME=VALUE", "add an annotation"),
 ]
 SETTING_KEYS = frozenset(option[0].replace("-", "_") for option in SETTINGS)
+IMAGE_ANNOTATION = "org.rootless.run.image"  # what a container of `run IMAGE` was made of, for `list`

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         pid, start_time: those of init, 0 before it exists; hooks: the moments that have hooks; creating: whether
         `create` has not finished; shared_pids: whether the container has no pid namespace of its own; listener: path
         and metadata of the agent of a seccomp filter; rootfs_before, intel_rdt: what `delete` undoes on the host;
-        resources: linux.resources as `update` left them.
+        resources: linux.resources as `update` left them; exit_code,
+        finished, oom_kills: what the monitor recorded at the end.
         """
 
         ociVersion: str
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
         rootfs_before: list[str | int]
         intel_rdt: list[str]
         resources: dict[str, Any]
+        exit_code: int
+        finished: str
+        oom_kills: int
 
 
 START_SOCKET = "start.sock"  # in the state directory of a created container; `start` connects to it and unlinks it

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import calendar
 import errno
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from rootless import log
 from rootless.cli.commands.state import owner_name
 from rootless.cli.containers import state_root
+from rootless.cli.setting_flags import IMAGE_ANNOTATION
 from rootless.errors import NoSuchContainer, RootlessError, printable
 from rootless.kernel.files import write_all
 from rootless.runtime.container import Container
@@ -60,9 +63,26 @@ def read_all(root: str) -> list[dict[str, Any]]:
     return reports
 
 
+def _age(created: str) -> str:
+    """Return how long ago a time of RFC 3339 was: `5s`, `3m`, `2h`, `4d`; "-" where it is not one."""
+    try:
+        seconds = time.time() - calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
 def _table(reports: list[dict[str, Any]]) -> str:
-    rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
-    rows += [(e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"]) for e in reports]
+    """Return the table: runc's columns, and behind them what people look for."""
+    rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE")]
+    for e in reports:
+        image = (e.get("annotations") or {}).get(IMAGE_ANNOTATION, "-")
+        rows.append((
+            e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"], image, _age(e["created"]),
+        ))  # fmt: skip
     rows = [tuple(map(printable, row)) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "".join("   ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)

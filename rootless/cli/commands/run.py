@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless.cli.commands.create import print_plan
 from rootless.cli.requests import read_request
-from rootless.errors import IdInUse
+from rootless.errors import IdInUse, RootlessError
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
 from rootless.runtime.run import run
@@ -13,12 +13,15 @@ from rootless.startup import codecache
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
+    from rootless.runtime.create import CreateRequest
 
 
 def main(options: Options) -> int:
     """Run `rootless run [--detach] ID`, `run BUNDLE [-- CMD ARG...]`, or `run -- CMD ARG...` in a bundle."""
     if options.dashes:
         _read_dashes(options)
+    if options.log_file and not options.detach:
+        raise RootlessError("a log file is for a detached container", f"--log-file {options.log_file}", hint="--detach")
     keep = options.keep or ("rm" in options.given and not options.rm)
     timeout = _read_timeout(options.timeout) if options.timeout else 0.0
     while True:
@@ -27,7 +30,10 @@ def main(options: Options) -> int:
             return print_plan(request)
         request.detached, request.timeout = options.detach, timeout
         try:
-            code = run(request, Host(), codecache.load_later, keep=keep)
+            if options.detach and (options.log_file or timeout or "rm" in options.given or request.image):
+                code = _run_monitored(request, options, keep=keep)
+            else:
+                code = run(request, Host(), codecache.load_later, keep=keep)
         except IdInUse:
             if not request.takes_name:
                 raise
@@ -35,6 +41,17 @@ def main(options: Options) -> int:
         if request.takes_name and options.detach:
             write_all(1, f"{request.container_id}\n".encode())
         return code
+
+
+def _run_monitored(request: CreateRequest, options: Options, *, keep: bool) -> int:
+    """Run a detached container whose end somebody wants to know of. It is kept unless --rm is given."""
+    from rootless.runtime.interpreter import protect
+    from rootless.runtime.monitor import run_monitored
+    from rootless.userns.run import default_maps
+
+    host = Host()
+    protect(*default_maps(host))  # before the fork: the copy would fork again
+    return run_monitored(request, host, options.log_file, keep=keep or "rm" not in options.given)
 
 
 def _read_timeout(text: str) -> float:

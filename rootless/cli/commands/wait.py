@@ -1,0 +1,18 @@
+"""`wait`: wait for a container's end and print the exit code of its program."""
+
+from __future__ import annotations
+
+from rootless.cli.containers import name_of, state_root
+from rootless.kernel.files import write_all
+from rootless.runtime.monitor import wait_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+
+def main(options: Options) -> int:
+    """Run `rootless wait ID`. Raises RootlessError where the exit code is unknown."""
+    code = wait_for(state_root(options), name_of(options.container_id))
+    write_all(1, f"{code}\n".encode())
+    return 0

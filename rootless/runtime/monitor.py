@@ -1,0 +1,247 @@
+"""The monitor: the parent of a detached container that somebody wants to know the end of.
+
+There is one only where a log file, a time limit, --rm or a later `wait` needs it. It holds init's pidfd, ends the
+program at its time limit, writes exit code and time into the state, and tells them to every `wait` that is connected to
+its socket in the state directory. When it is killed, the container lives on, and `delete --force` ends that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from _signal import SIG_DFL, SIG_IGN, signal  # type: ignore[import-not-found]
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
+
+from rootless import log
+from rootless.errors import NoSuchContainer, RootlessError
+from rootless.kernel import child, proc
+from rootless.kernel.files import write_at_once
+from rootless.kernel.pidfd import wait_status
+from rootless.runtime.container import Container, TakingBack, load
+from rootless.runtime.create import create
+from rootless.runtime.foreground import exit_code
+from rootless.runtime.limit import EXIT_TIMEOUT, TimeLimit
+from rootless.runtime.start import start
+from rootless.startup import jsonlite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cgroup.oom import Watch
+    from rootless.kernel.host import Host
+    from rootless.runtime.create import CreateRequest
+
+SOCKET = "monitor.sock"  # in the state directory, as long as the monitor lives
+_STARTED = b"s"
+_HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
+
+
+def run_monitored(request: CreateRequest, host: Host, log_file: str, *, keep: bool) -> int:
+    """Run a detached container with a monitor; return 0 when its program runs. Raises RootlessError.
+
+    log_file: gets the program's output, "" for this command's standard streams; keep: do not delete the container when
+    it ends.
+    """
+    output = _open_log(log_file) if log_file else -1
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+
+    def live() -> None:
+        os.close(reader)
+        os.setsid()
+        try:
+            _monitor(request, host, writer, output, keep=keep)
+        except BaseException as error:
+            failure = error if isinstance(error, RootlessError) else RootlessError(str(error) or type(error).__name__)
+            words = [failure.what, failure.where, failure.errno, failure.hint, type(failure).__name__]
+            write_at_once(writer, jsonlite.dumps(words).encode())
+            os._exit(1)
+        os._exit(0)
+
+    _, pidfd = child.clone(0, live)
+    os.close(pidfd)
+    os.close(writer)
+    if output >= 0:
+        os.close(output)
+    with open(reader, "rb") as pipe:
+        said = pipe.read()
+    if said == _STARTED:
+        return 0
+    if not said:
+        raise RootlessError("the container's monitor died before the program ran", request.container_id)
+    what, where, number, hint, kind = jsonlite.loads(said)
+    if kind == "IdInUse":
+        from rootless.errors import IdInUse
+
+        raise IdInUse(request.container_id, where)
+    raise RootlessError(what, where, number, hint)
+
+
+def _open_log(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot open the log file", path) from None
+
+
+def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, keep: bool) -> None:
+    for signum in (_HUP, _INT, _QUIT):
+        signal(signum, SIG_IGN)  # of whoever started it: the container goes on
+    signal(_TERM, SIG_DFL)
+    errors = os.dup(2)
+    if output >= 0:
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for fd, source in ((0, null), (1, output), (2, output)):
+            os.dup2(source, fd)
+        os.close(null)
+        os.close(output)
+    request.detached = True
+    created = create(request, host)
+    container = created.container
+    try:
+        oom = container.watch_oom()
+        listener = _listen(container)
+        start(container)
+        container.directory.note(" ".join(map(str, proc.own_identity())), "monitor")
+        container.directory.lock.give_up()
+    except BaseException:
+        os.dup2(errors, 2)
+        with TakingBack(container):
+            from rootless.runtime.delete import remove
+
+            remove(container)
+        raise
+    os.close(errors)
+    write_at_once(writer, _STARTED)
+    os.close(writer)
+    _let_go_of_streams()
+    limit = TimeLimit(request.timeout, container.pid, created.pidfd) if request.timeout else None
+    waiting = _watch(created.pidfd, listener, oom, limit)
+    code = exit_code(container.pid)
+    if limit and limit.over:
+        code = EXIT_TIMEOUT
+    _record(container, code, oom.kills if oom else 0, keep=keep)
+    _tell(listener, waiting, code)
+
+
+def _listen(container: Container) -> socket:
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
+    listener.bind(f"/proc/self/fd/{container.directory.fd}/{SOCKET}")
+    listener.listen(64)
+    return listener
+
+
+def _let_go_of_streams() -> None:
+    """Let the streams go that the program has: whoever reads a pipe to its end waits for the program alone."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def _watch(pidfd: int, listener: socket, oom: Watch | None, limit: TimeLimit | None) -> list[socket]:
+    """Wait for init's end; return the connections of those who wait for it, too."""
+    waiting: list[socket] = []
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    poller.register(listener.fileno(), select.POLLIN)
+    if oom and oom.fd >= 0:
+        poller.register(oom.fd, select.POLLPRI)
+    while True:
+        events = poller.poll(limit.timeout() if limit else None)
+        if limit:
+            limit.look()
+        for fd, _ in events:
+            if fd == pidfd:
+                if oom:
+                    oom.look()
+                return waiting
+            if fd == listener.fileno():
+                waiting += _accept(listener)
+            elif oom:
+                oom.look()
+
+
+def _accept(listener: socket) -> list[socket]:
+    found: list[socket] = []
+    while True:
+        try:
+            fd, _ = listener._accept()  # type: ignore[attr-defined]
+        except OSError:  # EAGAIN: nobody more
+            return found
+        found.append(socket(AF_UNIX, SOCK_SEQPACKET, 0, fd))
+
+
+def _record(container: Container, code: int, kills: int, *, keep: bool) -> None:
+    """Write the end into the state, or delete the container. Another `delete` may have been quicker."""
+    directory = container.directory
+    try:
+        directory.lock.take(proc.own_identity())
+    except NoSuchContainer:
+        return
+    if not keep:
+        from rootless.runtime.delete import remove
+
+        remove(container)
+        return
+    state = directory.read("state.json") or container.state
+    state["exit_code"] = code
+    state["finished"] = log.rfc3339(time.time())
+    if kills:
+        state["oom_kills"] = kills
+    Container(directory, state).save()
+    directory.unlink(SOCKET)
+    directory.lock.give_up()
+
+
+def _tell(listener: socket, waiting: list[socket], code: int) -> None:
+    for connection in [*waiting, *_accept(listener)]:
+        try:
+            connection.send(str(code).encode())
+        except OSError:  # it has gone
+            pass
+        connection.close()
+
+
+# ------------------------------------------------------------------------------------------- wait
+
+
+def wait_for(root: str, container_id: str) -> int:
+    """Return the exit code of a container's program, after its end. Raises RootlessError where nobody can know it."""
+    container = load(root, container_id)
+    pidfd = proc.open_pidfd(container.pid) if container.pid else -1
+    if pidfd < 0 or not container.alive():
+        return _known(container)
+    connection = _connect(container)
+    if connection is not None:
+        said = connection.recv(16)
+        if said.isdigit():
+            return int(said)
+    number = wait_status(pidfd)
+    if number is not None:
+        code = os.waitstatus_to_exitcode(number)
+        return code if code >= 0 else 128 - code
+    return _known(container)
+
+
+def _connect(container: Container) -> socket | None:
+    connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{container.directory.fd}/{SOCKET}")
+    except OSError as error:
+        connection.close()
+        if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
+            raise
+        return None
+    return connection
+
+
+def _known(container: Container) -> int:
+    state = container.directory.read("state.json") or {}
+    code = state.get("exit_code")
+    if type(code) is int:
+        return code
+    hint = (
+        "only its parent is told, unless `wait` begins before the end on Linux 6.15, or `run --detach --rm` starts it"
+    )
+    raise RootlessError("exit code unknown: the container has ended", f'"{container.container_id}"', hint=hint)

@@ -1,0 +1,58 @@
+"""Stop a container: its stop signal, and KILL when that does not help."""
+
+from __future__ import annotations
+
+import select
+
+from rootless.kernel import proc
+from rootless.runtime.escalation import ends_by_default
+from rootless.runtime.kill import kill_all, send
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.runtime.container import Container
+
+GRACE = 10.0  # seconds, as docker stop has it
+_STOP_SIGNAL = "org.opencontainers.image.stopSignal"
+_TERM = 15
+
+
+def stop(container: Container, grace: float = GRACE) -> None:
+    """Send the stop signal to a container's init, and after `grace` seconds KILL to all; return after its end.
+
+    The signal is the image's (image-spec, annotation stopSignal), TERM without one. A pid 1 that has no handler for it
+    never gets it (pid_namespaces(7)), and is killed at once. A stopped container is fine. Raises RootlessError.
+    """
+    pidfd = proc.open_pidfd(container.pid) if container.pid else -1
+    if pidfd < 0 or not container.alive():
+        return
+    try:
+        signum = _stop_signal(container)
+        status = container.status()
+        if status == "paused":
+            from rootless.cgroup.freezer import thaw
+
+            thaw(container.cgroup())
+        if grace and not ends_by_default(container.pid, signum):
+            send(container, signum)
+            if select.select([pidfd], [], [], grace)[0]:
+                return
+        kill_all(container, 9)
+        send(container, 9)
+        select.select([pidfd], [], [])
+    finally:
+        os.close(pidfd)
+
+
+def _stop_signal(container: Container) -> int:
+    name = str((container.state.get("annotations") or {}).get(_STOP_SIGNAL, ""))
+    if not name:
+        return _TERM
+    from rootless.errors import RootlessError
+    from rootless.kernel.signals import parse_signal
+
+    try:
+        return parse_signal(name)
+    except RootlessError:  # an image may say what it likes
+        return _TERM

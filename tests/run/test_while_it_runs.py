@@ -1,0 +1,153 @@
+"""What people type next: stop, wait, a log file, list; for containers of `run --detach` and of create/start."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootless.cli.help import INSTEAD
+
+BOX = f"box-{os.getpid()}"  # cgroups are named after containers, whatever state root they have
+HANDLES = "trap 'echo stopping; exit 5' TERM; echo up; while :; do sleep 0.1; done"
+
+
+@pytest.fixture
+def box(make_bundle: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rootless: Any) -> Any:
+    """A bundle; the test runs in its directory's parent. Its containers are deleted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    yield make_bundle(BOX, {"root": {"readonly": False}})
+    for name in rootless.ids():
+        rootless("delete", "--force", name)
+
+
+def detach(rootless: Any, *words: str) -> Any:
+    """`run --detach` with streams that nobody waits for."""
+    with open(os.devnull, "r+") as null, open("said", "w+") as said:
+        result = rootless("run", "-d", *words, capture_output=False, stdin=null, stdout=said, stderr=said)
+        said.seek(0)
+        return subprocess.CompletedProcess(result.args, result.returncode, said.read(), "")
+
+
+def until(text: str, path: Path) -> None:
+    """Until a file holds a text."""
+    end = time.monotonic() + 60
+    while text not in path.read_text():
+        assert time.monotonic() < end, path.read_text()
+        select.select([], [], [], 0.05)
+
+
+def test_a_log_file_has_the_output_and_wait_the_exit_code(box: Any, rootless: Any, tmp_path: Path) -> None:
+    """`wait` that comes before the end, and one that comes after it."""
+    script = "echo out; echo err >&2; until test -e /go; do sleep 0.1; done; exit 7"
+    result = detach(rootless, "--log-file", "log", f"./{BOX}", "sh", "-c", script)
+    assert (result.returncode, result.stdout) == (0, f"{BOX}\n")
+    early = rootless.popen("wait", BOX)
+    (box.rootfs / "go").touch()
+    assert early.communicate(timeout=60) == ("7\n", "") and early.returncode == 0
+    assert rootless("wait", BOX).stdout == "7\n"
+    assert (tmp_path / "log").read_text() == "out\nerr\n"
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+    assert rootless("delete", BOX).returncode == 0
+
+
+def test_rm_deletes_a_detached_container_at_its_end(box: Any, rootless: Any) -> None:
+    script = "until test -e /go; do sleep 0.1; done"
+    assert detach(rootless, "--rm", f"./{BOX}", "sh", "-c", script).returncode == 0
+    assert rootless.ids() == [BOX]
+    (box.rootfs / "go").touch()
+    end = time.monotonic() + 60
+    while rootless.ids() and time.monotonic() < end:
+        select.select([], [], [], 0.05)
+    assert rootless.ids() == []
+
+
+def test_a_detached_time_limit(box: Any, rootless: Any) -> None:
+    assert detach(rootless, "--timeout", "0.5s", f"./{BOX}", "sleep", "100").returncode == 0
+    assert rootless("wait", BOX).stdout == "124\n"
+
+
+def test_a_program_that_is_not_there_is_told_at_once(box: Any, rootless: Any) -> None:
+    result = detach(rootless, "--log-file", "log", f"./{BOX}", "nosuch")
+    assert result.returncode == 1 and "nosuch" in result.stdout and result.stdout.count("\n") == 1
+    assert rootless.ids() == []
+
+
+def test_stop_asks_first(box: Any, rootless: Any, tmp_path: Path) -> None:
+    assert detach(rootless, "--log-file", "log", f"./{BOX}", "sh", "-c", HANDLES).returncode == 0
+    until("up", tmp_path / "log")
+    assert rootless("stop", BOX).returncode == 0
+    assert rootless("wait", BOX).stdout == "5\n"
+    assert (tmp_path / "log").read_text() == "up\nstopping\n"
+    assert rootless("stop", BOX).returncode == 0, "a stopped one is fine"
+
+
+def test_stop_kills_what_does_not_listen(box: Any, rootless: Any, tmp_path: Path) -> None:
+    script = "trap '' TERM; echo up; while :; do sleep 1; done"
+    assert detach(rootless, "--log-file", "log", f"./{BOX}", "sh", "-c", script).returncode == 0
+    until("up", tmp_path / "log")
+    assert rootless("stop", "--time", "0.2s", BOX).returncode == 0
+    assert rootless("wait", BOX).stdout == "137\n"
+
+
+@pytest.mark.parametrize("state", ["created", "running", "paused"])
+def test_stop_and_wait_of_a_container_of_create(container: Callable[..., Any], rootless: Any, state: str) -> None:
+    """Without a monitor the exit code is known on Linux 6.15 alone, and there only to who waits before the end."""
+    c = container({"process": {"args": ["sleep", "100"]}})
+    assert c.create().returncode == 0
+    if state != "created":
+        assert c.start().returncode == 0
+    if state == "paused" and rootless("pause", c.id).returncode:
+        pytest.skip("no cgroup to pause in")
+    waiting = rootless.popen("wait", c.id)
+    assert rootless("stop", c.id).returncode == 0
+    out, err = waiting.communicate(timeout=60)
+    assert out == "137\n" or "exit code unknown" in err
+    late = rootless("wait", c.id)
+    assert late.returncode == 1 and "exit code unknown" in late.stderr and late.stderr.count("\n") == 1
+
+
+def test_delete_ends_what_a_killed_monitor_has_left(box: Any, rootless: Any, tmp_path: Path) -> None:
+    assert detach(rootless, "--log-file", "log", "--ephemeral", f"./{BOX}", "sleep", "100").returncode == 0
+    pid = int(os.readlink(tmp_path / f"state/{BOX}/monitor").split()[0])
+    os.kill(pid, signal.SIGKILL)
+    assert rootless("delete", "--force", BOX).returncode == 0
+    assert rootless.ids() == [] and list((tmp_path / "cache/rootless/upper").iterdir()) == []
+
+
+def test_list_says_how_old_and_of_what(box: Any, rootless: Any) -> None:
+    assert detach(rootless, f"./{BOX}", "sleep", "100").returncode == 0
+    header, row = rootless("list").stdout.splitlines()
+    assert header.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE"]
+    assert row.split()[0] == BOX and re.fullmatch(r"-\s+\d+s", row.split(None, 6)[6])
+
+
+@pytest.mark.parametrize("command", sorted(INSTEAD))
+def test_what_does_not_exist_says_what_does(rootless: Any, command: str) -> None:
+    result = rootless(command, "x")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert f"no such command: '{command}'; hint: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["stop", "nosuch"], "does not exist"), (["wait", "nosuch"], "does not exist"),
+        (["stop", "--time", "soon", "x"], "does not exist|not a duration"),
+        (["run", "--log-file", "f", "x"], "--detach"),
+        (["run", "-d", "--log-file", "/no/such/f", f"./{BOX}"], "ENOENT"),
+    ],
+)  # fmt: skip
+def test_bad_input(box: Any, rootless: Any, words: list[str], text: str) -> None:
+    result = rootless(*words)
+    assert result.returncode == 1 and re.search(text, result.stderr) and result.stderr.count("\n") == 1
+    assert rootless.ids() == []
