@@ -18,6 +18,7 @@ from rootless.cgroup.tree import (
     write_file,
 )
 from rootless.errors import RootlessError
+from rootless.kernel.signals import SIGNALS
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -339,7 +340,7 @@ class Cgroup:
         wait_for_event(self, "frozen", 1, PATIENCE)
         for pid in self.procs():
             try:
-                os.kill(pid, 9)
+                os.kill(pid, SIGNALS["KILL"])
             except ProcessLookupError:
                 pass
         self.write("cgroup.freeze", "0")

@@ -322,8 +322,9 @@ class Options:
     def __init__(self, command: str) -> None:
         self.command = command
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
+    if TYPE_CHECKING:  # the other attributes are the options and arguments of the command's table
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class UsageError(RootlessError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from _signal import pidfd_send_signal  # type: ignore[import-not-found]
+from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
 
 from rootless.errors import RootlessError
 from rootless.kernel.files import close_at_last, write_all
@@ -84,7 +84,7 @@ def open_proc() -> int:
 def end(pid: int, pidfd: int) -> None:
     """Kill a child, reap it, and close its pidfd."""
     try:
-        pidfd_send_signal(pidfd, 9)
+        pidfd_send_signal(pidfd, SIGKILL)
         os.waitpid(pid, 0)
     except (ProcessLookupError, ChildProcessError):
         pass

@@ -39,16 +39,9 @@ CLONE_INTO_CGROUP = 0x200000000
 
 # --- linux/mount.h
 MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
 MS_SYNCHRONOUS = 16
-MS_REMOUNT = 32
 MS_MANDLOCK = 64
 MS_DIRSYNC = 128
-MS_NOSYMFOLLOW = 256
-MS_NOATIME = 1024
-MS_NODIRATIME = 2048
 MS_BIND = 4096
 MS_MOVE = 8192
 MS_REC = 16384
@@ -57,9 +50,7 @@ MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
-MS_RELATIME = 1 << 21
 MS_I_VERSION = 1 << 23
-MS_STRICTATIME = 1 << 24
 MS_LAZYTIME = 1 << 25
 
 MNT_DETACH = 2
@@ -72,7 +63,6 @@ FSOPEN_CLOEXEC = 1
 FSMOUNT_CLOEXEC = 1
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
-FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 
 MOUNT_ATTR_RDONLY = 0x00000001
@@ -100,41 +90,31 @@ RESOLVE_IN_ROOT = 0x10
 
 # --- linux/prctl.h
 PR_SET_PDEATHSIG = 1
-PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
-PR_GET_CHILD_SUBREAPER = 37
 PR_SET_NO_NEW_PRIVS = 38
-PR_GET_NO_NEW_PRIVS = 39
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 # --- linux/seccomp.h
 SECCOMP_SET_MODE_FILTER = 1
-SECCOMP_GET_ACTION_AVAIL = 2
 SECCOMP_FILTER_FLAG_TSYNC = 1
 SECCOMP_FILTER_FLAG_LOG = 2
 SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
-SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 16
 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 32
 
 # --- linux/keyctl.h
 KEYCTL_JOIN_SESSION_KEYRING = 1
 KEYCTL_SETPERM = 5
-KEYCTL_DESCRIBE = 6
-KEY_SPEC_SESSION_KEYRING = -3
 
 # --- linux/magic.h
 PROC_SUPER_MAGIC = 0x9FA0
 SYSFS_MAGIC = 0x62656572
-CGROUP2_SUPER_MAGIC = 0x63677270
-TMPFS_MAGIC = 0x01021994
-RAMFS_MAGIC = 0x858458F6
 
 # --- asm-generic/ioctls.h
 TIOCGWINSZ = 0x5413
@@ -266,16 +246,6 @@ def setns(fd: int, nstype: int = 0) -> None:
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     """Call prctl(2) with integer arguments."""
     return syscall("prctl", option, arg2, arg3, arg4, arg5)
-
-
-def pidfd_open(pid: int) -> int:
-    """pidfd_open(2)."""
-    return syscall("pidfd_open", pid, 0)
-
-
-def pidfd_send_signal(pidfd: int, signum: int) -> None:
-    """pidfd_send_signal(2)."""
-    syscall("pidfd_send_signal", pidfd, signum, None, 0)
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:

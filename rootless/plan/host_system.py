@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from _stat import S_ISDIR, S_ISLNK
+
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -97,11 +99,10 @@ def _closed(directory: str, depth: int = _DEPTH) -> list[str]:
             mode = os.lstat(path).st_mode
         except OSError:
             continue
-        kind = mode & 0o170000
-        if kind == 0o120000:
+        if S_ISLNK(mode):
             continue
         if not mode & _OPEN_TO_OTHERS:
             found.append(path)
-        elif kind == 0o040000 and depth:
+        elif S_ISDIR(mode) and depth:
             found += _closed(path, depth - 1)
     return found

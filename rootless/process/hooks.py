@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
+from _signal import SIG_BLOCK, SIG_SETMASK, SIGKILL, pthread_sigmask  # type: ignore[import-not-found]
 from _stat import S_ISCHR
 
 from rootless import log
@@ -142,7 +142,7 @@ def open_stream(path: str) -> int:
 def _become_hook(hook: Hook, stdin: int, stderr: int, context: HookContext, parent: int) -> None:
     try:
         # A hook that hangs must not outlive a runtime that `delete --force` has killed: prctl(2).
-        sc.prctl(sc.PR_SET_PDEATHSIG, 9)
+        sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL)
         if os.getppid() != parent:  # the runtime ended before prctl
             os._exit(127)
         if permissions_explained():  # we were root: this user's programs must not get root's terminal (TIOCSTI)

@@ -7,6 +7,7 @@ import select
 from rootless import log
 from rootless.errors import NoSuchContainer, RootlessError, unexpected
 from rootless.kernel import proc
+from rootless.kernel.signals import SIGNALS
 from rootless.runtime.container import CREATING_SOCKET, Container
 from rootless.runtime.kill import kill_all, send
 from rootless.runtime.state import StateDir
@@ -164,10 +165,10 @@ def end(container: Container) -> None:
     pidfd = proc.open_pidfd(container.pid) if container.pid else -1
     try:
         if container.cgroup_path and container.cgroup().procs():
-            kill_all(container, 9)
+            kill_all(container, SIGNALS["KILL"])
         if pidfd < 0 or not container.alive():
             return
-        send(container, 9)
+        send(container, SIGNALS["KILL"])
         # Poll every second: there is no event for an init that has ended and waits for its children (kernel/proc.py).
         for _ in range(_PATIENCE):
             if select.select([pidfd], [], [], 1)[0] or not container.alive():

@@ -9,7 +9,7 @@ from _signal import set_wakeup_fd, signal  # type: ignore[import-not-found]
 from struct import pack
 
 from rootless.kernel import syscalls as sc
-from rootless.kernel.signals import ENDING, FORWARDED, unblock
+from rootless.kernel.signals import ENDING, FORWARDED, SIGNALS, unblock
 from rootless.runtime.escalation import Escalation
 from rootless.startup import lean_os as os
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rootless.runtime.limit import TimeLimit
     from rootless.runtime.notify import Listener
 
-_WINCH, _CHLD = 28, 17
+_WINCH = SIGNALS["WINCH"]
 _LIMIT = 65536
 _PIECE = 4096
 _REPEATS = 100

@@ -62,7 +62,11 @@ ON_REQUEST = frozenset((
     "rootless.userns.hints", "rootless.userns.mount_userns", "rootless.userns.newuidmap", "rootless.userns.refusals",
 ))  # fmt: skip
 
-MODULES = ALWAYS | ON_REQUEST
+# Imported by the API's launcher, which starts containers for rootless.run. The rest of rootless/api runs in the user's
+# process, or once.
+LAUNCHER = frozenset(("rootless.init.launched", "rootless.init.reaper", "rootless.plan.host_system"))
+
+MODULES = ALWAYS | ON_REQUEST | LAUNCHER
 
 # What of the standard library these commands may import for that bundle. Modules that are built into the interpreter,
 # or that it has imported when it starts with -IS, cost nothing.

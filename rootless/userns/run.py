@@ -72,7 +72,7 @@ def run_in_userns(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], s
                 write_at_once(go[1], b"m")
             status = _wait(pid, child, signals)
         except BaseException:
-            os.kill(pid, 9)
+            os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
     finally:
