@@ -1,4 +1,4 @@
-"""R in the foreground: waits for the program, forwards signals, and is the terminal between the user and the pty."""
+"""Wait for a program in the foreground: forward signals, and copy between the user's terminal and the program's pty."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _REPEATS = 100
 
 
 def listen(*, ready: bool = True) -> int:
-    """Catch all that is forwarded, from now on: the fd from which `wait` reads the numbers.
+    """Catch all signals that are forwarded; return the fd from which `wait` reads their numbers.
 
-    Called before `start`: a signal for the program that has just begun must not end R. Where R is not `ready`, those
-    that end a command still do so, until `be_ready`.
+    Call this before `start`, because a signal for a program that has just begun must not end the runtime. Without
+    `ready` the signals that end a command still do so, until `be_ready` is called.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -43,7 +43,7 @@ def listen(*, ready: bool = True) -> int:
 
 
 def be_ready() -> None:
-    """From now on the program is there, and gets those too."""
+    """Forward HUP, INT, QUIT and TERM to the program, too, from now on."""
     for signum in ENDING:
         signal(signum, _noted)
 
@@ -76,8 +76,11 @@ def wait(
 
 
 def adopt(master: int, *, sized: bool = False) -> None:
-    """Make a new pty ready to be proxied, before the program looks at it: the user's window size, unless it is `sized`,
-    and a bare newline, as runc gives it: the user's own terminal makes what it needs of it."""
+    """Prepare a new pty before the program uses it: set its window size, and turn off the translation of newlines.
+
+    sized: whether config.json sets the size, so that the user's is not used. The pty passes a bare newline on, like
+    runc's, because the user's own terminal adds the carriage return (termios(3), ONLCR).
+    """
     import termios
 
     mode = termios.tcgetattr(master)
@@ -88,7 +91,7 @@ def adopt(master: int, *, sized: bool = False) -> None:
 
 
 def fit(master: int) -> None:
-    """Give the pty the size of the user's window; where there is none, config.json's stays, or it is 24x80."""
+    """Give the pty the size of the user's window; without one it keeps its size, or gets 24x80 if it has none."""
     size = _window_size()
     if not size:
         if any(fcntl.ioctl(master, sc.TIOCGWINSZ, b"\0" * 8)):
@@ -98,16 +101,19 @@ def fit(master: int) -> None:
 
 
 def _window_size() -> bytes:
-    """Return the struct winsize of the user's window, b"" where there is none: of the first of the standard streams
-    that is a terminal, because any of them may be a pipe, then of the controlling terminal (tty(4))."""
+    """Return the struct winsize of the user's window, b"" if there is none.
+
+    It is asked of the first standard stream that is a terminal, because any of them may be a pipe. Without one it is
+    asked of the controlling terminal (tty(4)).
+    """
     for fd in (0, 1, 2):
         try:
             return fcntl.ioctl(fd, sc.TIOCGWINSZ, bytes(8))
-        except OSError:  # ENOTTY, or EIO of one that has hung up
+        except OSError:  # ENOTTY: not a terminal; EIO: a terminal that has hung up
             continue
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # ENXIO: there is none
+    except OSError:  # ENXIO: there is no controlling terminal
         return b""
     try:
         return fcntl.ioctl(terminal, sc.TIOCGWINSZ, bytes(8))
@@ -118,14 +124,14 @@ def _window_size() -> bytes:
 
 
 def exit_code(pid: int) -> int:
-    """Reap the child: its exit code, or 128 and the signal's number."""
+    """Reap a child; return its exit code, 128+n if signal n has ended it."""
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
 def _noted(_signum: int, _frame: Any) -> None:
-    """Nothing: the wakeup fd carries the number."""
+    """Do nothing, because the interpreter writes the signal's number to the wakeup fd."""
 
 
 def _loop(
@@ -151,11 +157,11 @@ def _loop(
         timeout = escalation.timeout()
         if limit and (left := limit.timeout()) is not None:
             timeout = left if timeout is None else min(left, timeout)
-        found = poller.poll(timeout)
+        ready = poller.poll(timeout)
         escalation.look()
         if limit:
             limit.look()
-        for fd, events in found:
+        for fd, events in ready:
             if fd == reader:
                 for signum in os.read(reader, 64):
                     _forward(pid, signum, terminal)
@@ -170,7 +176,7 @@ def _loop(
             elif oom and fd == oom.fd:
                 oom.look()
             elif listener and fd == listener.fileno():
-                if listener.forward(os.getpid()):  # this process is the one to watch: it ends as the program does
+                if listener.forward(os.getpid()):  # the manager's main process is this one: it ends with the program
                     poller.unregister(fd)
             elif terminal:
                 terminal.move(fd, events, poller)
@@ -187,16 +193,16 @@ def _forward(pid: int, signum: int, terminal: _Terminal | None) -> None:
 
 
 class _Terminal:
-    """The user's stdin and stdout on one side, the pty's master on the other."""
+    """Copy between the user's stdin and stdout and the pty's master."""
 
     def __init__(self, master: int) -> None:
         self.master = master
         self.saved: list[Any] | None = None
-        self.input = self.output = b""  # what has been read on one side and not been written on the other
-        self.reading = True  # the user's input has not ended
-        self.ended = False  # the program's output has
-        self.repeats = 0  # how often the end of file may still be said
-        self.asked: set[int] = set()  # the fds that poll(2) is asked about
+        self.input = self.output = b""  # data that was read and not written yet
+        self.reading = True  # False once the user's input has ended
+        self.ended = False  # True once the program's output has ended
+        self.repeats = 0  # how often ^D may still be sent
+        self.asked: set[int] = set()  # the fds that are registered with poll(2)
         os.set_blocking(master, False)
         if os.isatty(0):
             import termios
@@ -204,16 +210,19 @@ class _Terminal:
 
             try:
                 self.saved = termios.tcgetattr(0)
-                tty.setraw(0, termios.TCSANOW)  # what was typed ahead stays
+                tty.setraw(0, termios.TCSANOW)  # TCSANOW keeps what was typed ahead
                 raw = termios.tcgetattr(0)
-                raw[1] |= termios.OPOST  # for the newlines, see `adopt`
+                raw[1] |= termios.OPOST  # the user's terminal translates newlines, see `adopt`
                 termios.tcsetattr(0, termios.TCSANOW, raw)
-            except termios.error:  # EIO: it has hung up meanwhile
+            except termios.error:  # EIO: the terminal has hung up
                 pass
 
     def register(self, poller: select.poll) -> None:
-        """Ask for what can go on. Neither side is waited for alone: a program that does not read its input may be
-        waiting for its output to be read."""
+        """Register with poll(2) what can continue.
+
+        Never wait for one side alone, because a program that does not read its input may wait for its output to be
+        read.
+        """
         ask = {}
         if self.reading and not self.input:
             ask[0] = select.POLLIN
@@ -232,22 +241,22 @@ class _Terminal:
             fit(self.master)
 
     def move(self, fd: int, events: int, poller: select.poll) -> None:
-        """Go on with one side."""
+        """Read or write on the side that poll(2) reports."""
         if fd == 0:
             self._read_input()
         elif fd == 1:
             self._write_output()
-        elif fd == self.master:  # else it was asked about before it hung up
+        elif fd == self.master:  # otherwise the master was closed after poll(2) returned
             if events & select.POLLOUT:
                 self._write_input()
-            elif events & select.POLLHUP:  # nobody has it open, and it is full
+            elif events & select.POLLHUP:  # no process has the slave open, so the input cannot be written
                 self.input = b""
             if events & ~select.POLLOUT and self._readable():
                 self._read_output()
         self.register(poller)
 
     def _readable(self) -> bool:
-        """Whether there may be more output, and room for it."""
+        """Return whether there may be more output, and the last has been written."""
         return not self.ended and not self.output
 
     def _read_input(self) -> None:
@@ -263,26 +272,32 @@ class _Terminal:
             self._hang_up()
         else:
             self.repeats = _REPEATS
-            self._say_end_of_file()
+            self._send_end_of_file()
 
     def _write_input(self) -> None:
         try:
             self.input = self.input[os.write(self.master, self.input) :]
         except BlockingIOError:
             pass
-        except OSError:  # nobody reads there any more
+        except OSError:  # no process reads the slave any more
             self.input = b""
 
     def _hang_up(self) -> None:
-        """The user's terminal is gone, and so is the container's: the kernel tells all who use it. A forwarded SIGHUP
-        alone is not for everybody: pid 1 gets no signal that it has no handler for (pid_namespaces(7))."""
+        """Close the pty's master after the user's terminal has hung up, so that the kernel hangs the pty up, too.
+
+        A forwarded SIGHUP would not be enough, because pid 1 of a pid namespace does not get a signal that it has no
+        handler for (pid_namespaces(7)).
+        """
         os.close(self.master)
         self.master = -1
         self.input = b""
 
-    def _say_end_of_file(self) -> None:
-        """The end of a pipe is the terminal's end of file; said again after each output, for the character is looked
-        at as it comes in (termios(3)): a shell that has its terminal raw only afterwards has not seen it."""
+    def _send_end_of_file(self) -> None:
+        """Send ^D to the pty after the end of a pipe on stdin, and again after each output of the program.
+
+        The pty interprets the character when it arrives (termios(3), VEOF). A program such as a shell that changes the
+        terminal's mode afterwards would miss a single one.
+        """
         if self.repeats and not self.input:
             self.repeats -= 1
             self.input = b"\x04"
@@ -298,18 +313,18 @@ class _Terminal:
         self.ended = not self.output
 
     def _write_output(self) -> None:
-        """A piece that poll(2) has seen room for: pipe(7), PIPE_BUF. Whoever blocks here forwards no signals."""
+        """Write at most PIPE_BUF bytes, because a longer write may block (pipe(7)), and then no signal is forwarded."""
         try:
             self.output = self.output[os.write(1, self.output[:_PIECE]) :]
         except BlockingIOError:
             pass
-        except OSError:  # nobody reads it
+        except OSError:  # no process reads the output
             self.output = b""
         if not self.output:
-            self._say_end_of_file()
+            self._send_end_of_file()
 
     def drain(self) -> None:
-        """Everything that the program wrote before it ended."""
+        """Copy all that the program wrote before it ended."""
         _write_all(1, self.output)
         while self.master >= 0:
             try:
@@ -326,14 +341,14 @@ class _Terminal:
 
             try:
                 termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
-            except termios.error:  # EIO: it has hung up
+            except termios.error:  # EIO: the terminal has hung up
                 pass
         if self.master >= 0:
             os.close(self.master)
 
 
 def _has_hung_up(fd: int) -> bool:
-    """Whether it is a terminal that is no more, of which isatty(3) says no: all that is left of it is EIO."""
+    """Return whether fd is a terminal that has hung up: ioctl(2) then returns EIO, while isatty(3) only says no."""
     try:
         fcntl.ioctl(fd, sc.TIOCGWINSZ, b"\0" * 8)
     except OSError as error:
@@ -342,6 +357,7 @@ def _has_hung_up(fd: int) -> bool:
 
 
 def _write_all(fd: int, data: bytes) -> None:
+    """Write all bytes, waiting where necessary; give up at the first error, because the program has ended."""
     while data:
         try:
             data = data[os.write(fd, data) :]

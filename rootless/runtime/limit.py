@@ -1,4 +1,4 @@
-"""A program's time limit: TERM at its end, KILL when that does not help, and an exit code that says so."""
+"""End a program after a time limit: with TERM, then with KILL, and with an exit code that says so."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
 from rootless.runtime.escalation import ends_by_default
 
-EXIT_TIMEOUT = 124  # timeout(1)
+EXIT_TIMEOUT = 124  # the exit code of timeout(1)
 GRACE = 10.0  # seconds from TERM to KILL
 _KILL, _TERM = 9, 15
 
 
 class TimeLimit:
-    """Seconds that a program may run. over: whether they have passed while it ran."""
+    """Hold the time limit of a program. over: whether the time has passed while the program ran."""
 
     __slots__ = ("grace", "next", "over", "pid", "pidfd")
 
@@ -21,7 +21,7 @@ class TimeLimit:
         self.pid = pid
         self.pidfd = pidfd
         self.grace = grace
-        self.next = time.monotonic() + seconds  # 0: nothing is left to do
+        self.next = time.monotonic() + seconds  # when to act next; 0: never
         self.over = False
 
     def timeout(self) -> float | None:
@@ -29,10 +29,10 @@ class TimeLimit:
         return max(0.0, self.next - time.monotonic()) * 1000 if self.next else None
 
     def look(self) -> None:
-        """Send TERM when the time has passed, and KILL when the program has had its grace.
+        """Send TERM when the time has passed, and KILL when the program has not ended in its grace time.
 
-        Pid 1 of a pid namespace does not get a TERM that it has no handler for (pid_namespaces(7)). Such a program
-        would end by it anywhere else, so it is killed at once.
+        Pid 1 of a pid namespace does not get a TERM that it has no handler for (pid_namespaces(7)). Elsewhere TERM
+        would end such a program at once, so it gets KILL at once.
         """
         if not self.next or time.monotonic() < self.next:
             return

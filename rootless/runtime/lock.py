@@ -1,8 +1,8 @@
-"""A container's lock, and who holds it: flock(2) on its state directory.
+"""Lock a container, and find out who holds the lock: flock(2) on its state directory.
 
-Each command notes its pid and start time in the directory before it asks for the lock (a symbolic link to nowhere, one
-system call), so that `delete --force` can end a command that hangs with it. The kernel releases the lock only when
-every copy of the descriptor is closed, or by LOCK_UN.
+Before a command asks for the lock, it notes its pid and start time in the directory, as the target text of a dangling
+symbolic link, which takes one system call. So `delete --force` can kill a command that hangs while it holds the lock.
+The kernel releases the lock only after LOCK_UN, or when all copies of the descriptor are closed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from rootless.errors import NoSuchContainer, RootlessError, printable
 from rootless.kernel import proc
 from rootless.startup import lean_os as os
 
-_NOTE = ".lock."  # and the pid: "PID START_TIME" is where the link leads
-_PATIENCE = 2  # seconds for a command that works, before `delete --force` ends it
-_LIMIT = 10  # seconds until `delete --force` names a holder that it may not end
+_NOTE = ".lock."  # followed by the pid; the target text of the link is "PID START_TIME"
+_PATIENCE = 2  # seconds that `delete --force` waits before it kills the holder
+_LIMIT = 10  # seconds until `delete --force` gives up and names the holder
 _ALRM, _KILL = 14, 9
 
 
 class Lock:
-    """The lock of one open state directory, taken or not."""
+    """Hold the lock of an open state directory, taken or not."""
 
     def __init__(self, fd: int, path: str, container_id: str) -> None:
         self.fd = fd
@@ -39,9 +39,9 @@ class Lock:
         self.note = ""
 
     def take(self, holder: tuple[int, int] | None = None) -> None:
-        """Wait for the lock, after noting the holder's (pid, start time), as proc.own_identity gives it.
+        """Note the holder's (pid, start time), as proc.own_identity returns it, then wait for the lock.
 
-        Raises NoSuchContainer where the directory was deleted meanwhile, RootlessError.
+        Raises NoSuchContainer if the directory was deleted meanwhile, and RootlessError.
         """
         try:
             if holder:
@@ -65,25 +65,25 @@ class Lock:
         return False
 
     def give_up(self) -> None:
-        """Release it. The note goes last: without it nobody could end a command that stops in between."""
+        """Release the lock, then remove the note, so that a command that hangs in between can still be killed."""
         flock(self.fd, LOCK_UN)
         if self.note:
             try:
                 os.unlink(self.note, dir_fd=self.fd)
-            except OSError as error:  # with its directory; else it stays until `delete`, and names a process that ended
+            except OSError as error:  # a note that stays is harmless, because it names a process that has ended
                 log.debug(f"lock: {self.note}: {error.strerror}")
             self.note = ""
 
     def take_by_force(self, init: tuple[int, int]) -> None:
-        """Take the lock from a command that does not give it up: that one is killed.
+        """Take the lock; kill the command that holds it if it does not release the lock in time.
 
-        Only what has noted itself is ended, by its pid and start time, and the container's init, which has the lock
-        for its first moments: (pid, start time), (0, 0) for none. Raises RootlessError, which names the holder,
-        where the lock is not to be had; NoSuchContainer where the directory is gone by then.
+        Only processes with a note are killed, by pid and start time, and the container's init, which holds the lock for
+        a moment after the clone. init: its (pid, start time), (0, 0) for none. Raises RootlessError, which names the
+        holder, if the lock cannot be had, and NoSuchContainer if the directory is gone by then.
         """
         try:
             self._write_note(proc.own_identity())
-        except OSError as error:  # a full disk must not keep what fills it
+        except OSError as error:  # on a full disk the container must still be deletable
             log.debug(f"lock: {error}")
         try:
             if not _wait(self.fd, _PATIENCE):
@@ -102,15 +102,17 @@ class Lock:
         try:
             try:
                 os.symlink(f"{pid} {start_time}", note, dir_fd=self.fd)
-            except FileExistsError:  # of a process that was killed and had the same pid
+            except FileExistsError:  # left by a process that was killed and had the same pid
                 os.unlink(note, dir_fd=self.fd)
                 os.symlink(f"{pid} {start_time}", note, dir_fd=self.fd)
         except FileNotFoundError:
-            raise NoSuchContainer(self.container_id) from None  # the directory is removed, and we still have it open
+            raise NoSuchContainer(
+                self.container_id
+            ) from None  # the directory was removed while this process has it open
         self.note = note
 
     def _noted(self) -> list[tuple[int, int]]:
-        """(pid, start time) of every command that has noted itself, but this one."""
+        """Return the (pid, start time) of every note but this command's own."""
         noted = []
         for name in os.listdir(self.fd):
             if not name.startswith(_NOTE) or name == self.note:
@@ -121,7 +123,7 @@ class Lock:
             except (FileNotFoundError, ValueError):
                 continue
             except OSError as error:
-                if error.errno != errno.EINVAL:  # EINVAL: it is not a link, so not a note
+                if error.errno != errno.EINVAL:  # EINVAL: not a symbolic link, so not a note
                     raise
         return noted
 
@@ -135,7 +137,7 @@ class Lock:
         return not any(proc.alive(pid, start_time) for pid, start_time in self._noted())
 
     def _end_holders(self, init: tuple[int, int]) -> None:
-        """Kill those that hold the lock; of several that are noted, the one that the kernel names (proc(5), locks)."""
+        """Kill the holder: of the noted processes the one that the kernel names (proc(5), locks), else all of them."""
         noted = self._noted()
         holding = set(_holders(self.fd))
         for pid, start_time in [*([each for each in noted if each[0] in holding] or noted), init]:
@@ -152,7 +154,7 @@ class Lock:
             except ProcessLookupError:
                 pass
             except PermissionError as error:
-                log.debug(f"lock: process {pid}: {error}")  # another user's: it is named in the end
+                log.debug(f"lock: process {pid}: {error}")  # another user's process; the error names it in the end
             finally:
                 os.close(pidfd)
 
@@ -167,7 +169,7 @@ class Lock:
 
 
 class _Rings(Exception):
-    """The time is over."""
+    """Interrupt flock(2) when the time is over."""
 
 
 def _ring(_signum: int, _frame: object) -> None:
@@ -175,8 +177,10 @@ def _ring(_signum: int, _frame: object) -> None:
 
 
 def _wait(fd: int, seconds: float) -> bool:
-    """Take the lock; False where the time is over first. The alarm is repeated, because one that comes between the last
-    line of Python and the system call would interrupt nothing."""
+    """Take the lock; return False if the time is over first.
+
+    The alarm is repeated, because one that comes right before the system call would not interrupt it.
+    """
     try:
         flock(fd, LOCK_EX | LOCK_NB)
         return True
@@ -195,7 +199,7 @@ def _wait(fd: int, seconds: float) -> bool:
 
 
 def _silence(before: object) -> None:
-    """Stop the alarm; one that rings in here has nothing to say any more."""
+    """Stop the alarm, and ignore one that comes meanwhile. before: the handler to restore."""
     while True:
         try:
             setitimer(ITIMER_REAL, 0)
@@ -206,20 +210,21 @@ def _silence(before: object) -> None:
 
 
 def _holders(fd: int) -> list[int]:
-    """The pids that the kernel says have this lock: proc(5), /proc/locks. [] where it does not tell."""
-    found = os.fstat(fd)
-    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    """Return the pids that hold this lock, [] if the kernel does not tell (/proc/locks, proc(5))."""
+    status = os.fstat(fd)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     pids = []
     with open("/proc/locks", "rb", buffering=0) as file:
         for line in file.readall().decode().splitlines():
-            fields = line.split()  # "1: FLOCK ADVISORY WRITE 1234 00:1a:5678 0 EOF"; "1: -> ..." waits for it
+            # "1: FLOCK ADVISORY WRITE 1234 00:1a:5678 0 EOF"; a line "1: -> ..." is of a process that waits.
+            fields = line.split()
             if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == place and int(fields[4]) > 0:
                 pids.append(int(fields[4]))
     return pids
 
 
 def _command(pid: int) -> str:
-    """The command line of a process, as far as it may be read; else its name."""
+    """Return the command line of a process, its name if it has none, or why it cannot be read."""
     for name in ("cmdline", "comm"):
         try:
             with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:

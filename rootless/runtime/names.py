@@ -1,4 +1,4 @@
-"""Names of users and groups, looked up in a container's own passwd and group."""
+"""Look up users and groups in the passwd and group files of a container."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rootless.plan.settings import UserIds
 
 
 def look_up(rootfs: str, text: str) -> UserIds:
-    """Return the user that USER[:GROUP] names in a root file system: as docker and image-spec have it.
+    """Return the user that USER[:GROUP] names in a root file system, by the rules of docker (image-spec, config.md).
 
-    Of a number passwd gives group and home. Raises RootlessError for a name that is not there.
+    For a number, passwd gives the group and the home directory. Raises RootlessError for an unknown name.
     """
     try:
         fd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,9 +1,9 @@
-"""NOTIFY_SOCKET: a service manager waits for READY=1 of the program (sd_notify(3)), which cannot reach its socket.
+"""Pass READY=1 of the program on to the service manager (NOTIFY_SOCKET, sd_notify(3)), whose socket it cannot reach.
 
-The container gets a socket of its own, which `create` binds in the state directory and init keeps open; whoever runs
-the program gets it from init, listens there, tells the manager READY=1 and the main process, and waits until it has
-read that. The socket alone is mounted, not its directory: a container with CAP_SYS_ADMIN could make that writable, and
-fill the host's /run.
+The container gets its own socket. `create` binds it in the state directory, and init keeps it open. The command that
+runs the program gets the socket from init, receives READY=1 there, sends it to the manager with the pid of the main
+process, and waits until the manager has read it. Only the socket is mounted into the container, not its directory,
+because a container with CAP_SYS_ADMIN could make a directory writable and fill the host's /run.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 
 SOCKET = "notify.sock"  # in the state directory
 _INSIDE = "/run/notify/notify.sock"
-_PATIENCE = 30  # seconds that the manager has to read what it was sent: sd_notify_barrier(3)
+_PATIENCE = 30  # seconds that the manager has to read the message: sd_notify_barrier(3)
 _LIMIT = 4096
 
 
 def extend_spec(spec: dict[str, Any], source: str) -> None:
-    """The mount of `source` and the variable, as runc adds them; for the first process alone, `exec` gets neither."""
+    """Add the mount of the socket `source`, and NOTIFY_SOCKET, to config.json, like runc. `exec` gets neither."""
     options = ["bind", "nosuid", "noexec", "nodev", "ro"]
     mounts, process = spec.get("mounts") or [], spec.get("process")
     if type(mounts) is not list or type(process) is not dict or type(process.get("env") or []) is not list:
-        return  # the compiler says what is wrong with it
+        return  # the compiler of the plan reports the wrong type
     spec["mounts"] = [*mounts, {"destination": _INSIDE, "source": source, "options": options}]
     process["env"] = [*(process.get("env") or ()), f"NOTIFY_SOCKET={_INSIDE}"]
 
 
 class Listener:
-    """The container's end, of which `fd` is the descriptor; `host` is the manager's socket."""
+    """Listen on the container's socket. fd: its descriptor; host: the address of the manager's socket."""
 
     def __init__(self, fd: int, host: str) -> None:
         self.host = host
         self.sock = socket(fileno=fd)
 
     def fileno(self) -> int:
-        """Readable when the container has said something."""
+        """Return the descriptor, which is readable when the container has sent a message."""
         return self.sock.fileno()
 
     def wait(self, pid: int) -> None:
-        """Until the container is ready or its init `pid` has ended. That process is the manager's main one then."""
+        """Wait until the container is ready, or init (`pid`) has ended. init becomes the manager's main process."""
         pidfd = proc.open_pidfd(pid)
         if pidfd < 0:
             return
@@ -60,7 +60,7 @@ class Listener:
         os.close(pidfd)
 
     def forward(self, main_pid: int, patience: float = 0) -> bool:
-        """Read one message; pass READY on, and no more. Whether it was that."""
+        """Read one message, and pass only READY on. Return whether the message held it."""
         lines = self.sock.recv(_LIMIT).split(b"\n")
         ready = next((line for line in lines if line.startswith(b"READY=")), b"")
         if ready:
@@ -72,12 +72,12 @@ class Listener:
 
 
 def bind(directory: StateDir) -> int:
-    """Make the socket that the container gets; its descriptor. Raises RootlessError."""
+    """Bind the container's socket in the state directory; return its descriptor. Raises RootlessError."""
     sock = sockets.create(SOCK_DGRAM)
     try:
         path = sockets.address_at(directory.fd, SOCKET)
         sock.bind(path)
-        os.chmod(path, 0o777)  # the program may be any of the container's users
+        os.chmod(path, 0o777)  # because the program may run as any user of the container
     except OSError as error:
         sock.close()
         raise RootlessError.from_os(error, "cannot make the notify socket", SOCKET) from None
@@ -85,7 +85,10 @@ def bind(directory: StateDir) -> int:
 
 
 def receive(sock: socket) -> Listener | None:
-    """Take the container's socket from its init; a listener where a manager waits here too. Raises EOFError."""
+    """Receive the container's socket from init. Return a listener, None if no manager waits for this command.
+
+    Raises EOFError if init is gone.
+    """
     _, _, (fd,) = channel.receive(sock, channel.NOTIFY)
     host = os.environ.get("NOTIFY_SOCKET", "")
     if host:
@@ -95,7 +98,10 @@ def receive(sock: socket) -> Listener | None:
 
 
 def _tell(host: str, lines: list[bytes], patience: float) -> None:
-    """Send the lines, then BARRIER=1 with a pipe: its end is closed when the manager has read all."""
+    """Send the lines, then BARRIER=1 with a pipe, which the manager closes when it has read all.
+
+    patience: seconds to wait for that, 0 for not at all. Raises OSError.
+    """
     sock = sockets.create(SOCK_DGRAM)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -107,7 +113,7 @@ def _tell(host: str, lines: list[bytes], patience: float) -> None:
         finally:
             os.close(writer)
         if patience and not select.select([reader], [], [], patience)[0]:
-            log.warn("NOTIFY_SOCKET: the service manager does not read what it is told")
+            log.warn("NOTIFY_SOCKET: the service manager does not read its messages")
     finally:
         os.close(reader)
         sock.close()

@@ -1,7 +1,8 @@
-"""Root at another user's states becomes that user: what a state says is then done with that user's rights alone.
+"""Let root become the owner of a state root before it uses the states in it.
 
-A state names processes to kill, hooks to run, a cgroup to remove and a mount to undo. Whoever owns the directory wrote
-it, so root that believed it would do what that user likes (`rootless --root DIR delete -f ID`, as Slurm calls it).
+A state names processes to kill, hooks to run, a cgroup to remove and a mount to undo. The owner of the directory has
+written it. If root obeyed it with its own privileges, that user could do anything (`rootless --root DIR delete -f ID`,
+as Slurm calls it). So the command continues with the privileges of that user.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
 
 _NOBODYS_GROUP = 65534
-# What the user's programs may see of root's environment: a hook is one, and may be given all of it.
+# The variables of root's environment that the user may see, because a hook can get the whole environment.
 _KEPT = {"PATH", "LANG", "LANGUAGE", "TZ", "TERM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES"}
 _LIBRARIES = (
     "ast", "binascii", "collections", "ctypes", "difflib", "grp", "importlib.util", "json", "math", "pwd", "re",
@@ -25,40 +26,40 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-def become_owner(found: os.stat_result, path: str) -> None:
-    """Become the user whom an open directory belongs to, for the rest of this command.
+def become_owner(status: os.stat_result, path: str) -> None:
+    """Become the owner of an open directory, for the rest of this command.
 
-    found: what fstat(2) says of the descriptor, because the path may lead elsewhere by now. All that a command may
-    import is imported first: the interpreter may lie where the user cannot read. Raises RootlessError where this
-    process is not root, where the owner is unknown here, or where the ids cannot be changed.
+    status: the result of fstat(2) on the directory, because the path may lead to another one by now. All modules are
+    imported first, because the user may not be able to read the interpreter's files. Raises RootlessError if this
+    process is not root, if the owner is not mapped in this user namespace, or if the ids cannot be changed.
     """
-    uid = found.st_uid
+    uid = status.st_uid
     if os.geteuid() != 0:
         raise RootlessError(
             f"the state directory belongs to uid {uid}", path, errno.EPERM, "choose one of your own with --root"
         )
     _check_mapped(uid, path)
-    name, gid, groups, home = _look_up(found)
+    name, gid, groups, home = _look_up(status)
     _import_all()
     try:
         sc.setgroups(groups)
         sc.setresgid(gid)
         sc.setresuid(uid)
-        sc.capset(0, 0, 0)  # secure bits may have kept them: capabilities(7)
+        sc.capset(0, 0, 0)  # the capabilities survive if the secure bits say so: capabilities(7)
     except OSError as error:
         hint = "root may not change its ids here: run it as the owner"
         raise RootlessError.from_os(error, f"cannot become uid {uid}, to whom the states belong", path, hint) from None
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or sc.capget()[1]:
         raise RootlessError(f"cannot become uid {uid}, to whom the states belong", path, errno.EPERM)
     _change_environment(uid, name, home)
-    # The id maps of children are ours to write only where we are dumpable, and a change of ids ends that: proc(5).
+    # A change of ids makes a process undumpable. Then it may not write the id maps of its children (proc(5)).
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
     log.debug(f"{path} belongs to uid {uid}: from here on this command has uid {uid}, gid {gid} and groups {groups}")
     explain_permissions(f"the states in {path} belong to uid {uid}, so that this command is not root but that user")
 
 
 def _check_mapped(uid: int, path: str) -> None:
-    """Refuse an owner who does not exist in this user namespace: all of those show as one overflow id."""
+    """Refuse an owner who is not mapped in this user namespace, because all such owners have the same overflow id."""
     from rootless.kernel.host import Host
 
     host = Host()
@@ -82,22 +83,25 @@ def _check_mapped(uid: int, path: str) -> None:
         )
 
 
-def _look_up(found: os.stat_result) -> tuple[str, int, list[int], str]:
-    """(name, gid, groups, home) of a directory's owner. Of a user without a name nothing is known but the directory's
-    group, which a set-group-ID parent or a mount option may have chosen: it counts only as the user's private one."""
+def _look_up(status: os.stat_result) -> tuple[str, int, list[int], str]:
+    """Return (name, gid, groups, home) of a directory's owner.
+
+    For a user without an entry in passwd only the directory's group is known. It is used only if its id is the user's,
+    because a set-group-ID parent or a mount option may have chosen another one.
+    """
     import pwd
 
-    uid = found.st_uid
+    uid = status.st_uid
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
-        gid = uid if found.st_gid == uid else _NOBODYS_GROUP
+        gid = uid if status.st_gid == uid else _NOBODYS_GROUP
         return str(uid), gid, [], "/"
     return entry.pw_name, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid), entry.pw_dir
 
 
 def _import_all() -> None:
-    """Import every module of the runtime, and what it imports only when it needs it."""
+    """Import every module of the runtime, and all libraries that they import later."""
     packages = ["rootless"]
     while packages:
         package = packages.pop()
@@ -115,13 +119,13 @@ def _import_all() -> None:
 def _import(name: str) -> None:
     try:
         __import__(name)
-    except ImportError as error:  # a part that this installation lacks, which its own command says
+    except ImportError as error:  # an optional part is not installed; the command that needs it says so
         log.debug(f"{name}: {error}")
         sys.modules.pop(name, None)
 
 
 def _change_environment(uid: int, name: str, home: str) -> None:
-    """Replace root's environment by the user's, also in /proc/self/environ, which the user can read from now on."""
+    """Replace root's environment by the user's, also in /proc/self/environ, because the user can read that now."""
     kept = {key: value for key, value in os.environ.items() if key in _KEPT or key.startswith("LC_")}
     kept.update(HOME=home, USER=name, LOGNAME=name)
     runtime = f"/run/user/{uid}"
@@ -130,7 +134,7 @@ def _change_environment(uid: int, name: str, home: str) -> None:
             kept["XDG_RUNTIME_DIR"] = runtime
     except OSError as error:
         log.debug(f"{runtime}: {error.strerror}")
-    # By the real `os`, whose putenv(3) copies: the block itself is overwritten below. lean_os may have its own copy.
+    # Both `os` and lean_os may hold an environment. putenv(3) only adds copies, so the original block is overwritten.
     for environ in (os.environ, sys.modules["os"].environ):
         environ.clear()
         environ.update(kept)

@@ -1,4 +1,4 @@
-"""A container made of the files that `checkpoint` wrote, by criu."""
+"""Make a container from the files that `checkpoint` wrote, with criu."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ROOT = "criu-root"  # in the state directory
 
 
 class Restored:
-    """What criu tells on the way: pid of init, the terminal's master (-1 for none)."""
+    """Handle criu's notifications; keep init's pid and the terminal's master (-1 for none)."""
 
     def __init__(self, container: Container, plan: Plan, console_socket: str) -> None:
         self.container = container
@@ -60,7 +60,7 @@ class Restored:
         self.master = -1
 
     def notified(self, stage: str, pid: int, fds: list[int]) -> None:
-        """One stage of criu's."""
+        """Handle one stage of the restore: run hooks, note init, receive the terminal. Raises RootlessError."""
         if stage == "setup-namespaces":
             for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
                 state = {**self.container.report(status), "pid": pid}
@@ -79,7 +79,7 @@ class Restored:
 
 
 def restore(create_request: CreateRequest, request: ImageRequest) -> int:
-    """Make a container of images; return the program's exit code, 0 when detached. Raises RootlessError."""
+    """Make a container from images; return the program's exit code, 0 when detached. Raises RootlessError."""
     path = criu.find(request.criu)
     plan = compile_plan(create_request, Host())
     console.check_holder(plan.process.terminal, request.detach, create_request.console_socket)
@@ -109,21 +109,21 @@ def restore(create_request: CreateRequest, request: ImageRequest) -> int:
 
 
 def _restore(request: ImageRequest, path: str, asked: dict[str, Any], restored: Restored, group: Cgroup) -> None:
-    """Let criu make the processes. The mounts it needs are in a namespace of this process alone."""
+    """Let criu make the processes. The mounts that criu needs are in a private mount namespace of this process."""
     plan = restored.plan
-    _make_places(plan)
+    _make_mount_points(plan)
     sc.unshare(sc.CLONE_NEWNS)
     sc.mount(None, "/", None, sc.MS_SLAVE | sc.MS_REC)
     directory = restored.container.directory
     os.mkdir(_ROOT, dir_fd=directory.fd)
     root = f"{os.path.realpath(directory.root)}/{directory.container_id}/{_ROOT}"
-    sc.mount(plan.rootfs, root, None, sc.MS_BIND | sc.MS_REC)  # criu wants a mount point, not hidden by another mount
+    sc.mount(plan.rootfs, root, None, sc.MS_BIND | sc.MS_REC)  # criu needs a mount point that no other mount hides
     namespaces = [(join.flag, os.open(join.path, os.O_RDONLY | os.O_CLOEXEC)) for join in _external(plan)]
     session = criu.Session(path, tuple(fd for _, fd in namespaces))
     session.log_path = log_path(request, "restore.log")
     try:
         note_planned_cgroup(directory, group)
-        group.create(pid=session.pid)  # what criu makes is in there, too
+        group.create(pid=session.pid)  # before criu makes processes, so that they are in the cgroup
         note_made_cgroup(directory, group)
         asked |= _describe(request, plan, root, session.pid)
         asked["inherit_fd"] += [[(1, EXTERNAL[flag]), (2, 4 + i)] for i, (flag, _) in enumerate(namespaces)]
@@ -141,7 +141,7 @@ def _external(plan: Plan) -> list[Join]:
 
 
 def _describe(request: ImageRequest, plan: Plan, root: str, pid: int) -> dict[str, Any]:
-    """What criu finds outside: mounts, pipes of the standard streams, namespaces, cgroups."""
+    """Return the options that tell criu what it gets from outside: mounts, joined namespaces and cgroups."""
     mounts = list(external_mounts(plan))
     if any(isinstance(step, MaskPath) for step in plan.enter):
         mounts.append(("/dev/null", "/dev/null"))
@@ -165,26 +165,28 @@ def _describe(request: ImageRequest, plan: Plan, root: str, pid: int) -> dict[st
 
 
 def _inherited(request: ImageRequest) -> list[Any]:
-    """The pipes that the standard streams were become those of this command."""
+    """Return the option that replaces the pipes of the old standard streams by the streams of this command."""
     path = f"{image_path(request)}/{DESCRIPTORS}"
     try:
         with open(path, "rb") as file:
             was = loads(file.read())
     except OSError as error:
-        raise RootlessError.from_os(error, "there is no checkpoint", path, "--image-path names it") from None
+        raise RootlessError.from_os(error, "no checkpoint", path, "--image-path names its directory") from None
     return [[(1, name), (2, number)] for number, name in enumerate(was) if "pipe:" in name]
 
 
-def _make_places(plan: Plan) -> None:
-    """The places of the mounts in the rootfs, and in what is bound there: criu makes none. In a process of its own,
-    whose mounts go with it."""
-    pid, pidfd = child.clone(0, lambda: _make_places_in_child(plan))
+def _make_mount_points(plan: Plan) -> None:
+    """Make the missing mount points in the rootfs, because criu does not. Raises RootlessError.
+
+    A child does it in its own mount namespace, so that its mounts end with it.
+    """
+    pid, pidfd = child.clone(0, lambda: _make_mount_points_in_child(plan))
     os.close(pidfd)
     if os.waitpid(pid, 0)[1]:
-        raise RootlessError("cannot make the places of the mounts", plan.rootfs, hint="--debug says more")
+        raise RootlessError("cannot make the mount points", plan.rootfs, hint="--debug says more")
 
 
-def _make_places_in_child(plan: Plan) -> None:
+def _make_mount_points_in_child(plan: Plan) -> None:
     try:
         sc.unshare(sc.CLONE_NEWNS)
         sc.mount(None, "/", None, sc.MS_PRIVATE | sc.MS_REC)
@@ -196,7 +198,7 @@ def _make_places_in_child(plan: Plan) -> None:
         tmpfs = [f"{mount.target}/" for mount in mounts if mount.fstype == "tmpfs"]
         for mount in mounts:
             if mount.target.startswith(tuple(tmpfs)):
-                continue  # criu brings its content along
+                continue  # criu restores the content of a tmpfs
             if isinstance(mount, BindMount):
                 mount.execute(init)
             else:

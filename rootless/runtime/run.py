@@ -1,4 +1,4 @@
-"""Run a container in the foreground, or detached: create, start, wait, delete."""
+"""Run a container in the foreground or detached: create, start, wait, delete."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class _Ahead:
-    """What has to be done before `start`, done while init sets up its mounts.
+    """Prepare `start` while init sets up its mounts and the runtime would only wait.
 
-    load_modules: imports what `run` needs later.
+    load_modules: imports the modules that `run` needs later.
     """
 
     def __init__(self, load_modules: Callable[[], None], *, detached: bool) -> None:
@@ -39,13 +39,13 @@ class _Ahead:
         try:
             self.sock = connect(container, CREATING_SOCKET)
         except (ConnectionRefusedError, FileNotFoundError):
-            pass  # its init has ended: what it said of it is received next
+            pass  # init has exited; its error message is still in the set-up socket and is read next
 
 
 def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *, keep: bool = False) -> int:
     """Run the container; return the program's exit code, 0 when detached. Raises RootlessError.
 
-    load_modules: imports what is needed later, while there is nothing else to do; keep: do not delete the container.
+    load_modules: imports what is needed later, while the runtime would only wait; keep: do not delete the container.
     """
     request.meanwhile = ahead = _Ahead(load_modules, detached=request.detached)
     end_on_signals()

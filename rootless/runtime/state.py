@@ -1,12 +1,12 @@
-"""The state directory: one directory a container, with state.json, the config as read, and the start socket.
+"""Read and write the state directory of a container, which holds its state, its config and its start socket.
 
-ROOT/ID/state.json    written by temp + rename under the directory's lock
-ROOT/ID/config.json   what `create` read: the bundle's file is never looked at again
-ROOT/ID/init          a link to nowhere: "PID START_TIME" of its init
-ROOT/ID/cgroup.*      links to nowhere: the cgroup that is about to be made, and the one that was (see note_cgroup)
-ROOT/ID/upper         a link to nowhere: the upper directory of its throw-away root (rootless/runtime/upper.py)
-ROOT/ID/.lock.PID     a link to nowhere: a command that has the lock or waits for it (rootless/runtime/lock.py)
-ROOT/ID/start.sock    there as long as the container is created and not started
+ROOT/ID/state.json    written to a temporary file and renamed, while the directory is locked
+ROOT/ID/config.json   a copy of the config that `create` has read; the bundle's file is not used again
+ROOT/ID/init          a dangling symbolic link whose target text is "PID START_TIME" of init
+ROOT/ID/cgroup.*      dangling symbolic links: the cgroup that will be made, and the one that was made (note_cgroup)
+ROOT/ID/upper         a dangling symbolic link: the upper directory of a throw-away root (runtime/upper.py)
+ROOT/ID/.lock.PID     a dangling symbolic link: a command that holds the lock or waits for it (runtime/lock.py)
+ROOT/ID/start.sock    exists while the container is created and not started
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
-_ID_LIMIT = 255  # of a file name, which the id becomes
+_ID_LIMIT = 255  # the longest file name (NAME_MAX), because the id becomes one
 _LATECOMERS = 100  # commands that note themselves in a directory that is being removed: lock.py
 _INIT = "init"
 _PLANNED, _MADE = "cgroup.planned", "cgroup.made"
@@ -34,7 +34,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def default_root(uid: int, in_userns: bool) -> str:
-    """Where states live without --root: see docs/internals/architecture.md, "State"."""
+    """Return the state root without --root (docs/internals/architecture.md, "State")."""
     if os.environ.get("ROOTLESS_ROOT"):
         return os.environ["ROOTLESS_ROOT"]
     if uid == 0 and not in_userns:
@@ -45,12 +45,12 @@ def default_root(uid: int, in_userns: bool) -> str:
             if os.stat(runtime).st_uid == uid:
                 return f"{runtime}/rootless"
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            pass  # it is not ours; any other error says nothing, and there must be one answer each time
+            pass  # not this user's. Other errors are raised, because the answer must be the same for every command
     return f"/tmp/rootless-{uid}"
 
 
 def check_id(container_id: str) -> str:
-    """The id, if it can be one: `[A-Za-z0-9_+.-]`, no leading dot. Raises RootlessError."""
+    """Return the id if it is valid: `[A-Za-z0-9_+.-]`, no leading dot, at most 255 characters. Raises RootlessError."""
     if not container_id:
         raise RootlessError("container ID is empty")
     for character in container_id:
@@ -70,7 +70,7 @@ def _shown(container_id: str) -> str:
 
 
 class StateDir:
-    """An open, perhaps locked, state directory of one container."""
+    """Hold the open state directory of a container, and its lock."""
 
     def __init__(self, root: str, container_id: str, fd: int, root_fd: int) -> None:
         self.root = root
@@ -81,23 +81,23 @@ class StateDir:
 
     @classmethod
     def make(cls, root: str, container_id: str, holder: tuple[int, int] | None = None) -> StateDir:
-        """Make a new one and take its lock; `holder`: see Lock.take. Raises RootlessError where the id is in use."""
+        """Make a state directory and lock it. holder: see Lock.take. Raises IdInUse and RootlessError."""
         path = f"{root}/{container_id}"
         root_fd = open_root(root, make=True)
-        fd, made = -1, False
+        fd, is_new = -1, False
         try:
             try:
                 os.mkdir(container_id, 0o700, dir_fd=root_fd)
             except FileExistsError:
                 raise IdInUse(container_id, path) from None
-            made = True
+            is_new = True
             fd = _open_own(container_id, root_fd)
-            os.fchmod(fd, 0o700)  # whatever the umask
+            os.fchmod(fd, 0o700)  # the umask may have removed bits
             directory = cls(root, container_id, fd, root_fd)
             directory.lock.take(holder)
             return directory
         except BaseException as error:
-            if made and not isinstance(error, NoSuchContainer):
+            if is_new and not isinstance(error, NoSuchContainer):
                 _undo_make(container_id, root_fd, fd)
             close_at_last(fd, root_fd)
             if isinstance(error, OSError):
@@ -106,7 +106,7 @@ class StateDir:
 
     @classmethod
     def open(cls, root: str, container_id: str, *, lock: bool = False) -> StateDir:
-        """Open the existing one; with `lock` after waiting for whoever holds it. Raises NoSuchContainer."""
+        """Open a state directory; with `lock`, wait for its lock. Raises NoSuchContainer and RootlessError."""
         check_id(container_id)
         root_fd = open_root(root)
         if root_fd < 0:
@@ -129,7 +129,7 @@ class StateDir:
             raise
 
     def read(self, name: str) -> Any:
-        """A JSON object of the directory, None where its file is missing. Raises RootlessError for a broken one."""
+        """Return the JSON object in a file of the directory, None if there is no such file. Raises RootlessError."""
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
         except FileNotFoundError:
@@ -140,10 +140,10 @@ class StateDir:
             raise RootlessError.from_os(error, f"cannot read the container's {name}", path, hint) from None
         try:
             with open(fd, "rb", buffering=0) as file:
-                found = jsonlite.loads(file.readall() or b"")
-            if type(found) is not dict:
-                raise ValueError("it holds no object")
-            return found
+                value = jsonlite.loads(file.readall() or b"")
+            if type(value) is not dict:
+                raise ValueError("it is not an object")
+            return value
         except ValueError as error:
             raise RootlessError(
                 f"the container's {name} is damaged ({error})",
@@ -152,13 +152,13 @@ class StateDir:
             ) from None
 
     def write(self, name: str, data: bytes) -> None:
-        """Replace a file of the directory in one step. Raises OSError; then the old one is still there."""
+        """Replace a file of the directory in one step. Raises OSError; the old file then still exists."""
         temporary = f".{name}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
             try:
-                os.fchmod(fd, 0o600)  # whatever the umask
+                os.fchmod(fd, 0o600)  # the umask may have removed bits
                 write_all(fd, data)
             finally:
                 os.close(fd)
@@ -168,8 +168,10 @@ class StateDir:
             raise OSError(error.errno, f"cannot write the container's {name}: {error.strerror}", path) from None
 
     def note_init(self, pid: int, start_time: int) -> None:
-        """Note init outside of state.json too, in one step, so that `delete --force` can end it when that is damaged or
-        not yet there."""
+        """Note init outside of state.json, too, with one system call.
+
+        So `delete --force` can kill init if state.json is damaged or does not exist yet.
+        """
         self._link(f"{pid} {start_time}", _INIT)
 
     def noted_init(self) -> tuple[int, int]:
@@ -178,15 +180,15 @@ class StateDir:
         return (int(words[0]), int(words[1])) if len(words) == 2 and all(map(str.isdigit, words)) else (0, 0)
 
     def note_cgroup(self, path: str, new: int, inode: int = 0) -> None:
-        """Note the cgroup's directory: before it is made without its inode number, and with it when it is there.
+        """Note the cgroup's directory: first without an inode number, and again with it once the directory exists.
 
-        new: how many of the path's last directories are the container's, 0 for a cgroup that was there before. A path
-        alone is no identity, because another container's cgroup may have it by the time that somebody looks.
+        new: how many of the path's last directories `create` makes, 0 for a cgroup that exists already. The inode
+        identifies the directory, because another container's cgroup may have the same path later.
         """
         self._link(f"{inode} {new} {path}", _MADE if inode else _PLANNED)
 
     def noted_cgroup(self) -> tuple[str, int, int]:
-        """Return (path, new, inode) as noted; ("", 0, 0) without a note, inode 0 where it may not have been made."""
+        """Return (path, new, inode) as noted; ("", 0, 0) without a note, inode 0 if it may not exist."""
         for name in (_MADE, _PLANNED):
             inode, _, rest = self._read_link(name).partition(" ")
             new, _, path = rest.partition(" ")
@@ -195,11 +197,11 @@ class StateDir:
         return "", 0, 0
 
     def note(self, text: str, name: str) -> None:
-        """Note something under a name, in one step: as a link to nowhere. Raises RootlessError."""
+        """Store a text under a name with one system call, as a dangling symbolic link. Raises RootlessError."""
         self._link(text, name)
 
     def noted(self, name: str) -> str:
-        """Return what is noted under a name, "" without a note. Raises RootlessError."""
+        """Return the text that `note` has stored under a name, "" for none. Raises RootlessError."""
         return self._read_link(name)
 
     def _link(self, text: str, name: str) -> None:
@@ -213,17 +215,17 @@ class StateDir:
             ) from None
 
     def _read_link(self, name: str) -> str:
-        """Where a note leads, "" without one. Raises RootlessError."""
+        """Return the target text of a link, "" if there is no such link. Raises RootlessError."""
         try:
             return os.readlink(name, dir_fd=self.fd)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EINVAL):  # EINVAL: it is not a link
+            if error.errno in (errno.ENOENT, errno.EINVAL):  # EINVAL: not a symbolic link
                 return ""
             path = f"{self.root}/{self.container_id}/{name}"
             raise RootlessError.from_os(error, "cannot read the state directory", path) from None
 
     def has(self, name: str) -> bool:
-        """Whether such a file is there."""
+        """Return whether the directory has a file of this name. Raises OSError."""
         try:
             os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -231,18 +233,18 @@ class StateDir:
         return True
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name, in one step."""
+        """Rename a file of the directory. Raises OSError."""
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def unlink(self, name: str) -> None:
-        """Take a file away; a missing one is fine."""
+        """Remove a file of the directory if it exists. Raises OSError."""
         try:
             os.unlink(name, dir_fd=self.fd)
         except FileNotFoundError:
             pass
 
     def remove(self) -> None:
-        """Remove the whole directory, whatever is in it; its mode does not matter. Raises RootlessError."""
+        """Remove the directory with all that is in it. Raises RootlessError."""
         path = f"{self.root}/{self.container_id}"
         try:
             for _ in range(_LATECOMERS):
@@ -274,23 +276,23 @@ class StateDir:
             self.unlink(own)
 
     def close(self) -> None:
-        """Close it; this gives the lock up. What fails here is only told, because the command's work is done."""
+        """Close the directory and release its lock. A failure is only logged, because the command has done its work."""
         if self.fd >= 0:
             try:
                 self.lock.give_up()
-            except OSError as error:  # the note stays, and names a process that is then gone
+            except OSError as error:  # the note stays; it names a process that will be gone
                 log.debug(f"lock: {error}")
             self.close_copy()
 
     def close_copy(self) -> None:
-        """Close the descriptors of a copy that clone3(2) made: the lock stays with the other process."""
+        """Close the descriptors in a clone of the process. The lock stays with the other process."""
         if self.fd >= 0:
             close_at_last(self.fd, self.root_fd)
             self.fd = self.root_fd = -1
 
 
 def ids(root: str) -> list[str]:
-    """Return the ids that have a state directory, sorted; [] where there is no root yet."""
+    """Return the ids that have a state directory, sorted; [] if the root does not exist yet. Raises RootlessError."""
     root_fd = open_root(root)
     if root_fd < 0:
         return []
@@ -303,11 +305,12 @@ def ids(root: str) -> list[str]:
 
 
 def open_root(root: str, *, make: bool = False) -> int:
-    """Open the directory of all states, the one way for every command; -1 where there is none and `make` is not asked.
+    """Open the state root; return its fd, -1 if it does not exist. With `make`, make it. Raises RootlessError.
 
-    It has to be a directory, not a symbolic link, of this process's user, and no one else may write it: otherwise
-    somebody else says which processes to kill and which hooks to run. Root becomes the user that it belongs to. A new
-    one is 0700, as are its missing parents, and sticky, so that no cleaner of /tmp takes it. Raises RootlessError.
+    Every command opens it here. It must be a directory, not a symbolic link. It must belong to this user, and no one
+    else may write it, because a state says which processes to kill and which hooks to run. Root becomes the owner
+    (owner.py). A new root and its missing parents have mode 0700. It is also sticky, so that no cleaner of /tmp
+    removes it.
     """
     try:
         fd = _open_own(root)
@@ -319,12 +322,12 @@ def open_root(root: str, *, make: bool = False) -> int:
     except OSError as error:
         raise RootlessError.from_os(error, "cannot open the state directory", root) from None
     try:
-        found = os.fstat(fd)
-        if found.st_uid != os.geteuid() and not found.st_mode & 0o022:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() and not status.st_mode & 0o022:
             from rootless.runtime.owner import become_owner
 
-            become_owner(found, root)
-        _check_owner(found, root)
+            become_owner(status, root)
+        _check_owner(status, root)
         return fd
     except BaseException:
         os.close(fd)
@@ -345,30 +348,32 @@ def _make_root(root: str) -> int:
 
 
 def _open_own(path: str, dir_fd: int | None = None) -> int:
-    """Open a directory, never through a symbolic link; one of our own that a umask has left without permissions gets
-    them back. Raises OSError."""
+    """Open a directory, never through a symbolic link. Raises OSError.
+
+    If a umask has taken permissions from its owner, who is this user, they are restored.
+    """
     try:
         return os.open(path, _DIRECTORY, dir_fd=dir_fd)
     except PermissionError:
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
-        found = os.fstat(fd)
-        if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
-            os.chmod(f"/proc/self/fd/{fd}", found.st_mode & 0o7777 | 0o700)
+        status = os.fstat(fd)
+        if status.st_uid == os.geteuid() and status.st_mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{fd}", status.st_mode & 0o7777 | 0o700)
         return os.open(".", _DIRECTORY, dir_fd=fd)
     finally:
         os.close(fd)
 
 
-def _check_owner(found: os.stat_result, path: str) -> None:
-    """Refuse a directory that another user has made or may write. Raises RootlessError."""
-    if found.st_mode & 0o022:
+def _check_owner(status: os.stat_result, path: str) -> None:
+    """Refuse a directory that belongs to another user, or that others may write. Raises RootlessError."""
+    if status.st_mode & 0o022:
         raise RootlessError(
             "the state directory may be written by its group or others", path, errno.EPERM, f"chmod go-w {path}"
         )
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         raise RootlessError(
-            f"the state directory belongs to uid {found.st_uid}",
+            f"the state directory belongs to uid {status.st_uid}",
             path,
             errno.EPERM,
             "choose one of your own with --root",
@@ -376,7 +381,7 @@ def _check_owner(found: os.stat_result, path: str) -> None:
 
 
 def _undo_make(container_id: str, root_fd: int, fd: int) -> None:
-    """Remove the directory that was just made."""
+    """Remove the state directory that was just made. A failure is only a warning."""
     try:
         for name in os.listdir(fd) if fd >= 0 else ():
             os.unlink(name, dir_fd=fd)
@@ -390,8 +395,10 @@ def _undo_make(container_id: str, root_fd: int, fd: int) -> None:
 
 
 def _remove_directory(path: str) -> None:
-    """Remove a directory of the state directory, with what somebody has put there: as root of the user's ids where it
-    belongs to one of them. Mounts below are not crossed: rmdir(2) refuses them. Raises OSError and RootlessError."""
+    """Remove a directory in the state directory, as root of the user's ids if it belongs to a subordinate id.
+
+    It does not cross mounts, because rmdir(2) refuses a mount point. Raises OSError and RootlessError.
+    """
     from oci.remove import remove_tree
 
     try:

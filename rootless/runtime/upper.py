@@ -1,11 +1,11 @@
-"""The upper directory of a throw-away root: where it lies, how it is made, and how it is taken away.
+"""Choose, make and remove the upper directory of a throw-away root.
 
-$XDG_CACHE_HOME/rootless/upper/NAME/{upper,work}   what the overlay writes (overlayfs.rst)
+$XDG_CACHE_HOME/rootless/upper/NAME/{upper,work}   the changes of the container (overlayfs.rst)
 $XDG_CACHE_HOME/rootless/upper/NAME/lower          a link to the root below
-$XDG_CACHE_HOME/rootless/upper/NAME/owner          a link to nowhere: the state directory whose container has it
+$XDG_CACHE_HOME/rootless/upper/NAME/owner          a symbolic link to the state directory of the container
 
-The container's state directory notes the place before it is made, so that `delete --force` finds it after a kill -9;
-`owner` lets `cache prune` see that a container is gone together with its state.
+The state directory notes the path before the upper directory is made, so that `delete --force` finds it after a
+kill -9. `cache prune` uses `owner` to see whether the container is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rootless.runtime.caches import cache_directory
 if TYPE_CHECKING:
     from rootless.runtime.state import StateDir
 
-NOTE = "upper"  # in the state directory: a link to nowhere, the upper directory's path
+NOTE = "upper"  # in the state directory: a symbolic link whose target text is the upper directory's path
 _OWNER = "owner"
 _LOWER = "lower"
 
@@ -65,9 +65,9 @@ def is_directory(upper: str) -> bool:
 
 
 def make_upper(state: StateDir, path: str, rootfs: str) -> None:
-    """Make a container's upper directory, noted in its state directory before. Raises RootlessError.
+    """Note a container's upper directory in the state directory, then make it. Raises RootlessError.
 
-    Its mode is the root directory's, because the overlay's root has the upper directory's (overlayfs.rst).
+    It gets the mode of the root directory, because the overlay's root shows the upper directory's (overlayfs.rst).
     """
     from oci.private import open_private
 
@@ -86,7 +86,7 @@ def make_upper(state: StateDir, path: str, rootfs: str) -> None:
 
 
 def remove_upper(path: str) -> None:
-    """Remove an upper directory, files of subordinate ids included; a missing one is fine. Raises RootlessError."""
+    """Remove an upper directory, including files of subordinate ids, if it exists. Raises RootlessError."""
     if not os.path.lexists(path):
         return
     from oci.errors import OciError
@@ -101,7 +101,7 @@ def remove_upper(path: str) -> None:
     except OciError as error:
         raise RootlessError(error.what, error.where, error.errno, error.hint) from None
     except OSError:
-        pass  # what is left belongs to subordinate ids
+        pass  # the rest belongs to subordinate ids
     host = Host()
     if host.privileged or job.remove(path, default_maps(host)):
         hint = "`rootless unshare rm -rf` removes it"
@@ -134,11 +134,11 @@ def _all() -> list[str]:
 
 
 def _is_used(path: str) -> bool:
-    """Return whether the container that an upper directory names still has it."""
+    """Return whether the container that an upper directory names still exists and uses it."""
     try:
         owner = os.readlink(f"{path}/{_OWNER}")
         return os.readlink(f"{owner}/{NOTE}") == path
     except FileNotFoundError:
         return False
-    except OSError:  # EACCES, EINVAL: it cannot be told
+    except OSError:  # EACCES, EINVAL: unknown, so keep it
         return True

@@ -1,4 +1,4 @@
-"""Who uses a bundle: the containers that were made of it and have processes."""
+"""Find the containers with processes that use a bundle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def users_of(bundle: str, root: str) -> list[str]:
-    """Return the ids of the containers that have processes and were made of this bundle, or have their root in it."""
+    """Return the ids of the containers with a process that use this bundle, or have their root in it."""
     place, users = os.path.realpath(bundle), []
     for container_id in ids(root):
         try:
@@ -25,7 +25,7 @@ def users_of(bundle: str, root: str) -> list[str]:
         try:
             nothing: State = {}
             state = directory.read("state.json") or nothing
-        except RootlessError:  # damaged: it cannot say where it runs, but its mounts are seen if it does
+        except RootlessError:  # a damaged state does not say where; the callers look for mounts in the bundle, too
             state = {}
         try:
             used = [os.path.realpath(state[key]) for key in ("bundle", "rootfs") if state.get(key)]
