@@ -8,9 +8,13 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.api.aio import async_popen as async_popen
+    from rootless.api.aio import async_run as async_run
     from rootless.api.popen import CompletedProcess as CompletedProcess
     from rootless.api.popen import Popen as Popen
     from rootless.api.popen import run as run
+    from rootless.api.sandbox import Sandbox as Sandbox
+    from rootless.api.sandbox import SandboxResult as SandboxResult
     from rootless.errors import LauncherError as LauncherError
     from rootless.errors import NoSuchContainer as NoSuchContainer
     from rootless.errors import ProgramNotExecutable as ProgramNotExecutable
@@ -26,6 +30,7 @@ _HOMES = {
     "ProgramNotFound": "rootless.errors",
     "RootlessError": "rootless.errors",
     "Sandbox": "rootless.api.sandbox",
+    "SandboxResult": "rootless.api.sandbox",
     "async_popen": "rootless.api.aio",
     "async_run": "rootless.api.aio",
     "run": "rootless.api.popen",

@@ -16,7 +16,7 @@ from rootless.errors import LauncherError, ProgramError, ProgramNotExecutable, P
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
@@ -61,26 +61,18 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
 
     def _execute_child(self, *values: Any) -> None:
         given = dict(zip(_EXECUTE_NAMES, values, strict=False))
-        args, executable = _command(given["args"], given["executable"], shell=given["shell"])
+        args, executable = command(given["args"], given["executable"], shell=given["shell"])
         sys.audit("subprocess.Popen", executable or args[0], given["args"], given["cwd"], given["env"])
-        cwd = b"" if given["cwd"] is None else os.fsencode(given["cwd"])
-        if b"\0" in cwd:
-            raise ValueError("embedded null byte")
-        group = given.get("process_group")
-        if group is None:
-            group = -1
         closed, fds = _streams(given["p2cread"], given["c2pwrite"], given["errwrite"])
         passed = [int(fd) for fd in given["pass_fds"]]
         for fd in passed:
             os.fstat(fd)
-        words = (
-            [os.fsencode(arg) for arg in args], os.fsencode(executable or b""), _environment(given["env"]), cwd,
-            given["umask"], bool(given["restore_signals"]), bool(given["start_new_session"]), group,
-            self._settings.pid1, closed, passed,
+        group = given.get("process_group")
+        words = words_of(
+            args, executable, env=given["env"], cwd=given["cwd"], umask=given["umask"],
+            restore=bool(given["restore_signals"]), session=bool(given["start_new_session"]),
+            group=-1 if group is None else group, pid1=self._settings.pid1, closed=closed, passed=passed,
         )  # fmt: skip
-        for word in words[0]:
-            if b"\0" in word:
-                raise ValueError("embedded null byte")
         self._asked = (args, executable, given["cwd"])
         answers = client.Answers()
         try:
@@ -117,27 +109,11 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
             self.pid, self._pidfd = self._answers.await_verdict()
         except RootlessError as error:
             self._answers.close()
-            raise self._translate(error) from None
+            raise translate(error, *self._asked, is_host=self._settings.is_host) from None
         except BaseException:
             self._answers.abandon()
             raise
         self._child_created = True
-
-    def _translate(self, error: RootlessError) -> RootlessError:
-        """Return the error as subprocess's callers know it: an OSError with the program's or directory's name."""
-        args, executable, cwd = self._asked
-        if not error.errno or not error.where.startswith(("/process/args", "/process/cwd")):
-            return error
-        filename = cwd if error.where == "/process/cwd" else executable or args[0]
-        hint = error.hint
-        if self._settings.is_host and error.errno in _NOT_FOUND:
-            hint = _host_hint(os.fsdecode(filename)) or hint
-        kind = ProgramError
-        if error.errno == errno.ENOENT:
-            kind = ProgramNotFound
-        elif error.errno in (errno.EACCES, errno.EPERM):
-            kind = ProgramNotExecutable
-        return kind(error.what, error.where, error.errno, hint, filename)
 
     def _note_end(self) -> None:
         """Take over what is known of the end; close what waited for it."""
@@ -311,7 +287,46 @@ def run_with(
     return CompletedProcess(process.args, code, stdout, stderr, oom_killed=process.oom_killed)
 
 
-def _command(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
+def translate(error: RootlessError, args: Any, executable: Any, cwd: Any, *, is_host: bool) -> RootlessError:
+    """Return the error as subprocess's callers know it: an OSError with the program's or the directory's name."""
+    if not error.errno or not error.where.startswith(("/process/args", "/process/cwd")):
+        return error
+    filename = cwd if error.where == "/process/cwd" else executable or args[0]
+    hint = error.hint
+    if is_host and error.errno in _NOT_FOUND:
+        hint = _host_hint(os.fsdecode(filename)) or hint
+    kind = ProgramError
+    if error.errno == errno.ENOENT:
+        kind = ProgramNotFound
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        kind = ProgramNotExecutable
+    return kind(error.what, error.where, error.errno, hint, filename)
+
+
+def words_of(
+    args: list[Any],
+    executable: Any,
+    *,
+    env: Any,
+    cwd: Any,
+    umask: int = -1,
+    restore: bool = True,
+    session: bool = False,
+    group: int = -1,
+    pid1: bool = False,
+    closed: Iterable[int] = (),
+    passed: Iterable[int] = (),
+) -> tuple[Any, ...]:
+    """Return a call as the launcher takes it (init/launched.py, Call). Raises ValueError for a NUL byte."""
+    words = [os.fsencode(arg) for arg in args]
+    place = b"" if cwd is None else os.fsencode(cwd)
+    if any(b"\0" in word for word in (place, *words)):
+        raise ValueError("embedded null byte")
+    program = os.fsencode(executable or b"")
+    return words, program, _environment(env), place, umask, restore, session, group, pid1, [*closed], [*passed]
+
+
+def command(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
     """Return (argv, executable) as subprocess makes them; the shell is the container's /bin/sh."""
     if isinstance(args, (str, bytes)):
         words: list[Any] = [args]

@@ -1,0 +1,385 @@
+"""`Sandbox`: one throw-away container for each call, some of them set up beforehand, and a verdict on each end.
+
+A warm container is an ordinary one whose program's process waits for its call: what is left of a call is an execve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+from rootless.api import client, popen, settings
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from typing import Any
+
+_PIECE = 65536
+_LIMIT = 16 << 20  # bytes of output that one call may have, unless output_limit= says otherwise
+
+
+class SandboxResult:
+    """What came of one call.
+
+    stopped_by: who ended it: None for the program itself, else "timeout", "memory", "output" or "signal"; seconds: how
+    long it took; stdout, stderr: bytes, str with text=True; what is beyond the limit of output is left out.
+    """
+
+    __slots__ = ("args", "returncode", "seconds", "stderr", "stdout", "stopped_by")
+
+    def __init__(
+        self, args: Any, returncode: int, stdout: Any, stderr: Any, stopped_by: str | None, seconds: float
+    ) -> None:
+        self.args = args
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr
+        self.stopped_by = stopped_by
+        self.seconds = seconds
+
+    def __repr__(self) -> str:
+        return (
+            f"SandboxResult(args={self.args!r}, returncode={self.returncode}, stopped_by={self.stopped_by!r}, "
+            f"seconds={self.seconds:.3f}, stdout={self.stdout!r}, stderr={self.stderr!r})"
+        )
+
+
+class Sandbox:
+    """Containers for code that nobody trusts. Each call gets a fresh one, with a throw-away root.
+
+    warm: how many are kept set up and waiting; timeout: seconds a call may take, None for any time; output_limit: bytes
+    of both streams together; workspace: a directory of the host that all calls share at /workspace; text: whether
+    output is str. The other arguments are those of `run`. By default there is no network, a seccomp profile like
+    docker's, no new privileges and no capability.
+    """
+
+    def __init__(
+        self,
+        *,
+        warm: int = 0,
+        timeout: float | None = None,
+        output_limit: int = _LIMIT,
+        workspace: str | os.PathLike[str] | None = None,
+        text: bool = False,
+        user: str | int | None = None,
+        group: str | int | None = None,
+        **keywords: Any,
+    ) -> None:
+        if warm < 0 or output_limit < 0:
+            raise ValueError("warm and output_limit are not negative")
+        if keywords.get("name") or keywords.get("init") is False:
+            raise ValueError("a sandbox makes many containers: they have neither a name nor another init")
+        self.timeout = timeout
+        self.output_limit = output_limit
+        self.text = text
+        self._warm = warm
+        self._workspace = "" if workspace is None else os.path.abspath(os.fspath(workspace))
+        self._settings = settings.Packed(self._defaults(keywords), user, group, None)  # type: ignore[arg-type]
+        self._pool: deque[client.Answers] = deque()
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._closed = False
+        self._refill()
+
+    def _defaults(self, keywords: dict[str, Any]) -> dict[str, Any]:
+        rooted = keywords.get("rootfs") is not None or keywords.get("bundle") is not None
+        full = {"network": "none", "no_new_privileges": True, "seccomp": "default", **keywords}
+        if rooted:
+            full.setdefault("ephemeral", True)
+            config = dict(full.get("config") or {})
+            if full["ephemeral"] and not full.get("read_only"):
+                config.setdefault("root", {"readonly": False})
+            full["config"] = config
+            full["cap_drop"] = [*(full.get("cap_drop") or []), "ALL"]
+        if self._workspace:
+            full["volumes"] = [*(full.get("volumes") or []), f"{self._workspace}:/workspace"]
+        return full
+
+    # --- calls
+
+    def run(
+        self,
+        args: Any,
+        *,
+        input: bytes | str | None = None,
+        timeout: float | None = None,
+        env: Any = None,
+        cwd: Any = None,
+        shell: bool = False,
+    ) -> SandboxResult:
+        """Run a program in a fresh container. A limit that ends it is said in `stopped_by`, and raises nothing.
+
+        Raises the errors of a program that cannot be executed, and RootlessError.
+        """
+        run = _Run(self, args, input, self.timeout if timeout is None else timeout, env, cwd, shell)
+        try:
+            return run.finish()
+        finally:
+            self._refill()
+
+    def map(self, iterable: Iterable[Any], *, parallel: int = 2, **keywords: Any) -> Iterator[SandboxResult]:
+        """Run each program of an iterable, `parallel` at once; yield the results in order.
+
+        An element is a program with its arguments; keywords are those of `run`.
+        """
+        if parallel < 1:
+            raise ValueError("parallel is at least 1")
+        with ThreadPoolExecutor(parallel) as executor:
+            waiting: deque[Any] = deque()
+            try:
+                for args in iterable:
+                    waiting.append(executor.submit(self.run, args, **keywords))
+                    if len(waiting) > 2 * parallel:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for each in waiting:
+                    each.cancel()
+
+    async def async_run(self, args: Any, **keywords: Any) -> SandboxResult:
+        """Run a program as `run` does, beside other tasks. A task that is cancelled kills its container."""
+        run = _Run(
+            self,
+            args,
+            keywords.pop("input", None),
+            keywords.pop("timeout", self.timeout),
+            keywords.pop("env", None),
+            keywords.pop("cwd", None),
+            keywords.pop("shell", False),
+        )
+        if keywords:
+            run.stop()
+            raise TypeError(f"unexpected keyword argument {next(iter(keywords))!r}")
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(None, run.finish)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            run.stop()
+            await asyncio.wait([work])
+            raise
+        finally:
+            self._refill()
+
+    async def async_map(
+        self, iterable: Iterable[Any], *, parallel: int = 2, **keywords: Any
+    ) -> AsyncIterator[SandboxResult]:
+        """Yield the results of `map` in order, beside other tasks."""
+        if parallel < 1:
+            raise ValueError("parallel is at least 1")
+        waiting: deque[asyncio.Task[SandboxResult]] = deque()
+        try:
+            for args in iterable:
+                waiting.append(asyncio.create_task(self.async_run(args, **keywords)))
+                if len(waiting) >= parallel:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    # --- warm containers
+
+    def _take(self) -> tuple[client.Answers, bool]:
+        """Return (a container that waits for its call, whether it was warm): else it is set up now."""
+        with self._lock:
+            if self._closed:
+                raise RootlessError("the sandbox is closed")
+            if self._owner != os.getpid():  # a forked child: the pool is the parent's
+                self._pool.clear()
+                self._owner = os.getpid()
+            if self._pool:
+                return self._pool.popleft(), True
+        return self._ask(), False
+
+    def _ask(self) -> client.Answers:
+        answers = client.Answers()
+        try:
+            client.request(("run", answers.number, self._settings.data, None), answers.ask([]))
+            answers.sent()
+        except BaseException:
+            answers.close()
+            raise
+        return answers
+
+    def _refill(self) -> None:
+        with self._lock:
+            while not self._closed and len(self._pool) < self._warm:
+                self._pool.append(self._ask())
+
+    def close(self) -> None:
+        """End the warm containers. Calls that run go on."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, deque()
+        if self._owner == os.getpid():
+            for answers in pool:
+                answers.close()  # the end of its socket ends it
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Run:
+    """One call: the container, its pipes, and what ends it."""
+
+    def __init__(
+        self, sandbox: Sandbox, args: Any, input: Any, timeout: float | None, env: Any, cwd: Any, shell: bool
+    ) -> None:
+        self.sandbox = sandbox
+        self.args = args
+        self.timeout = timeout
+        self.began = time.monotonic()
+        self.stopped_by: str | None = None
+        self.pidfd = -1
+        self.data = input.encode() if isinstance(input, str) else bytes(input or b"")
+        self.asked = popen.command(args, None, shell=shell)
+        self.cwd = cwd
+        words = popen.words_of(*self.asked, env=env, cwd=cwd)
+        self.pipes = [os.pipe(), os.pipe(), os.pipe()]
+        (stdin, self.stdin), (self.stdout, stdout), (self.stderr, stderr) = self.pipes
+        try:
+            self.answers = self._begin(words, [stdin, stdout, stderr])
+        except BaseException:
+            self._close(self.stdin, self.stdout, self.stderr)
+            raise
+        finally:
+            self._close(stdin, stdout, stderr)
+
+    def _begin(self, words: Any, fds: list[int]) -> client.Answers:
+        """Give the call to a container. One that has ended meanwhile gives way to another."""
+        while True:
+            answers, warm = self.sandbox._take()
+            try:
+                answers.call(words, fds)
+                return answers
+            except OSError:
+                if not warm:  # it was made just now: its error says why it has ended
+                    return answers
+                answers.close()
+
+    def finish(self) -> SandboxResult:
+        """Exchange data until the end. Raises the errors of a program that cannot be executed."""
+        try:
+            try:
+                _, self.pidfd = self.answers.await_verdict()
+            except RootlessError as error:
+                raise popen.translate(error, *self.asked, self.cwd, is_host=self.sandbox._settings.is_host) from None
+            streams = self._exchange()
+            status = self.answers.wait(None, complete=self.sandbox._settings.has_memory_limit)
+            assert status is not None
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            self._close(self.stdin, self.stdout, self.stderr, self.pidfd)
+            self.stdin = self.stdout = self.stderr = self.pidfd = -1
+        self.answers.close()
+        code = os.waitstatus_to_exitcode(status)
+        out, err = (bytes(each) for each in streams)
+        seconds = time.monotonic() - self.began
+        if self.sandbox.text:
+            text = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+            return SandboxResult(self.args, code, *text, self._verdict(code), seconds)
+        return SandboxResult(self.args, code, out, err, self._verdict(code), seconds)
+
+    def _verdict(self, code: int) -> str | None:
+        if self.stopped_by:
+            return self.stopped_by
+        if self.answers.kills:
+            return "memory"
+        return "signal" if code < 0 else None
+
+    def stop(self) -> None:
+        """Kill the container, if it has come so far."""
+        if self.pidfd >= 0:
+            self._kill()
+        else:
+            self.answers.abandon()
+
+    def _kill(self) -> None:
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except (ProcessLookupError, OSError):
+            pass
+
+    def _exchange(self) -> tuple[bytearray, bytearray]:
+        """Write the input and read both streams to their end, within the limits."""
+        collected = {self.stdout: bytearray(), self.stderr: bytearray()}
+        out, err = collected.values()
+        poller = select.poll()
+        view = memoryview(self.data)
+        if view:
+            os.set_blocking(self.stdin, False)
+            poller.register(self.stdin, select.POLLOUT)
+        else:
+            self._end_input()
+        for fd in collected:
+            poller.register(fd, select.POLLIN)
+        while collected:
+            ready = poller.poll(self._left())
+            if not ready and self._left() == 0:
+                self._stop_by("timeout")
+            for fd, _ in ready:
+                if fd == self.stdin:
+                    view = self._feed(view, poller)
+                elif not self._read(fd, collected[fd], out, err):
+                    poller.unregister(fd)
+                    del collected[fd]
+        return out, err
+
+    def _left(self) -> float | None:
+        """Return the milliseconds until the time is over, None for any time."""
+        if self.timeout is None or self.stopped_by:
+            return None
+        return max(0.0, (self.began + self.timeout - time.monotonic()) * 1000)
+
+    def _stop_by(self, reason: str) -> None:
+        if not self.stopped_by:
+            self.stopped_by = reason
+            self._kill()
+
+    def _feed(self, view: memoryview, poller: select.poll) -> memoryview:
+        try:
+            view = view[os.write(self.stdin, view[:_PIECE]) :]
+        except BlockingIOError:
+            return view
+        except BrokenPipeError:
+            view = view[:0]
+        if not view:
+            poller.unregister(self.stdin)
+            self._end_input()
+        return view
+
+    def _end_input(self) -> None:
+        self._close(self.stdin)
+        self.stdin = -1
+
+    def _read(self, fd: int, into: bytearray, out: bytearray, err: bytearray) -> bool:
+        """Read a piece; False at the end. What is beyond the limit is dropped, and ends the program."""
+        data = os.read(fd, _PIECE)
+        room = self.sandbox.output_limit - len(out) - len(err)
+        into += data[: max(room, 0)]
+        if len(data) > room:
+            self._stop_by("output")
+        return bool(data)
+
+    @staticmethod
+    def _close(*fds: int) -> None:
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)

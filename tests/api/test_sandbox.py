@@ -1,0 +1,106 @@
+"""`Sandbox`: verdicts, throw-away roots, warm containers, order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import rootless
+
+from .test_run import running
+
+
+@pytest.fixture(params=[0, 2], ids=["cold", "warm"])
+def warm(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+def test_a_call_returns_output_and_status(busybox_root: Path, warm: int) -> None:
+    with rootless.Sandbox(rootfs=busybox_root, warm=warm) as box:
+        result = box.run(["sh", "-c", "cat; echo err >&2; exit 3"], input="in")
+        assert (result.returncode, result.stdout, result.stderr, result.stopped_by) == (3, b"in", b"err\n", None)
+        assert 0 < result.seconds < 60
+        assert box.run("echo $A; pwd", shell=True, env={"A": "1", "PATH": "/bin"}, cwd="/tmp").stdout == b"1\n/tmp\n"
+        with pytest.raises(FileNotFoundError):
+            box.run(["nosuch"])
+
+
+def test_each_call_has_a_root_of_its_own(busybox_root: Path, warm: int) -> None:
+    with rootless.Sandbox(rootfs=busybox_root, warm=warm, text=True) as box:
+        for _ in range(4):
+            result = box.run("ls /etc; echo x >/etc/new; rm /etc/passwd; ls /etc", shell=True)
+            assert (result.stdout, result.stderr) == ("passwd\nnew\n", "")
+    assert os.listdir(busybox_root / "etc") == ["passwd"]
+
+
+def test_a_limit_is_a_verdict_and_no_exception(warm: int) -> None:
+    with rootless.Sandbox(warm=warm, output_limit=1000) as box:
+        slow = box.run("echo begun; sleep 6543", shell=True, timeout=0.5)
+        assert (slow.stopped_by, slow.stdout, slow.returncode) == ("timeout", b"begun\n", -9)
+        loud = box.run(["yes"])
+        assert (loud.stopped_by, len(loud.stdout)) == ("output", 1000)
+        ended = box.run("kill -SEGV $$", shell=True)
+        assert (ended.stopped_by, ended.returncode) == ("signal", -11)
+        assert box.run(["true"]).stopped_by is None
+    assert not running("sleep\0006543")
+
+
+def test_it_gives_no_rights_and_no_network(busybox_root: Path) -> None:
+    with rootless.Sandbox(rootfs=busybox_root, text=True) as box:
+        status = dict(line.split(":\t", 1) for line in box.run(["cat", "/proc/self/status"]).stdout.splitlines())
+        assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        assert box.run("ls /sys/class/net", shell=True).stdout == "lo\n"
+        assert box.run(["unshare", "-r", "true"]).returncode != 0
+
+
+def test_a_workspace_is_shared(tmp_path: Path) -> None:
+    with rootless.Sandbox(workspace=tmp_path, text=True) as box:
+        assert box.run("echo made >/workspace/file", shell=True).returncode == 0
+        assert box.run(["cat", "file"], cwd="/workspace").stdout == "made\n"
+    assert (tmp_path / "file").read_text() == "made\n"
+
+
+def test_map_yields_in_order_and_async_twins_too(busybox_root: Path, warm: int) -> None:
+    with rootless.Sandbox(rootfs=busybox_root, warm=warm, text=True) as box:
+        programs = [["sh", "-c", f"sleep 0.{4 - n % 4}; echo {n}"] for n in range(6)]
+        assert [r.stdout for r in box.map(programs, parallel=3)] == [f"{n}\n" for n in range(6)]
+
+        async def main() -> list[str]:
+            assert (await box.async_run(["echo", "one"])).stdout == "one\n"
+            return [r.stdout async for r in box.async_map(programs, parallel=3)]
+
+        assert asyncio.run(main()) == [f"{n}\n" for n in range(6)]
+
+
+def test_a_cancelled_call_ends() -> None:
+    async def main() -> None:
+        with rootless.Sandbox() as box:
+            task = asyncio.create_task(box.async_run(["sleep", "6544"]))
+            await asyncio.sleep(0.5)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert not running("sleep\0006544")
+
+
+def test_closing_ends_what_waits() -> None:
+    from rootless.api.client import launcher_pid
+
+    box = rootless.Sandbox(warm=3)
+    box.run(["true"])
+    children = Path(f"/proc/{launcher_pid()}/task/{launcher_pid()}/children")
+    assert len(children.read_text().split()) >= 3
+    box.close()
+    until = time.monotonic() + 10
+    while children.read_text().split() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert children.read_text().split() == []
+    with pytest.raises(rootless.RootlessError, match="closed"):
+        box.run(["true"])
