@@ -11,8 +11,9 @@ import errno
 import os
 import select
 import time
-from _signal import SIG_DFL, SIG_IGN, signal  # type: ignore[import-not-found]
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
+from signal import SIG_DFL, SIG_IGN, signal  # type: ignore[import-not-found]
+from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
+from typing import TYPE_CHECKING
 
 from rootless import log
 from rootless.errors import NoSuchContainer, RootlessError
@@ -26,7 +27,6 @@ from rootless.runtime.limit import EXIT_TIMEOUT, TimeLimit
 from rootless.runtime.start import start
 from rootless.startup import jsonlite
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cgroup.oom import Watch
     from rootless.kernel.host import Host

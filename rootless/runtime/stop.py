@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import select
+from typing import TYPE_CHECKING
 
 from rootless.kernel import proc
 from rootless.runtime.escalation import ends_by_default
 from rootless.runtime.kill import kill_all, send
-from rootless.startup import lean_os as os
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.runtime.container import Container
 

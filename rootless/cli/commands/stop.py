@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rootless.cli.containers import load
 from rootless.errors import RootlessError
 from rootless.kernel.units import parse_duration
 from rootless.runtime.stop import GRACE, stop
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rootless.cli.containers import name_of, state_root
 from rootless.kernel.files import write_all
 from rootless.runtime.monitor import wait_for
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 
