@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import time
-from signal import SIG_DFL, SIG_IGN, signal  # type: ignore[import-not-found]
+from signal import SIG_DFL, SIG_IGN, signal
 from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
 from typing import TYPE_CHECKING
 
