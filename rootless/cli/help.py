@@ -42,7 +42,8 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "File system": (
         "-v ./data:/data:ro --tmpfs /scratch:size=64m --ephemeral",
         (
-            "volume", "mount", "tmpfs", "mount-home", "mount-cwd", "read-only", "ephemeral", "shm-size", "device",
+            "volume", "mount", "tmpfs", "mount-home", "mount-cwd", "read-only", "ephemeral", "save-changes", "shm-size",
+            "device",
         ),
     ),
     "Limits": (

@@ -105,6 +105,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             _PICK[1],
             ("name", "", "str", "NAME", "ID of the container (default: the bundle's name)"),
             ("rm", "", "flag", "", "delete it when it ends (the default; --rm=false keeps it)"),
+            ("host", "", "flag", "", "run the words as a program of the host's own system, read-only"),
+            ("save-changes", "", "str", "NEW.tar", "write the image with the changes as one more layer"),
             ("log-file", "", "str", "FILE", "with --detach: append the program's output to FILE"),
             ("timeout", "", "str", "DURATION", "end the program after 90s, 1.5m or 1h, with exit code 124"),
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless.cli.containers import state_root
 from rootless.cli.setting_flags import IMAGE_ANNOTATION, SETTING_KEYS
+from rootless.errors import RootlessError
 from rootless.runtime.bundle import find_bundle, parse_config, read_config, with_term
 from rootless.runtime.create import CreateRequest
 from rootless.runtime.state import check_id
@@ -24,7 +25,7 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
 
     tty: give the program a terminal; args: the program and its arguments, in place of those in config.json.
     """
-    request = _read_image(options) or read_bundle(options, options.config)
+    request = _read_host(options) or _read_image(options) or read_bundle(options, options.config)
     if request.image or not options.given.isdisjoint(SETTING_KEYS):
         _apply_settings(options, request, args)
         args = None
@@ -74,6 +75,27 @@ def _apply_settings(options: Options, request: CreateRequest, args: list[str] | 
     request.text = jsonlite.dumps(request.spec, 1).encode("utf-8", "surrogatepass")
 
 
+def _read_host(options: Options) -> CreateRequest | None:
+    """Return the request of `run --host`, None without that flag. Raises RootlessError."""
+    if options.command != "run" or not options.host:
+        return None
+    if options.bundle or options.config:
+        raise RootlessError("--host has no bundle", options.bundle or options.config, hint="rootless run --host -- CMD")
+    from rootless.kernel.host import Host
+    from rootless.plan.host_system import host_system_config
+
+    as_root = options.user in ("root", "0")
+    if as_root:
+        options.given.discard("user")
+    spec = host_system_config(Host(), as_root=as_root)
+    root = state_root(options)
+    container_id = check_id(options.name) if options.name else free_name(root, "host")
+    request = CreateRequest(container_id, "/", spec, jsonlite.dumps(spec, 1).encode("utf-8", "surrogatepass"))
+    _set_places(request, options)
+    request.takes_name = not options.name
+    return request
+
+
 def _read_image(options: Options) -> CreateRequest | None:
     """Return the request of `run IMAGE`, None where the operand is an id or a bundle. Raises RootlessError.
 
@@ -96,6 +118,7 @@ def _read_image(options: Options) -> CreateRequest | None:
     container_id = check_id(options.name) if options.name else free_name(root, options.unpacked.name)
     request = _request_of(options, options.unpacked.bundle, container_id, options.config)
     request.image = archive.image_name(request.bundle, operand)
+    request.source = operand if operand != "-" else ""
     request.takes_name = not options.name
     return request
 
@@ -144,8 +167,12 @@ def _request_of(options: Options, bundle: str, container_id: str, config: str) -
     path = config or f"{bundle}/config.json"
     text = read_config(path)
     request = CreateRequest(container_id, bundle, parse_config(text, path), text)
+    _set_places(request, options)
+    return request
+
+
+def _set_places(request: CreateRequest, options: Options) -> None:
     request.root = state_root(options)
     request.cgroup_manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "")
     request.console_socket = options.console_socket
     request.pid_file = options.pid_file
-    return request

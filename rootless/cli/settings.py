@@ -37,6 +37,8 @@ def read_settings(options: Options, spec: dict[str, Any], bundle: str, args: lis
 
 
 def _rootfs(spec: dict[str, Any], bundle: str) -> str:
+    if bundle == "/":  # the host's own system (plan/host_system.py)
+        return "/"
     root = spec.get("root")
     path = root.get("path") if isinstance(root, dict) else None
     return os.path.join(bundle, path) if isinstance(path, str) else bundle

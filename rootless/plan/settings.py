@@ -144,12 +144,16 @@ def _apply_upper(change: Change, upper: str) -> None:
     mounts = change.array(change.spec, "mounts")
     if any(type(m) is dict and tidy(m.get("destination")) == "/" for m in mounts):
         raise wrong("ephemeral", upper, "config.json already mounts something on /", "take that mount out")
-    if upper.partition(":")[0] == "tmpfs":
-        places = [f"upper={upper}"]
-    else:
-        places = [f"upperdir={_escape(upper)}/upper", f"workdir={_escape(upper)}/work"]
-    options = [f"lowerdir={_escape(rootfs)}", *places]
+    options = overlay_options(rootfs, upper)
     mounts.insert(0, {"destination": "/", "type": "overlay", "source": "overlay", "options": options})
+
+
+def overlay_options(rootfs: str, upper: str) -> list[str]:
+    """Return the options of the overlay for a throw-away root. upper: as Settings has it."""
+    if upper.partition(":")[0] == "tmpfs":
+        return [f"lowerdir={_escape(rootfs)}", f"upper={upper}"]
+    place = _escape(upper)
+    return [f"lowerdir={_escape(rootfs)}", f"upperdir={place}/upper", f"workdir={place}/work"]
 
 
 def _escape(path: str) -> str:

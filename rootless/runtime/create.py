@@ -56,11 +56,11 @@ class CreateRequest:
 
     spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root;
     image: what the bundle was unpacked from, "" for a bundle of the user's own; upper: the directory to make for a
-    throw-away root, "" for none (config.json has its mount); takes_name: whether
-    the id is the bundle's name, so that another one serves where it is in use; timeout: seconds that the program may
-    run, 0 for any time; detached: whether the container outlives this command; meanwhile: called while init sets up
-    its mounts, when the runtime would only wait; init: whether the program is the child of a small init; status_fd:
-    where that one reports the program's wait status, -1 for nowhere; the rest are the flags.
+    throw-away root, "" for none (config.json has its mount); takes_name: whether the id is the bundle's name, so that
+    another one serves where it is in use; timeout: seconds that the program may run, 0 for any time; at_end: what
+    `run` calls when the program has ended, before it deletes the container, and whose exit code counts where it is not
+    0; source: the image's archive, "" where it came through a pipe; detached: whether the container outlives this
+    command; meanwhile: called while init sets up its mounts, when the runtime would only wait; the rest are the flags.
     """
 
     def __init__(self, container_id: str, bundle: str, spec: dict[str, Any], text: bytes) -> None:
@@ -79,8 +79,9 @@ class CreateRequest:
         self.init = False
         self.status_fd = -1
         self.upper = ""
-        self.image = ""
+        self.image = self.source = ""
         self.timeout = 0.0
+        self.at_end: Callable[[], int] | None = None
         self.takes_name = False
         self.preserve_fds = 0
         self.listen_fds = 0

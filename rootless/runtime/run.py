@@ -93,6 +93,8 @@ def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *,
         raise
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
+    if request.at_end:
+        code = request.at_end() or code
     if not keep:
         from rootless.runtime.delete import remove_after
 

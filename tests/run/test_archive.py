@@ -224,3 +224,47 @@ def test_a_cache_of_another_users_or_full_is_named(rootless: Any, archive: Path,
     result = rootless("run", archive)
     assert result.returncode == 1 and "its group or others may write it" in result.stderr
     assert "XDG_CACHE_HOME" in result.stderr
+
+
+def test_changes_are_saved_as_one_more_layer(rootless: Any, archive: Path, tmp_path: Path) -> None:
+    """What was added, changed and removed is in the new image, which has the old one's format and config."""
+    script = "echo new > /etc/new; echo 'root:x:0:0::/:' > /etc/passwd; exit 6"
+    words = ["--entrypoint", "/bin/sh", archive, "--", "-c", script]
+    result = rootless("run", "--save-changes", "new.tar", *words)
+    assert (result.returncode, result.stderr) == (6, "")
+    with tarfile.open("new.tar") as tar:
+        (manifest,) = json.load(tar.extractfile("manifest.json") or io.BytesIO())
+        assert len(manifest["Layers"]) == 2 and manifest["RepoTags"] == ["box:1"]
+    script = "cat /etc/new /etc/passwd; ls /etc"
+    out = rootless("run", "--entrypoint", "/bin/sh", "new.tar", "--", "-c", script).stdout
+    assert out.split() == ["new", "root:x:0:0::/:", "group", "new", "passwd"]
+    assert rootless("run", "new.tar").stdout == "entry command\n"
+    assert os.listdir(tmp_path / "cache/rootless/upper") == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--save-changes", "image.tar", "--ephemeral=tmpfs"], "no throw-away root on disk"),
+        (["--save-changes", "state"], "the output exists already"), (["--save-changes", "no/x.tar"], "does not exist"),
+        (["--save-changes", "x.tar", "--detach"], "nobody would be there"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_saved_is_refused_before(rootless: Any, archive: Path, flags: list[str], words: str) -> None:
+    Path("state").mkdir(0o700, exist_ok=True)
+    result = rootless("run", *flags, archive)
+    assert result.returncode == 1 and words in result.stderr and result.stdout == "" and rootless.ids() == []
+
+
+def test_the_hosts_own_system(rootless: Any, name: str, tmp_path: Path) -> None:
+    """Read-only, with the caller's ids, and nothing of the caller's files but what a volume brings."""
+    script = (
+        f"id -u; touch /usr/x 2>/dev/null || echo denied; ls /home /root /tmp; ls {tmp_path} 2>/dev/null; echo $HOME"
+    )
+    out = rootless("run", "--name", name, "--host", "--", "sh", "-c", script).stdout.split()
+    assert out[:2] == [str(os.geteuid()), "denied"] and name not in " ".join(out)
+    (tmp_path / "data").write_text("seen")
+    flags = ["--name", name, "--host", "-v", "./data:/data:ro", "-u", "root", "-w", "/tmp"]
+    result = rootless("run", *flags, "--", "sh", "-c", "cat /data; id -u; pwd")
+    assert result.stdout == "seen0\n/tmp\n", result.stderr
+    assert rootless("run", "--host", "--bundle", "x").returncode == 1

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """Run `rootless run [--detach] ID`, `run BUNDLE [-- CMD ARG...]`, or `run -- CMD ARG...` in a bundle."""
-    if options.dashes:
+    if options.host:
+        options.args = [*filter(None, [options.container_id]), *options.args]
+        options.container_id = ""
+    elif options.dashes:
         _read_dashes(options)
     if options.log_file and not options.detach:
         raise RootlessError("a log file is for a detached container", f"--log-file {options.log_file}", hint="--detach")
@@ -29,6 +32,8 @@ def main(options: Options) -> int:
         if options.dry_run:
             return print_plan(request)
         request.detached, request.timeout = options.detach, timeout
+        if options.save_changes:
+            _save_at_end(request, options.save_changes)
         try:
             if options.detach and (options.log_file or timeout or "rm" in options.given or request.image):
                 code = _run_monitored(request, options, keep=keep)
@@ -41,6 +46,15 @@ def main(options: Options) -> int:
         if request.takes_name and options.detach:
             write_all(1, f"{request.container_id}\n".encode())
         return code
+
+
+def _save_at_end(request: CreateRequest, output: str) -> None:
+    from rootless.cli.save import check_saving, save_changes
+
+    if request.detached:
+        raise RootlessError("nobody would be there to save the changes", f"--save-changes {output}", hint="no --detach")
+    check_saving(request, output)
+    request.at_end = lambda: save_changes(request, output)
 
 
 def _run_monitored(request: CreateRequest, options: Options, *, keep: bool) -> int:

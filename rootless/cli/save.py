@@ -1,0 +1,81 @@
+"""`run --save-changes`: pack what a container has changed in its throw-away root as one more layer of its image."""
+
+from __future__ import annotations
+
+import os
+
+from oci.bundle import read_image_record, temporary_name
+from oci.errors import OciError
+from oci.owners import Owners
+from oci.pack import PackRequest, pack
+from oci.remove import remove_tree
+from rootless import log
+from rootless.cli.images import translated
+from rootless.errors import RootlessError
+from rootless.kernel import syscalls as sc
+from rootless.kernel.host import Host
+from rootless.plan.settings import overlay_options
+from rootless.userns import job
+from rootless.userns.run import default_maps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.runtime.create import CreateRequest
+
+_FORMATS = {"legacy": "docker-legacy", "docker": "docker"}  # of the archive that the image came in
+
+
+def check_saving(request: CreateRequest, output: str) -> None:
+    """Refuse, before anything is made, what could not be saved in the end. Raises RootlessError."""
+    flag = f"--save-changes {output}"
+    if not request.upper.startswith("/"):
+        hint = "run an image, or a bundle with --ephemeral; a root in memory is gone with the container"
+        raise RootlessError("there is no throw-away root on disk", flag, hint=hint)
+    if os.path.lexists(output):
+        raise RootlessError("the output exists already", flag, hint="choose another name")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
+        raise RootlessError("its directory does not exist", flag, hint="mkdir makes one")
+    with translated():
+        source = request.source or read_image_record(request.bundle)["source"]
+    if not source or not os.path.exists(source):
+        hint = "the layers below are read from it: run the image from a file, not from standard input"
+        raise RootlessError("the image's archive is not there", flag, hint=hint)
+
+
+def save_changes(request: CreateRequest, output: str) -> int:
+    """Write the image with one more layer; return an exit code. The container has ended. Raises RootlessError."""
+    with translated():
+        document = read_image_record(request.bundle)
+    uid_map, gid_map = ([tuple(entry) for entry in document[key]] for key in ("uidMap", "gidMap"))
+    mapped = document["owners"] == "map" and bool(uid_map)
+    owners = Owners(document["owners"], uid_map if mapped else [], gid_map if mapped else [])
+    packing = PackRequest(
+        request.bundle, output, owners, temporary=temporary_name(output), finishing=job.finishing,
+        format=_FORMATS.get(document["family"], "oci"), message="rootless run --save-changes",
+        base=request.source,
+    )  # fmt: skip
+    host = Host()
+    maps: job.Maps = ([], []) if host.privileged else default_maps(host)
+    rootfs = f"{request.bundle}/rootfs"
+    is_user = not host.real_root
+    return job.run_interruptible(
+        lambda: _pack(packing, rootfs, request.upper, is_user=is_user),
+        maps,
+        packing.temporary,
+        lambda: remove_tree(packing.temporary),
+    )
+
+
+def _pack(packing: PackRequest, rootfs: str, upper: str, *, is_user: bool) -> int:
+    """Pack with the container's overlay over the bundle's rootfs, in a mount namespace of this process's own."""
+    packing.note = log.warn
+    try:
+        sc.unshare(sc.CLONE_NEWNS)
+        sc.mount(None, "/", None, sc.MS_PRIVATE | sc.MS_REC)
+        options = [*overlay_options(rootfs, upper), *(["userxattr"] if is_user else [])]
+        sc.mount("overlay", rootfs, "overlay", 0, ",".join(options))
+        pack(packing)
+    except OciError as error:
+        log.error(error.message())
+        return 1
+    return 0
