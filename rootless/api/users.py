@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from oci.passwd import is_id, is_number
 from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls as sc
 from rootless.plan.settings import UserIds
@@ -34,22 +35,42 @@ def find_user(current: dict[str, Any], asked: dict[str, Any], rootfs: str) -> Us
 
 
 def _find_user(user: int | str, rootfs: str) -> tuple[int, int | None, str]:
-    """Return (uid, gid or None where nobody says, home)."""
-    for fields in _lines(rootfs, "etc/passwd", 7):
-        if (fields[0] == user or fields[2] == str(user)) and fields[2].isdigit() and fields[3].isdigit():
-            return int(fields[2]), int(fields[3]), fields[5]
-    if type(user) is int or (type(user) is str and user.isdecimal()):
-        return int(user), None, ""
-    raise _unknown("user", user, "passwd")
+    """Return (uid, gid or None where nobody says, home).
+
+    A number is never looked up as a name: a line `1000:x:0:0::/:/bin/sh` would make user 1000 root (CVE-2016-3697).
+    """
+    name, passwd = str(user), _lines(rootfs, "etc/passwd", 7)
+    if is_number(name):
+        uid = _read_id("user", name)
+        entry = next((line for line in passwd if is_id(line[2]) and _number(line[2]) == uid), None)
+    else:
+        entry = next((line for line in passwd if line[0] == name), None)
+        if entry is None:
+            raise _unknown("user", user, "passwd")
+        uid = _read_id("user", entry[2])
+    if entry is None:
+        return uid, None, ""
+    return uid, _read_id("group", entry[3]), entry[5]
 
 
 def _find_group(group: int | str, rootfs: str) -> int:
-    if type(group) is int or (type(group) is str and group.isdecimal()):
-        return int(group)
-    for fields in _lines(rootfs, "etc/group", 4):
-        if fields[0] == group and fields[2].isdigit():
-            return int(fields[2])
-    raise _unknown("group", group, "group")
+    name = str(group)
+    if is_number(name):
+        return _read_id("group", name)
+    entry = next((line for line in _lines(rootfs, "etc/group", 4) if line[0] == name), None)
+    if entry is None:
+        raise _unknown("group", group, "group")
+    return _read_id("group", entry[2])
+
+
+def _read_id(kind: str, text: str) -> int:
+    if not is_id(text):
+        raise RootlessError(f"the {kind} {printable(repr(text))} is not an id from 0 to 4294967294")
+    return _number(text)
+
+
+def _number(text: str) -> int:
+    return int(text.lstrip("0") or "0")  # int() refuses more than 4300 digits, also zeros
 
 
 def _lines(rootfs: str, path: str, count: int) -> list[list[str]]:
