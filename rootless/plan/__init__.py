@@ -1,7 +1,7 @@
-"""From config.json and host facts to a complete plan: `compile(spec, host, call)` is the only way to one.
+"""Compile config.json and facts about the host into a plan. Everything in this package is pure.
 
-The compiler is in compiler.py. This package loads it on the first call, because `exec` compiles a process alone and
-does without the rest.
+`compile(spec, host, call)` is the only way to a plan. The compiler is in compiler.py and is loaded on the first call,
+because `exec` compiles only a process and does not need the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""crun's annotations, run.oci.*: what is followed, and what must not be passed over. Pure."""
+"""Read crun's annotations, run.oci.*: warn of those without effect, and refuse those that must not be ignored. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLLOWED = (
     "hooks.stdout", "hooks.stderr", "keep_original_groups", "mount_context_type", "pidfd_receiver",
     "seccomp.receiver", "seccomp_bpf_data", "seccomp_fail_unknown_syscall",
 )  # fmt: skip
-# Without these the container would be another than its author means: what to do instead.
+# Annotations that change what the container is, so that they cannot be ignored: {name: hint what to do instead}.
 _REFUSED = {
     "handler": "a container of its own kind (a virtual machine, WebAssembly) is crun's",
     "seccomp.plugins": "an agent at /linux/seccomp/listenerPath does what a plugin does",
@@ -22,7 +22,7 @@ _REFUSED = {
 
 
 def read_annotation_warnings(annotations: Node) -> list[str]:
-    """A line for each of crun's annotations that has no effect here. Raises SpecError for one that must have."""
+    """Return a line for each of crun's annotations that has no effect here. Raises SpecError for _REFUSED ones."""
     warnings = []
     for key, node in annotations.members():
         name = key.removeprefix(PREFIX)

@@ -1,13 +1,13 @@
-"""What a caller asks for beside config.json."""
+"""The caller's arguments that the compiler needs besides config.json."""
 
 from __future__ import annotations
 
 
 class Call:
-    """What the caller asks for beside config.json.
+    """The caller's arguments besides config.json.
 
-    bundle: the absolute directory that relative paths count from; cgroup_manager: "" to choose; listen_fds: how many
-    sockets from fd 3 on the program gets (sd_listen_fds(3)).
+    bundle: the absolute directory that relative paths start from; cgroup_manager: "" to choose; listen_fds: how many
+    sockets, from fd 3 on, the program gets (sd_listen_fds(3)).
     """
 
     __slots__ = ("bundle", "cgroup_manager", "container_id", "listen_fds")

@@ -1,4 +1,4 @@
-"""Settings, and config.json while they are applied to it (plan/settings.py). Pure."""
+"""The settings of a caller, and config.json while they are applied to it (plan/settings.py). Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
     from rootless.kernel.host import Host
 
-NOTHING: tuple[object, ...] = (None, "", [], {}, False)  # what a setting is that nobody has set
-_SURROUNDINGS = ("base", "bundle", "home", "user_ids")  # which ask for nothing by themselves
+NOTHING: tuple[object, ...] = (None, "", [], {}, False)  # values of settings that nobody has set
+_SURROUNDINGS = ("base", "bundle", "home", "user_ids")  # settings that ask for nothing by themselves
 
 
 class UserIds:
-    """A user as the container's own passwd and group have it: what `user` became once its names were looked up."""
+    """The ids of `user`, looked up in the container's own passwd and group."""
 
     __slots__ = ("gid", "groups", "home", "uid")
 
@@ -85,7 +85,7 @@ class Settings:
             raise TypeError(f"unknown setting: {', '.join(given)}")
 
     def __bool__(self) -> bool:
-        """Whether anything is asked for."""
+        """Return whether any setting asks for a change."""
         asked = (getattr(self, name) for name in self.__slots__ if name not in _SURROUNDINGS)
         return self.no_new_privileges is not None or any(value not in NOTHING for value in asked)
 
@@ -109,7 +109,7 @@ class Change:
         self.places: set[str] = set()  # where settings have mounted something
 
     def part(self, *names: str) -> dict[str, Any]:
-        """Return an object of config.json, made where it is missing. Raises RootlessError where it is not an object."""
+        """Return an object of config.json, made if it is missing. Raises RootlessError for another type."""
         place = self.spec
         for name in names:
             place = place.setdefault(name, {})
@@ -118,7 +118,7 @@ class Change:
         return place
 
     def array(self, part: dict[str, Any], name: str) -> list[Any]:
-        """Return an array of an object of config.json, made where it is missing. Raises RootlessError."""
+        """Return an array of an object, made if it is missing. Raises RootlessError for another type."""
         array = part.get(name)
         if array is None:
             array = part[name] = []
@@ -127,7 +127,7 @@ class Change:
         return array
 
     def add_mount(self, flag: str, mount: dict[str, Any]) -> None:
-        """Add a mount; one of config.json on the same place gives way to it. Raises RootlessError for a second one."""
+        """Add a mount, which replaces one of config.json on the same place. Raises RootlessError for a second one."""
         if mount["destination"] in self.places:
             raise wrong(
                 flag, mount["destination"], "two mounts are asked for on the same place", "leave one of them out"

@@ -1,7 +1,7 @@
-"""The plan of a container, and how it is compiled. Pure: nothing here changes anything.
+"""Compile the plan of a container. Pure: nothing here changes anything.
 
-Nobody writes to the plan afterwards: init and the runtime execute its steps
-(steps/), `--dry-run` prints them, and what executing them opens or learns lives in steps/context.py.
+Nobody writes to a plan after it is compiled. The runtime and init execute its steps (steps/), `--dry-run` prints them,
+and what executing them opens or learns is kept in the classes of steps/context.py.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
 
 
 class Plan:
-    """All that will be done for one container.
+    """Everything that will be done for one container.
 
-    cgroup: None where the container has none; prepare: init's steps before the hooks (mounts, devices, names); enter:
-    init's steps up to the change of roots; filter: None without seccomp; warnings: lines for the user.
+    prepare: init's steps before the hooks (mounts, devices, names); enter: init's steps up to the change of roots;
+    hooks: {moment: hooks in their order}; filter: None without seccomp; resctrl, net_devices: None if config.json asks
+    for none; warnings: lines for the user.
     """
 
     __slots__ = (
@@ -83,7 +84,7 @@ class Plan:
         return [*steps, *self.hooks.get("poststart", ()), *self.hooks.get("poststop", ())]
 
     def outside(self) -> list[Step]:
-        """Return what the runtime does to init from outside."""
+        """Return the steps that the runtime executes on init from outside."""
         return [step for step in (self.resctrl, self.net_devices) if step]
 
     def last(self) -> list[Step]:
@@ -106,7 +107,7 @@ class Plan:
         return "prestart" in self.hooks or "createRuntime" in self.hooks
 
     def hands_over_cgroup(self) -> bool:
-        """Return whether the container's user gets the cgroup: config-linux.md#cgroup-ownership."""
+        """Return whether the container's user gets the cgroup (config-linux.md#cgroup-ownership)."""
         return bool(self.namespaces.new & sc.CLONE_NEWCGROUP) and any(
             mount.fstype == "cgroup"
             and mount.target == "/sys/fs/cgroup"
@@ -118,8 +119,8 @@ class Plan:
 def compile(spec: Node, host: Host, call: Call) -> Plan:
     """Return the plan for a config on this machine.
 
-    Raises SpecError with the JSON pointer of what is wrong or not possible here, and RootlessError where there is no
-    rootfs.
+    Raises SpecError, with the JSON pointer, for a value that is wrong or not possible here, and RootlessError if the
+    rootfs is missing.
     """
     check_version(spec["ociVersion"])
     for platform in PLATFORMS:
@@ -167,15 +168,15 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
 def _compile_mounts(
     spec: Node, host: Host, namespaces: Namespaces, bundle: str, rootfs: str, context: tuple[str, str]
 ) -> tuple[list[Step], int, list[str]]:
-    """Return (the mounts and devices, the propagation that the root gets in the end, warnings)."""
+    """Return (steps for mounts and devices, propagation that the root gets at the end, warnings)."""
     linux = spec["linux"]
     own_userns = namespaces.has(sc.CLONE_NEWUSER)
     warnings: list[str] = []
     mounts = compile_mounts(spec["mounts"], bundle, rootfs, warnings)
     if host.privileged and own_userns:
         for mount in mounts:
-            # Its root may not get to what the host's root names; but what the mounts before have brought into the
-            # rootfs is only there when it is their turn.
+            # The container's root may not reach a source that the host's root may, so the runtime makes the mount. A
+            # source inside the rootfs may only appear when the mounts before are made, so init makes that one.
             mount.outside = mount.fstype == "bind" and not is_below(mount.source, rootfs)
     if own_userns or not host.real_root:
         complete_overlays(mounts)
@@ -191,7 +192,7 @@ def _compile_mounts(
         empty = spec["annotations"].value and spec["annotations"]["org.rootless.root"].choice(("empty",), "")
         attach = (AttachEmptyRoot if empty else AttachRootfs)("/root/path", rootfs)
         steps += [*first, attach, *mounts]
-    else:  # what is mounted stays below the rootfs, and `delete` takes it away
+    else:  # the mounts are made on the host, below the rootfs, and `delete` unmounts them
         steps += [AttachRootfs("/linux/namespaces", rootfs, on_host=True), *mounts]
     if not any(mount.target == "/dev" for mount in mounts):
         steps.append(RequirePlainDirectory("/linux/devices", "/dev"))
@@ -201,7 +202,7 @@ def _compile_mounts(
 
 
 def _compile_label(spec: Node, host: Host) -> tuple[tuple[str, str], list[str]]:
-    """Return ((kind of context, label) of linux.mountLabel, warnings); ("", "") where there is none."""
+    """Return ((kind of context, label) of linux.mountLabel, or ("", ""), warnings)."""
     label = spec["linux"]["mountLabel"].string()
     if not label:
         return ("", ""), []
@@ -222,7 +223,7 @@ def _mount_context(context: tuple[str, str], fstype: str) -> tuple[str, str]:
 
 
 def _compile_init(spec: Node, namespaces: Namespaces, host: Host, listen_fds: int) -> Process:
-    """Return the container's first process. config.md#process: "REQUIRED when start is called", not before."""
+    """Return the container's first process. config.json may lack it until `start` (config.md#process)."""
     node = spec["process"] or Node({"args": ["(none)"], "cwd": "/"}, "/process")
     possible = host.all_capabilities if namespaces.has(sc.CLONE_NEWUSER) else host.grantable
     process = compile_process(node, host, possible=possible, uid_map=namespaces.uids, gid_map=namespaces.gids)
@@ -232,7 +233,7 @@ def _compile_init(spec: Node, namespaces: Namespaces, host: Host, listen_fds: in
     process.scheduling = [step for step in process.scheduling if not step.pointer.endswith("/execCPUAffinity")]
     process.scheduling += compile_domain(spec["linux"])
     if listen_fds:
-        # Socket activation, sd_listen_fds(3): the sockets from 3 on go to the program, whose pid is 1.
+        # Socket activation (sd_listen_fds(3)): the program, whose pid is 1, gets the sockets from fd 3 on.
         env = [entry for entry in process.env if not entry.startswith(("LISTEN_FDS=", "LISTEN_PID="))]
         process.env = [*env, f"LISTEN_FDS={listen_fds}", "LISTEN_PID=1"]
     return process
@@ -251,7 +252,7 @@ def _compile_cgroup(spec: Node, host: Host, call: Call) -> CreateCgroup:
 
 
 def check_version(node: Node) -> None:
-    """Take any 1.x, with or without a suffix, because minor versions only add (spec.md). Raises SpecError."""
+    """Refuse versions other than 1.x, with or without a suffix. Minor versions only add things (spec.md): SpecError."""
     version = node.required().string()
     parts = version.split("-")[0].split("+")[0].split(".")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):

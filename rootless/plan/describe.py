@@ -1,4 +1,4 @@
-"""A plan for people: a numbered line a step, with the property that asks for it (`--dry-run`, `--debug`)."""
+"""Describe a plan for people: a numbered line for each step, with the property that asks for it (`--dry-run`)."""
 
 from __future__ import annotations
 

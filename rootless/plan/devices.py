@@ -1,4 +1,4 @@
-"""The default devices and `linux.devices` (config-linux.md#default-devices, #devices). Pure."""
+"""Compile the default devices and `linux.devices` (config-linux.md#default-devices, #devices). Pure."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ _DEVICE_TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 
 
 def compile_devices(linux: Node, mounts: list[Mount], *, privileged: bool, outside: bool) -> list[Step]:
-    """Return steps for the default devices and links, then `linux.devices`; none where /dev is bound, as in runc.
+    """Return steps for the default devices and links, then for `linux.devices`; [] if /dev is a bind mount, as in runc.
 
-    privileged: whether init may make nodes; outside: whether the runtime can make those of config.json for it. Raises
-    SpecError.
+    privileged: whether init may make nodes; outside: whether the runtime can make them for init. Raises SpecError.
     """
     if any(mount.target == "/dev" and mount.fstype == "bind" for mount in mounts):
         return []
     devices: dict[str, Device] = {}
     own_pts = any(mount.target == "/dev/pts" for mount in mounts)
-    mounted = {mount.target for mount in mounts}  # a mount that config.json names is not hidden by a default device
+    mounted = {mount.target for mount in mounts}  # a default device must not hide a mount of config.json
     default: type[Device] = MakeDevice if privileged else BindDevice
     for path, (major, minor) in DEFAULT_DEVICES.items():
         if path not in mounted:
             devices[path] = default("/linux/devices", path, S_IFCHR, major, minor, 0o666, 0, 0, is_default=True)
     for node in linux["devices"].items():
         device = _read_device(node, privileged=privileged, outside=outside)
-        if device.path != "/dev/ptmx" or not own_pts:  # as in runc it is the link to the container's own
+        if device.path != "/dev/ptmx" or not own_pts:  # as in runc it is the link into the container's own devpts
             devices[device.path] = device
     links = [Link("/linux/devices", path, target) for path, target in _LINKS.items()]
     if own_pts:
@@ -78,7 +77,7 @@ def read_warnings(steps: list[Step], host: Host) -> list[str]:
             continue
         mode = host.device_mode(step.path, step.kind, step.rdev)
         if mode < 0:
-            continue  # `create` says it
+            continue  # `create` fails with the reason
         if step.mode not in (-1, mode):
             what = f"{step.path} has the host's mode {mode:04o}, not {step.mode:04o}"
             warnings.append(f"{what}: {step.pointer}/fileMode; hint: only root makes nodes")

@@ -1,4 +1,4 @@
-"""`hooks` (config.md#posix-platform-hooks). Pure."""
+"""Compile `hooks` (config.md#posix-platform-hooks). Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def compile_hooks(spec: Node) -> dict[str, list[RunHook]]:
     """Return the hooks of each moment that has any, in their order. Raises SpecError.
 
-    crun's annotations run.oci.hooks.stdout and .stderr name files for the streams of all of them.
+    crun's annotations run.oci.hooks.stdout and .stderr name files for the streams of all hooks.
     """
     node, annotations = spec["hooks"], spec["annotations"]
     stdout, stderr = (annotations[f"run.oci.hooks.{name}"].string() for name in ("stdout", "stderr"))

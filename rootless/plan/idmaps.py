@@ -1,4 +1,4 @@
-"""Id-mapped mounts: `uidMappings` and `gidMappings` of a mount, the options `idmap` and `ridmap`. Pure.
+"""Compile id-mapped mounts: `uidMappings` and `gidMappings` of a mount, the options `idmap` and `ridmap`. Pure.
 
 config.md#mounts; mount_setattr(2), "ID-mapped mounts". A mount's mapping turns the ids of its file system (containerID)
 into ids of the host (hostID).
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 
 def compile_idmaps(mounts: Node, steps: list[Mount], namespaces: Namespaces, host: Host) -> None:
-    """Give the mounts that ask for it their id mapping. Raises SpecError.
+    """Give each mount that asks for it its id mapping. Raises SpecError.
 
-    A bind mount becomes one that the runtime makes, where only the runtime may map what is in the caller's user
-    namespace.
+    If only the runtime may map files of the caller's user namespace, the runtime makes the bind mount (`outside`).
     """
     for node, mount in zip(mounts.items(), steps, strict=True):
         extensions = mount.options.extensions
@@ -35,7 +34,7 @@ def compile_idmaps(mounts: Node, steps: list[Mount], namespaces: Namespaces, hos
         if node["uidMappings"]:
             uid_map, gid_map = read_mappings(node["uidMappings"]), read_mappings(node["gidMappings"])
         userns = next((join.path for join in namespaces.joins if join.flag == sc.CLONE_NEWUSER), "")
-        # In the caller's own user namespace init may do it too, and after the mounts before.
+        # In the caller's own user namespace init may map it too, and does so in the order of the mounts.
         mount.outside = mount.fstype == "bind" and host.privileged and namespaces.has(sc.CLONE_NEWUSER)
         if uid_map is None:
             if not namespaces.has(sc.CLONE_NEWUSER):
@@ -50,7 +49,7 @@ def compile_idmaps(mounts: Node, steps: list[Mount], namespaces: Namespaces, hos
 
 
 def _read_inline(node: Node, option: str) -> tuple[IdMap, IdMap]:
-    """crun's `idmap=uids=0-1000-1#1-2000-5;gids=0-1000-1`: container id, host id, size of each range."""
+    """Return the maps of crun's `idmap=uids=0-1000-1#1-2000-5;gids=0-1000-1`: container id, host id, size."""
     maps: dict[str, IdMap] = {"uids": [], "gids": []}
     for part in option.partition("=")[2].split(";"):
         kind, _, ranges = part.partition("=")

@@ -1,4 +1,4 @@
-"""`linux.intelRdt` (config-linux.md#intelrdt). Pure."""
+"""Compile `linux.intelRdt` (config-linux.md#intelrdt). Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RESERVED = ("info", "mon_groups", "mon_data")  # the kernel's own directories
 
 
 def compile_intel_rdt(node: Node, host: Host) -> EnterResctrlGroup:
-    """Return linux.intelRdt as a step. Raises SpecError, also where resctrl is not mounted."""
+    """Return linux.intelRdt as a step. Raises SpecError, also if resctrl is not mounted."""
     step = read_intel_rdt(node)
     if not host.resctrl:
         raise SpecError(
@@ -29,7 +29,7 @@ def compile_intel_rdt(node: Node, host: Host) -> EnterResctrlGroup:
 
 
 def read_intel_rdt(node: Node) -> EnterResctrlGroup:
-    """Return linux.intelRdt as a step, which does not know yet where resctrl is mounted. Raises SpecError."""
+    """Return linux.intelRdt as a step whose `mount` is still "". Raises SpecError."""
     clos = node["closID"]
     clos_id = clos.string()
     if clos_id != "/" and ("/" in clos_id or "\n" in clos_id or clos_id in (".", "..", *_RESERVED)):

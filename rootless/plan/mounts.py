@@ -1,4 +1,4 @@
-"""`mounts`: each entry of config.json becomes one mount step (runtime-spec, config.md#mounts). Pure."""
+"""Compile `mounts`: each entry of config.json becomes one step (config.md#mounts). Pure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _BIND_FLAGS = (
     sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOEXEC | sc.MOUNT_ATTR_NOSYMFOLLOW
 )
-# What mount(8) and systemd.mount(5) read in fstab(5) and no file system does; and every x-NAME and X-NAME.
+# Options that only mount(8) and systemd.mount(5) read, in fstab(5). Options x-NAME and X-NAME are such, too.
 _FSTAB = (
     "nofail", "_netdev", "auto", "noauto", "user", "nouser", "users", "nousers", "owner", "noowner", "group", "nogroup",
     "bootwait", "nobootwait", "quiet_fail",
 )  # fmt: skip
 _EXTENSIONS = ("tmpcopyup", "idmap", "ridmap", "copy-symlink", "src-nofollow", "dest-nofollow")
-# Over and below these only what runc allows may be mounted (CVE-2019-16884, CVE-2023-27561).
+# The only places below /proc that may be mounted over, as in runc (CVE-2019-16884, CVE-2023-27561).
 _PROC_PIECES = (
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
     "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
@@ -32,7 +32,7 @@ _PROC_PIECES = (
 
 
 def known_options() -> list[str]:
-    """Every mount option by name, for `features`."""
+    """Return the names of all mount options, for `features`."""
     recursive = ["r" + name for name in ATTRIBUTES if name != "defaults"]
     return sorted({*ATTRIBUTES, *recursive, *SUPERBLOCK, *PROPAGATION, *_EXTENSIONS, "bind", "rbind", "remount"})
 
@@ -44,7 +44,7 @@ def compile_mounts(mounts: Node, bundle: str, rootfs: str, warnings: list[str]) 
 
 def _compile_mount(node: Node, bundle: str, rootfs: str, warnings: list[str]) -> Mount:
     target = normal_path(node["destination"].required().string())
-    if is_below(target, rootfs) and target != rootfs:  # as runc: the place as the host names it
+    if is_below(target, rootfs) and target != rootfs:  # as in runc: a host's path into the rootfs
         target = normal_path(target.removeprefix(rootfs))
     fstype, source = node["type"].string(), node["source"].string()
     options = MountOptions()
@@ -79,15 +79,15 @@ def _complete_bind(options: MountOptions, source: str) -> None:
     if options.attr_set or options.attr_clr:  # as runc: a bind mount with flags has no others
         options.implied_clr = _BIND_FLAGS & ~options.attr_set & ~options.attr_clr
     if options.recursive and is_below(source, "/sys"):
-        # What is mounted on the host's /sys comes along: the cgroups, of which a user owns some (CVE-2023-25809).
+        # rbind includes what is mounted on the host's /sys, such as cgroups that the user may write (CVE-2023-25809).
         options.rec_set |= options.attr_set & sc.MOUNT_ATTR_RDONLY
 
 
 def _ignored_options(options: Node, data: list[str]) -> list[str]:
     """Return a line for each option of a bind mount that is for a file system, and so has no effect.
 
-    The kernel passes over the data of a bind mount (mount(2), MS_BIND). `mode=755`, which other runtimes take, has no
-    effect; but `readonly` is not `ro`, and is refused. Raises SpecError.
+    The kernel ignores the data of a bind mount (mount(2), MS_BIND). `mode=755`, which other runtimes accept, gets a
+    warning. A word without `=`, such as `readonly`, is refused, because it looks like a flag. Raises SpecError.
     """
     lines = []
     for option in options.items():
@@ -102,9 +102,9 @@ def _ignored_options(options: Node, data: list[str]) -> list[str]:
 
 
 def complete_overlays(mounts: list[Mount]) -> None:
-    """Add userxattr to overlays of a user namespace, where overlay may write no trusted.* attributes.
+    """Add userxattr to overlays of a user namespace, because overlay cannot write trusted.* attributes there.
 
-    Without attributes no directory hides the one below it (mount(8), Documentation/filesystems/overlayfs.rst).
+    Without attributes a new directory does not hide the one below it (Documentation/filesystems/overlayfs.rst).
     """
     for mount in mounts:
         if mount.fstype == "overlay" and not any(o.startswith("userxattr") for o in mount.options.data):
@@ -132,14 +132,14 @@ def _read_option(option: Node, options: MountOptions) -> None:
 
 
 def _combine(attr_set: int, attr_clr: int, setting: int, clearing: int) -> tuple[int, int]:
-    """Return (set, cleared) attributes with one option more: the later option wins over the earlier one."""
+    """Return (set, cleared) attributes after one more option. A later option wins over an earlier one."""
     return attr_set & ~clearing | setting, attr_clr & ~setting | clearing
 
 
 def _check_proc_and_sys(node: Node, mount: Mount) -> str:
-    """Return what the source of a bind mount onto or below /proc has to be: "root" or "piece" of a procfs, or "".
+    """Return what the source of a bind mount onto or below /proc must be: the "root" of a procfs, a "piece", or "".
 
-    Raises SpecError for what may not be mounted there.
+    Raises SpecError for a mount that is not allowed there.
     """
     target, fstype = mount.target, mount.fstype
     if target == "/" and fstype not in ("bind", "overlay"):
@@ -158,11 +158,14 @@ def _check_proc_and_sys(node: Node, mount: Mount) -> str:
     return ""
 
 
-_ONTO_PROC = "only a mount of type proc goes there, or a bind mount of the root of one"
+_ONTO_PROC = "mount type proc there, or bind the root of a proc file system"
 
 
 def read_mappings(node: Node) -> list[tuple[int, int, int]]:
-    """uidMappings or gidMappings as (container id, host id, size): config-linux.md#user-namespace-mappings."""
+    """Return uidMappings or gidMappings as [(container id, host id, size)]. Raises SpecError.
+
+    (config-linux.md#user-namespace-mappings)
+    """
     mappings = []
     for item in node.items():
         size = item["size"].required().uint32()
@@ -174,9 +177,9 @@ def read_mappings(node: Node) -> list[tuple[int, int, int]]:
 
 
 def check_overlap(node: Node, mappings: list[tuple[int, int, int]]) -> None:
-    """The kernel takes no map with an id twice: user_namespaces(7)."""
+    """Refuse ranges that overlap, because the kernel refuses a map with an id twice (user_namespaces(7))."""
     for kind in (0, 1):
         spans = sorted((m[kind], m[kind] + m[2]) for m in mappings)
-        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):  # noqa: RUF007 (itertools is no import for this)
+        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):  # noqa: RUF007
             if start < end:
                 raise node.error("two ranges overlap")

@@ -1,4 +1,4 @@
-"""`linux.namespaces`, the id maps and `timeOffsets` (runtime-spec, config-linux.md#namespaces). Pure."""
+"""Compile `linux.namespaces`, the id maps and `timeOffsets` (config-linux.md#namespaces). Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def compile_namespaces(linux: Node, host: Host) -> Namespaces:
-    """Read the namespaces; an ordinary user's container gets a user namespace even if none is listed."""
+    """Return the namespaces. An ordinary user's container has a user namespace even if none is listed: SpecError."""
     result = Namespaces()
     joins = {}
     seen = set()
@@ -33,7 +33,7 @@ def compile_namespaces(linux: Node, host: Host) -> Namespaces:
         else:
             result.new |= flag
     result.joins = [joins[kind] for kind in NAMESPACES if kind in joins]
-    if host.privileged:  # its rights go with its user namespace, and the others may belong to a third one
+    if host.privileged:  # join the user namespace last: its rights are lost then, and other namespaces may need them
         result.joins.sort(key=lambda join: join.flag == sc.CLONE_NEWUSER)
     if not result.has(sc.CLONE_NEWNS) and not host.privileged:
         linux["namespaces"].refuse(
@@ -79,7 +79,7 @@ def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
 
 
 def _check_permitted(node: Node, id_map: IdMap, host: Host, kind: str) -> None:
-    """A user may map itself and its subordinate ids: user_namespaces(7), newuidmap(1)."""
+    """Refuse host ids that are neither the user's own nor its subordinate ids (user_namespaces(7), newuidmap(1))."""
     if host.privileged:
         return
     own = host.uid if kind == "uid" else host.gid

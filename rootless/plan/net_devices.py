@@ -1,4 +1,4 @@
-"""`linux.netDevices` (runtime-spec 1.3, config-linux.md#network-devices). Pure."""
+"""Compile `linux.netDevices` (config-linux.md#network-devices). Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def read_net_devices(node: Node, *, private: bool) -> list[NetDevice]:
     """Return linux.netDevices as (name, new name, JSON pointer).
 
-    `private`: whether the container gets a network namespace that is not the host's. Raises SpecError for names
-    that the kernel refuses, for two devices of one new name, and where there is no network namespace.
+    private: whether the container has a network namespace of its own. Raises SpecError for names that the kernel
+    refuses, for two devices with the same new name, and for a container without its own network namespace.
     """
     devices: list[NetDevice] = []
     taken: dict[str, str] = {}
@@ -37,7 +37,7 @@ def read_net_devices(node: Node, *, private: bool) -> list[NetDevice]:
 
 
 def _is_valid(name: str) -> bool:
-    """Return whether the kernel takes a name (dev_valid_name of net/core/dev.c)."""
+    """Return whether the kernel accepts a device name (dev_valid_name in net/core/dev.c)."""
     try:
         raw = os.fsencode(name)
     except UnicodeEncodeError:  # a lone surrogate, which is not a character

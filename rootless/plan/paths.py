@@ -1,4 +1,4 @@
-"""`readonlyPaths` and `maskedPaths` (config-linux.md#masked-paths). Pure."""
+"""Compile `readonlyPaths` and `maskedPaths` (config-linux.md#masked-paths). Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def compile_paths(linux: Node, context: tuple[str, str]) -> list[Step]:
-    """Return `readonlyPaths`, then `maskedPaths`, so that a path in both is masked; each path once.
+    """Return steps for `readonlyPaths`, then for `maskedPaths`, so that a path in both is masked; each path once.
 
-    context: the mount label of what masks a directory, as Mount has it. Raises SpecError.
+    context: the mount label (Mount.context) of the tmpfs that masks a directory. Raises SpecError.
     """
     readonly = {path: MakePathReadonly(pointer, path) for path, pointer in _read_paths(linux["readonlyPaths"]).items()}
     masks = {path: MaskPath(pointer, path, context) for path, pointer in _read_paths(linux["maskedPaths"]).items()}
@@ -22,7 +22,7 @@ def compile_paths(linux: Node, context: tuple[str, str]) -> list[Step]:
 
 
 def _read_paths(paths: Node) -> dict[str, str]:
-    """Return {path in normal form: JSON pointer of its first entry}."""
+    """Return {normalised path: JSON pointer of its first entry}. Raises SpecError."""
     pointers: dict[str, str] = {}
     for node in paths.items():
         path = node.required().string()

@@ -1,6 +1,6 @@
-"""`process`: who the program is and what it may do (runtime-spec, config.md#process). Pure.
+"""Compile `process`: what the program is and what it may do (config.md#process). Pure.
 
-The same reader serves `create` and `exec`, whose process.json has this shape.
+`create` and `exec` use the same reader, because a process.json for `exec` has the same shape.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MAX_ID = 2**32 - 2  # 2^32-1 is the -1 that setresuid(2) and setresgid(2) take 
 
 
 def compile_process(process: Node, host: Host, *, possible: int, uid_map: IdMap, gid_map: IdMap) -> Process:
-    """Return the process; `create` and `exec` compile theirs here. Raises SpecError.
+    """Return the compiled process. Raises SpecError.
 
-    possible: the capabilities that can be granted (a mask); uid_map and gid_map: the container's, [] for the caller's
-    own.
+    possible: a mask of the capabilities that can be granted; uid_map, gid_map: the container's id maps, [] if it has
+    the caller's user namespace.
     """
     process.required()
     args = process["args"].strings()
@@ -37,7 +37,7 @@ def compile_process(process: Node, host: Host, *, possible: int, uid_map: IdMap,
     cwd = process["cwd"].required().string()
     if not cwd.startswith("/"):
         process["cwd"].refuse(f'found {printable(repr(cwd))}, allowed is an absolute path, such as "/"')
-    process["commandLine"].string()  # Windows reads it, and user/username: here only the type counts
+    process["commandLine"].string()  # only Windows uses it, and user/username; check the types
     user = _read_user(process["user"], uid_map, gid_map)
     result = Process(process.pointer, args, _read_env(process["env"]), normal_path(cwd), user)
     result.caps, result.warnings = caps.read_capabilities(process["capabilities"], possible)
@@ -60,7 +60,7 @@ def compile_process(process: Node, host: Host, *, possible: int, uid_map: IdMap,
 
 
 def _read_size(node: Node) -> tuple[int, int]:
-    """Height and width for TIOCSWINSZ, zeros where there is no consoleSize: tty_ioctl(4) has 16 bits for each."""
+    """Return (height, width) for TIOCSWINSZ, (0, 0) without consoleSize. ioctl_tty(2) has 16 bits for each."""
     if not node:
         return 0, 0
     return node["height"].required().integer(0, 0, 65535), node["width"].required().integer(0, 0, 65535)

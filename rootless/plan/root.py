@@ -1,4 +1,4 @@
-"""`root` and `rootfsPropagation` (config.md#root, config-linux.md#rootfs-mount-propagation). Pure."""
+"""Compile `root` and `rootfsPropagation` (config.md#root, config-linux.md#rootfs-mount-propagation). Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def compile_root(root: Node, bundle: str) -> tuple[str, bool]:
-    """Return the absolute path of the rootfs, and whether it becomes read-only. Raises SpecError."""
+    """Return (absolute path of the rootfs, whether it becomes read-only). Raises SpecError."""
     path = root.required()["path"].required().string()
     if not path:
         root["path"].refuse("is empty")
@@ -22,15 +22,15 @@ def compile_root(root: Node, bundle: str) -> tuple[str, bool]:
 
 
 def compile_propagation(linux: Node, rootfs: str, *, peers: bool) -> tuple[list[Step], int]:
-    """Return the steps for `/` before anything is mounted, and the rootfs's own propagation afterwards (0: none).
+    """Return (steps for `/` before anything is mounted, propagation that the rootfs gets at the end, 0 for none).
 
-    peers: whether what is shared may stay the host's peer, so that a bind mount that asks for it brings the container's
-    mounts out (Kubernetes' Bidirectional). Otherwise nothing of the container reaches the host, even if the host's root
-    is shared: mount_namespaces(7).
+    peers: whether shared mounts may stay peers of the host's, so that mounts in the container reach the host through a
+    bind mount that asks for it (Kubernetes' Bidirectional). Otherwise no mount of the container reaches the host, even
+    if the host's root is shared (mount_namespaces(7)).
     """
     flags = linux["rootfsPropagation"].choice(PROPAGATION, 0)
     pointer = linux["rootfsPropagation"].pointer
-    if flags & sc.MS_PRIVATE:  # from the start, and not at the end: a mount may ask to be shared
+    if flags & sc.MS_PRIVATE:  # set at the start, because setting it at the end would undo mounts that ask to be shared
         return [SetPropagation(pointer, sc.MS_PRIVATE | sc.MS_REC)], 0
     if flags & sc.MS_SHARED and peers:
         return [SetPropagation(pointer, flags), MakeParentPrivate(pointer, rootfs)], flags

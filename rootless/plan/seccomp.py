@@ -1,4 +1,4 @@
-"""`linux.seccomp` with the annotations that go with it (config-linux.md#seccomp). Pure."""
+"""Compile `linux.seccomp` and the annotations that belong to it (config-linux.md#seccomp). Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def compile_seccomp(spec: Node) -> Profile | None:
-    """Return the filter's profile, None where config.json has none. `exec` asks for it, too. Raises SpecError."""
+    """Return the filter's profile, None if config.json has none. `create` and `exec` call it. Raises SpecError."""
     if not spec["linux"]["seccomp"]:
         return None
     from rootless.process.seccomp import read_seccomp

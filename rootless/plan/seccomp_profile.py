@@ -1,8 +1,8 @@
-"""Seccomp profiles by name and from docker's files -> linux.seccomp of config.json. Pure.
+"""Make linux.seccomp of the default profile or of docker's profile files. Pure.
 
-The default profile refuses what docker's own does by its documentation ("Seccomp security profiles for Docker",
-"Significant syscalls blocked by the default profile"), written the other way round: what is not listed here is allowed,
-so that a program that was built for a newer kernel is not told EPERM for a system call that nobody thought of.
+The default profile refuses what docker's own refuses ("Seccomp security profiles for Docker", "Significant syscalls
+blocked by the default profile"). But docker lists what is allowed, and this profile what is refused, so that a program
+for a newer kernel does not get EPERM for a system call that is in no list.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Profile = dict[str, Any]
 
-# What a capability opens: without it, these are refused. "" are refused always.
+# {capability: system calls that are refused without it}; those of "" are always refused.
 _REFUSED = {
     "CAP_SYS_ADMIN": (
         "fsconfig", "fsmount", "fsopen", "fspick", "lookup_dcookie", "mount", "mount_setattr", "move_mount",
@@ -70,7 +70,7 @@ def default_profile(capabilities: Mapping[str, Any], machine: str = "") -> Profi
     if "CAP_SYS_ADMIN" not in granted:
         argument = 1 if machine == "s390x" else 0  # clone(2), "C library/kernel differences"
         rules += [_refuse("clone", f, "SCMP_CMP_MASKED_EQ", errno.EPERM, argument) for f in _NEW_NAMESPACES[:7]]
-        # Its flags lie in memory, where no filter can look; the C library takes clone(2) after ENOSYS.
+        # A filter cannot see clone3's flags, because they are in memory. After ENOSYS the C library calls clone(2).
         rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS})
     return {
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -104,7 +104,7 @@ def read_profile(document: Any, capabilities: Mapping[str, Any], machine: str, w
         rules = document.get("syscalls") or []
         profile["syscalls"] = [_rule(rule) for rule in rules if _applies(rule, capabilities, machine)]
     except (KeyError, TypeError, AttributeError) as error:
-        raise RootlessError(f"the seccomp profile does not have the form that it should ({error})", where) from None
+        raise RootlessError(f"the seccomp profile is malformed ({error})", where) from None
     return profile
 
 
@@ -116,7 +116,7 @@ def _rule(rule: Profile) -> Profile:
 
 
 def _applies(rule: Profile, capabilities: Mapping[str, Any], machine: str) -> bool:
-    """Return whether a rule of docker's counts here: all of `includes`, and nothing of `excludes`."""
+    """Return whether a rule of docker's applies here: all of its `includes` hold, and none of its `excludes`."""
     granted = capabilities.get("bounding") or []
     names = {"x86_64": ("amd64", "x86", "x32"), "aarch64": ("arm64", "arm")}.get(machine, (machine,))
     includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}

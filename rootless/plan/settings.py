@@ -1,7 +1,7 @@
-"""What flags and keyword arguments change in config.json, in memory. Pure: facts about the machine come from `host`.
+"""Apply flags and keyword arguments to config.json, in memory. Pure: facts about the machine come from `host`.
 
-TABLE is the one list of settings: the Python API's keyword, the flag of the command line, and the function that
-changes config.json. `apply_settings` goes through it in its order.
+TABLE lists all settings: the Python API's keyword, the flag of the command line, and the function that changes
+config.json. `apply_settings` calls the functions in this order.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ _NETWORKS = "none, host or ns:PATH"
 
 
 def apply_settings(spec: Mapping[str, Any], settings: Settings, host: Host) -> dict[str, Any]:
-    """Return config.json with the settings in it; `spec` itself stays as it is.
+    """Return a copy of config.json with the settings applied.
 
-    host: is asked what exists where a setting names a file of the host. Raises RootlessError, whose place is the flag
-    and its value.
+    host: says which files of the host exist. Raises RootlessError, whose place is the flag and its value.
     """
     changed: dict[str, Any] = copy(spec)
     change = Change(changed, settings, host)
@@ -89,9 +88,9 @@ def _numbers(text: str) -> UserIds:
 
 
 def _map_user(change: Change, ids: UserIds) -> None:
-    """See to it that the user exists in the container, where config.json maps a single id.
+    """Map the user, if config.json maps a single id.
 
-    With a range of subordinate ids the whole range is mapped; with one id alone, that one becomes the user.
+    With a range of subordinate ids, map the whole range. With a single id, map that one to the user.
     """
     linux, host = change.part("linux"), change.host
     if host.privileged and not linux.get("uidMappings"):
@@ -117,7 +116,7 @@ def _map_user(change: Change, ids: UserIds) -> None:
         else:
             linux[key] = [{"containerID": wanted[0], "hostID": own, "size": 1}]
     if not ranges:
-        change.spec["process"]["user"].pop("additionalGids", None)  # one group is all there is
+        change.spec["process"]["user"].pop("additionalGids", None)  # because there is only one group
 
 
 def _apply_groups(change: Change, groups: list[str]) -> None:
@@ -135,7 +134,7 @@ def _apply_groups(change: Change, groups: list[str]) -> None:
 
 
 def _apply_upper(change: Change, upper: str) -> None:
-    """Put a throw-away overlay over the root: its lower directory is the bundle's rootfs, which stays as it is."""
+    """Mount a throw-away overlay over the root. Its lower directory is the bundle's rootfs, which does not change."""
     root = change.part("root")
     path = root.get("path")
     if type(path) is not str or not path:
@@ -157,7 +156,7 @@ def overlay_options(rootfs: str, upper: str) -> list[str]:
 
 
 def _escape(path: str) -> str:
-    """Return a path as an option of overlay takes it: overlayfs.rst, "Multiple lower layers"."""
+    """Return a path with the escapes of overlay's options (overlayfs.rst, "Multiple lower layers")."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
@@ -221,7 +220,7 @@ def _apply_devices(change: Change, texts: list[str]) -> None:
 
 
 def read_size(flag: str, value: str | int, *, unlimited: bool = False) -> int:
-    """Return bytes of `512m`, `1.5g` or a number; -1 where `unlimited` allows it. Raises RootlessError."""
+    """Return the bytes of `512m`, `1.5g` or a number; -1 is accepted with `unlimited`. Raises RootlessError."""
     hint = "a number with b, k, m, g, t or p" + (", or -1 for no limit" if unlimited else "")
     if unlimited and str(value) == "-1":
         return -1

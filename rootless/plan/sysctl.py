@@ -1,4 +1,4 @@
-"""`hostname`, `domainname` and `sysctl`: names and kernel parameters of the container's own namespaces. Pure."""
+"""Compile `hostname`, `domainname` and `sysctl`, which belong to the container's own namespaces. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from rootless.node import Node
     from rootless.steps import Step
 
-# sysctl(8) names by the namespace that isolates them: ipc_namespaces(7), network_namespaces(7), namespaces(7).
+# Sysctls kernel.NAME that the ipc namespace isolates (ipc_namespaces(7)).
 _IPC_SYSCTLS = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")  # kernel.*
 _NAMES: dict[str, type[SetHostname] | type[SetDomainname]] = {"hostname": SetHostname, "domainname": SetDomainname}
 
 
 def compile_names(spec: Node, namespaces: Namespaces) -> list[Step]:
-    """Return the steps for the names, then for the sysctls. Raises SpecError."""
+    """Return the steps for hostname and domainname, then for the sysctls. Raises SpecError."""
     steps: list[Step] = []
     for key, step in _NAMES.items():
         name = spec[key].string()
@@ -38,12 +38,12 @@ def compile_names(spec: Node, namespaces: Namespaces) -> list[Step]:
 
 
 def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:
-    """Return `linux.sysctl` as steps: the container must have the namespace of each for itself. Raises SpecError."""
+    """Return `linux.sysctl` as steps. Raises SpecError for a sysctl whose namespace the container shares."""
     steps: list[Step] = []
     for key, node in linux["sysctl"].members():
         value = node.required().string()
         parts = _read_sysctl_name(key, node)
-        # One form of the name is checked, told and opened: a dot inside a component (eth0.1) is told as a slash.
+        # Messages and checks use the dotted form, in which a dot inside a component (eth0.1) is a slash (sysctl(8)).
         name = ".".join(part.replace(".", "/") for part in parts)
         kind, flag = _sysctl_namespace(parts)
         if not flag:
@@ -51,7 +51,7 @@ def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:
         if not namespaces.has(flag):
             hint = f'add {{"type": "{kind}"}} to /linux/namespaces'
             node.refuse(f"sysctl {printable(name)} needs a {kind} namespace", hint, about="/linux/namespaces")
-        if kind == "uts":  # by its system call, which needs no /proc/sys: uname(2)
+        if kind == "uts":  # sethostname(2) and setdomainname(2) do it without /proc/sys
             if len(value.encode("utf-8", "surrogateescape")) > 64:
                 raise node.error("is longer than 64 bytes")
             steps.append(_NAMES[parts[1]](node.pointer, value))
@@ -63,9 +63,8 @@ def compile_sysctl(linux: Node, namespaces: Namespaces) -> list[Step]:
 def _read_sysctl_name(key: str, node: Node) -> list[str]:
     """Return the components of the path below /proc/sys.
 
-    The dotted form is taken, and the slash form, as in sysctl(8): the first separator decides, and the other character
-    belongs to a component. Raises SpecError for a component that is empty, `.` or `..`: the kernel would open another
-    file than the name says.
+    A name may use dots or slashes, as in sysctl(8). The first separator decides; the other character then belongs to a
+    component. Raises SpecError for a component that is empty, `.` or `..`, because it would lead to another file.
     """
     dot, slash = key.find("."), key.find("/")
     if slash >= 0 and (dot < 0 or slash < dot):

@@ -1,7 +1,7 @@
-"""All that is wrong with a config.json at once, and the keys that look misspelt: `rootless spec --validate`.
+"""List all errors in a config.json, and keys that look misspelt: `rootless spec --validate`.
 
-The readers raise at the first error, and there are no others: what is allowed is said in one place. So they are asked
-again and again. What an error is about is noted and taken out of their sight, until they find nothing more.
+The plan's readers stop at the first error. To list all, this module runs them repeatedly, and hides the value that
+failed each time. There is no second set of checks, so what is allowed is written in one place.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-_MOST = 100  # each costs a reading of the whole config
+_MOST = 100  # errors to list, because each costs a reading of the whole config
 
 
 def validate(config: Any, read: Callable[[Node], list[str]]) -> tuple[list[RootlessError], list[str]]:
-    """(all errors, all warnings). `read` compiles a config and gives its warnings; it is called until it is content."""
+    """Return (all errors, all warnings). read: compiles a config and returns its warnings; raises SpecError."""
     review = _Review()
     warnings: list[str] = []
     while len(review.errors) < _MOST:
@@ -27,48 +27,54 @@ def validate(config: Any, read: Callable[[Node], list[str]]) -> tuple[list[Rootl
             warnings = read(_Reviewed(config, "", review))
             break
         except SpecError as error:
-            if not review.take(error):
+            if not review.hide(error):
                 break
-        except RootlessError as error:  # not about a place in the config: taking something away does not help
+        except RootlessError as error:  # not about a value of the config, so hiding one does not help
             review.errors.setdefault("", error)
             break
     else:
-        warnings = [f"only the first {_MOST} errors are told"]
+        warnings = [f"only the first {_MOST} errors are listed"]
     return list(review.errors.values()), warnings + review.misspelt()
 
 
 class _Review:
-    """What was found, by the JSON pointer of its place.
+    """The errors so far, and what the readers have asked for.
 
-    errors: at most one a place; taken: the places that the readers do not see any more; objects: each object that was
-    read, with the keys that were asked for.
+    errors: {JSON pointer: error}; hidden: pointers of values that the readers do not see; objects: {pointer: (object,
+    keys that were read)}.
     """
 
     def __init__(self) -> None:
         self.errors: dict[str, RootlessError] = {}
-        self.taken: set[str] = set()
+        self.hidden: set[str] = set()
         self.objects: dict[str, tuple[dict[str, Any], set[str]]] = {}
 
     def note(self, error: SpecError, about: str = "") -> None:
-        """Keep an error, but not what only follows from one that is there already."""
+        """Keep an error, unless it only follows from one that is kept already."""
         if not (self._is_within_error(error.where) or (about and self._holds_error(about))):
             self.errors[error.where] = error
 
-    def take(self, error: SpecError) -> bool:
-        """Note an error and take out what it is about; if that was taken already, what holds it. False at the top."""
+    def hide(self, error: SpecError) -> bool:
+        """Keep an error and hide its value, or, if that is hidden already, the object around it.
+
+        Return False if that would hide the whole config.
+        """
         self.note(error)
         pointer = error.where
-        while pointer in self.taken:
+        while pointer in self.hidden:
             pointer = pointer.rpartition("/")[0]
-        self.taken.add(pointer)
+        self.hidden.add(pointer)
         return pointer not in ("", "/")
 
     def misspelt(self) -> list[str]:
-        """A line for each key that nobody reads (the spec allows those) and that is nearly one that is read."""
+        """Return a line for each key that no reader asked for and that is nearly one that they asked for.
+
+        Other unknown keys are fine, because the specification allows them (config.md#extensibility).
+        """
         lines = []
-        for pointer, (found, asked) in self.objects.items():
-            for key in found:
-                hint = "" if key in asked else closest(key, asked - found.keys())
+        for pointer, (keys, asked) in self.objects.items():
+            for key in keys:
+                hint = "" if key in asked else closest(key, asked - keys.keys())
                 if hint:
                     lines.append(f"unknown key: {printable(f'{pointer}/{key}')}; hint: {hint}")
         return lines
@@ -81,12 +87,12 @@ class _Review:
 
 
 class _Reviewed(Node):
-    """A Node that does not show what was taken, and remembers which keys it was asked for."""
+    """A Node that does not show hidden values, and remembers which keys it was asked for."""
 
     __slots__ = ("review",)
 
     def __init__(self, value: Any, pointer: str, review: _Review) -> None:
-        super().__init__(None if pointer in review.taken else value, pointer)
+        super().__init__(None if pointer in review.hidden else value, pointer)
         self.review = review
 
     def __getitem__(self, key: str) -> Node:
@@ -95,15 +101,15 @@ class _Reviewed(Node):
         return self._wrap(super().__getitem__(key))
 
     def items(self) -> list[Node]:
-        return [self._wrap(node) for node in super().items() if node.pointer not in self.review.taken]
+        return [self._wrap(node) for node in super().items() if node.pointer not in self.review.hidden]
 
     def members(self) -> Iterator[tuple[str, Node]]:
         for key, node in super().members():
-            if node.pointer not in self.review.taken:
+            if node.pointer not in self.review.hidden:
                 yield key, node
 
     def required(self) -> Node:
-        if self.value is None:  # its default serves for the rest: what else is wrong beside it is found too
+        if self.value is None:  # note the error and continue with the default, to find the errors after it
             self.review.note(self.error("is required"))
         return self
 

@@ -1,7 +1,7 @@
-"""Volumes, mounts, tmpfs and devices as docker's flags write them -> entries of config.json. Pure.
+"""Read volumes, mounts, tmpfs and devices in the form of docker's flags, as entries of config.json. Pure.
 
-Source: docker's reference of `docker run` (-v, --mount, --tmpfs, --device). What docker keeps in its daemon, named
-volumes, does not exist here.
+(docker's reference of `docker run`: -v, --mount, --tmpfs, --device.) Named volumes do not exist here, because docker
+keeps them in its daemon.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _PROPAGATION = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
 _ATTRIBUTES = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
-# z and Z relabel for SELinux, U changes owners; the others are hints for file systems of docker's on other systems.
+# z and Z relabel for SELinux, and U changes owners; the others are hints for docker on other operating systems.
 _WITHOUT_EFFECT = ("z", "Z", "cached", "delegated", "consistent", "nocopy")
 _VOLUME = "SRC:DST[:ro], such as ./data:/data:ro"
 _TMPFS = {"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "inode64", "noswap"}
 
 
 def bind(source: str, destination: str, options: list[str] | None = None) -> dict[str, Any]:
-    """Return a bind mount with all that is mounted below its source."""
+    """Return a recursive bind mount."""
     options = ["rbind", *(options or ["nosuid", "nodev"])]
     return {"destination": destination, "type": "bind", "source": source, "options": options}
 
@@ -56,7 +56,7 @@ def read_volume(text: str, base: str, host: Host) -> dict[str, Any]:
 
 
 def _with_defaults(options: list[str]) -> list[str]:
-    """Return the options with nosuid and nodev, where nothing else was asked for."""
+    """Return the options with nosuid and nodev, unless they say otherwise."""
     defaults = [name for name in ("nosuid", "nodev") if name[2:] not in options and name not in options]
     return [*options, *defaults]
 

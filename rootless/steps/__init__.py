@@ -1,9 +1,9 @@
-"""What a plan is made of: one small class a step, which says what it does and then does it.
+"""The steps of a plan: one small class for each kind, which describes itself and executes itself.
 
-A step knows its place in config.json (`pointer`), who executes it (`where`), its words for people (`describe`) and its
-action (`execute`). `--dry-run` prints the words, `--debug` logs them when the step is executed. Whoever adds a kind of
-step adds one class. A step is never written to once the plan is compiled: what executing it opens or learns lives in
-steps/context.py.
+A step has its place in config.json (`pointer`), the process that executes it (`where`), its words for people
+(`describe`) and its action (`execute`). `--dry-run` prints the words, and `--debug` logs them when the step is
+executed. To add a kind of step, add a class. Nobody writes to a step after the plan is compiled; what executing it
+opens or learns is kept in the classes of steps/context.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RUNTIME, INIT = "runtime", "init"  # the processes that execute steps
 
 
 class Step:
-    """One thing that is done for a container.
+    """One action for a container.
 
     pointer: the JSON pointer of the property that asks for it.
     """
@@ -34,7 +34,7 @@ class Step:
         self.pointer = pointer
 
     def words(self) -> Words:
-        """Return the operation and what it works on."""
+        """Return the operation and its arguments."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -46,15 +46,15 @@ class Step:
         return [f"{self.describe()} [{printable(self.pointer)}]"]
 
     def execute(self, context: Any) -> None:
-        """Do it with what `context` has: one of the classes of steps/context.py, which each kind of step names.
+        """Do the action. context: one of the classes of steps/context.py, which each kind of step names.
 
-        Raises OSError, or RootlessError where there is more to say.
+        Raises OSError, or RootlessError if there is more to say.
         """
         raise NotImplementedError
 
 
 def in_words(words: Words) -> str:
-    """Return words with blanks between them; a word that holds a blank or is not printable is quoted."""
+    """Return words as one line. A word that has a blank, or is not printable, is quoted."""
     return " ".join(word if word and word.isprintable() and " " not in word else ascii(word) for word in words)
 
 

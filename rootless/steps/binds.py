@@ -32,10 +32,10 @@ class BindMount(Mount):
             raise self.at_target(error) from None
 
     def prepare(self, proc_fd: int) -> int:
-        """Return the mount, made by the runtime as root because the container's root could not reach or map the source.
+        """Make the mount in the runtime, because the container's root may not reach, or map, the source; return its fd.
 
-        A symbolic link that is to be copied is returned itself. Return -1 where only init may make the mount, in the
-        container's own mount namespace. Raises RootlessError.
+        For a symbolic link that is to be copied, return an fd of the link. Return -1 if only init may make the mount,
+        in the container's own mount namespace. Raises RootlessError.
         """
         source = _open_source(self)
         if S_ISLNK(os.fstat(source).st_mode) and "copy-symlink" in self.options.extensions:
@@ -49,7 +49,7 @@ class BindMount(Mount):
         finally:
             os.close(source)
         if not any(flags & sc.MS_SHARED for flags in self.options.propagation):
-            # A clone made here is a peer of the host's mount: what the container mounts on it would show on the host.
+            # The clone is a peer of the host's mount, so what the container mounts on it would appear on the host.
             sc.mount_setattr(tree, propagation=sc.MS_SLAVE, recursive=True)
         if self.id_map:
             from rootless.userns.mount_userns import make_userns
@@ -64,7 +64,7 @@ class BindMount(Mount):
 
 
 def _bind(root: RootBuilder, mount: Mount, prepared: int) -> None:
-    """Bind the source, or attach the mount that the runtime has `prepared` (-1 for none)."""
+    """Bind the source, or attach the mount that the runtime made. prepared: its fd, -1 for none."""
     source = prepared if prepared >= 0 else _open_source(mount)
     try:
         _check_source(source, mount)
@@ -95,8 +95,8 @@ def _bind(root: RootBuilder, mount: Mount, prepared: int) -> None:
 def _check_source(source: int, mount: Mount) -> None:
     """Refuse a bind mount onto, or below, /proc whose source is not a procfs, or not the root of one.
 
-    The masks and read-only paths would land on a fake, and what is below it would be uncovered. What counts is the
-    opened source: a path below /proc may lead elsewhere. Raises RootlessError.
+    Otherwise masks and read-only paths would be applied to a fake, and not protect the real one. The check is made on
+    the opened source, because a path below /proc may lead elsewhere. Raises RootlessError.
     """
     needed = mount.needs_procfs
     if not needed:
@@ -104,7 +104,7 @@ def _check_source(source: int, mount: Mount) -> None:
     place = f"{mount.pointer}/source: {printable(mount.source)}"
     if sc.fstatfs_type(source) != sc.PROC_SUPER_MAGIC:
         what = f"{printable(mount.target)} cannot be mounted because the source is not procfs"
-        raise RootlessError(what, place, hint="onto /proc goes a mount of type proc, or a bind mount of /proc")
+        raise RootlessError(what, place, hint="mount type proc on /proc, or bind the host's /proc")
     if needed == "root" and os.fstat(source).st_ino != _PROC_ROOT_INO:
         raise RootlessError("/proc cannot be mounted because the source is not the root of procfs", place)
 
@@ -130,7 +130,10 @@ def _clone_tree(source: int, mount: Mount) -> int:
 
 
 def _bind_target(root: RootBuilder, path: str, kind: int, *, follow: bool) -> int:
-    """Open what is mounted on, made if it is missing. With dest-nofollow it exists, maybe as a symbolic link."""
+    """Open the mount point, after making it if it is missing; return the fd.
+
+    follow: whether a symbolic link is followed. If not (dest-nofollow), the mount point must exist.
+    """
     if follow and S_ISDIR(kind):
         return make_directory(root.fd, path)
     if follow and not S_ISLNK(kind):
@@ -144,7 +147,7 @@ def _bind_target(root: RootBuilder, path: str, kind: int, *, follow: bool) -> in
 
 
 def _copy_link(root: RootBuilder, source: int, mount: Mount) -> None:
-    """Copy the symbolic link itself, which is crun's copy-symlink. The same link may be there already."""
+    """Make the same symbolic link in the container, which is crun's copy-symlink. It may exist already."""
     text = os.readlink("", dir_fd=source)
     parent, _, name = mount.target.rpartition("/")
     directory = make_directory(root.fd, parent or "/")
@@ -159,7 +162,7 @@ def _copy_link(root: RootBuilder, source: int, mount: Mount) -> None:
             existing = ""
         if existing != text:
             raise OSError(errno.EEXIST, f"it exists and is not a link to {text}", mount.target) from None
-    except OSError as error:  # it names the text of the link
+    except OSError as error:  # its file name is the text of the link, so name the target
         raise at_path(error, mount.target) from None
     finally:
         os.close(directory)

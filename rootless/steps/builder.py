@@ -1,4 +1,4 @@
-"""The container's root while it is being built: what the steps that fill it share."""
+"""The state that the steps share while they build the container's root."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 class RootBuilder:
-    """The container's root while it is being built.
+    """The container's root while steps fill it.
 
     fd: its root directory; proc_fd: the host's /proc, checked; gids: the group ids that the container has, [] for all;
     on_host: whether it is built in the caller's mount namespace; dev_null: the host's null device; empty: the tmpfs
-    that all masked directories share, -1 before the first; late_readonly: mounts that become read-only when everything
-    below them is there.
+    that all masked directories share, -1 before the first; late_readonly: fds of mounts that become read-only after
+    everything below them is mounted.
     """
 
     __slots__ = ("dev_null", "empty", "fd", "gids", "late_readonly", "namespaces", "on_host", "proc_fd")
@@ -64,17 +64,17 @@ class RootBuilder:
         return not self.gids or any(first <= 5 < first + size for first, _, size in self.gids)
 
     def make_private(self, tree: int) -> None:
-        """In the host's mount namespace, see to it that no mount below this one shows, or goes, elsewhere too."""
+        """Make a mount private if it is built in the host's mount namespace, so that nothing below it propagates."""
         if self.on_host:
             sc.mount_setattr(tree, propagation=sc.MS_PRIVATE, recursive=True)
 
     def enter(self, tree: int) -> None:
-        """Continue in a mount that was put on top of the root."""
+        """Use a mount that was put on top of the root as the root from now on."""
         os.close(self.fd)
         self.fd = os.dup(tree)
 
     def apply_late_readonly(self) -> None:
-        """Make the mounts read-only that had to wait, now that everything below them is there."""
+        """Make the late_readonly mounts read-only."""
         for tree in self.late_readonly:
             sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_RDONLY)
             os.close(tree)

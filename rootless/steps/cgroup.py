@@ -1,4 +1,4 @@
-"""The container's cgroup with its limits, as one step: the driver makes it and writes the files in their order."""
+"""Make the container's cgroup, with its limits, as one step. The cgroup's driver does the work."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class CreateCgroup(Step):
-    """Make the cgroup and set its limits. The record says where and which (cgroup/record.py).
+    """Make the cgroup and set its limits, as the record says (cgroup/record.py).
 
-    refusal: why the limits cannot be set here, "" if they can; `create` fails with it, a dry run warns.
+    refusal: why the limits cannot be set here, "" if they can. `create` fails with it; --dry-run warns.
     """
 
     __slots__ = ("record", "refusal")

@@ -1,4 +1,4 @@
-"""What executing a plan opens and learns. The plan itself is never written to."""
+"""What executing a plan opens and learns: one class for each process. Nobody writes to the plan itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
         @property
         def unmapped_pid(self) -> int:
-            """The process whose user namespace waits for its maps: init, or the joiner."""
+            """The process in the new user namespace that has no id maps yet: init, or the joiner."""
 
         def clone_init(self, flags: int) -> None:
             """Make init, by clone3(2) or through a joiner."""
@@ -77,7 +77,7 @@ class Prepared:
 
 
 class Joiner:
-    """What the joiner has: the host's /proc, and the namespaces that it enters, by their path."""
+    """What the joiner has. proc_fd: the host's /proc; namespace_fds: {path: fd} of the namespaces that it enters."""
 
     __slots__ = ("namespace_fds", "proc_fd")
 
@@ -105,7 +105,7 @@ class Init:
 
 
 class Becoming:
-    """What a process has on its way to the program: init, or the process that `exec` starts.
+    """What init, or the process that `exec` starts, has while it becomes the program.
 
     proc_fd: the host's /proc, -1 once it is closed; last_cap: the highest capability of this kernel; setgroups: whether
     setgroups(2) works here; filtered: whether a seccomp filter follows; guarded: whether it keeps a capability that no

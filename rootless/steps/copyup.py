@@ -1,4 +1,7 @@
-"""tmpcopyup: what a tmpfs hides, in the tmpfs (crun's and runc's mount option)."""
+"""Copy the files that a tmpfs hides into the tmpfs, for tmpcopyup, a mount option of crun and runc.
+
+Extended attributes and hard links are lost.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from rootless.startup import lean_os as os
 
 
 def copy_up(source: int, destination: int) -> None:
-    """Copy a directory's files, directories and links, unfollowed, with mode and owner; `source` is closed."""
+    """Copy a directory's files, directories and symbolic links with mode and owner. Closes `source`. Raises OSError."""
     for name in os.listdir(source):
         status = os.stat(name, dir_fd=source, follow_symlinks=False)
         if S_ISLNK(status.st_mode):

@@ -24,7 +24,7 @@ _LETTERS = {S_IFCHR: "c", S_IFBLK: "b", S_IFIFO: "p"}
 class Device(Step):
     """A device node: its path in the container, its kind (S_IFCHR, S_IFBLK, S_IFIFO), numbers, mode and owner.
 
-    is_default: whether the specification asks for it and not config.json; mode: -1 where config.json names none.
+    is_default: whether the specification asks for it, not config.json; mode: -1 if config.json has none.
     """
 
     __slots__ = ("gid", "is_default", "kind", "major", "minor", "mode", "path", "uid")
@@ -135,7 +135,7 @@ class Link(Step):
         try:
             os.symlink(self.target, name, dir_fd=directory)
         except FileExistsError:
-            # An image's own ptmx would open the wrong devpts.
+            # A device ptmx of the image would open a pty of the wrong devpts (devpts(5)).
             if name == "ptmx" and not S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=directory)
                 os.symlink(self.target, name, dir_fd=directory)

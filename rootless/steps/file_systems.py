@@ -1,7 +1,7 @@
-"""Mounts of new superblocks: proc, sysfs, tmpfs, devpts, mqueue, cgroup2, and whatever mount(2) can mount.
+"""Mount new superblocks: proc, sysfs, tmpfs, devpts, mqueue, cgroup2, and whatever mount(2) can mount.
 
-The new mount API makes a detached mount, sets its flags, and moves it onto the fd of its target. mount(2) serves only
-where fsconfig(2) cannot carry the options (`_mount_by_name`).
+The new mount API makes a detached mount, sets its flags, and moves it onto the fd of its target. mount(2) is used only
+if fsconfig(2) cannot carry the options (`_mount_by_name`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rootless.steps.builder import RootBuilder
     from rootless.steps.context import Init
 
-# File systems whose every option fsconfig(2) takes. Others (overlay's lowerdir may be longer than its 256 bytes, and
-# hold commas) go through mount(2).
+# File systems that take all options by fsconfig(2). Others go through mount(2), because an option such as overlay's
+# lowerdir may be longer than fsconfig's 256 bytes.
 _BY_FSCONFIG = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2", "ramfs")
-# The flags that fsconfig(2) knows for any file system. What mount(2) has beside, silent and iversion, has no effect on
-# those above.
+# The flags that fsconfig(2) takes for any file system. mount(2) also has silent and iversion, which have no effect on
+# the file systems above.
 _SUPERBLOCK = {"sync": sc.MS_SYNCHRONOUS, "dirsync": sc.MS_DIRSYNC, "mand": sc.MS_MANDLOCK, "lazytime": sc.MS_LAZYTIME}
 
 
@@ -72,7 +72,7 @@ def _mount_file_system(root: RootBuilder, mount: Mount) -> None:
 
 
 def _with_mode(root: RootBuilder, mount: Mount) -> list[str]:
-    """Return the data of a tmpfs; without mode= it gets that of the directory it hides, as in runc and crun."""
+    """Return the data of a tmpfs. Without mode= it gets the mode of the directory that it hides, as in runc."""
     data = mount.options.data
     if any(option.startswith("mode=") for option in ",".join(data).split(",")):
         return data
@@ -85,7 +85,7 @@ def _with_mode(root: RootBuilder, mount: Mount) -> list[str]:
 
 
 def _make_file_system(root: RootBuilder, fstype: str, mount: Mount, data: list[str]) -> int:
-    """Return a detached mount of a new superblock, -1 where mount(2) has to do it."""
+    """Return a detached mount of a new superblock, -1 if mount(2) has to make it. Raises OSError, RootlessError."""
     if fstype not in _BY_FSCONFIG:
         return -1
     if fstype == "sysfs" and not root.own_netns:
@@ -97,7 +97,7 @@ def _make_file_system(root: RootBuilder, fstype: str, mount: Mount, data: list[s
         for option in ",".join(data).split(","):
             key, equals, value = option.partition("=")
             if fstype == "devpts" and key == "gid" and value == "5" and not root.tty_group_mapped:
-                continue  # an unmapped id is EINVAL: devpts(5)
+                continue  # devpts(5) refuses an unmapped gid with EINVAL
             if equals:
                 sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
             elif key:
@@ -120,7 +120,7 @@ def _make_file_system(root: RootBuilder, fstype: str, mount: Mount, data: list[s
 
 
 def _set_context(fs_fd: int, key: str, value: str) -> None:
-    """Set linux.mountLabel, if there is one. It is not part of the data, because labels hold commas.
+    """Set linux.mountLabel, if there is one. It is not part of the data, because labels contain commas.
 
     Raises RootlessError.
     """
@@ -136,7 +136,7 @@ def _set_context(fs_fd: int, key: str, value: str) -> None:
 
 
 def _read_log(fs_fd: int) -> str:
-    """Return what a file system says about its options, "" for nothing. The first letter of a line is its level."""
+    """Return the kernel's message about the last failure, "" for none, without the letter of its level (fsopen(2))."""
     try:
         return os.read(fs_fd, 4096)[2:].decode("utf-8", "replace").strip()
     except OSError:  # ENODATA
@@ -144,15 +144,18 @@ def _read_log(fs_fd: int) -> str:
 
 
 def _fall_back(root: RootBuilder, fstype: str, mount: Mount, error: OSError) -> int:
-    """Return what a user gets where the kernel refuses a new superblock: a clone of the host's mount, or nothing."""
+    """Return a detached mount to use if the kernel refuses a new superblock: a clone of the host's, or an empty tmpfs.
+
+    Raises the error, if there is none to use.
+    """
     if error.errno not in (errno.EPERM, errno.EBUSY, errno.EACCES):
         raise error
     if fstype == "sysfs":
         fd = os.open("/sys", os.O_PATH | os.O_CLOEXEC)
     elif fstype == "proc" and root.shares_pids and not mount.options.data:
-        # proc(5) of the pid namespace that is shared: a mount of one's own is only to be had with one's own (EPERM).
+        # The container shares our pid namespace, so our /proc shows the same. A new one needs a pid namespace (EPERM).
         fd = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
-    elif fstype == "mqueue" and not root.new_ipcns:  # then the queues are those of the host: mq_overview(7)
+    elif fstype == "mqueue" and not root.new_ipcns:  # the container has the host's queues then (mq_overview(7))
         try:
             fd = os.open("/dev/mqueue", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
@@ -160,7 +163,7 @@ def _fall_back(root: RootBuilder, fstype: str, mount: Mount, error: OSError) -> 
             hint = "it needs an ipc namespace of the container's own, or the host's queues on /dev/mqueue"
             raise RootlessError.from_os(error, "cannot mount mqueue", place, hint) from None
     elif fstype == "cgroup2" and not root.own_cgroupns:
-        # CVE-2023-25809: without a cgroup namespace the user's own slice must not show through.
+        # Without a cgroup namespace the container could write to the user's own slice (CVE-2023-25809).
         return empty_tmpfs()
     else:
         raise error
@@ -171,7 +174,7 @@ def _fall_back(root: RootBuilder, fstype: str, mount: Mount, error: OSError) -> 
 
 
 def empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
-    """Return a detached, empty, read-only tmpfs that holds no file. context: a mount label, as Mount has it."""
+    """Return a detached, empty, read-only tmpfs that can hold no file. context: a mount label (Mount.context)."""
     fs_fd = sc.fsopen("tmpfs")
     try:
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "source", "tmpfs")
@@ -186,7 +189,7 @@ def empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
 
 
 def _mount_by_name(root: RootBuilder, place: int, fstype: str, mount: Mount) -> int:
-    """Mount with mount(2), on the target's fd through /proc/self/fd. Return an fd of what is mounted there."""
+    """Mount with mount(2), on the target's fd through /proc/self/fd. Return an fd of the new mount's root."""
     if mount.id_map:
         raise RootlessError(f"a mount of type {fstype} cannot be id-mapped", mount.pointer)
     key, value = mount.context
@@ -197,13 +200,13 @@ def _mount_by_name(root: RootBuilder, place: int, fstype: str, mount: Mount) -> 
         place, options = mount_upper(place, options)
     data = ",".join([*options, f'{key}="{value}"'] if key else options)
     sc.mount(mount.source or fstype, f"/proc/self/fd/{place}", fstype, mount.options.superblock, data or None)
-    if mount.target == "/":  # from the root's own fd no mount on top of it is seen, by its path the last one
+    if mount.target == "/":  # root.fd is below the new mount, so open it by the path
         return os.open(os.readlink(f"/proc/self/fd/{root.fd}"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return sc.open_in_root(root.fd, mount.target, os.O_PATH | os.O_DIRECTORY)
 
 
 def _copy_up_source(root: RootBuilder, mount: Mount) -> int:
-    """Open the directory whose files a tmpfs with `tmpcopyup` gets, -1 for none."""
+    """Open the directory whose files a tmpfs with `tmpcopyup` gets; return -1 without that option."""
     if "tmpcopyup" not in mount.options.extensions:
         return -1
     return sc.open_in_root(root.fd, mount.target, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""Hooks as steps (config.md#posix-platform-hooks). Who executes one gives it the container's state."""
+"""Run hooks as steps (config.md#posix-platform-hooks). The context has the container's state."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class RunHook(Step):
 
     @property
     def where(self) -> str:  # type: ignore[override]
-        """Init runs the hooks that belong into the container's namespaces, the runtime the others."""
+        """The process that runs it: init for hooks in the container's namespaces, the runtime for the others."""
         return INIT if self.moment in _IN_THE_CONTAINER else RUNTIME
 
     def limited(self, seconds: int) -> RunHook:
-        """Return the same hook, with a time limit of so many seconds if it sets none itself (0 for any time)."""
+        """Return the same hook, with a time limit of that many seconds (0 for none) if it has none of its own."""
         hook = self.hook
         if hook.timeout or not seconds:
             return self

@@ -1,4 +1,4 @@
-"""`maskedPaths` and `readonlyPaths`: what is laid over a path of the container when all mounts are there."""
+"""Apply `maskedPaths` and `readonlyPaths`, after all mounts are made (config-linux.md#masked-paths)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class MaskPath(Step):
     """Hide a path: a directory under an empty read-only tmpfs, anything else under the host's null device.
 
-    context: the mount label of the tmpfs, as Mount has it.
+    context: the mount label of the tmpfs (Mount.context).
     """
 
     __slots__ = ("context", "path")
@@ -75,7 +75,7 @@ class MakePathReadonly(Step):
             return
         try:
             if is_same_place(root, place, root.fd):
-                # A mount on top of the root would be seen by `exec` alone: the program's root stays below it.
+                # The program's root would stay below a mount on top of it, and only `exec` would see that mount.
                 sc.mount_setattr(root.fd, attr_set=sc.MOUNT_ATTR_RDONLY)
                 return
             tree = sc.open_tree(place, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
@@ -87,9 +87,9 @@ class MakePathReadonly(Step):
 
 
 def _open_covered(root: RootBuilder, path: str, how: str) -> int:
-    """Open a path that is to be masked or made read-only; -1 where there is none.
+    """Open a path that is to be masked or made read-only; return -1 if it does not exist.
 
-    What lies below a /proc or /sys that is not the kernel's protects nothing: it does not count as applied.
+    A path below a /proc or /sys that is not the kernel's protects nothing, so --debug says that it was not applied.
     """
     try:
         place = sc.open_in_root(root.fd, path)
@@ -104,7 +104,7 @@ def _open_covered(root: RootBuilder, path: str, how: str) -> int:
 
 
 def _is_fake(root: RootBuilder, top: str, magic: int) -> bool:
-    """Return whether there is a directory of that name in the container that is of another file system."""
+    """Return whether the container has a directory `top` that is of another file system than the kernel's."""
     fd = sc.find_in_root(root.fd, top)
     if fd < 0:
         return False

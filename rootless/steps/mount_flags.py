@@ -1,4 +1,4 @@
-"""What a mount gets after it is made: flags, propagation, and mapped ids (mount_setattr(2))."""
+"""Set a new mount's flags, propagation and mapped ids (mount_setattr(2))."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def set_mount_flags(
 ) -> None:
     """Set attributes, recursive ones and propagation, and close `tree`.
 
-    A tmpfs becomes read-only when everything below it is there (RootBuilder.apply_late_readonly). extra_flags:
-    attributes that are set beside those of config.json, recursively; prepared: whether the runtime made the mount.
-    Raises RootlessError.
+    A tmpfs becomes read-only later, after everything below it is mounted (RootBuilder.apply_late_readonly).
+    extra_flags: attributes to set recursively, besides those of config.json; prepared: whether the runtime made the
+    mount. Raises RootlessError.
     """
     attr_set, attr_clr = mount.options.attr_set | extra_flags, mount.options.attr_clr
     late = attr_set & sc.MOUNT_ATTR_RDONLY and mount.fstype == "tmpfs"
@@ -30,7 +30,7 @@ def set_mount_flags(
         attr_set &= ~sc.MOUNT_ATTR_RDONLY
     try:
         implied = mount.options.implied_clr
-        if prepared:  # for a user namespace, in which the others would be locked
+        if prepared:  # init could not clear the others in its user namespace, where they are locked
             implied &= sc.MOUNT_ATTR_NOSYMFOLLOW
         _set_attributes(tree, attr_set, attr_clr, recursive=False, implied=implied)
         _set_attributes(tree, mount.options.rec_set | extra_flags, mount.options.rec_clr, recursive=True)
@@ -57,13 +57,13 @@ _LOCKABLE = {
 
 
 def _set_attributes(tree: int, attr_set: int, attr_clr: int, *, recursive: bool, implied: int = 0) -> None:
-    """Set and clear attributes; `implied` ones are cleared too, where that is possible. Raises OSError."""
+    """Set and clear attributes. implied: attributes to clear too, if the kernel allows it. Raises OSError."""
     if not attr_set and not attr_clr:
         return
     try:
         sc.mount_setattr(tree, attr_set=attr_set, attr_clr=attr_clr | implied, recursive=recursive)
     except PermissionError:
-        # Flags of a mount from a more privileged namespace are locked (mount_namespaces(7)): they stay, as in runc.
+        # Flags of a mount from a more privileged namespace are locked (mount_namespaces(7)). Keep them, as runc does.
         locked = os.fstatvfs(tree).f_flag
         attr_clr |= implied
         for bit, attribute in _LOCKABLE.items():
@@ -77,7 +77,10 @@ def _set_attributes(tree: int, attr_set: int, attr_clr: int, *, recursive: bool,
 
 
 def map_ids(root: RootBuilder, tree: int, mount: Mount) -> None:
-    """Map the ids of a detached mount whose file system belongs to the container's user namespace, or is root's."""
+    """Map the ids of a detached mount, in init. Its file system must belong to init's user namespace.
+
+    Raises RootlessError.
+    """
     wanted = mount.id_map
     if not wanted:
         return
@@ -109,8 +112,8 @@ def set_id_map(tree: int, userns: int, mount: Mount) -> None:
     except OSError as error:
         hint = ""
         if error.errno == errno.EPERM:
-            hint = "its file system is the host's, whose root alone may map its ids; a tmpfs of the container can be"
+            hint = "only the host's root may map ids of the host's file systems; a tmpfs of the container can be mapped"
         elif error.errno == errno.EINVAL:
-            hint = "its file system knows no id-mapped mounts: mount_setattr(2)"
+            hint = "its file system does not support id-mapped mounts: mount_setattr(2)"
         place = f"{mount.pointer}: {mount.source or mount.target}"
         raise RootlessError.from_os(error, "cannot map the ids of the mount", place, hint) from None

@@ -1,4 +1,4 @@
-"""A mount of config.json as steps describe and execute it (config.md#mounts, mount(8))."""
+"""A mount of config.json as a step, and the tables of its options (config.md#mounts, mount(8))."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ PROPAGATION = {
 
 
 class MountOptions:
-    """The `options` of a mount, sorted by what carries them to the kernel.
+    """The `options` of a mount, sorted by the system call that takes them.
 
-    attr_set, attr_clr, rec_set, rec_clr: mount attributes, the latter two with all mounts below (mount_setattr(2));
-    implied_clr: attributes that are cleared too, where the kernel lets us; propagation: MS_* flags in their order;
-    superblock: MS_* flags of the file system; data: its own options; extensions: options of crun and runc.
+    attr_set, attr_clr: mount attributes; rec_set, rec_clr: attributes for all mounts below, too (mount_setattr(2));
+    implied_clr: attributes to clear if the kernel allows it; propagation: MS_* flags in their order; superblock: MS_*
+    flags of the file system; data: the file system's own options; extensions: options of crun and runc.
     """
 
     __slots__ = (
@@ -82,7 +82,7 @@ class MountOptions:
         self.extensions: list[str] = []
 
     def names(self) -> list[str]:
-        """Return the options as mount(8) would print them, without those of the mount's ids and label."""
+        """Return the options as mount(8) prints them, without those for id mapping and label."""
         names = ["rbind" if self.recursive else "bind"] if self.bind else []
         names += _attribute_names(self.attr_set, self.attr_clr)
         names += [f"r{name}" for name in _attribute_names(self.rec_set, self.rec_clr)]
@@ -94,7 +94,7 @@ class MountOptions:
 class IdMapping:
     """The id mapping of a mount (mount_setattr(2), "ID-mapped mounts").
 
-    uid_map, gid_map: None for the container's own maps; userns: the path of the user namespace that has them, or "";
+    uid_map, gid_map: None for the container's own maps; userns: the path of a user namespace that has the maps, or "";
     recursive: whether the mounts below are mapped too.
     """
 
@@ -114,10 +114,11 @@ class IdMapping:
 class Mount(Step):
     """A mount of config.json. Its two kinds are MountFileSystem and BindMount.
 
-    target: the place in the container, in normal form; fstype: "bind" for a bind mount; source: an absolute path of
-    the host for a bind mount, else what the file system takes; context: (key, label) of linux.mountLabel; outside:
-    whether the runtime makes the mount, because init could not; is_mapped: whether config.json asks for mapped ids;
-    needs_procfs: "root" or "piece" where the source of a bind mount has to be the root, or a part, of a real procfs.
+    target: the normalised path in the container; fstype: "bind" for a bind mount; source: an absolute path of the host
+    for a bind mount, else the file system's source; context: (key, label) of linux.mountLabel, ("", "") for none;
+    outside: whether the runtime makes the mount, because init may not; is_mapped: whether config.json asks for mapped
+    ids; needs_procfs: "root" if the source of a bind mount must be the root of a real procfs, "piece" if it must be a
+    part of one, else "".
     """
 
     __slots__ = ("context", "fstype", "id_map", "is_mapped", "needs_procfs", "options", "outside", "source", "target")
@@ -144,7 +145,7 @@ class Mount(Step):
         return (*words, ",".join(map(printable, options))) if options else words
 
     def at_target(self, error: OSError) -> OSError:
-        """Return the error with the whole target in place of the one component of it that could not be made."""
+        """Return the error with the whole target as its file name, instead of the one component that failed."""
         name = error.filename
         if not isinstance(name, str) or not name.startswith("/") or is_below(self.target, name):
             error.filename = self.target
@@ -157,7 +158,7 @@ def propagation_names(flags: int) -> list[str]:
 
 
 def _attribute_names(attr_set: int, attr_clr: int) -> list[str]:
-    """Return the options of mount attributes. Those of access times are one field, so one name stands for them."""
+    """Return the options for mount attributes. Access times are one field of the attributes and give one name."""
     names = []
     for name in ("ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "nodiratime", "diratime",
                  "nosymfollow", "symfollow"):  # fmt: skip

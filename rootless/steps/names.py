@@ -1,4 +1,4 @@
-"""The container's names and its sysctls."""
+"""Set the container's host name, domain name and sysctls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The namespaces of a container: which are new, which are joined, and their id maps. The runtime executes these."""
+"""Make and join namespaces, and write id maps. The runtime and the joiner execute these steps (namespaces(7))."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def namespace_steps(namespaces: Namespaces) -> list[Step]:
-    """Return the steps that make a container's namespaces, but for the joins, which come before the cgroup."""
+    """Return the steps that make a container's new namespaces."""
     steps: list[Step] = [CloneNamespaces(namespaces.new)]
     if namespaces.uid_map:
         steps.append(WriteIdMaps(namespaces.uid_map, namespaces.gid_map, is_default=namespaces.map_is_default))
@@ -24,17 +24,17 @@ def namespace_steps(namespaces: Namespaces) -> list[Step]:
 
 
 def join_steps(namespaces: Namespaces) -> list[JoinNamespace]:
-    """Return the steps that enter existing namespaces, in their order."""
+    """Return the steps that enter existing namespaces, in the order of joining."""
     return [JoinNamespace(join.pointer, join.flag, join.path) for join in namespaces.joins]
 
 
 def time_steps(namespaces: Namespaces) -> list[Step]:
-    """Return the step that sets the clocks of a new time namespace, if there are any to set."""
+    """Return the step that sets the clocks of a new time namespace, [] if config.json sets none."""
     return [SetTimeOffsets(namespaces.offsets)] if namespaces.offsets else []
 
 
 class JoinNamespace(Step):
-    """Enter a namespace that exists. The joiner does it (runtime/enter.py)."""
+    """Enter an existing namespace. The joiner does it (runtime/enter.py)."""
 
     __slots__ = ("flag", "path")
     where = RUNTIME
@@ -66,13 +66,13 @@ class CloneNamespaces(Step):
         return "clone3", *(kind for flag, kind in KINDS.items() if self.flags & flag)
 
     def execute(self, context: Runtime) -> None:
-        # Init enters the cgroup namespace later: made by clone3 its root would be the runtime's own cgroup
-        # (cgroup_namespaces(7)). The joiner makes the time namespace, because only its children are in it.
+        # Init makes the cgroup namespace later, because with clone3 its root would be the runtime's own cgroup
+        # (cgroup_namespaces(7)). The joiner makes the time namespace, because only its children enter it.
         context.clone_init(self.flags & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME))
 
 
 class WriteIdMaps(Step):
-    """Write uid_map and gid_map of the new user namespace, itself or by newuidmap (userns/idmap.py)."""
+    """Write uid_map and gid_map of the new user namespace, directly or by newuidmap (userns/idmap.py)."""
 
     __slots__ = ("gid_map", "is_default", "uid_map")
     where = RUNTIME

@@ -1,4 +1,4 @@
-"""What the runtime does to a container from outside, because only it is in the host's namespaces."""
+"""Change a container from outside. The runtime executes these steps, because only it is in the host's namespaces."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class EnterResctrlGroup(Step):
     """Put init into a class of cache and memory bandwidth (outside/resctrl.py).
 
-    clos_id: "" for the container's id, "/" for the root class; l3_and_mb, schemata: lines, in the order that they are
-    written; monitoring: whether it gets a monitoring group; mount: where resctrl is mounted.
+    clos_id: "" for the container's id, "/" for the root class; l3_and_mb, schemata: lines to write, in this order;
+    monitoring: whether it gets a monitoring group; mount: where resctrl is mounted.
     """
 
     __slots__ = ("clos_id", "l3_and_mb", "monitoring", "mount", "schemata")

@@ -1,6 +1,6 @@
-"""The container's root file system as a place to mount in: it becomes a mount of its own, and paths in it are made.
+"""Make and open places in the container's root, to mount on them.
 
-A path of the container is resolved once, inside the root, by openat2(2); what comes back is an fd.
+A path of the container is resolved once, inside the root, by openat2(2). Afterwards only its fd is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LINKS_MAX = 40  # as the kernel: path_resolution(7)
 
 
 def attach_rootfs(path: str) -> int:
-    """Make the rootfs a mount of its own, as pivot_root(2) demands; the fd of its root."""
+    """Make the rootfs a mount of its own, as pivot_root(2) demands; return an fd of its root. Raises RootlessError."""
     try:
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -33,20 +33,20 @@ def attach_rootfs(path: str) -> int:
 
 
 def make_parent_private(path: str) -> None:
-    """The mount that holds a path: nothing that is mounted below the path goes elsewhere, and pivot_root(2) asks it."""
+    """Make the mount that holds a path private, so that mounts below it do not propagate (pivot_root(2) demands it)."""
     path = os.path.realpath(path)
     while True:
         try:
             sc.mount(None, path, None, sc.MS_PRIVATE)
             return
         except OSError as error:
-            if error.errno != errno.EINVAL or path == "/":  # EINVAL: no mount point
+            if error.errno != errno.EINVAL or path == "/":  # EINVAL: it is not a mount point
                 raise
         path = os.path.dirname(path)
 
 
 def mount_place(path: str) -> list[str | int]:
-    """The caller's mount namespace, and the number that the topmost mount at a path has in it: proc(5), fdinfo."""
+    """Return [mount namespace of the caller, id of the topmost mount at a path] (proc_pid_fdinfo(5))."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -58,15 +58,18 @@ def mount_place(path: str) -> list[str | int]:
 
 
 def mount_id(proc_fd: int, fd: int) -> int:
-    """Return the number of the mount that an fd is on: proc_pid_fdinfo(5). proc_fd: a /proc that shows this process."""
+    """Return the id of the mount that an fd is on (proc_pid_fdinfo(5)). proc_fd: a /proc that shows this process."""
     with open(os.open(f"self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)) as file:
         return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
 
 
 def detach_rootfs(path: str, before: list[str | int]) -> None:
-    """Take away what a container without a mount namespace has mounted on its rootfs; `before` as mount_place gave it
-    then. The mounts are private first: umount2(2) would reach their peers, the host's own /sys among them."""
-    for _ in range(_LINKS_MAX):  # a bind mount on `/` lies on top
+    """Unmount what a container without a mount namespace has mounted on its rootfs.
+
+    before: what mount_place returned before. The mounts are made private first, because umount2(2) would propagate to
+    their peers, such as the host's own /sys.
+    """
+    for _ in range(_LINKS_MAX):  # more than once, because a bind mount on `/` lies on top of the rootfs
         now = mount_place(path)
         if now[0] != before[0] or now[1] == before[1]:
             return
@@ -75,7 +78,7 @@ def detach_rootfs(path: str, before: list[str | int]) -> None:
 
 
 def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LINKS_MAX) -> int:
-    """mkdir -p inside the root; an O_PATH fd of the directory. Dangling links are followed inside the root.
+    """Make a directory and its parents inside the root; return an O_PATH fd of it. Dangling links are followed inside.
 
     Raises OSError, whose file name is the whole path in the container.
     """
@@ -101,7 +104,7 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LIN
 
 
 def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
-    """An fd of the file at that path, made empty if it is not there; O_PATH if it is.
+    """Return an fd of the file at a path: O_PATH of an existing file, or a new, empty one.
 
     Raises OSError, whose file name is the whole path in the container.
     """
@@ -113,7 +116,7 @@ def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
     try:
         return sc.open_in_root(root_fd, path.rstrip("/"), os.O_CREAT | os.O_EXCL, mode=0o644)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EEXIST):  # no directory yet, or a dangling link
+        if error.errno not in (errno.ENOENT, errno.EEXIST):  # its directory is missing, or it is a dangling link
             raise at_path(error, path) from None
     parent, _, name = path.rstrip("/").rpartition("/")
     parent_fd = make_directory(root_fd, parent or "/")
@@ -132,13 +135,13 @@ def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
 
 
 def at_path(error: OSError, path: str) -> OSError:
-    """Return the error with the container's path in place of its last part, which alone a call with a dir_fd names."""
+    """Return the error with the whole path as its file name, because a call with a dir_fd names the last part only."""
     error.filename = path
     return error
 
 
 def _follow(parent_fd: int, parent: str, name: str) -> str:
-    """Where a dangling link leads, as a path of the container."""
+    """Return where a dangling link leads, as a path of the container."""
     target = os.readlink(name, dir_fd=parent_fd)
     return target if target.startswith("/") else f"{parent}/{target}"
 
@@ -146,7 +149,7 @@ def _follow(parent_fd: int, parent: str, name: str) -> str:
 def check_plain(root: RootBuilder, path: str) -> None:
     """Refuse a mount point that the image made a symbolic link.
 
-    proc and sysfs go onto a plain directory only: behind a link they would be where no mask looks for them
+    proc and sysfs are mounted on a plain directory only. Behind a link they would be at a place that no mask covers
     (CVE-2019-19921). Raises RootlessError.
     """
     parent, _, name = path.rstrip("/").rpartition("/")
@@ -161,8 +164,10 @@ def check_plain(root: RootBuilder, path: str) -> None:
 
 
 def check_place(root: RootBuilder, place: int, path: str) -> None:
-    """Refuse a place that is another than its path says, because a link of the image leads there: the root, /proc, or
-    a piece of procfs (CVE-2019-16884). What counts is what was opened, not the text of the path."""
+    """Refuse a place if a link of the image has led it to the root, to /proc, or into procfs (CVE-2019-16884).
+
+    The check is made on the opened fd, not on the text of the path. Raises OSError.
+    """
     if path != "/" and is_same_place(root, place, root.fd):
         raise leads_away("leads to the root itself", path)
     if is_below(path, "/proc"):
@@ -180,7 +185,7 @@ def check_place(root: RootBuilder, place: int, path: str) -> None:
 
 
 def leads_away(how: str, path: str) -> OSError:
-    """Return the error for a path of the container that a link takes elsewhere."""
+    """Return the error for a path of the container that a link has led elsewhere."""
     return OSError(errno.EXDEV, f"it {how}: {os.strerror(errno.EXDEV)}", path)
 
 
@@ -193,7 +198,7 @@ def is_same_place(root: RootBuilder, one: int, other: int) -> bool:
 
 
 def attach_node(root: RootBuilder, tree: int, path: str) -> None:
-    """Move a detached mount of a device node onto a file, which is made if it is not there. Closes `tree`."""
+    """Move a detached mount of a device node onto a file, after making the file if it is missing. Closes `tree`."""
     place = make_file(root.fd, path)
     try:
         check_place(root, place, path)

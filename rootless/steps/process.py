@@ -1,4 +1,4 @@
-"""`process`: what is set on the way to the program, for the first process and for `exec` (config.md#process)."""
+"""Set the properties of `process` on the way to the program, in init and in `exec` (config.md#process)."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class User:
 class Process:
     """The program and what it runs as.
 
-    args: [] for a container without a process; size: height and width of the terminal, zeros where none is given;
-    caps: {set: mask}; oom_score_adj: None where it stays; scheduling: steps for the scheduler, personality and memory
-    policy; labels: what the LSMs that run here are told; warnings: lines for the user.
+    args: [] for a container without a process; size: height and width of the terminal, (0, 0) for none; caps: {set:
+    mask}; oom_score_adj: None to keep it; scheduling: steps for the scheduler, personality and memory policy; labels:
+    for the LSMs that run here; warnings: lines for the user.
     """
 
     __slots__ = (
@@ -64,14 +64,14 @@ class Process:
         self.warnings: list[str] = []
 
     def through_proc(self) -> list[Step]:
-        """Return the steps that write through the host's /proc. Its fd is closed before the others are executed."""
+        """Return the steps that write through the host's /proc. They come first, because its fd is closed then."""
         steps: list[Step] = []
         if self.oom_score_adj is not None:
             steps.append(SetOomScore(f"{self.pointer}/oomScoreAdj", self.oom_score_adj))
         return [*steps, *(SetExecLabel(self.pointer, *label, self.no_new_privs) for label in self.labels)]
 
     def steps(self) -> list[Step]:
-        """Return the steps that follow, in the order of execution."""
+        """Return the steps after those of `through_proc`, in the order of execution."""
         pointer = self.pointer
         steps = [*self.scheduling, *(SetRlimit(limit) for limit in self.rlimits)]
         steps += [
@@ -98,7 +98,7 @@ class SetOomScore(Step):
         return "oom_score_adj", str(self.value)
 
     def execute(self, context: Becoming) -> None:
-        if not context.oom_score_written:  # the runtime or the joiner had to: the file is root's by now, proc(5)
+        if not context.oom_score_written:  # else the runtime or the joiner did: the file is root's by now (proc(5))
             attributes.write_oom_score(context.proc_fd, self.value)
 
 
@@ -117,7 +117,7 @@ class SetExecLabel(Step):
         return _LABEL_PROPERTIES[self.kind], self.label
 
     def execute(self, context: Becoming) -> None:
-        from rootless.process import lsm  # whoever compiled the plan has loaded it
+        from rootless.process import lsm  # loaded already when the plan was compiled
 
         lsm.apply_exec_label(context.proc_fd, self.kind, self.label, no_new_privs=self.no_new_privs)
 
@@ -143,10 +143,11 @@ class SetRlimit(Step):
 
 
 class ChangeUser(Step):
-    """Become the program's user: credentials(7).
+    """Become the program's user (credentials(7)).
 
-    The bounding set shrinks first, because that takes CAP_SETPCAP (capabilities(7)). The working directory is tried as
-    root of the container, too: the program's user need not be let into its own cwd (`WORKDIR /root` with `USER 1000`).
+    The bounding set is reduced first, because that needs CAP_SETPCAP (capabilities(7)). The working directory is tried
+    as root of the container first, because the program's user may not be allowed to enter it (`WORKDIR /root` with
+    `USER 1000`).
     """
 
     __slots__ = ("bounding", "cwd", "user")
@@ -169,7 +170,7 @@ class ChangeUser(Step):
         if user.uid:
             attributes.own_stdio(user.uid, user.gid)
         if context.setgroups and not user.keep_groups:
-            context.left_groups = os.getgroups()  # for the hint where one of them is missed
+            context.left_groups = os.getgroups()  # for a hint, if the program misses one of them
             sc.setgroups(user.groups)
         context.in_cwd = attributes.try_chdir(self.cwd)
         sc.prctl(sc.PR_SET_KEEPCAPS, 1)

@@ -1,4 +1,4 @@
-"""The last steps: environment, seccomp filter, execve."""
+"""Execute the last steps: environment, seccomp filter, execve."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SetEnvironment(Step):
         return "env", *(entry.partition("=")[0] for entry in self.env)
 
     def execute(self, context: Ending) -> None:
-        """Turn NAME=VALUE into what execve takes: HOME may have come from the container's passwd meanwhile."""
+        """Turn NAME=VALUE entries into what execve takes. They include HOME from the container's passwd."""
         pairs = (os.fsencode(entry).split(b"=", 1) for entry in context.env)
         context.environment = {name: value for name, value in pairs}
 
@@ -87,9 +87,10 @@ class Execute(Step):
 
 
 def run_program(steps: list[Step], ending: Ending, tell: StepSender | None) -> None:
-    """Execute the last steps: byte `E`, the filter, execve, and nothing else after the filter. Return only by raising.
+    """Execute the last steps: send byte `E`, load the filter, call execve. It does not return.
 
-    The steps are told before, because a filter may deny to speak. Raises RootlessError.
+    tell: logs the steps before the first of them, because the filter may deny sending. Nothing comes between the filter
+    and execve. Raises RootlessError.
     """
     passed = program.passed_on(ending.preserve_fds)
     for fd in range(3, 3 + ending.preserve_fds):
@@ -106,7 +107,7 @@ def run_program(steps: list[Step], ending: Ending, tell: StepSender | None) -> N
         for step in rest:
             step.execute(ending)
     except OSError as error:
-        if error.filename is None:  # of another call than execve
+        if error.filename is None:  # another call than execve has failed
             raise
         reason = errno_text(error.errno or 0).partition(" (")[2].rstrip(")")
         hint = program.exec_hint(ending.path, error, labelled=ending.labelled)
@@ -114,7 +115,7 @@ def run_program(steps: list[Step], ending: Ending, tell: StepSender | None) -> N
 
 
 class StepSender:
-    """Sends the lines of a step to whoever waits for the verdict, who logs them."""
+    """Sends the lines of a step over the verdict socket to `start` or `exec`, which logs them."""
 
     def __init__(self, verdict: socket, lines: LinesOf) -> None:
         self.verdict = verdict

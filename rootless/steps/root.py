@@ -1,4 +1,4 @@
-"""The container's root file system: attached, filled by other steps, and entered in the end."""
+"""Attach the container's root file system, and enter it after other steps have filled it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_dev_null() -> int:
-    """Open the host's /dev/null and check that it is the real one: a swapped one would unmask (CVE-2025-31133)."""
+    """Open the host's /dev/null and check that it is the null device, because it masks paths (CVE-2025-31133)."""
     fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     status = os.fstat(fd)
     if not S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
@@ -44,12 +44,13 @@ class SetPropagation(Step):
     def execute(self, init: Init) -> None:
         flags = self.flags
         if init.prepared.no_pivot and flags & sc.MS_SHARED:
-            flags = sc.MS_SLAVE | sc.MS_REC  # else what is moved onto the root would be moved onto the host's
+            # Without pivot_root the container's root would propagate, and be moved onto the host's root, too.
+            flags = sc.MS_SLAVE | sc.MS_REC
         sc.mount(None, "/", None, flags)
 
 
 class MakeParentPrivate(Step):
-    """Make the mount that holds the rootfs private: pivot_root(2) asks for it."""
+    """Make the mount that holds the rootfs private, as pivot_root(2) demands."""
 
     __slots__ = ("path",)
 
@@ -111,7 +112,7 @@ class AttachEmptyRoot(Step):
 
 
 class MakeWorkingDirectory(Step):
-    """Make the working directory where the image has none."""
+    """Make the working directory if the image lacks it."""
 
     __slots__ = ("path",)
 
@@ -126,7 +127,7 @@ class MakeWorkingDirectory(Step):
         try:
             os.close(make_directory(init.root.fd, self.path))
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS):  # chdir, as the user, has the last word
+            if error.errno not in (errno.EACCES, errno.EROFS):  # for these let chdir decide, as the program's user
                 raise
 
 
@@ -167,7 +168,8 @@ class PivotRoot(Step):
             if old_root >= 0:
                 os.fchdir(old_root)
                 os.close(old_root)
-                sc.mount(None, ".", None, sc.MS_SLAVE | sc.MS_REC)  # the host's peers keep what is unmounted here
+                # Otherwise umount2(2) would propagate to the host's peers.
+                sc.mount(None, ".", None, sc.MS_SLAVE | sc.MS_REC)
             sc.umount2(".", sc.MNT_DETACH)
         os.chdir("/")
         os.close(init.root.fd)
@@ -176,7 +178,7 @@ class PivotRoot(Step):
 
 
 class Chroot(Step):
-    """Enter the root file system without a mount namespace, where there is no root to pivot from: chroot(2)."""
+    """Enter the root file system by chroot(2), for a container without a mount namespace."""
 
     __slots__ = ("propagation",)
 
@@ -208,10 +210,10 @@ def _exchange_roots() -> None:
 
 
 def _hide_bare_proc(root: RootBuilder) -> None:
-    """Take the host's proc and sysfs away, which stay below the root when there is no pivot_root(2).
+    """Unmount the host's proc and sysfs, which stay below the root without pivot_root(2).
 
-    A program of the container could mount the like in a user namespace of its own, without our masks, as long as the
-    mount namespace holds one that is fully visible (runc's msMoveRoot does the same).
+    As long as the mount namespace has one that is fully visible, a program of the container could mount another in a
+    user namespace of its own, without our masks (mount_too_revealing() in fs/namespace.c; runc's msMoveRoot).
     """
     rootfs = os.fsencode(os.readlink(f"self/fd/{root.fd}", dir_fd=root.proc_fd)).rstrip(b"/") + b"/"
     for mount in mountinfo.read(root.proc_fd):
@@ -221,6 +223,6 @@ def _hide_bare_proc(root: RootBuilder) -> None:
             sc.mount(None, mount.path, None, sc.MS_SLAVE | sc.MS_REC)
             sc.umount2(mount.path, sc.MNT_DETACH)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EPERM):  # locked, as it came from another user namespace
+            if error.errno not in (errno.EINVAL, errno.EPERM):  # locked, because it came from another user namespace
                 raise
             sc.mount("tmpfs", mount.path, "tmpfs", sc.MS_RDONLY)

@@ -1,4 +1,4 @@
-"""The scheduler's attributes, personality and memory policy. Only a config that names one loads this."""
+"""Set the scheduler, I/O priority, personality and memory policy. Loaded only if config.json has one of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class SetCpuAffinity(Step):
     """Set the CPUs that the process may run on: sched_setaffinity(2).
 
-    which: `initial`, before the process is set up, or `final`.
+    which: `initial`, for the time of the set-up, or `final`, for the program.
     """
 
     __slots__ = ("cpus", "which")

@@ -1,4 +1,4 @@
-"""The container's terminal: a pty of its own devpts, bound onto /dev/console."""
+"""Open the container's terminal, a pty of its own devpts, and bind it onto /dev/console."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_a_strange_key_ends_too(key: str) -> None:
 def test_only_so_many_are_told() -> None:
     mounts = [{"destination": f"/proc/{number}", "type": "tmpfs"} for number in range(150)]
     errors, warnings = reviewed({**FULL, "mounts": mounts})
-    assert len(errors) == 100 and warnings == ["only the first 100 errors are told"]
+    assert len(errors) == 100 and warnings == ["only the first 100 errors are listed"]
 
 
 # --- the command
