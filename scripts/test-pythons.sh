@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/ordinary_user.sh
-tests="tests/unit tests/containers/test_lifecycle.py"
+tests="tests/unit tests/kernel tests/containers/test_lifecycle.py"
 work=$(mktemp -d /tmp/rootless-pythons.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"

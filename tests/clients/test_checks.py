@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import CHECKOUT
+from tests.support.checkout import CHECKOUT
 
 VIEW = CHECKOUT / "tests/clients/view"
 HANGS = 900  # seconds until a script that hangs is a failure

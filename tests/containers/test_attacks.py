@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT
+
+from tests.support.checkout import LAUNCHER, TIMEOUT
 
 # The interpreter of its first line is whatever file the process on its way to execve(2) runs from. It keeps that file
 # open, becomes another program, so that the file is no longer busy, and writes to it.

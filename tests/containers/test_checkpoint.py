@@ -9,7 +9,8 @@ from fcntl import F_SETPIPE_SZ, fcntl
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT
+
+from tests.support.checkout import TIMEOUT
 
 COUNT = "i=0; while read word; do i=$((i + 1)); echo $i $word; done"
 # Pipes are what criu hands over to the restored; a bare one cannot know about the machine's cgroups of v1.

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from rootless.kernel.host import Host
-
-from .test_seccomp import has_libseccomp
+from tests.support.containers import has_libseccomp
 
 PLANS = Path(__file__).resolve().parents[1] / "plans"
 ROOT = os.geteuid() == 0

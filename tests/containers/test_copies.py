@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from conftest import TIMEOUT, driver
+
+from tests.support.checkout import TIMEOUT, driver
 
 # Each makes the first call of that name in a process that the command has cloned raise.
 BROKEN = """

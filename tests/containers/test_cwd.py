@@ -6,7 +6,8 @@ runc, crun and docker do so; an image with `WORKDIR /root` and `USER 1000` runs 
 from __future__ import annotations
 
 import pytest
-from conftest import with_user
+
+from tests.support.containers import with_user
 
 OTHER = 1000
 

@@ -9,9 +9,9 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT, TIMEOUT
 
 from rootless.runtime.escalation import notices
+from tests.support.checkout import CHECKOUT, TIMEOUT
 
 WAITS = "echo ready; while :; do sleep 1000 & wait $!; done"
 ANSWERS = f"trap 'echo here' USR1; {WAITS}"

@@ -14,11 +14,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT
 
 from rootless.errors import RootlessError
 from rootless.runtime.exec import parse_user
 from rootless.runtime.interpreter import writable
+from tests.support.checkout import LAUNCHER, TIMEOUT
 
 KINDS = "user ipc uts net pid cgroup mnt"
 

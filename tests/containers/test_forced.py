@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT, driver
+
+from tests.support.checkout import LAUNCHER, TIMEOUT, driver
 
 
 def wait_for(condition: Any) -> None:

@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT, driver, with_user
+
+from tests.support.checkout import TIMEOUT, driver
+from tests.support.containers import with_user
 
 
 def begin(rootless, *words, **options) -> subprocess.Popen[str]:

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Bundle
 
 from rootless.kernel.host import read_subids
+from tests.support.containers import Bundle
 
 GROUP = 54321  # of nobody on this machine
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a user one more group")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from containers.test_process import RANGE, has_range
+from tests.support.containers import RANGE, has_range
 
 USER = os.geteuid() != 0
 NO_USERNS = {"linux": {"namespaces": [{"type": t} for t in ("mount", "pid", "ipc", "uts", "network", "cgroup")]}}

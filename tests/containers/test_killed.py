@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TIMEOUT
+
+from tests.support.checkout import TIMEOUT
 
 PTRACE_TRACEME, PTRACE_CONT, PTRACE_SYSCALL, PTRACE_SETOPTIONS, PTRACE_GET_SYSCALL_INFO = 0, 7, 24, 0x4200, 0x420E
 PTRACE_O_TRACESYSGOOD, PTRACE_O_EXITKILL = 1, 0x100000

@@ -1,4 +1,4 @@
-"""runtime.md#lifecycle in full: what the small table of test_refusals.py leaves out."""
+"""runtime.md#lifecycle in full: what the small table of test_config_errors.py leaves out."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT, driver
+
+from tests.support.checkout import TIMEOUT, driver
 
 STATES = ("created", "running", "stopped")
 

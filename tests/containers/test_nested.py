@@ -4,9 +4,9 @@ import os
 import subprocess
 
 import pytest
-from conftest import TIMEOUT
 
-from containers.test_process import RANGE, has_range
+from tests.support.checkout import TIMEOUT
+from tests.support.containers import RANGE, has_range
 
 USER = os.geteuid() != 0
 KINDS = ("mount", "pid", "ipc", "uts", "network", "cgroup")

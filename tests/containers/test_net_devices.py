@@ -7,7 +7,8 @@ test makes that one, as root a network namespace alone, so that nothing of the m
 import os
 
 import pytest
-from conftest import TIMEOUT, driver
+
+from tests.support.checkout import TIMEOUT, driver
 
 USER = os.geteuid() != 0
 NAMESPACES = [{"type": t} for t in ("mount", "pid", "ipc", "uts", "network")]

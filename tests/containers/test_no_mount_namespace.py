@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT, driver
+
+from tests.support.checkout import TIMEOUT, driver
 
 pytestmark = pytest.mark.root
 USER = os.geteuid() != 0

@@ -6,7 +6,8 @@ import subprocess
 import threading
 
 import pytest
-from conftest import TIMEOUT
+
+from tests.support.checkout import TIMEOUT
 
 HOST_PYTHON = [
     {"destination": f"/{name}", "type": "bind", "source": f"/{name}", "options": ["rbind", "ro"]}

@@ -11,9 +11,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT
 
-from tests.oci import archives as a
+from tests.support import archives as a
+from tests.support.checkout import LAUNCHER, TIMEOUT
 
 PROGRAM = ["sh", "-c", "echo ran; exit 7"]
 

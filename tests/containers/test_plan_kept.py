@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TIMEOUT, driver
 
-TESTS = Path(__file__).resolve().parents[1]
+from tests.support.checkout import TIMEOUT, driver
+
 # Compares the plan with what it was when it was compiled: in init right before the program runs, in the runtime at the
 # end of the command.
-COMPARING = f"""
+COMPARING = """
 import os
-sys.path.insert(0, {str(TESTS)!r})
-from snapshots import snapshot
+from tests.support.snapshots import snapshot
 from rootless import __main__, init
 from rootless.plan.describe import describe
 from rootless.runtime import create

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TIMEOUT
+
+from tests.support.checkout import TIMEOUT
 
 USER = os.geteuid() != 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rootless.kernel import syscalls as sc
+from tests.support.containers import needs_libseccomp
 
 PLANS = Path(__file__).resolve().parents[1] / "plans"
 
@@ -18,17 +19,6 @@ FILTER = {
     "defaultAction": "SCMP_ACT_ALLOW",
     "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 17}],
 }
-
-
-def has_libseccomp() -> bool:
-    try:
-        sc.load_library("libseccomp.so.2", {})
-    except OSError:
-        return False
-    return True
-
-
-needs_libseccomp = pytest.mark.skipif(not has_libseccomp(), reason="this machine lacks libseccomp.so.2")
 
 
 @needs_libseccomp

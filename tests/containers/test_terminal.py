@@ -12,7 +12,8 @@ import sys
 import termios
 
 import pytest
-from conftest import TIMEOUT
+
+from tests.support.checkout import TIMEOUT
 
 READ = ["sh", "-c", "stty size >/said; trap 'stty size >/said' WINCH; while :; do read x && echo got $x; done"]
 

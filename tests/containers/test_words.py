@@ -7,7 +7,8 @@ import subprocess
 from typing import Any
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT
+
+from tests.support.checkout import LAUNCHER, TIMEOUT
 
 SLEEPS = {"process": {"args": ["sleep", "1000"]}}
 # Each word of these is a flag of ours, too.

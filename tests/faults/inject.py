@@ -21,7 +21,6 @@ from pathlib import Path
 
 from tests.faults.scenarios import (
     ID,
-    LAUNCHER,
     SCENARIOS,
     SECONDS,
     Convert,
@@ -36,6 +35,7 @@ from tests.faults.scenarios import (
     living_children,
 )
 from tests.faults.tracer import CLOSE, GO_ON, KILL, STOP, Hung, Point, Trace, Tracee, adopt_orphans, driver
+from tests.support.checkout import LAUNCHER
 
 ERRNOS = (errno.EPERM, errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.EINTR)
 # Calls of x86_64 that have no error to return, or whose wrapper in the C library knows none of ours: exit_group,

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from oci.config import default_config
-from tests.oci import archives as a
+from tests.support import archives as a
+from tests.support.checkout import BUSYBOX, LAUNCHER
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
-LAUNCHER = CHECKOUT / "bin" / "rootless"
-BUSYBOX = Path("/bin/busybox")
 SECONDS = int(os.environ.get("ROOTLESS_TEST_TIMEOUT", "60"))  # until something hangs
 ID = f"faulty-{os.getpid()}"
 

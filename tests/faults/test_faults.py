@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from tests.faults.scenarios import BUSYBOX, CHECKOUT, SCENARIOS
+from tests.faults.scenarios import SCENARIOS
 from tests.faults.tracer import SUPPORTED
+from tests.support.checkout import BUSYBOX, CHECKOUT
 
 pytestmark = [
     pytest.mark.skipif(not SUPPORTED, reason="the injector knows the registers of x86_64 alone"),

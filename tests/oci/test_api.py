@@ -8,10 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import archives as a
-from commands import CHECKOUT
-
 import oci
+from tests.support import archives as a
+from tests.support.checkout import CHECKOUT
 
 
 def test_example_of_the_documentation_works_without_the_runtime(tmp_path: Path) -> None:

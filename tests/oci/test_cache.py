@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import CHECKOUT, Result, call, rootless, tree
+
+from tests.support import archives as a
+from tests.support.checkout import CHECKOUT
+from tests.support.commands import Result, call, rootless, tree
 
 LOWER = b"".join(
     (

@@ -8,15 +8,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import archives as a
 import pytest
-from commands import rootless
 
 from oci.errors import OciError
 from oci.image import Image, choose, read_images
 from oci.image.blobs import open_archive
 from oci.image.detect import image_below
 from oci.image.platforms import host_platform, normal
+from tests.support import archives as a
+from tests.support.commands import rootless
 
 ROOTFS = a.file("f") + a.END
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import archives as a
 import pytest
-from commands import rootless
 
 from oci.config import IMAGE_CAPABILITIES, convert_config, default_config, volume_paths
 from oci.errors import OciError
@@ -20,6 +18,8 @@ from oci.passwd import find_user
 from oci.root import Root
 from rootless.errors import RootlessError
 from rootless.runtime.exec import parse_user
+from tests.support import archives as a
+from tests.support.commands import rootless
 
 PASSWD = (
     b"root:x:0:0:root:/root:/bin/sh\n1000:x:0:0::/root:/bin/sh\nweb:x:33:44:web:/srv/web:/bin/sh\n"

@@ -17,15 +17,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import archives as a
 import pytest
-from commands import LAUNCHER, call, rootless, tree
 
 from oci import owners
 from oci.errors import OciError
 from oci.image import choose, read_images
 from oci.image.blobs import open_archive
 from oci.progress import ProgressLine
+from tests.support import archives as a
+from tests.support.checkout import LAUNCHER
+from tests.support.commands import call, rootless, tree
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:web:/srv/web:/bin/sh\n"
 GROUP = b"root:x:0:\nweb:x:44:\nstaff:x:50:web,root\nextra:x:60:other,web\n"

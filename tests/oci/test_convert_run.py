@@ -8,7 +8,8 @@ import secrets
 from pathlib import Path
 
 import pytest
-from commands import IMAGES, rootless
+
+from tests.support.commands import IMAGES, rootless
 
 SHELLS = [
     "busybox.tar", "busyboxtest-v1.tar", "legacy-alpine-3.10.tar.gz", "manifest-alpine-3.10.tar.gz",

@@ -10,9 +10,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import LAUNCHER
+
+from tests.support import archives as a
+from tests.support.checkout import LAUNCHER
 
 pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="this machine lacks strace")
 

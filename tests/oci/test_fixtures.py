@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import CHECKOUT, EXPECTED, IMAGES, readable
 
 from oci.owners import decode
 from oci.remove import remove_tree
+from tests.support import archives as a
+from tests.support.checkout import CHECKOUT
+from tests.support.commands import EXPECTED, IMAGES, readable
 
 PLAIN = ("rootfs-", "layer-", "tar-", "bundle-", "busybox-rootfs")
 

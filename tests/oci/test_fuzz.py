@@ -10,11 +10,11 @@ import os
 import random
 from pathlib import Path
 
-import archives as a
 import pytest
 
 from oci.errors import OciError
 from oci.remove import remove_tree
+from tests.support import archives as a
 
 ROUNDS = 20
 EACH = int(os.environ.get("ROOTLESS_FUZZ", "10000")) // ROUNDS

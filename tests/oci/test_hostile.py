@@ -10,10 +10,10 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-import archives as a
 import pytest
 
 from oci.errors import OciError
+from tests.support import archives as a
 
 
 class Place:

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import CHECKOUT, LAUNCHER, rootless
 
 from oci.errors import printable
+from tests.support import archives as a
+from tests.support.checkout import CHECKOUT, LAUNCHER
+from tests.support.commands import rootless
 
 # A command line of which one function is made to raise; it runs in the forked child wherever there is one.
 SCRIPT = """

@@ -7,9 +7,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import LAUNCHER
+
+from tests.support import archives as a
+from tests.support.checkout import LAUNCHER
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -10,13 +10,13 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import Result, pack, rootless, tree
 
 from oci import record
 from oci.pack import FORMATS
 from oci.reference import is_name, name_of
+from tests.support import archives as a
+from tests.support.commands import Result, pack, rootless, tree
 
 BASE = (
     a.directory("bin") + a.file("bin/sh", b"#!shell", mode=0o755) + a.directory("etc") + a.file("etc/old", b"old")

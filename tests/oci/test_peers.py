@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import CHECKOUT, IMAGES, pack, rootless, tree
 
 from oci.owners import decode
 from oci.pack import FORMATS
+from tests.support import archives as a
+from tests.support.checkout import CHECKOUT
+from tests.support.commands import IMAGES, pack, rootless, tree
 
 MODERN = ["manifest-dive.tar", "manifest-opaque.tar", "manifest-whiteout-dir.tar", "manifest-whiteout.tar"]
 LEGACY = ["semantics.tar", "chain-60.tar"]

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import CHECKOUT, LAUNCHER, Result, rootless
 
 from oci.errors import OciError
 from oci.mounts import refuse_mounts
 from oci.remove import remove_tree
+from tests.support import archives as a
+from tests.support.checkout import CHECKOUT, LAUNCHER
+from tests.support.commands import Result, rootless
 
 ROOTFS = a.directory("bin") + a.directory("data") + a.file("data/old") + a.file("file", b"data")
 BUSYBOX = Path("/bin/busybox")

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import readable
+
+from tests.support.commands import readable
 
 
 def test_what_may_not_be_entered_is_not_there(tmp_path: Path) -> None:

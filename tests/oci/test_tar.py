@@ -6,11 +6,11 @@ import io
 import os
 import tarfile
 
-import archives as a
 import pytest
 
 from oci import stream, tar
 from oci.errors import OciError
+from tests.support import archives as a
 
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -7,12 +7,12 @@ import os
 import tarfile
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import pack, rootless
 
 from oci import stream, tar
 from oci.times import pax_time, time_limits
+from tests.support import archives as a
+from tests.support.commands import pack, rootless
 
 SECOND = 10**9
 SECONDS = [-(1 << 63), -9_300_000_000, -1, 9_300_000_000, 1 << 35, 1 << 40, (1 << 63) - 1, 1 << 80]

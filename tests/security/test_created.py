@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import merge, with_user
 
 from rootless.kernel.caps import CAPABILITIES
+from tests.support.containers import merge, with_user
 
 ALL = ["CAP_SYS_PTRACE", "CAP_KILL", "CAP_AUDIT_WRITE", "CAP_NET_BIND_SERVICE"]
 LOOK = """

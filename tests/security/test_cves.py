@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT
 
 from oci.config import COMMANDS, MASKED_PATHS, convert_annotations, convert_config, default_config
 from rootless.cli.commands.features import main as features
@@ -21,6 +20,7 @@ from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan import Call, compile
 from rootless.runtime.checkpoint import external_mounts
+from tests.support.checkout import LAUNCHER, TIMEOUT
 
 
 def without_dev(c) -> None:

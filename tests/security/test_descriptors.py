@@ -14,9 +14,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT, driver
 
 from rootless.kernel.find_program import find_program
+from tests.support.checkout import TIMEOUT, driver
 
 NUMBERS = range(3, 16)
 HOST = "said by the host's file"

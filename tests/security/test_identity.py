@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TIMEOUT, driver
+
+from tests.support.checkout import TIMEOUT, driver
 
 # `create` that is killed as it comes to the function named by its first argument.
 KILLED = """

@@ -13,7 +13,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT, driver
+
+from tests.support.checkout import LAUNCHER, TIMEOUT, driver
 
 UID = 4711
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")

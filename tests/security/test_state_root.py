@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER, TIMEOUT, driver
+
+from tests.support.checkout import LAUNCHER, TIMEOUT, driver
 
 COMMANDS = {
     "state": ["c"],

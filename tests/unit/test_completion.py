@@ -14,7 +14,7 @@ import pytest
 
 from rootless.cli.completion import complete
 from rootless.cli.options import COMMANDS
-from tests.conftest import LAUNCHER, TIMEOUT
+from tests.support.checkout import LAUNCHER, TIMEOUT
 
 
 @pytest.fixture

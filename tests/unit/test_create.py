@@ -3,11 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
-from full import FULL, compiled
 
 from rootless.errors import RootlessError
 from rootless.node import Node
 from rootless.runtime import create
+from tests.support.full_config import FULL, compiled
 
 
 def test_kills_are_counted_in_the_cgroup_that_the_driver_has_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,6 @@ import random
 from typing import Any
 
 import pytest
-from full import FULL
-from test_plans import CONFIGS, HOSTS
 
 from rootless import plan
 from rootless.errors import RootlessError
@@ -28,6 +26,8 @@ from rootless.steps.masks import MakePathReadonly, MaskPath
 from rootless.steps.mounts import Mount
 from rootless.steps.names import WriteSysctl
 from rootless.steps.root import MakeWorkingDirectory
+from tests.support.full_config import FULL
+from tests.support.golden import CONFIGS, HOSTS
 
 SHARDS = 25
 CONFIGS_EACH = 4000

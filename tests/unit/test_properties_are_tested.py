@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import schema
-from containers.test_properties import ELSEWHERE, ROWS
+from tests.containers.test_property_table import ELSEWHERE, ROWS
+from tests.support import schema
 
 TESTS = Path(__file__).parent.parent
 # Objects whose members are properties of their own; of any other, the tests are about the whole.

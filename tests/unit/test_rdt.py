@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schema
-from full import FULL, compiled
 
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import mountinfo
@@ -16,6 +14,8 @@ from rootless.node import Node
 from rootless.outside import resctrl as rdt
 from rootless.plan.intel_rdt import compile_intel_rdt, read_intel_rdt
 from rootless.steps.outside import EnterResctrlGroup
+from tests.support import schema
+from tests.support.full_config import FULL, compiled
 
 POINTER = "/linux/intelRdt"
 KERNEL_SCHEMATA = "    MB:0= 20;1= 70\n    L3:0=007f0;1=0001f\n"

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schema
-from full import FULL, compiled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +19,8 @@ from rootless.errors import RootlessError
 from rootless.node import Node
 from rootless.plan.describe import describe
 from rootless.plan.validate import validate
+from tests.support import schema
+from tests.support.full_config import FULL, compiled
 
 REFUSED = (
     "/linux/personality/flags/*",  # the spec has none yet

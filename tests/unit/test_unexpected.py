@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rootless.errors import RootlessError, unexpected
-from tests.conftest import CHECKOUT, LAUNCHER, TIMEOUT
+from tests.support.checkout import CHECKOUT, LAUNCHER, TIMEOUT
 
 # `rootless` in which reading the state raises EXCEPTION, or sends a signal to itself.
 PROGRAM = """

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schema
-from test_schema import FULL, compiled
 
 from rootless.node import Node
 from rootless.plan.validate import validate
+from tests.support import schema
+from tests.support.full_config import FULL, compiled
 
 
 def reviewed(config: Any) -> tuple[list[str], list[str]]:

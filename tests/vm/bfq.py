@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from .conftest import run
+from tests.support.limits import run
 
 pytestmark = pytest.mark.vm
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.limits import Limited
 
 WHO = os.environ.get("ROOTLESS_VM", "")  # root, delegated or login
 
@@ -28,24 +28,6 @@ def manager(request: pytest.FixtureRequest, who: str) -> str:
     if who == "login" and request.param == "cgroupfs":
         pytest.skip("a plain login has no cgroup that it may write")
     return str(request.param)
-
-
-class Limited:
-    """A running container with limits, its cgroup, and the pipe that it prints into."""
-
-    def __init__(self, container: Any, state: Path, out: int) -> None:
-        self.container = container
-        self.out = open(out, encoding="utf-8", buffering=1)  # closed by the fixture
-        self.record: dict[str, Any] = json.loads((state / container.id / "state.json").read_text())["cgroup"]
-        self.path = Path(self.record["path"])
-
-    def read(self, file: str) -> str:
-        """A file of the cgroup, as the host sees it."""
-        return (self.path / file).read_text().strip()
-
-    def line(self) -> str:
-        """The next line that the container prints, waited for; "" when all its processes are gone."""
-        return self.out.readline().rstrip("\n")
 
 
 @pytest.fixture
@@ -73,8 +55,3 @@ def limited(container: Callable[..., Any], manager: str, rootless: Any) -> Itera
     yield make
     for box in boxes:
         box.out.close()
-
-
-def run(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A program's output as text."""
-    return subprocess.run(args, text=True, check=False, timeout=300, **{"capture_output": True, **options})

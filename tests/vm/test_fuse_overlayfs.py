@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .conftest import run
+from tests.support.limits import run
 
 pytestmark = pytest.mark.vm
 

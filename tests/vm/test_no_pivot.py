@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import run
+from tests.support.limits import run
 
 pytestmark = pytest.mark.vm
 

@@ -10,8 +10,7 @@ import shutil
 import pytest
 
 from rootless.kernel.host import Host, default_id_map
-
-from .conftest import run
+from tests.support.limits import run
 
 pytestmark = pytest.mark.vm
 

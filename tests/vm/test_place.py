@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from .conftest import run
+from tests.support.limits import run
 
 pytestmark = pytest.mark.vm
 

@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import archives as a
 import pytest
-from commands import rootless
 
 from oci import writer as w
 from oci.chunks import Chunks, NextBuffer
 from oci.errors import OciError
 from oci.reader import Reader, SharedSource
 from oci.stream import read_all, read_range
+from tests.support import archives as a
+from tests.support.commands import rootless
 
 
 def layer(chunks: Iterable[bytes], told: int = 0) -> Callable[[Callable[[int], None], NextBuffer], Chunks]:

@@ -116,7 +116,7 @@ _LINUX = {
     "timeOffsets": {clock: {"secs": I64, "nanosecs": U32} for clock in ("boottime", "monotonic")},
 }  # fmt: skip
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "ociVersion!": str,
     "hooks": {moment: [_HOOK] for moment in _MOMENTS},
     "annotations": _STRINGS,

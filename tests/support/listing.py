@@ -1,6 +1,7 @@
 """Print trees in the ten fields of the expected listings: run inside the user's id map, so that owners are right."""
 
 import hashlib
+import io
 import os
 import stat
 import sys
@@ -57,6 +58,7 @@ def print_tree(root: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     for argument in sys.argv[1:]:
         print_tree(os.fsencode(argument))

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from struct import pack
 
-import children
 import pytest
 
 from rootless.errors import RootlessError, SpecError
@@ -14,6 +13,7 @@ from rootless.node import Node
 from rootless.outside import net_devices as devices
 from rootless.outside import netlink
 from rootless.plan.net_devices import read_net_devices
+from tests.support import children
 
 POINTER = "/linux/netDevices"
 

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT, driver
+
+from tests.support.checkout import TIMEOUT, driver
 
 RESCTRL = """
 import os

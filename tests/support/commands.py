@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-LAUNCHER = str(CHECKOUT / "bin/rootless")
-SHARED = Path(os.environ.get("ROOTLESS_SHARED", CHECKOUT.parent / "shared"))
+from tests.support.checkout import CHECKOUT, LAUNCHER, SHARED
+
 IMAGES, EXPECTED = SHARED / "fixtures/images", SHARED / "fixtures/expected"
 Result = subprocess.CompletedProcess[str]
 
@@ -25,7 +24,7 @@ def readable(directory: Path) -> bool:
 def rootless(*args: object, cwd: Path, **more: Any) -> Result:
     """`bin/rootless ARGS`"""
     return subprocess.run(
-        [LAUNCHER, *map(str, args)],
+        [str(LAUNCHER), *map(str, args)],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -65,7 +64,7 @@ def pack(bundle: Path, output: Path, **more: Any) -> Result:
 def tree(bundle: Path) -> list[str]:
     """The listing of a bundle's rootfs, owners as the container has them."""
     listing = rootless(
-        "unshare", sys.executable, CHECKOUT / "tests/oci/listing.py", bundle / "rootfs", cwd=bundle.parent
+        "unshare", sys.executable, CHECKOUT / "tests/support/listing.py", bundle / "rootfs", cwd=bundle.parent
     )
     assert listing.returncode == 0, listing.stderr
     return listing.stdout.splitlines()

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import pack, unpack, unpack_from
 
-import children
 import pytest
 
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import channel, syscalls
 from rootless.node import Node
 from rootless.process import libseccomp, seccomp
+from tests.support import children
 
 POINTER = "/linux/seccomp"
 PODMAN = Path("/usr/share/containers/seccomp.json")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from containers.test_process import RANGE, has_range
+from tests.support.containers import RANGE, has_range
 
 USER = os.geteuid() != 0
 ALL = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -134,14 +134,14 @@ ROWS = [
 
 # property: the file whose tests are about it
 ELSEWHERE = {
-    "/process/selinuxLabel": "unit/test_lsm.py",
+    "/process/selinuxLabel": "kernel/test_lsm.py",
     "/process/execCPUAffinity": "containers/test_exec.py",
     "/mounts/uidMappings": "containers/test_idmap.py",
     "/mounts/gidMappings": "containers/test_idmap.py",
     "/linux/timeOffsets": "containers/test_joins.py",
     "/linux/netDevices": "containers/test_net_devices.py",
-    "/linux/intelRdt": "containers/test_host_features.py",
-    "/linux/mountLabel": "containers/test_host_features.py",
+    "/linux/intelRdt": "containers/test_resctrl_and_labels.py",
+    "/linux/mountLabel": "containers/test_resctrl_and_labels.py",
     "/linux/seccomp": "containers/test_seccomp.py",
     "/hooks": "containers/test_hooks.py",
 }

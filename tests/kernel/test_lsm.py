@@ -4,10 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-import children
 import pytest
-import schema
-from full import FULL, ROOT
 
 from rootless import plan
 from rootless.errors import RootlessError
@@ -18,6 +15,8 @@ from rootless.plan import Call
 from rootless.process import lsm
 from rootless.steps.file_systems import empty_tmpfs
 from rootless.steps.masks import MaskPath
+from tests.support import children, schema
+from tests.support.full_config import FULL, ROOT
 
 LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
 PROFILE_LEFT_OUT = "/process/apparmorProfile: AppArmor does not run here, the label p is left out"

@@ -3,13 +3,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import children
 import pytest
 
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import syscalls
 from rootless.node import Node
 from rootless.process import scheduler as s
+from tests.support import children
 
 POINTER = "/p"
 FIRST_CPU = min(os.sched_getaffinity(0))

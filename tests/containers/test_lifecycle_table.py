@@ -9,7 +9,8 @@ import select
 import signal
 
 import pytest
-from conftest import TIMEOUT
+
+from tests.support.checkout import TIMEOUT
 
 STATES = ("missing", "created", "running", "paused", "stopped", "died")
 GONE, SAME = "missing", ""

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import schema
-
 from rootless import plan
 from rootless.kernel import caps
 from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.plan import Call
 from rootless.plan.compiler import Plan
+from tests.support import schema
 
 # What else a plan depends on: a machine that has all that a config can ask for.
 PLAIN = {"apparmor": True, "selinux": True, "resctrl": "/sys/fs/resctrl", "tries_cgroups": False,

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import archives as a
 import pytest
 
 from oci.errors import OciError
+from tests.support import archives as a
 
 LAYERS = [
     a.directory("etc") + a.file("etc/lower", b"1") + a.file("gone") + a.END,

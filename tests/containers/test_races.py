@@ -9,7 +9,8 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import TIMEOUT
+
+from tests.support.checkout import TIMEOUT
 
 SLEEP = {"process": {"args": ["sleep", "1000"]}}
 

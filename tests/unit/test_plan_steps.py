@@ -5,7 +5,6 @@ import os
 from typing import Any
 
 import pytest
-from full import PLAIN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from rootless.steps import Step
 from rootless.steps.devices import BindDevice, Device, Link, MakeDevice
 from rootless.steps.masks import MaskPath
 from rootless.steps.mounts import Mount
+from tests.support.full_config import PLAIN
 
 USER = {**PLAIN, "uid": 1000, "gid": 1000, "subuid": [(100000, 65536)], "subgid": [(100000, 65536)],
         "in_userns": False, "privileged": False, "all_capabilities": -1, "grantable": -1}  # fmt: skip

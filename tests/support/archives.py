@@ -151,7 +151,7 @@ def _build(image: Image, bundle: Path, how: str, more: dict[str, Any]) -> list[s
 
 def snapshot(top: Path) -> dict[str, tuple[int, ...]]:
     """What must not change: every path with mode, size, time, links and inode."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for where, names, files in os.walk(top):
         for name in [".", *names, *files]:
             path = os.path.join(where, name)

@@ -1,4 +1,4 @@
-"""Bad input beyond test_refusals.py: what cannot be read, written or reached; one line each, nothing left."""
+"""Bad input beyond test_config_errors.py: what cannot be read, written or reached; one line each, nothing left."""
 
 import json
 import os

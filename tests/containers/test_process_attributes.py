@@ -6,27 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT
 
-USER = os.geteuid() != 0
-RANGE = "this machine lacks a subordinate id range for the user (/etc/subuid) or newuidmap"
-
-
-def has_range() -> bool:
-    from rootless.kernel.host import Host
-
-    host = Host()
-    return bool(host.subuid and host.subgid and os.path.exists("/usr/bin/newuidmap"))
-
-
-def mapped(patch: dict) -> dict:
-    """With the user's whole range where it is one, so that there are more ids than 0."""
-    if USER:
-        patch = {**patch, "linux": {**patch.get("linux", {}), "uidMappings": None, "gidMappings": None}}
-    return patch
-
-
-needs_range = pytest.mark.skipif(USER and not has_range(), reason=RANGE)
+from tests.support.checkout import TIMEOUT
+from tests.support.containers import USER, mapped, needs_range
 
 
 def test_arguments_arrive_as_they_are(container) -> None:

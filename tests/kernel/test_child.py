@@ -6,10 +6,10 @@ import os
 import signal
 
 import pytest
-from children import succeeds
 
 from rootless.kernel import child
 from rootless.kernel.signals import Interrupted, end_on_signals
+from tests.support.children import succeeds
 
 
 def test_what_is_raised_in_the_copy_stays_there() -> None:
