@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job on an archive made here: a legacy image of one layer around the host's static busybox.
+# Convert and run an archive that this script makes: a legacy image with one layer, which holds the host's busybox.
 set -eu
 cd "$(dirname "$0")/.."
 rootless=${ROOTLESS:-$PWD/.venv/bin/rootless}

@@ -1,7 +1,7 @@
 #!/bin/sh
-# All that tests/faults/test_faults.py tries a share of: each system call of each command, with each error, and as the
-# place where it is killed or stopped. Says one line a command with its counts, and one for each fault. Takes hours.
-# COMMANDS="create run" and SAMPLE=300 make it less.
+# Try everything that tests/faults/test_faults.py tries a sample of: each system call of each command fails with each
+# error, and the command is killed or stopped there. Print one line for each command with its counts, and one for each
+# fault. This takes hours; COMMANDS="create run" and SAMPLE=300 shorten it.
 set -u
 cd "$(dirname "$0")/.."
 wrong=0

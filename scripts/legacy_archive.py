@@ -13,14 +13,14 @@ import tarfile
 def add(
     tar: tarfile.TarFile, name: str, data: bytes = b"", *, mode: int = 0o644, kind: bytes = tarfile.REGTYPE
 ) -> None:
-    """One member, dated 2015, owned by root."""
+    """Add a member that is dated 2015 and owned by root."""
     member = tarfile.TarInfo(name)
     member.type, member.mode, member.size, member.mtime = kind, mode, len(data), 1420070400
     tar.addfile(member, io.BytesIO(data))
 
 
 def layer(busybox: str) -> bytes:
-    """A root file system: busybox, a symbolic link for each of its applets, passwd and group."""
+    """Return the tar of a root file system: busybox, a symbolic link for each of its applets, passwd and group."""
     buffer = io.BytesIO()
     with open(busybox, "rb") as file:
         program = file.read()

@@ -1,9 +1,9 @@
-# Sourced by scripts that root runs: a copy of the checkout that belongs to an ordinary user, and commands as that user.
-# The copy is needed because a checkout below root's home is closed to everybody else.
+# Scripts that root runs source this file. It copies the checkout for an ordinary user and runs commands as that user.
+# The copy is needed because no other user can read a checkout below root's home.
 
 user=${TEST_USER:-tester}
 
-# make_user: add the ordinary user if there is none, and say so first. 1 where no user can be added.
+# make_user: add the ordinary user if there is none, and say so first. Return 1 if no user can be added.
 make_user() {
   id -u "$user" >/dev/null 2>&1 && return
   command -v useradd >/dev/null || return 1
@@ -11,7 +11,7 @@ make_user() {
   useradd -m -s /bin/sh "$user"
 }
 
-# copy_checkout DIR: the files of this checkout, without its history and its virtual environment.
+# copy_checkout DIR: copy the files of this checkout, without its history and its virtual environment.
 copy_checkout() {
   chmod 755 "$1"
   tar --exclude=./.git --exclude=./.venv --exclude=./site -cf - . | tar -C "$1" -xf -

@@ -18,7 +18,7 @@ from rootless.cli.options import COMMANDS, GLOBAL, Option  # noqa: E402
 REFERENCE = CHECKOUT / "docs/reference"
 NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "args": "COMMAND [ARG...]"}
 ONE_LINE = "run and manage OCI containers without root and without a daemon"
-# In which order people meet the commands; a command that is in no group is an error.
+# The commands in the order of the page. A command that is in no group is an error.
 GROUPS = {
     "Run containers": ("run", "create", "start", "exec", "kill", "stop", "wait", "delete", "pause", "resume", "update"),
     "Look at containers": ("list", "state", "ps", "events"),
@@ -66,8 +66,8 @@ def groups() -> dict[str, list[str]]:
     known = {name for names in GROUPS.values() for name in names}
     if lost := sorted(set(COMMANDS) - known):
         raise SystemExit(f"scripts/reference.py: give these commands a place in GROUPS: {', '.join(lost)}")
-    found = {title: [name for name in names if name in COMMANDS] for title, names in GROUPS.items()}
-    return {title: names for title, names in found.items() if names}
+    existing = {title: [name for name in names if name in COMMANDS] for title, names in GROUPS.items()}
+    return {title: names for title, names in existing.items() if names}
 
 
 def markdown() -> str:

@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 venv=${VENV:-.venv}
-# An ordinary user cannot read an interpreter below root's home: where root runs this, prefer the system's own.
+# If root runs this, prefer the system's interpreter, because an ordinary user cannot read one below root's home.
 [ "$(id -u)" = 0 ] && [ -x /usr/bin/python3 ] && [ -z "${PYTHON_CHOSEN:-}" ] && python=/usr/bin/python3
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
   echo "rootless: Python 3.11 or newer is needed (Debian package: python3)" >&2; exit 1
@@ -26,9 +26,9 @@ fi
 "$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
 "$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4]' \
   pytest pytest-xdist hypothesis ruff mypy codespell
-# Twice as fast at gzip as zlib, where there is a wheel of it for this machine.
+# isal unpacks gzip twice as fast as zlib. Install it only if there is a wheel for this machine.
 "$venv/bin/pip" install -q --disable-pip-version-check --only-binary isal 'isal>=1.6' >/dev/null 2>&1 || :
-# The peer of a differential test: it needs a C compiler, and its test skips by name without it.
+# A differential test compares with this package. It needs a C compiler; without it the test skips by name.
 "$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation unshare >/dev/null 2>&1 || :
 rm -rf build rootless.egg-info
 # Here the interpreter is known: no shell has to look for it at each start. (A first line that names it would save the
@@ -37,7 +37,8 @@ interpreter=$(cd "$venv/bin" && pwd)/python3
 case $interpreter in *[!A-Za-z0-9_./+-]*) ;; *)
   sed -i "1,9s|^# scripts/setup.sh writes here .*|[ -x $interpreter ] \&\& exec $interpreter -IS \"\$0\" \"\$@\"|" "$venv/bin/rootless" ;;
 esac
-# Leave the hot commands' byte code (rootless/startup/codecache.py) for users who may not write here; no container is named so.
+# Write the byte-code caches of the hot commands (rootless/startup/codecache.py), because other users may not write here.
+# No container can have the name .none.
 for command in create start state kill delete run "exec .none"; do
   "$venv/bin/rootless" $command .none >/dev/null 2>&1 || :
 done

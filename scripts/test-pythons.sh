@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run the unit tests and one file of container tests under every Python from 3.11 on that is found here, and say which.
+# Run the unit tests and one file of container tests under every installed Python from 3.11 on, and name these versions.
 # PYTHONS names the interpreters (default: those in PATH and pyenv's). As root the tests run as an ordinary user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ chmod 755 "$work"
 [ "$(id -u)" = 0 ] || { as_user() { "$@"; }; user=$(id -un); }
 [ "$(id -u)" != 0 ] || make_user || { echo "test-pythons: there is no useradd, so no ordinary user to test as" >&2; exit 1; }
 
-# candidates: the interpreters to look at, the system's first.
+# candidates: print the interpreters to try, the system's first.
 candidates() {
   if [ -n "${PYTHONS:-}" ]; then printf '%s\n' $PYTHONS; return; fi
   local minor
@@ -20,8 +20,8 @@ candidates() {
   ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3 2>/dev/null || :
 }
 
-# readable PYTHON: the interpreter, or a copy of its prefix if the ordinary user cannot reach it. RUNPATH, and not
-# LD_LIBRARY_PATH, tells the copy where its libpython lies, because the variable would reach the container's program.
+# readable PYTHON: print the interpreter, or that of a copy of its prefix if the ordinary user cannot read it. RUNPATH
+# tells the copy where libpython is. LD_LIBRARY_PATH is not used, because the container's program would inherit it.
 readable() {
   local prefix version copy
   as_user "$1" -c '' 2>/dev/null && { echo "$1"; return; }

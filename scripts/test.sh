@@ -9,7 +9,7 @@ if [ "$(id -u)" != 0 ]; then
   exec .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests
 fi
 . scripts/ordinary_user.sh
-# What is the same for everybody is left to the user's run, where there will be one.
+# Leave tests that do not depend on the user to the ordinary user's run, if there will be one.
 same="--ignore tests/unit --ignore tests/oci/test_fuzz.py --ignore tests/oci/test_convert_run.py"
 command -v useradd >/dev/null || same=
 # shellcheck disable=SC2086 # words
@@ -17,7 +17,7 @@ command -v useradd >/dev/null || same=
 make_user || { echo "test: there is no useradd, so the tests as an ordinary user are left out"; exit 0; }
 copy=$(mktemp -d /tmp/rootless-test.XXXXXX)
 trap 'rm -rf "$copy"' EXIT
-# Archives beside the checkout that this user may not read are not there.
+# The tests skip archives beside the checkout that this user may not read.
 shared=${ROOTLESS_SHARED:-$PWD/../shared}
 as_user test -r "$shared/." || shared=/nonexistent
 copy_checkout "$copy"
@@ -27,9 +27,11 @@ copy_checkout "$copy"
 rm -rf "$copy/build"
 chown -R "$user" "$copy"
 (cd "$copy" && as_user .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests)
-# The clients: podman and buildah as the ordinary user, containerd and docker as root; each in a pure cgroup v2 view.
-# RUNTIMES="[rootless] or [crun] or [runc]" runs the same scripts with the peers, so that a step that fails is the runtime's.
-# They run in a copy that the user can read: podman and buildah start the runtime themselves.
+# The clients' scripts: podman and buildah run as the ordinary user, containerd and docker as root, each with a view of
+# cgroup v2 only.
+# RUNTIMES="[rootless] or [crun] or [runc]" runs the same scripts with the other runtimes, to tell whether a failing step
+# is this runtime's fault.
+# They run in a copy that the user can read, because podman and buildah start the runtime as that user.
 cd "$copy"
 env TEST_USER="$user" .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m client \
   -k "${RUNTIMES:-[rootless]}" "$@" tests/clients

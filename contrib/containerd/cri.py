@@ -26,7 +26,7 @@ import grpc
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from oci import varint
 
-PATIENCE = 60  # seconds until a call that hangs is a failure
+PATIENCE = 60  # seconds after which a call has failed
 
 Message = dict[str, Any]
 
@@ -137,7 +137,7 @@ DEFAULTS = {"int": 0, "bool": False, "string": ""}
 
 
 def fields_of(name: str) -> Iterator[tuple[str, int, str]]:
-    """Every field of a message: name, number, type."""
+    """Yield (name, number, type) of every field of a message."""
     for word in MESSAGES[name].split():
         field, _, rest = word.partition("=")
         number, _, kind = rest.partition(":")
@@ -145,7 +145,7 @@ def fields_of(name: str) -> Iterator[tuple[str, int, str]]:
 
 
 def encode(name: str, message: Message) -> bytes:
-    """A message on the wire."""
+    """Return a message as bytes."""
     out, known = b"", {field: (number, kind) for field, number, kind in fields_of(name)}
     for field, value in message.items():
         if field not in known:
@@ -155,7 +155,7 @@ def encode(name: str, message: Message) -> bytes:
 
 
 def encode_field(number: int, kind: str, value: Any) -> bytes:
-    """A field with its number and type. One that has its default is sent as well, as is allowed."""
+    """Return a field as bytes. A default value is encoded, too, which protobuf allows."""
     if kind == "map":
         pairs = [{"key": key, "value": one} for key, one in value.items()]
         return encode_field(number, "Pair*", pairs)
@@ -172,7 +172,7 @@ def encode_field(number: int, kind: str, value: Any) -> bytes:
 
 
 def take_fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """The numbers and raw values of a message: integers and bytes."""
+    """Yield (number, raw value) of the fields of a message; values are integers or bytes."""
     position = 0
     while position < len(data):
         tag, position = varint.decode(data, position)
@@ -186,7 +186,7 @@ def take_fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def decode(name: str, data: bytes) -> Message:
-    """A message from the wire; a field that is not there has its default, and one that is not known is left out."""
+    """Return a message from bytes. A missing field gets its default, and an unknown one is left out."""
     message = {field: default(kind) for field, _, kind in fields_of(name)}
     known = {number: (field, kind) for field, number, kind in fields_of(name)}
     for number, raw in take_fields(data):
@@ -202,14 +202,14 @@ def decode(name: str, data: bytes) -> Message:
 
 
 def default(kind: str) -> Any:
-    """What a field is that is not there."""
+    """Return the value of a missing field."""
     if kind in ENUMS:
         return ENUMS[kind][0]
     return [] if kind.endswith("*") else {} if kind == "map" else DEFAULTS.get(kind)
 
 
 def decode_field(kind: str, raw: Any) -> Any:
-    """A value that is not repeated."""
+    """Return the value of a field that is not repeated."""
     if kind.endswith("?"):
         return next((decode_field(kind[:-1], value) for _, value in take_fields(raw)), DEFAULTS[kind[:-1]])
     if kind == "string":
@@ -222,13 +222,13 @@ def decode_field(kind: str, raw: Any) -> Any:
 
 
 class Client:
-    """The two services of a socket."""
+    """Call the two services of a socket."""
 
     def __init__(self, endpoint: str) -> None:
         self.channel = grpc.insecure_channel("unix:" + endpoint.removeprefix("unix://"))
 
     def call(self, method: str, **request: Any) -> Message:
-        """The response."""
+        """Call a method and return the response."""
         service = "ImageService" if "Image" in method else "RuntimeService"
         stub = self.channel.unary_unary(
             f"/runtime.v1.{service}/{method}",
@@ -239,14 +239,14 @@ class Client:
         return response
 
     def create(self, pod: str, pod_config: Message, config: Message, command: list[str]) -> str:
-        """A container's id."""
+        """Create a container and return its id."""
         name = "c" + os.urandom(4).hex()
         config = {"metadata": {"name": name}, "log_path": name + ".log", "command": command, **config}
         response = self.call("CreateContainer", pod_sandbox_id=pod, config=config, sandbox_config=pod_config)
         return str(response["container_id"])
 
     def wait(self, container: str) -> Message:
-        """The status of a container that has ended."""
+        """Wait until a container has ended and return its status."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             status: Message = self.call("ContainerStatus", container_id=container)["status"]
@@ -256,7 +256,7 @@ class Client:
         raise SystemExit(f"{container} runs on after {PATIENCE} seconds")
 
     def run(self, pod: str, pod_config: Message, config: Message, command: list[str]) -> int:
-        """Create, start, wait, remove: the exit code."""
+        """Create, start, wait for and remove a container; return its exit code."""
         container = self.create(pod, pod_config, config, command)
         try:
             self.call("StartContainer", container_id=container)
@@ -267,7 +267,7 @@ class Client:
             self.call("RemoveContainer", container_id=container)
 
     def exec(self, timeout: int, container: str, command: list[str]) -> int:
-        """Its output is printed; the exit code."""
+        """Run a command in a container, print its output, and return its exit code."""
         response = self.call("ExecSync", container_id=container, cmd=command, timeout=timeout)
         sys.stdout.write(response["stdout"])
         sys.stderr.write(response["stderr"])
@@ -275,14 +275,14 @@ class Client:
 
 
 def print_log(path: Path) -> None:
-    """What a container wrote, to where it wrote it. A line of the log: time, stream, F(ull) or P(artial), text."""
+    """Print a container's log to stdout and stderr. A line holds time, stream, F(ull) or P(artial), and text."""
     for line in path.read_text(errors="replace").splitlines():
         _, stream, tag, text = line.split(" ", 3)
         print(text, end="\n" if tag == "F" else "", file=sys.stderr if stream == "stderr" else sys.stdout)
 
 
 def loads(text: str) -> Any:
-    """JSON, or the string itself."""
+    """Return the value of a JSON text, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -290,13 +290,13 @@ def loads(text: str) -> Any:
 
 
 def show(response: Any, paths: list[str]) -> None:
-    """The response, or some of its fields in one line."""
-    values = [found(response, path) for path in paths or ["."]]
+    """Print the response, or some of its fields in one line."""
+    values = [field_at(response, path) for path in paths or ["."]]
     print(*[value if isinstance(value, str) else json.dumps(value) for value in values])
 
 
-def found(value: Any, path: str) -> Any:
-    """What is at .FIELD.NUMBER.FIELD."""
+def field_at(value: Any, path: str) -> Any:
+    """Return the value at the path .FIELD.NUMBER.FIELD. Raises SystemExit if there is none."""
     try:
         for name in filter(None, path.split(".")):
             value = value[int(name) if isinstance(value, list) else name]
@@ -306,7 +306,7 @@ def found(value: Any, path: str) -> Any:
 
 
 def main(command: str, *words: str) -> int:
-    """Do one call; the exit code."""
+    """Make one call; return the exit code."""
     client = Client(os.environ["CONTAINER_RUNTIME_ENDPOINT"])
     if command == "create":
         print(client.create(words[0], json.loads(words[1]), json.loads(words[2]), [*words[3:]]))
@@ -326,7 +326,7 @@ def main(command: str, *words: str) -> int:
 
 
 def start() -> NoReturn:
-    """What a call fails with is one line."""
+    """Run main; print the error of a failed call in one line."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     try:

@@ -1,11 +1,11 @@
-"""The image of `run IMAGE`: found in the store of unpacked images, or unpacked into it (cli/image_store.py).
+"""Find the image of `run IMAGE` in the store of unpacked images, or unpack it there (cli/image_store.py).
 
-$XDG_CACHE_HOME/rootless/images/KEY        the bundle, by its image's digests and how its owners are written
-$XDG_CACHE_HOME/rootless/images/.KEY.lock  held while it is unpacked, so that parallel first runs unpack it once
-$XDG_CACHE_HOME/rootless/images/index/ID   a link to KEY: what a file that has not changed since had in it
+$XDG_CACHE_HOME/rootless/images/KEY        the bundle; KEY depends on the image's digests and how owners are stored
+$XDG_CACHE_HOME/rootless/images/.KEY.lock  locked while it is unpacked, so that parallel first runs unpack it once
+$XDG_CACHE_HOME/rootless/images/index/ID   a link to KEY, for an archive that has not changed since (index_of)
 
-Bundles appear by rename, and containers never change them. What a kill has left is a name with a dot, which `cache
-prune` removes. Here is what every later run of an image takes, so nothing that reads images is imported.
+A bundle appears by rename(2), and containers never change it. After a kill a name with a dot remains, which `cache
+prune` removes. Later runs of an image use only this module, so it imports nothing that reads images.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from rootless.runtime.caches import cache_directory
 from rootless.startup import jsonlite
 
 _VERSION = 1
-_TICK = 0.1  # seconds: a file that was written within a tick of the kernel's clock may change without a trace
+_TICK = 0.1  # seconds: two writes within a tick of the kernel's clock give a file the same time stamp
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 
 class Unpacked:
-    """An image that is unpacked: bundle is its directory, name what containers of it are called."""
+    """Hold an unpacked image: bundle is its directory, name the default ID of its containers."""
 
     __slots__ = ("bundle", "name")
 
@@ -47,7 +47,7 @@ def is_image(operand: str) -> bool:
 
 
 def unpack(source: str, tag: str = "", platform: str = "") -> Unpacked:
-    """Return the bundle of an image, unpacked now if it is not in the store yet. Raises RootlessError.
+    """Return the bundle of an image; unpack it if it is not in the store yet. Raises RootlessError.
 
     source: an archive, a directory with a layout, or `-` for standard input.
     """
@@ -59,7 +59,7 @@ def unpack(source: str, tag: str = "", platform: str = "") -> Unpacked:
         try:
             os.utime(f"{store}/{key}")
         except OSError:
-            pass  # it is only when it was used last
+            pass  # only the time of the last use is lost
     else:
         from rootless.cli import image_store
 
@@ -76,19 +76,19 @@ def _name(source: str, label: str) -> str:
 
 
 def index_of(source: str, tag: str, platform: str) -> str:
-    """Return what a file is known by as long as it does not change, "" for what has to be read each time."""
+    """Return the index of an archive, which changes when the file does; "" if the archive must be read each time."""
     if source == "-":
         return ""
     path = os.path.realpath(source)
     try:
-        found = os.stat(f"{path}/index.json" if os.path.isdir(path) else path)
+        status = os.stat(f"{path}/index.json" if os.path.isdir(path) else path)
     except OSError:
         return ""
-    if time.time() - max(found.st_mtime, found.st_ctime) < _TICK:
+    if time.time() - max(status.st_mtime, status.st_ctime) < _TICK:
         return ""
     host = Host()
     ids = [host.uid, host.gid, host.privileged, host.uid_map, host.gid_map, host.subuid, host.subgid]
-    known = [_VERSION, path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    known = [_VERSION, path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return blake2b(jsonlite.dumps([*known, ids, tag, platform]).encode(), digest_size=16).hexdigest()
 
 
@@ -103,7 +103,7 @@ def _indexed(store: str, index: str) -> str:
 
 
 def _record(bundle: str) -> dict[str, Any]:
-    """Return what is recorded of a bundle's image. Raises RootlessError."""
+    """Return the record of a bundle's image. Raises RootlessError."""
     path = f"{bundle}/.oci/image.json"
     try:
         with open(path, "rb") as file:
@@ -114,7 +114,7 @@ def _record(bundle: str) -> dict[str, Any]:
 
 
 def entry_point(bundle: str) -> list[str]:
-    """Return the image's Entrypoint, [] where it has none: the words of `run IMAGE WORD...` follow it, as docker's."""
+    """Return the image's Entrypoint, [] for none. The words of `run IMAGE WORD...` follow it, like with docker."""
     config = _record(bundle).get("config")
     wanted = config.get("config") if isinstance(config, dict) else None
     entry = wanted.get("Entrypoint") if isinstance(wanted, dict) else None
@@ -124,6 +124,6 @@ def entry_point(bundle: str) -> list[str]:
 
 
 def image_name(bundle: str, source: str) -> str:
-    """Return what `list` shows as a container's image."""
+    """Return the image's name for `list`."""
     names = _record(bundle).get("names")
     return str(names[0]) if names else os.path.basename(os.path.abspath(source)) if source != "-" else "-"

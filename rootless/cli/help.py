@@ -33,7 +33,7 @@ def group() -> click.Group:
     return root
 
 
-# title: (an example, the flags). What is in no group stands in the first.
+# title: (an example, the flags). Flags that are in no group come first.
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Process": (
         "-e LANG=C -w /src -u user",
@@ -66,7 +66,7 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def _grouped_command() -> type[click.Command]:
-    """Return a command whose help has its flags in GROUPS, each with an example."""
+    """Return a class of commands whose help shows the flags in GROUPS, each group with an example."""
     import click
 
     class Grouped(click.Command):
@@ -82,10 +82,10 @@ def _grouped_command() -> type[click.Command]:
             with formatter.section("Options"):
                 formatter.write_dl(first)
             for title, (example, flags) in GROUPS.items():
-                found = [records[flag] for flag in flags if flag in records]
-                if found:
+                rows = [records[flag] for flag in flags if flag in records]
+                if rows:
                     with formatter.section(f"{title} (such as {example})"):
-                        formatter.write_dl(found)
+                        formatter.write_dl(rows)
 
     return Grouped
 
@@ -154,20 +154,20 @@ def show_version() -> None:
     print(f"rootless version {__version__}\ncommit: v{__version__}\nspec: 1.3.0")
 
 
-# What docker has and this program has not, and what to do instead.
+# docker's commands that this program does not have, and what to use instead.
 INSTEAD = {
     "logs": "run --detach --log-file FILE writes the output to FILE; there is no daemon that keeps it",
     "attach": "rootless exec -t ID sh opens a second program in the container; run without --detach stays attached",
     "images": "rootless cache ls lists the unpacked images; an image is a file: ls *.tar",
     "pull": "skopeo copy docker://IMAGE docker-archive:image.tar fetches one, then rootless run image.tar",
     "push": "rootless pack makes image.tar, and skopeo copy docker-archive:image.tar docker://IMAGE sends it",
-    "build": "buildah --runtime rootless builds images; rootless run --save-changes makes a layer of what you do",
+    "build": "buildah --runtime rootless builds images; rootless run --save-changes makes a layer of your changes",
     "login": "there is no registry client: skopeo login",
     "rm": "rootless delete ID",
     "rmi": "rootless cache prune",
     "top": "rootless ps ID",
     "stats": "rootless events --stats ID",
-    "load": "rootless run image.tar takes an archive as it is; rootless convert makes a bundle of it",
+    "load": "rootless run image.tar runs an archive; rootless convert makes a bundle of it",
     "save": "rootless pack BUNDLE makes an archive",
     "unpause": "rootless resume ID",
 }

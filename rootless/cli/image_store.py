@@ -1,4 +1,4 @@
-"""The store of unpacked images that `run IMAGE` fills and `cache` lists and prunes; cli/archive.py says how it lies."""
+"""Fill, list and prune the store of unpacked images. cli/archive.py describes its files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _VERSION = 1
 
 @attrs.define
 class Kept:
-    """A bundle in the store. size: bytes on disk; used: seconds since the epoch; place: its directory."""
+    """Describe a bundle in the store. size: bytes on disk; used: seconds since the epoch; place: its directory."""
 
     key: str
     names: list[str]
@@ -51,7 +51,7 @@ class Kept:
 def unpack(source: str, tag: str, platform: str, index: str) -> tuple[str, str]:
     """Return (the key of an image in the store, the image's name); unpack it if it is not there. Raises RootlessError.
 
-    index: as archive.index_of gave it before the file is read.
+    index: the result of archive.index_of, from before the file was read.
     """
     host = Host()
     owners, uid_map, gid_map = choose_owners(host, "")
@@ -75,12 +75,12 @@ def _refuse(text: str, source: str, platform: str) -> None:
     if platform:
         log.warn(text)
         return
-    hint = "--platform OS/ARCH names it all the same, where binfmt_misc has an emulator"
+    hint = "--platform OS/ARCH runs it all the same, if binfmt_misc has an emulator"
     raise RootlessError(text, source, hint=hint)
 
 
 def _build(image: Image, target: str, source: str, owners: Owners, id_maps: tuple[IdMap, IdMap]) -> None:
-    """Unpack an image into the store. Raises RootlessError where that has failed, which was told."""
+    """Unpack an image into the store. Raises SystemExit after an error that has been printed."""
     host = Host()
     before = _stat(source)
 
@@ -137,14 +137,14 @@ def _open_store() -> str:
 
 def _stat(source: str) -> tuple[int, ...]:
     try:
-        found = os.stat(source)
+        status = os.stat(source)
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _note_index(store: str, index: str, key: str) -> None:
-    """Note which image a file holds."""
+    """Link the index of an archive to the key of its image."""
     if not index:
         return
     temporary = f"{store}/index/.{os.urandom(8).hex()}"
@@ -164,7 +164,7 @@ def _locked(store: str, key: str) -> Iterator[None]:
             except BlockingIOError:
                 log.notice("another command unpacks this image: waiting for it")
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink:  # else `cache prune` has taken it away meanwhile
+            if os.fstat(fd).st_nlink:  # otherwise `cache prune` has removed the lock file meanwhile
                 yield
                 return
         finally:
@@ -175,17 +175,17 @@ def _locked(store: str, key: str) -> Iterator[None]:
 
 
 def kept() -> list[Kept]:
-    """Return the images of the store, the last used first."""
+    """Return the images of the store, the most recently used first."""
     store = cache_directory("images")
-    found = []
+    images = []
     for key in _keys(store):
         place = f"{store}/{key}"
         try:
             names = list(oci.bundle.read_image_record(place)["names"])
-            found.append(Kept(key, names, _size(place), os.stat(place).st_mtime, place))
+            images.append(Kept(key, names, _size(place), os.stat(place).st_mtime, place))
         except (OciError, OSError):
             continue
-    return sorted(found, key=lambda image: image.used, reverse=True)
+    return sorted(images, key=lambda image: image.used, reverse=True)
 
 
 def _keys(store: str) -> list[str]:
@@ -201,22 +201,22 @@ def _size(place: str) -> int:
     for path, _, files in os.walk(place):
         for name in files:
             with contextlib.suppress(OSError):
-                found = os.lstat(f"{path}/{name}")
-                sizes[found.st_dev, found.st_ino] = found.st_blocks * 512  # a hard link counts once
+                status = os.lstat(f"{path}/{name}")
+                sizes[status.st_dev, status.st_ino] = status.st_blocks * 512  # a hard link counts once
     return sum(sizes.values())
 
 
 def busy(root: str) -> set[str]:
-    """Return the directories of images that containers use: those of a state root, and all with a throw-away root."""
+    """Return the images that containers use: the containers of a state root, and all that have a throw-away root."""
     lowers = {os.path.dirname(lower) for lower in upper.lowers()}
     store = cache_directory("images")
     return lowers | {place for place in (f"{store}/{key}" for key in _keys(store)) if users_of(place, root)}
 
 
 def prune(limit: int, used: set[str]) -> list[Kept]:
-    """Remove the images that were not used for longest until no more than `limit` bytes are left; those removed.
+    """Remove the least recently used images until at most `limit` bytes are left; return the removed ones.
 
-    used: what `busy` gave, which stays, as an image that is being unpacked does. Called with the ids of the store.
+    used: the result of `busy`, whose images stay, like one that is being unpacked. Call this with the store's id map.
     """
     store = cache_directory("images")
     removed, total = [], 0
@@ -237,7 +237,7 @@ def prune(limit: int, used: set[str]) -> list[Kept]:
 
 
 def _remove_left(store: str, name: str) -> None:
-    """Remove a half-written bundle or a lock file whose lock nobody holds."""
+    """Remove a half-written bundle or a lock file if no process holds the lock."""
     key = name[1:33]
     with contextlib.suppress(OSError):
         fd = os.open(f"{store}/.{key}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""The flags that change config.json in memory, for the option table: plan/settings.py has the same names."""
+"""List the flags that change config.json in memory, for the option table. plan/settings.py has the same names."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ SETTINGS: list[tuple[str, str, str, str, str]] = [
     ("annotation", "", "list", "NAME=VALUE", "add an annotation"),
 ]
 SETTING_KEYS = frozenset(option[0].replace("-", "_") for option in SETTINGS)
-IMAGE_ANNOTATION = "org.rootless.run.image"  # what a container of `run IMAGE` was made of, for `list`
+IMAGE_ANNOTATION = "org.rootless.run.image"  # the image of a container of `run IMAGE`, which `list` shows

@@ -1,4 +1,4 @@
-"""From flags to the settings that change config.json (plan/settings.py). Loaded only when such a flag is given."""
+"""Turn flags into the settings that change config.json (plan/settings.py). Imported only if such a flag is given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIMIT = 4 << 20  # bytes of a file of variables or a seccomp profile
 
 
 def read_settings(options: Options, spec: dict[str, Any], bundle: str, args: list[str] | None = None) -> Settings:
-    """Return what the flags ask for.
+    """Return the settings that the flags ask for.
 
     spec, bundle: config.json and its absolute directory, where names of users are looked up; args: the program's words.
     Raises RootlessError.
@@ -45,11 +45,11 @@ def _rootfs(spec: dict[str, Any], bundle: str) -> str:
 
 
 def read_env(files: list[str] | None, entries: list[str] | None) -> list[str]:
-    """Return the variables of --env-file and --env as NAME=VALUE, the last of equals last. Raises RootlessError.
+    """Return the variables of --env-file and --env as NAME=VALUE, in their order. Raises RootlessError.
 
-    A NAME alone has the caller's value, and is left out where the caller has none, as with docker.
+    A NAME alone gets the caller's value, and is left out if the caller has none, like with docker.
     """
-    found = []
+    entries_read = []
     for path in files or []:
         for number, line in enumerate(_read(path, "variables").split("\n"), 1):
             text = line.lstrip().removesuffix("\r")
@@ -60,10 +60,10 @@ def read_env(files: list[str] | None, entries: list[str] | None) -> list[str]:
                 raise RootlessError(
                     f"not an environment variable: {printable(repr(text))}", f"{path}:{number}", hint="NAME=VALUE"
                 )
-            found.append(text)
-    found += entries or []
+            entries_read.append(text)
+    entries_read += entries or []
     complete = []
-    for entry in found:
+    for entry in entries_read:
         if "=" in entry:
             complete.append(entry)
         elif not entry:

@@ -1,6 +1,6 @@
-"""The life of a process that the launcher has cloned: it sets a container up and becomes the caller's program.
+"""Run a process that the API's launcher has cloned: set a container up and become the caller's program.
 
-No state directory and no start socket: the verdict goes to the caller's own socket, and the launcher has no part in it.
+There is no state directory and no start socket. Errors go to the caller's own socket, not through the launcher.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from rootless.plan.compiler import Plan
     from rootless.steps.context import Prepared
 
-_PIPE, _XFSZ = 13, 25  # CPython ignores them
+_PIPE, _XFSZ = 13, 25  # CPython ignores these signals
 _SEARCH = "/bin:/usr/bin"  # os.defpath
 
 
 class Call:
-    """What one call asks for beside its settings; subprocess's words.
+    """Hold the arguments of one call, with the names of the subprocess module.
 
     args, executable: b"" to look args[0] up; env: None for the container's own; cwd: b"" for the container's own;
     streams: descriptors for 0, 1 and 2, -1 for a closed one; passed: (descriptor, number in the program) of each of
@@ -62,7 +62,7 @@ class Call:
 
 
 class Life:
-    """What the launcher hands to a process that it clones.
+    """Hold what the launcher passes to a process that it clones.
 
     verdict: to the caller, closed by execve; status_fd: to the caller, for the program's wait status; launcher: a pidfd
     of the launcher; call: None for a container that waits until its call comes over `verdict`; mapped: whether the
@@ -85,7 +85,7 @@ class Life:
 
 
 def main(life: Life, waiting: Waiting | None = None) -> None:
-    """Live that life. Return or raise only where it is over (kernel/child.py)."""
+    """Set the container up and run the program. Return or raise only after a failure (kernel/child.py)."""
     plan, call = life.plan, life.call
     place = ("init", "")
     try:
@@ -122,7 +122,7 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
     except StepFailed as failed:
         channel.send_failure(life.verdict, failed.error, failed.step.words()[0], failed.step.pointer)
     except EOFError:
-        return  # nobody calls any more
+        return  # the caller is gone
     except BaseException as error:
         channel.send_failure(life.verdict, error, *place)
 
@@ -145,7 +145,7 @@ def _take_streams(streams: list[int]) -> None:
 
 
 def _die_with(launcher: int) -> None:
-    """End with the launcher, which may have ended before the kernel knew of it (PR_SET_PDEATHSIG(2const))."""
+    """End with the launcher, also if it has ended before this call (PR_SET_PDEATHSIG(2const))."""
     attributes.die_with_parent()
     poller = select.poll()
     poller.register(launcher, select.POLLIN)
@@ -174,7 +174,7 @@ def _become_root(life: Life) -> None:
 
 
 def _fork_below_reaper(life: Life) -> None:
-    """Go on as the child of this process, which stays behind as the small init."""
+    """Continue in a child of this process, which itself becomes the small init."""
     before = reaper.block_all()
     pid, _ = sc.clone3(0)
     if pid:
@@ -184,7 +184,7 @@ def _fork_below_reaper(life: Life) -> None:
 
 
 def _become_user(life: Life) -> Becoming:
-    """Become what config.json's `process` asks for, but for the filter. Return what was learned on the way."""
+    """Set all attributes of config.json's `process` but the seccomp filter. Return what the last steps need to know."""
     plan, prepared = life.plan, life.prepared
     if prepared.keyring:
         attributes.join_keyring(prepared.keyring)
@@ -194,7 +194,7 @@ def _become_user(life: Life) -> Becoming:
     )  # fmt: skip
     context.oom_score_written = prepared.oom_score_written
     execute(plan.process.through_proc(), context, None)
-    # What follows looks up paths in the container: no directory of the host may be open (CVE-2024-21626).
+    # From here on paths of the container are looked up, so no directory of the host may be open (CVE-2024-21626).
     passed = [fd for fd, _ in life.call.passed] if life.call else []
     pid1 = bool(life.call and life.call.pid1)
     waits = [] if life.call else [life.status_fd]
@@ -207,7 +207,7 @@ def _become_user(life: Life) -> Becoming:
 
 
 def _become_program(life: Life, call: Call, context: Becoming) -> None:
-    """Do what the call asks for, say EXECUTING with a pidfd of this process, and execute the program."""
+    """Apply the call's arguments, send EXECUTING with a pidfd of this process, and execute the program."""
     if call.cwd:
         try:
             os.chdir(call.cwd)
@@ -221,7 +221,7 @@ def _become_program(life: Life, call: Call, context: Becoming) -> None:
     if call.session:
         try:
             os.setsid()
-        except PermissionError:  # it leads a group already: as pid 1
+        except PermissionError:  # EPERM: it is a group leader already, such as pid 1
             pass
     if call.group >= 0:
         os.setpgid(0, call.group)
@@ -253,21 +253,21 @@ def _find(call: Call, env: list[str], left_groups: list[int]) -> bytes:
         return os.fsencode(program.look_up(name, env, left_groups))
     except RootlessError as error:
         error.errno = error.errno or errno.ENOENT
-        if error.errno == errno.EISDIR:  # execve(2) has EACCES for it
+        if error.errno == errno.EISDIR:  # execve(2) returns EACCES for a directory
             error.errno = errno.EACCES
         error.where = "/process/args/0"
         raise
 
 
 def _place_passed(verdict: socket, call: Call) -> socket:
-    """Give each of pass_fds its number. Everything of ours that is in the way moves up first."""
+    """Give each of pass_fds its number, after moving the descriptors of this process out of the way."""
     if not call.passed:
         program.close_all_but([verdict.fileno()])
         return verdict
     first = max(number for _, number in call.passed) + 1
     moved = type(verdict)(fileno=fcntl.fcntl(verdict.fileno(), fcntl.F_DUPFD_CLOEXEC, first))
     copies = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first), number) for fd, number in call.passed]
-    verdict.detach()  # its number may be one of the program's
+    verdict.detach()  # its number may belong to the program now
     for copy, number in copies:
         os.dup2(copy, number)
     program.close_all_but([moved.fileno(), *(number for _, number in copies)])

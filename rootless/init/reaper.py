@@ -1,7 +1,7 @@
-"""A small init as pid 1: it reaps, passes signals on, and passes on the end of the one program that it is there for.
+"""Run a small init as pid 1: it reaps processes, forwards signals to one program, and reports the program's end.
 
-The kernel drops a signal without a handler for pid 1 and whatever pid 1 sends to itself (pid_namespaces(7)), so a plain
-program as pid 1 would not end at SIGTERM, nor with -6 at abort(3).
+The kernel drops a signal to pid 1 that pid 1 has no handler for, even one that pid 1 sends to itself
+(pid_namespaces(7)). So an ordinary program as pid 1 would not end at SIGTERM, nor with -6 at abort(3).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from rootless.process.program import close_all_but
 from rootless.startup import lean_os as os
 
 _CHLD, _KILL = 17, 9
-_LEFT = frozenset((9, 11, 7, 8, 4, 5, 19, 32, 33))  # they cannot be waited for, or tell of a fault of one's own
+_LEFT = frozenset((9, 11, 7, 8, 4, 5, 19, 32, 33))  # they cannot be waited for, or report a fault of this process
 ALL = [number for number in range(1, 65) if number not in _LEFT]
 
 
 def reap(program: int, status_fd: int) -> None:
-    """Live pid 1's life beside its child `program`; the caller has blocked the signals of ALL before it was cloned.
+    """Do the work of pid 1 until its child `program` has ended, then exit. block_all was called before the clone.
 
-    Every signal that arrives goes to the program. When that has ended, all that it left behind is killed and reaped,
-    then its wait status goes to `status_fd` as `S` and an int, -1 for nobody. Return where pid 1 is to end.
+    Every signal is forwarded to the program. After its end all other processes are killed and reaped. Then the wait
+    status is written to status_fd as `S` and an int; -1 for none.
     """
     close_all_but([status_fd] if status_fd >= 0 else [])
     for fd in (0, 1, 2):
         try:
             os.close(fd)
         except OSError:
-            pass  # the caller has closed it already
+            pass  # the caller had closed it
     while True:
         info = sigwaitinfo(ALL)
         if info.si_signo != _CHLD:
@@ -45,13 +45,13 @@ def reap(program: int, status_fd: int) -> None:
         try:
             os.write(status_fd, b"S" + pack("i", status))
         except OSError:
-            pass  # nobody is left to be told
+            pass  # nobody reads it any more
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
 
 
 def block_all() -> set[int]:
-    """Block what `reap` waits for; return the mask before. Called before the program is cloned: none may be lost."""
+    """Block the signals that `reap` waits for; return the old mask. Call it before the clone, so that none is lost."""
     before: set[int] = pthread_sigmask(SIG_SETMASK, ALL)
     return before
 
@@ -64,17 +64,17 @@ def _pass_on(program: int, signum: int) -> None:
 
 
 def _reap_ended(program: int) -> int | None:
-    """Reap all that have ended. Return the program's wait status once it is among them."""
-    found = None
+    """Reap all processes that have ended. Return the program's wait status if it is one of them, else None."""
+    program_status = None
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return found
+            return program_status
         if pid == 0:
-            return found
+            return program_status
         if pid == program:
-            found = status
+            program_status = status
 
 
 def _end_all() -> None:
@@ -95,8 +95,8 @@ def _end_all() -> None:
 def shut_out(sets: dict[str, int]) -> None:
     """Keep programs of the container from reading pid 1's memory, which is a copy of the runtime's (ptrace(2)).
 
-    A capability that they can never have does it, and then the caller outside may still enter pid 1's namespaces. Where
-    they may have every one, or CAP_SYS_PTRACE, pid 1 is closed to all.
+    A capability that pid 1 has and the programs can never get is enough, and the caller outside may still enter pid 1's
+    namespaces. If the programs can get all of pid 1's capabilities, or CAP_SYS_PTRACE, pid 1 is made undumpable.
     """
     dumpable = caps.keeps_out(sc.capget()[1], sets)
     sc.prctl(sc.PR_SET_DUMPABLE, 1 if dumpable else 0)

@@ -1,4 +1,4 @@
-"""Where what can be made again lies: below $XDG_CACHE_HOME/rootless, by default in ~/.cache."""
+"""Find the directories for caches: below $XDG_CACHE_HOME/rootless, by default in ~/.cache."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import os
 
 
 def cache_directory(name: str) -> str:
-    """Return the directory of one kind of things: `upper`, `images`."""
+    """Return the directory of the cache of this name: `upper` or `images`."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(os.path.abspath(cache), "rootless", name)

@@ -1,8 +1,8 @@
-"""The monitor: the parent of a detached container that somebody wants to know the end of.
+"""Run the monitor: a parent process that waits for the end of a detached container.
 
-There is one only where a log file, a time limit, --rm or a later `wait` needs it. It holds init's pidfd, ends the
-program at its time limit, writes exit code and time into the state, and tells them to every `wait` that is connected to
-its socket in the state directory. When it is killed, the container lives on, and `delete --force` ends that.
+A container has one only if a log file, a time limit, --rm or a later `wait` needs it. The monitor ends the program at
+its time limit, and writes its exit code and the time into the state. It sends the exit code to every `wait` that is
+connected to its socket in the state directory. If it is killed, the container continues, and `delete --force` ends it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rootless.kernel.host import Host
     from rootless.runtime.create import CreateRequest
 
-SOCKET = "monitor.sock"  # in the state directory, as long as the monitor lives
+SOCKET = "monitor.sock"  # in the state directory while the monitor runs
 _STARTED = b"s"
 _HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
 
@@ -86,7 +86,7 @@ def _open_log(path: str) -> int:
 
 def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, keep: bool) -> None:
     for signum in (_HUP, _INT, _QUIT):
-        signal(signum, SIG_IGN)  # of whoever started it: the container goes on
+        signal(signum, SIG_IGN)  # they are for the caller's terminal, and the container must continue
     signal(_TERM, SIG_DFL)
     errors = os.dup(2)
     if output >= 0:
@@ -114,7 +114,7 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
     os.close(errors)
     write_at_once(writer, _STARTED)
     os.close(writer)
-    _let_go_of_streams()
+    _close_streams()
     limit = TimeLimit(request.timeout, container.pid, created.pidfd) if request.timeout else None
     waiting = _watch(created.pidfd, listener, oom, limit)
     code = exit_code(container.pid)
@@ -131,8 +131,8 @@ def _listen(container: Container) -> socket:
     return listener
 
 
-def _let_go_of_streams() -> None:
-    """Let the streams go that the program has: whoever reads a pipe to its end waits for the program alone."""
+def _close_streams() -> None:
+    """Close the program's streams in this process, so that a reader of a pipe waits only for the program."""
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -140,7 +140,7 @@ def _let_go_of_streams() -> None:
 
 
 def _watch(pidfd: int, listener: socket, oom: Watch | None, limit: TimeLimit | None) -> list[socket]:
-    """Wait for init's end; return the connections of those who wait for it, too."""
+    """Wait for init's end; return the connections of the commands that wait for it, too."""
     waiting: list[socket] = []
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
@@ -163,17 +163,17 @@ def _watch(pidfd: int, listener: socket, oom: Watch | None, limit: TimeLimit | N
 
 
 def _accept(listener: socket) -> list[socket]:
-    found: list[socket] = []
+    connections: list[socket] = []
     while True:
         try:
             fd, _ = listener._accept()  # type: ignore[attr-defined]
-        except OSError:  # EAGAIN: nobody more
-            return found
-        found.append(socket(AF_UNIX, SOCK_SEQPACKET, 0, fd))
+        except OSError:  # EAGAIN: no more connections
+            return connections
+        connections.append(socket(AF_UNIX, SOCK_SEQPACKET, 0, fd))
 
 
 def _record(container: Container, code: int, kills: int, *, keep: bool) -> None:
-    """Write the end into the state, or delete the container. Another `delete` may have been quicker."""
+    """Write the exit code into the state, or delete the container, unless another `delete` was faster."""
     directory = container.directory
     try:
         directory.lock.take(proc.own_identity())
@@ -198,7 +198,7 @@ def _tell(listener: socket, waiting: list[socket], code: int) -> None:
     for connection in [*waiting, *_accept(listener)]:
         try:
             connection.send(str(code).encode())
-        except OSError:  # it has gone
+        except OSError:  # the other command has ended
             pass
         connection.close()
 
@@ -207,7 +207,7 @@ def _tell(listener: socket, waiting: list[socket], code: int) -> None:
 
 
 def wait_for(root: str, container_id: str) -> int:
-    """Return the exit code of a container's program, after its end. Raises RootlessError where nobody can know it."""
+    """Wait for a container's end; return its program's exit code. Raises RootlessError if that cannot be known."""
     container = load(root, container_id)
     pidfd = proc.open_pidfd(container.pid) if container.pid else -1
     if pidfd < 0 or not container.alive():
@@ -242,6 +242,6 @@ def _known(container: Container) -> int:
     if type(code) is int:
         return code
     hint = (
-        "only its parent is told, unless `wait` begins before the end on Linux 6.15, or `run --detach --rm` starts it"
+        "only its parent gets it, unless `wait` begins before the end on Linux 6.15, or `run --detach --rm` starts it"
     )
     raise RootlessError("exit code unknown: the container has ended", f'"{container.container_id}"', hint=hint)

@@ -1,4 +1,4 @@
-"""Stop a container: its stop signal, and KILL when that does not help."""
+"""Stop a container with its stop signal, and with KILL if that does not help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rootless.runtime.kill import kill_all, send
 if TYPE_CHECKING:
     from rootless.runtime.container import Container
 
-GRACE = 10.0  # seconds, as docker stop has it
+GRACE = 10.0  # seconds, like docker stop
 _STOP_SIGNAL = "org.opencontainers.image.stopSignal"
 _TERM = 15
 
@@ -21,8 +21,9 @@ _TERM = 15
 def stop(container: Container, grace: float = GRACE) -> None:
     """Send the stop signal to a container's init, and after `grace` seconds KILL to all; return after its end.
 
-    The signal is the image's (image-spec, annotation stopSignal), TERM without one. A pid 1 that has no handler for it
-    never gets it (pid_namespaces(7)), and is killed at once. A stopped container is fine. Raises RootlessError.
+    The signal is the image's (image-spec, annotation stopSignal), TERM without one. A pid 1 without a
+    handler for it never gets it (pid_namespaces(7)), so it is killed at once. Do nothing for a stopped container.
+    Raises RootlessError.
     """
     pidfd = proc.open_pidfd(container.pid) if container.pid else -1
     if pidfd < 0 or not container.alive():
@@ -54,5 +55,5 @@ def _stop_signal(container: Container) -> int:
 
     try:
         return parse_signal(name)
-    except RootlessError:  # an image may say what it likes
+    except RootlessError:  # an image may name a signal that does not exist
         return _TERM

@@ -115,14 +115,14 @@ def abandoned() -> list[str]:
 
 def lowers() -> list[str]:
     """Return the root file systems that throw-away roots of containers lie over."""
-    found = []
+    roots = []
     for path in _all():
         try:
             if _is_used(path):
-                found.append(os.readlink(f"{path}/{_LOWER}"))
+                roots.append(os.readlink(f"{path}/{_LOWER}"))
         except OSError:
             continue
-    return found
+    return roots
 
 
 def _all() -> list[str]:

@@ -1,7 +1,7 @@
-"""The list of the hot modules, and what the byte-code cache of each hot command holds beside its eager imports.
+"""List the hot modules, and the modules that a hot command imports inside functions and its cache holds, too.
 
-Code in these modules pays for start-up time: README.md says how it is written. Everywhere else it is ordinary Python.
-Nothing of this is imported while a cache is good. tests/unit/test_hot_modules.py holds the list against what is true.
+README.md says how code in hot modules is written to start fast. All other modules are ordinary Python. This list is not
+imported while a command's cache is valid. tests/unit/test_hot_modules.py compares it with the real imports.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ALWAYS = frozenset((
     "rootless.userns.idmap",
 ))  # fmt: skip
 
-# Imported by these commands where config.json or a flag asks for it, as clients' configurations often do.
+# Imported by these commands if config.json or a flag asks for it, which the configs of clients often do.
 ON_REQUEST = frozenset((
     "rootless.cgroup.ownership", "rootless.cgroup.properties",
     "rootless.outside.device_nodes",
@@ -68,14 +68,14 @@ LAUNCHER = frozenset(("rootless.init.launched", "rootless.init.reaper", "rootles
 
 MODULES = ALWAYS | ON_REQUEST | LAUNCHER
 
-# What of the standard library these commands may import for that bundle. Modules that are built into the interpreter,
-# or that it has imported when it starts with -IS, cost nothing.
+# Modules of the standard library that these commands may import for that bundle. Modules that are built into the
+# interpreter, or that it has imported when it starts with -IS, cost nothing.
 STANDARD_LIBRARY = frozenset((
     "__future__", "_blake2", "_ctypes", "_json", "_signal", "_socket", "_stat", "_struct", "errno", "fcntl", "gc",
     "marshal", "posix", "pwd", "select", "struct", "sys", "time",
 ))  # fmt: skip
 
-# What a command imports inside functions, nearly always: it is in the command's cache, too.
+# Modules that almost every run of a command imports inside a function; the cache holds them, too.
 _RESOURCES = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf")
 LAZY = {
     "create": ("rootless.kernel.cgroup_view", *_RESOURCES),
@@ -86,5 +86,5 @@ LAZY = {
     "kill": ("rootless.cgroup",),
     "delete": ("rootless.cgroup",),
 }
-# The same, but needed only once the container is being set up: kept apart in the cache, for `codecache.load_later`.
+# The same for modules that are needed only after the clone; a second part of the cache, for codecache.load_later.
 LATER = {"run": ("rootless.cli.commands.start", "rootless.runtime.foreground", "rootless.cli.commands.delete")}

@@ -1,4 +1,4 @@
-"""What an administrator can do where the kernel or a security module refuses a user namespace (user_namespaces(7))."""
+"""Say what an administrator can do if the kernel or a security module refuses a user namespace."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from rootless.startup import lean_os as os
 _SYSCTLS = {
     "kernel/unprivileged_userns_clone": (b"0",),  # Debian's kernel
     "user/max_user_namespaces": (b"0",),
-    "kernel/apparmor_restrict_unprivileged_userns": (b"1", b"2"),  # Ubuntu's: the namespace is made, and has no rights
+    "kernel/apparmor_restrict_unprivileged_userns": (
+        b"1",
+        b"2",
+    ),  # Ubuntu's kernel: the namespace is made, but without capabilities
 }
 
 
 def explain_refusal(number: int, proc_sys: str = "/proc/sys") -> str:
-    """Return the hint for an errno of clone3(2), unshare(2), or a write of the id maps; "" where there is none."""
+    """Return the hint for an errno of clone3(2), unshare(2), or a write of the id maps; "" for none."""
     if number == errno.ENOSPC:
         return "the limit of user namespaces is reached: sysctl user.max_user_namespaces"
     if number == errno.ENOSYS:
@@ -29,7 +32,7 @@ def explain_refusal(number: int, proc_sys: str = "/proc/sys") -> str:
 
 
 def is_restricted_by_apparmor(proc_sys: str = "/proc/sys") -> bool:
-    """Return whether AppArmor takes the rights from a user namespace that the kernel has already made."""
+    """Return whether AppArmor takes the capabilities of a new user namespace away."""
     name = "kernel/apparmor_restrict_unprivileged_userns"
     return _read(f"{proc_sys}/{name}") in _SYSCTLS[name]
 

@@ -1,4 +1,4 @@
-"""`stop`: end a container's program, gently first."""
+"""`stop`: end a container's program with its stop signal, and kill it if that does not help."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """Run `rootless wait ID`. Raises RootlessError where the exit code is unknown."""
+    """Run `rootless wait ID`. Raises RootlessError if the exit code is unknown."""
     code = wait_for(state_root(options), name_of(options.container_id))
     write_all(1, f"{code}\n".encode())
     return 0
