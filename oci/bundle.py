@@ -30,7 +30,7 @@ from oci.passwd import User, find_user
 from oci.progress import ProgressLine
 from oci.reader import Reader, SharedSource
 from oci.remove import remove_tree
-from oci.root import Root
+from oci.root import READ_DIRECTORY, Root
 from oci.stream import Budget
 from oci.writer import Writer
 
@@ -396,7 +396,7 @@ def _record(path: str) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _directory(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, READ_DIRECTORY)
     try:
         yield fd
     finally:

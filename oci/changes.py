@@ -16,9 +16,9 @@ from oci import owners as ids
 from oci.errors import OciError
 from oci.owners import Owners
 from oci.record import Entry
+from oci.root import READ_DIRECTORY
 from oci.times import pax_time
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: "f",
@@ -131,7 +131,7 @@ class _Walk:
                     self._inodes[key] = entry
             self.now[whole] = entry
             if entry.type == "d":
-                below = os.open(name, _DIRECTORY, dir_fd=fd)
+                below = os.open(name, READ_DIRECTORY, dir_fd=fd)
                 try:
                     self.directory(below, whole)
                 finally:
@@ -167,7 +167,7 @@ class _Walk:
 
 def _read_xattrs(name: bytes, fd: int, kind: str) -> dict[bytes, bytes]:
     try:
-        opened = os.open(name, _DIRECTORY if kind == "d" else _FILE, dir_fd=fd)
+        opened = os.open(name, READ_DIRECTORY if kind == "d" else _FILE, dir_fd=fd)
     except PermissionError:
         return {}  # its mode denies its owner reading; write_layer will fail with a hint if it has changed
     try:
@@ -247,7 +247,7 @@ def _open(root_fd: int, path: bytes) -> IO[bytes]:
     try:
         *parents, name = path.split(b"/")
         for parent in parents:
-            following = os.open(parent, _DIRECTORY, dir_fd=fd)
+            following = os.open(parent, READ_DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = following
         opened = os.open(name, _FILE, dir_fd=fd)

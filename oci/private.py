@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from oci.root import READ_DIRECTORY
+from oci.root import PATH_DIRECTORY, READ_DIRECTORY
 
 
 def open_private(path: str, *, make: bool = False) -> int:
@@ -74,7 +74,7 @@ def _make_one(parent: int, name: str, path: str) -> int:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
         pass  # another process made it meanwhile; its owner is checked below
-    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    fd = os.open(name, PATH_DIRECTORY, dir_fd=parent)
     try:
         status = os.fstat(fd)
         if status.st_uid == os.geteuid() and status.st_mode & 0o700 != 0o700:  # a umask such as 0777

@@ -9,8 +9,8 @@ from stat import S_ISDIR
 
 from oci.errors import OciError
 from oci.mounts import mount_id, refuse_mounts
+from oci.root import READ_DIRECTORY
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEP = 64
 
 
@@ -54,7 +54,7 @@ class _Removal:
             # EPERM: its owner is not mapped in this user namespace. Then rmdir fails and says so.
             with contextlib.suppress(PermissionError):
                 os.chmod(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _OPEN, dir_fd=parent)
+        fd = os.open(name, READ_DIRECTORY, dir_fd=parent)
         try:
             if mount_id(fd) != self.mount:  # mounted since refuse_mounts looked: the files there are not ours to remove
                 raise OciError("something was mounted here meanwhile", os.readlink(f"/proc/self/fd/{fd}"), errno.EBUSY)

@@ -20,7 +20,7 @@ _CACHED = 64  # directories kept open
 _NO_FILE = (
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG,
 )  # fmt: skip
-_OPEN = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Directory:
@@ -190,7 +190,7 @@ class Root:
 
 def _swap(fd: int, base: int, name: bytes | None = None) -> int:
     """Open `name` in `base` (or `base` itself) and close fd."""
-    opened = os.dup(base) if name is None else os.open(name, _OPEN, dir_fd=base)
+    opened = os.dup(base) if name is None else os.open(name, PATH_DIRECTORY, dir_fd=base)
     os.close(fd)
     return opened
 

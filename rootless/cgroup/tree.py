@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 
 from rootless.errors import RootlessError
-from rootless.kernel.files import write_at_once
+from rootless.kernel.files import READ_DIRECTORY, write_at
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 LEAF = "rootless-leaf"  # the cgroup that our own processes move to when theirs has to enable controllers
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def retry_as_range_root(function: Callable[[], str]) -> str:
@@ -50,11 +48,7 @@ def read_file(directory: int, file: str) -> str:
 
 def write_file(directory: int, file: str, value: str) -> str:
     """Write one value, and return "". Raises OSError."""
-    fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        write_at_once(fd, value.encode())
-    finally:
-        os.close(fd)
+    write_at(directory, file, value.encode())
     return ""
 
 
@@ -94,7 +88,7 @@ def enable(directory: str, needed: set[str]) -> None:
     For the `needed` ones it also enables them in the parents and moves our own processes out of the way. A controller
     that is still missing shows when its file is written.
     """
-    fd = os.open(directory, _DIRECTORY)
+    fd = os.open(directory, READ_DIRECTORY)
     try:
         available = set(read_file(fd, "cgroup.controllers").split())
         if needed - available and os.path.exists(f"{os.path.dirname(directory)}/cgroup.controllers"):
@@ -179,7 +173,7 @@ def remove_below(path: str) -> str:
 
     One fd moves up and down the tree, so no depth can exhaust the fds, the stack or the length of a path.
     """
-    fd = os.open(path, _DIRECTORY)
+    fd = os.open(path, READ_DIRECTORY)
     try:
         names: list[str] = []
         while True:
@@ -187,7 +181,7 @@ def remove_below(path: str) -> str:
                 child = next((e.name for e in entries if e.is_dir(follow_symlinks=False)), None)
             if child is None and not names:
                 return ""
-            into = os.open(child or "..", _DIRECTORY, dir_fd=fd)
+            into = os.open(child or "..", READ_DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = into
             if child is None:

@@ -6,6 +6,11 @@ import errno
 
 from rootless.startup import lean_os as os
 
+# Flags of open(2) for a directory that is not reached through a symbolic link in its last component: to list it, and
+# only to name what is below it.
+READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 def write_all(fd: int, data: bytes) -> None:
     """Write all bytes, in as many calls as needed. Raises OSError."""

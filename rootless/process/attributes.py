@@ -8,7 +8,7 @@ from fcntl import F_GETFL, fcntl
 
 from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
-from rootless.kernel.files import write_at_once
+from rootless.kernel.files import write_at
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -94,9 +94,7 @@ def own_stdio(uid: int, gid: int) -> None:
 def write_oom_score(proc_fd: int, value: int, who: str = "self") -> None:
     """Write oom_score_adj of process `who`, through an fd of the host's /proc. Raises RootlessError."""
     try:
-        fd = os.open(f"{who}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
-        write_at_once(fd, b"%d" % value)
-        os.close(fd)
+        write_at(proc_fd, f"{who}/oom_score_adj", b"%d" % value)
     except OSError as error:
         raise RootlessError.from_os(
             error, f"set oom_score_adj to {value}", "/process/oomScoreAdj", "an ordinary user can only raise it"

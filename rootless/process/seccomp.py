@@ -13,7 +13,7 @@ from errno import EFAULT, EPERM
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel import channel, sockets, syscalls
-from rootless.kernel.files import write_all
+from rootless.kernel.files import READ_DIRECTORY, write_all
 from rootless.process.seccomp_names import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
@@ -284,7 +284,7 @@ def _installed_version() -> str:
 
 def _open_cache(folder: str) -> int:
     """Return an fd of the cache, -1 if there is none that only this user can write."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = READ_DIRECTORY
     try:
         try:
             fd = os.open(folder, flags)

@@ -16,7 +16,7 @@ import errno
 from rootless import log
 from rootless.errors import IdInUse, NoSuchContainer, RootlessError, printable
 from rootless.kernel import proc
-from rootless.kernel.files import close_at_last, write_all
+from rootless.kernel.files import PATH_DIRECTORY, READ_DIRECTORY, close_at_last, write_all
 from rootless.runtime.lock import Lock
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
@@ -30,7 +30,6 @@ _ID_LIMIT = 255  # the longest file name (NAME_MAX), because the id becomes one
 _LATECOMERS = 100  # commands that note themselves in a directory that is being removed: lock.py
 _INIT = "init"
 _PLANNED, _MADE = "cgroup.planned", "cgroup.made"
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def default_root(uid: int, in_userns: bool) -> str:
@@ -353,14 +352,14 @@ def _open_own(path: str, dir_fd: int | None = None) -> int:
     If a umask has taken permissions from its owner, who is this user, they are restored.
     """
     try:
-        return os.open(path, _DIRECTORY, dir_fd=dir_fd)
+        return os.open(path, READ_DIRECTORY, dir_fd=dir_fd)
     except PermissionError:
-        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+        fd = os.open(path, PATH_DIRECTORY, dir_fd=dir_fd)
     try:
         status = os.fstat(fd)
         if status.st_uid == os.geteuid() and status.st_mode & 0o700 != 0o700:
             os.chmod(f"/proc/self/fd/{fd}", status.st_mode & 0o7777 | 0o700)
-        return os.open(".", _DIRECTORY, dir_fd=fd)
+        return os.open(".", READ_DIRECTORY, dir_fd=fd)
     finally:
         os.close(fd)
 

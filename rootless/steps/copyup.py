@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from _stat import S_ISDIR, S_ISLNK, S_ISREG
 
+from rootless.kernel.files import READ_DIRECTORY
 from rootless.startup import lean_os as os
 
 
@@ -18,7 +19,7 @@ def copy_up(source: int, destination: int) -> None:
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=destination)
         elif S_ISDIR(status.st_mode):
             os.mkdir(name, 0o700, dir_fd=destination)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = READ_DIRECTORY
             below, copy = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=destination)
             copy_up(below, copy)
             _copy_owner(copy, status)

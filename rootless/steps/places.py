@@ -10,6 +10,7 @@ from _stat import S_ISDIR
 
 from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
+from rootless.kernel.files import PATH_DIRECTORY
 from rootless.kernel.paths import is_below
 from rootless.startup import lean_os as os
 
@@ -98,7 +99,7 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LIN
             return make_directory(root_fd, _follow(parent_fd, parent, name), mode, links - 1)
         except OSError as error:
             raise at_path(error, path) from None
-        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+        return os.open(name, PATH_DIRECTORY, dir_fd=parent_fd)
     finally:
         os.close(parent_fd)
 

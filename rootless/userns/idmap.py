@@ -6,8 +6,7 @@ import errno
 
 from rootless import log
 from rootless.errors import RootlessError
-from rootless.kernel.files import write_at_once
-from rootless.startup import lean_os as os
+from rootless.kernel.files import write_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,11 +71,7 @@ def write_map(proc_fd: int, name: str, id_map: IdMap) -> None:
 
 def _write_text(proc_fd: int, name: str, text: str, id_map: IdMap | None = None) -> None:
     try:
-        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc_fd)
-        try:
-            write_at_once(fd, text.encode())
-        finally:
-            os.close(fd)
+        write_at(proc_fd, name, text.encode())
     except OSError as error:
         from rootless.userns.refusals import explain
 

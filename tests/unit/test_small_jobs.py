@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rootless.kernel import mountinfo, sockets
+from rootless.kernel import files, mountinfo, sockets
 from rootless.kernel.find_program import find_program, search
 from rootless.kernel.host import Host
 from rootless.userns import hints
@@ -154,3 +154,41 @@ def test_the_sysctl_that_forbids_is_named_alone(tmp_path: Path, name: str, value
 def test_other_errors_of_clone_have_their_own_hints() -> None:
     assert "user.max_user_namespaces" in hints.explain_refusal(errno.ENOSPC)
     assert "5.12" in hints.explain_refusal(errno.ENOSYS) and hints.explain_refusal(errno.EIO) == ""
+
+
+# --- files
+
+
+def test_a_value_that_is_taken_in_part_is_no_success(tmp_path: Path) -> None:
+    """write_at writes one value or fails; write_all goes on until all is written."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        with pytest.raises(OSError) as error:
+            files.write_at_once(writer, b"x" * (1 << 20))  # a pipe holds 64 KiB
+        assert error.value.errno == errno.EIO
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_files_below_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "value").write_text("old and long")
+    directory = os.open(tmp_path, files.READ_DIRECTORY)
+    try:
+        files.write_at(directory, "value", b"new")
+        assert files.read_at(directory, "value") == b"new and long"  # as a file of /proc, it is not truncated
+        with pytest.raises(FileNotFoundError):
+            files.write_at(directory, "missing", b"new")
+    finally:
+        os.close(directory)
+
+
+@pytest.mark.parametrize("flags", [files.READ_DIRECTORY, files.PATH_DIRECTORY])
+def test_a_directory_is_not_opened_through_a_link(tmp_path: Path, flags: int) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "file").touch()
+    os.close(os.open(tmp_path / "real", flags))
+    for name in ("link", "file"):
+        with pytest.raises(OSError):
+            os.open(tmp_path / name, flags)
