@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from oci.bundle import read_image_record, temporary_name
 from oci.errors import OciError
@@ -18,7 +19,6 @@ from rootless.plan.settings import overlay_options
 from rootless.userns import job
 from rootless.userns.run import default_maps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.runtime.create import CreateRequest
 

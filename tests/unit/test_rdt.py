@@ -155,7 +155,7 @@ def test_failure_is_undone(root: Path) -> None:
 
 def test_the_mount_is_found_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [b"21 1 0:20 / /sys rw - sysfs sysfs rw\n"]
-    monkeypatch.setattr(mountinfo, "read_path", lambda: mountinfo.parse(b"".join(lines)))
+    monkeypatch.setattr(mountinfo, "find", lambda fs: [m for m in mountinfo.parse(b"".join(lines)) if m.fstype == fs])
     assert Host().resctrl == ""
     with pytest.raises(SpecError, match="mount -t resctrl") as error:
         compile_intel_rdt(Node({}, POINTER), Host())
