@@ -51,7 +51,7 @@ class Compiled:
         self.needs_runtime = bool(name) or _needs_runtime(plan)
         maps = plan.namespaces.uid_map, plan.namespaces.gid_map
         owns = (host.uid, host.gid)
-        self.maps_itself = not host.privileged and all(
+        self.maps_itself = not host.is_root_here and all(
             len(id_map) == 1 and id_map[0][1:] == (own, 1) for id_map, own in zip(maps, owns, strict=True)
         )
         if not self.needs_runtime:
@@ -150,7 +150,7 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
         from oci.config import default_config
 
         bundle = os.path.dirname(path)
-        spec = default_config(not host.real_root, host.uid, host.gid)
+        spec = default_config(not host.is_root_on_host, host.uid, host.gid)
         spec["root"]["path"] = path
     else:
         bundle = "/"

@@ -56,8 +56,8 @@ class Watch:
 
 def memory_limit(record: Record) -> tuple[str, str]:
     """Return (bytes, JSON pointer) of the memory limit in a container's record, ("", "") for none."""
-    found = (entry for entry in record.get("files", ()) if entry[0] == "memory.max")
-    return next(((value, pointer) for _, value, pointer in found), ("", ""))
+    entries = (entry for entry in record.get("files", ()) if entry[0] == "memory.max")
+    return next(((value, pointer) for _, value, pointer in entries), ("", ""))
 
 
 def describe(kills: int, limit: tuple[str, str]) -> str:

@@ -37,7 +37,7 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
     owner = outer_id(read_id_map(f"/proc/{pid}/uid_map"), uid, -1)
     if owner < 0 or owner == os.fstat(group.fd).st_uid:
         return
-    if host.privileged:
+    if host.is_root_here:
         _change(group, owner)
         return
     from rootless.userns.run import default_maps, run_in_userns

@@ -20,7 +20,7 @@ _INTEGERS = {"byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "
 
 def compile_properties(annotations: Node) -> list[Property]:
     """Return the properties in the annotations' order. Raises SpecError for a value that is not such GVariant text."""
-    found: list[Property] = []
+    properties: list[Property] = []
     for key, node in annotations.members():
         if not key.startswith(PREFIX):
             continue
@@ -30,8 +30,8 @@ def compile_properties(annotations: Node) -> list[Property]:
         signature, value = _variant(node)
         if name.endswith("Sec") and not name.endswith("USec") and isinstance(value, int | float):
             name, signature, value = f"{name.removesuffix('Sec')}USec", "t", int(value * 1000000)
-        found.append([name, signature, value])
-    return found
+        properties.append([name, signature, value])
+    return properties
 
 
 def _variant(node: Node) -> tuple[str, object]:

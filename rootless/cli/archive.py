@@ -87,7 +87,7 @@ def index_of(source: str, tag: str, platform: str) -> str:
     if time.time() - max(status.st_mtime, status.st_ctime) < _TICK:
         return ""
     host = Host()
-    ids = [host.uid, host.gid, host.privileged, host.uid_map, host.gid_map, host.subuid, host.subgid]
+    ids = [host.uid, host.gid, host.is_root_here, host.uid_map, host.gid_map, host.subuid, host.subgid]
     known = [_VERSION, path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return blake2b(jsonlite.dumps([*known, ids, tag, platform]).encode(), digest_size=16).hexdigest()
 

@@ -91,10 +91,10 @@ def _build(image: Image, target: str, source: str, owners: Owners, id_maps: tupl
 
     request = oci.bundle.ConvertRequest(
         image, target, owners, *id_maps, source="" if source == "-" else source,
-        devices=host.privileged and not host.in_userns, progress=os.isatty(2),
+        devices=host.is_root_here and not host.in_userns, progress=os.isatty(2),
         temporary=oci.bundle.temporary_name(target), finishing=finishing,
     )  # fmt: skip
-    in_namespace = owners.mode == "map" and not host.privileged
+    in_namespace = owners.mode == "map" and not host.is_root_here
 
     def work() -> int:
         notes: list[str] = []

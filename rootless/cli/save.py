@@ -55,9 +55,9 @@ def save_changes(request: CreateRequest, output: str) -> int:
         base=request.source,
     )  # fmt: skip
     host = Host()
-    maps: job.Maps = ([], []) if host.privileged else default_maps(host)
+    maps: job.Maps = ([], []) if host.is_root_here else default_maps(host)
     rootfs = f"{request.bundle}/rootfs"
-    is_user = not host.real_root
+    is_user = not host.is_root_on_host
     return job.run_interruptible(
         lambda: _pack(packing, rootfs, request.upper, is_user=is_user),
         maps,

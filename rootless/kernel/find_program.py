@@ -25,7 +25,7 @@ def search(name: str, path: str) -> tuple[str, list[str], list[str]]:
     """Search the directories of `path`; an empty element is the working directory (execvp(3)).
 
     Return (the program or "", the paths that could not be looked at because of permissions, the paths that are there
-    but cannot be executed). The search passes both on, and its caller names them where nothing else was found.
+    but cannot be executed). The search continues after both, and the caller can name them if it finds no program.
     """
     out_of_reach: list[str] = []
     not_executable: list[str] = []

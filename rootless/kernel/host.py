@@ -80,14 +80,14 @@ class Host:
         return not self.in_userns or read_setgroups()
 
     @fact
-    def privileged(self) -> bool:
+    def is_root_here(self) -> bool:
         """Whether this is root of its user namespace, with CAP_SYS_ADMIN, and so needs no other one."""
         return self.uid == 0 and effective_capabilities() >> 21 & 1 == 1
 
     @fact
-    def real_root(self) -> bool:
+    def is_root_on_host(self) -> bool:
         """Whether this is root of the initial user namespace, who may also raise limits and make device nodes."""
-        return self.privileged and not self.in_userns
+        return self.is_root_here and not self.in_userns
 
     @fact
     def subuid(self) -> list[tuple[int, int]]:
@@ -188,12 +188,12 @@ class Host:
         from _stat import S_ISBLK, S_ISCHR
 
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except OSError:
             return None
-        if not S_ISCHR(found.st_mode) and not S_ISBLK(found.st_mode):
+        if not S_ISCHR(status.st_mode) and not S_ISBLK(status.st_mode):
             return None
-        return "c" if S_ISCHR(found.st_mode) else "b", os.major(found.st_rdev), os.minor(found.st_rdev)
+        return "c" if S_ISCHR(status.st_mode) else "b", os.major(status.st_rdev), os.minor(status.st_rdev)
 
     def is_directory(self, path: str) -> bool:
         """Return whether there is a directory at a path."""

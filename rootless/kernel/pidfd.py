@@ -10,7 +10,7 @@ _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, struct pidfd_info), PIDFD_INFO_S
 _SIZE = 64
 _PIDFD_INFO_EXIT = 1 << 3
 _EXIT_CODE = 60  # offset in struct pidfd_info
-_REAPED = 5000  # milliseconds for the parent to reap it
+_REAPED = 5000  # milliseconds to wait until the parent has reaped the process
 
 
 def wait_status(pidfd: int) -> int | None:

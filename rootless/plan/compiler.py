@@ -173,12 +173,12 @@ def _compile_mounts(
     own_userns = namespaces.has(sc.CLONE_NEWUSER)
     warnings: list[str] = []
     mounts = compile_mounts(spec["mounts"], bundle, rootfs, warnings)
-    if host.privileged and own_userns:
+    if host.is_root_here and own_userns:
         for mount in mounts:
             # The container's root may not reach a source that the host's root may, so the runtime makes the mount. A
             # source inside the rootfs may only appear when the mounts before are made, so init makes that one.
             mount.outside = mount.fstype == "bind" and not is_below(mount.source, rootfs)
-    if own_userns or not host.real_root:
+    if own_userns or not host.is_root_on_host:
         complete_overlays(mounts)
     if any(mount.is_mapped for mount in mounts):
         from rootless.plan.idmaps import compile_idmaps
@@ -186,7 +186,7 @@ def _compile_mounts(
         compile_idmaps(spec["mounts"], mounts, namespaces, host)
     for mount in mounts:
         mount.context = _mount_context(context, mount.fstype)
-    first, propagation = compile_propagation(linux, rootfs, peers=host.privileged and not own_userns)
+    first, propagation = compile_propagation(linux, rootfs, peers=host.is_root_here and not own_userns)
     steps: list[Step] = []
     if namespaces.has(sc.CLONE_NEWNS):
         empty = spec["annotations"].value and spec["annotations"]["org.rootless.root"].choice(("empty",), "")
@@ -196,8 +196,8 @@ def _compile_mounts(
         steps += [AttachRootfs("/linux/namespaces", rootfs, on_host=True), *mounts]
     if not any(mount.target == "/dev" for mount in mounts):
         steps.append(RequirePlainDirectory("/linux/devices", "/dev"))
-    outside = host.real_root and bool(namespaces.new & sc.CLONE_NEWUSER)
-    steps += compile_devices(linux, mounts, privileged=host.real_root and not own_userns, outside=outside)
+    outside = host.is_root_on_host and bool(namespaces.new & sc.CLONE_NEWUSER)
+    steps += compile_devices(linux, mounts, privileged=host.is_root_on_host and not own_userns, outside=outside)
     return steps, propagation, warnings
 
 

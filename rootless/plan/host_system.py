@@ -1,4 +1,4 @@
-"""The host's own system as a container's root, read-only: for `run --host`, and for the API without a root. Pure.
+"""Make a container's root of the host's own system, read-only, for `run --host` and for the API without a root. Pure.
 
 /usr, /bin, /sbin, /lib*, /etc, /opt, /nix and /gnu come from the host, with the mounts below them; /tmp, /var/tmp,
 /run, /home and /root are private and empty; beside them there are only /proc and /dev.
@@ -39,9 +39,9 @@ def host_system_config(host: Host, *, as_root: bool = False) -> dict[str, Any]:
 
     uid, gid = (0, 0) if as_root else (host.uid, host.gid)
     home = "/root" if uid == 0 else "/home"
-    kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup", *([] if host.privileged else ["user"])]
+    kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup", *([] if host.is_root_here else ["user"])]
     linux: dict[str, Any] = {"namespaces": [{"type": kind} for kind in kinds]}
-    if not host.privileged:
+    if not host.is_root_here:
         linux["uidMappings"] = [{"containerID": uid, "hostID": host.uid, "size": 1}]
         linux["gidMappings"] = [{"containerID": gid, "hostID": host.gid, "size": 1}]
     linux["maskedPaths"] = [*MASKED_PATHS, *(_closed("/etc") if host.uid == 0 else ())]
@@ -87,12 +87,12 @@ def _mode(path: str, mode: str, uid: int, home: str) -> str:
 
 
 def _closed(directory: str, depth: int = _DEPTH) -> list[str]:
-    """Return the files and directories below one that others may not read: for root they would be open as ever."""
-    found: list[str] = []
+    """Return files and directories below one that others may not read, to be masked, because root could read them."""
+    paths: list[str] = []
     try:
         names = sorted(os.listdir(directory))
     except OSError:
-        return found
+        return paths
     for name in names:
         path = f"{directory}/{name}"
         try:
@@ -102,7 +102,7 @@ def _closed(directory: str, depth: int = _DEPTH) -> list[str]:
         if S_ISLNK(mode):
             continue
         if not mode & _OPEN_TO_OTHERS:
-            found.append(path)
+            paths.append(path)
         elif S_ISDIR(mode) and depth:
-            found += _closed(path, depth - 1)
-    return found
+            paths += _closed(path, depth - 1)
+    return paths

@@ -35,7 +35,7 @@ def compile_idmaps(mounts: Node, steps: list[Mount], namespaces: Namespaces, hos
             uid_map, gid_map = read_mappings(node["uidMappings"]), read_mappings(node["gidMappings"])
         userns = next((join.path for join in namespaces.joins if join.flag == sc.CLONE_NEWUSER), "")
         # In the caller's own user namespace init may map it too, and does so in the order of the mounts.
-        mount.outside = mount.fstype == "bind" and host.privileged and namespaces.has(sc.CLONE_NEWUSER)
+        mount.outside = mount.fstype == "bind" and host.is_root_here and namespaces.has(sc.CLONE_NEWUSER)
         if uid_map is None:
             if not namespaces.has(sc.CLONE_NEWUSER):
                 raise node.error(

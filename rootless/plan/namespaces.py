@@ -33,9 +33,9 @@ def compile_namespaces(linux: Node, host: Host) -> Namespaces:
         else:
             result.new |= flag
     result.joins = [joins[kind] for kind in NAMESPACES if kind in joins]
-    if host.privileged:  # join the user namespace last: its rights are lost then, and other namespaces may need them
+    if host.is_root_here:  # join the user namespace last: its rights are lost then, and other namespaces may need them
         result.joins.sort(key=lambda join: join.flag == sc.CLONE_NEWUSER)
-    if not result.has(sc.CLONE_NEWNS) and not host.privileged:
+    if not result.has(sc.CLONE_NEWNS) and not host.is_root_here:
         linux["namespaces"].refuse(
             "no mount namespace is listed",
             hint='add {"type": "mount"}: a container without one mounts where its caller is, which takes root',
@@ -58,7 +58,7 @@ def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
             (uid or gid).refuse("mappings cannot be set for a user namespace that is joined by path")
         return
     if not result.new & sc.CLONE_NEWUSER:
-        if host.privileged:
+        if host.is_root_here:
             if uid.items() or gid.items():
                 hint = 'add {"type": "user"} to /linux/namespaces'
                 (uid or gid).refuse("mappings need a user namespace", hint, about="/linux/namespaces")
@@ -80,7 +80,7 @@ def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
 
 def _check_permitted(node: Node, id_map: IdMap, host: Host, kind: str) -> None:
     """Refuse host ids that are neither the user's own nor its subordinate ids (user_namespaces(7), newuidmap(1))."""
-    if host.privileged:
+    if host.is_root_here:
         return
     own = host.uid if kind == "uid" else host.gid
     for item, (_, first, size) in zip(node.items(), id_map, strict=True):

@@ -44,7 +44,7 @@ def compile_process(process: Node, host: Host, *, possible: int, uid_map: IdMap,
     result.terminal = process["terminal"].boolean()
     result.size = _read_size(process["consoleSize"])
     result.rlimits = rlimits.read_rlimits(process["rlimits"])
-    if not host.real_root:
+    if not host.is_root_on_host:
         rlimits.check_rlimits(result.rlimits, host.hard_limit)
     result.no_new_privs = process["noNewPrivileges"].boolean()
     if process["oomScoreAdj"]:

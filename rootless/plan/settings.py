@@ -93,7 +93,7 @@ def _map_user(change: Change, ids: UserIds) -> None:
     With a range of subordinate ids, map the whole range. With a single id, map that one to the user.
     """
     linux, host = change.part("linux"), change.host
-    if host.privileged and not linux.get("uidMappings"):
+    if host.is_root_here and not linux.get("uidMappings"):
         return
     from rootless.kernel.host import default_id_map
 
@@ -108,7 +108,7 @@ def _map_user(change: Change, ids: UserIds) -> None:
             continue  # the default map has the whole range
         if len(id_map) > 1 or any(type(m) is not dict or m.get("size") != 1 for m in id_map):
             continue  # config.json has a range of its own, and compile_process says what it lacks
-        if ranges and not host.privileged:
+        if ranges and not host.is_root_here:
             entries = default_id_map(own, subids)
             linux[key] = [{"containerID": a, "hostID": b, "size": c} for a, b, c in entries]
         elif id_map:
@@ -210,7 +210,7 @@ def _apply_devices(change: Change, texts: list[str]) -> None:
         device, access = volumes.read_device(text, change.host)
         devices[:] = [d for d in devices if type(d) is not dict or d.get("path") != device["path"]]
         devices.append(device)
-        if change.host.real_root and access:
+        if change.host.is_root_on_host and access:
             rule = {"allow": True, "access": access}
             rule |= {"type": device["type"], "major": device["major"], "minor": device["minor"]}
             change.array(change.part("linux", "resources"), "devices").append(rule)
@@ -373,16 +373,16 @@ def _capabilities(flag: str, names: list[str]) -> list[str]:
     """Return capabilities by their whole names; `all` is every one of this kernel. Raises RootlessError."""
     from rootless.kernel.caps import CAPABILITIES, names_of_this_kernel
 
-    found: list[str] = []
+    whole_names: list[str] = []
     for name in names:
         if name.upper() == "ALL":
-            found += names_of_this_kernel()
+            whole_names += names_of_this_kernel()
             continue
         whole = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
         if whole not in CAPABILITIES:
             raise wrong(flag, name, "unknown capability", closest(whole, CAPABILITIES) or "capabilities(7) lists them")
-        found.append(whole)
-    return found
+        whole_names.append(whole)
+    return whole_names
 
 
 def _apply_no_new_privileges(change: Change, value: bool) -> None:

@@ -146,10 +146,10 @@ def read_device(text: str, host: Host) -> tuple[dict[str, Any], str]:
     access = parts.pop() if len(parts) > 1 and not parts[-1].startswith("/") else "rwm"
     if len(parts) > 2 or not access or set(access) - set("rwm") or not all(part.startswith("/") for part in parts):
         raise _wrong(text, "not a device", "/dev/PATH[:/dev/PATH[:rwm]]", "device")
-    found = host.device_of(parts[0])
-    if found is None:
+    numbers = host.device_of(parts[0])
+    if numbers is None:
         raise _wrong(text, "there is no such device", hint, "device")
-    kind, major, minor = found
+    kind, major, minor = numbers
     return {"path": normal_path(parts[-1]), "type": kind, "major": major, "minor": minor}, access
 
 

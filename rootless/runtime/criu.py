@@ -43,7 +43,7 @@ def find(named: str = "") -> str:
 
     named: the value of --criu, "" to search PATH.
     """
-    if not Host().real_root:
+    if not Host().is_root_on_host:
         raise RootlessError(
             "checkpoint and restore need root: an ordinary user may not read and create processes like criu does",
             hint="run it as root, outside of a user namespace",

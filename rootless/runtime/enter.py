@@ -54,7 +54,7 @@ def open_namespaces(namespaces: Namespaces, host: Host) -> dict[str, int]:
         if kind != flag:
             hint = f"it is a {KINDS[kind]} namespace" if kind in KINDS else "it is not a namespace"
             raise SpecError(f"{path} is not a {KINDS[flag]} namespace", pointer, hint=hint)
-        if flag == sc.CLONE_NEWUSER and not host.privileged:
+        if flag == sc.CLONE_NEWUSER and not host.is_root_here:
             owner = unpack("I", ioctl(fd, _NS_GET_OWNER_UID, bytes(4)))[0]
             if owner != host.uid:
                 raise SpecError(f"the user namespace {path} belongs to uid {owner}, not to you", pointer)

@@ -103,7 +103,7 @@ def remove_upper(path: str) -> None:
     except OSError:
         pass  # the rest belongs to subordinate ids
     host = Host()
-    if host.privileged or job.remove(path, default_maps(host)):
+    if host.is_root_here or job.remove(path, default_maps(host)):
         hint = "`rootless unshare rm -rf` removes it"
         raise RootlessError("cannot remove the throw-away root", path, hint=hint)
 

@@ -12,7 +12,7 @@ from rootless.startup import lean_os as os
 def mount_upper(place: int, options: list[str]) -> tuple[int, list[str]]:
     """Mount a tmpfs on the root and return (an fd of it, the options of the overlay that goes on top of it).
 
-    place: the root, which stays the lower directory by its fd; options: those of the overlay, with
+    place: an fd of the root, which is the overlay's lower directory; options: those of the overlay, with
     `upper=tmpfs[:size=BYTES]`. The tmpfs ends with the mount namespace. Raises RootlessError where tmpfs has no user
     attributes, without which a directory that is removed and made again shows what was in it (overlayfs.rst).
     """

@@ -22,7 +22,7 @@ def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Hos
     proc_fd: a descriptor of /proc. is_default: config.json did not ask for these maps. If newuidmap(1) then refuses
     them, the process gets only the user's own id.
     """
-    if host.privileged:
+    if host.is_root_here:
         write_map(proc_fd, f"{pid}/gid_map", gid_map)
         write_map(proc_fd, f"{pid}/uid_map", uid_map)
         return host.setgroups

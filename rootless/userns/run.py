@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def default_maps(host: Host) -> tuple[IdMap, IdMap]:
     """Return (uid map, gid map): 0 is the user, 1 and up are subordinate ids. Root keeps its ids: both are []."""
-    if host.real_root:
+    if host.is_root_on_host:
         return [], []
     ranges = bool(host.subuid and host.subgid)
     return (

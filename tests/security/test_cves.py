@@ -71,7 +71,7 @@ def test_a_mounts_place_does_not_name_another_source_to_criu(tmp_path, link) -> 
     config = default_config(True, 1000, 1000)
     config["mounts"] = [{"destination": "/data", "type": "bind", "source": str(tmp_path)}]
     call = Call(str(tmp_path), cgroup_manager="disabled")
-    plan = compile(Node(config), Host(uid=1000, gid=1000, privileged=False, in_userns=False), call)
+    plan = compile(Node(config), Host(uid=1000, gid=1000, is_root_here=False, in_userns=False), call)
     plan.prepare = plan.mounts()  # without the devices
     with pytest.raises(RootlessError, match="criu cannot store"):
         list(external_mounts(plan))

@@ -28,7 +28,7 @@ HOSTS = [
 @pytest.mark.parametrize("name", HOSTS)
 def test_a_sysctl_never_leaves_the_namespace_that_its_name_says(name) -> None:
     linux = Node({**ALL, "sysctl": {name: "1"}}, "/linux")
-    namespaces = compile_namespaces(linux, Host(uid=0, privileged=True, in_userns=False))
+    namespaces = compile_namespaces(linux, Host(uid=0, is_root_here=True, in_userns=False))
     with pytest.raises(SpecError) as refused:
         compile_sysctl(linux, namespaces)
     assert refused.value.where.startswith("/linux/sysctl/") and refused.value.message().isprintable()
@@ -42,7 +42,7 @@ def test_a_sysctl_never_leaves_the_namespace_that_its_name_says(name) -> None:
 )  # fmt: skip
 def test_a_dot_inside_a_component_stays_one(name, path) -> None:
     linux = Node({**ALL, "sysctl": {name: "1"}}, "/linux")
-    namespaces = compile_namespaces(linux, Host(uid=0, privileged=True, in_userns=False))
+    namespaces = compile_namespaces(linux, Host(uid=0, is_root_here=True, in_userns=False))
     if path is None:
         with pytest.raises(SpecError):
             compile_sysctl(linux, namespaces)

@@ -14,7 +14,7 @@ from tests.support import schema
 PLAIN = {"apparmor": True, "selinux": True, "resctrl": "/sys/fs/resctrl", "tries_cgroups": False,
          "hard_limit": lambda number: 2**64 - 1, "device_mode": lambda path, kind, rdev: -1,
          "is_directory": lambda path: True}  # fmt: skip
-ROOT = {**PLAIN, "uid": 0, "gid": 0, "in_userns": False, "privileged": True, "subuid": [], "subgid": [],
+ROOT = {**PLAIN, "uid": 0, "gid": 0, "in_userns": False, "is_root_here": True, "subuid": [], "subgid": [],
         "all_capabilities": -1, "grantable": -1, "cgroup_mount": "/sys/fs/cgroup", "own_cgroup": "/"}  # fmt: skip
 MAPPING = {"containerID": 0, "hostID": 1000, "size": 65536}
 THROTTLE = [{"major": 8, "minor": 0, "rate": 1}]

@@ -20,11 +20,11 @@ _INNER = [(0, 1000, 1), (1, 100000, 65536)]
 # root: real root. user: an ordinary user. userns: the same user as root of a namespace, as podman and buildah run us.
 HOSTS: dict[str, dict[str, Any]] = {
     "root": {**_COMMON, "uid": 0, "gid": 0, "uid_map": [(0, 0, 2**32 - 1)], "gid_map": [(0, 0, 2**32 - 1)],
-             "privileged": True, "subuid": [], "subgid": [], "own_cgroup": "/system.slice/docker.service"},
+             "is_root_here": True, "subuid": [], "subgid": [], "own_cgroup": "/system.slice/docker.service"},
     "user": {**_COMMON, **_RANGES, "uid": 1000, "gid": 1000, "uid_map": [(0, 0, 2**32 - 1)],
-             "gid_map": [(0, 0, 2**32 - 1)], "privileged": False,
+             "gid_map": [(0, 0, 2**32 - 1)], "is_root_here": False,
              "own_cgroup": "/user.slice/user-1000.slice/user@1000.service/app.slice/shell.scope"},
-    "userns": {**_COMMON, "uid": 0, "gid": 0, "uid_map": _INNER, "gid_map": _INNER, "privileged": True, "subuid": [],
+    "userns": {**_COMMON, "uid": 0, "gid": 0, "uid_map": _INNER, "gid_map": _INNER, "is_root_here": True, "subuid": [],
                "subgid": [], "own_cgroup": "/user.slice/user-1000.slice/user@1000.service/user.slice/podman.scope"},
 }  # fmt: skip
 

@@ -108,7 +108,7 @@ def test_a_helper_that_cannot_run(monkeypatch: pytest.MonkeyPatch, number: int, 
     written: list[str] = []
     monkeypatch.setattr(newuidmap, "run_helper", fails)
     monkeypatch.setattr(idmap, "_write_text", lambda _fd, name, *_rest: written.append(name))
-    host = Host(uid=1000, gid=1000, privileged=False)
+    host = Host(uid=1000, gid=1000, is_root_here=False)
     id_map = [(0, 1000, 1), (1, 100000, 65536)]
     try:
         assert not idmap.write_maps(3, 7, id_map, id_map, host, is_default=True)

@@ -37,7 +37,7 @@ def test_the_id_outside(inside, outside) -> None:
 def compiled(mount, *, userns=True, privileged=True, path=""):
     kinds = [{"type": "mount"}] + ([{"type": "user", **({"path": path} if path else {})}] if userns else [])
     maps = {"uidMappings": IDS, "gidMappings": IDS} if userns and not path else {}
-    host = Host(uid=0 if privileged else 1000, gid=0, privileged=privileged, in_userns=False, subuid=[(100000, 10)],
+    host = Host(uid=0 if privileged else 1000, gid=0, is_root_here=privileged, in_userns=False, subuid=[(100000, 10)],
                 subgid=[(100000, 10)])  # fmt: skip
     namespaces = compile_namespaces(Node({"namespaces": kinds, **maps}, "/linux"), host)
     mounts = Node([{"destination": "/mnt", **mount}], "/mounts")

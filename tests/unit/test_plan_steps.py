@@ -24,8 +24,8 @@ from rootless.steps.mounts import Mount
 from tests.support.full_config import PLAIN
 
 USER = {**PLAIN, "uid": 1000, "gid": 1000, "subuid": [(100000, 65536)], "subgid": [(100000, 65536)],
-        "in_userns": False, "privileged": False, "all_capabilities": -1, "grantable": -1}  # fmt: skip
-ROOT = {**USER, "uid": 0, "gid": 0, "privileged": True, "subuid": [], "subgid": []}
+        "in_userns": False, "is_root_here": False, "all_capabilities": -1, "grantable": -1}  # fmt: skip
+ROOT = {**USER, "uid": 0, "gid": 0, "is_root_here": True, "subuid": [], "subgid": []}
 
 
 def compiled(config: dict[str, Any], **facts: Any) -> Plan:

@@ -28,7 +28,7 @@ class Machine(Host):
 
 
 def machine(**facts: Any) -> Machine:
-    user = {"uid": 1000, "gid": 1000, "privileged": False, "real_root": False, "subuid": [], "subgid": []}
+    user = {"uid": 1000, "gid": 1000, "is_root_here": False, "is_root_on_host": False, "subuid": [], "subgid": []}
     return Machine(**{**user, **facts})
 
 

@@ -45,7 +45,7 @@ def main(options: Options) -> int:
     for place in upper.abandoned():
         upper.remove_upper(place)
     host = Host()
-    return job.run_interruptible(prune, ([], []) if host.privileged else default_maps(host))
+    return job.run_interruptible(prune, ([], []) if host.is_root_here else default_maps(host))
 
 
 def _list(cache: Cache, *, as_json: bool) -> int:

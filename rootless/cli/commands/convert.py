@@ -65,13 +65,13 @@ def build(options: Options, image: Image, target: str) -> int:
     """Write the bundle in the user's id map and print its path; return the exit code. A signal removes all again."""
     host = Host()
     owners, uid_map, gid_map = choose_owners(host, options.owners or "")
-    in_namespace = owners.mode == "map" and not host.privileged
+    in_namespace = owners.mode == "map" and not host.is_root_here
     request = oci.bundle.ConvertRequest(
         image, target, owners, uid_map, gid_map,
         source="" if options.image == "-" else options.image,
         args=list(getattr(options, "arg", None) or []),
         terminal=options.tty, force=options.force,
-        devices=host.privileged and not host.in_userns,
+        devices=host.is_root_here and not host.in_userns,
         volumes=_volumes(options), cache=_cache() if getattr(options, "cache", False) else None,
         max_size=read_size(options.max_size), max_files=options.max_files or MAX_FILES,
         progress=not options.quiet, temporary=oci.bundle.temporary_name(target), finishing=job.finishing,
@@ -103,7 +103,7 @@ def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
     """
     if how and how not in _HOW:
         raise RootlessError(f"unknown --owners {how!r}", hint=", ".join(_HOW))
-    if host.privileged:
+    if host.is_root_here:
         ids = (host.uid_map, host.gid_map) if host.in_userns else ([], [])
         mode = how if how in ("xattr", "squash") else "map"
         return Owners(mode, *ids, strict=how == "strict"), [], []

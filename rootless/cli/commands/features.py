@@ -80,7 +80,7 @@ def _seccomp() -> dict[str, Any]:
 def _systemd(host: Host) -> dict[str, bool]:
     """Return which systemd can make scopes over D-Bus: the system's for root, the user's own for other users."""
     runs = os.path.isdir("/run/systemd/system") and library_found()
-    return {"systemd": runs and host.real_root, "systemdUser": not host.real_root and session(wanted=False)}
+    return {"systemd": runs and host.is_root_on_host, "systemdUser": not host.is_root_on_host and session(wanted=False)}
 
 
 def _intel_rdt(host: Host) -> dict[str, bool]:

@@ -34,7 +34,7 @@ def main(options: Options) -> int:
     host = Host()
     with translated():
         refuse_mounts(path, elsewhere=True)
-    return job.remove(path, ([], []) if host.privileged else default_maps(host))
+    return job.remove(path, ([], []) if host.is_root_here else default_maps(host))
 
 
 def _end(container_id: str, options: Options) -> None:

@@ -29,7 +29,7 @@ def main(options: Options) -> int:
     if options.validate:
         return _validate(bundle, path)
     host = Host()
-    config = default_config(options.rootless or not host.real_root, host.uid, host.gid)
+    config = default_config(options.rootless or not host.is_root_on_host, host.uid, host.gid)
     if not options.given.isdisjoint(SETTING_KEYS):
         from rootless.cli.settings import read_settings
         from rootless.plan.settings import apply_settings

@@ -29,4 +29,4 @@ def main(options: Options) -> int:
             raise RootlessError.from_os(error, "cannot run", args[0]) from None
 
     host = Host()
-    return run_in_userns(*(([], []) if host.privileged else default_maps(host)), execute)
+    return run_in_userns(*(([], []) if host.is_root_here else default_maps(host)), execute)
