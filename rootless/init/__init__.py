@@ -39,6 +39,7 @@ def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: N
     """
     tell = StepSender(init.sync, numbering.lines) if numbering else None
     place = ("init", "")
+    sc.name_process(b"rootless:init")
     try:
         pthread_sigmask(SIG_SETMASK, [])  # the clone has the mask of the runtime, which blocks some
         leave_runtime()

@@ -88,6 +88,7 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
     """Set the container up and run the program. Return or raise only after a failure (kernel/child.py)."""
     plan, call = life.plan, life.call
     place = ("init", "")
+    sc.name_process(b"rootless:init")
     try:
         pthread_sigmask(SIG_SETMASK, [])
         if call:

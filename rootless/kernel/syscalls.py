@@ -92,6 +92,7 @@ RESOLVE_IN_ROOT = 0x10
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
@@ -246,6 +247,14 @@ def setns(fd: int, nstype: int = 0) -> None:
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     """Call prctl(2) with integer arguments."""
     return syscall("prctl", option, arg2, arg3, arg4, arg5)
+
+
+def name_process(name: bytes) -> None:
+    """Set the name that ps(1) and /proc/PID/comm show, up to 15 bytes, until execve. A failure does not matter."""
+    try:
+        syscall("prctl", PR_SET_NAME, name)
+    except OSError:
+        pass
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:

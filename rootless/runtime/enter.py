@@ -134,6 +134,7 @@ def clone_joined(joining: Joining, sync: socket, theirs: socket, life: Callable[
 
 def _enter(joining: Joining, joiner: Joiner, sync: socket, life: Callable[[], None]) -> None:
     """Do the joiner's work, then in its child init's. Return only after a failure (kernel/child.py)."""
+    sc.name_process(b"rootless:joiner")
     place = ("process", "/process")
     plan = joining.plan
     namespaces = plan.namespaces

@@ -411,6 +411,7 @@ def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
 
 def _join(target: RunningContainer, task: Task, sync: socket, cgroup_fd: int) -> None:
     """Do the joiner's work, then in its child the process's. Return only after a failure (kernel/child.py)."""
+    sc.name_process(b"rootless:joiner")
     try:
         program.forget_imports()
         if task.process.oom_score_adj is not None:  # root owns the file once a process is not dumpable: proc(5)
@@ -437,6 +438,7 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
     """Set the process up and run its program. Return only after a failure."""
     process = task.process
     gate = _Gate(sync)
+    sc.name_process(b"rootless:exec")
     try:
         os.setsid()
         if target.cgroup_ns >= 0:

@@ -56,6 +56,16 @@ def test_an_id_in_use_is_refused_in_every_state_and_stays_as_it_was(container, s
     assert c.state() == before
 
 
+def test_a_created_container_shows_its_init_by_name(container) -> None:
+    """ps(1) tells init, which waits for `start`, from the runtime; the program has its own name."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    comm = Path(f"/proc/{c.state()['pid']}/comm")
+    assert comm.read_text() == "rootless:init\n"
+    assert c.start().returncode == 0
+    assert comm.read_text() == "sleep\n"
+
+
 @pytest.mark.parametrize("status", STATES)
 def test_delete_force_is_right_in_every_state(container, rootless, status) -> None:
     c = brought_to(container, status)
