@@ -7,11 +7,11 @@ import os
 import attrs
 
 from oci.errors import OciError
+from oci.ids import MAX_ID, is_id, is_number, number_of
 from oci.root import Root
 
 _LIMIT = 4 << 20  # bytes of passwd or group
 _MAX_GROUPS = 65536  # NGROUPS_MAX of the kernel
-_MAX_ID = 0xFFFFFFFE
 
 
 @attrs.frozen
@@ -64,27 +64,15 @@ def _find_group(groups: list[list[str]], group: str) -> int:
     return _read_id(entry[2], f"etc/group: the gid of {group}")
 
 
-def is_number(text: str) -> bool:
-    """Return whether the text is a number, with or without a sign, in range or not. Such a text is never a name."""
-    digits = text[1:] if text[:1] in ("+", "-") else text
-    return digits.isascii() and digits.isdigit()
-
-
 def _same(text: str, number: int) -> bool:
     return (text.lstrip("0") or "0") == str(number)
-
-
-def is_id(text: str) -> bool:
-    """Return whether the text is an id that the kernel has, in decimal digits."""
-    digits = text.lstrip("0") or "0"  # because int() takes at most 4300 digits
-    return text.isascii() and text.isdigit() and len(digits) <= 10 and int(digits) <= _MAX_ID
 
 
 def _read_id(text: str, what: str) -> int:
     """Return an id as a number. Raises OciError, which says `what`, for text that is not an id."""
     if not is_id(text):
-        raise OciError(f"{what} is not an id from 0 to {_MAX_ID}", text)
-    return int(text.lstrip("0") or "0")
+        raise OciError(f"{what} is not an id from 0 to {MAX_ID}", text)
+    return number_of(text)
 
 
 def _read(root: Root, path: bytes) -> list[list[str]]:

@@ -14,10 +14,10 @@ import attrs
 from oci import compression
 from oci.chunks import Chunks, NextBuffer, OnBytes
 from oci.errors import OciError, printable
+from oci.ids import is_id, is_number
 from oci.image.blobs import Blob, is_at_start, open_input
 from oci.image.model import Image, Layer
 from oci.image.platforms import host_platform
-from oci.passwd import is_id, is_number
 from oci.stream import counted, read_all
 
 

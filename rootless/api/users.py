@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from oci.passwd import is_id, is_number
+from oci.ids import MAX_ID, is_id, is_number, number_of
 from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls as sc
 from rootless.plan.settings import UserIds
@@ -42,7 +42,7 @@ def _find_user(user: int | str, rootfs: str) -> tuple[int, int | None, str]:
     name, passwd = str(user), _lines(rootfs, "etc/passwd", 7)
     if is_number(name):
         uid = _read_id("user", name)
-        entry = next((line for line in passwd if is_id(line[2]) and _number(line[2]) == uid), None)
+        entry = next((line for line in passwd if is_id(line[2]) and number_of(line[2]) == uid), None)
     else:
         entry = next((line for line in passwd if line[0] == name), None)
         if entry is None:
@@ -65,12 +65,8 @@ def _find_group(group: int | str, rootfs: str) -> int:
 
 def _read_id(kind: str, text: str) -> int:
     if not is_id(text):
-        raise RootlessError(f"the {kind} {printable(repr(text))} is not an id from 0 to 4294967294")
-    return _number(text)
-
-
-def _number(text: str) -> int:
-    return int(text.lstrip("0") or "0")  # int() refuses more than 4300 digits, also zeros
+        raise RootlessError(f"the {kind} {printable(repr(text))} is not an id from 0 to {MAX_ID}")
+    return number_of(text)
 
 
 def _lines(rootfs: str, path: str, count: int) -> list[list[str]]:
