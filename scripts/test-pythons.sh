@@ -1,10 +1,11 @@
 #!/bin/bash
-# Run the unit tests and one file of container tests under every installed Python from 3.11 on, and name these versions.
+# Run the unit tests, one file of container tests and the guides of the Python API under every installed Python from
+# 3.11 on, and name these versions.
 # PYTHONS names the interpreters (default: those in PATH and pyenv's). As root the tests run as an ordinary user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/ordinary_user.sh
-tests="tests/unit tests/kernel tests/containers/test_lifecycle.py"
+tests="tests/unit tests/kernel tests/containers/test_lifecycle.py tests/api/test_guides.py"
 work=$(mktemp -d /tmp/rootless-pythons.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
