@@ -18,9 +18,20 @@ from rootless.startup import lean_os as os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import NotRequired, TypedDict
 
-    State = dict[str, Any]  # the container's state: runtime.md#state
+    class Report(TypedDict):
+        """The state of a container that hooks, agents and `state` are told (runtime.md#state, with runc's members)."""
+
+        ociVersion: str
+        id: str
+        pid: int
+        status: str
+        bundle: str
+        rootfs: str
+        created: str
+        annotations: NotRequired[dict[str, str]]
+        owner: NotRequired[str]  # in `list` alone
 
 
 class Hook:
@@ -56,7 +67,7 @@ class HookContext:
     __slots__ = ("env", "say", "state", "streams")
 
     def __init__(
-        self, state: State, status: str, env: list[str] | None = None, say: Callable[[str], None] = log.debug
+        self, state: Report, status: str, env: list[str] | None = None, say: Callable[[str], None] = log.debug
     ) -> None:
         self.state = {**state, "status": status}
         self.env = env

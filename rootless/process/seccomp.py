@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.node import Node
+    from rootless.process.hooks import Report
     from rootless.process.seccomp_names import Condition, Profile, Rule
 
 _ERRNO, _TRACE = ACTIONS["SCMP_ACT_ERRNO"], ACTIONS["SCMP_ACT_TRACE"]
@@ -366,7 +367,7 @@ def connect_listener(path: str) -> socket:
     return agent
 
 
-def send_listener(agent: socket, fd: int, state: dict[str, Any], metadata: str, pid: int = 0) -> None:
+def send_listener(agent: socket, fd: int, state: Report, metadata: str, pid: int = 0) -> None:
     """Send the container process state and the listener to the agent, and close both.
 
     state: the container's state (runtime.md#state), with the pid that the runtime sees; pid: the process with the

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.cgroup.oom import Watch
     from rootless.cgroup.record import Record
+    from rootless.process.hooks import Report
     from rootless.steps.hooks import RunHook
 
     class State(TypedDict, total=False):
@@ -165,14 +166,14 @@ class Container:
             raise RootlessError(what, f'"{self.container_id}"')
         return status
 
-    def report(self, status: str = "") -> dict[str, Any]:
+    def report(self, status: str = "") -> Report:
         """Return the state object of runtime.md#state, with the members that runc adds.
 
         status: the status to report, "" for the current one.
         """
         status = status or self.status()
         state = self.state
-        report: dict[str, Any] = {
+        report: Report = {
             "ociVersion": state.get("ociVersion", "1.0.0"),
             "id": self.container_id,
             "pid": self.pid if status != "stopped" else 0,

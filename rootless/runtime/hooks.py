@@ -9,8 +9,7 @@ from rootless.steps import execute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from rootless.process.hooks import Report
     from rootless.steps import Step, Tell
     from rootless.steps.hooks import RunHook
 
@@ -32,7 +31,7 @@ def failed_in_hook(error: BaseException) -> bool:
     return isinstance(error, RootlessError) and error.where.startswith("/hooks/")
 
 
-def run_poststop(hooks: list[RunHook], report: dict[str, Any]) -> None:
+def run_poststop(hooks: list[RunHook], report: Report) -> None:
     """Run the poststop hooks, after the container is gone. A failure is only a warning, and the next hook runs."""
     for hook in hooks:
         try:

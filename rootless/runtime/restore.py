@@ -63,7 +63,8 @@ class Restored:
         """Handle one stage of the restore: run hooks, note init, receive the terminal. Raises RootlessError."""
         if stage == "setup-namespaces":
             for moment, status in (("prestart", "created"), ("createRuntime", "creating")):
-                state = {**self.container.report(status), "pid": pid}
+                state = self.container.report(status)
+                state["pid"] = pid
                 run_hooks(self.plan.hooks, moment, HookContext(state, status))
         elif stage == "post-restore":
             self.pid = pid

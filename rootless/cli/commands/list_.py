@@ -6,7 +6,7 @@ import calendar
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rootless import log
 from rootless.cli.commands.state import owner_name
@@ -20,6 +20,7 @@ from rootless.startup.jsonlite import dumps
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
+    from rootless.process.hooks import Report
     from rootless.runtime.container import State
 
 
@@ -40,7 +41,7 @@ def main(options: Options) -> int:
     return 0
 
 
-def read_all(root: str) -> list[dict[str, Any]]:
+def read_all(root: str) -> list[Report]:
     """Return the report of each container. One that cannot be read is left out, with a warning."""
     reports = []
     for container_id in ids(root):
@@ -55,7 +56,9 @@ def read_all(root: str) -> list[dict[str, Any]]:
         try:
             creating: State = {"creating": True}
             container = Container(directory, directory.read("state.json") or creating)
-            reports.append({**container.report(), "owner": owner_name(os.fstat(directory.fd).st_uid)})
+            report = container.report()
+            report["owner"] = owner_name(os.fstat(directory.fd).st_uid)
+            reports.append(report)
         except RootlessError as error:
             log.warn(str(error))
         finally:
@@ -75,7 +78,7 @@ def _age(created: str) -> str:
     return f"{max(0, int(seconds))}s"
 
 
-def _table(reports: list[dict[str, Any]]) -> str:
+def _table(reports: list[Report]) -> str:
     """Return the table: runc's columns, and behind them what people look for."""
     rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE")]
     for e in reports:
