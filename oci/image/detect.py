@@ -43,7 +43,7 @@ def read_images(archive: Archive) -> list[Image]:
 
 
 def is_image_archive(names: Iterable[str]) -> bool:
-    """Whether top-level names are those of an image archive, which `import` refuses."""
+    """Return whether these top-level names are those of an image archive, which `import` refuses."""
     members = set(names)
     return bool(members & {"manifest.json", "repositories"}) or {"oci-layout", "index.json"} <= members
 

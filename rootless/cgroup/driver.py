@@ -370,7 +370,7 @@ def _who_delegates(controller: str) -> str:
 
 
 def _reset(file: str, value: str, old: str) -> str:
-    """What to write to undo a write: the old text, or the old line of the same device in a file of many."""
+    """Return what to write to undo a write: the old text, or the device's old line in a file for many devices."""
     if file not in ("io.max", "rdma.max", "io.weight", "io.bfq.weight"):
         return old or value
     key = value.split()[0]

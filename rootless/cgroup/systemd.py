@@ -161,7 +161,7 @@ def _cpu_quota(value: str) -> list[Property]:
 
 
 def bit_mask(ranges: str) -> bytes:
-    """ "0-2,8" as systemd's array of bytes, the lowest bit first. Raises RootlessError."""
+    """Return "0-2,8" as systemd's array of bytes, the lowest bit first. Raises RootlessError."""
     try:
         numbers = parse_numbers(ranges, MAX_CPUS)
     except ValueError:

@@ -38,7 +38,7 @@ def all_capabilities() -> int:
 
 
 def names_of_this_kernel() -> list[str]:
-    """Every capability of this kernel that has a name here."""
+    """Return the names of all capabilities of this kernel that have a name here."""
     return [name for name in names(all_capabilities()) if name in CAPABILITIES]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import oci.cache
+from oci.attributes import Report
+from oci.errors import OciError
+from oci.image.model import Image, Layer
+from oci.owners import Owners
 from tests.support import archives as a
 from tests.support.checkout import CHECKOUT
 from tests.support.commands import Result, call, rootless, tree
@@ -154,3 +160,23 @@ def test_what_a_killed_conversion_left_goes_with_the_next_prune(work: Path) -> N
     (left / "rootfs").mkdir(parents=True)
     assert prune(work, "1g").stdout.startswith("0 trees removed")
     assert not left.exists() and len(kept(work)) == 1
+
+
+def test_a_cache_that_fails_is_named_and_not_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(oci.cache, "clone_tree", fail)
+    store = oci.cache.Cache(str(tmp_path / "cache"))
+    layer = Layer(blob=None, name="base", diff_id="sha256:" + "0" * 64)
+    image = Image(family="oci", names=(), digest="", config={}, layers=(layer,))
+    root_fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(OciError) as caught:
+            store.store(image, Owners("squash"), Report(), root_fd, "/dev/null")
+    finally:
+        os.close(root_fd)
+    said = caught.value.message()
+    assert said.startswith(f"cannot keep the layers in the cache: {tmp_path}/cache: ENOSPC"), said
+    assert "hint: `rootless cache prune` makes room" in said
+    assert os.listdir(tmp_path / "cache") == [".lock"]

@@ -136,6 +136,29 @@ def test_an_error_of_the_reader_is_raised_where_it_came() -> None:
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+def test_an_error_of_the_reader_names_its_layer() -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"x"
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    layers, names = [layer([b"sound"]), layer(broken())], ["base", "top"]
+    with pytest.raises(OciError) as caught, w.Writer() as writer, Reader(layers, writer, names=names) as reader:
+        for _ in layers:
+            SharedSource(reader, writer).drain()
+    assert caught.value.message() == "cannot read the archive: top: EIO (input/output error)"
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(w.SLOT)
+
+    layers = [layer([b"sound"]), layer(endless())]
+    with pytest.raises(OciError) as caught, w.Writer() as writer, Reader(layers, writer, names=names) as reader:
+        SharedSource(reader, writer).drain()
+        os.kill(reader._pid, signal.SIGKILL)
+        SharedSource(reader, writer).drain()
+    assert caught.value.message() == "the process that reads the archive was killed: top"
+
+
 def test_layers_come_one_after_the_other_and_what_was_read_is_told() -> None:
     told: list[int] = []
     layers = [layer([b"a" * 10, b"b" * 10], 7), layer([]), layer([b"c" * w.SLOT * 3, b"d"], 5)]
