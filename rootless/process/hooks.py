@@ -18,20 +18,8 @@ from rootless.startup import lean_os as os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NotRequired, TypedDict
 
-    class Report(TypedDict):
-        """The state of a container that hooks, agents and `state` are told (runtime.md#state, with runc's members)."""
-
-        ociVersion: str
-        id: str
-        pid: int
-        status: str
-        bundle: str
-        rootfs: str
-        created: str
-        annotations: NotRequired[dict[str, str]]
-        owner: NotRequired[str]  # in `list` alone
+    from rootless.process.report import Report
 
 
 class Hook:

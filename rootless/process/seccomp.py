@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.node import Node
-    from rootless.process.hooks import Report
+    from rootless.process.report import Report
     from rootless.process.seccomp_names import Condition, Profile, Rule
 
 _ERRNO, _TRACE = ACTIONS["SCMP_ACT_ERRNO"], ACTIONS["SCMP_ACT_TRACE"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.cgroup.oom import Watch
     from rootless.cgroup.record import Record
-    from rootless.process.hooks import Report
+    from rootless.process.report import Report
     from rootless.steps.hooks import RunHook
 
     class State(TypedDict, total=False):

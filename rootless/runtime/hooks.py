@@ -9,7 +9,7 @@ from rootless.steps import execute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.process.hooks import Report
+    from rootless.process.report import Report
     from rootless.steps import Step, Tell
     from rootless.steps.hooks import RunHook
 

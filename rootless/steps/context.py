@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.kernel.host import Host, IdMap
     from rootless.kernel.namespaces import Namespaces
-    from rootless.process.hooks import Report
+    from rootless.process.report import Report
     from rootless.steps.builder import RootBuilder
 
     Filter = Callable[[socket], None]  # loads the seccomp filter, and sends a listener's fd over the socket

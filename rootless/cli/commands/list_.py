@@ -20,7 +20,7 @@ from rootless.startup.jsonlite import dumps
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
-    from rootless.process.hooks import Report
+    from rootless.process.report import Report
     from rootless.runtime.container import State
 
 

@@ -1,0 +1,19 @@
+"""The shape of the state that hooks, seccomp agents and the command `state` are told. For type checkers alone."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class Report(TypedDict):
+    """The state of a container (runtime.md#state), with the members that runc adds."""
+
+    ociVersion: str
+    id: str
+    pid: int
+    status: str
+    bundle: str
+    rootfs: str
+    created: str
+    annotations: NotRequired[dict[str, str]]
+    owner: NotRequired[str]  # in `list` alone
