@@ -1,4 +1,4 @@
-"""Errors for people: one line that says what failed, where, why, and what to do.
+"""Define the errors for people: one line that says what failed, where, why, and what to do.
 
 Code raises RootlessError for every failure that it expects. Any other exception is a bug, or the machine has no memory
 or descriptors left; `unexpected` turns it into a RootlessError.
@@ -89,7 +89,7 @@ class IdInUse(RootlessError):
 
 
 class ProgramError(RootlessError, OSError):  # type: ignore[misc]
-    """A program that cannot be executed in the container; an OSError too, as subprocess has it."""
+    """Report a program that cannot be executed in the container. It is an OSError, too, like in subprocess."""
 
     def __init__(self, what: str, where: str = "", errno: int = 0, hint: str = "", filename: object = None) -> None:
         super().__init__(what, where, errno, hint)
@@ -98,15 +98,15 @@ class ProgramError(RootlessError, OSError):  # type: ignore[misc]
 
 
 class ProgramNotFound(ProgramError, FileNotFoundError):  # type: ignore[misc]
-    """The program, its interpreter or its working directory is not there."""
+    """Report that the program, its interpreter or its working directory does not exist."""
 
 
 class ProgramNotExecutable(ProgramError, PermissionError):  # type: ignore[misc]
-    """The program or its working directory may not be used."""
+    """Report that the program or its working directory may not be used."""
 
 
 class LauncherError(RootlessError):
-    """The launcher process has ended before the container did: nobody knows how that one came to its end."""
+    """Report that the launcher has ended before the container, whose exit code is therefore unknown."""
 
 
 _SOURCES = __file__.rpartition("/")[0].rpartition("/")[0] + "/"  # the directory of the packages rootless and oci

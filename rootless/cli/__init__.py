@@ -1,1 +1,1 @@
-"""The command line: the table of commands and flags, help, and one module a command."""
+"""Read command lines: the table of commands and flags, the help, and one module for each command."""

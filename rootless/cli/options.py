@@ -1,4 +1,4 @@
-"""The table of all commands and flags. The parser below, the help, completion and the man pages read it."""
+"""Define all commands and flags in one table, which the parser below, the help, completion and man pages read."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ class Options:
 
 
 class UsageError(RootlessError):
-    """Tell that a command line cannot be parsed; rootless/cli/help.py adds the hint.
+    """Report that a command line cannot be parsed; rootless/cli/help.py adds the hint.
 
     command: the command whose words are wrong, "" for the global flags; wrong: the unknown word, "" if all are known.
     """

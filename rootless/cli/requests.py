@@ -55,7 +55,7 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
 
 
 def _apply_settings(options: Options, request: CreateRequest, args: list[str] | None) -> None:
-    """Change the request's config as the flags say. Raises RootlessError."""
+    """Apply the flags to the request's config. Raises RootlessError."""
     from rootless.cli.settings import read_settings
     from rootless.kernel.host import Host
     from rootless.plan.settings import apply_settings
@@ -97,9 +97,9 @@ def _read_host(options: Options) -> CreateRequest | None:
 
 
 def _read_image(options: Options) -> CreateRequest | None:
-    """Return the request of `run IMAGE`, None where the operand is an id or a bundle. Raises RootlessError.
+    """Return the request of `run IMAGE`, None if the operand is an id or a bundle. Raises RootlessError.
 
-    An operand without a slash is an id in a bundle's directory, as with runc.
+    In a bundle's directory, an operand without a slash is an id, like with runc.
     """
     operand = options.container_id
     if options.command != "run" or options.bundle or not operand or os.path.exists(f"{operand}/config.json"):
@@ -124,7 +124,7 @@ def _read_image(options: Options) -> CreateRequest | None:
 
 
 def _wants_terminal(options: Options, request: CreateRequest) -> bool:
-    """Return whether somebody at a terminal runs an image whose program is a shell, and has not said --tty=false."""
+    """Return whether a user at a terminal runs an image whose program is a shell, without --tty=false."""
     process = request.spec.get("process")
     args = (process.get("args") if isinstance(process, dict) else None) or [""]
     is_shell = len(args) == 1 and os.path.basename(str(args[0])) in _SHELLS
@@ -132,12 +132,12 @@ def _wants_terminal(options: Options, request: CreateRequest) -> bool:
 
 
 def _names_bundle(operand: str, bundle: str) -> bool:
-    """Return whether the operand is the bundle's directory, not an id that somebody has given."""
+    """Return whether the operand is the bundle's directory, not an id that the user has chosen."""
     return os.path.abspath(operand or ".") == bundle
 
 
 def free_name(root: str, name: str) -> str:
-    """Return the name, or NAME-2 and so on where containers have those before it, in whatever state they are."""
+    """Return the name, or NAME-2 and so on if containers, in any state, have the names before it."""
     number, free = 1, name
     while os.path.exists(f"{root}/{free}"):
         number += 1

@@ -1,4 +1,4 @@
-"""`run --save-changes`: pack what a container has changed in its throw-away root as one more layer of its image."""
+"""`run --save-changes`: pack the changes in a container's throw-away root as one more layer of its image."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _FORMATS = {"legacy": "docker-legacy", "docker": "docker"}  # of the archive tha
 
 
 def check_saving(request: CreateRequest, output: str) -> None:
-    """Refuse, before anything is made, what could not be saved in the end. Raises RootlessError."""
+    """Refuse --save-changes before the container is created if the changes could not be saved. Raises RootlessError."""
     flag = f"--save-changes {output}"
     if not request.upper.startswith("/"):
         hint = "run an image, or a bundle with --ephemeral; a root in memory is gone with the container"
-        raise RootlessError("there is no throw-away root on disk", flag, hint=hint)
+        raise RootlessError("the container has no throw-away root on disk", flag, hint=hint)
     if os.path.lexists(output):
         raise RootlessError("the output exists already", flag, hint="choose another name")
     if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
@@ -38,12 +38,12 @@ def check_saving(request: CreateRequest, output: str) -> None:
     with translated():
         source = request.source or read_image_record(request.bundle)["source"]
     if not source or not os.path.exists(source):
-        hint = "the layers below are read from it: run the image from a file, not from standard input"
-        raise RootlessError("the image's archive is not there", flag, hint=hint)
+        hint = "its layers are needed: run the image from a file, not from standard input"
+        raise RootlessError("the image's archive does not exist", flag, hint=hint)
 
 
 def save_changes(request: CreateRequest, output: str) -> int:
-    """Write the image with one more layer; return an exit code. The container has ended. Raises RootlessError."""
+    """Write the image with one more layer after the container has ended; return an exit code. Raises RootlessError."""
     with translated():
         document = read_image_record(request.bundle)
     uid_map, gid_map = ([tuple(entry) for entry in document[key]] for key in ("uidMap", "gidMap"))
@@ -67,7 +67,7 @@ def save_changes(request: CreateRequest, output: str) -> int:
 
 
 def _pack(packing: PackRequest, rootfs: str, upper: str, *, is_user: bool) -> int:
-    """Pack with the container's overlay over the bundle's rootfs, in a mount namespace of this process's own."""
+    """Pack the container's overlay, which is mounted over the bundle's rootfs in a private mount namespace."""
     packing.note = log.warn
     try:
         sc.unshare(sc.CLONE_NEWNS)

@@ -192,7 +192,7 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
 
 
 def _stay_as_reaper(plan: Plan, status_fd: int) -> None:
-    """Go on as the child of this process, which stays behind as the small init."""
+    """Continue in a child of this process, which itself becomes the small init (reaper.py)."""
     from rootless.init import reaper
 
     before = reaper.block_all()

@@ -155,7 +155,7 @@ def _die_with(launcher: int) -> None:
 
 
 def _become_root(life: Life) -> None:
-    """Get the id maps, written by this process itself where its own id is all that is mapped (user_namespaces(7))."""
+    """Get the id maps. If only its own id is mapped, this process writes them, else the launcher does."""
     namespaces, prepared = life.plan.namespaces, life.prepared
     if not namespaces.uid_map:
         return

@@ -1,4 +1,4 @@
-"""Represent a container: its state directory, its config, its status and its report (runtime.md#state)."""
+"""Define the class Container: its state directory, its config, its status and its report (runtime.md#state)."""
 
 from __future__ import annotations
 

@@ -55,11 +55,11 @@ class CreateRequest:
     """Hold the arguments of `create`.
 
     spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root;
-    image: what the bundle was unpacked from, "" for a bundle of the user's own; upper: the directory to make for a
+    image: the image that the bundle was unpacked from, "" for the user's own bundle; upper: the directory to make for a
     throw-away root, "" for none (config.json has its mount); takes_name: whether the id is the bundle's name, so that
-    another one serves where it is in use; timeout: seconds that the program may run, 0 for any time; at_end: what
-    `run` calls when the program has ended, before it deletes the container, and whose exit code counts where it is not
-    0; source: the image's archive, "" where it came through a pipe; detached: whether the container outlives this
+    another id can replace it if it is in use; timeout: seconds that the program may run, 0 for no limit; at_end: called
+    when the program has ended and before the container is deleted (its exit code counts if it is not 0); source: the
+    image's archive, "" if it came through a pipe; detached: whether the container outlives this
     command; meanwhile: called while init sets up its mounts, when the runtime would only wait; the rest are the flags.
     """
 
@@ -113,7 +113,7 @@ def compile_plan(request: CreateRequest, host: Host, spec: Node | None = None) -
 
 
 def create(request: CreateRequest, host: Host) -> Created:
-    """Bring a container to the created state. After a failure everything is undone in reverse order.
+    """Create a container, which then waits for `start`. After a failure everything is undone in reverse order.
 
     Raises RootlessError and OSError.
     """

@@ -58,12 +58,13 @@ def wait(
     listener: Listener | None = None,
     limit: TimeLimit | None = None,
 ) -> int:
-    """Until the program ends: its exit code, 128+n on a signal. With a master: raw mode, window size, all output.
+    """Wait until the program ends; return its exit code, 128+n if a signal ended it. Raises OSError.
 
-    The caller has given the container's lock up, so that `kill`, `exec` and `delete` get on with it, and ends the
-    program where this raises: nobody would wait for it. `oom` counts along: when the program has ended, a scope's
-    cgroup and its figures may be gone. Signals that come afterwards are for nobody: they must not end the runtime while
-    it takes the container away.
+    reader: the fd from `listen`; master: the pty's, -1 for none. With a pty the user's terminal is in raw mode
+    meanwhile. The caller has released the container's lock, so that `kill`, `exec` and `delete` work. If this function
+    raises, the caller must end the program, because no process would wait for it. oom: counts OOM kills during the
+    wait, because the cgroup of a scope may be gone afterwards. Later signals are ignored, because they must not end the
+    runtime while it deletes the container.
     """
     terminal = _Terminal(master) if master >= 0 else None
     try:

@@ -128,9 +128,9 @@ class Lock:
         return noted
 
     def _is_emptied(self) -> bool:
-        """Whether the directory holds nothing but notes of commands that have ended.
+        """Return whether the directory holds only notes of commands that have ended.
 
-        Then whoever has the lock is a `delete` that has taken its own note away and stopped before rmdir(2).
+        Then the holder of the lock is a `delete` that has removed its own note and hangs before rmdir(2).
         """
         if not all(name.startswith(_NOTE) for name in os.listdir(self.fd)):
             return False

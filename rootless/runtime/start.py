@@ -29,10 +29,10 @@ def connect(container: Container, name: str = START_SOCKET) -> socket:
 
 
 def start(container: Container, sock: socket | None = None) -> Listener | None:
-    """Let a container that is known to be created run its program; returns when execve has happened, and the poststart
-    hooks. `sock` is connected to its init already. The listener is for what the program tells a service manager.
+    """Run the program of a created container; return after execve and the poststart hooks. Raises RootlessError.
 
-    Raises RootlessError with the reason where it did not: the caller ends the container.
+    sock: a connection to init, None to connect here. The result receives what the program tells a service manager, None
+    without one. After an error the caller must end the container.
     """
     if container.state.get("without_process"):
         raise _no_process_error()

@@ -271,7 +271,7 @@ class StateDir:
                 self.unlink(name)
             except IsADirectoryError:
                 _remove_directory(f"/proc/self/fd/{self.fd}/{name}")
-        if own:  # last: without it nobody could end this command, were it to stop here
+        if own:  # last, because `delete --force` needs the note to kill this command if it hangs
             self.unlink(own)
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ def read_all(root: str) -> list[Report]:
 
 
 def _age(created: str) -> str:
-    """Return how long ago a time of RFC 3339 was: `5s`, `3m`, `2h`, `4d`; "-" where it is not one."""
+    """Return how long ago a time of RFC 3339 was: `5s`, `3m`, `2h`, `4d`; "-" if it is not one."""
     try:
         seconds = time.time() - calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S"))
     except ValueError:

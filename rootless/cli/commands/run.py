@@ -42,7 +42,7 @@ def main(options: Options) -> int:
         except IdInUse:
             if not request.takes_name:
                 raise
-            continue  # somebody was quicker
+            continue  # another command has taken the id meanwhile
         if request.takes_name and options.detach:
             write_all(1, f"{request.container_id}\n".encode())
         return code
@@ -52,13 +52,13 @@ def _save_at_end(request: CreateRequest, output: str) -> None:
     from rootless.cli.save import check_saving, save_changes
 
     if request.detached:
-        raise RootlessError("nobody would be there to save the changes", f"--save-changes {output}", hint="no --detach")
+        raise RootlessError("no command would wait to save the changes", f"--save-changes {output}", hint="no --detach")
     check_saving(request, output)
     request.at_end = lambda: save_changes(request, output)
 
 
 def _run_monitored(request: CreateRequest, options: Options, *, keep: bool) -> int:
-    """Run a detached container whose end somebody wants to know of. It is kept unless --rm is given."""
+    """Run a detached container with a monitor, which waits for its end. It is kept unless --rm is given."""
     from rootless.runtime.interpreter import protect
     from rootless.runtime.monitor import run_monitored
     from rootless.userns.run import default_maps
