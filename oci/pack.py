@@ -29,6 +29,7 @@ from oci.chunks import Chunks
 from oci.errors import OciError, printable
 from oci.image import Image, Layer, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
+from oci.image.platforms import host_platform
 from oci.image.rootfs import apply_changes, open_rootfs
 from oci.owners import Owners
 from oci.reference import check_name, name_of
@@ -297,7 +298,9 @@ def _image_config(request: PackRequest, document: dict[str, Any]) -> dict[str, A
     keys = ("author", "architecture", "os", "os.version", "os.features", "variant")
     config = {key: old[key] for key in keys if old.get(key)}
     config.setdefault("os", "linux")
-    config.setdefault("architecture", document["platform"].split("/")[1])
+    if "architecture" not in config:  # an image that does not say is one for this machine
+        named = document["platform"].split("/")[1]
+        config["architecture"] = named if named != "unknown" else host_platform()[1]
     config["created"] = _now()
     config["config"] = dict(old.get("config") or {})
     for key in ("Cmd", "Entrypoint"):

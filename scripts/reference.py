@@ -20,7 +20,20 @@ NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "args": "COMMAND [ARG...]
 ONE_LINE = "run and manage OCI containers without root and without a daemon"
 # The commands in the order of the page. A command that is in no group is an error.
 GROUPS = {
-    "Run containers": ("run", "create", "start", "exec", "kill", "stop", "wait", "delete", "pause", "resume", "update"),
+    "Run containers": (
+        "run",
+        "create",
+        "start",
+        "exec",
+        "kill",
+        "stop",
+        "wait",
+        "cp",
+        "delete",
+        "pause",
+        "resume",
+        "update",
+    ),
     "Look at containers": ("list", "state", "ps", "events"),
     "Images and bundles": ("convert", "import", "inspect", "pack", "spec", "remove", "unshare", "cache"),
     "Checkpoints": ("checkpoint", "restore"),

@@ -154,6 +154,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("container_id",),
         [("time", "t", "str", "DURATION", "how long to wait before KILL (default: 10s)")],
     ),
+    "cp": ("copy files between a container and the host; - is a tar stream", ("source", "target"), []),
     "wait": ("wait for a container's end and print its exit code", ("container_id",), []),
     "delete": (
         "delete a stopped container and everything that was created for it",
@@ -413,6 +414,10 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
         name, equals, value = word.partition("=")
         matching = by_name.get(name)
         if matching is None:
+            together = [by_name.get(f"-{letter}") for letter in name[1:]]
+            if not equals and all(each is not None and each[2] == "flag" for each in together):  # -it, as with docker
+                argv = [*argv[:position], *(f"-{letter}" for letter in name[1:]), *argv[position:]]
+                continue
             raise UsageError(f"flag provided but not defined: {printable(name)}", options.command, name)
         if matching is _HELP:
             options.help = True

@@ -188,7 +188,8 @@ def _apply_mount_home(change: Change, _: bool) -> None:
 
 
 def _apply_mount_cwd(change: Change, _: bool) -> None:
-    change.add_mount("mount-cwd", volumes.bind(change.settings.base, change.settings.base))
+    if change.settings.base not in change.places:  # else it is the home directory, which is there
+        change.add_mount("mount-cwd", volumes.bind(change.settings.base, change.settings.base))
     if not change.settings.cwd:
         change.part("process")["cwd"] = change.settings.base
 

@@ -31,6 +31,11 @@ def test_after_two_dashes_nothing_is_a_flag() -> None:
     assert parse(["run", "c", "--", "sh", "-c", "--debug"]).args == ["sh", "-c", "--debug"]
 
 
+def test_flags_without_a_value_may_be_written_together() -> None:
+    options = parse(["run", "-it", "-dt", "./b", "ls", "-it"])
+    assert options.tty and options.interactive and options.detach and options.args == ["ls", "-it"]
+
+
 def test_unshare_takes_the_rest_as_it_is() -> None:
     assert parse(["unshare", "ls", "-l", "--all"]).args == ["ls", "-l", "--all"]
 

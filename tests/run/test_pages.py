@@ -1,0 +1,81 @@
+"""docs/guide/run.md and coming-from.md, replayed: every block, and the right column of the table."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+Shell = Callable[[str], tuple[int, str]]
+
+
+@pytest.fixture
+def make_shell(tmp_path: Path, busybox: Path) -> Callable[[str], Shell]:
+    """`make_shell(name)(command)`: the exit code and what a shell prints; in a new directory with busybox.tar."""
+    return lambda name: _shell(tmp_path / name, busybox)
+
+
+def _shell(tmp_path: Path, busybox: Path) -> Shell:
+    work = tmp_path / "work"
+    work.mkdir(parents=True)
+    tmp_path.parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    program = [sys.executable, str(CHECKOUT / "scripts/legacy_archive.py"), str(busybox), str(work / "busybox.tar")]
+    subprocess.run(program, check=True)
+    path = f"{CHECKOUT / 'bin'}:{os.environ['PATH']}"
+    cache, state = str(tmp_path / "cache"), str(tmp_path / "state")
+    environment = {**os.environ, "PATH": path, "ROOTLESS_ROOT": state, "XDG_CACHE_HOME": cache, "LC_ALL": "C"}
+    environment["HOME"] = str(work)
+
+    def run(command: str) -> tuple[int, str]:
+        with open(tmp_path / "out", "w+") as out:  # no pipe: a container in the background would hold it
+            done = subprocess.run(
+                ["/bin/sh", "-c", command], cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=subprocess.STDOUT, check=False, timeout=300,
+            )  # fmt: skip
+            out.seek(0)
+            lines = [line for line in out if not line.startswith("rootless: warning: ")]
+        return done.returncode, "".join(lines)
+
+    return run
+
+
+def steps(page: str) -> list[tuple[str, str]]:
+    """(command, expected output) of every console block of a page."""
+    found: list[tuple[str, str]] = []
+    for block in re.findall(r"```console\n(.*?)```", (CHECKOUT / page).read_text(), re.DOTALL):
+        for line in block.splitlines(keepends=True):
+            if line.startswith("$ "):
+                found.append((line[2:].strip(), ""))
+            else:
+                found[-1] = (found[-1][0], found[-1][1] + line)
+    return found
+
+
+def test_the_pages(make_shell: Callable[[str], Shell]) -> None:
+    """One after the other: the containers of both have the same names, and with them the same cgroups."""
+    replay_blocks("docs/guide/run.md", make_shell("run"))
+    replay_table("docs/guide/coming-from.md", make_shell("table"))
+
+
+def replay_blocks(page: str, shell: Shell) -> None:
+    found = steps(page)
+    assert len(found) > 25
+    for command, expected in found:
+        _, output = shell(command)
+        pattern = "".join(".*" if part == "..." else re.escape(part) for part in re.split(r"(\.\.\.)", expected))
+        assert re.fullmatch(pattern, output, re.DOTALL), f"$ {command}\n{output}\nexpected:\n{expected}"
+
+
+def replay_table(page: str, shell: Shell) -> None:
+    rows = re.findall(r"^\| .*? \| `(.*)` \|$", (CHECKOUT / page).read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    for command in rows:
+        code, output = shell(command)
+        assert code == 0, f"$ {command}\n{output}"
