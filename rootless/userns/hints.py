@@ -10,10 +10,8 @@ from rootless.startup import lean_os as os
 _SYSCTLS = {
     "kernel/unprivileged_userns_clone": (b"0",),  # Debian's kernel
     "user/max_user_namespaces": (b"0",),
-    "kernel/apparmor_restrict_unprivileged_userns": (
-        b"1",
-        b"2",
-    ),  # Ubuntu's kernel: the namespace is made, but without capabilities
+    # Ubuntu's kernel: it makes the namespace, but without capabilities.
+    "kernel/apparmor_restrict_unprivileged_userns": (b"1", b"2"),
 }
 
 
