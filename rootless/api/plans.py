@@ -3,6 +3,7 @@ another file by then."""
 
 from __future__ import annotations
 
+import errno
 import marshal
 
 from rootless.errors import RootlessError
@@ -165,6 +166,9 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
         rootfs = "/" if kind == "host" else os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
         ids = find_user(spec["process"].get("user") or {}, asked, rootfs)
         if [ids.uid, ids.gid, ids.groups] != _ids_of(spec):
+            if kind == "host" and ids.groups and (ids.uid, ids.gid) == (host.uid, host.gid):
+                what = "the host's own system gives the program the caller's ids, and no further group is mapped"
+                raise RootlessError(what, "/process/user/additionalGids", errno.EPERM, hint="leave extra_groups out")
             keywords.update(user=f"{ids.uid}:{ids.gid}", user_ids=ids)
     spec = apply_settings(spec, Settings(bundle=bundle, base=asked["base"], **keywords), host)
     warning = ""
