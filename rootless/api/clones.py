@@ -106,6 +106,7 @@ def _make_cgroup(compiled: Compiled, number: int, verdict: socket) -> Cgroup | N
         group = cgroup.open(compiled.record(f"{os.getpid()}-{number}"))
         if not group.path or group.needs_pid:
             return None
+        _sweep(os.path.dirname(group.path))
         group.create()
     except RootlessError as error:
         if not compiled.best_effort:
@@ -115,6 +116,21 @@ def _make_cgroup(compiled: Compiled, number: int, verdict: socket) -> Cgroup | N
         channel.send(verdict, channel.STEP, line.encode("utf-8", "surrogateescape"))
         return None
     return group
+
+
+def _sweep(parent: str) -> None:
+    """Remove what killed launchers have left: empty cgroups whose name holds the pid of a process that is gone."""
+    try:
+        names = [name for name in os.listdir(parent) if name.startswith("rootless-") and name.count("-") == 2]
+    except OSError:  # not there yet
+        return
+    for name in names:
+        _, pid, number = name.split("-")
+        if pid.isdigit() and number.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            try:
+                os.rmdir(f"{parent}/{name}")
+            except OSError:
+                continue  # something runs in it, or somebody else was quicker
 
 
 def clone_runtime(compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any, own: Own) -> Running:

@@ -138,7 +138,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
                     self.returncode = 0
                     break
                 assert self._answers
-                if self._answers.wait(timeout, complete=self._settings.has_memory_limit) is None:
+                if self._answers.wait(timeout, complete=self._settings.has_cgroup) is None:
                     raise subprocess.TimeoutExpired(self.args, timeout or 0)
                 self._note_end()
             finally:
@@ -158,7 +158,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
                 if self.returncode is None:
                     if not self._is_ours():
                         self.returncode = 0 if _deadstate is None else _deadstate
-                    elif self._answers and self._answers.wait(0, complete=self._settings.has_memory_limit) is not None:
+                    elif self._answers and self._answers.wait(0, complete=self._settings.has_cgroup) is not None:
                         self._note_end()
             except (LauncherError, OSError):
                 if _deadstate is None:

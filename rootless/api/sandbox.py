@@ -280,7 +280,7 @@ class _Run:
             except RootlessError as error:
                 raise popen.translate(error, *self.asked, self.cwd, is_host=self.sandbox._settings.is_host) from None
             streams = self._exchange()
-            status = self.answers.wait(None, complete=self.sandbox._settings.has_memory_limit)
+            status = self.answers.wait(None, complete=self.sandbox._settings.has_cgroup)
             assert status is not None
         except BaseException:
             self.stop()

@@ -48,10 +48,11 @@ NAMES = frozenset((*_SAME, *_OWN))
 class Packed:
     """Settings as the launcher takes them.
 
-    data: marshal data; equal settings are equal bytes; is_host: whether the root is the host's own system.
+    data: marshal data; equal settings are equal bytes; is_host: whether the root is the host's own system; has_cgroup:
+    whether the container may have one, which is gone, and its OOM kills counted, when the launcher has the last word.
     """
 
-    __slots__ = ("data", "has_memory_limit", "is_host", "name", "pid1")
+    __slots__ = ("data", "has_cgroup", "is_host", "name", "pid1")
 
     def __init__(self, keywords: Keywords, user: Any, group: Any, groups: Any) -> None:
         unknown = sorted(set(keywords) - NAMES)
@@ -63,7 +64,8 @@ class Packed:
         self.is_host = bundle is None and rootfs is None
         self.pid1 = not keywords.get("init", True)
         self.name = keywords.get("name") or ""
-        self.has_memory_limit = bool(keywords.get("memory") or keywords.get("config") or bundle is not None)
+        limited = any(keywords.get(name) for name in ("memory", "pids", "cpus", "config"))
+        self.has_cgroup = limited or bundle is not None
         limits = keywords.get("limits", "strict")
         if limits not in ("strict", "best-effort"):
             raise ValueError(f'limits is {limits!r}, allowed is "strict" or "best-effort"')

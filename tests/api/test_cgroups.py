@@ -1,0 +1,54 @@
+"""Cgroups of the Python API's containers, where an ordinary user may make them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rootless
+from rootless.api.client import launcher_pid
+
+from .test_launcher import ended
+
+LIMITED: dict[str, Any] = {"config": {"linux": {"resources": {"unified": {"cgroup.max.depth": "5"}}}}}
+
+
+def own() -> Path:
+    line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return Path("/sys/fs/cgroup" + line[3:]).parent
+
+
+def made() -> list[str]:
+    return [path.name for path in own().glob("rootless-*-*")]
+
+
+@pytest.fixture(autouse=True)
+def delegated() -> None:
+    if not os.access(own() / "cgroup.procs", os.W_OK) or os.getuid() == 0:
+        pytest.skip("no cgroup is delegated to this user here")
+
+
+def test_a_container_s_cgroup_goes_with_it() -> None:
+    with rootless.Popen(["sleep", "1000"], **LIMITED) as box:
+        assert len(made()) == 1
+        box.pause()
+        box.resume()
+        box.kill()
+    assert made() == []
+
+
+def test_what_a_killed_launcher_leaves_is_removed_by_the_next() -> None:
+    box = rootless.Popen(["sleep", "1000"], **LIMITED)
+    left = made()
+    old = launcher_pid()
+    os.kill(old, signal.SIGKILL)
+    with pytest.raises(rootless.LauncherError):
+        box.wait(20)
+    box.returncode = -9
+    assert ended(old) and ended(box.pid)
+    assert rootless.run(["true"], **LIMITED).returncode == 0
+    assert not set(left) & set(made())
