@@ -1,4 +1,4 @@
-"""How a process ended that is not a child of this one: PIDFD_GET_INFO of Linux 6.15 (linux/pidfd.h)."""
+"""Ask how a process ended that is not a child of this one: PIDFD_GET_INFO of Linux 6.15 (linux/pidfd.h)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _REAPED = 5000  # milliseconds to wait until the parent has reaped the process
 
 
 def wait_status(pidfd: int) -> int | None:
-    """Wait for a process's end; return its wait status, None where the kernel does not tell.
+    """Wait for a process's end; return its wait status, None if the kernel does not say.
 
-    pidfd: opened while the process was there. The kernel tells only after the parent has reaped the process.
+    pidfd: opened while the process existed. The kernel says it only after the parent has reaped the process.
     """
     select.select([pidfd], [], [])
     poller = select.poll()

@@ -1,7 +1,6 @@
-"""Unix sockets: pairs, file descriptors that travel over them, and addresses of any length (unix(7)).
+"""Make unix sockets, send fds over them, and connect to paths of any length (unix(7)).
 
-A socket is made with SOCK_CLOEXEC, and a descriptor that arrives is close-on-exec, because no program that the runtime
-executes may inherit it.
+Every socket, and every fd that arrives, is close-on-exec, because no program that the runtime executes may inherit it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sizes, durations and lists of numbers as people and the kernel write them: one parser each."""
+"""Parse sizes, durations and lists of numbers, in the forms that people and the kernel write."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def parse_numbers(text: str, limit: int) -> list[int]:
 
 
 def read_numbers(node: Node, limit: int) -> list[int]:
-    """Return what `parse_numbers` makes of a string of config.json. Raises SpecError."""
+    """Return the numbers of a list in config.json (`parse_numbers`). Raises SpecError."""
     try:
         return parse_numbers(node.string(), limit)
     except ValueError:

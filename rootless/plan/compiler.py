@@ -252,7 +252,7 @@ def _compile_cgroup(spec: Node, host: Host, call: Call) -> CreateCgroup:
 
 
 def check_version(node: Node) -> None:
-    """Refuse versions other than 1.x, with or without a suffix. Minor versions only add things (spec.md): SpecError."""
+    """Refuse versions other than 1.x. Minor versions only add things (spec.md), so all are fine. Raises SpecError."""
     version = node.required().string()
     parts = version.split("-")[0].split("+")[0].split(".")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def compile_namespaces(linux: Node, host: Host) -> Namespaces:
-    """Return the namespaces. An ordinary user's container has a user namespace even if none is listed: SpecError."""
+    """Return the container's namespaces. Raises SpecError.
+
+    An ordinary user's container gets a user namespace even if none is listed, because the others need one.
+    """
     result = Namespaces()
     joins = {}
     seen = set()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_holder(terminal: bool, detached: bool, console_socket: str) -> None:
-    """Refuse a terminal whose master nobody would keep, and a console socket without a terminal: RootlessError."""
+    """Refuse a terminal whose master nobody would keep, and a console socket without a terminal. RootlessError then."""
     if terminal and detached and not console_socket:
         raise RootlessError(
             "a terminal needs someone to hold it",

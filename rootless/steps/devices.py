@@ -1,4 +1,4 @@
-"""Device nodes and the links of /dev (config-linux.md#devices, #default-devices)."""
+"""Make device nodes and the links of /dev (config-linux.md#devices, #default-devices)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Device(Step):
 
 
 class MakeDevice(Device):
-    """Make the node with mknod(2), where the process may."""
+    """Make the node with mknod(2), which only root of the host may call."""
 
     __slots__ = ()
 

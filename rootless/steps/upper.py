@@ -1,4 +1,4 @@
-"""The upper directory of a throw-away root in memory: a tmpfs of the container's own mount namespace."""
+"""Make the upper directory of a throw-away root in memory: a tmpfs of the container's own mount namespace."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def mount_upper(place: int, options: list[str]) -> tuple[int, list[str]]:
     """Mount a tmpfs on the root and return (an fd of it, the options of the overlay that goes on top of it).
 
     place: an fd of the root, which is the overlay's lower directory; options: those of the overlay, with
-    `upper=tmpfs[:size=BYTES]`. The tmpfs ends with the mount namespace. Raises RootlessError where tmpfs has no user
-    attributes, without which a directory that is removed and made again shows what was in it (overlayfs.rst).
+    `upper=tmpfs[:size=BYTES]`. The tmpfs ends with the mount namespace. Raises RootlessError if tmpfs has no user.*
+    attributes: without them a directory that is removed and made again would show its old files (overlayfs.rst).
     """
     upper = next(option for option in options if option.startswith("upper=tmpfs"))
     tree = _make_tmpfs(upper.partition(":size=")[2], os.fstat(place).st_mode & 0o7777)
