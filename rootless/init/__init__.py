@@ -7,6 +7,7 @@ pivot_root an import would load a file of the container. The plan has made all d
 from __future__ import annotations
 
 import errno
+import time
 from _signal import SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
 
 from rootless.kernel import channel
@@ -23,6 +24,7 @@ from rootless.steps.program import StepSender, run_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -156,6 +158,19 @@ def _say_nothing(_line: str) -> None:
     """Discard a line, because --debug was not given."""
 
 
+def _accept(listener: socket) -> int:
+    """Return the connection of whoever starts the container, as a descriptor.
+
+    accept(2) takes a descriptor before it waits. `create` has succeeded by then, so init must not end where descriptors
+    or memory are short: it tries again.
+    """
+    while True:
+        try:
+            return int(listener._accept()[0])  # type: ignore[attr-defined]
+        except OSError:
+            time.sleep(0.1)
+
+
 def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, numbering: Numbering | None) -> None:
     """Wait for a connection to the start socket, then run the program. Return or raise only after a failure."""
     prepared = init.prepared
@@ -168,8 +183,7 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
         init.sync.close()
     except OSError:
         pass  # the descriptor is closed even after an error: close(2)
-    fd, _ = prepared.listener._accept()  # type: ignore[attr-defined]
-    verdict = type(prepared.listener)(fileno=fd)
+    verdict = type(prepared.listener)(fileno=_accept(prepared.listener))
     try:
         if prepared.notify_fd >= 0:
             channel.send(verdict, channel.NOTIFY, fds=(prepared.notify_fd,))

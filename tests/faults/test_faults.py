@@ -33,6 +33,12 @@ def test_a_call_that_fails_in_every_process_from_there_on(command) -> None:
     inject(command, "--sample", "5", "--mode", "every")
 
 
+def test_an_init_that_cannot_accept_yet() -> None:
+    """`create` has succeeded when init waits for `start`: it must not end then."""
+    inject("create", "--only", "accept4")
+    inject("create", "--mode", "every", "--only", "accept4")
+
+
 def test_a_call_that_fails_with_ranges_hooks_and_a_filter() -> None:
     inject("create", "run", "exec", "--sample", "6", "--ranges")
 
