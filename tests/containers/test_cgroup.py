@@ -125,3 +125,15 @@ def test_a_container_that_shuts_its_cgroup_is_seen_killed_and_deleted_all_the_sa
     assert box.status() == "running"
     assert box.delete("--force").returncode == 0
     assert not path.exists()
+
+
+def test_resources_are_in_the_containers_cgroup(boxed):
+    """By a file that every cgroup has: the limits themselves need controllers (tests/vm/test_limits.py)."""
+    _, path = boxed("ro", READY, resources={"unified": {"cgroup.max.descendants": "7"}})
+    assert (path / "cgroup.max.descendants").read_text() == "7\n"
+
+
+def test_resources_that_ask_for_nothing_need_no_controller(container):
+    nothing = {"memory": {}, "cpu": {"shares": 0}, "blockIO": {"weight": 0}}
+    result = container({"linux": {"resources": nothing}}).run("echo", "ran")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ran\n", "")

@@ -1,7 +1,7 @@
 """One row a property of config.json: the property, the probe inside the container, the expected answer.
 
 Each runs as the ordinary user (in the default map, with the subordinate ids where there are some) and as root, where
-more is possible. What takes more than one probe has a file of its own, which ELSEWHERE names; that none is left out is
+more is possible. What takes more than one probe has a test of its own, which ELSEWHERE names; that none is left out is
 checked against the shape of the specification (tests/unit/test_properties_are_tested.py).
 """
 
@@ -80,7 +80,6 @@ ROWS = [
         "ulimit -n; ulimit -Hn", "100\n200\n"),
     Row("/process/noNewPrivileges", process(noNewPrivileges=True), f"grep NoNewPrivs {STATUS} | cut -f2", "1\n"),
     Row("/process/noNewPrivileges", process(noNewPrivileges=False), f"grep NoNewPrivs {STATUS} | cut -f2", "0\n"),
-    Row("/process/apparmorProfile", process(apparmorProfile="unconfined"), "echo ran", "ran\n"),
     Row("/process/oomScoreAdj", process(oomScoreAdj=1000), "cat /proc/self/oom_score_adj", "1000\n"),
     Row("/process/scheduler", process(scheduler={"policy": "SCHED_BATCH", "nice": 19}),
         "awk '{print $19, $41}' /proc/self/stat", "19 3\n"),
@@ -126,24 +125,24 @@ ROWS = [
         "uname -m | sed 's/i686/32/; s/armv8l/32/'", "32\n"),
     Row("/linux/memoryPolicy", linux(memoryPolicy={"mode": "MPOL_BIND", "nodes": "0"}),
         "awk '/heap/ {print $2}' /proc/self/numa_maps", "bind:0\n"),
-    Row("/linux/cgroupsPath", linux(cgroupsPath=None), "echo ran", "ran\n"),
-    Row("/linux/resources", linux(resources={"memory": {}, "cpu": {"shares": 0}, "blockIO": {"weight": 0}}), "echo ran",
-        "ran\n"),
-    Row("/annotations", {"annotations": {"org.example/key": "value"}}, "echo ran", "ran\n"),
 ]  # fmt: skip
 
-# property: the file whose tests are about it
+# property: the test that is about it, where no row can be
 ELSEWHERE = {
-    "/process/selinuxLabel": "kernel/test_lsm.py",
-    "/process/execCPUAffinity": "containers/test_exec.py",
-    "/mounts/uidMappings": "containers/test_idmap.py",
-    "/mounts/gidMappings": "containers/test_idmap.py",
-    "/linux/timeOffsets": "containers/test_joins.py",
-    "/linux/netDevices": "containers/test_net_devices.py",
-    "/linux/intelRdt": "containers/test_resctrl_and_labels.py",
-    "/linux/mountLabel": "containers/test_resctrl_and_labels.py",
-    "/linux/seccomp": "containers/test_seccomp.py",
-    "/hooks": "containers/test_hooks.py",
+    "/annotations": "containers/test_annotations.py::test_they_are_kept_in_the_state",
+    "/process/apparmorProfile": "containers/test_resctrl_and_labels.py::test_a_label_is_asked_of_the_kernel",
+    "/process/selinuxLabel": "containers/test_resctrl_and_labels.py::test_a_label_is_asked_of_the_kernel",
+    "/process/execCPUAffinity": "containers/test_exec.py::test_exec_cpu_affinity_is_execs_alone",
+    "/mounts/uidMappings": "containers/test_idmap.py::test_a_tmpfs_with_mappings",
+    "/mounts/gidMappings": "containers/test_idmap.py::test_a_tmpfs_with_mappings",
+    "/linux/cgroupsPath": "containers/test_cgroup.py::test_cgroups_path",
+    "/linux/resources": "containers/test_cgroup.py::test_resources_are_in_the_containers_cgroup",
+    "/linux/timeOffsets": "containers/test_joins.py::test_clocks_are_shifted_in_a_time_namespace",
+    "/linux/netDevices": "containers/test_net_devices.py::test_a_device_moves_with_its_address_and_comes_up",
+    "/linux/intelRdt": "containers/test_resctrl_and_labels.py::test_a_class_of_the_containers_own",
+    "/linux/mountLabel": "containers/test_resctrl_and_labels.py::test_a_mount_label_reaches_the_kernel",
+    "/linux/seccomp": "containers/test_seccomp.py::test_a_forbidden_call_gets_its_errno",
+    "/hooks": "containers/test_hooks.py::test_the_moments_in_their_order",
 }
 
 

@@ -42,6 +42,7 @@ from rootless.kernel import host
 host.Host.selinux = True
 __main__.launcher()
 """
+APPARMOR = SELINUX.replace("selinux", "apparmor")
 
 
 def drive(program: str, *args: str, **options):
@@ -165,3 +166,19 @@ def test_a_mount_label_reaches_the_kernel(container, rootless) -> None:
     plan = drive(SELINUX, *command[:3], "--dry-run", *command[3:], capture_output=True).stdout.splitlines()
     labelled = {line.split()[2] for line in plan if "s0:c1,c2" in line}
     assert {"tmpfs", "devpts"} <= labelled and not {"proc", "sysfs", "bind"} & labelled
+
+
+@pytest.mark.parametrize(
+    ("program", "key", "said"),
+    [
+        (APPARMOR, "apparmorProfile", "apparmor failed to apply profile no_such: /process/apparmorProfile: "),
+        (SELINUX, "selinuxLabel", "cannot set the SELinux label no_such: /process/selinuxLabel: "),
+    ],
+)
+def test_a_label_is_asked_of_the_kernel(container, program, key, said) -> None:
+    """One that no policy knows: the kernel refuses it, and the program does not run without it."""
+    c = container({"process": {key: "no_such"}})
+    root = ("--root", c.rootless.state)
+    result = drive(program, *root, "run", "-b", c.bundle.path, c.id, "--", "echo", "ran", capture_output=True)
+    assert result.returncode == 1 and result.stdout == ""
+    assert said in result.stderr, result.stderr

@@ -1,140 +1,55 @@
-"""The shape of config.json as data, written from runtime-spec 1.3 (config.md, config-linux.md).
+"""The shape of config.json: tests/data/config-schema.json, read into kinds from which values and violations are made.
 
-A kind is one of: bool, str; a range of whole numbers; a tuple of the allowed strings; a compiled pattern; [kind] for an
-array; {"*": kind} for an object of free names; {name: kind} for an object, where "name!" is required and names beyond
-these are extensions.
+The file is JSON Schema, written by this project after runtime-spec 1.3; tests/unit/test_schema.py validates with it and
+compares it with the specification's own files. A kind is one of: bool, str; a range of whole numbers; a tuple of the
+allowed strings; a compiled pattern; [kind] for an array; {"*": kind} for an object of free names; {name: kind} for an
+object, where "name!" is required and names beyond these are extensions.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.support.checkout import CHECKOUT
+
 Kind = Any
 Place = tuple[Any, ...]
 
+SCHEMA: dict[str, Any] = json.loads((CHECKOUT / "tests/data/config-schema.json").read_text())
 _ENDLESS = 2**80  # for what the spec sets no limit to
-U16, U32, U64 = range(2**16), range(2**32), range(2**64)
-I32, I64 = range(-(2**31), 2**31), range(-(2**63), 2**63)
-_CPUS = re.compile(r"[0-9, -]*")
-_MAPPING = {"containerID!": U32, "hostID!": U32, "size!": U32}
-_STRINGS = {"*": str}
-_HOOK = {"path!": str, "args": [str], "env": [str], "timeout": range(1, _ENDLESS)}
 
-_MOMENTS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
-_PROCESS = {
-    "terminal": bool,
-    "consoleSize": {"height!": U64, "width!": U64},
-    "user": {"uid": U32, "gid": U32, "umask": U32, "additionalGids": [U32], "username": str},
-    "args": [str],
-    "commandLine": str,
-    "env": [str],
-    "cwd!": str,
-    "capabilities": {kind: [str] for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")},
-    "rlimits": [{"type!": re.compile("RLIMIT_[A-Z]+"), "soft!": U64, "hard!": U64}],
-    "noNewPrivileges": bool,
-    "apparmorProfile": str,
-    "selinuxLabel": str,
-    "oomScoreAdj": range(-_ENDLESS, _ENDLESS),
-    "scheduler": {
-        "policy!": ("SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE",
-                    "SCHED_DEADLINE"),
-        "nice": I32, "priority": I32, "runtime": U64, "deadline": U64, "period": U64,
-        "flags": [("SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN",
-                   "SCHED_FLAG_KEEP_POLICY", "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN",
-                   "SCHED_FLAG_UTIL_CLAMP_MAX")],
-    },
-    "ioPriority": {"class!": ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"), "priority": I32},
-    "execCPUAffinity": {"initial": _CPUS, "final": _CPUS},
-}  # fmt: skip
+def kind_of(rule: dict[str, Any]) -> Kind:
+    """Return the kind of a rule of the file. Raise KeyError if it is in a form that the file does not use."""
+    if "$ref" in rule:
+        return kind_of(SCHEMA["$defs"][rule["$ref"].removeprefix("#/$defs/")])
+    if "enum" in rule:
+        return tuple(rule["enum"])
+    if rule["type"] == "string":
+        return re.compile(rule["pattern"].removeprefix("^").removesuffix("$")) if "pattern" in rule else str
+    if rule["type"] == "integer":
+        return range(rule.get("minimum", -_ENDLESS), rule.get("maximum", _ENDLESS - 1) + 1)
+    if rule["type"] == "array":
+        return [kind_of(rule["items"])]
+    if "additionalProperties" in rule:
+        return {"*": kind_of(rule["additionalProperties"])}
+    if "properties" in rule:
+        required = rule.get("required", ())
+        return {f"{name}!" if name in required else name: kind_of(sub) for name, sub in rule["properties"].items()}
+    return {"boolean": bool}[rule["type"]]
 
-_DEVICE_NUMBERS = {"major!": I64, "minor!": I64}
-_THROTTLE = [{**_DEVICE_NUMBERS, "rate": U64}]
-_RESOURCES = {
-    "unified": _STRINGS,
-    "devices": [{"allow!": bool, "type": str, "major": I64, "minor": I64, "access": str}],
-    "pids": {"limit!": I64},
-    "blockIO": {
-        "weight": U16, "leafWeight": U16, "weightDevice": [{**_DEVICE_NUMBERS, "weight": U16, "leafWeight": U16}],
-        "throttleReadBpsDevice": _THROTTLE, "throttleWriteBpsDevice": _THROTTLE,
-        "throttleReadIOPSDevice": _THROTTLE, "throttleWriteIOPSDevice": _THROTTLE,
-    },
-    "cpu": {"cpus": str, "mems": str, "period": U64, "quota": I64, "burst": U64, "realtimePeriod": U64,
-            "realtimeRuntime": I64, "shares": U64, "idle": I64},
-    "hugepageLimits": [{"pageSize!": re.compile("[1-9][0-9]*[KMG]B"), "limit!": U64}],
-    "memory": {**dict.fromkeys(("kernel", "kernelTCP", "limit", "reservation", "swap"), I64), "swappiness": U64,
-               **dict.fromkeys(("disableOOMKiller", "useHierarchy", "checkBeforeUpdate"), bool)},
-    "network": {"classID": U32, "priorities": [{"name!": str, "priority!": U32}]},
-    "rdma": {"*": {"hcaHandles": U32, "hcaObjects": U32}},
-}  # fmt: skip
 
-_ACTIONS = tuple(f"SCMP_ACT_{name}" for name in (
-    "KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY"))  # fmt: skip
-_SECCOMP = {
-    "defaultAction!": _ACTIONS,
-    "defaultErrnoRet": U32,
-    "flags": [tuple(f"SECCOMP_FILTER_FLAG_{name}" for name in ("TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV"))],
-    "listenerPath": str,
-    "listenerMetadata": str,
-    "architectures": [tuple(f"SCMP_ARCH_{name}" for name in (
-        "X86", "X86_64", "X32", "ARM", "AARCH64", "LOONGARCH64", "M68K", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL",
-        "MIPSEL64", "MIPSEL64N32", "PPC", "PPC64", "PPC64LE", "S390", "S390X", "SH", "SHEB", "PARISC", "PARISC64",
-        "RISCV64"))],
-    "syscalls": [{
-        "names!": [str], "action!": _ACTIONS, "errnoRet": U32,
-        "args": [{"index!": U32, "value!": U64, "valueTwo": U64,
-                  "op!": tuple(f"SCMP_CMP_{name}" for name in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))}],
-    }],
-}  # fmt: skip
-
-_LINUX = {
-    "devices": [{"type!": re.compile("[cbup]"), "path!": str, "major": I64, "minor": I64, "fileMode": range(0o1000),
-                 "uid": U32, "gid": U32}],
-    "netDevices": {"*": {"name": str}},
-    "uidMappings": [_MAPPING],
-    "gidMappings": [_MAPPING],
-    "namespaces": [{"type!": ("mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time"), "path": str}],
-    "resources": _RESOURCES,
-    "cgroupsPath": str,
-    "rootfsPropagation": ("private", "shared", "slave", "unbindable"),
-    "seccomp": _SECCOMP,
-    "sysctl": _STRINGS,
-    "maskedPaths": [str],
-    "readonlyPaths": [str],
-    "mountLabel": str,
-    "intelRdt": {"closID": str, "schemata": [str], "l3CacheSchema": str, "memBwSchema": re.compile("MB:[^\n]*"),
-                 "enableMonitoring": bool},
-    "memoryPolicy": {
-        "mode": tuple(f"MPOL_{name}" for name in (
-            "DEFAULT", "BIND", "INTERLEAVE", "WEIGHTED_INTERLEAVE", "PREFERRED", "PREFERRED_MANY", "LOCAL")),
-        "nodes": str,
-        "flags": [("MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES")],
-    },
-    "personality": {"domain": ("LINUX", "LINUX32"), "flags": [str]},
-    "timeOffsets": {clock: {"secs": I64, "nanosecs": U32} for clock in ("boottime", "monotonic")},
-}  # fmt: skip
-
-CONFIG: dict[str, Any] = {
-    "ociVersion!": str,
-    "hooks": {moment: [_HOOK] for moment in _MOMENTS},
-    "annotations": _STRINGS,
-    "hostname": str,
-    "domainname": str,
-    "mounts": [{"source": str, "destination!": str, "options": [str], "type": str, "uidMappings": [_MAPPING],
-                "gidMappings": [_MAPPING]}],
-    "root": {"path!": str, "readonly": bool},
-    "process": _PROCESS,
-    "linux": _LINUX,
-}  # fmt: skip
+CONFIG: dict[str, Kind] = kind_of(SCHEMA)
 
 # Where rootless takes more, on purpose: the place ("*" is any element) and what is taken there.
 DIFFERENCES: dict[Place, Kind] = {
     # Go's encoders write the file type into the mode too; it is masked away.
     ("linux", "devices", "*", "fileMode"): range(2**16),
     # What asks for nothing passes.
-    ("linux", "resources", "pids"): {"limit": I64},
+    ("linux", "resources", "pids"): {"limit": range(-(2**63), 2**63)},
     # runc takes the recursive forms, and podman writes them.
     ("linux", "rootfsPropagation"): (
         "private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable"

@@ -5,11 +5,13 @@ as the whole number that it is. Refused on purpose though the shape allows it: w
 cgroup v2 forbids, which the other tests are about.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,12 @@ from rootless.node import Node
 from rootless.plan.describe import describe
 from rootless.plan.validate import validate
 from tests.support import schema
+from tests.support.checkout import CHECKOUT, SHARED
 from tests.support.full_config import FULL, compiled
+from tests.support.golden import CONFIGS
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
 
 REFUSED = (
     "/linux/personality/flags/*",  # the spec has none yet
@@ -91,81 +98,102 @@ def test_what_the_shape_rejects_is_refused(data: st.DataObject) -> None:
     assert errors(schema.changed(config, place, wrong)) != []
 
 
-# --- the schema files themselves, where they are
+# --- the file as JSON Schema, its examples, and the specification's own files where they are
 
-
-class Files:
-    """Draft 4 of JSON Schema, as far as the files of runtime-spec use it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.files = {path.name: json.loads(path.read_text()) for path in directory.glob("*.json")}
-
-    def accepts(self, value: Any, rule: dict[str, Any], file: str = "config-schema.json") -> bool:
-        if "$ref" in rule:
-            name, _, pointer = rule["$ref"].partition("#")
-            target: Any = self.files[name or file]
-            for key in pointer.split("/")[1:]:
-                target = target[key]
-            return self.accepts(value, target, name or file)
-        if not all(self.accepts(value, each, file) for each in rule.get("allOf", ())):
-            return False
-        if "anyOf" in rule and not any(self.accepts(value, each, file) for each in rule["anyOf"]):
-            return False
-        if "type" in rule and not self._is_a(value, rule["type"]):
-            return False
-        if "enum" in rule and value not in rule["enum"]:
-            return False
-        if isinstance(value, str):
-            return re.search(rule.get("pattern", "").replace("$", r"\Z"), value) is not None
-        if isinstance(value, int):
-            return rule.get("minimum", value) <= value <= rule.get("maximum", value)
-        if isinstance(value, list):
-            return all(self.accepts(item, rule.get("items", {}), file) for item in value)
-        return not isinstance(value, dict) or self._members(value, rule, file)
-
-    def _members(self, value: dict[str, Any], rule: dict[str, Any], file: str) -> bool:
-        if any(key not in value for key in rule.get("required", ())):
-            return False
-        patterns = rule.get("patternProperties", {}).items()
-        for key, item in value.items():
-            if key in rule.get("properties", {}):
-                rules = [rule["properties"][key]]
-            else:
-                rules = [r for pattern, r in patterns if re.search(pattern, key, re.DOTALL)]
-                rules = rules or [rule.get("additionalProperties", {})]
-            if not all(self.accepts(item, each, file) for each in rules):
-                return False
-        return True
-
-    @staticmethod
-    def _is_a(value: Any, name: str) -> bool:
-        types = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
-        return type(value) is types[name]
+DATA = CHECKOUT / "tests/data"
+GOOD, BAD = (sorted((DATA / "configs" / verdict).glob("*.json")) for verdict in ("good", "bad"))
 
 
 @pytest.fixture(scope="session")
-def files() -> Files:
-    directory = os.environ.get("ROOTLESS_SCHEMA", "")
-    if not directory:
+def ours() -> Validator:
+    pytest.importorskip("jsonschema", reason="this Python lacks jsonschema (a development dependency)")
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(schema.SCHEMA)
+    return Draft202012Validator(schema.SCHEMA)
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_a_good_example_is_taken(ours: Validator, path: Path) -> None:
+    config = json.loads(path.read_text())
+    assert [error.message for error in ours.iter_errors(config)] == []
+    assert errors(config) == []
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_a_bad_example_is_refused_at_the_place_of_the_schema(ours: Validator, path: Path) -> None:
+    """A member that is missing is reported by the schema at its object, and by the program at the member."""
+    config = json.loads(path.read_text())
+    places = {"".join(f"/{key}" for key in error.absolute_path) for error in ours.iter_errors(config)}
+    assert len(places) == 1
+    assert all(error.where.startswith(tuple(places)) for error in errors(config)) and errors(config)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_clients_write_is_of_the_shape(ours: Validator, path: Path) -> None:
+    """But for the propagation `rslave` and its like, and the file type in a device's mode: schema.DIFFERENCES."""
+    places = {"/".join(map(str, error.absolute_path)) for error in ours.iter_errors(json.loads(path.read_text()))}
+    assert not [place for place in places if not re.fullmatch(r"linux/(rootfsPropagation|devices/\d+/fileMode)", place)]
+
+
+def test_the_kinds_are_what_the_file_says(ours: Validator) -> None:
+    """The values and violations of the other tests are made from kinds: both readings of the file agree."""
+    assert ours.is_valid(FULL)
+    differ = []
+    for place, wrong in schema.violations(schema.CONFIG, FULL):
+        config = schema.changed(FULL, place, wrong) if place else wrong
+        if ours.is_valid(config):
+            differ.append((place, wrong))
+    assert differ == []
+
+
+@pytest.fixture(scope="session")
+def theirs() -> Validator:
+    """The specification's files, where ROOTLESS_SCHEMA names them, or in ../shared/runtime-spec-schema."""
+    directory = Path(os.environ.get("ROOTLESS_SCHEMA") or SHARED / "runtime-spec-schema")
+    if not os.access(directory / "config-schema.json", os.R_OK):
         pytest.skip("ROOTLESS_SCHEMA does not name the directory schema/ of runtime-spec")
-    return Files(Path(directory))
+    pytest.importorskip("jsonschema", reason="this Python lacks jsonschema (a development dependency)")
+    from jsonschema import Draft4Validator
+    from referencing import Registry, Resource
+    from referencing.jsonschema import DRAFT4
+
+    files = {path.name: json.loads(path.read_text()) for path in directory.glob("*.json")}
+    registry: Registry[Any] = Registry().with_resources(
+        (name, Resource.from_contents(content, default_specification=DRAFT4)) for name, content in files.items()
+    )
+    return Draft4Validator(files["config-schema.json"], registry=registry)
 
 
-def test_the_shape_is_that_of_the_schema_files(files: Files) -> None:
-    root = files.files["config-schema.json"]
-    assert files.accepts(FULL, root)
+def test_the_shape_is_that_of_the_specifications_files(theirs: Validator) -> None:
+    assert theirs.is_valid(FULL)
     differ = []
     for place, wrong in schema.violations(RELAXED, FULL):
         config = schema.changed(FULL, place, wrong) if place else wrong
-        if files.accepts(config, root) != schema.accepts(schema.CONFIG, config):
+        if theirs.is_valid(config) != schema.accepts(schema.CONFIG, config):
             differ.append((place, wrong))
     assert differ == []
 
 
 @settings(max_examples=150, database=None)
 @given(schema.values(schema.CONFIG))
-def test_the_schema_files_accept_what_the_shape_makes(files: Files, config: Any) -> None:
-    assert files.accepts(config, files.files["config-schema.json"])
+def test_the_specifications_files_accept_what_the_shape_makes(theirs: Validator, config: Any) -> None:
+    assert theirs.is_valid(config)
+
+
+@pytest.mark.parametrize("verdict", ["good", "bad"])
+def test_the_specifications_examples(ours: Validator, theirs: Validator, verdict: str) -> None:
+    """Those for Linux: both schemas agree on each, and the program refuses each bad one."""
+    directory = Path(os.environ.get("ROOTLESS_SCHEMA") or SHARED / "runtime-spec-schema") / "test/config" / verdict
+    examples = [path for path in directory.glob("*.json") if not path.name.startswith(("zos-", "freebsd-"))]
+    assert examples
+    for path in examples:
+        if path.name == "invalid-json.json":
+            continue
+        config = json.loads(path.read_text())
+        assert (ours.is_valid(config), theirs.is_valid(config)) == (verdict == "good",) * 2, path.name
+        if verdict == "bad":
+            assert errors(config) != [], path.name
 
 
 # --- the plan
