@@ -63,6 +63,11 @@ def unpack(source: str, tag: str = "", platform: str = "") -> Unpacked:
     else:
         from rootless.cli import image_store
 
+        if source == "-":  # `create` may run this command line again, and standard input can be read only once
+            from rootless.runtime.interpreter import protect
+            from rootless.userns.run import default_maps
+
+            protect(*default_maps(Host()))
         key, label = image_store.unpack(source, tag, platform, index)
     return Unpacked(f"{store}/{key}", _name(source, label))
 
