@@ -47,6 +47,7 @@ reference: setup ## write docs/reference/commands.md and the man pages from the 
 
 bench: setup ## compare with crun and runc where they are installed
 	$(BIN)/python tests/bench/runtime.py
+	$(BIN)/python tests/bench/python_api.py
 
 bench-convert: setup ## compare conversion with tar, umoci and podman where they are installed
 	$(BIN)/python tests/oci/bench_convert.py --svg docs/guide/convert.svg

@@ -1,0 +1,114 @@
+"""`make bench`: containers from one Python process, beside bubblewrap, crun and runc spawned by subprocess.run.
+
+The calls alternate in one process, so that a busy machine disturbs all alike. Only the ratios mean anything.
+`--json FILE` writes them down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import rootless
+from tests.bench.runtime import make_bundle
+
+RUNS = int(os.environ.get("RUNS", "50"))
+MANY = int(os.environ.get("MANY", "1000"))  # containers of the throughput, 50 at once
+Figures = dict[str, float]
+
+
+def alternate(calls: dict[str, Callable[[], object]]) -> dict[str, tuple[float, float]]:
+    """(minimum, median) of each call in milliseconds."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(RUNS):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - began) * 1000)
+    return {name: (min(each), statistics.median(each)) for name, each in times.items()}
+
+
+def peers(bundle: Path, rootfs: Path) -> dict[str, list[str]]:
+    """The command of each peer that is installed, with the same namespaces and mounts."""
+    found = {}
+    if bwrap := shutil.which("bwrap"):
+        mounts = ["--bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+        found["bubblewrap"] = [bwrap, "--unshare-all", *mounts, "true"]
+    for name in ("crun", "runc"):
+        if program := shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin"):
+            found[name] = [program, "--root", str(bundle / name), "run", "-b", str(bundle), f"bench-{os.getpid()}"]
+    return found
+
+
+async def throughput(start: Callable[[], object]) -> float:
+    """Containers a second, 50 at once."""
+    limit = asyncio.Semaphore(50)
+
+    async def one() -> None:
+        async with limit:
+            await start()  # type: ignore[misc]
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(MANY)))
+    return MANY / (time.perf_counter() - began)
+
+
+async def spawn(words: list[str]) -> None:
+    process = await asyncio.create_subprocess_exec(*words)
+    await process.wait()
+
+
+def main() -> int:
+    """Measure, print and perhaps write down."""
+    with tempfile.TemporaryDirectory() as directory:
+        bundle = Path(directory) / "bundle"
+        make_bundle(bundle, "1.0.2", "true")
+        bundle.parent.chmod(0o755)
+        rootfs = bundle / "rootfs"
+        commands = peers(bundle, rootfs)
+        sandbox = rootless.Sandbox(rootfs=rootfs, warm=1)
+
+        def warm() -> None:
+            while not sandbox._pool:
+                time.sleep(0.001)
+            sandbox.run(["true"])
+
+        calls: dict[str, Callable[[], object]] = {
+            name: lambda words=words: subprocess.run(words, check=True)  # type: ignore[misc]
+            for name, words in commands.items()
+        }
+        calls["rootless.run"] = lambda: rootless.run(["true"], rootfs=rootfs, network="none", check=True)
+        calls["Sandbox, warm"] = warm
+        times = alternate(calls)
+        sandbox.close()
+        rates = {"rootless": asyncio.run(throughput(lambda: rootless.async_run(["true"], rootfs=rootfs)))}
+        if "bubblewrap" in commands:
+            rates["bubblewrap"] = asyncio.run(throughput(lambda: spawn(commands["bubblewrap"])))
+    base = times.get("bubblewrap", times["rootless.run"])
+    for name, (least, median) in times.items():
+        print(
+            f"{name:15} min {least:7.2f} ms ({least / base[0]:.2f})  median {median:7.2f} ms ({median / base[1]:.2f})"
+        )
+    for name, rate in rates.items():
+        print(f"{name:15} {rate:7.1f} containers a second, 50 at once")
+    if "--json" in sys.argv:
+        report = {"milliseconds": times, "a second": rates, "runs": RUNS}
+        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
