@@ -213,7 +213,7 @@ def test_the_program_begins_when_its_terminal_was_handed_over(container, tmp_pat
     ("flags", "said"),
     [
         (["--tty", "-d"], "--console-socket"),
-        (["--console-socket", "s"], "no terminal"),
+        (["--console-socket", "s"], "needs a terminal"),
         (["--tty", "-d", "--console-socket", "/nope/s"], "ENOENT"),
         (["--user", "0x"], "invalid user '0x'"),
         (["--user", "0:0x"], "invalid group"),

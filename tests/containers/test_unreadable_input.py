@@ -124,7 +124,7 @@ def test_nobody_listens_on_the_console_socket(container, rootless, tmp_path) -> 
 def test_nobody_would_come_to_the_console_socket(container, rootless, tmp_path) -> None:
     """Its listener would wait forever."""
     c = container({"process": {"terminal": False}})
-    one_line(c.create("--console-socket", str(tmp_path / "s")), "--console-socket needs a terminal", "/process/terminal")
+    one_line(c.create("--console-socket", str(tmp_path / "s")), "socket needs a terminal", "/process/terminal")
     assert rootless.ids() == []
 
 
