@@ -398,7 +398,7 @@ class Creation:
             self.undo_stack.append(lambda: os.unlink(request.pid_file))
         signals.block(signals.ENDING)  # until the caller can undo the creation
         self.undo_stack.clear()
-        close_at_last(*self.held)  # the container stands: nothing is an error any more
+        close_at_last(*self.held)  # the container is created, so errors from here on must not undo it
         return Created(container, self.pidfd, master)
 
     def enter_resctrl_group(self, step: EnterResctrlGroup) -> None:

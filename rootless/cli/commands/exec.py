@@ -39,7 +39,7 @@ def main(options: Options) -> int:
         if any(part[:1].isalpha() or part[:1] == "_" for part in request.user.split(":")):
             from rootless.runtime.names import look_up
 
-            ids = look_up(f"/proc/{container.pid}/root", request.user)  # the root as the container sees it now
+            ids = look_up(f"/proc/{container.pid}/root", request.user)  # the container's current root
             request.user = f"{ids.uid}:{ids.gid}"
         return exec_in(container, request)
     except (RootlessError, OSError) as error:
