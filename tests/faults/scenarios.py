@@ -122,6 +122,7 @@ class World:
 
     def check_nothing_left(self) -> None:
         """No state, cgroup, mount, file or process. Raises Wrong."""
+        forget_directory_of_python(self.work)
         left = [f"state of {name}" for name in (os.listdir(self.state) if self.state.exists() else [])]
         left += [f"file {name}" for name in os.listdir(self.work)]
         left += [f"file {name}" for name in os.listdir(self.place) if name.startswith(".")]
@@ -150,6 +151,17 @@ class World:
         """Remove it all."""
         self.reset()
         remove(self.place)
+
+
+def forget_directory_of_python(work: Path) -> None:
+    """Remove the byte code that CPython writes into the working directory where every stat(2) fails.
+
+    importlib looks for the first parent of `__pycache__` that is there, finds not even `/`, and makes the path from its
+    first component on: a relative one.
+    """
+    path = work / LAUNCHER.parts[1]
+    if all("__pycache__" in file.parts for file in path.rglob("*") if not file.is_dir()):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
