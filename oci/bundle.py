@@ -31,6 +31,7 @@ from oci.progress import ProgressLine
 from oci.reader import Reader, SharedSource
 from oci.remove import remove_tree
 from oci.root import READ_DIRECTORY, Root
+from oci.shared import make_readable
 from oci.stream import Budget
 from oci.writer import Writer
 
@@ -50,9 +51,9 @@ class ConvertRequest:
     image: what to convert; source: the path that it came from, "" for a pipe; target: the bundle; owners: how ids are
     written; uid_map, gid_map: the maps of config.json's user namespace, [] for no user namespace (real root); volumes:
     "" keeps the image's Volumes as an annotation, "tmpfs" and "bind" mount something there; devices: whether to make
-    real device nodes; cache: where unpacked layers are kept between conversions; temporary: a name from
-    `temporary_name`; finishing: called when the bundle is complete, just before it is renamed; note: called with one
-    line for each thing that the user should know.
+    real device nodes; shared: for other users, with readable files and without the maker's ids; cache: where unpacked
+    layers are kept between conversions; temporary: a name from `temporary_name`; finishing: called when the bundle is
+    complete, just before it is renamed; note: called with one line for each thing that the user should know.
     """
 
     image: Image
@@ -69,6 +70,7 @@ class ConvertRequest:
     max_size: int = MAX_SIZE
     max_files: int = MAX_FILES
     progress: bool = False
+    shared: bool = False
     temporary: str = ""
     cache: Cache | None = None
     finishing: Callable[[], None] = lambda: None
@@ -180,9 +182,21 @@ def _build_in(request: ConvertRequest, bundle: str) -> None:
         finally:
             tree.root.close()
         _note(request, tree)
+        if request.shared:
+            _share(request, root_fd, bundle)
     os.rmdir(aside)
     _write_json(f"{bundle}/config.json", config, 0o644)
-    _write_json(f"{bundle}/{META}/image.json", _image_record(request), 0o600)
+    _write_json(f"{bundle}/{META}/image.json", _image_record(request), 0o644 if request.shared else 0o600)
+
+
+def _share(request: ConvertRequest, root_fd: int, bundle: str) -> None:
+    """Let everybody read the bundle, and note the files that were not readable before."""
+    opened = make_readable(root_fd)
+    for path, mode in ((bundle, 0o755), (f"{bundle}/{META}", 0o755), (f"{bundle}/{META}/base.mtree", 0o644)):
+        os.chmod(path, mode)
+    if opened:
+        shown = ", ".join(map(printable, opened[:10])) + (f" and {len(opened) - 10} more" if len(opened) > 10 else "")
+        request.note(f"everybody can read now: {shown}")
 
 
 def _restore(request: ConvertRequest, tree: Tree, root_fd: int, out: IO[bytes]) -> int:
@@ -282,6 +296,9 @@ def _config(request: ConvertRequest, root: Root, bundle: str) -> dict[str, Any]:
 
 def _set_maps(request: ConvertRequest, config: dict[str, Any], user: User) -> None:
     process, linux = config["process"], config["linux"]
+    if request.shared:  # whoever runs it has ids of its own
+        del linux["uidMappings"], linux["gidMappings"]
+        return
     single = len(request.uid_map) == 1 and request.uid_map[0][2] == 1
     if single:
         # There is one id only. Every file is the caller's, so the caller is mapped to the image's user, who needs them.

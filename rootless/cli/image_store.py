@@ -56,12 +56,12 @@ def unpack(source: str, tag: str, platform: str, index: str) -> tuple[str, str]:
     host = Host()
     owners, uid_map, gid_map = choose_owners(host, "")
     how = [_VERSION, owners.mode, owners.uids, owners.gids, host.uid, uid_map, gid_map]
-    store = _open_store()
+    store = open_store()
     with translated(), job.interruptible(lambda: open_archive(source, store, MAX_SIZE)) as opened:
         images = read_images(opened)
         image = choose(images, tag, platform, opened.source, lambda text: _refuse(text, source, platform))
         key = _key(image, how)
-        with _locked(store, key):
+        with locked(store, key):
             if os.path.lexists(f"{store}/{key}"):
                 log.debug(f"the image is in the cache: {store}/{key}")
             else:
@@ -122,7 +122,8 @@ def _key(image: Image, how: list[object]) -> str:
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:32]
 
 
-def _open_store() -> str:
+def open_store() -> str:
+    """Return the store's directory, made if it is missing. Raises RootlessError where it is not the user's alone."""
     path = cache_directory("images")
     try:
         os.close(open_private(path, make=True))
@@ -154,7 +155,8 @@ def _note_index(store: str, index: str, key: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(store: str, key: str) -> Iterator[None]:
+def locked(store: str, key: str) -> Iterator[None]:
+    """Hold the lock of one image, waited for if another command unpacks it."""
     path = f"{store}/.{key}.lock"
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -75,6 +75,7 @@ _CRIU: list[Option] = [
 ]
 _FORMAT: Option = ("format", "f", "str", "table|json", "output format")
 _TREE: list[Option] = [
+    ("shared", "", "flag", "", "make a bundle that other users can run: readable, and without your ids"),
     ("output", "o", "str", "BUNDLE", "directory of the new bundle"),
     ("owners", "", "str", "map|xattr|squash|strict", "how to store file owners"),
     ("force", "", "flag", "", "replace an existing bundle"),
@@ -320,6 +321,7 @@ class Options:
     help: bool  # True for --help; then nothing after that flag was read
     dashes: bool  # True if a `--` stood before the command's first word
     given: set[str]  # the attributes that a flag has set
+    ephemeral: str
     unpacked: Any = None  # the image of `run IMAGE`, once it is in the cache (cli/archive.py)
 
     def __init__(self, command: str) -> None:

@@ -131,6 +131,15 @@ def _wants_terminal(options: Options, request: CreateRequest) -> bool:
     return is_shell and "tty" not in options.given and not options.detach and os.isatty(0) and os.isatty(1)
 
 
+def _is_anothers(bundle: str) -> bool:
+    """Return whether another user owns a bundle's rootfs, and with it what a container would change."""
+    uid = os.geteuid()
+    try:
+        return uid != 0 and os.stat(f"{bundle}/rootfs").st_uid != uid
+    except OSError:
+        return False
+
+
 def _names_bundle(operand: str, bundle: str) -> bool:
     """Return whether the operand is the bundle's directory, not an id that the user has chosen."""
     return os.path.abspath(operand or ".") == bundle
@@ -158,6 +167,12 @@ def read_bundle(options: Options, config: str = "") -> CreateRequest:
     )
     if takes_name:
         container_id = free_name(root, container_id)
+    if options.command == "run" and not options.read_only and _is_anothers(bundle):
+        from rootless.cli.foreign import own_copy
+
+        bundle = own_copy(bundle)
+        options.ephemeral = options.ephemeral or "true"
+        options.given.add("ephemeral")
     request = _request_of(options, bundle, container_id, config)
     request.takes_name = takes_name
     return request

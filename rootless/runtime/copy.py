@@ -112,17 +112,49 @@ def copy(source: Place, target: Place, name: str, *, contents: bool) -> None:
         raise RootlessError("no such file or directory", source.shown, errno.ENOENT)
     if target.kind() == stat.S_IFDIR and not (contents and kind == stat.S_IFDIR):
         target = target.below(os.fsencode(name))
+    links = _Links()
     try:
-        _copy(source, target, 0)
+        _copy(source, target, 0, links)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot copy", f"{source.shown} to {target.shown}") from None
+    finally:
+        links.close()
 
 
-def _copy(source: Place, target: Place, depth: int) -> None:
+class _Links:
+    """The first copy of each file that has several names, by device and inode: its directory and its name there."""
+
+    def __init__(self) -> None:
+        self.first: dict[tuple[int, int], tuple[int, bytes]] = {}
+        self.directories: dict[tuple[int, int], int] = {}
+
+    def note(self, found: os.stat_result, target: Place) -> None:
+        """Note a copy of a file."""
+        status = os.fstat(target.directory)
+        key = status.st_dev, status.st_ino
+        if key not in self.directories:
+            self.directories[key] = os.dup(target.directory)
+        self.first[found.st_dev, found.st_ino] = self.directories[key], target.name
+
+    def link(self, found: os.stat_result, target: Place) -> bool:
+        """Make the target another name of the file's copy; return whether there is one."""
+        first = self.first.get((found.st_dev, found.st_ino))
+        if first is None:
+            return False
+        os.link(first[1], target.name, src_dir_fd=first[0], dst_dir_fd=target.directory, follow_symlinks=False)
+        return True
+
+    def close(self) -> None:
+        """Close the directories."""
+        for fd in self.directories.values():
+            os.close(fd)
+
+
+def _copy(source: Place, target: Place, depth: int, links: _Links) -> None:
     found = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
     kind = stat.S_IFMT(found.st_mode)
     if kind == stat.S_IFDIR:
-        _copy_directory(source, target, found, depth)
+        _copy_directory(source, target, found, depth, links)
         return
     if kind not in (stat.S_IFREG, stat.S_IFLNK):
         log.warn(f"not copied, because it is neither a file, a directory nor a link: {printable(source.shown)}")
@@ -134,6 +166,10 @@ def _copy(source: Place, target: Place, depth: int) -> None:
     if kind == stat.S_IFLNK:
         os.symlink(os.readlink(source.name, dir_fd=source.directory), target.name, dir_fd=target.directory)
         return
+    if found.st_nlink > 1:
+        if links.link(found, target):
+            return
+        links.note(found, target)
     with open(_open_file(source), "rb") as reader, _create(target) as writer:
         shutil.copyfileobj(reader, writer, 1 << 18)
         writer.flush()
@@ -154,7 +190,7 @@ def _open_file(source: Place) -> int:
     return fd
 
 
-def _copy_directory(source: Place, target: Place, found: os.stat_result, depth: int) -> None:
+def _copy_directory(source: Place, target: Place, found: os.stat_result, depth: int, links: _Links) -> None:
     if depth > _DEPTH:
         raise OSError(errno.ELOOP, "too deep")
     if not target.kind():
@@ -166,10 +202,8 @@ def _copy_directory(source: Place, target: Place, found: os.stat_result, depth: 
     there = os.open(target.name, _DIRECTORY, dir_fd=target.directory)
     try:
         for entry in map(os.fsencode, os.listdir(here)):
-            shown = os.fsdecode(entry)
-            _copy(
-                Place(here, entry, f"{source.shown}/{shown}"), Place(there, entry, f"{target.shown}/{shown}"), depth + 1
-            )
+            inside, outside = (f"{place.shown}/{os.fsdecode(entry)}" for place in (source, target))
+            _copy(Place(here, entry, inside), Place(there, entry, outside), depth + 1, links)
         if is_new:
             os.fchmod(there, found.st_mode & _MODE)
             os.utime(there, ns=(found.st_atime_ns, found.st_mtime_ns))
@@ -205,12 +239,8 @@ def _add(archive: tarfile.TarFile, source: Place, name: str, depth: int) -> None
         here = os.open(source.name, _DIRECTORY, dir_fd=source.directory)
         try:
             for entry in sorted(map(os.fsencode, os.listdir(here))):
-                _add(
-                    archive,
-                    Place(here, entry, f"{source.shown}/{os.fsdecode(entry)}"),
-                    f"{name}/{os.fsdecode(entry)}",
-                    depth + 1,
-                )
+                below = Place(here, entry, f"{source.shown}/{os.fsdecode(entry)}")
+                _add(archive, below, f"{name}/{os.fsdecode(entry)}", depth + 1)
         finally:
             os.close(here)
     elif stat.S_ISLNK(found.st_mode):

@@ -64,13 +64,15 @@ def check_target(options: Options, target: str) -> None:
 def build(options: Options, image: Image, target: str) -> int:
     """Write the bundle in the user's id map and print its path; return the exit code. A signal removes all again."""
     host = Host()
-    owners, uid_map, gid_map = choose_owners(host, options.owners or "")
+    if options.shared and options.owners not in ("", "squash"):
+        raise RootlessError("a shared bundle has no owners", f"--owners {options.owners}", hint="leave it out")
+    owners, uid_map, gid_map = choose_owners(host, "squash" if options.shared else options.owners or "")
     in_namespace = owners.mode == "map" and not host.is_root_here
     request = oci.bundle.ConvertRequest(
         image, target, owners, uid_map, gid_map,
         source="" if options.image == "-" else options.image,
         args=list(getattr(options, "arg", None) or []),
-        terminal=options.tty, force=options.force,
+        terminal=options.tty, force=options.force, shared=options.shared,
         devices=host.is_root_here and not host.in_userns,
         volumes=_volumes(options), cache=_cache() if getattr(options, "cache", False) else None,
         max_size=read_size(options.max_size), max_files=options.max_files or MAX_FILES,
