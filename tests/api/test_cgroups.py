@@ -11,8 +11,7 @@ import pytest
 
 import rootless
 from rootless.api.client import launcher_pid
-
-from .test_launcher import ended
+from tests.api.test_launcher import ended
 
 LIMITED: dict[str, Any] = {"config": {"linux": {"resources": {"unified": {"cgroup.max.depth": "5"}}}}}
 

@@ -18,8 +18,7 @@ import pytest
 
 import rootless
 from rootless.api.client import launcher_pid
-
-from .test_run import running
+from tests.support.processes import running
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PIPE = subprocess.PIPE

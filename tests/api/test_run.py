@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import rootless
+from tests.support.processes import running
 
 PIPE = subprocess.PIPE
 
@@ -270,20 +270,3 @@ def test_importing_the_package_loads_neither_subprocess_nor_asyncio() -> None:
     done = subprocess.run([sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(root)!r}); {program}"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert done.stdout == "[]\n"
-
-
-def running(words: str, seconds: float = 5) -> bool:
-    """Whether a process with these words in its command line is there, and does not go within that time."""
-    until = time.monotonic() + seconds
-    while any(words.encode() in command_line(pid) for pid in filter(str.isdigit, os.listdir("/proc"))):
-        if time.monotonic() > until:
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def command_line(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import rootless
-
-from .test_run import running
+from tests.support.processes import running
 
 
 @pytest.fixture(params=[0, 2], ids=["cold", "warm"])
