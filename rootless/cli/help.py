@@ -37,7 +37,10 @@ def group() -> click.Group:
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Process": (
         "-e LANG=C -w /src -u user",
-        ("env", "env-file", "workdir", "user", "group-add", "entrypoint", "tty", "interactive", "timeout", "log-file"),
+        (
+            "env", "env-file", "workdir", "user", "group-add", "entrypoint", "init", "tty", "interactive", "timeout",
+            "log-file",
+        ),
     ),
     "File system": (
         "-v ./data:/data:ro --tmpfs /scratch:size=64m --ephemeral",

@@ -59,6 +59,7 @@ _CREATE: list[Option] = [
     ("no-new-keyring", "", "flag", "", "keep the caller's session keyring"),
     _PRESERVE_FDS,
     ("dry-run", "", "flag", "", "print the plan and change nothing"),
+    ("init", "", "flag", "", "run the program below a small init, which reaps and passes signals on"),
     *SETTINGS,
 ]
 _CRIU: list[Option] = [

@@ -41,6 +41,7 @@ def read_request(options: Options, *, tty: bool = False, args: list[str] | None 
             if args:
                 process["args"] = args
         request.text = jsonlite.dumps(request.spec, 1).encode("utf-8", "surrogatepass")
+    request.init = options.init
     request.no_pivot = options.no_pivot
     request.no_new_keyring = options.no_new_keyring
     request.preserve_fds = options.preserve_fds

@@ -169,6 +169,15 @@ def test_a_time_limit_ends_the_program(run: Run, script: str, said: str) -> None
     assert run("--timeout", "1h", script="echo done") == "done\n"
 
 
+def test_a_small_init_reaps_and_passes_signals_on(run: Run) -> None:
+    """Pid 1 without a handler would not get the ABRT that it sends to itself, and orphans would stay zombies."""
+    aborted = run("--init", script="test $$ -ne 1 && kill -ABRT $$; echo not reached", fails=True)
+    assert (aborted.returncode, aborted.stdout) == (134, "")
+    script = "(sleep 0.1 & ) ; sleep 1; ps -o stat,comm | grep -c '^Z'"
+    assert run("--init", script=script, fails=True).stdout == "0\n"
+    assert run("--init", "--timeout", "0.5s", script="exec sleep 100", fails=True).returncode == 124
+
+
 def test_spec_writes_the_settings_down(rootless: Any, run: Run, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     assert rootless("spec", "--bundle", "new", "-v", f"./{BOX}:/b:ro", "-m", "1g", "-e", "A=1").returncode == 0
