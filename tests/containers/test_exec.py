@@ -221,7 +221,7 @@ def test_the_program_begins_when_its_terminal_was_handed_over(container, tmp_pat
         (["--user", "-1"], "invalid user"),
         (["--cap", "CAP_NONE"], "unknown capability"),
         (["--cwd", "/nope"], "ENOENT"),
-        (["--env", "NOTHING"], "NAME=VALUE"),
+        (["--env", "=VALUE"], "NAME"),
         (["--cgroup", "../up"], "cgroup"),
         (["--process", "/nope"], "ENOENT"),
         (["--preserve-fds", "1"], "fd 3"),
