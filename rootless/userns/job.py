@@ -42,7 +42,9 @@ def run_interruptible(
         if os.path.lexists(temporary) and not _take_back(take_back, maps, temporary):
             log.warn(_left(temporary))
         if isinstance(error, OSError):
-            raise RootlessError.from_os(error, "cannot run the child that does the work", printable(temporary)) from error
+            raise RootlessError.from_os(
+                error, "cannot run the child that does the work", printable(temporary)
+            ) from error
         raise
     if code > 128:
         if os.isatty(2):
