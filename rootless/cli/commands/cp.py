@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from oci.root import Root
 from rootless.cli.containers import name_of, state_root
@@ -12,7 +13,6 @@ from rootless.runtime import container
 from rootless.runtime.copy import copy, find_in, find_on_host, open_root, read_tar, write_tar
 from rootless.userns.run import default_maps, run_in_userns
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
 
