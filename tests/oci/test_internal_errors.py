@@ -43,8 +43,8 @@ COMMANDS = {
     "convert": ("oci.bundle.build", "convert", "a.tar", "-o", "new"),
     "import": ("oci.bundle.build", "import", "r.tar", "-o", "new"),
     "pack": ("oci.pack._changed", "pack", "b", "-o", "out.tar"),
-    "remove": ("rootless.job.remove_tree", "remove", "b"),
-    "unshare": ("rootless.program.restore_signals", "unshare", "true"),
+    "remove": ("rootless.userns.job.remove_tree", "remove", "b"),
+    "unshare": ("rootless.process.program.restore_signals", "unshare", "true"),
     "cache": ("oci.cache.Cache.prune", "cache", "prune"),
 }
 PROCESSES = {
