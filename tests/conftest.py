@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -78,7 +79,9 @@ def rootless(tmp_path: Path) -> Iterator[Rootless]:
     """The program with `--root tmp_path/state`; at the end nothing of the test may be left."""
     program = Rootless(tmp_path / "state")
     yield program
-    left = leaks(program, tmp_path)
+    deadline = time.monotonic() + 5
+    while (left := leaks(program, tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a killed process is still listed until the kernel has taken it down
     for container_id in program.ids():
         program("delete", "--force", container_id)
     assert not left, "\n".join(left)

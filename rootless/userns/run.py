@@ -50,7 +50,11 @@ def run_in_userns(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], s
     # Block SIGINT until each process is in its own `try`. Otherwise KeyboardInterrupt in the child would unwind the
     # parent's stack, which the child has a copy of.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*signals, signal.SIGINT})
+    # The kernel reaps the children of a process that ignores SIGCHLD, so nobody could wait for them (wait(2), NOTES).
+    is_reaped = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
     try:
+        if is_reaped:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         fds |= {*(child_end := os.pipe2(os.O_CLOEXEC))}
         fds |= {*(go := os.pipe2(os.O_CLOEXEC))}
         pid = os.fork()
@@ -77,6 +81,8 @@ def run_in_userns(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], s
             raise
     finally:
         close_at_last(*fds)
+        if is_reaped:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code

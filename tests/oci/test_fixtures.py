@@ -59,7 +59,7 @@ def compare(row: list[str], want: list[str], owners: bool) -> bool:
 
 def read_tree(bundle: Path) -> dict[str, list[str]]:
     """The listing of a bundle's rootfs, as the container sees the owners where they are mapped."""
-    script = [sys.executable, str(Path(__file__).with_name("listing.py")), str(bundle / "rootfs")]
+    script = [sys.executable, str(CHECKOUT / "tests/support/listing.py"), str(bundle / "rootfs")]
     listing = rootless("unshare", *script, cwd=bundle)
     assert listing.returncode == 0, listing.stderr
     return {line.split("\t")[0]: line.split("\t") for line in listing.stdout.splitlines()}

@@ -108,7 +108,7 @@ def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
 def test_podman_unpacks_the_same_tree(name: str, podman: list[str], tmp_path: Path) -> None:
     archive = modern_archive(name, tmp_path)
     image = run(*podman, "load", "-q", "-i", archive, cwd=tmp_path).strip().rpartition(" ")[2]
-    listing = f"{sys.executable} {Path(__file__).with_name('listing.py')}"
+    listing = f"{sys.executable} {CHECKOUT}/tests/support/listing.py"
     # the mount is gone with the shell's mount namespace for a user; root's vfs driver mounts nothing
     script = f"{listing} $({' '.join(podman)} image mount {image})"
     inside = ["sh", "-c", script] if os.geteuid() == 0 else [*podman, "unshare", "sh", "-c", script]
