@@ -60,13 +60,15 @@ def send(sock: socket, tag: bytes, payload: bytes = b"", fds: tuple[int, ...] = 
         write_at_once(sock.fileno(), tag + payload)  # the seccomp filter may be active, and few deny write(2)
 
 
-def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:
+def receive(sock: socket, *expected: bytes, sender: int = -1) -> tuple[bytes, bytes, list[int]]:
     """Return (tag, payload, fds) of the next message. Messages about executed steps are logged and skipped.
 
-    Raises the RootlessError that the other side sent, EOFError if it is gone, and RuntimeError for a message whose tag
-    is not in `expected`.
+    sender: the pidfd of the process that sends it, if others hold the other end as well. Raises the RootlessError that
+    the other side sent, EOFError if it is gone, and RuntimeError for a message whose tag is not in `expected`.
     """
     while True:
+        if sender >= 0:
+            _await_message(sock, sender)
         tag, payload, fds = _receive_one(sock)
         if tag == STEP:
             log.debug(payload.decode("utf-8", "surrogateescape"))
@@ -78,6 +80,20 @@ def receive(sock: socket, *expected: bytes) -> tuple[bytes, bytes, list[int]]:
             for fd in fds:
                 os.close(fd)
             raise RuntimeError(f"message {_NAMES.get(tag, repr(tag))} out of turn")
+
+
+def _await_message(sock: socket, sender: int) -> None:
+    """Wait for a message, or for the sender's end. Raises EOFError if the sender has ended and has sent nothing."""
+    import select
+
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    poller.register(sender, select.POLLIN)
+    if sock.fileno() in dict(poller.poll()):
+        return
+    poller.unregister(sender)
+    if not poller.poll(0):  # what it sent right before it ended is in the socket now
+        raise EOFError
 
 
 def _receive_one(sock: socket) -> tuple[bytes, bytes, list[int]]:

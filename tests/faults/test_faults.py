@@ -39,6 +39,11 @@ def test_an_init_that_cannot_accept_yet() -> None:
     inject("create", "--mode", "every", "--only", "accept4")
 
 
+def test_a_joiner_that_is_killed_before_it_names_its_child() -> None:
+    """The child has the joiner's end of the socket, so `exec` has to see the joiner end."""
+    inject("exec", "--mode", "kill", "--only", "sendmsg")
+
+
 def test_a_call_that_fails_with_ranges_hooks_and_a_filter() -> None:
     inject("create", "run", "exec", "--sample", "6", "--ranges")
 
