@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference bench bench-convert clean
+.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference build bench bench-convert clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -42,8 +42,11 @@ docs: setup ## build the documentation as a site in site/, links checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
-reference: setup ## write docs/reference/commands.md and the man pages from the table of options
+reference: setup ## write docs/reference/commands.md, the man pages and the completions from the table of options
 	$(BIN)/python scripts/reference.py
+
+build: setup ## build the sdist and the wheel in dist/, twice, and compare the digests
+	./scripts/build.sh
 
 bench: setup ## compare with crun and runc where they are installed
 	$(BIN)/python tests/bench/runtime.py
@@ -53,4 +56,4 @@ bench-convert: setup ## compare conversion with tar, umoci and podman where they
 	$(BIN)/python tests/oci/bench_convert.py --svg docs/guide/convert.svg
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

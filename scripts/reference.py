@@ -1,4 +1,6 @@
-"""Write docs/reference/commands.md and the man pages in docs/reference/man from the table of commands and flags.
+"""Write docs/reference/commands.md, the man pages and the completion scripts from the table of commands and flags.
+
+The man pages are in docs/reference/man and the scripts in docs/reference/completions, where packages take them from.
 
 python scripts/reference.py           # write them
 python scripts/reference.py --check   # only compare: 1, and the names of the files that are out of date
@@ -13,9 +15,12 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 from rootless import __version__  # noqa: E402
+from rootless.cli.commands.completion import SCRIPTS  # noqa: E402
 from rootless.cli.options import COMMANDS, GLOBAL, Option  # noqa: E402
 
 REFERENCE = CHECKOUT / "docs/reference"
+# The names under which the shells look for a script.
+COMPLETIONS = {"bash": "rootless", "zsh": "_rootless", "fish": "rootless.fish"}
 NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "args": "COMMAND [ARG...]"}
 ONE_LINE = "run and manage OCI containers without root and without a daemon"
 # The commands in the order of the page. A command that is in no group is an error.
@@ -198,13 +203,15 @@ def main(arguments: list[str]) -> int:
     """Write the files, or with --check name those that differ."""
     wanted = {REFERENCE / "commands.md": markdown()}
     wanted |= {REFERENCE / "man" / name: text for name, text in man_pages().items()}
+    wanted |= {REFERENCE / "completions" / COMPLETIONS[shell]: text for shell, text in SCRIPTS.items()}
     extra = set((REFERENCE / "man").glob("*.1")) - set(wanted)
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if arguments == ["--check"]:
         for path in sorted([*stale, *extra]):
             print(f"{path.relative_to(CHECKOUT)} is out of date: run `make reference`")
         return 1 if stale or extra else 0
-    (REFERENCE / "man").mkdir(exist_ok=True)
+    for name in ("man", "completions"):
+        (REFERENCE / name).mkdir(exist_ok=True)
     for path in extra:
         path.unlink()
     for path in stale:
