@@ -39,7 +39,7 @@ GROUPS = {
         "resume",
         "update",
     ),
-    "Look at containers": ("list", "state", "ps", "events"),
+    "Look at containers": ("explain", "list", "state", "ps", "events"),
     "Images and bundles": ("convert", "import", "inspect", "pack", "spec", "remove", "unshare", "cache"),
     "Checkpoints": ("checkpoint", "restore"),
     "About the program": ("features", "completion", "help"),

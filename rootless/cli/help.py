@@ -28,7 +28,7 @@ def group() -> click.Group:
     for name, (summary, positionals, options) in COMMANDS.items():
         params: list[click.Parameter] = [_option(option) for option in options]
         params += [_argument(positional) for positional in positionals]
-        kind = _grouped_command() if name in ("run", "create", "spec") else click.Command
+        kind = _grouped_command() if name in ("run", "create", "spec", "explain") else click.Command
         root.add_command(kind(name, params=params, help=summary, short_help=summary))
     return root
 

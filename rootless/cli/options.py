@@ -192,6 +192,17 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("ignore-paused", "", "flag", "", "allow a paused container; the program runs when it is resumed"),
         ],
     ),
+    "explain": (
+        "tell step by step what run would do, why, and which manual page has it",
+        ("bundle_dir?", "args*"),
+        [
+            ("color", "", "str", "auto|always|never", "colours (default: on a terminal, without NO_COLOR)"),
+            ("config", "f", "str", "FILE", "read FILE instead of the bundle's config.json"),
+            *_PICK[1:],
+            ("tag", "", "str", "NAME:TAG", "choose an image of the archive"),
+            *SETTINGS,
+        ],
+    ),
     "list": ("list the containers", (), [_FORMAT, ("quiet", "q", "flag", "", "print IDs only")]),
     "features": ("print the features of this runtime as JSON", (), []),
     "spec": (
@@ -361,7 +372,7 @@ def parse(argv: list[str]) -> Options:
         return options
     if program and name in VERBATIM and len(positionals) > 1 and words[1:2] == ["--"]:
         del words[1]  # directly after the ID
-    elif name == "run" and options.dashes:
+    elif name in ("run", "explain") and options.dashes:
         words.insert(0, "")  # cli/commands/run.py decides whether the first word is an ID
     for positional in positionals:
         key = positional.rstrip("?*")

@@ -35,10 +35,11 @@ class CreateCgroup(Step):
     def lines(self) -> list[str]:
         if self.record["manager"] == "disabled":
             return []
-        entries = [(self.pointer, self.words()), *self._entries()]
+        entries = [(self.pointer, self.words()), *self.entries()]
         return [f"{in_words(words)} [{printable(pointer)}]" for pointer, words in entries]
 
-    def _entries(self) -> Iterator[tuple[str, Words]]:
+    def entries(self) -> Iterator[tuple[str, Words]]:
+        """Yield (pointer, words) of what the cgroup is given: properties, limits, rules for devices."""
         for name, _, value in self.record.get("properties", ()):
             yield "/annotations", ("systemd_property", str(name), str(value))
         for file, value, pointer in self.record["files"]:

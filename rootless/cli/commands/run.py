@@ -22,7 +22,7 @@ def main(options: Options) -> int:
         options.args = [*filter(None, [options.container_id]), *options.args]
         options.container_id = ""
     elif options.dashes:
-        _read_dashes(options)
+        read_dashes(options)
     if options.log_file and not options.detach:
         raise RootlessError("a log file is for a detached container", f"--log-file {options.log_file}", hint="--detach")
     keep = options.keep or ("rm" in options.given and not options.rm)
@@ -74,7 +74,7 @@ def _read_timeout(text: str) -> float:
     return read_duration("timeout", text)
 
 
-def _read_dashes(options: Options) -> None:
+def read_dashes(options: Options) -> None:
     """Interpret `run -- WORD...`, where the parser cannot tell whether the first word is an ID.
 
     In a bundle's directory, and without --bundle, all words are the program's, and that directory is the bundle.

@@ -1,0 +1,67 @@
+"""`explain`: tell the plan of a container as a story."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from rootless import log
+from rootless.cli.commands.run import read_dashes
+from rootless.cli.options import parse
+from rootless.cli.requests import read_request
+from rootless.errors import RootlessError, printable
+from rootless.kernel.files import write_all
+from rootless.kernel.host import Host
+from rootless.plan.explain import WIDTH, introduction, layout, painted, tell, wrapped
+from rootless.runtime.create import compile_plan
+
+if TYPE_CHECKING:
+    from rootless.cli.options import Options
+
+_COLOURS = ("auto", "always", "never")
+
+
+def main(options: Options) -> int:
+    """Run `rootless explain [OPTIONS] BUNDLE|ARCHIVE [-- CMD ARG...]`. Raises RootlessError.
+
+    The words and flags mean what they mean to `run`, so the story is that of the container that `run` would make.
+    """
+    colour, width = wants_colour(options.color), _width()
+    run_options = _as_run(options)
+    request = read_request(run_options, args=run_options.args)
+    plan = compile_plan(request, Host())
+    for line in [*plan.warnings, *filter(None, [plan.cgroup.refusal])]:
+        log.warn(line)
+    text = printable(introduction(request.container_id, request.bundle, plan))
+    lines = [*wrapped("title", text, "", width), *layout(tell(plan), width=width)]
+    write_all(1, painted(lines, colour=colour).encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def wants_colour(choice: str) -> bool:
+    """Return whether the output gets colours: as --color says, else on a terminal unless NO_COLOR is set and not empty.
+
+    A terminal whose TERM is `dumb` has none. Raises RootlessError for another choice (no-color.org).
+    """
+    if choice not in ("", *_COLOURS):
+        raise RootlessError(f"unknown choice {printable(repr(choice))}", "--color", hint="auto, always or never")
+    if choice in ("always", "never"):
+        return choice == "always"
+    return os.isatty(1) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _width() -> int:
+    """Return the columns to fill: 100, or what a narrower terminal has, but never fewer than 40."""
+    return max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)) if os.isatty(1) else WIDTH
+
+
+def _as_run(options: Options) -> Options:
+    """Return the options that `run` would have had. What `explain` knows of them keeps its value."""
+    run_options = parse(["run"])
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "bundle_dir")}
+    vars(run_options).update(given)
+    run_options.command, run_options.container_id = "run", options.bundle_dir
+    if options.dashes:
+        read_dashes(run_options)
+    return run_options

@@ -1,0 +1,92 @@
+"""`rootless explain`, as people type it: on a bundle, on an archive, on a terminal, through a pipe."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.run.test_archive import image_of, tar_of
+
+
+def story(c: Any, *words: str | Path, **more: Any) -> str:
+    """What `explain` prints of a container's bundle, without a word on standard error."""
+    done = c.rootless("explain", *words, **more)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return str(done.stdout)
+
+
+def steps(text: str) -> tuple[list[str], list[str]]:
+    """The numbers and the pointers of the steps of a story, or of the plan."""
+    return re.findall(r"^ +(\d+) ", text, re.MULTILINE), re.findall(r"\[(/[^ ]*)\]$", text, re.MULTILINE)
+
+
+def test_it_tells_each_step_of_the_dry_run(container) -> None:
+    c = container()
+    told = story(c, c.bundle.path, "--", "id", "-u")
+    planned = c.rootless("run", "--dry-run", c.bundle.path, "--", "id", "-u")
+    assert len(steps(told)[0]) > 30 and steps(told) == steps(planned.stdout)
+    assert "Init becomes the program: id -u. [/process/args]\n" in told
+    assert max(map(len, told.splitlines())) <= 100 and "\x1b" not in told
+    assert c.rootless("list", "--quiet").stdout == ""
+
+
+def test_the_flags_of_run_change_the_story(container) -> None:
+    c = container({"root": {"readonly": False}})
+    told = story(c, "--read-only", "--hostname", "told", c.bundle.path)
+    assert "sets the host name told." in told and "makes the root file system read-only." in told
+
+
+def test_in_a_bundles_directory_all_words_are_the_programs(container) -> None:
+    c = container()
+    assert "becomes the program: ls -l. [" in story(c, "--", "ls", "-l", cwd=c.bundle.path)
+
+
+def test_an_archive_is_unpacked_and_explained(container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    archive = tmp_path / "box.tar"
+    archive.write_bytes(image_of(tar_of({"bin": None, "bin/true": b"x"}), {"Cmd": ["/bin/true"], "Hostname": "saved"}))
+    told = story(container(), archive)
+    assert "becomes the program: /bin/true. [" in told
+
+
+def test_what_is_wrong_is_one_line(container, tmp_path: Path) -> None:
+    c = container({"process": {"cwd": 1}})
+    for words, line in (
+        ((c.bundle.path,), "found 1, allowed is a string: /process/cwd"),
+        ((tmp_path / "missing",), "missing"),
+        (("--color", "red", c.bundle.path), "--color; hint: auto, always or never"),
+    ):
+        done = c.rootless("explain", *words)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and line in done.stderr
+
+
+def on_a_terminal(c: Any, *words: str | Path, **environment: str) -> str:
+    """What `explain` writes to a terminal."""
+    master, slave = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", **environment}
+    with subprocess.Popen(c.rootless.command("explain", *words), stdin=slave, stdout=slave, stderr=slave, env=env):
+        os.close(slave)
+        output = b""
+        try:
+            while data := os.read(master, 65536):
+                output += data
+        except OSError:  # EIO: nobody has the terminal's other end any more
+            pass
+    os.close(master)
+    return output.decode()
+
+
+def test_colours_are_for_terminals(container, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    c = container()
+    assert "\x1b[" in on_a_terminal(c, c.bundle.path)
+    assert "\x1b" not in on_a_terminal(c, c.bundle.path, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal(c, "--color=never", c.bundle.path)
+    assert "\x1b[" in on_a_terminal(c, "--color=always", c.bundle.path, NO_COLOR="1")
+    assert "\x1b[" in story(c, "--color=always", c.bundle.path)
