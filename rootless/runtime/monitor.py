@@ -210,14 +210,14 @@ def wait_for(root: str, container_id: str) -> int:
     """Wait for a container's end; return its program's exit code. Raises RootlessError if that cannot be known."""
     container = load(root, container_id)
     pidfd = proc.open_pidfd(container.pid) if container.pid else -1
-    if pidfd < 0 or not container.alive():
-        return _known(container)
+    is_alive = pidfd >= 0 and container.alive()
+    # The program may have ended and its monitor may not have written the exit code yet; then it still answers here.
     connection = _connect(container)
     if connection is not None:
         said = connection.recv(16)
         if said.isdigit():
             return int(said)
-    number = wait_status(pidfd)
+    number = wait_status(pidfd) if is_alive else None
     if number is not None:
         code = os.waitstatus_to_exitcode(number)
         return code if code >= 0 else 128 - code

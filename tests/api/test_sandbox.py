@@ -95,6 +95,9 @@ def test_closing_ends_what_waits() -> None:
     box = rootless.Sandbox(warm=3)
     box.run(["true"])
     children = Path(f"/proc/{launcher_pid()}/task/{launcher_pid()}/children")
+    until = time.monotonic() + 30
+    while len(children.read_text().split()) < 3 and time.monotonic() < until:
+        time.sleep(0.05)
     assert len(children.read_text().split()) >= 3
     box.close()
     until = time.monotonic() + 10

@@ -143,7 +143,8 @@ def test_conversions_side_by_side_share_the_cache(work: Path) -> None:
         "import sys, types; sys.path.insert(0, sys.argv[1])\n"
         "from rootless.cli.commands import convert\n"
         "sys.exit(convert.main(types.SimpleNamespace(image='image.tar', output=sys.argv[2], owners='', force=False,"
-        " tty=False, quiet=True, max_size='', max_files=0, tag='', platform='', list=False, json=False, cache=True)))"
+        " tty=False, quiet=True, max_size='', max_files=0, tag='', platform='', list=False, json=False, cache=True,"
+        " shared=False)))"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", script, str(CHECKOUT), f"b{n}"], cwd=work, stdout=subprocess.DEVNULL)

@@ -111,7 +111,8 @@ def test_stop_and_wait_of_a_container_of_create(container: Callable[..., Any], r
     waiting = rootless.popen("wait", c.id)
     assert rootless("stop", c.id).returncode == 0
     out, err = waiting.communicate(timeout=60)
-    assert out == "137\n" or "exit code unknown" in err
+    # Init of a created container has a handler for TERM before it runs the program, and may end by it.
+    assert out in ("137\n", "143\n" if state == "created" else "137\n") or "exit code unknown" in err
     late = rootless("wait", c.id)
     assert late.returncode == 1 and "exit code unknown" in late.stderr and late.stderr.count("\n") == 1
 

@@ -48,6 +48,8 @@ def call(module: str, cwd: Path, **options: Any) -> Result:
         "    log.error(error.message())\n"
         "    sys.exit(1)\n"
     )
+    if module == "convert":
+        options = {"shared": False, **options}
     command = [sys.executable, "-c", script, module, json.dumps(options)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
