@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # These commands do not use the state root. For all others it is checked before they start.
-_STATELESS = ("features", "spec", "convert", "import", "cache", "inspect", "pack", "remove", "unshare")
+_STATELESS = ("doctor", "features", "spec", "convert", "import", "cache", "inspect", "pack", "remove", "unshare")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from rootless.cli.options import COMMANDS, GLOBAL, Option  # noqa: E402
 REFERENCE = CHECKOUT / "docs/reference"
 # The names under which the shells look for a script.
 COMPLETIONS = {"bash": "rootless", "zsh": "_rootless", "fish": "rootless.fish"}
-NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "args": "COMMAND [ARG...]"}
+NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "args": "COMMAND [ARG...]", "subject": "BUNDLE|ARCHIVE"}
 ONE_LINE = "run and manage OCI containers without root and without a daemon"
 # The commands in the order of the page. A command that is in no group is an error.
 GROUPS = {
@@ -42,7 +42,7 @@ GROUPS = {
     "Look at containers": ("explain", "list", "state", "ps", "events"),
     "Images and bundles": ("convert", "import", "inspect", "pack", "spec", "remove", "unshare", "cache"),
     "Checkpoints": ("checkpoint", "restore"),
-    "About the program": ("features", "completion", "help"),
+    "About the program": ("doctor", "features", "completion", "help"),
 }
 INTRODUCTION = """\
 Global flags stand before the command. Every flag takes one dash or two, and `--flag value` or `--flag=value`. What

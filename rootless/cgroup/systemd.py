@@ -254,9 +254,9 @@ def _connect(user: bool) -> DBusConnection:
 
     path = session_bus() if user else "/run/dbus/system_bus_socket"
     if not path:
-        raise RootlessError(
-            "no D-Bus session of this user", hint="log in through systemd-logind, or `loginctl enable-linger`"
-        )
+        from rootless.kernel.hints import hint
+
+        raise RootlessError("no D-Bus session of this user", hint=hint("no-session").text)
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(PATIENCE)

@@ -176,7 +176,7 @@ def _positional(line: Line, current: str) -> Answer:
         return "words", [(word, "") for word in choices]
     if name in ("bundle", "bundle_dir"):
         return _bundles(current)
-    return "files" if name == "image" else "words", []
+    return "files" if name in ("image", "subject") else "words", []
 
 
 def _ids(line: Line) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from rootless.node import closest
 if TYPE_CHECKING:
     import click
 
-_METAVARS = {"container_id": "ID", "bundle_dir": "BUNDLE"}
+_METAVARS = {"container_id": "ID", "bundle_dir": "BUNDLE", "subject": "[BUNDLE|ARCHIVE]"}
 
 
 def group() -> click.Group:

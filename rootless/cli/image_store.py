@@ -23,6 +23,7 @@ from rootless import log
 from rootless.cli.commands.convert import choose_owners
 from rootless.cli.images import translated
 from rootless.errors import RootlessError
+from rootless.kernel.hints import HINTS
 from rootless.kernel.host import Host
 from rootless.runtime import upper
 from rootless.runtime.caches import cache_directory
@@ -129,7 +130,7 @@ def open_store() -> str:
         os.close(open_private(path, make=True))
         os.close(open_private(f"{path}/index", make=True))
     except OSError as error:
-        hint = "choose another place with XDG_CACHE_HOME"
+        hint = HINTS["cache-elsewhere"].text
         if isinstance(error, PermissionError) and error.filename == path:
             raise RootlessError(f"the cache of images is not used: {error.strerror}", path, errno.EPERM, hint) from None
         raise RootlessError.from_os(error, "the cache of images cannot be used", path, hint) from None

@@ -204,6 +204,14 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ],
     ),
     "list": ("list the containers", (), [_FORMAT, ("quiet", "q", "flag", "", "print IDs only")]),
+    "doctor": (
+        "say what works here, what does not, and what to type",
+        ("subject?",),
+        [
+            ("json", "", "flag", "", "print JSON"),
+            ("clean", "", "flag", "", "list and remove ended containers and half-written cache entries"),
+        ],
+    ),
     "features": ("print the features of this runtime as JSON", (), []),
     "spec": (
         "write an example config.json, or check one",

@@ -341,9 +341,10 @@ def _make_root(root: str) -> int:
         os.fchmod(fd, 0o1700)
         return fd
     except OSError as error:
-        raise RootlessError.from_os(
-            error, "cannot make the state directory", root, "choose another with --root"
-        ) from None
+        from rootless.kernel.hints import hint
+
+        elsewhere = hint("state-elsewhere").text
+        raise RootlessError.from_os(error, "cannot make the state directory", root, elsewhere) from None
 
 
 def _open_own(path: str, dir_fd: int | None = None) -> int:

@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING
 
 from rootless.errors import RootlessError, printable
+from rootless.kernel.hints import HINTS
 from rootless.runtime.caches import cache_directory
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def make_upper(state: StateDir, path: str, rootfs: str) -> None:
             os.mkdir(f"{path}/{name}", 0o700)
         os.chmod(f"{path}/upper", os.stat(rootfs).st_mode & 0o7777)
     except OSError as error:
-        hint = "choose another place with XDG_CACHE_HOME"
+        hint = HINTS["cache-elsewhere"].text
         raise RootlessError.from_os(error, "cannot make the throw-away root", path, hint) from None
 
 

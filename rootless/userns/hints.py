@@ -6,6 +6,10 @@ import errno
 
 from rootless.startup import lean_os as os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.kernel.hints import Hint
+
 # file below /proc/sys: the values that forbid user namespaces to an ordinary user
 _SYSCTLS = {
     "kernel/unprivileged_userns_clone": (b"0",),  # Debian's kernel
@@ -13,20 +17,38 @@ _SYSCTLS = {
     # Ubuntu's kernel: it makes the namespace, but without capabilities.
     "kernel/apparmor_restrict_unprivileged_userns": (b"1", b"2"),
 }
+_ALLOWING = {
+    "kernel/unprivileged_userns_clone": "1",
+    "user/max_user_namespaces": "15000",
+    "kernel/apparmor_restrict_unprivileged_userns": "0",
+}
 
 
 def explain_refusal(number: int, proc_sys: str = "/proc/sys") -> str:
     """Return the hint for an errno of clone3(2), unshare(2), or a write of the id maps; "" for none."""
-    if number == errno.ENOSPC:
-        return "the limit of user namespaces is reached: sysctl user.max_user_namespaces"
-    if number == errno.ENOSYS:
-        return "Linux 5.12 or newer is needed"
+    hint = hint_of_refusal(number, proc_sys)
+    if hint:
+        return hint.text
     if number not in (errno.EPERM, errno.EACCES):
         return ""
-    forbidding = [name for name, values in _SYSCTLS.items() if _read(f"{proc_sys}/{name}") in values]
-    if forbidding:
-        return f"user namespaces are restricted here: sysctl {_listed(forbidding)}"
     return f"user namespaces may be restricted here: sysctl {_listed(_SYSCTLS)}, or a sandbox around this process"
+
+
+def hint_of_refusal(number: int, proc_sys: str = "/proc/sys") -> Hint | None:
+    """Return the hint for such an errno with the command that mends it, None if no certain reason is known."""
+    from rootless.kernel.hints import ROOT, Hint, hint
+
+    if number == errno.ENOSPC:
+        return hint("userns-limit")
+    if number == errno.ENOSYS:
+        return hint("old-kernel")
+    if number not in (errno.EPERM, errno.EACCES):
+        return None
+    forbidding = [name for name, values in _SYSCTLS.items() if _read(f"{proc_sys}/{name}") in values]
+    if not forbidding:
+        return None
+    values = " ".join(f"{name.replace('/', '.')}={_ALLOWING[name]}" for name in forbidding)
+    return Hint(f"user namespaces are restricted here: sysctl {_listed(forbidding)}", f"sysctl -w {values}", ROOT)
 
 
 def is_restricted_by_apparmor(proc_sys: str = "/proc/sys") -> bool:

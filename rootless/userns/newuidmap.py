@@ -22,7 +22,9 @@ def run_helper(program: str, pid: int, id_map: IdMap, file: str) -> None:
     """
     path = find_program(program)
     if not path:
-        raise RootlessError(f"{program} is not installed", hint="it comes with the package uidmap (shadow-utils)")
+        from rootless.kernel.hints import hint
+
+        raise RootlessError(f"{program} is not installed", hint=hint("no-newuidmap").text)
     arguments = [program, str(pid), *(str(number) for entry in id_map for number in entry)]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -40,9 +42,10 @@ def run_helper(program: str, pid: int, id_map: IdMap, file: str) -> None:
     _, status = os.waitpid(helper, 0)
     if status:
         code = os.waitstatus_to_exitcode(status)
-        hint = f"it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}"
+        from rootless.kernel.hints import hint
+
         raise RootlessError(
             f"{program} refused the map: {said or errno_text(code if code > 0 else 0)}",
             path,
-            hint=explain_missing(f"{program[3:6]}_map", id_map) or hint,
+            hint=explain_missing(f"{program[3:6]}_map", id_map) or hint("newuidmap-refuses", file=file, path=path).text,
         )

@@ -20,6 +20,7 @@ from oci.remove import remove_tree
 from rootless import log
 from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError
+from rootless.kernel.hints import HINTS
 from rootless.kernel.host import Host
 from rootless.userns import job
 from rootless.userns.run import default_maps
@@ -112,9 +113,7 @@ def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
     uid_map, gid_map = default_maps(host)
     ranged = len(uid_map) > 1
     if how in ("map", "strict") and not ranged:
-        raise RootlessError(
-            f"--owners {how} needs a range of ids", hint="an administrator adds one to /etc/subuid and /etc/subgid"
-        )
+        raise RootlessError(f"--owners {how} needs a range of ids", hint=HINTS["no-subids"].text)
     if not ranged or how in ("xattr", "squash"):
         return Owners(how or "xattr"), [(0, host.uid, 1)], [(0, host.gid, 1)]
     return Owners("map", uid_map, gid_map, strict=how == "strict"), uid_map, gid_map

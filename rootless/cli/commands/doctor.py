@@ -1,0 +1,111 @@
+"""`doctor`: say whether and how containers run here, and what mends what does not work."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from rootless.cli.containers import enter_state_root, state_root
+from rootless.cli.doctor import cgroups, installation, machine, places, trial, users
+from rootless.cli.doctor.line import MISSING, Line
+from rootless.errors import EXIT_ERROR, RootlessError, printable, unexpected
+from rootless.kernel.hints import ROOT
+from rootless.kernel.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rootless.cli.options import Options
+
+CHECKS: tuple[Callable[[Host], Iterable[Line]], ...] = (
+    machine.kernel,
+    users.user_namespaces,
+    users.subordinate_ids,
+    cgroups.cgroups,
+    cgroups.systemd,
+    machine.seccomp,
+    machine.security_modules,
+    machine.devices,
+    machine.vsyscall,
+    places.runtime_directory,
+    places.cache,
+    installation.program,
+    installation.byte_code,
+    installation.packages,
+    installation.interpreter,
+)
+# A container cannot run without these; without the others it is only limited.
+_ESSENTIAL = ("run", "bundle", "config", "archive")
+
+
+def main(options: Options) -> int:
+    """Run `rootless doctor [BUNDLE|ARCHIVE] [--json] [--clean]`; 0 if a plain `run` works here, else 1."""
+    with contextlib.suppress(RootlessError):  # the check of the state root says why it cannot be used
+        enter_state_root(options)
+    root = state_root(options)
+    if options.clean:
+        return _clean(root, as_json=options.json)
+    lines = list(_examine(root, options.subject))
+    works = not any(line.status == MISSING and line.name in _ESSENTIAL for line in lines)
+    if options.json:
+        print(json.dumps({"works": works, "lines": [line.document() for line in lines]}, indent=2))
+    else:
+        for text in _table(lines):
+            print(text)
+        print("a plain run works here" if works else "a plain run does not work here")
+    return 0 if works else EXIT_ERROR
+
+
+def _examine(root: str, subject: str) -> Iterator[Line]:
+    """Yield the lines of all checks. One that fails is a line itself, because the others are still wanted."""
+    host = Host()
+    for check in CHECKS:
+        yield from _safely(check.__name__.replace("_", "-"), lambda check=check: check(host))  # type: ignore[misc]
+    yield from _safely("state", lambda: places.state_root(root))
+    yield from _safely("run", lambda: trial.plain_run(root))
+    if subject:
+        from rootless.cli.doctor.images import bundle_or_archive  # it needs attrs, and doctor says if that is missing
+
+        yield from bundle_or_archive(subject, root)
+
+
+def _safely(name: str, check: Callable[[], Iterable[Line]]) -> list[Line]:
+    try:
+        return list(check())
+    except (OSError, RootlessError) as error:
+        known = unexpected(error)
+        return [Line(name, MISSING, known.message(), "this could not be looked at")]
+
+
+def _table(lines: list[Line]) -> Iterator[str]:
+    """Yield the lines of the form for people: status, name, what was found; indented, what it costs and mends."""
+    width = max(len(line.name) for line in lines)
+    terminal = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 0
+    for line in lines:
+        text = printable(f"{line.status:<8} {line.name:<{width}}  {line.detail}")
+        yield text if not terminal or len(text) <= terminal else text[: terminal - 3] + "..."
+        indent = " " * (width + 11)
+        if line.cost:
+            yield f"{indent}cost: {printable(line.cost)}"
+        if line.hint:
+            yield f"{indent}hint: {printable(line.hint)}"
+        if line.command:
+            yield f"{indent}{'as root' if line.who == ROOT else 'you'}:  {printable(line.command)}"
+
+
+def _clean(root: str, *, as_json: bool) -> int:
+    """Print what is left of killed commands, then remove it; return 1 if something stays."""
+    from rootless.cli.doctor import residues  # it needs attrs, and doctor says if that is missing
+
+    found = residues.find(root)
+    if as_json:
+        print(json.dumps({"residues": [{"kind": each.kind, "place": each.place} for each in found]}, indent=2))
+    else:
+        for each in found:
+            print(f"{each.kind:<10} {printable(each.place)}")
+        print(f"{len(found)} residues" if found else "nothing is left over")
+    sys.stdout.flush()
+    return EXIT_ERROR if residues.remove(root, found) else 0

@@ -1,0 +1,89 @@
+"""Check the program's own installation: interpreter, byte-code cache and the packages that some commands need."""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import rootless
+from rootless.cli.doctor.line import LIMITED, OK, Line
+from rootless.kernel.hints import USER, Hint
+from rootless.runtime.interpreter import writable
+from rootless.userns.run import default_maps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rootless.kernel.host import Host
+
+# module: what does not work without it, and what pip calls it
+_PACKAGES = {
+    "click": ("the help is not printed", "click"),
+    "attrs": ("images are not read", "attrs"),
+    "jeepney": ("systemd cannot be asked for a scope", "jeepney"),
+    "lz4": ("layers that lz4 has compressed are not read", "lz4"),
+    "isal": ("images are unpacked slower", "isal"),
+    "mcp": ("python -m rootless.mcp does not start", "mcp"),
+}
+
+
+def program(_host: Host) -> Iterator[Line]:
+    """Name the launcher and the interpreter, and say whether the launcher starts it without its site-packages."""
+    detail = f"rootless {rootless.__version__}, Python {'.'.join(map(str, sys.version_info[:3]))}, {sys.executable}"
+    if sys.flags.no_site:
+        yield Line("launcher", OK, detail)
+    else:
+        cost = "a command starts slower, because Python looks for its site-packages"
+        mend = Hint("bin/rootless is the fast way to start", "run rootless instead of python -m rootless", USER)
+        yield Line("launcher", LIMITED, detail, cost, mend)
+
+
+def byte_code(_host: Host) -> Iterator[Line]:
+    """Check that byte code can be kept beside the sources: rootless/startup/codecache.py."""
+    package = os.path.dirname(os.path.abspath(rootless.__file__))
+    place = f"{package}/__pycache__"
+    if os.access(place if os.path.isdir(place) else package, os.W_OK):
+        yield Line("byte-code-cache", OK, place)
+    elif os.path.isdir(place) and any(not name.endswith(".pyc") for name in os.listdir(place)):
+        yield Line("byte-code-cache", OK, f"{place} is filled; this user cannot renew it")
+    else:
+        mend = Hint("who may write there runs a container once, and the cache is there for all")
+        yield Line("byte-code-cache", LIMITED, f"{place} cannot be written", "each command starts slower", mend)
+
+
+def packages(_host: Host) -> Iterator[Line]:
+    """Check the Python packages that some commands need."""
+    lacking = [name for name in _PACKAGES if not _found(name)]
+    if not lacking:
+        yield Line("packages", OK, " ".join(_PACKAGES))
+        return
+    cost = "; ".join(_PACKAGES[name][0] for name in lacking)
+    names = " ".join(_PACKAGES[name][1] for name in lacking)
+    mend = Hint("they are optional", f"{sys.executable} -m pip install {names}", USER)
+    yield Line("packages", LIMITED, f"not installed: {' '.join(lacking)}", cost, mend)
+
+
+def _found(name: str) -> bool:
+    try:
+        if find_spec(name) is None:
+            site.main()  # bin/rootless starts the interpreter without its site-packages
+        return find_spec(name) is not None
+    except ValueError:  # its import has failed
+        return False
+
+
+def interpreter(host: Host) -> Iterator[Line]:
+    """Check that root of a container cannot write the interpreter's file (CVE-2019-5736)."""
+    path = os.path.realpath("/proc/self/exe")
+    maps = default_maps(host)
+    if maps[0] and writable(os.stat("/proc/self/exe"), *maps):
+        mend = Hint("use one that root owns, /usr/bin/python3")
+        cost = "each command first copies the interpreter to memory, which takes some milliseconds"
+        yield Line("interpreter", LIMITED, f"root of a container could write {path}", cost, mend)
+    elif not maps[0]:
+        yield Line("interpreter", OK, f"{path}; a sealed copy runs where a container has no user namespace")
+    else:
+        yield Line("interpreter", OK, f"root of a container cannot write {path}")

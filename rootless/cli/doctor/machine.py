@@ -1,0 +1,104 @@
+"""Check the kernel, its security modules, and the device nodes that containers may use."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
+from rootless.errors import RootlessError, errno_text
+from rootless.kernel.find_program import find_program
+from rootless.kernel.hints import ROOT, Hint, hint
+from rootless.process.libseccomp import library_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rootless.kernel.host import Host
+
+_OLDEST = (5, 12)  # mount_setattr(2)
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+
+
+def kernel(_host: Host) -> Iterator[Line]:
+    """Check the version of the kernel, and the kinds of namespaces that it has (namespaces(7))."""
+    release = os.uname().release
+    numbers = release.replace("-", ".").split(".")
+    version = tuple(int(number) for number in numbers[:2] if number.isdigit())
+    if version < _OLDEST:
+        yield Line("kernel", MISSING, f"Linux {release}", "mounts cannot be made safely", hint("old-kernel"))
+    else:
+        yield Line("kernel", OK, f"Linux {release}")
+    lacking = [name for name in _NAMESPACES if not os.path.exists(f"/proc/self/ns/{name}")]
+    if lacking:
+        cost = "a container that asks for one of them is refused"
+        yield Line("namespaces", LIMITED, f"the kernel has no {', '.join(lacking)} namespaces", cost)
+    else:
+        yield Line("namespaces", OK, " ".join(_NAMESPACES))
+
+
+def seccomp(_host: Host) -> Iterator[Line]:
+    """Check that filters can be made: by the kernel (seccomp(2)) and by libseccomp."""
+    actions = _read("/proc/sys/kernel/seccomp/actions_avail")
+    if not actions:
+        yield Line("seccomp", LIMITED, "the kernel has no seccomp filters", "a config with linux.seccomp is refused")
+        return
+    try:
+        found = library_version()
+    except (OSError, RootlessError) as error:
+        mend = Hint("libseccomp makes the filters", "apt install libseccomp2", ROOT)
+        yield Line("seccomp", LIMITED, str(error), "a config with linux.seccomp is refused", mend)
+        return
+    yield Line("seccomp", OK, f"libseccomp {found}, actions {actions}")
+
+
+def security_modules(host: Host) -> Iterator[Line]:
+    """Name the security modules that are active (the file lsm of securityfs)."""
+    names = _read("/sys/kernel/security/lsm").replace(",", " ")
+    if not names:
+        names = " ".join([*["apparmor"] * host.apparmor, *["selinux"] * host.selinux])
+    yield Line("security-modules", OK, names or "none is visible")
+
+
+def vsyscall(_host: Host) -> Iterator[Line]:
+    """Check for the page that programs of 2014 and before call (the kernel parameter vsyscall=)."""
+    if os.uname().machine != "x86_64":
+        return
+    if "[vsyscall]" in _read("/proc/self/maps"):
+        yield Line("vsyscall", OK, "programs of old images can call it")
+        return
+    mend = Hint("the kernel parameter vsyscall=xonly", "add vsyscall=xonly to the kernel's command line", ROOT)
+    cost = "programs of images of 2014 and before (glibc up to 2.13) end with SIGSEGV"
+    yield Line("vsyscall", LIMITED, "the kernel has no vsyscall page", cost, mend)
+
+
+def devices(_host: Host) -> Iterator[Line]:
+    """Check the device nodes of network engines and of file systems in user space."""
+    mend = Hint("the module tun is loaded, and all may open the node", "modprobe tun; chmod 666 /dev/net/tun", ROOT)
+    yield _device("tun", "/dev/net/tun", "pasta and slirp4netns cannot connect a container", mend)
+    engines = [name for name in ("pasta", "slirp4netns") if find_program(name)]
+    if engines:
+        yield Line("network-engines", OK, " ".join(engines))
+    else:
+        mend = Hint("pasta is in the package passt", "apt install passt", ROOT)
+        cost = "a container has the host's network, one of its own without a way out, or none"
+        yield Line("network-engines", LIMITED, "neither pasta nor slirp4netns is installed", cost, mend)
+    mend = Hint("the module fuse is loaded, and all may open the node", "modprobe fuse; chmod 666 /dev/fuse", ROOT)
+    yield _device("fuse", "/dev/fuse", "sshfs, fuse-overlayfs and their like do not work", mend)
+
+
+def _device(name: str, path: str, cost: str, mend: Hint) -> Line:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return Line(name, LIMITED, f"{path}: {errno_text(error.errno or errno.EIO)}", cost, mend)
+    return Line(name, OK, f"{path} can be opened")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

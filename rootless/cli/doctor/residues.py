@@ -1,0 +1,141 @@
+"""Find what killed commands have left, and remove it: states of ended containers, and half-written cache entries."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from oci.cache import Cache
+from rootless import log
+from rootless.cli import image_store
+from rootless.cli.images import translated
+from rootless.errors import NoSuchContainer, RootlessError
+from rootless.kernel import cgroup_view
+from rootless.kernel.host import Host
+from rootless.runtime import upper
+from rootless.runtime.caches import cache_directory
+from rootless.runtime.container import Container, load
+from rootless.runtime.delete import delete, load_by_force
+from rootless.runtime.state import StateDir, ids
+from rootless.userns import job
+from rootless.userns.run import default_maps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rootless.runtime.container import State
+
+_KEEP_ALL = 1 << 62  # a limit of bytes that no cache reaches, so only what is half-written goes
+
+
+class Residue:
+    """One thing that is left. kind: container, root, image, layer or cgroup; place: an ID or a path."""
+
+    __slots__ = ("kind", "place")
+
+    def __init__(self, kind: str, place: str) -> None:
+        self.kind = kind
+        self.place = place
+
+
+def find(root: str) -> list[Residue]:
+    """Return what is left; nothing is changed. Raises RootlessError."""
+    found = [Residue("container", container_id) for container_id in ids(root) if _has_ended(root, container_id)]
+    found += [Residue("root", path) for path in upper.abandoned()]
+    store = cache_directory("images")
+    found += [Residue("image", f"{store}/{name}") for name in _half_written(store) if not name.endswith(".lock")]
+    layers = Cache().directory
+    found += [Residue("layer", f"{layers}/{name}") for name in _half_written(layers) if name != ".lock"]
+    found += [Residue("cgroup", path) for path in _cgroups(root)]
+    return found
+
+
+def _has_ended(root: str, container_id: str) -> bool:
+    """Return whether no process of a container and no command on it runs."""
+    try:
+        directory = StateDir.open(root, container_id)
+    except RootlessError:
+        return False  # it is gone by now, or it is not a container
+    try:
+        if directory.lock.is_held_by_another():
+            return False
+        creating: State = {"creating": True}
+        try:
+            state = directory.read("state.json") or creating
+        except RootlessError as error:
+            log.debug(str(error))
+            pid, start_time = directory.noted_init()
+            state = {**creating, "pid": pid, "start_time": start_time}
+        return Container(directory, state).status() == "stopped"
+    finally:
+        directory.close()
+
+
+def _half_written(store: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(store) if name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _cgroups(root: str) -> Iterator[str]:
+    """Yield the cgroups that a container's notes name, that are empty, and whose container has ended."""
+    if not cgroup_view.read().mount:
+        return
+    for container_id in ids(root):
+        try:
+            directory = StateDir.open(root, container_id)
+        except RootlessError:
+            continue
+        try:
+            path, _, inode = directory.noted_cgroup()
+        finally:
+            directory.close()
+        if path and inode and os.path.isdir(path) and os.stat(path).st_ino == inode and _has_ended(root, container_id):
+            yield path
+
+
+def remove(root: str, found: list[Residue]) -> int:
+    """Remove the residues; return how many could not be removed. Each failure is a line on standard error."""
+    failed = 0
+    for residue in found:
+        try:
+            if residue.kind == "container":
+                _delete(root, residue.place)
+            elif residue.kind == "root":
+                upper.remove_upper(residue.place)
+        except NoSuchContainer:
+            continue  # another command was faster
+        except RootlessError as error:
+            log.error(error.message())
+            failed += 1
+    if any(residue.kind in ("image", "layer") for residue in found):
+        failed += _prune(root)
+    return failed
+
+
+def _delete(root: str, container_id: str) -> None:
+    """Delete a container as `delete --force` does, if it still has ended. Its cgroup goes with it."""
+    try:
+        loaded = load(root, container_id, lock=True)
+    except NoSuchContainer:
+        raise
+    except RootlessError:  # a damaged state
+        loaded = load_by_force(root, container_id)
+    with loaded as container:
+        if container.status() == "stopped":
+            delete(container, force=True)
+
+
+def _prune(root: str) -> int:
+    """Remove half-written entries of the caches, as `cache prune` does, and keep all that is whole."""
+    used = image_store.busy(root)
+
+    def prune() -> int:
+        with translated():
+            Cache().prune(_KEEP_ALL)
+            image_store.prune(_KEEP_ALL, used)
+        return 0
+
+    host = Host()
+    return 1 if job.run_interruptible(prune, ([], []) if host.is_root_here else default_maps(host)) else 0

@@ -1,0 +1,153 @@
+"""Check user namespaces and the user's subordinate ids (user_namespaces(7), subuid(5), newuidmap(1))."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+from typing import TYPE_CHECKING
+
+from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
+from rootless.errors import RootlessError, errno_text
+from rootless.kernel import syscalls as sc
+from rootless.kernel.find_program import find_program
+from rootless.kernel.hints import Hint, hint
+from rootless.userns.hints import explain_refusal, hint_of_refusal
+from rootless.userns.run import default_maps, run_in_userns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rootless.kernel.host import Host
+
+_WHOLE = 65536  # the ids that images use; adduser(8) gives each user a range of this size
+_SQUASHED = "a container has one user id, and files of an image belong to it"
+
+
+def user_namespaces(host: Host) -> Iterator[Line]:
+    """Make a user namespace, and others as root of it, in a child that ends at once."""
+    number = try_namespaces(host)
+    limit = _sysctl("user/max_user_namespaces")
+    if number:
+        detail = f"cannot create a user namespace: {errno_text(number)}"
+        mend = hint_of_refusal(number) or Hint(explain_refusal(number))
+        yield Line("user-namespaces", MISSING, detail, "no container can be created", mend)
+    else:
+        yield Line("user-namespaces", OK, f"one can be created (user.max_user_namespaces = {limit or 'unknown'})")
+    if host.in_userns:
+        ids = sum(size for _, _, size in host.uid_map)
+        cost = "a bundle can map only these ids; device nodes are bound from here, and not made"
+        yield Line("nested", LIMITED, f"this is a user namespace itself, which has {ids} uids", cost)
+
+
+def try_namespaces(host: Host) -> int:
+    """Return the errno of making namespaces as `create` does, 0 if it works.
+
+    AppArmor's restriction lets the user namespace be made but without capabilities, so others are made in it, too.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            number = errno.EIO
+            try:
+                if not host.is_root_on_host:
+                    sc.unshare(sc.CLONE_NEWUSER)
+                sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWPID)
+                number = 0
+            except OSError as error:
+                number = error.errno or errno.EIO
+            finally:
+                os.write(writer, number.to_bytes(4))
+                os._exit(0)
+        os.waitpid(pid, 0)
+        return int.from_bytes(os.read(reader, 4))
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def subordinate_ids(host: Host) -> Iterator[Line]:
+    """Check the ranges of ids in /etc/subuid and /etc/subgid, and that newuidmap(1) maps them."""
+    if host.is_root_here:
+        yield Line("subordinate-ids", OK, "root needs none")
+        return
+    counts = [sum(size for _, size in ranges) for ranges in (host.subuid, host.subgid)]
+    if min(counts) == 0:
+        lacking = " and ".join(
+            file for file, count in zip(("/etc/subuid", "/etc/subgid"), counts, strict=True) if not count
+        )
+        yield Line("subordinate-ids", LIMITED, f"this user has no range in {lacking}", _SQUASHED, _range_hint(host))
+    elif min(counts) < _WHOLE:
+        detail = f"{counts[0]} uids and {counts[1]} gids, fewer than {_WHOLE}"
+        cost = "files of an image with higher ids cannot be unpacked with their owners"
+        yield Line("subordinate-ids", LIMITED, detail, cost, _range_hint(host))
+    else:
+        yield Line("subordinate-ids", OK, f"{counts[0]} uids and {counts[1]} gids")
+    for program, file in (("newuidmap", "/etc/subuid"), ("newgidmap", "/etc/subgid")):
+        yield _helper(program, file)
+    if min(counts) and find_program("newuidmap") and find_program("newgidmap"):
+        yield _map(host)
+
+
+def _range_hint(host: Host) -> Hint:
+    taken = [100000]
+    for file in ("/etc/subuid", "/etc/subgid"):
+        try:
+            with open(file) as lines:
+                fields = [line.strip().split(":") for line in lines]
+        except OSError:
+            continue
+        taken += [int(f[1]) + int(f[2]) for f in fields if len(f) == 3 and f[1].isdigit() and f[2].isdigit()]
+    try:
+        user = pwd.getpwuid(host.uid).pw_name
+    except KeyError:
+        user = str(host.uid)
+    return hint("no-subids", first=max(taken), last=max(taken) + _WHOLE - 1, user=user)
+
+
+def _helper(program: str, file: str) -> Line:
+    """Check that a helper is installed, and that nothing takes its privileges away (execve(2), capabilities(7))."""
+    path = find_program(program)
+    if not path:
+        return Line(program, LIMITED, f"{program} is not installed", _SQUASHED, hint("no-newuidmap"))
+    refuses = hint("newuidmap-refuses", file=file, path=path)
+    status = os.stat(path)
+    try:
+        os.getxattr(path, "security.capability")
+        has_capability = True
+    except OSError:
+        has_capability = False
+    if not has_capability and not (status.st_mode & stat.S_ISUID and status.st_uid == 0):
+        what = "neither is set-user-ID root nor has a file capability"
+        return Line(program, LIMITED, f"{path} {what}", _SQUASHED, refuses)
+    if os.statvfs(path).f_flag & os.ST_NOSUID:
+        mend = Hint(refuses.text, f"mount -o remount,suid the file system of {path}", refuses.who)
+        return Line(program, LIMITED, f"{path} lies on a file system that is mounted nosuid", _SQUASHED, mend)
+    if _no_new_privs():
+        mend = Hint(refuses.text)  # nobody can take it back from a process: prctl(2)
+        return Line(program, LIMITED, "this process has no_new_privs, which it cannot take off", _SQUASHED, mend)
+    return Line(program, OK, path)
+
+
+def _map(host: Host) -> Line:
+    try:
+        run_in_userns(*default_maps(host), lambda: 0)
+    except RootlessError as error:
+        return Line("id-map", LIMITED, RootlessError(error.what, error.where, error.errno).message(), _SQUASHED,
+                    Hint(error.hint))  # fmt: skip
+    return Line("id-map", OK, "the subordinate ids can be mapped")
+
+
+def _no_new_privs() -> bool:
+    with open("/proc/self/status") as file:
+        return any(line.split() == ["NoNewPrivs:", "1"] for line in file)
+
+
+def _sysctl(name: str) -> str:
+    try:
+        with open(f"/proc/sys/{name}") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,53 @@
+"""Keep the hints that error messages and `rootless doctor` share in one table, so that both say the same.
+
+Nothing on the way of a container that works imports this module: an error asks for its hint when it happens.
+"""
+
+from __future__ import annotations
+
+ROOT, USER = "root", "you"  # who has to type a command
+
+
+class Hint:
+    """Say what is wrong, and which command mends it.
+
+    text: what follows `hint:` in an error message; command: what to type, "" if no command mends it; who: ROOT or
+    USER, who has to type it.
+    """
+
+    __slots__ = ("command", "text", "who")
+
+    def __init__(self, text: str, command: str = "", who: str = "") -> None:
+        self.text = text
+        self.command = command
+        self.who = who
+
+
+HINTS = {
+    "userns-limit": Hint(
+        "the limit of user namespaces is reached: sysctl user.max_user_namespaces",
+        "sysctl -w user.max_user_namespaces=15000",
+        ROOT,
+    ),
+    "old-kernel": Hint("Linux 5.12 or newer is needed"),
+    "no-newuidmap": Hint("it comes with the package uidmap (shadow-utils)", "apt install uidmap", ROOT),
+    "newuidmap-refuses": Hint(
+        "it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}",
+        "chmod u+s {path}",
+        ROOT,
+    ),
+    "no-subids": Hint(
+        "an administrator adds one to /etc/subuid and /etc/subgid",
+        "usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}",
+        ROOT,
+    ),
+    "no-session": Hint("log in through systemd-logind, or `loginctl enable-linger`", "loginctl enable-linger", USER),
+    "state-elsewhere": Hint("choose another with --root", "export ROOTLESS_ROOT=DIRECTORY", USER),
+    "cache-elsewhere": Hint("choose another place with XDG_CACHE_HOME", "export XDG_CACHE_HOME=DIRECTORY", USER),
+}
+
+
+def hint(name: str, **words: object) -> Hint:
+    """Return a hint of the table with its {words} filled in."""
+    found = HINTS[name]
+    return Hint(found.text.format(**words), found.command.format(**words), found.who) if words else found

@@ -1,0 +1,250 @@
+"""`doctor` says what works here, and an error message says the same when the thing is taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootless.cli.doctor import images, places
+from rootless.cli.doctor.line import LIMITED, OK
+from rootless.kernel.hints import HINTS
+from tests.support.checkout import TIMEOUT, driver
+from tests.support.containers import USER, Bundle, Container, Rootless, needs_range
+
+KEYS = ["name", "status", "detail", "cost", "hint", "command", "who"]
+USERS_OWN = pytest.mark.skipif(not USER, reason="root needs no user namespace, no range and no session")
+
+
+def examine(rootless: Rootless, *args: str | Path, before: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+    """The lines of `doctor --json` by name, below "lines", with the exit code as "code"."""
+    command = [*before, *rootless.command("doctor", "--json", *args)]
+    return parse(subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, **options))
+
+
+def parse(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    document = json.loads(done.stdout)
+    assert done.returncode == (0 if document["works"] else 1)
+    return {"code": done.returncode, "lines": {line["name"]: line for line in document["lines"]}}
+
+
+def hint_of(stderr: str) -> str:
+    """The hint of the last error message."""
+    return stderr.strip().splitlines()[-1].partition("; hint: ")[2]
+
+
+def test_a_program_gets_stable_keys_and_the_exit_code_of_a_plain_run(rootless: Rootless) -> None:
+    found = examine(rootless)
+    assert all(list(line) == KEYS for line in found["lines"].values())
+    assert {line["status"] for line in found["lines"].values()} <= {"ok", "limited", "missing"}
+    assert {"kernel", "user-namespaces", "cgroup", "seccomp", "tun", "fuse", "cache", "state", "run"} <= {
+        *found["lines"]
+    }
+    assert found["code"] == (rootless("run", "--host", "--", "true").returncode and 1)
+
+
+def test_what_is_not_ok_says_what_it_costs(rootless: Rootless) -> None:
+    for line in examine(rootless)["lines"].values():
+        assert line["status"] == OK or line["cost"], line
+        assert bool(line["command"]) == bool(line["who"]), line
+
+
+def test_people_get_a_line_for_each_check_and_a_verdict(rootless: Rootless) -> None:
+    done = rootless("doctor")
+    assert done.stderr == "" and done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "a plain run works here"
+    assert any(line.split()[:2] == ["ok", "kernel"] for line in done.stdout.splitlines())
+
+
+# ------------------------------------------------------------------------------- a thing is taken away: both say it
+
+
+@USERS_OWN
+def test_no_user_namespace_is_left(rootless: Rootless, bundle: Bundle) -> None:
+    forbid = 'echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps=-all --inh-caps=-all "$@"'
+    before = ("unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c", forbid, "sh")
+    found = examine(rootless, before=before)
+    command = [*before, *rootless.command("run", "-b", bundle.path, "none")]
+    error = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    line = found["lines"]["user-namespaces"]
+    assert found["code"] == 1 and error.returncode == 1
+    assert line["status"] == "missing" and line["who"] == "root"
+    assert line["hint"] == hint_of(error.stderr) == HINTS["userns-limit"].text
+    assert found["lines"]["nested"]["status"] == LIMITED
+
+
+@USERS_OWN
+@needs_range
+def test_newuidmap_is_not_in_path(rootless: Rootless) -> None:
+    program = """
+from rootless.kernel import find_program
+find_program._USUAL = ""
+from rootless.__main__ import main
+sys.exit(main())
+"""
+    environment = {**os.environ, "PATH": "/nowhere"}
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        command = driver(program, "--root", rootless.state, *args)
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment)
+
+    found, error = parse(call("doctor", "--json")), call("unshare", "/bin/true")
+    assert error.returncode != 0
+    for name in ("newuidmap", "newgidmap"):
+        line = found["lines"][name]
+        assert line["status"] == LIMITED and line["command"] == "apt install uidmap" and line["who"] == "root"
+        assert line["hint"] == hint_of(error.stderr) == HINTS["no-newuidmap"].text
+    assert found["code"] == 0  # a plain run maps the own id only
+
+
+def test_attrs_is_not_installed(rootless: Rootless) -> None:
+    program = """
+sys.modules["attrs"] = sys.modules["attr"] = None
+from rootless.__main__ import main
+sys.exit(main())
+"""
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        command = driver(program, "--root", rootless.state, *args)
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+    found, error = parse(call("doctor", "--json")), call("cache", "ls")
+    assert error.returncode != 0 and "attrs" in error.stderr
+    assert found["lines"]["packages"]["status"] == LIMITED
+    assert "attrs" in found["lines"]["packages"]["command"]
+
+
+@USERS_OWN
+@needs_range
+def test_newuidmap_has_no_privileges(rootless: Rootless) -> None:
+    before = ("setpriv", "--no-new-privs")
+    found = examine(rootless, before=before)
+    command = [*before, *rootless.command("unshare", "true")]
+    error = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert error.returncode != 0
+    line = found["lines"]["newgidmap"]
+    assert line["status"] == LIMITED and "no_new_privs" in line["detail"]
+    assert line["hint"] == found["lines"]["id-map"]["hint"] == hint_of(error.stderr)
+
+
+@USERS_OWN
+@pytest.mark.parametrize("place", ["", "relative", "/", "/nowhere"])
+def test_the_runtime_directory_is_not_the_users(rootless: Rootless, bundle: Bundle, place: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")}
+    if place:
+        environment["XDG_RUNTIME_DIR"] = place
+    line = examine(rootless, env=environment)["lines"]["runtime-directory"]
+    assert line["status"] == LIMITED and "XDG_RUNTIME_DIR" in line["detail"]
+    error = rootless("--cgroup-manager", "systemd", "run", "-b", bundle.path, "none", env=environment)
+    assert "no D-Bus session of this user" in error.stderr
+    assert line["hint"] == hint_of(error.stderr) == HINTS["no-session"].text
+
+
+def test_the_state_root_cannot_be_made(bundle: Bundle) -> None:
+    rootless = Rootless(Path("/proc/nowhere/state"))
+    found = examine(rootless)
+    error = rootless("run", "-b", bundle.path, "none")
+    assert found["code"] == 1 and error.returncode == 1
+    assert found["lines"]["run"]["hint"] == hint_of(error.stderr) == HINTS["state-elsewhere"].text
+
+
+def test_the_bundle_is_on_a_file_system_without_exec(rootless: Rootless, bundle: Bundle, tmp_path: Path) -> None:
+    target = tmp_path / "noexec"
+    target.mkdir()
+    mount = f'mount -t tmpfs -o noexec none {target} && cp -a {bundle.path} {target}/bundle && exec "$@"'
+    before = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
+    found = examine(rootless, target / "bundle", before=before)
+    assert found["code"] == 1
+    assert found["lines"]["bundle"]["status"] == "missing" and "noexec" in found["lines"]["bundle"]["detail"]
+    command = [*before, *rootless.command("run", "-b", target / "bundle", "none", "--", "/bin/true")]
+    assert subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False).returncode != 0
+
+
+def test_a_file_system_without_attributes() -> None:
+    line = places.attributes("cache-attributes", "/proc/self")
+    assert line.status == LIMITED and "proc" in line.detail and line.cost
+
+
+# --------------------------------------------------------------------------------------------- bundles and archives
+
+
+def test_a_bundle_that_works(rootless: Rootless, bundle: Bundle) -> None:
+    found = examine(rootless, bundle.path)
+    assert (found["code"], found["lines"]["config"]["status"], found["lines"]["bundle"]["status"]) == (0, OK, OK)
+
+
+def test_each_error_of_a_config_is_a_line(rootless: Rootless, bundle: Bundle) -> None:
+    bundle.patch({"process": {"cwd": "relative", "rlimits": [{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]}})
+    done = rootless("doctor", "--json", bundle.path)
+    lines = [line for line in json.loads(done.stdout)["lines"] if line["name"] == "config"]
+    assert done.returncode == 1
+    assert len(lines) == 2 and all(line["status"] == "missing" for line in lines)
+    assert any("/process/cwd" in line["detail"] for line in lines)
+
+
+def test_what_is_no_archive(rootless: Rootless, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no archive\n")
+    found = examine(rootless, tmp_path / "text")
+    assert found["code"] == 1 and found["lines"]["archive"]["status"] == "missing"
+    done = rootless("doctor", tmp_path / "nothing")
+    assert done.returncode == 1 and "neither a bundle nor an archive of images" in done.stderr
+
+
+def test_an_image_of_another_machine() -> None:
+    own = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    assert images.platform(f"linux/{own}").status == OK
+    other = images.platform("linux/s390x")
+    assert other.status == LIMITED and "s390x" in other.detail and other.who == "root"
+
+
+# ---------------------------------------------------------------------------------------------------------- --clean
+
+
+def test_clean_removes_ended_containers_and_no_others(
+    rootless: Rootless, container: Callable[..., Container], tmp_path: Path
+) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    ended = container({"process": {"args": ["sleep", "1000"]}})
+    lives = container({"process": {"args": ["sleep", "1000"]}})
+    for each in (ended, lives):
+        quiet: dict[str, Any] = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        assert rootless("run", "--detach", "-b", each.bundle.path, each.id, **quiet).returncode == 0
+    assert rootless("doctor", "--clean", env=environment).stdout == "nothing is left over\n"
+    assert rootless("kill", ended.id, "KILL").returncode == 0
+    assert rootless("wait", ended.id).returncode >= 0
+    done = rootless("doctor", "--clean", "--json", env=environment)
+    assert done.returncode == 0, done.stderr
+    first, *others = json.loads(done.stdout)["residues"]
+    assert first == {"kind": "container", "place": ended.id}
+    assert all(each["kind"] == "cgroup" and not os.path.exists(each["place"]) for each in others)
+    assert rootless.ids() == [lives.id]
+
+
+def test_clean_removes_a_damaged_state(rootless: Rootless, tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    (rootless.state / "damaged").mkdir(0o700, parents=True)
+    rootless.state.chmod(0o700)
+    (rootless.state / "damaged/state.json").write_text("{")
+    done = rootless("doctor", "--clean", env=environment)
+    assert (done.returncode, done.stdout) == (0, "container  damaged\n1 residues\n"), done.stderr
+    assert rootless.ids() == []
+
+
+def test_clean_removes_half_written_cache_entries_only(rootless: Rootless, tmp_path: Path) -> None:
+    cache = tmp_path / "cache/rootless"
+    half, whole = cache / f"images/.{'a' * 32}.new", cache / f"images/{'b' * 32}"
+    layer = cache / "trees/.c.new"
+    for directory in (half, whole, layer, cache / "images/index"):
+        directory.mkdir(parents=True)
+    for directory in (cache, *cache.iterdir()):
+        directory.chmod(0o700)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = rootless("doctor", "--clean", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"image      {half}", f"layer      {layer}", "2 residues"]
+    assert whole.exists() and not half.exists() and not layer.exists()
