@@ -17,6 +17,7 @@ sys.path.insert(0, str(CHECKOUT))
 from rootless import __version__  # noqa: E402
 from rootless.cli.commands.completion import SCRIPTS  # noqa: E402
 from rootless.cli.options import COMMANDS, GLOBAL, Option  # noqa: E402
+from rootless.kernel.hints import HINTS  # noqa: E402
 
 REFERENCE = CHECKOUT / "docs/reference"
 # The names under which the shells look for a script.
@@ -51,6 +52,21 @@ follows the id of `exec` and `ps`, and all that follows `unshare`, belongs to th
 [Compatibility](compatibility.md) says how the commands behave beside runc's; [exit codes](exit-codes.md) and
 [environment variables](environment.md) have pages of their own. All of it is there as man pages, too:
 `man rootless-run`.\
+""".splitlines()
+
+
+TROUBLESHOOTING = """\
+`rootless doctor` looks at everything that decides whether and how containers run on this machine. Each line says `ok`,
+`limited` or `missing`; below it stand what that costs, and the command that mends it. The last line, and the exit code,
+say whether a plain `run` works: doctor has run one.
+
+- `rootless doctor BUNDLE` and `rootless doctor IMAGE.tar` add what of the config or the archive cannot work here.
+- `--json` prints the same for programs: `works`, and `lines` with `name`, `status`, `detail`, `cost`, `hint`, `command`
+  and `who`.
+- `--clean` lists and removes what is left: ended containers with their cgroups, half-written entries of the cache, and
+  throw-away roots without a container. Do not use it where an engine still asks for containers that have ended.
+
+An error message takes its hint from the same table as doctor:\
 """.splitlines()
 
 
@@ -103,6 +119,24 @@ def markdown() -> str:
         for name in names:
             lines += ["", f"## {name}", "", f"{_upper(COMMANDS[name][0])}.", "", "```text", usage(name), "```"]
             lines += ["", *_table(COMMANDS[name][2])] if COMMANDS[name][2] else []
+    return "\n".join(lines) + "\n"
+
+
+def troubleshooting() -> str:
+    """Return docs/guide/troubleshooting.md."""
+    lines = [
+        "<!-- Written by scripts/reference.py from rootless/kernel/hints.py: change that, run `make reference`. -->",
+        "",
+        "# Troubleshooting",
+        "",
+        *TROUBLESHOOTING,
+        "",
+        "| the hint of the message, and of doctor | what to type | who |",
+        "|---|---|---|",
+    ]
+    for hint in HINTS.values():
+        text, command = (re.sub(r"\{(\w+)\}", lambda m: m[1].upper(), words) for words in (hint.text, hint.command))
+        lines.append(f"| {text} | {f'`{command}`' if command else ''} | {hint.who} |")
     return "\n".join(lines) + "\n"
 
 
@@ -202,6 +236,7 @@ def _roff(text: str) -> str:
 def main(arguments: list[str]) -> int:
     """Write the files, or with --check name those that differ."""
     wanted = {REFERENCE / "commands.md": markdown()}
+    wanted[CHECKOUT / "docs/guide/troubleshooting.md"] = troubleshooting()
     wanted |= {REFERENCE / "man" / name: text for name, text in man_pages().items()}
     wanted |= {REFERENCE / "completions" / COMPLETIONS[shell]: text for shell, text in SCRIPTS.items()}
     extra = set((REFERENCE / "man").glob("*.1")) - set(wanted)

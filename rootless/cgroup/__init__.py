@@ -15,6 +15,7 @@ from rootless.startup import lean_os as os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cgroup.record import Entry, Host, Record, Rule
+    from rootless.kernel.hints import Hint
     from rootless.node import Node
 
 
@@ -117,13 +118,15 @@ def _wanted(record: Record) -> list[Entry]:
 
 def _refusal(entry: Entry) -> RootlessError:
     file, _, pointer = entry
-    if os.path.exists("/sys/fs/cgroup/memory") and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-        hint = "this host's limits belong to cgroup v1, which rootless does not use; boot it with cgroup v2 alone"
-    elif not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-        hint = "no cgroup v2 is mounted at /sys/fs/cgroup"
-    else:
-        hint = (
-            "run it in a delegated cgroup, such as `systemd-run --user --scope -p Delegate=yes`, "
-            "or use --cgroup-manager systemd with a user session"
-        )
-    return RootlessError(f"{file} cannot be set: there is no cgroup that may be written", pointer, hint=hint)
+    return RootlessError(
+        f"{file} cannot be set: there is no cgroup that may be written", pointer, hint=without_cgroup().text
+    )
+
+
+def without_cgroup() -> Hint:
+    """Return the hint for a user who may make no cgroup: by whether v1 or v2 is mounted at the usual place."""
+    from rootless.kernel.hints import hint
+
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return hint("no-own-cgroup")
+    return hint("cgroup-v1" if os.path.exists("/sys/fs/cgroup/memory") else "no-cgroup")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rootless.cgroup.record import Entry, Record
+    from rootless.kernel.hints import Hint
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
 
@@ -331,7 +332,7 @@ class Cgroup:
             what = f"{what}: controller `{name}` is not available under {self.path}"
             # `unified` names the file itself, so ENOENT is the whole answer. For other limits it would mislead.
             number = errno.ENOENT if "/unified/" in pointer else 0
-            return RootlessError(what, pointer, number, hint=_who_delegates(name))
+            return RootlessError(what, pointer, number, hint=who_delegates(name).text)
         return RootlessError(f"{what}: this kernel has no such file", pointer)
 
     def _kill_each(self) -> None:
@@ -360,13 +361,13 @@ class Cgroup:
             raise RootlessError.from_os(error, "remove the container's cgroup", self.path) from None
 
 
-def _who_delegates(controller: str) -> str:
+def who_delegates(controller: str) -> Hint:
+    """Return the hint for a controller that a cgroup does not have."""
+    from rootless.kernel.hints import hint
+
     if os.geteuid() == 0:
-        return "see cgroup.controllers of the cgroups above; v1 may own the controller (boot with cgroup v2 alone)"
-    return (
-        f"root has to delegate it: Delegate=... {controller} in /etc/systemd/system/user@.service.d/delegate.conf, "
-        "or run in a cgroup that has it"
-    )
+        return hint("no-controller-for-root")
+    return hint("no-controller", controller=controller)
 
 
 def _reset(file: str, value: str, old: str) -> str:

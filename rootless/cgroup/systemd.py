@@ -175,10 +175,10 @@ class _Manager:
 
     def __init__(self, user: bool) -> None:
         if not library_found():
-            raise RootlessError(
-                "the systemd cgroup manager needs the Python package jeepney",
-                hint="pip install jeepney, or apt install python3-jeepney",
-            )
+            from rootless.kernel.hints import hint
+
+            what = "the systemd cgroup manager needs the Python package jeepney"
+            raise RootlessError(what, hint=hint("no-jeepney").text)
         from jeepney import DBusAddress, MatchRule  # type: ignore[import-untyped]
 
         self._manager = DBusAddress(

@@ -42,6 +42,32 @@ HINTS = {
         ROOT,
     ),
     "no-session": Hint("log in through systemd-logind, or `loginctl enable-linger`", "loginctl enable-linger", USER),
+    "cgroup-v1": Hint(
+        "this host's limits belong to cgroup v1, which rootless does not use; boot it with cgroup v2 alone",
+        "edit /etc/default/grub: GRUB_CMDLINE_LINUX=systemd.unified_cgroup_hierarchy=1; update-grub; reboot",
+        ROOT,
+    ),
+    "no-cgroup": Hint("no cgroup v2 is mounted at /sys/fs/cgroup", "mount -t cgroup2 none /sys/fs/cgroup", ROOT),
+    "no-own-cgroup": Hint(
+        "run it in a delegated cgroup, such as `systemd-run --user --scope -p Delegate=yes`, "
+        "or use --cgroup-manager systemd with a user session",
+        "systemd-run --user --scope -p Delegate=yes COMMAND",
+        USER,
+    ),
+    "no-controller": Hint(
+        "root has to delegate it: Delegate=... {controller} in /etc/systemd/system/user@.service.d/delegate.conf, "
+        "or run in a cgroup that has it",
+        "mkdir -p /etc/systemd/system/user@.service.d; printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' "
+        ">/etc/systemd/system/user@.service.d/delegate.conf; systemctl daemon-reload",
+        ROOT,
+    ),
+    "no-controller-for-root": Hint(
+        "see cgroup.controllers of the cgroups above; v1 may own the controller (boot with cgroup v2 alone)",
+        "edit /etc/default/grub: GRUB_CMDLINE_LINUX=systemd.unified_cgroup_hierarchy=1; update-grub; reboot",
+        ROOT,
+    ),
+    "no-jeepney": Hint("pip install jeepney, or apt install python3-jeepney", "pip install jeepney", USER),
+    "own-interpreter": Hint("use one that root owns, /usr/bin/python3"),
     "state-elsewhere": Hint("choose another with --root", "export ROOTLESS_ROOT=DIRECTORY", USER),
     "cache-elsewhere": Hint("choose another place with XDG_CACHE_HOME", "export XDG_CACHE_HOME=DIRECTORY", USER),
 }

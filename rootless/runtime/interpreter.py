@@ -32,9 +32,10 @@ def protect(uid_map: IdMap, gid_map: IdMap) -> None:
         if writable(os.fstat(fd), uid_map, gid_map) and not _sealed(fd):
             _execute_copy(fd)
     except OSError as error:
-        raise RootlessError.from_os(
-            error, "cannot run from a sealed copy of the interpreter", _EXE, "use one that root owns, /usr/bin/python3"
-        ) from None
+        from rootless.kernel.hints import hint
+
+        what = "cannot run from a sealed copy of the interpreter"
+        raise RootlessError.from_os(error, what, _EXE, hint("own-interpreter").text) from None
     finally:
         os.close(fd)
 

@@ -145,6 +145,29 @@ def test_the_runtime_directory_is_not_the_users(rootless: Rootless, bundle: Bund
     assert line["hint"] == hint_of(error.stderr) == HINTS["no-session"].text
 
 
+def test_no_cgroup_is_mounted(rootless: Rootless, bundle: Bundle) -> None:
+    hide = 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"'
+    before = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hide, "sh")
+    found = examine(rootless, before=before)
+    command = [*before, *rootless.command("run", "--memory", "64m", "-b", bundle.path, "none")]
+    error = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert error.returncode == 1 and found["code"] == 0
+    line = found["lines"]["cgroup"]
+    assert line["status"] == LIMITED and "limits are refused" in line["cost"]
+    assert line["hint"] == hint_of(error.stderr) == HINTS["no-cgroup"].text
+
+
+def test_a_controller_is_missing(rootless: Rootless, bundle: Bundle) -> None:
+    line = examine(rootless)["lines"].get("cgroup-controllers", {"status": OK})
+    if line["status"] == OK:
+        pytest.skip("this machine's cgroups have all controllers, or the user has no cgroup")
+    error = rootless("run", "--memory", "64m", "--cpus", "1", "-b", bundle.path, "none")
+    assert error.returncode == 1
+    name = "no-controller" if USER else "no-controller-for-root"
+    start = HINTS[name].text.partition("{")[0]
+    assert line["hint"].startswith(start) and hint_of(error.stderr).startswith(start)
+
+
 def test_the_state_root_cannot_be_made(bundle: Bundle) -> None:
     rootless = Rootless(Path("/proc/nowhere/state"))
     found = examine(rootless)

@@ -6,10 +6,11 @@ import os
 import pwd
 from typing import TYPE_CHECKING
 
-from rootless.cgroup import place
+from rootless.cgroup import place, without_cgroup
+from rootless.cgroup.driver import who_delegates
 from rootless.cgroup.systemd import library_found
 from rootless.cli.doctor.line import LIMITED, OK, Line
-from rootless.kernel.hints import ROOT, USER, Hint, hint
+from rootless.kernel.hints import hint
 from rootless.node import Node
 
 if TYPE_CHECKING:
@@ -19,29 +20,17 @@ if TYPE_CHECKING:
 
 _NO_LIMITS = "limits are refused, and pause, resume and update do not work"
 _WANTED = ("cpu", "io", "memory", "pids")
-_DELEGATE = Hint(
-    "an administrator delegates controllers to users (systemd.resource-control(5), Delegate=)",
-    "mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' "
-    ">/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload",
-    ROOT,
-)
 
 
 def cgroups(host: Host) -> Iterator[Line]:
     """Check the version, the place of a container's cgroup, and the controllers there."""
     if not host.cgroup_mount:
-        mend = Hint(
-            "cgroup v2 is needed",
-            "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup",
-            ROOT,
-        )
-        yield Line("cgroup", LIMITED, "cgroup v2 is not mounted", _NO_LIMITS, mend)
+        yield Line("cgroup", LIMITED, "cgroup v2 is not mounted", _NO_LIMITS, without_cgroup())
         return
     yield Line("cgroup", OK, f"version 2 at {host.cgroup_mount}, this process in {host.own_cgroup or 'none of it'}")
     found = _place(host)
     if not found:
-        mend = hint("no-session") if os.path.isdir("/run/systemd/system") else _who_delegates()
-        yield Line("cgroup-delegation", LIMITED, "this user may make no cgroup", _NO_LIMITS, mend)
+        yield Line("cgroup-delegation", LIMITED, "this user may make no cgroup", _NO_LIMITS, without_cgroup())
         return
     name, directory = found
     yield Line("cgroup-delegation", OK, name)
@@ -49,7 +38,9 @@ def cgroups(host: Host) -> Iterator[Line]:
     lacking = [name for name in _WANTED if name not in controllers]
     if lacking:
         cost = f"limits of {', '.join(lacking)} are refused"
-        yield Line("cgroup-controllers", LIMITED, " ".join(controllers) or "none", cost, _who_delegates())
+        yield Line(
+            "cgroup-controllers", LIMITED, " ".join(controllers) or "none", cost, who_delegates(" ".join(lacking))
+        )
     else:
         yield Line("cgroup-controllers", OK, " ".join(controllers))
 
@@ -68,14 +59,6 @@ def _place(host: Host) -> tuple[str, str] | None:
     return None
 
 
-def _who_delegates() -> Hint:
-    if os.path.isdir("/run/systemd/system"):
-        return _DELEGATE
-    return Hint(
-        "who has made this cgroup gives it to the user, and enables controllers in cgroup.subtree_control above"
-    )
-
-
 def _controllers(directory: str) -> list[str]:
     try:
         with open(f"{directory}/cgroup.controllers") as file:
@@ -90,8 +73,9 @@ def systemd(host: Host) -> Iterator[Line]:
         yield Line("systemd", LIMITED, "systemd does not run here", "cgroups are made as directories, not as scopes")
         return
     if not library_found():
-        mend = Hint("scopes need the Python package jeepney", "pip install jeepney", USER)
-        yield Line("systemd", LIMITED, "jeepney is not installed", "systemd cannot be asked for a scope", mend)
+        yield Line(
+            "systemd", LIMITED, "jeepney is not installed", "systemd cannot be asked for a scope", hint("no-jeepney")
+        )
         return
     if host.is_root_on_host:
         yield Line("systemd", OK, "root asks the system's systemd")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import rootless
 from rootless.cli.doctor.line import LIMITED, OK, Line
-from rootless.kernel.hints import USER, Hint
+from rootless.kernel.hints import USER, Hint, hint
 from rootless.runtime.interpreter import writable
 from rootless.userns.run import default_maps
 
@@ -80,9 +80,8 @@ def interpreter(host: Host) -> Iterator[Line]:
     path = os.path.realpath("/proc/self/exe")
     maps = default_maps(host)
     if maps[0] and writable(os.stat("/proc/self/exe"), *maps):
-        mend = Hint("use one that root owns, /usr/bin/python3")
         cost = "each command first copies the interpreter to memory, which takes some milliseconds"
-        yield Line("interpreter", LIMITED, f"root of a container could write {path}", cost, mend)
+        yield Line("interpreter", LIMITED, f"root of a container could write {path}", cost, hint("own-interpreter"))
     elif not maps[0]:
         yield Line("interpreter", OK, f"{path}; a sealed copy runs where a container has no user namespace")
     else:

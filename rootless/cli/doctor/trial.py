@@ -43,7 +43,11 @@ def plain_run(root: str) -> Iterator[Line]:
 def config(path: str, root: str) -> Iterator[Line]:
     """Check config.json against this machine, as `spec --validate` and `run --dry-run` do; a line for each error."""
     checked = _run([*itself(), "spec", "--validate", path])
-    errors = [line for line in checked.stderr.splitlines() if line.startswith(_PREFIX) and "warning" not in line]
+    errors = [
+        line
+        for line in checked.stderr.splitlines()
+        if line.startswith(_PREFIX) and not line.startswith(f"{_PREFIX}warning")
+    ]
     if not checked.returncode:
         planned = _run([*itself(), "--root", root, "run", "--dry-run", "--bundle", path, "doctor"])
         errors = planned.stderr.splitlines()[-1:] if planned.returncode else []
