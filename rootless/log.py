@@ -21,6 +21,7 @@ def configure(*, path: str = "", json_format: bool = False, debug: bool = False)
     """Set where lines go, and their format. Raises OSError if the file cannot be opened for appending."""
     global _fd, _json, _debug
     _json, _debug = json_format, debug
+    _fd = 2
     if path and path != "/dev/stderr":
         _fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 

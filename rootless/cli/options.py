@@ -196,6 +196,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         "tell step by step what run would do, why, and which manual page has it",
         ("bundle_dir?", "args*"),
         [
+            ("trace", "", "flag", "", "run the container, too, and tell what the kernel answered"),
             ("color", "", "str", "auto|always|never", "colours (default: on a terminal, without NO_COLOR)"),
             ("config", "f", "str", "FILE", "read FILE instead of the bundle's config.json"),
             *_PICK[1:],

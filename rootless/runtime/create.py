@@ -57,7 +57,8 @@ class CreateRequest:
     spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root;
     image: the image that the bundle was unpacked from, "" for the user's own bundle; upper: the directory to make for a
     throw-away root, "" for none (config.json has its mount); takes_name: whether the id is the bundle's name, so that
-    another id can replace it if it is in use; timeout: seconds that the program may run, 0 for no limit; at_end: called
+    another id can replace it if it is in use; timeout: seconds that the program may run, 0 for no limit; at_start:
+    called when the container is created and before its program runs; at_end: called
     when the program has ended and before the container is deleted (its exit code counts if it is not 0); source: the
     image's archive, "" if it came through a pipe; detached: whether the container outlives this
     command; meanwhile: called while init sets up its mounts, when the runtime would only wait; the rest are the flags.
@@ -81,6 +82,7 @@ class CreateRequest:
         self.upper = ""
         self.image = self.source = ""
         self.timeout = 0.0
+        self.at_start: Callable[[Created], None] | None = None
         self.at_end: Callable[[], int] | None = None
         self.takes_name = False
         self.preserve_fds = 0

@@ -62,6 +62,8 @@ def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *,
             oom = container.watch_oom()
             if created.master >= 0:
                 adopt(created.master)
+        if request.at_start:
+            request.at_start(created)
         listener = start(container, ahead.sock)
         if request.detached:
             container.close()

@@ -90,3 +90,63 @@ def test_colours_are_for_terminals(container, monkeypatch: pytest.MonkeyPatch) -
     assert "\x1b" not in on_a_terminal(c, "--color=never", c.bundle.path)
     assert "\x1b[" in on_a_terminal(c, "--color=always", c.bundle.path, NO_COLOR="1")
     assert "\x1b[" in story(c, "--color=always", c.bundle.path)
+
+
+def answers(text: str) -> list[str]:
+    """What the kernel answered, line by line."""
+    return re.findall(r"^      => (.*)$", text, re.MULTILINE)
+
+
+def test_a_trace_tells_what_the_program_sees(container) -> None:
+    """The inodes, mount ids and ids in the story are those that the program itself reads."""
+    c = container({"linux": {"uidMappings": None, "gidMappings": None}})
+    c.bundle.patch({"process": {"user": {"uid": 0, "gid": 0}}})
+    script = "for n in uts pid mnt; do readlink /proc/self/ns/$n; done; cat /proc/self/mountinfo; exit 3"
+    done = c.rootless("explain", "--trace", c.bundle.path, "--", "sh", "-c", script)
+    assert (done.returncode, done.stderr) == (3, "")
+    before, _, rest = done.stdout.partition("What it writes follows.\n\n")
+    output, _, after = rest.partition("\nThe program\n")
+    lines = output.splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == ["uts", "pid", "mnt"]
+    assert all(any(answer.startswith(f"{line}; outside ") for answer in answers(before)) for line in lines[:3])
+    mounts = {line.split()[4]: line.split()[0] for line in lines[3:]}
+    for path in ("/", "/proc", "/dev/shm"):
+        assert any(answer.startswith(f"mount {mounts[path]}, on mount ") for answer in answers(before)), path
+    if os.geteuid():
+        assert f"uid_map: 0 {os.geteuid()} 1" in [answer.partition(";")[0] for answer in answers(before)]
+    assert "the program ended with exit code 3" in answers(after)
+    assert steps(before)[0] + steps(after)[0] == steps(story(c, c.bundle.path, "--", "sh", "-c", script))[0]
+    assert sum(answer.endswith(" ms until the next step") for answer in answers(before)) > 30
+    assert max(map(len, [*before.splitlines(), *after.splitlines()])) <= 100
+    assert c.rootless("list", "--quiet").stdout == ""
+
+
+def test_hooks_after_the_program_are_told_after_it(container) -> None:
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "true"]}
+    c = container({"hooks": {"createRuntime": [hook], "startContainer": [hook], "poststop": [hook]}})
+    told = story(c, "--trace", c.bundle.path, "--", "echo", "from the program")
+    order = ["[/hooks/createRuntime/0]", "What it writes", "\nfrom the program\n", "[/hooks/startContainer/0]",
+             "[/process/args]", "[/hooks/poststop/0]"]  # fmt: skip
+    assert [told.count(each) for each in order] == [1] * len(order)
+    assert sorted(order, key=told.index) == order
+
+
+def test_a_set_up_that_fails_is_told_as_far_as_it_came(container, tmp_path: Path) -> None:
+    """The error is in the log that was asked for, without the steps that only the story needs."""
+    c = container({"mounts": None})
+    c.bundle.config["mounts"] = [{"destination": "/data", "type": "bind", "source": "/nowhere", "options": ["bind"]}]
+    c.bundle.write()
+    log = tmp_path / "log"
+    done = c.rootless("--log", log, "explain", "--trace", c.bundle.path)
+    assert done.returncode == 1 and "/nowhere" in done.stderr and done.stderr.count("\n") == 1
+    assert steps(done.stdout)[1][-1] == "/mounts/0"
+    assert "/nowhere" in log.read_text() and "level=debug" not in log.read_text()
+    assert c.rootless("list", "--quiet").stdout == ""
+
+
+def test_a_program_that_is_missing(container) -> None:
+    c = container()
+    done = c.rootless("explain", "--trace", c.bundle.path, "--", "nowhere")
+    assert done.returncode == 1 and "nowhere" in done.stderr and done.stderr.count("\n") == 1
+    assert "[/process/noNewPrivileges]" in done.stdout and "the program ended" not in done.stdout
+    assert c.rootless("list", "--quiet").stdout == ""

@@ -16,6 +16,7 @@ import pytest
 
 from rootless import steps
 from rootless.cli.commands.explain import wants_colour
+from rootless.cli.trace import begun_steps, durations
 from rootless.errors import RootlessError
 from rootless.plan.describe import describe
 from rootless.plan.explain import WIDTH, introduction, layout, painted, tell, wrapped
@@ -125,3 +126,14 @@ def test_who_gets_colours(
 def test_another_choice_of_colours_is_refused() -> None:
     with pytest.raises(RootlessError, match="unknown choice"):
         wants_colour("sometimes")
+
+
+def test_a_step_lasts_until_the_next_begins() -> None:
+    """All lines of a step are logged before it is executed, so its last line has the time."""
+    texts = ["+1.000 ms   1 cgroup", "words", "+3.500 ms   2 uid_map", "+3.510 ms   3 gid_map", "+10.000 ms  4 execve"]
+    begun = begun_steps([{"level": "debug", "msg": text, "time": ""} for text in texts])
+    assert begun == {1: 1.0, 2: 3.5, 3: 3.51, 4: 10.0}
+    assert durations(begun, {1, 3, 4}) == {
+        1: ["2.50 ms until the next step"],
+        3: ["6.49 ms until the next step"],
+    }

@@ -1,4 +1,4 @@
-"""`explain`: tell the plan of a container as a story."""
+"""`explain`: tell the plan of a container as a story, and with --trace what the kernel answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rootless.cli.requests import read_request
 from rootless.errors import RootlessError, printable
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
-from rootless.plan.explain import WIDTH, introduction, layout, painted, tell, wrapped
+from rootless.plan.explain import WIDTH, Line, introduction, layout, painted, tell, wrapped
 from rootless.runtime.create import compile_plan
 
 if TYPE_CHECKING:
@@ -30,13 +30,25 @@ def main(options: Options) -> int:
     colour, width = wants_colour(options.color), _width()
     run_options = _as_run(options)
     request = read_request(run_options, args=run_options.args)
-    plan = compile_plan(request, Host())
+    host = Host()
+    plan = compile_plan(request, host)
     for line in [*plan.warnings, *filter(None, [plan.cgroup.refusal])]:
         log.warn(line)
+
+    def show(lines: list[Line]) -> None:
+        write_all(1, painted(lines, colour=colour).encode("utf-8", "surrogateescape"))
+
     text = printable(introduction(request.container_id, request.bundle, plan))
-    lines = [*wrapped("title", text, "", width), *layout(tell(plan), width=width)]
-    write_all(1, painted(lines, colour=colour).encode("utf-8", "surrogateescape"))
-    return 0
+    if not options.trace:
+        show([*wrapped("title", text, "", width), *layout(tell(plan), width=width)])
+        return 0
+    from rootless.cli.trace import Trace
+
+    def restore_log() -> None:
+        debug = options.debug or options.log_level in ("debug", "trace")
+        log.configure(path=options.log, json_format=options.log_format == "json", debug=debug)
+
+    return Trace(plan, wrapped("title", text, "", width), width, show, restore_log).run(request, host)
 
 
 def wants_colour(choice: str) -> bool:
