@@ -27,19 +27,22 @@ def text(request: pytest.FixtureRequest) -> str:
     return text
 
 
-@pytest.fixture(params=["checkout", "venv"])
+@pytest.fixture(params=["checkout", "venv", "debian"])
 def launcher(request: pytest.FixtureRequest, tmp_path: Path, text: str) -> Path:
     """A copy of the launcher with the package where each layout has it."""
     top = tmp_path / request.param
     (top / "bin").mkdir(parents=True)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    places = {"checkout": top, "venv": top / "lib" / version / "site-packages"}
-    shutil.copytree(
-        CHECKOUT / "rootless", places[request.param] / "rootless", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    errors = places[request.param] / "rootless/errors.py"
+    places = {
+        "checkout": top,
+        "venv": top / "lib" / version / "site-packages",
+        "debian": top / "lib/python3/dist-packages",
+    }
+    place = places[request.param]
+    shutil.copytree(CHECKOUT / "rootless", place / "rootless", ignore=shutil.ignore_patterns("__pycache__"))
+    errors = place / "rootless/errors.py"
     errors.write_text(errors.read_text().replace("does not exist", HERE))
-    if request.param == "venv":
+    if request.param != "checkout":
         (top / "bin/python3").symlink_to(os.path.realpath(sys.executable))
     copy = top / "bin/rootless"
     copy.write_text(text)

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Build the Debian package from contrib/debian into $1 (default dist). Debian packages debhelper, dh-python,
+# pybuild-plugin-pyproject and the others of Build-Depends are needed. Nothing is written in the checkout.
+set -eu
+cd "$(dirname "$0")/.."
+mkdir -p "${1:-dist}"
+target=$(cd "${1:-dist}" && pwd)
+command -v dpkg-buildpackage >/dev/null || { echo "debian: no dpkg-buildpackage (Debian package: dpkg-dev)" >&2; exit 1; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 1' HUP INT TERM
+umask 022
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin # the packages of Build-Depends are the system's interpreter's
+mkdir "$scratch/rootless"
+if ! git archive --format=tar HEAD >"$scratch/tree" 2>/dev/null; then
+  tar -cf "$scratch/tree" --exclude=./.git --exclude=./.venv --exclude=./build --exclude=./dist --exclude=./site .
+fi
+tar -C "$scratch/rootless" -xf "$scratch/tree" --no-same-owner
+chmod -R u=rwX,go=rX "$scratch/rootless"
+cp -R "$scratch/rootless/contrib/debian" "$scratch/rootless/debian"
+(cd "$scratch/rootless" && dpkg-buildpackage -us -uc -b) >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
+install -m 644 "$scratch"/*.deb "$target/"
+(cd "$target" && sha256sum rootless_*.deb)
