@@ -2,8 +2,8 @@
 
 A step has its place in config.json (`pointer`), the process that executes it (`where`), its words for people
 (`describe`) and its action (`execute`). `--dry-run` prints the words, and `--debug` logs them when the step is
-executed. To add a kind of step, add a class. Nobody writes to a step after the plan is compiled; what executing it
-opens or learns is kept in the classes of steps/context.py.
+executed. To add a kind of step, add a class, and its story in plan/stories.py. Nobody writes to a step after the plan
+is compiled; what executing it opens or learns is kept in the classes of steps/context.py.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ def test_the_flags_of_run_change_the_story(container) -> None:
 def test_in_a_bundles_directory_all_words_are_the_programs(container) -> None:
     c = container()
     assert "becomes the program: ls -l. [" in story(c, "--", "ls", "-l", cwd=c.bundle.path)
+    assert steps(story(c, cwd=c.bundle.path)) == steps(story(c, ".", cwd=c.bundle.path))
 
 
 def test_an_archive_is_unpacked_and_explained(container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,10 +60,11 @@ def test_what_is_wrong_is_one_line(container, tmp_path: Path) -> None:
     c = container({"process": {"cwd": 1}})
     for words, line in (
         ((c.bundle.path,), "found 1, allowed is a string: /process/cwd"),
-        ((tmp_path / "missing",), "missing"),
+        ((tmp_path / "nowhere",), "no such bundle or image archive: "),
+        ((), "a bundle or an image archive is missing; hint: rootless explain ./BUNDLE"),
         (("--color", "red", c.bundle.path), "--color; hint: auto, always or never"),
     ):
-        done = c.rootless("explain", *words)
+        done = c.rootless("explain", *words, cwd=tmp_path)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and line in done.stderr
 
 

@@ -29,6 +29,7 @@ def main(options: Options) -> int:
     """
     colour, width = wants_colour(options.color), _width()
     run_options = _as_run(options)
+    _check_operand(run_options.container_id)
     request = read_request(run_options, args=run_options.args)
     host = Host()
     plan = compile_plan(request, host)
@@ -49,6 +50,14 @@ def main(options: Options) -> int:
         log.configure(path=options.log, json_format=options.log_format == "json", debug=debug)
 
     return Trace(plan, wrapped("title", text, "", width), width, show, restore_log).run(request, host)
+
+
+def _check_operand(operand: str) -> None:
+    """Refuse a word that names no file: `run` would take it as the ID of a new container. Raises RootlessError."""
+    if not operand:
+        raise RootlessError("a bundle or an image archive is missing", hint="rootless explain ./BUNDLE")
+    if operand and operand != "-" and not os.path.exists(operand):
+        raise RootlessError("no such bundle or image archive", operand)
 
 
 def wants_colour(choice: str) -> bool:
@@ -76,4 +85,6 @@ def _as_run(options: Options) -> Options:
     run_options.command, run_options.container_id = "run", options.bundle_dir
     if options.dashes:
         read_dashes(run_options)
+    if not run_options.container_id and os.path.exists("config.json"):
+        run_options.container_id = "."
     return run_options
