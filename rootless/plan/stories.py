@@ -319,7 +319,7 @@ STORIES: dict[type[Step], Story] = {
     MakeDevice: Story(FILES, _device, f"{_NO_DEVICE} Only root of the host may make one.", "mknod(2), null(4)"),
     BindDevice: Story(
         FILES, _device,
-        f"{_NO_DEVICE} An ordinary user may not make a node, but may show one that the host has.", "mknod(2), null(4)",
+        f"{_NO_DEVICE} Only root of the host may make a node. Others may show one that the host has.", "mknod(2), null(4)",
     ),
     AttachDevice: Story(FILES, _device, f"{_NO_DEVICE} The container's root may not make one.", "mknod(2), null(4)"),
     Link: Story(
@@ -439,8 +439,8 @@ STORIES: dict[type[Step], Story] = {
     ),
     Execute: Story(
         PROGRAM, _execute,
-        "execve keeps the process, its namespaces and its limits, and replaces what runs in it. The program is process"
-        " 1 of its pid namespace, and when it ends the kernel ends all others in there.",
+        "execve keeps the process, its namespaces and its limits, and replaces what runs in it. In a pid namespace of"
+        " its own the program is process 1, and when it ends the kernel ends all others in there.",
         "execve(2), pid_namespaces(7)",
     ),
 }  # fmt: skip

@@ -173,7 +173,7 @@ The program
            what the set-up needs.
       Read: seccomp(2)
   63  Init becomes the program: true. [/process/args]
-      Why: execve keeps the process, its namespaces and its limits, and replaces what runs in it.
-           The program is process 1 of its pid namespace, and when it ends the kernel ends all
+      Why: execve keeps the process, its namespaces and its limits, and replaces what runs in it. In
+           a pid namespace of its own the program is process 1, and when it ends the kernel ends all
            others in there.
       Read: execve(2), pid_namespaces(7)

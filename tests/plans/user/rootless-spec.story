@@ -68,8 +68,8 @@ The file system
   18  Init makes the host's device appear as /dev/urandom, character device 1:9. [/linux/devices]
   19  Init makes the host's device appear as /dev/tty, character device 5:0. [/linux/devices]
       Why: Programs expect these nodes. The host's own /dev is not shown, so that the container
-           lacks the nodes of its disks. An ordinary user may not make a node, but may show one that
-           the host has.
+           lacks the nodes of its disks. Only root of the host may make a node. Others may show one
+           that the host has.
       Read: mknod(2), null(4)
   20  Init makes the symbolic link /dev/fd to /proc/self/fd. [/linux/devices]
   21  Init makes the symbolic link /dev/stdin to /proc/self/fd/0. [/linux/devices]
@@ -157,7 +157,7 @@ The program
       Why: The program gets none of the caller's variables.
       Read: environ(7)
   54  Init becomes the program: sh. [/process/args]
-      Why: execve keeps the process, its namespaces and its limits, and replaces what runs in it.
-           The program is process 1 of its pid namespace, and when it ends the kernel ends all
+      Why: execve keeps the process, its namespaces and its limits, and replaces what runs in it. In
+           a pid namespace of its own the program is process 1, and when it ends the kernel ends all
            others in there.
       Read: execve(2), pid_namespaces(7)
