@@ -319,7 +319,8 @@ STORIES: dict[type[Step], Story] = {
     MakeDevice: Story(FILES, _device, f"{_NO_DEVICE} Only root of the host may make one.", "mknod(2), null(4)"),
     BindDevice: Story(
         FILES, _device,
-        f"{_NO_DEVICE} Only root of the host may make a node. Others may show one that the host has.", "mknod(2), null(4)",
+        f"{_NO_DEVICE} Only root of the host may make a node. Others may show one that the host has.",
+        "mknod(2), null(4)",
     ),
     AttachDevice: Story(FILES, _device, f"{_NO_DEVICE} The container's root may not make one.", "mknod(2), null(4)"),
     Link: Story(
