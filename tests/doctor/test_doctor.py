@@ -254,8 +254,20 @@ def test_clean_removes_a_damaged_state(rootless: Rootless, tmp_path: Path) -> No
     rootless.state.chmod(0o700)
     (rootless.state / "damaged/state.json").write_text("{")
     done = rootless("doctor", "--clean", env=environment)
-    assert (done.returncode, done.stdout) == (0, "container  damaged\n1 residues\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "container  damaged\n1 residue\n"), done.stderr
     assert rootless.ids() == []
+
+
+def test_clean_removes_throw_away_roots_without_a_container(rootless: Rootless, tmp_path: Path) -> None:
+    cache = tmp_path / "cache/rootless/upper"
+    for name in ("gone", "used"):
+        (cache / name / "upper").mkdir(parents=True)
+        (cache / name / "owner").symlink_to(tmp_path / name)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used/upper").symlink_to(cache / "used")
+    done = rootless("doctor", "--clean", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert (done.returncode, done.stdout) == (0, f"root       {cache}/gone\n1 residue\n"), done.stderr
+    assert os.listdir(cache) == ["used"]
 
 
 def test_clean_removes_half_written_cache_entries_only(rootless: Rootless, tmp_path: Path) -> None:

@@ -106,6 +106,6 @@ def _clean(root: str, *, as_json: bool) -> int:
     else:
         for each in found:
             print(f"{each.kind:<10} {printable(each.place)}")
-        print(f"{len(found)} residues" if found else "nothing is left over")
+        print("nothing is left over" if not found else "1 residue" if len(found) == 1 else f"{len(found)} residues")
     sys.stdout.flush()
     return EXIT_ERROR if residues.remove(root, found) else 0

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rootless.cli.doctor.line import MISSING, OK, Line
-from rootless.kernel.hints import Hint
+from rootless.kernel.hints import USER, Hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +31,15 @@ def plain_run(root: str) -> Iterator[Line]:
             timeout=_PATIENCE, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        yield Line("run", MISSING, f"`run --host -- true` does not end within {_PATIENCE} seconds", "nothing runs")
+        clean = Hint("doctor --clean removes what is left of it", "rootless doctor --clean", USER)
+        detail = f"`run --host -- true` does not end within {_PATIENCE} seconds"
+        yield Line("run", MISSING, detail, "nothing runs", clean)
         return
     if done.returncode == 0:
         yield Line("run", OK, "a program runs in a container")
         return
-    detail, mend = _last_error(done.stderr)
-    yield Line("run", MISSING, detail or f"exit code {done.returncode}", "no container runs", mend)
+    said, mend = _last_error(done.stderr)
+    yield Line("run", MISSING, said or f"exit code {done.returncode}", "no container runs", mend)
 
 
 def config(path: str, root: str) -> Iterator[Line]:
