@@ -92,9 +92,11 @@ def _id_maps(kernel: Kernel, _step: WriteIdMaps) -> Iterator[str]:
             yield f"{name}: {'; '.join(' '.join(line.split()) for line in text.splitlines())}"
 
 
-def _mask(kernel: Kernel, step: MaskPath) -> Iterator[str]:
+def _covered(kernel: Kernel, step: MaskPath | MakePathReadonly) -> Iterator[str]:
     found = list(kernel.mount(step.path))
-    yield from found or ["no mount is at this path, because there was nothing to hide"]
+    if not found and kernel.mounts:  # it could be read
+        found = ["no mount is at this path, because nothing is there"]
+    yield from found
 
 
 def _rlimit(kernel: Kernel, step: SetRlimit) -> Iterator[str]:
@@ -124,8 +126,8 @@ _ANSWERS: dict[type[Step], Callable[[Kernel, Any], Iterator[str]]] = {
     MountFileSystem: lambda kernel, step: kernel.mount(step.target),
     BindMount: lambda kernel, step: kernel.mount(step.target),
     BindDevice: lambda kernel, step: kernel.mount(step.path),
-    MakePathReadonly: lambda kernel, step: kernel.mount(step.path),
-    MaskPath: _mask,
+    MakePathReadonly: _covered,
+    MaskPath: _covered,
     MakeRootReadonly: _root,
     PivotRoot: _root,
     SetOomScore: _oom_score,

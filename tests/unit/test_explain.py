@@ -16,6 +16,7 @@ import pytest
 
 from rootless import steps
 from rootless.cli.commands.explain import wants_colour
+from rootless.cli.kernel_answers import Kernel
 from rootless.cli.trace import begun_steps, durations
 from rootless.errors import RootlessError
 from rootless.plan.describe import describe
@@ -137,3 +138,28 @@ def test_a_step_lasts_until_the_next_begins() -> None:
         1: ["2.50 ms until the next step"],
         3: ["6.49 ms until the next step"],
     }
+
+
+def test_what_cannot_be_read_is_no_answer() -> None:
+    """A process that is gone, or another user's: nothing is said, in place of something that is not so."""
+    pid = 2**22 + 1  # beyond PID_MAX_LIMIT
+    plan = compiled(json.loads(REVIEWED[0].read_text()), "user")
+    answers = [answer for step in plan.steps() for answer in Kernel(pid).answers(step)]
+    assert answers == [f"init is process {pid} outside"]
+
+
+def test_the_answers_are_those_of_proc() -> None:
+    """Of this process, which has made none of the steps."""
+    kernel = Kernel(os.getpid())
+    plan = compiled(json.loads(REVIEWED[0].read_text()), "user")
+    answers = {step.words()[0]: kernel.answers(step) for step in plan.steps()}
+    inode = os.readlink("/proc/self/ns/uts")
+    assert f"{inode}; outside {inode}" in answers["clone3"]
+    status = Path("/proc/self/status").read_text()
+    assert answers["umask"] and answers["umask"][0].replace(": ", ":\t") in status
+    masked = {step.words()[1]: kernel.answers(step) for step in plan.steps() if step.words()[0] == "mask"}
+    assert masked["/proc/timer_stats"] == ["no mount is at this path, because nothing is there"]
+    (root,) = answers["rootfs"]
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    line = [mount for mount in mounts if mount[4] == "/"][-1]
+    assert root.startswith(f"mount {line[0]}, on mount {line[1]}: ") and line[2] in root
