@@ -30,6 +30,11 @@ HINTS = {
         ROOT,
     ),
     "old-kernel": Hint("Linux 5.12 or newer is needed"),
+    "covered-proc": Hint(
+        "the container around this one covers files of its /proc, and the kernel then refuses a new one in a user "
+        "namespace (mount_namespaces(7)); start it with --security-opt systempaths=unconfined (docker) or "
+        "unmask=ALL (podman)"
+    ),
     "no-newuidmap": Hint("it comes with the package uidmap (shadow-utils)", "apt install uidmap", ROOT),
     "newuidmap-refuses": Hint(
         "it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}",

@@ -165,6 +165,11 @@ def _fall_back(root: RootBuilder, fstype: str, mount: Mount, error: OSError) -> 
     elif fstype == "cgroup2" and not root.own_cgroupns:
         # Without a cgroup namespace the container could write to the user's own slice (CVE-2023-25809).
         return empty_tmpfs()
+    elif fstype == "proc" and error.errno == errno.EPERM and not root.shares_pids:
+        from rootless.kernel.hints import HINTS
+
+        place = f"{mount.pointer}: {mount.target}"
+        raise RootlessError.from_os(error, "cannot mount proc", place, HINTS["covered-proc"].text) from None
     else:
         raise error
     try:

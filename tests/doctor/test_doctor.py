@@ -168,6 +168,18 @@ def test_a_controller_is_missing(rootless: Rootless, bundle: Bundle) -> None:
     assert line["hint"].startswith(start) and hint_of(error.stderr).startswith(start)
 
 
+def test_a_container_around_covers_a_part_of_proc(rootless: Rootless) -> None:
+    cover = 'mount --bind /dev/null /proc/version && exec unshare --user --map-root-user --mount "$@"'
+    before = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", cover, "sh")
+    found = examine(rootless, before=before)
+    command = [*before, *rootless.command("run", "--host", "--", "true")]
+    error = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert error.returncode == 1 and found["code"] == 1, error.stderr
+    line = found["lines"]["proc"]
+    assert line["status"] == LIMITED and "/proc/version" in line["detail"]
+    assert line["hint"] == found["lines"]["run"]["hint"] == hint_of(error.stderr) == HINTS["covered-proc"].text
+
+
 def test_the_state_root_cannot_be_made(bundle: Bundle) -> None:
     rootless = Rootless(Path("/proc/nowhere/state"))
     found = examine(rootless)

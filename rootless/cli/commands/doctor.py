@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CHECKS: tuple[Callable[[Host], Iterable[Line]], ...] = (
     machine.kernel,
     users.user_namespaces,
+    users.proc,
     users.subordinate_ids,
     cgroups.cgroups,
     cgroups.systemd,

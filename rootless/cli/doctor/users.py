@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.errors import RootlessError, errno_text
+from rootless.kernel import mountinfo
 from rootless.kernel import syscalls as sc
 from rootless.kernel.find_program import find_program
 from rootless.kernel.hints import Hint, hint
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rootless.kernel.host import Host
 
 _WHOLE = 65536  # the ids that images use; adduser(8) gives each user a range of this size
+_EMPTY = (b"/proc/sys/fs/binfmt_misc", b"/proc/fs/nfsd")
 _SQUASHED = "a container has one user id, and files of an image belong to it"
 
 
@@ -39,6 +41,19 @@ def user_namespaces(host: Host) -> Iterator[Line]:
         ids = sum(size for _, _, size in host.uid_map)
         cost = "a bundle can map only these ids; device nodes are bound from here, and not made"
         yield Line("nested", LIMITED, f"this is a user namespace itself, which has {ids} uids", cost)
+
+
+def proc(host: Host) -> Iterator[Line]:
+    """Check that no mount covers a part of /proc, because then a new one is refused (mount_namespaces(7))."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        places = [mount.path for mount in mountinfo.parse(file.read())]
+    # What is mounted on a directory that is always empty hides nothing.
+    covers = [os.fsdecode(path) for path in places if path.startswith(b"/proc/") and path not in _EMPTY]
+    if covers and not host.is_root_on_host:
+        cost = "a container with a pid namespace of its own cannot get a /proc"
+        yield Line("proc", LIMITED, f"mounts cover {', '.join(covers[:3])}", cost, hint("covered-proc"))
+    else:
+        yield Line("proc", OK, "nothing covers a part of it")
 
 
 def try_namespaces(host: Host) -> int:
@@ -86,7 +101,7 @@ def subordinate_ids(host: Host) -> Iterator[Line]:
     else:
         yield Line("subordinate-ids", OK, f"{counts[0]} uids and {counts[1]} gids")
     for program, file in (("newuidmap", "/etc/subuid"), ("newgidmap", "/etc/subgid")):
-        yield _helper(program, file)
+        yield _helper(host, program, file)
     if min(counts) and find_program("newuidmap") and find_program("newgidmap"):
         yield _map(host)
 
@@ -107,7 +122,7 @@ def _range_hint(host: Host) -> Hint:
     return hint("no-subids", first=max(taken), last=max(taken) + _WHOLE - 1, user=user)
 
 
-def _helper(program: str, file: str) -> Line:
+def _helper(host: Host, program: str, file: str) -> Line:
     """Check that a helper is installed, and that nothing takes its privileges away (execve(2), capabilities(7))."""
     path = find_program(program)
     if not path:
@@ -121,6 +136,8 @@ def _helper(program: str, file: str) -> Line:
         has_capability = False
     if not has_capability and not (status.st_mode & stat.S_ISUID and status.st_uid == 0):
         what = "neither is set-user-ID root nor has a file capability"
+        if host.in_userns:  # root of the host owns it, who does not exist here
+            refuses = Hint(refuses.text)
         return Line(program, LIMITED, f"{path} {what}", _SQUASHED, refuses)
     if os.statvfs(path).f_flag & os.ST_NOSUID:
         mend = Hint(refuses.text, f"mount -o remount,suid the file system of {path}", refuses.who)
