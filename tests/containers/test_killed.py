@@ -21,7 +21,7 @@ from tests.support.checkout import TIMEOUT
 PTRACE_TRACEME, PTRACE_CONT, PTRACE_SYSCALL, PTRACE_SETOPTIONS, PTRACE_GET_SYSCALL_INFO = 0, 7, 24, 0x4200, 0x420E
 PTRACE_O_TRACESYSGOOD, PTRACE_O_EXITKILL = 1, 0x100000
 ENTRY = 1
-MKDIR = {"x86_64": 83, "aarch64": 34}.get(platform.machine(), 34)  # mkdir, mkdirat: the state directory comes first
+MKDIRAT = {"x86_64": 258}.get(platform.machine(), 34)  # the first directory that is made is the container's state
 POLL = {"x86_64": 7, "aarch64": 73}.get(platform.machine(), 73)  # poll, ppoll: `run` waits for the program
 # Calls that change nothing, as x86_64 numbers them: read, fstat, lseek, mmap, munmap, brk, rt_sigaction, ...
 QUIET = {0, 4, 5, 8, 9, 10, 11, 12, 13, 14, 16, 72, 89, 102, 107, 228, 262} if platform.machine() == "x86_64" else set()
@@ -133,7 +133,7 @@ def test_a_container_in_the_making(container, rootless, words, status, part) -> 
     rootless.note_cgroups()
     assert c.status() == status
     remove(c, rootless)
-    for index in points(calls, calls.index(MKDIR), part):
+    for index in points(calls, calls.index(MKDIRAT), part):
         adopter = kill_at(command, c.bundle.path, index)
         remove(c, rootless, adopter)
 
@@ -147,8 +147,8 @@ def test_run_killed_until_it_waits(container, rootless, part) -> None:
     calls = calls_of(command, c.bundle.path)
     rootless.note_cgroups()
     c.bundle.patch({"process": {"args": ["sleep", "1000"]}})
-    waits = calls.index(POLL, calls.index(MKDIR)) - 2  # the number of calls may differ by one
-    for index in points(calls[:waits], calls.index(MKDIR), part):
+    waits = calls.index(POLL, calls.index(MKDIRAT)) - 2  # the number of calls may differ by one
+    for index in points(calls[:waits], calls.index(MKDIRAT), part):
         adopter = kill_at(command, c.bundle.path, index)
         remove(c, rootless, adopter)
 

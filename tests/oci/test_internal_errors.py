@@ -108,7 +108,7 @@ def test_debug_shows_the_traceback(place: Path) -> None:
 @pytest.mark.skipif(not os.geteuid(), reason="root needs no user namespace")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    "function", ["rootless.kernel.syscalls.unshare", "rootless.userns.write_maps", "posix.pidfd_open"]
+    "function", ["rootless.kernel.syscalls.unshare", "rootless.userns.run.write_maps", "os.pidfd_open"]
 )
 def test_a_user_namespace_that_cannot_be_made_is_one_line(place: Path, command: str, function: str) -> None:
     before = sorted(os.listdir(place))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_IMODE
 from typing import Any
 
 import pytest
@@ -20,8 +21,9 @@ SECOND = 54321  # a user without a name and without subordinate ids
 def shared(rootless: Any, tmp_path: Path, busybox: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A shared bundle of an image with a file that only its owner may read."""
     for parent in (tmp_path, *tmp_path.parents[:3]):
-        if parent.stat().st_uid == os.geteuid():
-            parent.chmod(0o755)
+        status = parent.stat()
+        if status.st_uid == os.geteuid():  # the second user has to get through; /tmp, which is root's, stays as it is
+            parent.chmod(S_IMODE(status.st_mode) | 0o055)
     monkeypatch.chdir(tmp_path)
     program = [sys.executable, str(CHECKOUT / "scripts/legacy_archive.py"), str(busybox), "shared.tar"]
     subprocess.run(program, check=True)
