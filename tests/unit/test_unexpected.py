@@ -81,7 +81,7 @@ def test_a_line_that_cannot_be_made_is_not_silence() -> None:
     [
         "os.kill(os.getpid(), 2)", "raise KeyboardInterrupt",
         # Once more while the first one is being told of.
-        "m = sys.modules['rootless.__main__']; kill = lambda *_: os.kill(os.getpid(), 2) or 1; m._report = kill; kill()",
+        "m = sys.modules['rootless.__main__']; k = lambda *_: os.kill(os.getpid(), 2) or 1; m._report = k; k()",
         # After the command.
         "m = sys.modules['rootless.__main__']; m.codecache.save = lambda: os.kill(os.getpid(), 2); sys.exit",
     ],
