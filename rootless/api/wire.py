@@ -29,7 +29,7 @@ STATUS, END = b"S", b"Z"
 
 
 def send(sock: socket, message: Any, fds: list[int]) -> None:
-    """Send one message. Raises OSError, ValueError where the message is no plain data."""
+    """Send one message. Raises OSError, ValueError if the message is not plain data."""
     data = marshal.dumps(message)
     if len(data) <= _INLINE:
         _send(sock, b"i" + data, fds)
