@@ -35,7 +35,7 @@ def look_up(name: str, env: list[str], left_groups: list[int]) -> str:
         try:
             status = os.stat(name)
         except OSError as error:
-            hint = group_hint(name, left_groups) if error.errno == errno.EACCES else ""
+            hint = _closed_root() or group_hint(name, left_groups) if error.errno == errno.EACCES else ""
             raise RootlessError(f'exec: "{name}": stat {name}', "/process/args/0", error.errno or 0, hint) from None
         _check_executable(name, status, left_groups)
         return name
@@ -43,6 +43,8 @@ def look_up(name: str, env: list[str], left_groups: list[int]) -> str:
     found, out_of_reach, not_executable = search(name, path)
     if found:
         return found
+    if out_of_reach and (hint := _closed_root()):
+        raise RootlessError(f'exec: "{name}"', out_of_reach[0], errno.EACCES, hint)
     hint = next(filter(None, (group_hint(path, left_groups) for path in out_of_reach)), "")
     if not_executable:
         denied = not_executable[-1]
@@ -57,6 +59,16 @@ def _check_executable(name: str, status: os.stat_result, left_groups: list[int])
     if not os.access(name, os.X_OK, effective_ids=True):
         hint = group_hint(name, left_groups) or "the file is not executable"
         raise RootlessError(f'exec: "{name}"', "/process/args/0", errno.EACCES, hint)
+
+
+def _closed_root() -> str:
+    """Return the hint for a root directory that this process may not look at, else "".
+
+    The change of directory does not tell, because the container's root has made it before the ids changed.
+    """
+    from rootless.process.attributes import fuse_hint  # loaded with the steps, whatever the root is now
+
+    return fuse_hint()
 
 
 def group_hint(path: str, left_groups: list[int]) -> str:
