@@ -28,6 +28,7 @@ def examine(rootless: Rootless, *args: str | Path, before: tuple[str, ...] = (),
 
 
 def parse(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.stdout, (done.returncode, done.stderr)
     document = json.loads(done.stdout)
     assert done.returncode == (0 if document["works"] else 1)
     return {"code": done.returncode, "lines": {line["name"]: line for line in document["lines"]}}
@@ -191,7 +192,9 @@ def test_the_state_root_cannot_be_made(bundle: Bundle) -> None:
 def test_the_bundle_is_on_a_file_system_without_exec(rootless: Rootless, bundle: Bundle, tmp_path: Path) -> None:
     target = tmp_path / "noexec"
     target.mkdir()
-    mount = f'mount -t tmpfs -o noexec none {target} && cp -a {bundle.path} {target}/bundle && exec "$@"'
+    # Not cp -a: bundles share one busybox by hard links, and a test run as root may have given it an owner that the
+    # user namespace does not map.
+    mount = f'mount -t tmpfs -o noexec none {target} && cp -r {bundle.path} {target}/bundle && exec "$@"'
     before = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
     found = examine(rootless, target / "bundle", before=before)
     assert found["code"] == 1
