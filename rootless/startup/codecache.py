@@ -1,9 +1,11 @@
 """Keep the byte code of all modules that a hot command imports in one file. This halves the time before the clone.
 
-The file is like a .pyc for several modules. It lies in __pycache__, is written if that directory may be written, and is
-valid as long as every source has the same size and time. Otherwise, and with --debug, Python imports the modules as
-usual: the cached code has no line numbers (leancode.py). Only bin/rootless, __main__.py and cli/commands/run.py use
-this module.
+The file is like a .pyc for several modules. It lies in __pycache__ of the package, and where this user may not write
+there, because root has installed the program, in $XDG_CACHE_HOME/rootless/code. It is valid as long as every source has
+the same size and time. Otherwise, and with --debug, Python imports the modules as usual: the cached code has no line
+numbers (leancode.py). Only bin/rootless, __main__.py and cli/commands/run.py use this module.
+
+Code is run only if nobody but root, the package's owner or this user can have written it.
 """
 
 import marshal
@@ -34,28 +36,37 @@ _later = b""  # the second blob: marshal data for `load_later`
 
 def load(arguments: "list[str]") -> None:
     """Import the modules in the cache of the command, in an order in which each finds its own imports."""
-    global _missing, _later
+    global _missing
     command = next((word for word in arguments if word in COMMANDS), "")
     if not command or "--debug" in arguments:
         return
     _missing = command
+    user = posix.geteuid()
+    if not _load(_path(command), (0, user, posix.stat(__file__).st_uid)) and (folder := users_folder()):
+        _load(f"{folder}/{_users_name(command)}", (user,))
+
+
+def _load(path: str, owners: "tuple[int, ...]") -> bool:
+    """Import what the file at `path` holds. Return False if there is none that is valid and one of these users' own."""
+    global _missing, _later
     try:
-        fd = posix.open(_path(_missing), posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
         status = posix.fstat(fd)
-        if status.st_mode & 0o022 or status.st_uid not in (0, posix.geteuid(), posix.stat(__file__).st_uid):
+        if status.st_mode & 0o022 or status.st_uid not in owners:
             posix.close(fd)
-            return  # other users may have written it, so it is not executed
+            return False  # other users may have written it, so it is not executed
         magic, signatures, entries, later = marshal.loads(posix.read(fd, min(status.st_size, _LIMIT)))
         posix.close(fd)
         directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
         current = magic == _MAGIC and all(_signature(file, directory) == known for file, known in signatures)
         posix.close(directory)
         if not current:
-            return
+            return False
     except (OSError, EOFError, ValueError, TypeError):
-        return
+        return False
     _missing, _later = "", later
     _import(entries)
+    return True
 
 
 def load_later() -> None:
@@ -110,20 +121,26 @@ def note() -> None:
 
 
 def save() -> None:
-    """Write the command's cache if it was missing or out of date and the directory may be written."""
+    """Write the command's cache if it was missing or out of date: beside the sources, else in the user's folder."""
     if not _imported or sys.dont_write_bytecode:
-        return
-    path = _path(_missing)
-    temporary = f"{path}.{posix.urandom(8).hex()}"
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    try:
-        fd = posix.open(temporary, flags, 0o644)
-    except OSError:
         return
     # sys.modules is in the right order: the import system moves a module to the end once its own imports are done.
     entries, later = ([e for name in names if (e := _entry(name))] for names in (_imported, _imported_later))
     signatures = [(file, _signature(file)) for _, file, _, _ in entries + later]
     data = marshal.dumps((_MAGIC, signatures, entries, marshal.dumps(later) if later else b""))
+    try:
+        _write(_path(_missing), data)
+    except OSError:
+        folder = users_folder(make=True)
+        if folder:
+            _write(f"{folder}/{_users_name(_missing)}", data)
+
+
+def _write(path: str, data: bytes) -> None:
+    """Write a file under a temporary name, and rename it when it is complete. Raises OSError."""
+    temporary = f"{path}.{posix.urandom(8).hex()}"
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    fd = posix.open(temporary, flags, 0o644)
     try:
         if posix.write(fd, data) == len(data):  # a short write would leave broken marshal data
             posix.rename(temporary, path)
@@ -132,6 +149,29 @@ def save() -> None:
     except OSError:
         posix.unlink(temporary)
     posix.close(fd)
+
+
+def users_folder(*, make: bool = False) -> str:
+    """Return $XDG_CACHE_HOME/rootless/code, else ~/.cache/rootless/code; "" if there is none that is the user's own.
+
+    The directory above is checked, too, because root may have the HOME of another user, who could exchange the folder.
+    """
+    above, below = posix.environ.get(b"XDG_CACHE_HOME", b""), b"/rootless/code"
+    if above[:1] != b"/":
+        above, below = posix.environ.get(b"HOME", b""), b"/.cache/rootless/code"
+    folder, user = (above + below).decode("utf-8", "surrogateescape"), posix.geteuid()
+    try:
+        if above[:1] != b"/" or posix.stat(above).st_uid != user:
+            return ""
+        if make:
+            from oci.private import open_private
+
+            posix.close(open_private(folder, make=True))
+        status = posix.lstat(folder)
+    except OSError:
+        return ""
+    is_private = status.st_mode & 0o170022 == 0o040000 and status.st_uid == user
+    return folder if is_private else ""
 
 
 def _entry(name: str) -> "Entry | None":
@@ -162,3 +202,8 @@ def _signature(file: str, directory: "int | None" = None) -> "tuple[int, int]":
 
 def _path(command: str) -> str:
     return f"{_PACKAGE}__pycache__/{command}.{sys.implementation.cache_tag}.code"
+
+
+def _users_name(command: str) -> str:
+    """Return the name in the user's folder: a user may have several installations."""
+    return f"{command}.{sys.implementation.cache_tag}{_PACKAGE[:-1].replace('/', '%')}.code"

@@ -9,7 +9,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ROOMS = ["cli", "api", "runtime", "init", "outside", "plan", "steps", "cgroup", "userns", "process", "kernel"]
 TOP = {"errors", "log", "node"}
 LEAVES = {f"rootless.startup.{name}" for name in ("lean_os", "lean_path", "jsonlite")}
-STARTERS = {"rootless.__main__", "bin/rootless", "rootless.cli.commands.run", "rootless.api"}  # may know of the cache
+STARTERS = {
+    "rootless.__main__",
+    "bin/rootless",
+    "rootless.cli.commands.run",
+    "rootless.api",
+    "rootless.cli.doctor.installation",
+}  # may know of the cache
 
 
 def sources() -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """The byte code cache of the hot commands: it changes nothing but the time."""
 
+import marshal
 import os
 import shutil
 import subprocess
@@ -35,16 +36,20 @@ def caches(copy: Path) -> list[Path]:
     return sorted((copy / "rootless/__pycache__").glob("state.*.code"))
 
 
+def is_used(copy: Path) -> bool:
+    """Whether `state` imports none of our modules in the usual way."""
+    lines = state(copy, "-X", "importtime").splitlines()
+    imported = [line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")]
+    return not [name for name in imported if name.startswith("rootless")]
+
+
 def test_the_second_call_takes_what_the_first_left(copy) -> None:
     first = state(copy)
     (cache,) = caches(copy)
     kept = cache.stat()
     assert state(copy) == first and "does not exist" in first
     assert (cache.stat().st_ino, cache.stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
-    # With the cache no module of the package is looked for.
-    imported = state(copy, "-X", "importtime").splitlines()
-    names = [line.rpartition("|")[2].strip() for line in imported if line.startswith("import time:")]
-    assert [name for name in names if name.startswith("rootless")] == []
+    assert is_used(copy)
 
 
 def test_run_takes_what_comes_later_too(copy, bundle) -> None:
@@ -102,6 +107,79 @@ def test_where_none_may_be_written_none_is(copy) -> None:
     first = state(copy, "-B")
     assert not caches(copy)
     assert state(copy) == first
+
+
+@pytest.fixture
+def closed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout where nobody can keep byte code, root included, and a user with a directory for caches."""
+    (copy / "rootless/__pycache__").write_text("")
+    (copy / "cache").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(copy / "cache"))
+    return copy
+
+
+def users_caches(copy: Path) -> list[Path]:
+    return sorted((copy / "cache").glob("rootless/code/*"))
+
+
+def test_a_user_who_may_not_write_beside_the_sources_has_a_folder(closed: Path) -> None:
+    first = state(closed)
+    (cache,) = users_caches(closed)
+    assert state(closed) == first and "does not exist" in first
+    assert users_caches(closed) == [cache] and is_used(closed)
+    assert [cache.parent.stat().st_mode & 0o777, cache.parent.parent.stat().st_mode & 0o777] == [0o700, 0o700]
+    (closed / "rootless/errors.py").touch()
+    assert not is_used(closed) and is_used(closed)  # made anew
+
+
+def test_the_folder_is_in_the_users_home(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    monkeypatch.setenv("HOME", str(closed / "home"))
+    state(closed)
+    assert not (closed / "home").exists()  # only its owner makes it
+    (closed / "home").mkdir()
+    state(closed)
+    assert is_used(closed) and list((closed / "home/.cache/rootless/code").iterdir())
+
+
+def plant(cache: Path, marker: Path) -> None:
+    """Exchange the first module's code for some that leaves a file."""
+    magic, signatures, entries, later = marshal.loads(cache.read_bytes())
+    entries[0] = (*entries[0][:3], compile(f"open({str(marker)!r}, 'w')", "planted", "exec"))
+    cache.write_bytes(marshal.dumps((magic, signatures, entries, later)))
+
+
+@pytest.mark.parametrize("how", ["the folder is open", "the file is open", "a link to a folder", "a link to a file"])
+def test_code_that_others_may_have_planted_is_not_run(closed: Path, how: str) -> None:
+    first = state(closed)
+    (cache,) = users_caches(closed)
+    folder = cache.parent
+    plant(cache, closed / "marker")
+    if how == "the folder is open":
+        folder.chmod(0o777)
+    elif how == "the file is open":
+        cache.chmod(0o666)
+    else:
+        link = folder if "folder" in how else cache
+        link.rename(closed / "elsewhere")
+        link.symlink_to(closed / "elsewhere")
+    assert state(closed) == first
+    assert not (closed / "marker").exists()
+
+
+@pytest.mark.parametrize("whose", ["directory above", "folder", "file"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_another_users_code_is_not_run(closed: Path, whose: str) -> None:
+    """sudo may leave HOME as it was: root neither runs what lies there nor writes there."""
+    first = state(closed)
+    (cache,) = users_caches(closed)
+    plant(cache, closed / "marker")
+    os.chown({"directory above": closed / "cache", "folder": cache.parent, "file": cache}[whose], 12345, 12345)
+    before = cache.stat()
+    assert state(closed) == first
+    assert not (closed / "marker").exists()
+    if whose != "file":  # root replaces a file in its own folder
+        assert cache.stat() == before and users_caches(closed) == [cache]
 
 
 SOURCE = b'''

@@ -12,6 +12,7 @@ import rootless
 from rootless.cli.doctor.line import LIMITED, OK, Line
 from rootless.kernel.hints import USER, Hint, hint
 from rootless.runtime.interpreter import writable
+from rootless.startup.codecache import users_folder
 from rootless.userns.run import default_maps
 
 if TYPE_CHECKING:
@@ -42,16 +43,20 @@ def program(_host: Host) -> Iterator[Line]:
 
 
 def byte_code(_host: Host) -> Iterator[Line]:
-    """Check that byte code can be kept beside the sources: rootless/startup/codecache.py."""
+    """Check that byte code can be kept beside the sources or in the user's cache: rootless/startup/codecache.py."""
     package = os.path.dirname(os.path.abspath(rootless.__file__))
     place = f"{package}/__pycache__"
     if os.access(place if os.path.isdir(place) else package, os.W_OK):
         yield Line("byte-code-cache", OK, place)
     elif os.path.isdir(place) and any(not name.endswith(".pyc") for name in os.listdir(place)):
         yield Line("byte-code-cache", OK, f"{place} is filled; this user cannot renew it")
+    elif folder := users_folder(make=True):
+        yield Line("byte-code-cache", OK, f"{folder}, because this user cannot write {place}")
     else:
-        mend = Hint("who may write there runs a container once, and the cache is there for all")
-        yield Line("byte-code-cache", LIMITED, f"{place} cannot be written", "each command starts slower", mend)
+        yield Line(
+            "byte-code-cache", LIMITED, f"{place} cannot be written, nor a folder of this user's own",
+            "each command starts slower", hint("cache-elsewhere"),
+        )  # fmt: skip
 
 
 def packages(_host: Host) -> Iterator[Line]:
