@@ -102,7 +102,11 @@ class ProgramNotFound(ProgramError, FileNotFoundError):  # type: ignore[misc]
 
 
 class ProgramNotExecutable(ProgramError, PermissionError):  # type: ignore[misc]
-    """Report that the program or its working directory may not be used."""
+    """Report that the program or its working directory may not be used, or not with the ids that were asked for."""
+
+
+class UnknownName(RootlessError, KeyError):
+    """Report a user or group that the container does not name. It is a KeyError, too, like in subprocess."""
 
 
 class LauncherError(RootlessError):

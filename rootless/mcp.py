@@ -29,7 +29,7 @@ def read_settings(argv: list[str] | None = None) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def describe(result: SandboxResult) -> str:
+def describe(result: SandboxResult[str]) -> str:
     """Return a result as text for a model."""
     parts = [result.stdout] if result.stdout else []
     if result.stderr:
@@ -40,7 +40,7 @@ def describe(result: SandboxResult) -> str:
     return "\n".join(parts)
 
 
-def make_server(sandbox: Sandbox, cwd: str | None) -> Any:
+def make_server(sandbox: Sandbox[str], cwd: str | None) -> Any:
     """Return the server with its two tools."""
     from mcp.server import MCPServer
 

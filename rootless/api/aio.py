@@ -16,7 +16,9 @@ from rootless.errors import LauncherError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal, Unpack, overload
+
+    from rootless.api.keywords import AsyncPopenKeywords, AsyncRunKeywords, Command, Data
 
 _LIMIT = 2**16  # asyncio.streams: the default limit of a stream's buffer
 
@@ -24,7 +26,7 @@ _LIMIT = 2**16  # asyncio.streams: the default limit of a stream's buffer
 class AsyncProcess(Process):
     """An asyncio.subprocess.Process; name and oom_killed as in Popen."""
 
-    _popen: Popen
+    _popen: Popen[bytes]
 
     @property
     def name(self) -> str:
@@ -42,6 +44,12 @@ class AsyncProcess(Process):
         return self._popen.args
 
 
+class _Deferred(Popen[bytes]):
+    """A Popen whose verdict the event loop waits for."""
+
+    _deferred = True
+
+
 class _Transport(base_subprocess.BaseSubprocessTransport):
     """asyncio's transport around a Popen that is there already."""
 
@@ -49,6 +57,15 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
         self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwargs: Any
     ) -> None:  # fmt: skip
         self._proc = kwargs["popen"]
+
+
+if TYPE_CHECKING:
+
+    @overload
+    async def async_popen(*args: Command, limit: int = ..., **keywords: Unpack[AsyncPopenKeywords]) -> AsyncProcess: ...
+
+    @overload
+    async def async_popen(*args: Any, limit: int = ..., **keywords: Any) -> AsyncProcess: ...
 
 
 async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> AsyncProcess:
@@ -65,7 +82,7 @@ async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> Async
         raise ValueError("bufsize must be 0")
     loop = asyncio.get_running_loop()
     words: Any = args[0] if keywords.get("shell") and len(args) == 1 else list(args)
-    popen = Popen(words, 0, _deferred=True, **keywords)
+    popen = _Deferred(words, 0, **keywords)
     try:
         await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
         popen._finish_start()
@@ -107,7 +124,7 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _watch_end(loop: asyncio.AbstractEventLoop, popen: Popen, transport: Any) -> None:
+def _watch_end(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], transport: Any) -> None:
     """Tell the transport as soon as the container has ended."""
     assert popen._answers
     fd = popen._answers.end.fileno()
@@ -141,10 +158,55 @@ class _Kept:
         self.sock.close()
 
 
+if TYPE_CHECKING:
+
+    @overload
+    async def async_run(
+        *args: Command,
+        input: str | None = ..., text: bool | None = ..., encoding: str, errors: str | None = ...,
+        universal_newlines: bool | None = ..., **keywords: Unpack[AsyncRunKeywords],
+    ) -> CompletedProcess[str]: ...  # fmt: skip
+
+    @overload
+    async def async_run(
+        *args: Command,
+        input: str | None = ..., text: bool | None = ..., encoding: str | None = ..., errors: str,
+        universal_newlines: bool | None = ..., **keywords: Unpack[AsyncRunKeywords],
+    ) -> CompletedProcess[str]: ...  # fmt: skip
+
+    @overload
+    async def async_run(
+        *args: Command,
+        input: str | None = ..., text: bool | None = ..., encoding: str | None = ..., errors: str | None = ...,
+        universal_newlines: Literal[True], **keywords: Unpack[AsyncRunKeywords],
+    ) -> CompletedProcess[str]: ...  # fmt: skip
+
+    @overload
+    async def async_run(
+        *args: Command,
+        input: str | None = ..., text: Literal[True], encoding: str | None = ..., errors: str | None = ...,
+        universal_newlines: bool | None = ..., **keywords: Unpack[AsyncRunKeywords],
+    ) -> CompletedProcess[str]: ...  # fmt: skip
+
+    @overload
+    async def async_run(
+        *args: Command,
+        input: Data | None = ..., text: Literal[False] | None = ..., encoding: None = ..., errors: None = ...,
+        universal_newlines: Literal[False] | None = ..., **keywords: Unpack[AsyncRunKeywords],
+    ) -> CompletedProcess[bytes]: ...  # fmt: skip
+
+    @overload
+    async def async_run(
+        *args: Command,
+        input: Data | str | None = ..., text: bool | None = ..., encoding: str | None = ..., errors: str | None = ...,
+        universal_newlines: bool | None = ..., **keywords: Unpack[AsyncRunKeywords],
+    ) -> CompletedProcess[Any]: ...  # fmt: skip
+
+
 async def async_run(
     *args: Any, input: Any = None, capture_output: bool = False, timeout: float | None = None,
     check: bool = False, **keywords: Any,
-) -> CompletedProcess:  # fmt: skip
+) -> CompletedProcess[Any]:  # fmt: skip
     """Run a program in a container and wait for its end: the asyncio twin of `run`, whose exceptions it raises.
 
     A task that is cancelled meanwhile kills the container.

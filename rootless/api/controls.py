@@ -107,22 +107,39 @@ _ACTIONS = {"pause": _pause, "resume": _resume, "stats": _stats, "update": _upda
 
 def _exec(target: Running, verdict: socket, fds: list[int], words: Any) -> None:
     """Run one more process in the container; its wait status goes to the caller."""
-    call = read_call(words, fds[_STREAMS:])
+    call_words, ids = words
+    call = read_call(call_words, fds[_STREAMS:])
     container = _container_of(target)
     container._config = container.config  # read now: its directory is closed next
     verdict, end = named.arrange(call, verdict, fds[0])
     try:
-        _exec_call(container, call, verdict, end)
+        _exec_call(container, call, ids, verdict, end)
     except BaseException as error:
         named.refuse(verdict, error)
 
 
-def _exec_call(container: Container, call: Call, verdict: socket, end: int) -> None:
+def _process_of(container: Container, call: Call, ids: dict[str, Any]) -> dict[str, Any]:
+    """Return the process of this call: the container's own, with what the call asks for. Raises RootlessError.
+
+    ids: user, group and groups, None for the container's own; names are those of the container as it is now.
+    """
+    process: dict[str, Any] = named.process_of(call, container.config["process"])
+    if any(value is not None for value in ids.values()):
+        from rootless.api.users import find_user
+
+        user = process.get("user") or {}
+        found = find_user(user, ids, f"/proc/{container.pid}/root")
+        process["user"] = {**user, "uid": found.uid, "gid": found.gid, "additionalGids": found.groups}
+    return process
+
+
+def _exec_call(container: Container, call: Call, ids: dict[str, Any], verdict: socket, end: int) -> None:
     running = RunningContainer(container)
     request = ExecRequest([os.fsdecode(arg) for arg in call.args])
-    process = compile_process_of(request, container, running, named.process_of(call, container.config["process"]))
+    process = compile_process_of(request, container, running, _process_of(container, call, ids))
     task = Task(process, compile_seccomp(Node(container.config)))
     task.foreground = True
+    task.options = call.options
     task.preserve_fds = max((number - 2 for _, number in call.passed), default=0)
     group = cgroup.open(container.cgroup_record) if container.cgroup_path else None
     spawned = spawn(running, task, group.join_fd(container.pid) if group else -1)

@@ -119,8 +119,6 @@ def arrange(call: Call, verdict: socket, end: int) -> tuple[socket, int]:
 def process_of(call: Call, process: dict[str, Any]) -> dict[str, Any]:
     """Return config.json's process with what the call asks for."""
     changed = {**process, "args": [os.fsdecode(arg) for arg in call.args], "terminal": False}
-    if call.executable and call.executable != call.args[0]:
-        raise RootlessError("executable= goes with neither a name nor exec", "/process/args/0")
     if call.env is not None:
         changed["env"] = [os.fsdecode(entry) for entry in call.env]
     if call.cwd:
@@ -141,6 +139,7 @@ def _request(compiled: Compiled, call: Call, end: int) -> CreateRequest:
     request.detached = False
     request.preserve_fds = max((number - 2 for _, number in call.passed), default=0)
     request.init = not call.pid1
+    request.options = call.options
     request.status_fd = -1 if call.pid1 else end
     return request
 

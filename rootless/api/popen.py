@@ -5,25 +5,36 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
 import sys
 
-from rootless.api import client, settings
-from rootless.errors import LauncherError, ProgramError, ProgramNotExecutable, ProgramNotFound, RootlessError
+from rootless.api import arguments, client, settings
+from rootless.api.program_errors import translate
+from rootless.errors import LauncherError, RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, AnyStr, Literal, TypeVar, Unpack, overload
 
-_NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
+    from rootless.api.keywords import Command, Data, ExecKeywords, FilePath, PopenKeywords, RunKeywords
+
+    Output = TypeVar("Output", bytes, str, Any)
+else:
+    from rootless.api.generics import AnyStr, Output
 _EXECUTE_NAMES = subprocess.Popen._execute_child.__code__.co_varnames[1:]  # type: ignore[attr-defined]
 
 
-class CompletedProcess(subprocess.CompletedProcess):  # type: ignore[type-arg]
+# subprocess.Popen's arguments that may stand without their names, after the first three.
+_POSITIONAL = (
+    "stdin", "stdout", "stderr", "preexec_fn", "close_fds", "shell", "cwd", "env", "universal_newlines", "startupinfo",
+    "creationflags", "restore_signals", "start_new_session", "pass_fds",
+)  # fmt: skip
+
+
+class CompletedProcess(subprocess.CompletedProcess[Output]):
     """A subprocess.CompletedProcess; oom_killed: whether the memory limit ended a process of the container."""
 
     def __init__(
@@ -33,47 +44,99 @@ class CompletedProcess(subprocess.CompletedProcess):  # type: ignore[type-arg]
         self.oom_killed = oom_killed
 
 
-class Popen(subprocess.Popen):  # type: ignore[type-arg]
+class Popen(subprocess.Popen[AnyStr]):
     """A program that runs in a container of its own.
 
     pid: the program's, as the caller sees it; name: the container's, "" for none; oom_killed: once it has ended,
     whether the memory limit ended a process of the container.
     """
 
-    def __init__(self, args: Any, bufsize: int = -1, executable: Any = None, **keywords: Any) -> None:
+    _deferred = False  # whether somebody else waits for the verdict (api/aio.py)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: Popen[str], args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, text: bool | None = ..., encoding: str, errors: str | None = ...,
+            universal_newlines: bool | None = ..., **keywords: Unpack[PopenKeywords],
+        ) -> None: ...  # fmt: skip
+
+        @overload
+        def __init__(
+            self: Popen[str], args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, text: bool | None = ..., encoding: str | None = ..., errors: str,
+            universal_newlines: bool | None = ..., **keywords: Unpack[PopenKeywords],
+        ) -> None: ...  # fmt: skip
+
+        @overload
+        def __init__(
+            self: Popen[str], args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, text: bool | None = ..., encoding: str | None = ..., errors: str | None = ...,
+            universal_newlines: Literal[True], **keywords: Unpack[PopenKeywords],
+        ) -> None: ...  # fmt: skip
+
+        @overload
+        def __init__(
+            self: Popen[str], args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, text: Literal[True], encoding: str | None = ..., errors: str | None = ...,
+            universal_newlines: bool | None = ..., **keywords: Unpack[PopenKeywords],
+        ) -> None: ...  # fmt: skip
+
+        @overload
+        def __init__(
+            self: Popen[bytes], args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, text: Literal[False] | None = ..., encoding: None = ..., errors: None = ...,
+            universal_newlines: Literal[False] | None = ..., **keywords: Unpack[PopenKeywords],
+        ) -> None: ...  # fmt: skip
+
+        @overload
+        def __init__(
+            self: Popen[Any], args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, text: bool | None = ..., encoding: str | None = ..., errors: str | None = ...,
+            universal_newlines: bool | None = ..., **keywords: Unpack[PopenKeywords],
+        ) -> None: ...  # fmt: skip
+
+    def __init__(self, args: Any, bufsize: int = -1, executable: Any = None, *rest: Any, **keywords: Any) -> None:
         self._child_created = False
         self._answers: client.Answers | None = None
         self._pidfd = -1
-        self._deferred = keywords.pop("_deferred", False)
         self.oom_killed = False
+        _name_positional(rest, keywords)
         about = {name: keywords.pop(name) for name in settings.NAMES.intersection(keywords)}
         if keywords.get("preexec_fn") is not None:
             raise ValueError("preexec_fn is a function of this process: in a container there is nothing to call it")
         if not keywords.get("close_fds", True):
             raise ValueError("close_fds=False: a container gets no descriptors but those of pass_fds")
         user, group, groups = (keywords.pop(name, None) for name in ("user", "group", "extra_groups"))
-        _check_ids(user, group, groups)
-        self._settings = settings.Packed(about, user, group, groups)  # type: ignore[arg-type]
+        groups = None if groups is None else groups if isinstance(groups, str) else list(groups)
+        arguments.check_ids(user, group, groups)
+        self._settings = self._pack(about, user, group, groups)
         self.name = self._settings.name
         super().__init__(args, bufsize, executable, **keywords)
+
+    def _pack(self, about: dict[str, Any], user: Any, group: Any, groups: Any) -> settings.Packed:
+        """Return the container's settings for the launcher."""
+        return settings.Packed(about, user, group, groups)  # type: ignore[arg-type]
 
     # --- subprocess's own places to make and to wait for a child
 
     def _execute_child(self, *values: Any) -> None:
-        given = dict(zip(_EXECUTE_NAMES, values, strict=False))
-        args, executable = command(given["args"], given["executable"], shell=given["shell"])
+        given: dict[str, Any] = dict(zip(_EXECUTE_NAMES, values, strict=False))
+        args, executable = arguments.command(given["args"], given["executable"], shell=given["shell"])
         sys.audit("subprocess.Popen", executable or args[0], given["args"], given["cwd"], given["env"])
-        closed, fds = _streams(given["p2cread"], given["c2pwrite"], given["errwrite"])
-        passed = [int(fd) for fd in given["pass_fds"]]
+        fds: list[int]
+        closed, fds = arguments.streams(given["p2cread"], given["c2pwrite"], given["errwrite"])
+        passed: list[int] = [int(fd) for fd in given["pass_fds"]]
         for fd in passed:
             os.fstat(fd)
         group = given.get("process_group")
-        words = words_of(
+        words = arguments.words_of(
             args, executable, env=given["env"], cwd=given["cwd"], umask=given["umask"],
             restore=bool(given["restore_signals"]), session=bool(given["start_new_session"]),
             group=-1 if group is None else group, pid1=self._settings.pid1, closed=closed, passed=passed,
         )  # fmt: skip
-        self._asked = (args, executable, given["cwd"])
+        self._asked: tuple[list[Any], Any, Any] = (args, executable, given["cwd"])
         answers = client.Answers()
         try:
             client.request(self._message(answers.number, words), answers.ask([*fds, *passed]))
@@ -180,14 +243,58 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
 
     # --- what only a container has
 
-    def exec(self, args: Any, **keywords: Any) -> CompletedProcess:
+    if TYPE_CHECKING:
+
+        @overload
+        def exec(
+            self, args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, input: str | None = ..., text: bool | None = ..., encoding: str, errors: str | None = ...,
+            universal_newlines: bool | None = ..., **keywords: Unpack[ExecKeywords],
+        ) -> CompletedProcess[str]: ...  # fmt: skip
+
+        @overload
+        def exec(
+            self, args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, input: str | None = ..., text: bool | None = ..., encoding: str | None = ..., errors: str,
+            universal_newlines: bool | None = ..., **keywords: Unpack[ExecKeywords],
+        ) -> CompletedProcess[str]: ...  # fmt: skip
+
+        @overload
+        def exec(
+            self, args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, input: str | None = ..., text: bool | None = ..., encoding: str | None = ..., errors: str | None = ...,
+            universal_newlines: Literal[True], **keywords: Unpack[ExecKeywords],
+        ) -> CompletedProcess[str]: ...  # fmt: skip
+
+        @overload
+        def exec(
+            self, args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, input: str | None = ..., text: Literal[True], encoding: str | None = ..., errors: str | None = ...,
+            universal_newlines: bool | None = ..., **keywords: Unpack[ExecKeywords],
+        ) -> CompletedProcess[str]: ...  # fmt: skip
+
+        @overload
+        def exec(
+            self, args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, input: Data | None = ..., text: Literal[False] | None = ..., encoding: None = ..., errors: None = ...,
+            universal_newlines: Literal[False] | None = ..., **keywords: Unpack[ExecKeywords],
+        ) -> CompletedProcess[bytes]: ...  # fmt: skip
+
+        @overload
+        def exec(
+            self, args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+            *, input: Data | str | None = ..., text: bool | None = ..., encoding: str | None = ...,
+            errors: str | None = ..., universal_newlines: bool | None = ..., **keywords: Unpack[ExecKeywords],
+        ) -> CompletedProcess[Any]: ...  # fmt: skip
+
+    def exec(self, *args: Any, **keywords: Any) -> CompletedProcess[Any]:
         """Run one more program in the container, and wait for it; the arguments are those of `run`."""
         self._require_running("exec in")
 
-        def start(words: Any, **rest: Any) -> Popen:
-            return Executed(self, words, **rest)
+        def start(*words: Any, **rest: Any) -> Popen[Any]:
+            return Executed(self, *words, **rest)
 
-        return run_with(start, args, **keywords)
+        return run_with(start, *args, **keywords)
 
     def pause(self) -> None:
         """Freeze every process of the container. Raises RootlessError where it has no cgroup."""
@@ -230,37 +337,106 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         return self._answers.number
 
 
-class Executed(Popen):
+class Executed(Popen[AnyStr]):
     """One more program in a container that runs."""
 
-    def __init__(self, container: Popen, args: Any, **keywords: Any) -> None:
+    def __init__(self, container: Popen[Any], *args: Any, **keywords: Any) -> None:
         self._target = container.number
-        for name in ("user", "group", "extra_groups", "executable", "start_new_session", "process_group"):
-            if keywords.get(name) not in (None, False):
-                raise ValueError(f"{name} cannot be given: exec takes the container's own")
-        super().__init__(args, **keywords)
+        self._container = container._settings
+        self._ids: dict[str, Any] = {}
+        super().__init__(*args, **keywords)
+
+    def _pack(self, about: dict[str, Any], user: Any, group: Any, groups: Any) -> settings.Packed:
+        """Return the settings of the container, which is there already."""
+        if about:
+            raise TypeError(f"{next(iter(about))} is the container's own: exec cannot change it")
+        self._ids = {"user": user, "group": group, "groups": groups}
+        return self._container
 
     def _message(self, number: int, words: Any) -> tuple[Any, ...]:
-        return "control", number, self._target, "exec", words
+        return "control", number, self._target, "exec", (words, self._ids)
 
 
-def run(*popenargs: Any, **kwargs: Any) -> CompletedProcess:
-    """Run a program in a container, wait for its end, and return a CompletedProcess: subprocess.run's arguments.
+def _name_positional(values: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    """Put arguments without a name under subprocess's names for them. Raises TypeError."""
+    if len(values) > len(_POSITIONAL):
+        raise TypeError(f"at most {len(_POSITIONAL) + 3} arguments may stand without their names")
+    for name, value in zip(_POSITIONAL, values, strict=False):
+        if name in keywords:
+            raise TypeError(f"{name} is given twice")
+        keywords[name] = value
 
-    Raises subprocess's own TimeoutExpired and CalledProcessError, with the output so far, and RootlessError.
-    """
-    return run_with(Popen, *popenargs, **kwargs)
+
+if TYPE_CHECKING:
+
+    @overload
+    def run(
+        args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+        *, input: str | None = ..., text: bool | None = ..., encoding: str, errors: str | None = ...,
+        universal_newlines: bool | None = ..., **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[str]: ...  # fmt: skip
+
+    @overload
+    def run(
+        args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+        *, input: str | None = ..., text: bool | None = ..., encoding: str | None = ..., errors: str,
+        universal_newlines: bool | None = ..., **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[str]: ...  # fmt: skip
+
+    @overload
+    def run(
+        args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+        *, input: str | None = ..., text: bool | None = ..., encoding: str | None = ..., errors: str | None = ...,
+        universal_newlines: Literal[True], **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[str]: ...  # fmt: skip
+
+    @overload
+    def run(
+        args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+        *, input: str | None = ..., text: Literal[True], encoding: str | None = ..., errors: str | None = ...,
+        universal_newlines: bool | None = ..., **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[str]: ...  # fmt: skip
+
+    @overload
+    def run(
+        args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+        *, input: Data | None = ..., text: Literal[False] | None = ..., encoding: None = ..., errors: None = ...,
+        universal_newlines: Literal[False] | None = ..., **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[bytes]: ...  # fmt: skip
+
+    @overload
+    def run(
+        args: Command, bufsize: int = ..., executable: FilePath | None = ...,
+        *, input: Data | str | None = ..., text: bool | None = ..., encoding: str | None = ...,
+        errors: str | None = ..., universal_newlines: bool | None = ..., **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[Any]: ...  # fmt: skip
 
 
-def run_with(
-    start: Callable[..., Popen],
+def run(
     *popenargs: Any,
     input: Any = None,
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
     **kwargs: Any,
-) -> CompletedProcess:
+) -> CompletedProcess[Any]:
+    """Run a program in a container, wait for its end, and return a CompletedProcess: subprocess.run's arguments.
+
+    Raises subprocess's own TimeoutExpired and CalledProcessError, with the output so far, and RootlessError.
+    """
+    kwargs.update(input=input, capture_output=capture_output, timeout=timeout, check=check)
+    return run_with(Popen, *popenargs, **kwargs)
+
+
+def run_with(
+    start: Callable[..., Popen[Any]],
+    *popenargs: Any,
+    input: Any = None,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **kwargs: Any,
+) -> CompletedProcess[Any]:
     """Do what subprocess.run does, with a process that `start` returns."""
     if input is not None:
         if kwargs.get("stdin") is not None:
@@ -285,130 +461,3 @@ def run_with(
         if check and code:
             raise subprocess.CalledProcessError(code, process.args, output=stdout, stderr=stderr)
     return CompletedProcess(process.args, code, stdout, stderr, oom_killed=process.oom_killed)
-
-
-def translate(error: RootlessError, args: Any, executable: Any, cwd: Any, *, is_host: bool) -> RootlessError:
-    """Return the error as subprocess's callers know it: an OSError with the program's or the directory's name."""
-    if not error.errno or not error.where.startswith(("/process/args", "/process/cwd")):
-        return error
-    filename = cwd if error.where == "/process/cwd" else executable or args[0]
-    hint = error.hint
-    if is_host and error.errno in _NOT_FOUND:
-        hint = _host_hint(os.fsdecode(filename)) or hint
-    kind = ProgramError
-    if error.errno == errno.ENOENT:
-        kind = ProgramNotFound
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        kind = ProgramNotExecutable
-    return kind(error.what, error.where, error.errno, hint, filename)
-
-
-def words_of(
-    args: list[Any],
-    executable: Any,
-    *,
-    env: Any,
-    cwd: Any,
-    umask: int = -1,
-    restore: bool = True,
-    session: bool = False,
-    group: int = -1,
-    pid1: bool = False,
-    closed: Iterable[int] = (),
-    passed: Iterable[int] = (),
-) -> tuple[Any, ...]:
-    """Return a call as the launcher takes it (init/launched.py, Call). Raises ValueError for a NUL byte."""
-    words = [os.fsencode(arg) for arg in args]
-    place = b"" if cwd is None else os.fsencode(cwd)
-    if any(b"\0" in word for word in (place, *words)):
-        raise ValueError("embedded null byte")
-    program = os.fsencode(executable or b"")
-    return words, program, _environment(env), place, umask, restore, session, group, pid1, [*closed], [*passed]
-
-
-def command(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:
-    """Return (argv, executable) as subprocess makes them; the shell is the container's /bin/sh."""
-    if isinstance(args, (str, bytes)):
-        words: list[Any] = [args]
-    elif isinstance(args, os.PathLike):
-        if shell:
-            raise TypeError("path-like args is not allowed when shell is true")
-        words = [args]
-    else:
-        words = list(args)
-    if shell:
-        words = ["/bin/sh", "-c", *words]
-        if executable:
-            words[0] = executable
-    if not words:
-        raise IndexError("list index out of range")
-    return words, words[0] if executable is None else executable
-
-
-def _environment(env: Any) -> list[bytes] | None:
-    if env is None:
-        return None
-    entries = []
-    for name, value in env.items():
-        name, value = os.fsencode(name), os.fsencode(value)
-        if b"=" in name:
-            raise ValueError("illegal environment variable name")
-        if b"\0" in name or b"\0" in value:
-            raise ValueError("embedded null byte")
-        entries.append(name + b"=" + value)
-    return entries
-
-
-def _streams(stdin: int, stdout: int, stderr: int) -> tuple[list[int], list[int]]:
-    """Return (which of 0, 1 and 2 are closed in the program, the fds of the others): -1 is the caller's own."""
-    closed, fds = [], []
-    for number, fd in enumerate((stdin, stdout, stderr)):
-        fd = number if fd == -1 else fd
-        try:
-            os.fstat(fd)
-            fds.append(fd)
-        except OSError:
-            if fd != number:
-                raise
-            closed.append(number)
-    return closed, fds
-
-
-def _check_ids(user: Any, group: Any, groups: Any) -> None:
-    """Check the types as subprocess does; the names are the container's own."""
-    for word, value in (("user", user), ("group", group)):
-        if value is None or isinstance(value, str):
-            continue
-        if not isinstance(value, int):
-            raise TypeError(f"{word.capitalize()} must be a string or an integer, not {type(value)}")
-        _check_range(word, value)
-    if isinstance(groups, str):
-        raise ValueError("Groups must be a list, not a string")
-    for value in groups or ():
-        if not isinstance(value, (str, int)):
-            raise TypeError(f"Items in extra_groups must be a string or integer, not {type(value)}")
-        if isinstance(value, int):
-            _check_range("group", value)
-
-
-def _check_range(word: str, value: int) -> None:
-    if value < 0:
-        raise ValueError(f"{word.capitalize()} ID cannot be negative, got {value}")
-    if value >= 2**32:
-        raise OverflowError(f"{word} id is larger than 32 bits")
-
-
-def _host_hint(name: str) -> str:
-    """Return what brings a program of the host's into the container that is there, but not in it; "" for none."""
-    import shutil
-
-    path = name if "/" in name else shutil.which(name) or ""
-    if not path or not os.path.exists(path):
-        return ""
-    path = os.path.abspath(path)
-    prefixes = []
-    for each in dict.fromkeys((path, os.path.realpath(path))):
-        prefix = os.path.dirname(os.path.dirname(each))
-        if prefix not in ("/", "/usr", "/usr/local"):
-            prefixes.append(f"{prefix}:{prefix}:ro")
-    return f"volumes={prefixes!r}" if prefixes else ""

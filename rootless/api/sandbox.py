@@ -14,19 +14,26 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from rootless.api import client, popen, settings
+from rootless.api import arguments, client, settings
+from rootless.api.program_errors import translate
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
-    from typing import Any
+    from typing import Any, Generic, Literal, TypeVar, Unpack, overload
+
+    from rootless.api.keywords import CallKeywords, Command, ContainerKeywords
+
+    Output = TypeVar("Output", bytes, str, Any)
+else:
+    from rootless.api.generics import Generic, Output
 
 _PIECE = 65536
 _LIMIT = 16 << 20  # bytes of output that one call may have, unless output_limit= says otherwise
 
 
-class SandboxResult:
+class SandboxResult(Generic[Output]):
     """What came of one call.
 
     stopped_by: who ended it: None for the program itself, else "timeout", "memory", "output" or "signal"; seconds: how
@@ -36,12 +43,12 @@ class SandboxResult:
     __slots__ = ("args", "returncode", "seconds", "stderr", "stdout", "stopped_by")
 
     def __init__(
-        self, args: Any, returncode: int, stdout: Any, stderr: Any, stopped_by: str | None, seconds: float
+        self, args: Any, returncode: int, stdout: Output, stderr: Output, stopped_by: str | None, seconds: float
     ) -> None:
         self.args = args
         self.returncode = returncode
-        self.stdout = stdout
-        self.stderr = stderr
+        self.stdout: Output = stdout
+        self.stderr: Output = stderr
         self.stopped_by = stopped_by
         self.seconds = seconds
 
@@ -52,14 +59,40 @@ class SandboxResult:
         )
 
 
-class Sandbox:
+class Sandbox(Generic[Output]):
     """Containers for code that nobody trusts. Each call gets a fresh one, with a throw-away root.
 
     warm: how many are kept set up and waiting; timeout: seconds a call may take, None for any time; output_limit: bytes
     of both streams together; workspace: a directory of the host that all calls share at /workspace; text: whether
-    output is str. The other arguments are those of `run`. By default there is no network, a seccomp profile like
-    docker's, no new privileges and no capability.
+    output is str, which a call may decide for itself. The other arguments are those of `run`. By default there is no
+    network, a seccomp profile like docker's, no new privileges and no capability.
     """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: Sandbox[str], *, text: Literal[True], warm: int = ..., timeout: float | None = ...,
+            output_limit: int = ..., workspace: str | os.PathLike[str] | None = ..., user: str | int | None = ...,
+            group: str | int | None = ..., extra_groups: Iterable[str | int] | None = ...,
+            **keywords: Unpack[ContainerKeywords],
+        ) -> None: ...  # fmt: skip
+
+        @overload
+        def __init__(
+            self: Sandbox[bytes], *, text: Literal[False] = ..., warm: int = ..., timeout: float | None = ...,
+            output_limit: int = ..., workspace: str | os.PathLike[str] | None = ..., user: str | int | None = ...,
+            group: str | int | None = ..., extra_groups: Iterable[str | int] | None = ...,
+            **keywords: Unpack[ContainerKeywords],
+        ) -> None: ...  # fmt: skip
+
+        @overload
+        def __init__(
+            self: Sandbox[Any], *, text: bool, warm: int = ..., timeout: float | None = ...,
+            output_limit: int = ..., workspace: str | os.PathLike[str] | None = ..., user: str | int | None = ...,
+            group: str | int | None = ..., extra_groups: Iterable[str | int] | None = ...,
+            **keywords: Unpack[ContainerKeywords],
+        ) -> None: ...  # fmt: skip
 
     def __init__(
         self,
@@ -71,6 +104,7 @@ class Sandbox:
         text: bool = False,
         user: str | int | None = None,
         group: str | int | None = None,
+        extra_groups: Iterable[str | int] | None = None,
         **keywords: Any,
     ) -> None:
         if warm < 0 or output_limit < 0:
@@ -82,7 +116,9 @@ class Sandbox:
         self.text = text
         self._warm = warm
         self._workspace = "" if workspace is None else os.path.abspath(os.fspath(workspace))
-        self._settings = settings.Packed(self._defaults(keywords), user, group, None)  # type: ignore[arg-type]
+        groups = None if extra_groups is None else list(extra_groups)
+        arguments.check_ids(user, group, groups)
+        self._settings = settings.Packed(self._defaults(keywords), user, group, groups)  # type: ignore[arg-type]
         self._pool: deque[client.Answers] = deque()
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -91,7 +127,7 @@ class Sandbox:
 
     def _defaults(self, keywords: dict[str, Any]) -> dict[str, Any]:
         rooted = keywords.get("rootfs") is not None or keywords.get("bundle") is not None
-        full = {"network": "none", "no_new_privileges": True, "seccomp": "default", **keywords}
+        full: dict[str, Any] = {"network": "none", "no_new_privileges": True, "seccomp": "default", **keywords}
         if rooted:
             full.setdefault("ephemeral", True)
             config = dict(full.get("config") or {})
@@ -105,27 +141,39 @@ class Sandbox:
 
     # --- calls
 
-    def run(
-        self,
-        args: Any,
-        *,
-        input: bytes | str | None = None,
-        timeout: float | None = None,
-        env: Any = None,
-        cwd: Any = None,
-        shell: bool = False,
-    ) -> SandboxResult:
+    if TYPE_CHECKING:
+
+        @overload
+        def run(
+            self, args: Command, *, text: Literal[True], **keywords: Unpack[CallKeywords]
+        ) -> SandboxResult[str]: ...
+
+        @overload
+        def run(
+            self, args: Command, *, text: Literal[False], **keywords: Unpack[CallKeywords]
+        ) -> SandboxResult[bytes]: ...
+
+        @overload
+        def run(
+            self, args: Command, *, text: None = ..., **keywords: Unpack[CallKeywords]
+        ) -> SandboxResult[Output]: ...
+
+    def run(self, args: Any, **keywords: Any) -> SandboxResult[Any]:
         """Run a program in a fresh container. A limit that ends it is said in `stopped_by`, and raises nothing.
 
-        Raises the errors of a program that cannot be executed, and RootlessError.
+        The keywords are `input`, `text`, `timeout`, `env`, `cwd`, `shell`, `executable` and `umask`, as in
+        `rootless.run`; without them the sandbox's own hold. Raises the errors of a program that cannot be executed, and
+        RootlessError.
         """
-        run = _Run(self, args, input, self.timeout if timeout is None else timeout, env, cwd, shell)
+        run = _Run(self, args, **keywords)
         try:
             return run.finish()
         finally:
             self._refill()
 
-    def map(self, iterable: Iterable[Any], *, parallel: int = 2, **keywords: Any) -> Iterator[SandboxResult]:
+    def map(
+        self, iterable: Iterable[Command], *, parallel: int = 2, **keywords: Unpack[CallKeywords]
+    ) -> Iterator[SandboxResult[Output]]:
         """Run each program of an iterable, `parallel` at once; yield the results in order.
 
         An element is a program with its arguments; keywords are those of `run`.
@@ -136,7 +184,7 @@ class Sandbox:
             waiting: deque[Any] = deque()
             try:
                 for args in iterable:
-                    waiting.append(executor.submit(self.run, args, **keywords))
+                    waiting.append(executor.submit(_run_in, self, args, keywords))
                     if len(waiting) > 2 * parallel:
                         yield waiting.popleft().result()
                 while waiting:
@@ -145,20 +193,26 @@ class Sandbox:
                 for each in waiting:
                     each.cancel()
 
-    async def async_run(self, args: Any, **keywords: Any) -> SandboxResult:
+    if TYPE_CHECKING:
+
+        @overload
+        async def async_run(
+            self, args: Command, *, text: Literal[True], **keywords: Unpack[CallKeywords]
+        ) -> SandboxResult[str]: ...
+
+        @overload
+        async def async_run(
+            self, args: Command, *, text: Literal[False], **keywords: Unpack[CallKeywords]
+        ) -> SandboxResult[bytes]: ...
+
+        @overload
+        async def async_run(
+            self, args: Command, *, text: None = ..., **keywords: Unpack[CallKeywords]
+        ) -> SandboxResult[Output]: ...
+
+    async def async_run(self, args: Any, **keywords: Any) -> SandboxResult[Any]:
         """Run a program as `run` does, beside other tasks. A task that is cancelled kills its container."""
-        run = _Run(
-            self,
-            args,
-            keywords.pop("input", None),
-            keywords.pop("timeout", self.timeout),
-            keywords.pop("env", None),
-            keywords.pop("cwd", None),
-            keywords.pop("shell", False),
-        )
-        if keywords:
-            run.stop()
-            raise TypeError(f"unexpected keyword argument {next(iter(keywords))!r}")
+        run = _Run(self, args, **keywords)
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(None, run.finish)
         try:
@@ -171,12 +225,12 @@ class Sandbox:
             self._refill()
 
     async def async_map(
-        self, iterable: Iterable[Any], *, parallel: int = 2, **keywords: Any
-    ) -> AsyncIterator[SandboxResult]:
+        self, iterable: Iterable[Command], *, parallel: int = 2, **keywords: Unpack[CallKeywords]
+    ) -> AsyncIterator[SandboxResult[Output]]:
         """Yield the results of `map` in order, beside other tasks."""
         if parallel < 1:
             raise ValueError("parallel is at least 1")
-        waiting: deque[asyncio.Task[SandboxResult]] = deque()
+        waiting: deque[asyncio.Task[SandboxResult[Output]]] = deque()
         try:
             for args in iterable:
                 waiting.append(asyncio.create_task(self.async_run(args, **keywords)))
@@ -227,29 +281,45 @@ class Sandbox:
             for answers in pool:
                 answers.close()  # the end of its socket ends it
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Sandbox[Output]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
+def _run_in(sandbox: Sandbox[Any], args: Any, keywords: CallKeywords) -> SandboxResult[Any]:
+    return sandbox.run(args, **keywords)
+
+
 class _Run:
     """One call: the container, its pipes, and what ends it."""
 
     def __init__(
-        self, sandbox: Sandbox, args: Any, input: Any, timeout: float | None, env: Any, cwd: Any, shell: bool
+        self,
+        sandbox: Sandbox[Any],
+        args: Any,
+        *,
+        input: Any = None,
+        text: bool | None = None,
+        timeout: float | None = None,
+        env: Any = None,
+        cwd: Any = None,
+        shell: bool = False,
+        executable: Any = None,
+        umask: int = -1,
     ) -> None:
         self.sandbox = sandbox
         self.args = args
-        self.timeout = timeout
+        self.text = sandbox.text if text is None else text
+        self.timeout = sandbox.timeout if timeout is None else timeout
         self.began = time.monotonic()
         self.stopped_by: str | None = None
         self.pidfd = -1
         self.data = input.encode() if isinstance(input, str) else bytes(input or b"")
-        self.asked = popen.command(args, None, shell=shell)
+        self.asked = arguments.command(args, executable, shell=shell)
         self.cwd = cwd
-        words = popen.words_of(*self.asked, env=env, cwd=cwd)
+        words = arguments.words_of(*self.asked, env=env, cwd=cwd, umask=umask)
         self.pipes = [os.pipe(), os.pipe(), os.pipe()]
         (stdin, self.stdin), (self.stdout, stdout), (self.stderr, stderr) = self.pipes
         try:
@@ -272,13 +342,13 @@ class _Run:
                     return answers
                 answers.close()
 
-    def finish(self) -> SandboxResult:
+    def finish(self) -> SandboxResult[Any]:
         """Exchange data until the end. Raises the errors of a program that cannot be executed."""
         try:
             try:
                 _, self.pidfd = self.answers.await_verdict()
             except RootlessError as error:
-                raise popen.translate(error, *self.asked, self.cwd, is_host=self.sandbox._settings.is_host) from None
+                raise translate(error, *self.asked, self.cwd, is_host=self.sandbox._settings.is_host) from None
             streams = self._exchange()
             status = self.answers.wait(None, complete=self.sandbox._settings.has_cgroup)
             assert status is not None
@@ -292,7 +362,7 @@ class _Run:
         code = os.waitstatus_to_exitcode(status)
         out, err = (bytes(each) for each in streams)
         seconds = time.monotonic() - self.began
-        if self.sandbox.text:
+        if self.text:
             text = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
             return SandboxResult(self.args, code, *text, self._verdict(code), seconds)
         return SandboxResult(self.args, code, out, err, self._verdict(code), seconds)

@@ -9,32 +9,9 @@ from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypedDict
+    from typing import Any
 
-    class Keywords(TypedDict, total=False):
-        """What a container gets, beside what subprocess.Popen knows. Each stands in plan/settings.py, too."""
-
-        bundle: str | os.PathLike[str] | None
-        rootfs: str | os.PathLike[str] | None
-        name: str
-        init: bool
-        limits: str
-        hostname: str
-        volumes: list[str]
-        tmpfs: list[str]
-        read_only: bool
-        ephemeral: bool
-        network: str
-        memory: str | int
-        cpus: str | float
-        pids: int
-        ulimits: dict[str, Any] | list[str]
-        cap_add: list[str]
-        cap_drop: list[str]
-        no_new_privileges: bool
-        seccomp: str | dict[str, Any]
-        config: dict[str, Any]
-
+    from rootless.api.keywords import ContainerKeywords
 
 # Those that plan/settings.py reads under the same name.
 _SAME = (
@@ -54,7 +31,7 @@ class Packed:
 
     __slots__ = ("data", "has_cgroup", "is_host", "name", "pid1")
 
-    def __init__(self, keywords: Keywords, user: Any, group: Any, groups: Any) -> None:
+    def __init__(self, keywords: ContainerKeywords, user: Any, group: Any, groups: Any) -> None:
         unknown = sorted(set(keywords) - NAMES)
         if unknown:
             raise TypeError(f"unexpected keyword argument {unknown[0]!r}")

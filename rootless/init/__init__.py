@@ -74,8 +74,9 @@ def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: N
         place = ("process", "/process")
         context = _become_user(plan, init, tell)
         place = ("args", "/process/args")
-        args = plan.process.args
-        path = program.look_up(args[0], context.env, context.left_groups) if args else ""
+        args, options = plan.process.args, init.prepared.options
+        name = options.executable if options and options.executable else args[0] if args else ""
+        path = program.look_up(name, context.env, context.left_groups) if args else ""
         program.check_cwd()
         # The kernel drops a signal to pid 1 of a pid namespace if pid 1 has no handler for it: pid_namespaces(7).
         for signum in ENDING:
@@ -198,6 +199,7 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
         if prepared.reaper:
             _stay_as_reaper(plan, prepared.status_fd)
         ending = Ending(verdict, path, context.env, prepared.filter, prepared.preserve_fds, labelled=labelled)
+        ending.options = prepared.options
         run_program(plan.last(), ending, tell)
     except StepFailed as failed:
         channel.send_failure(verdict, failed.error, failed.step.words()[0], failed.step.pointer)

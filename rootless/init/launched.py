@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import select
-from _signal import SIG_IGN, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
+from _signal import SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
 
 from rootless.errors import RootlessError
 from rootless.init import reaper
@@ -17,6 +17,7 @@ from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_at
 from rootless.kernel.loopback import loopback_up
 from rootless.process import attributes, program
+from rootless.process.child_options import ChildOptions
 from rootless.startup import lean_os as os
 from rootless.steps import StepFailed, execute
 from rootless.steps.context import Becoming, Init
@@ -28,34 +29,28 @@ if TYPE_CHECKING:
     from rootless.plan.compiler import Plan
     from rootless.steps.context import Prepared
 
-_PIPE, _XFSZ = 13, 25  # CPython ignores these signals
 _SEARCH = "/bin:/usr/bin"  # os.defpath
 
 
 class Call:
     """Hold the arguments of one call, with the names of the subprocess module.
 
-    args, executable: b"" to look args[0] up; env: None for the container's own; cwd: b"" for the container's own;
-    streams: descriptors for 0, 1 and 2, -1 for a closed one; passed: (descriptor, number in the program) of each of
-    pass_fds; group: process_group, -1 for none; pid1: whether the program itself is pid 1.
+    options: the file to execute, session, process group and signals; env: None for the container's own; cwd: b"" for
+    the container's own; streams: descriptors for 0, 1 and 2, -1 for a closed one; passed: (descriptor, number in the
+    program) of each of pass_fds; pid1: whether the program itself is pid 1.
     """
 
-    __slots__ = (
-        "args", "cwd", "env", "executable", "group", "passed", "pid1", "restore", "session", "streams", "umask",
-    )  # fmt: skip
+    __slots__ = ("args", "cwd", "env", "options", "passed", "pid1", "streams", "umask")
 
     def __init__(
         self, args: list[bytes], executable: bytes, env: list[bytes] | None, cwd: bytes, umask: int,
         restore: bool, session: bool, group: int, pid1: bool,
     ) -> None:  # fmt: skip
         self.args = args
-        self.executable = executable
         self.env = env
         self.cwd = cwd
         self.umask = umask
-        self.restore = restore
-        self.session = session
-        self.group = group
+        self.options = ChildOptions(os.fsdecode(executable), restore=restore, session=session, group=group)
         self.pid1 = pid1
         self.streams: list[int] = [-1, -1, -1]
         self.passed: list[tuple[int, int]] = []
@@ -219,19 +214,10 @@ def _become_program(life: Life, call: Call, context: Becoming) -> None:
     program.check_cwd()
     if call.umask >= 0:
         os.umask(call.umask)
-    if call.session:
-        try:
-            os.setsid()
-        except PermissionError:  # EPERM: it is a group leader already, such as pid 1
-            pass
-    if call.group >= 0:
-        os.setpgid(0, call.group)
     verdict = _place_passed(life.verdict, call)
     environment = dict(os.fsencode(entry).split(b"=", 1) for entry in env)
     program.restore_signals()
-    if not call.restore:
-        signal(_PIPE, SIG_IGN)
-        signal(_XFSZ, SIG_IGN)
+    call.options.apply()
     own = os.pidfd_open(os.getpid())
     channel.send(verdict, channel.EXECUTING, fds=(own,))
     os.close(own)
@@ -247,7 +233,7 @@ def _become_program(life: Life, call: Call, context: Becoming) -> None:
 
 def _find(call: Call, env: list[str], left_groups: list[int]) -> bytes:
     """Return the program's file: `executable`, or args[0] in the program's own PATH. Raises RootlessError."""
-    name = os.fsdecode(call.executable or call.args[0])
+    name = call.options.executable or os.fsdecode(call.args[0])
     if "/" not in name and not any(entry.startswith("PATH=") for entry in env):
         env = [*env, f"PATH={_SEARCH}"]
     try:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rootless.kernel.host import Host, IdMap
     from rootless.plan.compiler import Plan
     from rootless.plan.describe import Numbering
+    from rootless.process.child_options import ChildOptions
     from rootless.runtime.container import State
     from rootless.steps import Step
     from rootless.steps.outside import EnterResctrlGroup, MoveNetDevices
@@ -60,8 +61,9 @@ class CreateRequest:
     another id can replace it if it is in use; timeout: seconds that the program may run, 0 for no limit; at_start:
     called when the container is created and before its program runs; at_end: called
     when the program has ended and before the container is deleted (its exit code counts if it is not 0); source: the
-    image's archive, "" if it came through a pipe; detached: whether the container outlives this
-    command; meanwhile: called while init sets up its mounts, when the runtime would only wait; the rest are the flags.
+    image's archive, "" if it came through a pipe; detached: whether the container outlives this command; options: what
+    a caller in Python asks of the program's process; meanwhile: called while init sets up its mounts, when the runtime
+    would only wait; the rest are the flags.
     """
 
     def __init__(self, container_id: str, bundle: str, spec: dict[str, Any], text: bytes) -> None:
@@ -79,6 +81,7 @@ class CreateRequest:
         self.notify = False
         self.init = False
         self.status_fd = -1
+        self.options: ChildOptions | None = None
         self.upper = ""
         self.image = self.source = ""
         self.timeout = 0.0
@@ -237,6 +240,7 @@ class Creation:
         prepared.keyring = "" if request.no_new_keyring else f"_ses.{request.container_id}"
         prepared.foreground = not request.detached
         prepared.reaper, prepared.status_fd = request.init, request.status_fd
+        prepared.options = request.options
         if request.init:
             from rootless.init import reaper
 

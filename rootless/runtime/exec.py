@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from rootless.cgroup.oom import Watch
     from rootless.kernel.host import IdMap
+    from rootless.process.child_options import ChildOptions
     from rootless.process.seccomp_names import Profile
     from rootless.steps.context import Filter
     from rootless.steps.process import Process
@@ -346,7 +347,7 @@ class Task:
     """Hold the process to start and its settings.
 
     filter: loads the seccomp filter, None without one; keyring: the session keyring's name, "" for the caller's;
-    foreground: whether the process ends with the runtime.
+    foreground: whether the process ends with the runtime; options: as in Prepared (steps/context.py).
     """
 
     def __init__(self, process: Process, profile: Profile | None) -> None:
@@ -356,6 +357,7 @@ class Task:
         self.keyring = ""
         self.preserve_fds = 0
         self.foreground = False
+        self.options: ChildOptions | None = None
         self.last_cap = caps.last_cap()
 
     def last(self) -> list[Step]:
@@ -463,11 +465,13 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
         execute(process.steps(), context, tell)
         if task.foreground:
             attributes.die_with_parent()  # if the runtime is gone already, the next use of the socket fails
-        path = program.look_up(process.args[0], context.env, context.left_groups)
+        name = task.options.executable if task.options and task.options.executable else process.args[0]
+        path = program.look_up(name, context.env, context.left_groups)
         program.check_cwd()
         gate.wait()
         labelled = process.no_new_privs and any(kind == "SELinux" for kind, _ in process.labels)
         ending = Ending(sync, path, context.env, task.filter, task.preserve_fds, labelled=labelled)
+        ending.options = task.options
         run_program(task.last(), ending, StepSender(sync, Step.lines) if tell else None)
     except StepFailed as failed:
         _send_failure(gate, failed.error, failed.step.words()[0], failed.step.pointer)

@@ -64,7 +64,9 @@ ON_REQUEST = frozenset((
 
 # Imported by the API's launcher, which starts containers for rootless.run. The rest of rootless/api runs in the user's
 # process, or once.
-LAUNCHER = frozenset(("rootless.init.launched", "rootless.init.reaper", "rootless.plan.host_system"))
+LAUNCHER = frozenset((
+    "rootless.init.launched", "rootless.init.reaper", "rootless.plan.host_system", "rootless.process.child_options",
+))  # fmt: skip
 
 MODULES = ALWAYS | ON_REQUEST | LAUNCHER
 

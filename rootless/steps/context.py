@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.kernel.host import Host, IdMap
     from rootless.kernel.namespaces import Namespaces
+    from rootless.process.child_options import ChildOptions
     from rootless.process.report import Report
     from rootless.steps.builder import RootBuilder
 
@@ -48,12 +49,14 @@ class Prepared:
     setgroups(2) works in the container, learned when the maps are written; last_cap: the highest capability of this
     kernel; notify_fd: the socket that NOTIFY_SOCKET names, -1 for none; oom_score_written: whether somebody else
     has written oom_score_adj already; reaper: whether init stays as a small one above the program (init/reaper.py);
-    status_fd: where it reports the program's wait status, -1 for nowhere.
+    status_fd: where it reports the program's wait status, -1 for nowhere; options: what a caller in Python asks of the
+    program's process, None for the command line.
     """
 
     __slots__ = (
         "device_fds", "filter", "foreground", "hook_fds", "keyring", "last_cap", "listener", "mount_fds", "no_pivot",
-        "notify_fd", "oom_score_written", "preserve_fds", "proc_fd", "reaper", "setgroups", "state", "status_fd",
+        "notify_fd", "oom_score_written", "options", "preserve_fds", "proc_fd", "reaper", "setgroups", "state",
+        "status_fd",
     )  # fmt: skip
 
     def __init__(self, proc_fd: int, listener: socket, *, setgroups: bool) -> None:
@@ -73,6 +76,7 @@ class Prepared:
         self.oom_score_written = False
         self.reaper = False
         self.status_fd = -1
+        self.options: ChildOptions | None = None
         self.state: Report = {}  # type: ignore[typeddict-item] # `create` sets it
 
 
@@ -136,10 +140,10 @@ class Ending:
 
     verdict: the close-on-exec socket to whoever waits for it; path: the program's file; env: its environment as
     NAME=VALUE; filter: loads the seccomp filter, None without one; preserve_fds: how many fds from 3 on it gets;
-    labelled: whether SELinux was asked for a label while no_new_privs is set.
+    labelled: whether SELinux was asked for a label while no_new_privs is set; options: as in Prepared.
     """
 
-    __slots__ = ("env", "environment", "filter", "labelled", "path", "preserve_fds", "verdict")
+    __slots__ = ("env", "environment", "filter", "labelled", "options", "path", "preserve_fds", "verdict")
 
     def __init__(
         self, verdict: socket, path: str, env: list[str], filter_: Filter | None, preserve_fds: int, *, labelled: bool
@@ -150,4 +154,5 @@ class Ending:
         self.filter = filter_
         self.preserve_fds = preserve_fds
         self.labelled = labelled
+        self.options: ChildOptions | None = None
         self.environment: dict[bytes, bytes] = {}

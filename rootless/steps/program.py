@@ -103,6 +103,8 @@ def run_program(steps: list[Step], ending: Ending, tell: StepSender | None) -> N
     try:
         program.close_all_but([ending.verdict.fileno(), *passed])
         program.restore_signals()
+        if ending.options:
+            ending.options.apply()
         channel.send(ending.verdict, channel.EXECUTING)
         for step in rest:
             step.execute(ending)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,6 +221,117 @@ def test_umask_process_group_and_session() -> None:
     script = "import os; print(os.getpid() == os.getpgrp(), os.getpid() == os.getsid(0))"
     assert output(["/usr/bin/python3", "-c", script], process_group=0) == "True False\n"
     assert output(["/usr/bin/python3", "-c", script], start_new_session=True) == "True True\n"
+
+
+WAYS = ["plain", "pid 1", "named", "exec"]
+SHOW = """
+read -r pid _ _ _ group session _ </proc/self/stat
+[ $group = $pid ] && echo leads its group || echo in a group
+[ $session = $pid ] && echo leads a session || echo in one
+echo $0 $(umask)
+grep SigIgn /proc/$$/status
+"""
+
+
+def as_child(way: str, **keywords: Any) -> list[str]:
+    """What SHOW says of itself as the program of a container, with a name or without, or as one more in it."""
+    args = ["argv0", "-c", SHOW]
+    if way == "exec":
+        with rootless.Popen(["sleep", "1000"]) as box:
+            try:
+                text = box.exec(args, stdout=PIPE, text=True, check=True, executable="/bin/sh", **keywords).stdout
+            finally:
+                box.kill()
+    else:
+        name = f"api-{os.getpid()}" if way == "named" else ""
+        text = output(args, executable="/bin/sh", name=name, init=way != "pid 1", **keywords)
+    *lines, signals = text.splitlines()
+    ignored = int(signals.split()[1], 16) >> (signal.SIGPIPE - 1) & 1
+    return [*lines, "SIGPIPE is ignored" if ignored else "SIGPIPE ends it"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_executable_group_session_umask_and_signals_in_every_way(way: str) -> None:
+    alone = way in ("pid 1", "exec")  # it leads a session in any case
+    own = ["leads its group", "leads a session"]
+    assert as_child(way, umask=0o027) == [
+        *(own if alone else ["in a group", "in one"]), "argv0 0027", "SIGPIPE ends it",
+    ]  # fmt: skip
+    group = as_child(way, process_group=0, restore_signals=False)
+    assert (group[0], group[-1]) == ("leads its group", "SIGPIPE is ignored")
+    assert as_child(way, start_new_session=True)[:2] == own
+    with pytest.raises(PermissionError):
+        as_child(way, process_group=4321)
+
+
+@pytest.mark.parametrize("way", ["plain", "named", "async", "exec"])
+def test_pipesize(way: str) -> None:
+    import asyncio
+    import fcntl
+
+    keywords: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "pipesize": 4096 * 4}
+    if way == "async":
+
+        async def main() -> int:
+            process = await rootless.async_popen("cat", **keywords)
+            transport: Any = process._transport  # type: ignore[attr-defined]
+            size = fcntl.fcntl(transport.get_pipe_transport(1).get_extra_info("pipe"), fcntl.F_GETPIPE_SZ)
+            await process.communicate(b"")
+            return int(size)
+
+        assert asyncio.run(main()) == 4096 * 4
+    elif way == "exec":
+        with rootless.Popen(["cat"], stdin=PIPE) as box:
+            assert box.exec(["cat"], input=b"x", stdout=PIPE, pipesize=4096 * 4).stdout == b"x"
+    else:
+        with rootless.Popen(["cat"], name=f"api-{os.getpid()}" if way == "named" else "", **keywords) as process:
+            assert fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ) == 4096 * 4  # type: ignore[arg-type]
+            process.communicate(b"")
+
+
+def test_arguments_may_stand_without_their_names() -> None:
+    with rootless.Popen(["cat"], -1, None, PIPE, PIPE) as process:
+        assert process.communicate(b"data") == (b"data", None)
+    with pytest.raises(TypeError, match="stdin"):
+        rootless.Popen(["cat"], -1, None, PIPE, stdin=PIPE)
+
+
+def test_a_group_that_is_not_mapped_is_a_permission_error_as_in_subprocess() -> None:
+    with pytest.raises(PermissionError) as caught:
+        rootless.run(["true"], extra_groups=[54321])
+    assert caught.value.filename is None
+
+
+@pytest.mark.parametrize("way", ["plain", "named", "exec"])
+def test_user_group_and_extra_groups_by_name(busybox_root: Path, tmp_path: Path, way: str) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(busybox_root, root, symlinks=True)
+    root.chmod(0o755)
+    (root / "etc" / "group").write_text("root:x:0:\nuser:x:1000:\nmore:x:1001:\n")
+    keywords: dict[str, Any] = {"user": "user", "group": "user", "extra_groups": ["more", 0]}
+    about: dict[str, Any] = {"rootfs": root, "name": f"api-{os.getpid()}" if way == "named" else ""}
+    script = "id -u; id -G"
+    try:
+        if way == "exec":
+            with rootless.Popen(["sleep", "1000"], **about) as box:
+                try:
+                    text = box.exec(script, shell=True, stdout=PIPE, text=True, **keywords).stdout
+                finally:
+                    box.kill()
+        else:
+            text = output(script, shell=True, **about, **keywords)
+    except PermissionError as error:
+        assert os.getuid() != 0 and "not mapped" in str(error)  # a user without subordinate ids
+        return
+    assert text.split() == ["1000", "1000", "0", "1001"] or text.split() == ["1000", "1000", "1001", "0"]
+
+
+def test_exec_takes_the_container_as_it_is() -> None:
+    with rootless.Popen(["cat"], stdin=PIPE) as box:
+        with pytest.raises(TypeError, match="memory"):
+            box.exec(["true"], memory="1m")  # type: ignore[call-overload]
+        with pytest.raises(KeyError, match="nosuch"):
+            box.exec(["true"], user="nosuch")
 
 
 def test_ignored_signals_are_restored_or_not() -> None:

@@ -1,0 +1,50 @@
+"""Turn an error about the program into the one that subprocess raises, and say what brings a host's program in."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rootless.errors import ProgramError, ProgramNotExecutable, ProgramNotFound, RootlessError, UnknownName
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
+
+
+def translate(error: RootlessError, args: Any, executable: Any, cwd: Any, *, is_host: bool) -> RootlessError:
+    """Return the error as subprocess's callers know it: mostly an OSError with the program's or directory's name."""
+    if error.where in ("/etc/passwd", "/etc/group"):
+        return UnknownName(error.what, error.where, error.errno, error.hint)
+    if error.where.startswith("/process/user"):  # such as setgroups(2), whose error in subprocess names no file
+        return ProgramNotExecutable(error.what, error.where, error.errno or errno.EPERM, error.hint)
+    if not error.errno or not error.where.startswith(("/process/args", "/process/cwd")):
+        return error
+    filename = cwd if error.where == "/process/cwd" else executable or args[0]
+    hint = error.hint
+    if is_host and error.errno in _NOT_FOUND:
+        hint = _host_hint(os.fsdecode(filename)) or hint
+    kind = ProgramError
+    if error.errno == errno.ENOENT:
+        kind = ProgramNotFound
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        kind = ProgramNotExecutable
+    return kind(error.what, error.where, error.errno, hint, filename)
+
+
+def _host_hint(name: str) -> str:
+    """Return what brings a program of the host's into the container that is there, but not in it; "" for none."""
+    import shutil
+
+    path = name if "/" in name else shutil.which(name) or ""
+    if not path or not os.path.exists(path):
+        return ""
+    path = os.path.abspath(path)
+    prefixes = []
+    for each in dict.fromkeys((path, os.path.realpath(path))):
+        prefix = os.path.dirname(os.path.dirname(each))
+        if prefix not in ("/", "/usr", "/usr/local"):
+            prefixes.append(f"{prefix}:{prefix}:ro")
+    return f"volumes={prefixes!r}" if prefixes else ""
