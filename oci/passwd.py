@@ -55,6 +55,11 @@ def find_user(root: Root, wanted: str) -> User:
     return User(uid, gid, tuple(sorted(extra - {gid})[:_MAX_GROUPS]), home)
 
 
+def find_group(root: Root, wanted: str) -> int:
+    """Return the id of a group by name or number. Raises OciError."""
+    return _find_group([line for line in _read(root, b"etc/group") if len(line) >= 3], wanted)
+
+
 def _find_group(groups: list[list[str]], group: str) -> int:
     if is_number(group):
         return _read_id(group, "the image's group")

@@ -8,7 +8,7 @@ without a cgroup.
 from __future__ import annotations
 
 from rootless.cgroup import place
-from rootless.cgroup.driver import Cgroup
+from rootless.cgroup.driver import Cgroup, check_controllers
 from rootless.errors import RootlessError
 from rootless.startup import lean_os as os
 
@@ -78,6 +78,19 @@ def open(record: Record) -> Cgroup:
     return Cgroup(record)
 
 
+def check_limits(record: Record) -> None:
+    """Refuse limits that no cgroup here can have, before anything is made. Raises RootlessError.
+
+    systemd enables the controllers of its scopes itself, so only it knows what they can have.
+    """
+    if not record["files"] or "choices" in record or record["manager"] == "systemd":
+        return
+    wanted = _wanted(record)
+    if wanted and record["manager"] == "disabled":
+        raise _refusal(wanted[0])
+    check_controllers(record["path"], wanted)
+
+
 def settle(record: Record) -> str:
     """Decide, for --dry-run, which cgroup the container would have on this machine, without making it.
 
@@ -113,7 +126,8 @@ def _wanted(record: Record) -> list[Entry]:
         return []
     from rootless.cgroup import files
 
-    return files.required(record["files"])
+    # An error names the first file. --memory sets a limit of swap, too, which would not be the one that people know.
+    return sorted(files.required(record["files"]), key=lambda entry: entry[0] == "memory.swap.max")
 
 
 def _refusal(entry: Entry) -> RootlessError:

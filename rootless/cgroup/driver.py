@@ -327,12 +327,8 @@ class Cgroup:
         what = f"set {file} to {value}"
         if error.errno != errno.ENOENT:
             return RootlessError(what, pointer, error.errno or 0)
-        available = self.read("cgroup.controllers").split()
-        if name and name not in available:
-            what = f"{what}: controller `{name}` is not available under {self.path}"
-            # `unified` names the file itself, so ENOENT is the whole answer. For other limits it would mislead.
-            number = errno.ENOENT if "/unified/" in pointer else 0
-            return RootlessError(what, pointer, number, hint=who_delegates(name).text)
+        if name and name not in self.read("cgroup.controllers").split():
+            return _no_controller(file, value, pointer, self.path)
         return RootlessError(f"{what}: this kernel has no such file", pointer)
 
     def _kill_each(self) -> None:
@@ -359,6 +355,38 @@ class Cgroup:
             pass
         except OSError as error:
             raise RootlessError.from_os(error, "remove the container's cgroup", self.path) from None
+
+
+def check_controllers(path: str, entries: list[Entry]) -> None:
+    """Refuse files whose controller a cgroup at this path cannot get. Raises RootlessError.
+
+    A cgroup can have the controllers of the one above it (cgroup-v2.rst, "Enabling and Disabling"). If that cannot be
+    read, making the cgroup says why.
+    """
+    from rootless.cgroup.files import controller
+
+    above = path
+    while above and not os.path.isdir(above):
+        above = os.path.dirname(above)
+    try:
+        with open(f"{above}/cgroup.controllers", encoding="ascii") as file:
+            available = file.read().split()
+    except OSError:
+        return
+    for name, value, pointer in entries:
+        needed = controller(name)
+        if needed and needed not in available and (name, value) != ("memory.swap.max", "0"):
+            raise _no_controller(name, value, pointer, path)
+
+
+def _no_controller(file: str, value: str, pointer: str, path: str) -> RootlessError:
+    from rootless.cgroup.files import controller
+
+    name = controller(file)
+    what = f"set {file} to {value}: controller `{name}` is not available under {path}"
+    # `unified` names the file itself, so ENOENT is the whole answer. For other limits it would mislead.
+    number = errno.ENOENT if "/unified/" in pointer else 0
+    return RootlessError(what, pointer, number, hint=who_delegates(name).text)
 
 
 def who_delegates(controller: str) -> Hint:

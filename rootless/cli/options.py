@@ -36,7 +36,13 @@ _DETACH: Option = ("detach", "d", "flag", "", "return when the program runs; it 
 _PID_FILE: Option = ("pid-file", "", "str", "FILE", "write the container's process ID to FILE")
 _PRESERVE_FDS: Option = ("preserve-fds", "", "int", "N", "pass N more file descriptors to the program, from 3 on")
 _NO_SUBREAPER: Option = ("no-subreaper", "", "flag", "", "ignored; orphans of the container are never adopted")
-_INTERACTIVE: Option = ("interactive", "i", "flag", "", "ignored; standard input is always passed on")
+_INTERACTIVE: Option = (
+    "interactive",
+    "i",
+    "flag",
+    "",
+    "pass standard input on to an image's program; others always get it",
+)
 _REGEX: Option = ("regex", "", "flag", "", "treat the ID as a regular expression")
 _CHANGE: Option = (
     "change",

@@ -8,7 +8,7 @@ SETTINGS: list[tuple[str, str, str, str, str]] = [
     ("env-file", "", "list", "FILE", "read environment variables from FILE, one NAME=VALUE per line"),
     ("workdir", "w", "str", "DIR", "working directory in the container"),
     ("user", "u", "str", "USER[:GROUP]", "run as this user, by name or number"),
-    ("group-add", "", "list", "GID|keep-groups", "add a supplementary group, or keep all groups of the caller"),
+    ("group-add", "", "list", "GROUP|keep-groups", "add a supplementary group, or keep all groups of the caller"),
     ("entrypoint", "", "str", "PROGRAM", "run PROGRAM; the words that follow are its arguments"),
     ("volume", "v", "list", "SRC:DST[:ro]", "mount a file or directory of the host"),
     ("mount", "", "list", "type=bind|tmpfs,...", "the same in words: type=bind,src=./data,dst=/data,ro"),

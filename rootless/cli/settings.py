@@ -33,6 +33,10 @@ def read_settings(options: Options, spec: dict[str, Any], bundle: str, args: lis
         from rootless.runtime.names import look_up
 
         settings.user_ids = look_up(_rootfs(spec, bundle), settings.user)
+    if any(not group.isdigit() for group in settings.group_add):
+        from rootless.runtime.names import look_up_groups
+
+        settings.group_add = look_up_groups(_rootfs(spec, bundle), settings.group_add)
     return settings
 
 

@@ -77,7 +77,7 @@ def _apply_user(change: Change, text: str) -> None:
     process["user"] = user
     if ids.home and not any(entry.startswith("HOME=") for entry in change.settings.env):
         change.set_env(f"HOME={ids.home}")
-    _map_user(change, ids)
+    _map_ids(change, [ids.uid], [ids.gid, *ids.groups])
 
 
 def _numbers(text: str) -> UserIds:
@@ -87,8 +87,8 @@ def _numbers(text: str) -> UserIds:
     return UserIds(int(uid), int(gid) if colon and gid else 0, [])
 
 
-def _map_user(change: Change, ids: UserIds) -> None:
-    """Map the user, if config.json maps a single id.
+def _map_ids(change: Change, uids: list[int], gids: list[int]) -> None:
+    """Map the ids that the program gets, if config.json maps a single id. An empty list asks for no id.
 
     With a range of subordinate ids, map the whole range. With a single id, map that one to the user.
     """
@@ -98,10 +98,9 @@ def _map_user(change: Change, ids: UserIds) -> None:
     from rootless.kernel.host import default_id_map
 
     ranges = bool(host.subuid and host.subgid)
-    groups = [ids.gid, *ids.groups]
     for key, wanted, own, subids in (
-        ("uidMappings", [ids.uid], host.uid, host.subuid),
-        ("gidMappings", groups, host.gid, host.subgid),
+        ("uidMappings", uids, host.uid, host.subuid),
+        ("gidMappings", gids, host.gid, host.subgid),
     ):
         id_map = linux.get(key) or []
         if not id_map and ranges:
@@ -111,11 +110,11 @@ def _map_user(change: Change, ids: UserIds) -> None:
         if ranges and not host.is_root_here:
             entries = default_id_map(own, subids)
             linux[key] = [{"containerID": a, "hostID": b, "size": c} for a, b, c in entries]
-        elif id_map:
+        elif id_map and wanted:
             linux[key] = [{**id_map[0], "containerID": wanted[0]}]
-        else:
+        elif wanted:
             linux[key] = [{"containerID": wanted[0], "hostID": own, "size": 1}]
-    if not ranges:
+    if not ranges and uids:
         change.spec["process"]["user"].pop("additionalGids", None)  # because there is only one group
 
 
@@ -126,6 +125,8 @@ def _apply_groups(change: Change, groups: list[str]) -> None:
         elif group.isascii() and group.isdigit() and len(group) <= 10:
             user = change.part("process", "user")
             user["additionalGids"] = [*change.array(user, "additionalGids"), int(group)]
+            if change.host.subuid and change.host.subgid:
+                _map_ids(change, [], [int(group)])
         else:
             raise wrong("group-add", group, "not a group", "a number, or keep-groups for the caller's own groups")
 
@@ -243,7 +244,16 @@ def read_duration(flag: str, text: str) -> float:
 
 
 def _apply_memory(change: Change, size: str | int) -> None:
-    change.part("linux", "resources", "memory")["limit"] = read_size("memory", size)
+    """Limit the memory, and without --memory-swap the swap to the same size, like docker.
+
+    Otherwise a machine with swap would slow a program down that should end. A kernel without swap has no such limit.
+    """
+    limit = read_size("memory", size)
+    memory = change.part("linux", "resources", "memory")
+    memory["limit"] = limit
+    memory.pop("swap", None)
+    if not change.settings.memory_swap and change.host.exists("/proc/swaps"):
+        memory["swap"] = 2 * limit  # memory and swap together (config-linux.md#memory)
 
 
 def _apply_memory_swap(change: Change, size: str | int) -> None:

@@ -93,6 +93,10 @@ class CreateRequest:
         self.detached = True
         self.meanwhile: Callable[[Container], None] | None = None
 
+    def wants_terminal(self) -> bool:
+        """Return whether config.json gives the program a terminal. Raises SpecError."""
+        return Node(self.spec)["process"]["terminal"].boolean()
+
 
 class Created:
     """Hold a container that waits for `start`, init's pidfd, and the terminal's master (-1 for none)."""
@@ -123,9 +127,9 @@ def create(request: CreateRequest, host: Host) -> Created:
     Raises RootlessError and OSError.
     """
     # Check the command line first, because the user can correct that most easily.
-    terminal = Node(request.spec)["process"]["terminal"].boolean()
-    console.check_holder(terminal, request.detached, request.console_socket)
+    console.check_holder(request.wants_terminal(), request.detached, request.console_socket)
     plan = compile_plan(request, host)
+    cgroup.check_limits(plan.cgroup.record)
     protect(*_possible_maps(plan, host))  # it may re-execute this command, so print no warning before
     _warn(plan)
     creation = Creation(request, plan, host)

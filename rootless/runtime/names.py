@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from oci.errors import OciError
-from oci.passwd import find_user
+from oci.passwd import find_group, find_user
 from oci.root import Root
 from rootless.errors import RootlessError
 from rootless.plan.settings import UserIds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def look_up(rootfs: str, text: str) -> UserIds:
@@ -16,16 +21,39 @@ def look_up(rootfs: str, text: str) -> UserIds:
 
     For a number, passwd gives the group and the home directory. Raises RootlessError for an unknown name.
     """
+    with _open_root(rootfs) as root:
+        try:
+            user = find_user(root, text)
+        except OciError as error:
+            raise RootlessError(error.what, f"--user {text}", hint="a user of the container, or a number") from None
+    return UserIds(user.uid, user.gid, list(user.groups), user.home)
+
+
+def look_up_groups(rootfs: str, groups: list[str]) -> list[str]:
+    """Return groups with the numbers of their names; numbers and keep-groups stay. Raises RootlessError."""
+    numbers = []
+    for text in groups:
+        if text == "keep-groups" or text.isdigit():
+            numbers.append(text)
+            continue
+        with _open_root(rootfs) as root:
+            try:
+                numbers.append(str(find_group(root, text)))
+            except OciError as error:
+                hint = "a group of the container, a number, or keep-groups"
+                raise RootlessError(error.what, f"--group-add {text}", hint=hint) from None
+    return numbers
+
+
+@contextmanager
+def _open_root(rootfs: str) -> Iterator[Root]:
     try:
         fd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot open the rootfs", rootfs) from None
     root = Root(fd)
     try:
-        user = find_user(root, text)
-    except OciError as error:
-        raise RootlessError(error.what, f"--user {text}", hint="a user of the container, or a number") from None
+        yield root
     finally:
         root.close()
         os.close(fd)
-    return UserIds(user.uid, user.gid, list(user.groups), user.home)

@@ -114,6 +114,12 @@ def test_what_a_container_changes_is_gone_in_the_next(rootless: Any, archive: Pa
     assert os.listdir(tmp_path / "cache/rootless/upper") == []
 
 
+def test_standard_input_is_passed_on_if_asked_for_like_dockers(rootless: Any, archive: Path) -> None:
+    words = ("--entrypoint", "/bin/cat", archive)
+    assert rootless("run", *words, input="typed").stdout == ""
+    assert rootless("run", "-i", *words, input="typed").stdout == "typed"
+
+
 def test_rights_and_user_are_dockers(rootless: Any, archive: Path) -> None:
     script = "grep -E 'CapEff|NoNewPrivs' /proc/self/status; id -u"
     out = rootless("run", "--entrypoint", "/bin/sh", archive, "--", "-c", script).stdout.split()
@@ -152,7 +158,7 @@ def test_the_cache_lists_and_prunes_images(rootless: Any, archive: Path, tmp_pat
 
 def test_a_shell_gets_a_terminal_where_there_is_one(rootless: Any, archive: Path, layer: bytes) -> None:
     archive.write_bytes(image_of(layer, {"Cmd": ["/bin/sh"]}))
-    for flags, wanted in ((["--tty=false"], ["ptmx"]), ([], ["0", "ptmx"])):
+    for flags, wanted in ((["--tty=false", "-i"], ["ptmx"]), ([], ["0", "ptmx"])):
         pid, master = pty.fork()
         if pid == 0:
             command = rootless.command("run", *flags, archive)

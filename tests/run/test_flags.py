@@ -98,6 +98,21 @@ def test_limits_reach_config_json_and_the_plan(run: Run, rootless: Any, tmp_path
     assert resources["memory"]["limit"] == 64 << 20 and resources["pids"]["limit"] == 9
 
 
+def test_a_limit_without_its_controller_is_refused_before_anything_is_made(run: Run, tmp_path: Path) -> None:
+    result = run("--memory", "64m", fails=True)
+    if result.returncode == 0:
+        pytest.skip("there is a cgroup with the memory controller here")
+    assert "memory.max" in result.stderr and "; hint: " in result.stderr, result.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_groups_of_the_container_by_name(run: Run) -> None:
+    result = run("--group-add", "nosuch", fails=True)
+    assert result.returncode == 1 and "no group of that name: --group-add nosuch" in result.stderr
+    if RANGED:
+        assert run("--group-add", "wheel", "--group-add", "12", script="id -G").split() == ["0", "10", "12"]
+
+
 def test_capabilities_and_no_new_privileges(run: Run) -> None:
     script = "grep -E 'CapBnd|NoNewPrivs' /proc/self/status"
     out = run("--cap-drop", "all", "--cap-add", "chown", "--security-opt", "no-new-privileges", script=script)

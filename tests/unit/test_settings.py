@@ -18,6 +18,8 @@ class Machine(Host):
     """An ordinary user's machine on which everything below /there exists."""
 
     def exists(self, path: str) -> bool:
+        if path == "/proc/swaps":
+            return True
         return path.startswith(("/there", "/etc"))
 
     def is_directory(self, path: str) -> bool:
@@ -110,6 +112,12 @@ def test_limits() -> None:
     assert spec["process"]["rlimits"] == [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20}]
     assert "size=1048576" in mount(spec, "/dev/shm")["options"]
     assert applied(ulimits={"core": 0, "nofile": (1, 2)})["process"]["rlimits"][-1]["hard"] == 2
+
+
+def test_without_a_limit_of_swap_it_is_the_memorys_like_dockers() -> None:
+    assert applied(memory="64m")["linux"]["resources"]["memory"] == {"limit": 64 << 20, "swap": 128 << 20}
+    unlimited = applied(memory="64m", memory_swap="-1")["linux"]["resources"]["memory"]
+    assert unlimited == {"limit": 64 << 20, "swap": -1}
 
 
 def test_capabilities_are_dropped_before_they_are_added() -> None:

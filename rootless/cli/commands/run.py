@@ -32,6 +32,8 @@ def main(options: Options) -> int:
         if options.dry_run:
             return print_plan(request)
         request.detached, request.timeout = options.detach, timeout
+        if request.image and not options.interactive and not request.wants_terminal():
+            _close_input()
         if options.save_changes:
             _save_at_end(request, options.save_changes)
         try:
@@ -46,6 +48,15 @@ def main(options: Options) -> int:
         if request.takes_name and options.detach:
             write_all(1, f"{request.container_id}\n".encode())
         return code
+
+
+def _close_input() -> None:
+    """Give an image's program no standard input, like docker without -i. A bundle's program gets it, like with runc."""
+    from rootless.startup import lean_os as os
+
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)
 
 
 def _save_at_end(request: CreateRequest, output: str) -> None:
