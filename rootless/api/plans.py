@@ -12,7 +12,7 @@ from rootless.kernel import syscalls as sc
 from rootless.node import Node
 from rootless.plan import Call
 from rootless.plan.compiler import compile
-from rootless.plan.host_system import host_system_config
+from rootless.plan.host_system import closed_paths, host_system_config
 from rootless.plan.settings import Settings, apply_settings
 from rootless.process import program
 from rootless.runtime.bundle import parse_config, read_config
@@ -20,6 +20,7 @@ from rootless.startup import lean_os as os
 from rootless.steps.binds import BindMount
 from rootless.steps.context import Prepared
 from rootless.steps.devices import AttachDevice
+from rootless.userns.mount_userns import can_hide_owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class Compiled:
     """One plan, and what the launcher has opened for it.
 
     needs_runtime: whether the container takes a runtime process of its own (a name, hooks, joined namespaces ...);
-    maps_itself: whether init can write its id maps; limited: whether it has a cgroup; warnings: for the caller.
+    maps_itself: whether init can write its id maps; limited: whether it has a cgroup; signature: of the bundle's
+    config.json, () for none; masked: paths of /etc that the plan masks because they were closed to others, None if it
+    need not.
     """
 
     def __init__(self, plan: Plan, host: Host, spec: dict[str, Any], bundle: str, name: str) -> None:
@@ -47,6 +50,7 @@ class Compiled:
         self.bundle = bundle
         self.name = name
         self.signature: tuple[int, ...] = ()
+        self.masked: list[str] | None = None
         self.best_effort = False
         self.limited = bool(plan.cgroup.record["files"] or spec.get("linux", {}).get("cgroupsPath"))
         self.needs_runtime = bool(name) or _needs_runtime(plan)
@@ -70,6 +74,12 @@ class Compiled:
         """Return the record of one container's cgroup."""
         record: Record = _renamed(self.plan.cgroup.record, f"rootless-{name}")
         return record
+
+    def is_outdated(self) -> bool:
+        """Return whether what the plan was compiled from has changed: config.json, or what is closed in /etc."""
+        if self.signature:
+            return self.signature != _signature(f"{self.bundle}/config.json")
+        return self.masked is not None and self.masked != closed_paths("/etc")
 
     def close(self) -> None:
         """Close what was opened for the plan."""
@@ -101,8 +111,7 @@ def _needs_runtime(plan: Plan) -> bool:
         or (plan.cgroup.record["manager"] == "systemd" and plan.cgroup.record["files"])
         or plan.process.oom_score_adj is not None
         or any(
-            isinstance(step, AttachDevice) or (isinstance(step, BindMount) and (step.outside or step.id_map))
-            for step in plan.prepare
+            isinstance(step, AttachDevice) or (isinstance(step, BindMount) and step.outside) for step in plan.prepare
         )
     )
 
@@ -117,7 +126,7 @@ class Plans:
     def find(self, settings: bytes) -> Compiled:
         """Return the plan for these settings, compiled now or before. Raises RootlessError."""
         compiled = self.kept.get(settings)
-        if compiled and compiled.signature and compiled.signature != _signature(f"{compiled.bundle}/config.json"):
+        if compiled and compiled.is_outdated():
             del self.kept[settings]
             compiled.close()
             compiled = None
@@ -142,6 +151,7 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
     """Return the plan for the settings as the client packs them (api/settings.py). Raises RootlessError."""
     kind, path = asked["root"]
     signature: tuple[int, ...] = ()
+    masked: list[str] | None = None
     bundle = path
     if kind == "bundle":
         config = f"{path}/config.json"
@@ -155,7 +165,10 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
         spec["root"]["path"] = path
     else:
         bundle = "/"
-        spec = host_system_config(host, as_root=asked.get("user") in (0, "root", "0") and host.uid != 0)
+        as_root = asked.get("user") in (0, "root", "0") and host.uid != 0
+        hides = host.is_root_here and can_hide_owners("/etc")
+        spec = host_system_config(host, as_root=as_root, hide_owners=hides)
+        masked = closed_paths("/etc") if host.uid == 0 and not hides else None
     spec.setdefault("process", {"cwd": "/"})["terminal"] = False
     spec["process"].setdefault("args", ["sh"])
     name = asked.get("name", "")
@@ -179,6 +192,7 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
         raise RootlessError(plan.cgroup.refusal, hint='limits="best-effort" runs it without them')
     compiled = Compiled(plan, host, spec, bundle, name)
     compiled.signature = signature
+    compiled.masked = masked
     compiled.best_effort = bool(asked.get("best_effort"))
     if warning:
         plan.warnings.append(warning)

@@ -84,11 +84,13 @@ def _read_host(options: Options) -> CreateRequest | None:
         raise RootlessError("--host has no bundle", options.bundle or options.config, hint="rootless run --host -- CMD")
     from rootless.kernel.host import Host
     from rootless.plan.host_system import host_system_config
+    from rootless.userns.mount_userns import can_hide_owners
 
     as_root = options.user in ("root", "0")
     if as_root:
         options.given.discard("user")
-    spec = host_system_config(Host(), as_root=as_root)
+    host = Host()
+    spec = host_system_config(host, as_root=as_root, hide_owners=host.is_root_here and can_hide_owners("/etc"))
     root = state_root(options)
     container_id = check_id(options.name) if options.name else free_name(root, "host")
     request = CreateRequest(container_id, "/", spec, jsonlite.dumps(spec, 1).encode("utf-8", "surrogatepass"))

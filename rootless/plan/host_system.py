@@ -9,6 +9,7 @@ from __future__ import annotations
 from _stat import S_ISDIR, S_ISLNK
 
 from rootless.startup import lean_os as os
+from rootless.userns.mount_userns import OWNERLESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,11 +30,15 @@ _DEPTH = 8  # levels of /etc in which files that others may not read are looked 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def host_system_config(host: Host, *, as_root: bool = False) -> dict[str, Any]:
+def host_system_config(host: Host, *, as_root: bool = False, hide_owners: bool = False) -> dict[str, Any]:
     """Return the config.json of a container in the host's own system.
 
     The program keeps the caller's ids; as_root: it is root of the container instead. Without capabilities, with no new
-    privileges and nosuid everywhere.
+    privileges and nosuid everywhere. hide_owners: whether the owners of /etc's files can be hidden (mount_userns.py).
+
+    Root owns the files of /etc that others may not read, such as /etc/shadow. If root calls, its /etc therefore shows
+    no owner and no group of any file, so that the kernel grants what it grants to others, whenever a file appears or
+    changes its mode. Where ids cannot be mapped, the files that others may not read at this moment are masked.
     """
     from oci.config import MASKED_PATHS, READONLY_PATHS
 
@@ -44,7 +49,7 @@ def host_system_config(host: Host, *, as_root: bool = False) -> dict[str, Any]:
     if not host.is_root_here:
         linux["uidMappings"] = [{"containerID": uid, "hostID": host.uid, "size": 1}]
         linux["gidMappings"] = [{"containerID": gid, "hostID": host.gid, "size": 1}]
-    linux["maskedPaths"] = [*MASKED_PATHS, *(_closed("/etc") if host.uid == 0 else ())]
+    linux["maskedPaths"] = [*MASKED_PATHS, *(() if hide_owners or host.uid != 0 else closed_paths("/etc"))]
     linux["readonlyPaths"] = list(READONLY_PATHS)
     nosuid = ["nosuid", "nodev"]
     return {
@@ -60,7 +65,8 @@ def host_system_config(host: Host, *, as_root: bool = False) -> dict[str, Any]:
         "root": {"path": next(path for path in _PLACES if host.is_directory(path)), "readonly": True},
         "hostname": "rootless",
         "mounts": [
-            *(_from_host(name) for name in _FROM_HOST if os.path.exists(f"/{name}")),
+            *(_from_host(name, ownerless=hide_owners and name == "etc")
+              for name in _FROM_HOST if os.path.exists(f"/{name}")),
             {"destination": "/proc", "type": "proc", "source": "proc", "options": [*nosuid, "noexec"]},
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
              "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
@@ -76,17 +82,25 @@ def host_system_config(host: Host, *, as_root: bool = False) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _from_host(name: str) -> dict[str, Any]:
-    """Return the mount of one of the host's directories, with all below it; a symbolic link is copied itself."""
+def _from_host(name: str, *, ownerless: bool) -> dict[str, Any]:
+    """Return the mount of one of the host's directories, with all below it; a symbolic link is copied itself.
+
+    ownerless: whether its files have no owner and no group in the container.
+    """
     options = ["rbind", "copy-symlink", "ro", "nosuid", "nodev", "rro", "rnosuid", "rnodev"]
-    return {"destination": f"/{name}", "type": "bind", "source": f"/{name}", "options": options}
+    mount: dict[str, Any] = {"destination": f"/{name}", "type": "bind", "source": f"/{name}", "options": options}
+    if ownerless:
+        mount["options"] = [*options, "ridmap"]
+        entries = [{"containerID": inside, "hostID": outside, "size": size} for inside, outside, size in OWNERLESS]
+        mount["uidMappings"] = mount["gidMappings"] = entries
+    return mount
 
 
 def _mode(path: str, mode: str, uid: int, home: str) -> str:
     return "mode=700" if path == home and uid else mode
 
 
-def _closed(directory: str, depth: int = _DEPTH) -> list[str]:
+def closed_paths(directory: str, depth: int = _DEPTH) -> list[str]:
     """Return files and directories below one that others may not read, to be masked, because root could read them."""
     paths: list[str] = []
     try:
@@ -104,5 +118,5 @@ def _closed(directory: str, depth: int = _DEPTH) -> list[str]:
         if not mode & _OPEN_TO_OTHERS:
             paths.append(path)
         elif S_ISDIR(mode) and depth:
-            paths += _closed(path, depth - 1)
+            paths += closed_paths(path, depth - 1)
     return paths

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from rootless.errors import RootlessError
-from rootless.kernel import channel, child
+from rootless.kernel import channel, child, proc
 from rootless.kernel import syscalls as sc
+from rootless.kernel.files import close_at_last
+from rootless.kernel.host import read_id_map
 from rootless.startup import lean_os as os
 from rootless.userns.idmap import write_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.host import IdMap
+
+# With this map no file of a mount has an owner or a group that a process could be: the only id that is mapped is the
+# last one, which no file has. Such a file is open to others as its mode says. Root is one of the others, and
+# CAP_DAC_OVERRIDE does not count, because the kernel asks for an owner that is mapped (capabilities(7)).
+OWNERLESS = [(2**32 - 2, 65534, 1)]
 
 
 def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = False) -> int:
@@ -51,6 +58,25 @@ def make_userns(proc_fd: int, uid_map: IdMap, gid_map: IdMap, *, alone: bool = F
     finally:
         ours.close()
         os.waitpid(pid, 0)
+
+
+def can_hide_owners(path: str) -> bool:
+    """Return whether this process can map the ids of all mounts from `path` down with OWNERLESS (mount_setattr(2)).
+
+    It tries on a clone of the mounts that nobody sees.
+    """
+    proc_fd = tree = userns = -1
+    try:
+        proc_fd = proc.open_proc()
+        tree = sc.open_tree(sc.AT_FDCWD, path, sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
+        own = [read_id_map(f"/proc/self/{name}") for name in ("uid_map", "gid_map")]
+        userns = make_userns(proc_fd, *(nested_map(each, OWNERLESS) for each in own))
+        sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_IDMAP, userns_fd=userns, recursive=True)
+    except (OSError, RootlessError):
+        return False
+    finally:
+        close_at_last(proc_fd, tree, userns)
+    return True
 
 
 def nested_map(own: IdMap, wanted: IdMap | None) -> IdMap:

@@ -65,6 +65,52 @@ def test_root_s_secrets_in_etc_are_not_readable_inside() -> None:
     assert rootless.run(["cat", "/etc/shadow"], capture_output=True).stdout == b""
 
 
+SECRETS = """
+import ctypes, os, shutil, subprocess, sys
+import rootless
+place, kind = sys.argv[1:]
+os.mkdir(place + "/etc")
+os.mkdir(place + "/work")
+if kind == "bind":
+    subprocess.run(["cp", "-a", "/etc/passwd", "/etc/shadow", "/etc/ld.so.cache", place + "/etc"])
+    subprocess.run(["mount", "--bind", place + "/etc", "/etc"], check=True)
+else:  # a file system whose ids cannot be mapped
+    options = f"lowerdir=/etc,upperdir={place}/etc,workdir={place}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", "/etc"], check=True)
+def read(**keywords):
+    script = "cat /etc/shadow /etc/later /etc/closed /etc/dir/file; cat /etc/open"
+    return rootless.run(script, shell=True, stdout=-1, stderr=-3, text=True, **keywords).stdout
+def write(name, mode):
+    with open("/etc/" + name, "w", opener=lambda path, flags: os.open(path, flags, mode)) as file:
+        file.write(name + "\\n")
+write("open", 0o644)
+write("closed", 0o644)
+print(read().split())
+box = rootless.Popen("read line; cat /etc/shadow /etc/later /etc/closed", shell=True, stdin=-1, stdout=-1, stderr=-3)
+write("later", 0o600)
+os.chmod("/etc/closed", 0o640)
+os.mkdir("/etc/dir", 0o700)
+write("dir/file", 0o644)
+os.rename(shutil.copy("/etc/shadow", "/etc/shadow+"), "/etc/shadow")  # as passwd(1) does
+print(read().split(), read(cap_add=["DAC_OVERRIDE"]).split(), read(name=f"etc-{os.getpid()}").split())
+print(box.communicate(b"\\n")[0].split() if kind == "bind" else box.communicate(b"\\n")[0][:0])
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.getuid() != 0, reason="is about real root")
+@pytest.mark.parametrize("kind", ["bind", "overlay"])
+def test_secrets_that_appear_in_etc_later_are_not_readable_either(tmp_path: Path, kind: str) -> None:
+    program = f"import sys; sys.path.insert(0, {str(Path(rootless.__file__).parents[1])!r})\n{SECRETS}"
+    words = ["unshare", "--mount", sys.executable, "-c", program, str(tmp_path), kind]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120)
+    if kind == "overlay" and "mount:" in done.stderr:
+        pytest.skip("the kernel mounts no overlay here")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["['closed', 'open']", "['open'] ['open'] ['open']"], done.stderr
+    assert lines[2] in ("[]", "b''")
+
+
 def test_user_root_is_root_inside_and_nobody_outside() -> None:
     assert output(["id", "-u"], user="root") == "0\n"
     assert rootless.run(["touch", "/etc/x"], user="root", stderr=subprocess.DEVNULL).returncode != 0
