@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rootless.api.popen import run as run
     from rootless.api.sandbox import Sandbox as Sandbox
     from rootless.api.sandbox import SandboxResult as SandboxResult
+    from rootless.api.tasks import TaskDied as TaskDied
+    from rootless.api.tasks import contained as contained
     from rootless.errors import LauncherError as LauncherError
     from rootless.errors import NoSuchContainer as NoSuchContainer
     from rootless.errors import ProgramNotExecutable as ProgramNotExecutable
@@ -31,8 +33,10 @@ _HOMES = {
     "RootlessError": "rootless.errors",
     "Sandbox": "rootless.api.sandbox",
     "SandboxResult": "rootless.api.sandbox",
+    "TaskDied": "rootless.api.tasks",
     "async_popen": "rootless.api.aio",
     "async_run": "rootless.api.aio",
+    "contained": "rootless.api.tasks",
     "run": "rootless.api.popen",
 }
 

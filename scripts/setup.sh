@@ -25,7 +25,7 @@ fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
 "$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4]' \
-  pytest pytest-xdist hypothesis jsonschema ruff mypy codespell
+  pytest pytest-xdist hypothesis jsonschema cloudpickle ruff mypy codespell
 # isal unpacks gzip twice as fast as zlib. Install it only if there is a wheel for this machine.
 "$venv/bin/pip" install -q --disable-pip-version-check --only-binary isal 'isal>=1.6' >/dev/null 2>&1 || :
 # A differential test compares with this package. It needs a C compiler; without it the test skips by name.

@@ -23,7 +23,7 @@ as_user test -r "$shared/." || shared=/nonexistent
 copy_checkout "$copy"
 /usr/bin/python3 -m venv "$copy/.venv"
 "$copy/.venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
-(cd "$copy" && .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4]' pytest pytest-xdist hypothesis jsonschema)
+(cd "$copy" && .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4]' pytest pytest-xdist hypothesis jsonschema cloudpickle)
 rm -rf "$copy/build"
 chown -R "$user" "$copy"
 (cd "$copy" && as_user .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests)

@@ -171,7 +171,7 @@ def _positional(line: Line, current: str) -> Answer:
         return "words", [(word, "") for word in SIGNALS]
     if name == "topic":
         return "words", [(command, entry[0]) for command, entry in COMMANDS.items()]
-    choices = {"shell": ("bash", "zsh", "fish"), "action": ("ls", "prune")}.get(name)
+    choices = {"shell": ("bash", "zsh", "fish"), "action": ("add", "ls", "prune")}.get(name)
     if choices:
         return "words", [(word, "") for word in choices]
     if name in ("bundle", "bundle_dir"):

@@ -290,9 +290,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ],
     ),
     "cache": (
-        "list or prune the store of unpacked layers",
-        ("action",),
+        "fill, list or prune the store of unpacked images and layers",
+        ("action", "image?"),
         [
+            ("tag", "t", "str", "NAME:TAG", "with add, choose an image of the archive"),
+            ("platform", "", "str", "OS/ARCH", "with add, choose a platform of the image"),
             ("json", "", "flag", "", "with ls, print JSON"),
             ("max-size", "", "str", "SIZE", "with prune, keep the last used layers up to SIZE (default: keep none)"),
         ],

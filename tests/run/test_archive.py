@@ -274,3 +274,19 @@ def test_the_hosts_own_system(rootless: Any, name: str, tmp_path: Path) -> None:
     result = rootless("run", *flags, "--", "sh", "-c", "cat /data; id -u; pwd")
     assert result.stdout == "seen0\n/tmp\n", result.stderr
     assert rootless("run", "--host", "--bundle", "x").returncode == 1
+
+
+def test_cache_add_unpacks_an_image_ahead_of_its_first_run(rootless: Any, archive: Path, tmp_path: Path) -> None:
+    added = rootless("cache", "add", archive)
+    assert (added.returncode, added.stderr) == (0, "")
+    assert [Path(added.stdout.strip())] == bundles(tmp_path)
+    assert rootless("cache", "add", archive).stdout == added.stdout
+    assert rootless("run", archive).stdout == "entry command\n"
+    assert [Path(added.stdout.strip())] == bundles(tmp_path)
+
+
+@pytest.mark.parametrize("operands", [[], ["none.tar"]])
+def test_cache_add_names_what_it_cannot_add(rootless: Any, name: str, operands: list[str]) -> None:
+    done = rootless("cache", "add", *operands)
+    wanted = "not an image archive: none.tar; hint: a file," if operands else "which image?; hint: rootless cache add"
+    assert (done.returncode, done.stderr.partition(wanted)[0]) == (1, "rootless: ")

@@ -1,4 +1,4 @@
-"""`cache`: list or prune the unpacked layers that `convert --cache` stores."""
+"""`cache`: unpack an image ahead of its first run; list or prune unpacked images, and layers of `convert --cache`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 from oci.cache import Cache
 from oci.errors import printable
-from rootless.cli import image_store
+from rootless.cli import archive, image_store
 from rootless.cli.containers import state_root
 from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """Run `rootless cache ls [--json]` or `cache prune [--max-size SIZE]`, which without a size prunes everything."""
+    """Run `rootless cache add IMAGE`, `cache ls [--json]` or `cache prune [--max-size SIZE]`; no size prunes all."""
+    if options.action == "add":
+        return _add(options)
     cache = Cache()
     options.root = getattr(options, "root", "")
     if options.action == "ls":
         return _list(cache, as_json=options.json)
     if options.action != "prune":
-        raise RootlessError(f"unknown action {options.action!r}", hint="ls or prune")
+        raise RootlessError(f"unknown action {options.action!r}", hint="add, ls or prune")
     limit = read_size(options.max_size) if options.max_size else 0
 
     def prune() -> int:
@@ -46,6 +48,18 @@ def main(options: Options) -> int:
         upper.remove_upper(place)
     host = Host()
     return job.run_interruptible(prune, ([], []) if host.is_root_here else default_maps(host))
+
+
+def _add(options: Options) -> int:
+    """Unpack an image as `run IMAGE` does, if it is not in the cache, and print its bundle's directory."""
+    if not options.image:
+        raise RootlessError("which image?", hint="rootless cache add IMAGE.tar")
+    if not archive.is_image(options.image):
+        raise RootlessError(
+            "not an image archive", printable(options.image), hint="a file, an OCI layout, or - for stdin"
+        )
+    print(archive.unpack(options.image, options.tag, options.platform).bundle, flush=True)
+    return 0
 
 
 def _list(cache: Cache, *, as_json: bool) -> int:
