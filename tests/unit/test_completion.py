@@ -49,7 +49,7 @@ CASES: list[tuple[str, str | None, set[str] | None]] = [
     ("remove ", "paths", {"bundle"}), ("convert ", "files", set()), ("convert -o x i", "files", set()),
     ("unshare l", "programs", set()), ("unshare ls x", "files", set()),
     ("help co", "words", {"completion", "convert"}), ("completion ", "words", {"bash", "fish", "zsh"}),
-    ("cache ", "words", {"ls", "prune"}), ("nosuch ", "words", set()), ("run --nosuch ./bundle -", None, None),
+    ("cache ", "words", {"add", "ls", "prune"}), ("nosuch ", "words", set()), ("run --nosuch ./bundle -", None, None),
     ("run /nosuch/x", "directories", set()), ("-- ru", "words", {"run"}),
 ]  # fmt: skip
 
