@@ -86,7 +86,7 @@ def run_task(
     image: str | os.PathLike[str] | None = None,
     cancelled: Callable[[], bool] | None = None,
     **keywords: Any,
-) -> CompletedProcess:
+) -> CompletedProcess[Any]:
     """Run a command in a container, as `rootless.run` does, with what an engine's task needs.
 
     image: an archive, which is unpacked into the machine's cache; the container gets a throw-away root on top of it.
@@ -162,7 +162,7 @@ def contained(function: Callable[P, R] | None = None, /, **settings: Any) -> Any
     return call
 
 
-class _Watched(Popen):
+class _Watched(Popen[Any]):
     """A Popen whose `communicate` looks whether the task is cancelled."""
 
     def __init__(self, cancelled: Callable[[], bool], *popenargs: Any, **keywords: Any) -> None:
