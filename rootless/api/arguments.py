@@ -94,8 +94,8 @@ def check_ids(user: Any, group: Any, groups: Any) -> None:
     for value in groups or ():
         if not isinstance(value, (str, int)):
             raise TypeError(f"Items in extra_groups must be a string or integer, not {type(value)}")
-        if isinstance(value, int):
-            _check_range("group", value)
+        if isinstance(value, int) and not 0 <= value < 2**32:
+            raise ValueError(f"invalid group id {value}")
 
 
 def _check_range(word: str, value: int) -> None:

@@ -104,9 +104,11 @@ def request(message: tuple[Any, ...], fds: list[int]) -> None:
 
 
 def _leave() -> None:
-    """At the interpreter's end: the launcher sees that this process ends."""
+    """Close the socket at the interpreter's end. A handler of atexit(3) that runs later gets a launcher of its own."""
+    global _launcher
     if _launcher and _launcher.owner == os.getpid():
         _launcher.close()
+        _launcher = None
 
 
 atexit.register(_leave)

@@ -13,14 +13,25 @@ def mount_upper(place: int, options: list[str]) -> tuple[int, list[str]]:
     """Mount a tmpfs on the root and return (an fd of it, the options of the overlay that goes on top of it).
 
     place: an fd of the root, which is the overlay's lower directory; options: those of the overlay, with
-    `upper=tmpfs[:size=BYTES]`. The tmpfs ends with the mount namespace. Raises RootlessError if tmpfs has no user.*
-    attributes: without them a directory that is removed and made again would show its old files (overlayfs.rst).
+    `upper=tmpfs[:size=BYTES]`. The tmpfs ends with the mount namespace. Raises RootlessError if the overlay needs
+    attributes of users (`userxattr`) and tmpfs has none: without them a directory that is removed and made again would
+    show its old files (overlayfs.rst).
     """
     upper = next(option for option in options if option.startswith("upper=tmpfs"))
     tree = _make_tmpfs(upper.partition(":size=")[2], os.fstat(place).st_mode & 0o7777)
     for name in ("upper", "work"):
         os.mkdir(name, 0o755, dir_fd=tree)
     os.chmod("upper", os.fstat(place).st_mode & 0o7777, dir_fd=tree)
+    if "userxattr" in options:
+        _require_attributes(tree)
+    sc.move_mount(tree, place)
+    others = [option for option in options if option != upper and not option.startswith("lowerdir=")]
+    places = [f"lowerdir=/proc/self/fd/{place}"]
+    places += [f"{name}dir=/proc/self/fd/{tree}/{name}" for name in ("upper", "work")]
+    return tree, [*places, *others]
+
+
+def _require_attributes(tree: int) -> None:
     try:
         os.setxattr(f"/proc/self/fd/{tree}/upper", "user.overlay.test", b"")
         os.removexattr(f"/proc/self/fd/{tree}/upper", "user.overlay.test")
@@ -30,11 +41,6 @@ def mount_upper(place: int, options: list[str]) -> tuple[int, list[str]]:
         hint = "Linux 6.6 brought them; --ephemeral without a value keeps the changes on disk meanwhile"
         what = "a throw-away root in memory needs a tmpfs with extended attributes of users"
         raise RootlessError.from_os(error, what, "--ephemeral=tmpfs", hint) from None
-    sc.move_mount(tree, place)
-    others = [option for option in options if option != upper and not option.startswith("lowerdir=")]
-    places = [f"lowerdir=/proc/self/fd/{place}"]
-    places += [f"{name}dir=/proc/self/fd/{tree}/{name}" for name in ("upper", "work")]
-    return tree, [*places, *others]
 
 
 def _make_tmpfs(size: str, mode: int) -> int:

@@ -1,6 +1,6 @@
 """CPython's own test_subprocess, run with `rootless.Popen` and `rootless.run` in place of subprocess's.
 
-    /usr/bin/python3 tests/api/subprocess_suite.py [unittest's arguments]
+    cd "$(mktemp -d)" && /usr/bin/python3 CHECKOUT/tests/api/subprocess_suite.py [unittest's arguments]
 
 The suite is Debian's libpython3.11-testsuite; nothing of it is copied here. Two directories are given to each container
 as volumes at their own paths, the temp directory and the test library, and `cwd` and `env` are this process's where a
@@ -69,12 +69,18 @@ class Result(unittest.TextTestResult):
             print(f"{title}: {len(names)}", *sorted(name.partition(".")[2] for name in names), sep="\n  ")
 
 
-def main() -> None:
-    """Replace the names, then run the suite."""
-    from test import test_subprocess
+def run(*popenargs: Any, **keywords: Any) -> Any:
+    """Run a program as rootless.run does, with the class that subprocess has now."""
+    return popen.run_with(subprocess.Popen, *popenargs, **keywords)  # type: ignore[arg-type]
 
+
+def main() -> None:
+    """Replace the names, then load and run the suite, whose own classes derive from Popen."""
     Popen.__qualname__ = Popen.__name__ = "Popen"
     subprocess.Popen = Popen  # type: ignore[misc]
+    subprocess.run = run
+    from test import test_subprocess
+
     runner = unittest.TextTestRunner(resultclass=Result)
     unittest.main(module=test_subprocess, argv=[sys.argv[0], *sys.argv[1:]], testRunner=runner)
 

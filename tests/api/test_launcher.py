@@ -166,6 +166,41 @@ def test_the_launcher_ends_with_the_interpreter() -> None:
     assert ended(launcher)
 
 
+ENDINGS = {
+    "a container is left": ("box = rootless.Popen(['sleep', '5437'])", ""),
+    "a sandbox is left": ("box = rootless.Sandbox(warm=2); box.run(['true'])", ""),
+    "an exit handler runs one": (
+        "import atexit; atexit.register(lambda: print(rootless.run(['echo', 'late'], stdout=-1).stdout)); "
+        "rootless.run(['true'])",
+        "b'late\\n'\n",
+    ),
+    "a thread runs one": (
+        "import threading, time; "
+        "work = lambda: (time.sleep(0.5), print(rootless.run(['echo', 'late'], stdout=-1).stdout)); "
+        "threading.Thread(target=work).start()",
+        "b'late\\n'\n",
+    ),
+    "a daemon thread waits for one": (
+        "import threading, time; "
+        "threading.Thread(target=lambda: rootless.run(['sleep', '5437']), daemon=True).start(); time.sleep(0.5)",
+        "",
+    ),
+    "a process of asyncio is left": (
+        "import asyncio; box = asyncio.run(rootless.async_popen('sleep', '5437'))",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_interpreter_ends_in_silence(name: str) -> None:
+    script, expected = ENDINGS[name]
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n{script}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+    assert not running("sleep\0005437")
+
+
 def ended(pid: int) -> bool:
     """Whether a process ends within seconds."""
     until = time.monotonic() + 10

@@ -346,6 +346,9 @@ def test_a_group_that_is_not_mapped_is_a_permission_error_as_in_subprocess() -> 
     with pytest.raises(PermissionError) as caught:
         rootless.run(["true"], extra_groups=[54321])
     assert caught.value.filename is None
+    for number in (-1, 2**64):
+        with pytest.raises(ValueError, match="group id"):
+            rootless.run(["true"], extra_groups=[number])
 
 
 @pytest.mark.parametrize("way", ["plain", "named", "exec"])

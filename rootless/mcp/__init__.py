@@ -79,7 +79,3 @@ def main(argv: list[str] | None = None) -> int:
     with Sandbox(text=True, **settings) as sandbox:
         make_server(sandbox, "/workspace" if settings.get("workspace") else None).run("stdio")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
