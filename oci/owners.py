@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import attrs
 
-from oci import varint
 from oci.errors import OciError
+from oci.rootlesscontainers import XATTR as XATTR
+from oci.rootlesscontainers import decode as decode
+from oci.rootlesscontainers import encode as encode
 
 NOBODY = 65534  # the kernel's overflow id, /proc/sys/kernel/overflowuid
-_OWN = 0xFFFFFFFF
 _HIGHEST = 0xFFFFFFFE
-XATTR = b"user.rootlesscontainers"
 
 IdMap = list[tuple[int, int, int]]  # (container id, host id, size), as user_namespaces(7) has them
 
@@ -75,31 +75,3 @@ class Owners:
 
 def _holds(id_map: IdMap, number: int) -> bool:
     return any(first <= number < first + size for first, _, size in id_map)
-
-
-def encode(uid: int, gid: int) -> bytes:
-    """Return the value of user.rootlesscontainers: the protobuf message {uint32 uid = 1; uint32 gid = 2}."""
-    message = b""
-    for field, number in ((b"\x08", uid), (b"\x10", gid)):
-        if number:  # proto3 omits a field that is zero
-            message += field + varint.encode(number)
-    return message
-
-
-def decode(value: bytes) -> tuple[int, int]:
-    """Return the (uid, gid) of a user.rootlesscontainers value. Raises ValueError, also for unknown fields.
-
-    umoci writes 2^32-1 for the user's own id, which is 0 in the container.
-    """
-    ids = {1: 0, 2: 0}
-    position = 0
-    while position < len(value):
-        key = value[position]
-        if key not in (0x08, 0x10):
-            raise ValueError("not a rootlesscontainers message")
-        number, end = varint.decode(value, position + 1)
-        if end - position > 6:  # 32 bits are five bytes
-            raise ValueError("not a rootlesscontainers message")
-        position = end
-        ids[key >> 3] = 0 if number == _OWN else number & 0xFFFFFFFF
-    return ids[1], ids[2]

@@ -138,6 +138,7 @@ def _exec_call(container: Container, call: Call, ids: dict[str, Any], verdict: s
     request = ExecRequest([os.fsdecode(arg) for arg in call.args])
     process = compile_process_of(request, container, running, _process_of(container, call, ids))
     task = Task(process, compile_seccomp(Node(container.config)))
+    task.emulate(container)
     task.foreground = True
     task.options = call.options
     task.preserve_fds = max((number - 2 for _, number in call.passed), default=0)
@@ -147,7 +148,11 @@ def _exec_call(container: Container, call: Call, ids: dict[str, Any], verdict: s
         channel.send(spawned.sync, channel.MAY_SPEAK)
         channel.receive(spawned.sync, channel.EXECUTING)
         try:
-            channel.receive(spawned.sync)
+            while True:
+                _, emulated, fds = channel.receive(spawned.sync, channel.EMULATED)
+                from rootless.emulation.load import start_supervisor
+
+                start_supervisor(fds[0], spawned.pid, emulated)
         except EOFError:
             pass  # it runs
     except BaseException:

@@ -29,6 +29,7 @@ class ContainerKeywords(TypedDict, total=False):
     volumes: Sequence[str | os.PathLike[str]] | None
     tmpfs: Sequence[str | os.PathLike[str]] | None
     read_only: bool
+    root_emulation: Literal["errno", "notify"] | bool
     ephemeral: bool
     network: str | None
     memory: str | int | None

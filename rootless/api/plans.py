@@ -106,6 +106,7 @@ def _needs_runtime(plan: Plan) -> bool:
         or plan.resctrl
         or plan.net_devices
         or plan.process.terminal
+        or plan.emulation
         or plan.hands_over_cgroup()
         or (plan.filter and plan.filter.profile["notify"])
         or (plan.cgroup.record["manager"] == "systemd" and plan.cgroup.record["files"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Those that plan/settings.py reads under the same name.
 _SAME = (
     "hostname", "volumes", "tmpfs", "read_only", "network", "memory", "cpus", "pids", "ulimits", "cap_add", "cap_drop",
-    "no_new_privileges", "config",
+    "no_new_privileges", "root_emulation", "config",
 )  # fmt: skip
 _OWN = ("bundle", "rootfs", "name", "init", "limits", "ephemeral", "seccomp")
 NAMES = frozenset((*_SAME, *_OWN))
@@ -85,7 +85,7 @@ def _plain(name: str, value: Any) -> Any:
         if isinstance(value, (str, bytes)):
             raise TypeError(f"{name} is a list of strings, not one string")
         return [os.fspath(each) for each in value]
-    return value
+    return "none" if name == "root_emulation" and value is False else value
 
 
 def _read_profile(profile: Any) -> Any:

@@ -56,7 +56,7 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Network": ("--network host --hostname box", ("network", "hostname")),
     "Security": (
         "--cap-drop all --security-opt no-new-privileges --security-opt seccomp=default",
-        ("cap-add", "cap-drop", "security-opt"),
+        ("cap-add", "cap-drop", "security-opt", "root-emulation", "no-root-emulation"),
     ),
     "Advanced": (
         "--pid-file pid --console-socket tty.sock",

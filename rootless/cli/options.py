@@ -327,7 +327,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("bundle",),
         [("force", "f", "flag", "", "delete the containers that run in it first")],
     ),
-    "unshare": ("run a command as root in a user namespace with the user's subordinate IDs", ("args*",), []),
+    "unshare": (
+        "run a command as root in a user namespace with the user's subordinate IDs",
+        ("args*",),
+        [option for option in SETTINGS if option[0].endswith("root-emulation")],
+    ),
     "completion": ("print the completion script for bash, zsh or fish", ("shell?", "words*"), []),
     "help": ("print the help of a command", ("topic?",), []),
 }  # fmt: skip

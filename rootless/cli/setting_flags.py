@@ -30,6 +30,8 @@ SETTINGS: list[tuple[str, str, str, str, str]] = [
     ("cap-add", "", "list", "CAP", "add a capability, or ALL"),
     ("cap-drop", "", "list", "CAP", "drop a capability, or ALL"),
     ("security-opt", "", "list", "OPTION", "no-new-privileges, seccomp=FILE|default|unconfined, apparmor=PROFILE"),
+    ("root-emulation", "", "maybe", "errno|notify", "let root change owners and users although it has one id"),
+    ("no-root-emulation", "", "flag", "", "do not, which is what else happens for a user without subordinate ids"),
     ("annotation", "", "list", "NAME=VALUE", "add an annotation"),
 ]
 SETTING_KEYS = frozenset(option[0].replace("-", "_") for option in SETTINGS)

@@ -28,6 +28,8 @@ def read_settings(options: Options, spec: dict[str, Any], bundle: str, args: lis
         if key in options.given and key not in ("env", "ephemeral"):
             setattr(settings, keyword, getattr(options, key))
     settings.env = read_env(options.env_file, options.env)
+    if options.no_root_emulation:
+        settings.root_emulation = "none"
     settings.seccomp = _seccomp(options.security_opt or [], spec)
     if settings.user:
         from rootless.runtime.names import look_up

@@ -133,7 +133,7 @@ def _become_user(plan: Plan, init: Init, tell: StepSender | None) -> Becoming:
         attributes.join_keyring(prepared.keyring)
     context = Becoming(
         prepared.proc_fd, prepared.last_cap, list(plan.process.env), setgroups=prepared.setgroups,
-        filtered=bool(plan.filter), guarded=True,
+        filtered=bool(plan.filter or plan.emulation), guarded=True,
     )  # fmt: skip
     context.oom_score_written = prepared.oom_score_written
     attributes.make_null_writable(prepared.proc_fd)
@@ -200,6 +200,7 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
             _stay_as_reaper(plan, prepared.status_fd)
         ending = Ending(verdict, path, context.env, prepared.filter, prepared.preserve_fds, labelled=labelled)
         ending.options = prepared.options
+        ending.emulation = prepared.emulation
         run_program(plan.last(), ending, tell)
     except StepFailed as failed:
         channel.send_failure(verdict, failed.error, failed.step.words()[0], failed.step.pointer)

@@ -29,6 +29,7 @@ STEP = b"d"  # any -> runtime: a step that is executed, for --debug
 RUN = b"g"  # start -> init: run the program; the payload says whether start logs steps
 EXECUTING = b"E"  # init, exec's process -> start, exec: execve is next
 LISTENER = b"l"  # init, exec's process -> start, exec: seccomp's notification fd
+EMULATED = b"r"  # init, exec's process -> start, exec: the notification fd of root emulation
 NOTIFY = b"n"  # init -> start: the socket that NOTIFY_SOCKET names in the container, as an fd
 PID = b"p"  # joiner -> runtime: the pid of what it cloned
 UNMAPPED = b"j"  # joiner -> runtime: its new user namespace needs maps
@@ -40,8 +41,9 @@ USERNS = b"y"  # the process in a user namespace for an id-mapped mount -> its p
 
 _NAMES = {
     MAPPED: "mapped", SAVED: "saved", MOUNTED: "mounted", HOOKED: "hooks done", CONSOLE: "console", CREATED: "created",
-    FAILED: "failed", STEP: "step", RUN: "run", EXECUTING: "executing", LISTENER: "listener", NOTIFY: "notify socket",
-    PID: "pid", UNMAPPED: "unmapped", JOINER_MAPPED: "joiner mapped", MAY_SPEAK: "may speak",
+    FAILED: "failed", STEP: "step", RUN: "run", EXECUTING: "executing", LISTENER: "listener",
+    EMULATED: "root emulation", NOTIFY: "notify socket", PID: "pid", UNMAPPED: "unmapped",
+    JOINER_MAPPED: "joiner mapped", MAY_SPEAK: "may speak",
     TERMINAL_READY: "terminal ready", DEVICE: "device", USERNS: "user namespace",
 }  # fmt: skip
 _LIMIT = 65536

@@ -125,6 +125,12 @@ class Host:
         return caps.grantable()
 
     @fact
+    def kernel(self) -> tuple[int, int]:
+        """The kernel's version, such as (6, 1)."""
+        major, minor = os.uname().release.split(".")[:2]
+        return int(major), int(minor.partition("-")[0])
+
+    @fact
     def apparmor(self) -> bool:
         """Whether AppArmor runs: its module parameter says Y."""
         try:

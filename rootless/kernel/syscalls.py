@@ -131,12 +131,14 @@ _NUMBERS = {
         "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "set_mempolicy": 238,
         "keyctl": 250, "ioprio_set": 251, "unshare": 272, "setns": 308, "sched_setattr": 314, "seccomp": 317,
         "bpf": 321, "setresuid": 117, "setresgid": 119, "fstatfs": 138, "prlimit64": 302,
+        "process_vm_readv": 310, "statx": 332,
     },
     "aarch64": {
         "setgroups": 159, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41, "prctl": 167,
         "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "set_mempolicy": 237,
         "keyctl": 219, "ioprio_set": 30, "unshare": 97, "setns": 268, "sched_setattr": 274, "seccomp": 277,
         "bpf": 280, "setresuid": 147, "setresgid": 149, "fstatfs": 44, "prlimit64": 261,
+        "process_vm_readv": 270, "statx": 291,
     },
 }  # fmt: skip
 _COMMON = {
@@ -265,13 +267,13 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
 CLOSE_RANGE_CLOEXEC = 4
 
 
-def prlimit(resource: int, new: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Call prlimit(2) for this process: set (soft, hard) if given, and return the old ones. 2**64-1 is unlimited.
+def prlimit(resource: int, new: tuple[int, int] | None = None, pid: int = 0) -> tuple[int, int]:
+    """Call prlimit(2): set (soft, hard) if given, and return the old ones. 2**64-1 is unlimited; pid: 0 for this one.
 
     The module `resource` does not do, because it hides errno and takes no limits from 2**63 on.
     """
     old = _buffer(16)
-    syscall("prlimit64", 0, resource, struct.pack("2Q", *new) if new else None, old)
+    syscall("prlimit64", pid, resource, struct.pack("2Q", *new) if new else None, old)
     soft, hard = struct.unpack("2Q", old.raw)
     return soft, hard
 
@@ -453,6 +455,13 @@ def mount_setattr(
     syscall("mount_setattr", fd, b"", flags, attributes, len(attributes))
 
 
+def statx(dir_fd: int, path: Path, flags: int, mask: int) -> bytes:
+    """Call statx(2); return struct statx."""
+    buffer = _buffer(256)
+    syscall("statx", dir_fd, os.fsencode(path), flags, mask, buffer, path=path)
+    return bytes(buffer.raw)
+
+
 # --- keys, seccomp
 
 
@@ -476,7 +485,7 @@ def seccomp_load(program: bytes, flags: int = 0) -> int:
     return syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, sock_fprog)
 
 
-def pinned(data: bytes) -> tuple[object, int]:
+def pinned(data: bytes) -> tuple[Any, int]:
     """Return (object, address) of a copy of the bytes, for a pointer in a struct. Keep the object as long as needed."""
     buffer = _buffer(data)
     return buffer, _ctypes.addressof(buffer)

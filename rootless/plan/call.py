@@ -7,15 +7,23 @@ class Call:
     """The caller's arguments besides config.json.
 
     bundle: the absolute directory that relative paths start from; cgroup_manager: "" to choose; listen_fds: how many
-    sockets, from fd 3 on, the program gets (sd_listen_fds(3)).
+    sockets, from fd 3 on, the program gets (sd_listen_fds(3)); emulates_root: whether to emulate root for a user with
+    one id.
     """
 
-    __slots__ = ("bundle", "cgroup_manager", "container_id", "listen_fds")
+    __slots__ = ("bundle", "cgroup_manager", "container_id", "emulates_root", "listen_fds")
 
     def __init__(
-        self, bundle: str, container_id: str = "container", *, cgroup_manager: str = "", listen_fds: int = 0
+        self,
+        bundle: str,
+        container_id: str = "container",
+        *,
+        cgroup_manager: str = "",
+        listen_fds: int = 0,
+        emulates_root: bool = False,
     ) -> None:
         self.bundle = bundle
         self.container_id = container_id
         self.cgroup_manager = cgroup_manager
         self.listen_fds = listen_fds
+        self.emulates_root = emulates_root

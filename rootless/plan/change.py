@@ -60,6 +60,7 @@ class Settings:
     no_new_privileges: bool | None
     pids: str | int
     read_only: bool
+    root_emulation: str | bool | None
     seccomp: str | dict[str, Any]
     security_opt: list[str]
     shm_size: str | int
@@ -73,8 +74,8 @@ class Settings:
     __slots__ = (
         "annotations", "args", "base", "bundle", "cap_add", "cap_drop", "config", "cpus", "cpuset_cpus", "cwd",
         "devices", "entrypoint", "env", "group_add", "home", "hostname", "memory", "memory_swap", "mount_cwd",
-        "mount_home", "mounts", "network", "no_new_privileges", "pids", "read_only", "seccomp", "security_opt",
-        "shm_size", "tmpfs", "ulimits", "upper", "user", "user_ids", "volumes",
+        "mount_home", "mounts", "network", "no_new_privileges", "pids", "read_only", "root_emulation",
+        "seccomp", "security_opt", "shm_size", "tmpfs", "ulimits", "upper", "user", "user_ids", "volumes",
     )  # fmt: skip
 
     def __init__(self, **given: Any) -> None:

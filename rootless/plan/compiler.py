@@ -14,7 +14,7 @@ from rootless.node import Node
 from rootless.plan.devices import compile_devices, read_warnings
 from rootless.plan.hooks import compile_hooks
 from rootless.plan.mounts import compile_mounts, complete_overlays
-from rootless.plan.namespaces import compile_namespaces
+from rootless.plan.namespaces import compile_namespaces, has_one_id
 from rootless.plan.paths import compile_paths
 from rootless.plan.process import compile_domain, compile_process, keeps_groups
 from rootless.plan.root import compile_propagation, compile_root
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rootless.kernel.namespaces import Namespaces
     from rootless.plan.call import Call
     from rootless.steps import Step
+    from rootless.steps.emulation import EmulateRoot
     from rootless.steps.hooks import RunHook
     from rootless.steps.mounts import Mount
     from rootless.steps.outside import EnterResctrlGroup, MoveNetDevices
@@ -45,13 +46,13 @@ class Plan:
     """Everything that will be done for one container.
 
     prepare: init's steps before the hooks (mounts, devices, names); enter: init's steps up to the change of roots;
-    hooks: {moment: hooks in their order}; filter: None without seccomp; resctrl, net_devices: None if config.json asks
-    for none; warnings: lines for the user.
+    hooks: {moment: hooks in their order}; filter: None without seccomp; emulation: None without root emulation;
+    resctrl, net_devices: None if config.json asks for none; warnings: lines for the user.
     """
 
     __slots__ = (
-        "annotations", "cgroup", "enter", "filter", "hooks", "namespaces", "net_devices", "prepare", "process",
-        "resctrl", "rootfs", "warnings",
+        "annotations", "cgroup", "emulation", "enter", "filter", "hooks", "namespaces", "net_devices", "prepare",
+        "process", "resctrl", "rootfs", "warnings",
     )  # fmt: skip
 
     def __init__(self, namespaces: Namespaces, rootfs: str, process: Process, cgroup_step: CreateCgroup) -> None:
@@ -63,6 +64,7 @@ class Plan:
         self.enter: list[Step] = []
         self.hooks: dict[str, list[RunHook]] = {}
         self.filter: LoadFilter | None = None
+        self.emulation: EmulateRoot | None = None
         self.resctrl: EnterResctrlGroup | None = None
         self.net_devices: MoveNetDevices | None = None
         self.annotations: dict[str, str] = {}
@@ -91,6 +93,8 @@ class Plan:
         """Return the steps that turn init into the program."""
         process = self.process
         steps: list[Step] = [SetEnvironment(f"{process.pointer}/env", process.env)]
+        if self.emulation:
+            steps.append(self.emulation)  # before the other filter, which may forbid to load one
         if self.filter:
             steps.append(self.filter)
         return [*steps, Execute(process.args)]
@@ -160,6 +164,11 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
     plan.resctrl, plan.net_devices = resctrl, net_devices
     plan.filter = LoadFilter(profile) if profile else None
     plan.warnings = warnings
+    automatic = call.emulates_root and not process.user.uid and has_one_id(namespaces, host)
+    if automatic or "org.rootless.root-emulation" in annotations:
+        from rootless.plan.root_emulation import add_emulation
+
+        add_emulation(plan, spec, host)
     if not host.is_directory(rootfs):
         raise RootlessError("the rootfs is not a directory", rootfs, hint="/root/path in config.json names it")
     return plan

@@ -108,3 +108,9 @@ def _read_time_offsets(node: Node, result: Namespaces) -> None:
     if result.offsets and not result.new & sc.CLONE_NEWTIME:
         hint = 'add {"type": "time"} to /linux/namespaces'
         node.refuse("needs a new time namespace", hint, about="/linux/namespaces")
+
+
+def has_one_id(namespaces: Namespaces, host: Host) -> bool:
+    """Return whether the container has one id because the user has no others."""
+    has_one = all(len(id_map) == 1 and id_map[0][2] == 1 for id_map in (namespaces.uid_map, namespaces.gid_map))
+    return has_one and not host.is_root_here and not (host.subuid and host.subgid)

@@ -431,6 +431,13 @@ def _apply_seccomp(change: Change, profile: str | dict[str, Any]) -> None:
         raise wrong("security-opt", f"seccomp={profile}", "not a seccomp profile", hint)
 
 
+def _apply_root_emulation(change: Change, value: str | bool) -> None:
+    wish = {"true": "auto", "false": "none"}.get(str(value).lower(), str(value))
+    if wish not in ("auto", "errno", "notify", "none"):
+        raise wrong("root-emulation", value, "unknown kind of root emulation", "errno, notify, or no value to choose")
+    change.part("annotations")["org.rootless.root-emulation"] = wish
+
+
 def _apply_annotations(change: Change, entries: list[str]) -> None:
     for entry in entries:
         name, equals, value = entry.partition("=")
@@ -475,6 +482,7 @@ TABLE: list[tuple[str, str, Callable[[Change, Any], None]]] = [
     ("no_new_privileges", "", _apply_no_new_privileges),
     ("security_opt", "security-opt", _apply_security),
     ("seccomp", "", _apply_seccomp),
+    ("root_emulation", "root-emulation", _apply_root_emulation),
     ("annotations", "annotation", _apply_annotations),
     ("config", "", _apply_config),
 ]

@@ -12,6 +12,7 @@ from rootless.steps import Step, in_words
 from rootless.steps.binds import BindMount
 from rootless.steps.cgroup import CreateCgroup
 from rootless.steps.devices import AttachDevice, BindDevice, Device, Link, MakeDevice, RequirePlainDirectory
+from rootless.steps.emulation import ConfigureApt, EmulateRoot
 from rootless.steps.file_systems import MountFileSystem
 from rootless.steps.hooks import RunHook
 from rootless.steps.masks import MakePathReadonly, MaskPath
@@ -431,6 +432,18 @@ STORIES: dict[type[Step], Story] = {
     ),
     SetEnvironment: Story(
         PROGRAM, _empty_env, "The program gets none of the caller's variables.", "environ(7)",
+    ),
+    ConfigureApt: Story(
+        PROGRAM, _filled("Init writes a configuration for apt to {0}, in memory."),
+        "apt checks that it has changed its user. Root emulation of the kind errno cannot show it that, so apt is told"
+        " to stay root.",
+        "seccomp(2)",
+    ),
+    EmulateRoot: Story(
+        PROGRAM, _filled("Init loads a seccomp filter that emulates root: {0}."),
+        "The user has one id, so root of the container may give files to no other user, and become no other user."
+        " Package managers need that to succeed.",
+        "seccomp(2), seccomp_unotify(2)",
     ),
     LoadFilter: Story(
         PROGRAM, _filled("Init loads the seccomp filter: {all}."),

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
         pid, start_time: those of init, 0 before it exists; hooks: the moments that have hooks; creating: whether
         `create` has not finished; shared_pids: whether the container has no pid namespace of its own; listener: path
-        and metadata of the agent of a seccomp filter; rootfs_before, intel_rdt: what `delete` undoes on the host;
-        resources: linux.resources as `update` left them; exit_code,
-        finished, oom_kills: what the monitor recorded at the end.
+        and metadata of the agent of a seccomp filter; root_emulation: its mode; rootfs_before, intel_rdt: what `delete`
+        undoes on the host; resources: linux.resources as `update` left them; exit_code, finished, oom_kills: what the
+        monitor recorded at the end.
         """
 
         ociVersion: str
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         without_process: bool
         notify: bool
         listener: list[str]
+        root_emulation: str
         rootfs_before: list[str | int]
         intel_rdt: list[str]
         resources: dict[str, Any]

@@ -55,14 +55,14 @@ _UNCONTAINED = (
 class CreateRequest:
     """Hold the arguments of `create`.
 
-    spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root;
-    image: the image that the bundle was unpacked from, "" for the user's own bundle; upper: the directory to make for a
+    spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root; image:
+    the image that the bundle was unpacked from, "" for the user's own bundle; upper: the directory to make for a
     throw-away root, "" for none (config.json has its mount); takes_name: whether the id is the bundle's name, so that
     another id can replace it if it is in use; timeout: seconds that the program may run, 0 for no limit; at_start:
-    called when the container is created and before its program runs; at_end: called
-    when the program has ended and before the container is deleted (its exit code counts if it is not 0); source: the
-    image's archive, "" if it came through a pipe; detached: whether the container outlives this command; options: what
-    a caller in Python asks of the program's process; meanwhile: called while init sets up its mounts, when the runtime
+    called when the container is created and before its program runs; at_end: called when the program has ended and
+    before the container is deleted (its exit code counts if it is not 0); source: the image's archive, "" if it came
+    through a pipe; emulates_root: as in Call; detached: whether the container outlives this command; options: what a
+    caller in Python asks of the program's process; meanwhile: called while init sets up its mounts, when the runtime
     would only wait; the rest are the flags.
     """
 
@@ -90,6 +90,7 @@ class CreateRequest:
         self.takes_name = False
         self.preserve_fds = 0
         self.listen_fds = 0
+        self.emulates_root = False
         self.detached = True
         self.meanwhile: Callable[[Container], None] | None = None
 
@@ -117,6 +118,7 @@ def compile_plan(request: CreateRequest, host: Host, spec: Node | None = None) -
         request.container_id,
         cgroup_manager=request.cgroup_manager,
         listen_fds=request.listen_fds,
+        emulates_root=request.emulates_root,
     )
     return compile(spec or Node(request.spec), host, call)
 
@@ -251,6 +253,10 @@ class Creation:
             assert reaper  # loaded while there is a root to load it from
         prepared.state = self.container.report("creating")
         prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
+        if plan.emulation:
+            from rootless.emulation.load import prepare
+
+            prepared.emulation = prepare(plan.emulation.profile, plan.emulation.ids, is_asked=plan.emulation.is_asked)
         # In a user namespace init cannot write oom_score_adj once its ids have changed, because root then owns the
         # file (proc(5)).
         prepared.oom_score_written = bool(plan.namespaces.uid_map) or plan.namespaces.needs_joiner
@@ -504,6 +510,8 @@ def first_state(request: CreateRequest, plan: Plan, record: Record) -> State:
         state["without_process"] = True
     if request.notify:
         state["notify"] = True
+    if plan.emulation:
+        state["root_emulation"] = plan.emulation.mode
     if plan.filter and plan.filter.profile["notify"]:
         state["listener"] = [plan.filter.profile["listener_path"], plan.filter.profile["metadata"]]
     return state

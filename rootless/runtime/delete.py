@@ -90,6 +90,10 @@ def remove(container: Container, *, hook_limit: int = 0) -> None:
     if container.alive():
         end(container)
     container.cgroup().remove()  # kills all processes that are still in it
+    if container.state.get("root_emulation") == "notify":
+        from rootless.runtime.helpers import end_helpers
+
+        end_helpers(container.directory)
     _undo_host_side_effects(container)
     hooks = _poststop_hooks(container)
     report = container.report("stopped")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rootless.process.child_options import ChildOptions
     from rootless.process.seccomp_names import Profile
     from rootless.steps.context import Filter
+    from rootless.steps.emulation import EmulateRoot
     from rootless.steps.process import Process
 
 
@@ -80,6 +81,7 @@ def exec_in(container: Container, request: ExecRequest) -> int:
     protect(target.uid_map, target.gid_map)
     process = _compile(request, container, target)
     task = Task(process, compile_seccomp(Node(container.config)))
+    task.emulate(container)
     task.keyring = "" if container.state.get("no_new_keyring") else f"_ses.{container.container_id}"
     task.preserve_fds = request.preserve_fds
     task.foreground = not request.detach
@@ -346,24 +348,45 @@ class RunningContainer:
 class Task:
     """Hold the process to start and its settings.
 
-    filter: loads the seccomp filter, None without one; keyring: the session keyring's name, "" for the caller's;
-    foreground: whether the process ends with the runtime; options: as in Prepared (steps/context.py).
+    filter: loads the seccomp filter, None without one; emulation, load_emulation: the same for root emulation; keyring:
+    the session keyring's name, "" for the caller's; foreground: whether the process ends with the runtime; options: as
+    in Prepared (steps/context.py).
     """
 
     def __init__(self, process: Process, profile: Profile | None) -> None:
         self.process = process
         self.profile = profile
         self.filter: Filter | None = program.prepare_seccomp(profile)
+        self.emulation: EmulateRoot | None = None
+        self.load_emulation: Filter | None = None
         self.keyring = ""
         self.preserve_fds = 0
         self.foreground = False
         self.options: ChildOptions | None = None
         self.last_cap = caps.last_cap()
 
+    def emulate(self, container: Container) -> None:
+        """Emulate root if the container's own program has it. Raises RootlessError."""
+        mode = container.state.get("root_emulation")
+        if not mode:
+            return
+        from rootless.emulation.load import prepare
+        from rootless.plan.root_emulation import ANNOTATION, APT
+        from rootless.steps.emulation import EmulateRoot
+
+        user = self.process.user
+        step = EmulateRoot(f"/annotations/{ANNOTATION}", mode, Host().kernel, (user.uid, user.gid), is_asked=False)
+        self.emulation = step
+        self.load_emulation = prepare(step.profile, step.ids, is_asked=step.is_asked)
+        if mode == "errno" and not any(entry.startswith("APT_CONFIG=") for entry in self.process.env):
+            self.process.env.append(f"APT_CONFIG={APT}")
+
     def last(self) -> list[Step]:
         """Return the steps that turn the process into the program."""
         process = self.process
         steps: list[Step] = [SetEnvironment(f"{process.pointer}/env", process.env)]
+        if self.emulation:
+            steps.append(self.emulation)
         if self.profile:
             steps.append(LoadFilter(self.profile))
         return [*steps, Execute(process.args)]
@@ -453,7 +476,11 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
         if task.keyring:
             attributes.join_keyring(task.keyring)
         context = Becoming(
-            target.proc_fd, task.last_cap, list(process.env), setgroups=target.setgroups, filtered=bool(task.filter)
+            target.proc_fd,
+            task.last_cap,
+            list(process.env),
+            setgroups=target.setgroups,
+            filtered=bool(task.filter or task.emulation),
         )
         context.oom_score_written = True  # the joiner has written it
         tell = _Tell(gate) if log.debugging() else None
@@ -472,6 +499,7 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
         labelled = process.no_new_privs and any(kind == "SELinux" for kind, _ in process.labels)
         ending = Ending(sync, path, context.env, task.filter, task.preserve_fds, labelled=labelled)
         ending.options = task.options
+        ending.emulation = task.load_emulation
         run_program(task.last(), ending, StepSender(sync, Step.lines) if tell else None)
     except StepFailed as failed:
         _send_failure(gate, failed.error, failed.step.words()[0], failed.step.pointer)

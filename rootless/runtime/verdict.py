@@ -2,7 +2,8 @@
 
 The process sends EXECUTING right before execve. If the end of the socket follows, the program runs, because execve
 closes it. If an error message follows, execve failed. The end without EXECUTING means that the process died. Between
-the two the fd of a seccomp listener may come, which is passed to the agent.
+the two the fd of a seccomp listener may come, which is passed to the agent, or that of root emulation, which gets a
+supervisor.
 """
 
 from __future__ import annotations
@@ -38,7 +39,16 @@ def await_exec(sock: socket, container: Container, agent: socket | None, status:
     channel.receive(sock, channel.EXECUTING)
     try:
         while True:
-            _, _, fds = channel.receive(sock, channel.LISTENER)
+            tag, ids, fds = channel.receive(sock, channel.LISTENER, channel.EMULATED)
+            if tag == channel.EMULATED:
+                from rootless.emulation.load import start_supervisor
+
+                supervisor = start_supervisor(fds[0], pid or container.pid, ids)
+                if not pid:  # that of `exec` ends with its program
+                    from rootless.runtime.helpers import note_helper
+
+                    note_helper(container.directory, "supervisor", *supervisor)
+                continue
             if agent is None:
                 raise RootlessError("no agent for the seccomp listener", "/linux/seccomp/listenerPath")
             from rootless.process.seccomp import send_listener

@@ -43,20 +43,20 @@ class Prepared:
     """What the runtime opened for a container, and what it learned on the way.
 
     proc_fd: the host's /proc, checked; listener: the listening start socket; filter: loads the seccomp filter, None
-    without one; mount_fds: mounts that the runtime made, by their pointer; device_fds: mounts of device nodes, by path;
-    hook_fds: files for the output of hooks that run in the container, by path;
-    no_pivot, preserve_fds, keyring, foreground: as the caller asked; state: what hooks are told; setgroups: whether
-    setgroups(2) works in the container, learned when the maps are written; last_cap: the highest capability of this
-    kernel; notify_fd: the socket that NOTIFY_SOCKET names, -1 for none; oom_score_written: whether somebody else
-    has written oom_score_adj already; reaper: whether init stays as a small one above the program (init/reaper.py);
-    status_fd: where it reports the program's wait status, -1 for nowhere; options: what a caller in Python asks of the
-    program's process, None for the command line.
+    without one; emulation: loads the filter of root emulation; mount_fds: mounts that the runtime made, by their
+    pointer; device_fds: mounts of device nodes, by path; hook_fds: files for the output of hooks that run in the
+    container, by path; no_pivot, preserve_fds, keyring, foreground: as the caller asked; state: what hooks are told;
+    setgroups: whether setgroups(2) works in the container, learned when the maps are written; last_cap: the highest
+    capability of this kernel; notify_fd: the socket that NOTIFY_SOCKET names, -1 for none; oom_score_written: whether
+    somebody else has written oom_score_adj already; reaper: whether init stays as a small one above the program
+    (init/reaper.py); status_fd: where it reports the program's wait status, -1 for nowhere; options: what a caller in
+    Python asks of the program's process, None for the command line.
     """
 
     __slots__ = (
-        "device_fds", "filter", "foreground", "hook_fds", "keyring", "last_cap", "listener", "mount_fds", "no_pivot",
-        "notify_fd", "oom_score_written", "options", "preserve_fds", "proc_fd", "reaper", "setgroups", "state",
-        "status_fd",
+        "device_fds", "emulation", "filter", "foreground", "hook_fds", "keyring", "last_cap", "listener", "mount_fds",
+        "no_pivot", "notify_fd", "oom_score_written", "options", "preserve_fds", "proc_fd", "reaper", "setgroups",
+        "state", "status_fd",
     )  # fmt: skip
 
     def __init__(self, proc_fd: int, listener: socket, *, setgroups: bool) -> None:
@@ -64,6 +64,7 @@ class Prepared:
         self.listener = listener
         self.setgroups = setgroups
         self.filter: Filter | None = None
+        self.emulation: Filter | None = None
         self.mount_fds: dict[str, int] = {}
         self.device_fds: dict[str, int] = {}
         self.hook_fds: dict[str, int] = {}
@@ -139,11 +140,12 @@ class Ending:
     """What turns a process of ours into the program.
 
     verdict: the close-on-exec socket to whoever waits for it; path: the program's file; env: its environment as
-    NAME=VALUE; filter: loads the seccomp filter, None without one; preserve_fds: how many fds from 3 on it gets;
+    NAME=VALUE; filter: loads the seccomp filter, None without one; emulation: loads the filter of root emulation;
+    preserve_fds: how many fds from 3 on it gets;
     labelled: whether SELinux was asked for a label while no_new_privs is set; options: as in Prepared.
     """
 
-    __slots__ = ("env", "environment", "filter", "labelled", "options", "path", "preserve_fds", "verdict")
+    __slots__ = ("emulation", "env", "environment", "filter", "labelled", "options", "path", "preserve_fds", "verdict")
 
     def __init__(
         self, verdict: socket, path: str, env: list[str], filter_: Filter | None, preserve_fds: int, *, labelled: bool
@@ -152,6 +154,7 @@ class Ending:
         self.path = path
         self.env = env
         self.filter = filter_
+        self.emulation: Filter | None = None
         self.preserve_fds = preserve_fds
         self.labelled = labelled
         self.options: ChildOptions | None = None

@@ -6,7 +6,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-ROOMS = ["cli", "api", "runtime", "init", "outside", "plan", "steps", "cgroup", "userns", "process", "kernel"]
+ROOMS = [
+    "cli", "api", "runtime", "init", "outside", "plan", "steps", "cgroup", "userns", "emulation", "process", "kernel",
+]  # fmt: skip
 TOP = {"errors", "log", "node"}
 LEAVES = {f"rootless.startup.{name}" for name in ("lean_os", "lean_path", "jsonlite")}
 STARTERS = {

@@ -29,6 +29,7 @@ def main(options: Options) -> int:
     timeout = _read_timeout(options.timeout) if options.timeout else 0.0
     while True:
         request = read_request(options, tty=options.tty, args=options.args)
+        request.emulates_root = True  # for a user with one id, unless the config says something else
         if options.dry_run:
             return print_plan(request)
         request.detached, request.timeout = options.detach, timeout

@@ -1,0 +1,335 @@
+"""Answer one system call each: HANDLERS has a function for each name of numbers.py.
+
+A function returns the call's result, None for the kernel's own answer, or raises the error that the program gets.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EBADF, EFAULT, EINVAL, EPERM
+from functools import partial
+from stat import S_IFMT
+from struct import pack, unpack, unpack_from
+from typing import TYPE_CHECKING
+
+from rootless.emulation import identity as rules
+from rootless.emulation import layouts
+from rootless.emulation.identity import KEEP, Refused
+from rootless.emulation.numbers import AARCH64, I386
+from rootless.kernel import syscalls as sc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rootless.emulation.identity import Identity, Ids
+    from rootless.emulation.processes import Notification, Processes
+
+    Handler = Callable[[Processes, Notification], int | None]
+
+_AT_FDCWD = sc.AT_FDCWD & 0xFFFFFFFF
+_MOST_GROUPS = 65536  # limits.h: NGROUPS_MAX
+_LAYOUTS = {AARCH64: layouts.aarch64, I386: layouts.i386_64}
+_CAPABILITY_VERSION_1 = 0x19980330  # linux/capability.h; this version has sets of 32 bits
+
+# ------------------------------------------------------------------------------------------- paths
+
+
+def _place(processes: Processes, call: Notification, address: int, dir_fd: int = _AT_FDCWD, flags: int = 0) -> bytes:
+    """Return a path of the program as the supervisor reaches it, after `enter`."""
+    path = processes.read_path(call, address) if address else b""
+    processes.enter(call)
+    if path.startswith(b"/"):
+        return _of_itself(path)
+    if not path:
+        if not flags & sc.AT_EMPTY_PATH:
+            raise FileNotFoundError(2, "")
+        return b"cwd" if dir_fd == _AT_FDCWD else b"fd/%d" % dir_fd
+    return b"cwd/" + path if dir_fd == _AT_FDCWD else b"fd/%d/%b" % (dir_fd, path)
+
+
+_STREAMS = {b"/dev/stdin": b"fd/0", b"/dev/stdout": b"fd/1", b"/dev/stderr": b"fd/2"}
+
+
+def _of_itself(path: bytes) -> bytes:
+    """Return a path below /proc/self, which would be the supervisor's, as one below /proc/PID."""
+    for prefix in (b"/proc/self/", b"/proc/thread-self/"):
+        if path.startswith(prefix):
+            return path[len(prefix) :]
+    if path.startswith(b"/dev/fd/"):
+        return path[5:]
+    return _STREAMS.get(path, path)
+
+
+# ------------------------------------------------------------------------------------------- owners
+
+
+def _change_owner(processes: Processes, call: Notification, path: bytes, ids: tuple[int, int], *, follow: bool) -> int:
+    uid, gid = (number & 0xFFFFFFFF for number in ids)
+    if call.name.endswith("16"):
+        uid, gid = _wide(uid), _wide(gid)
+    try:
+        st = os.stat(path, follow_symlinks=follow)
+    except FileNotFoundError:
+        if path.startswith(b"fd/") and not os.path.lexists(b"/".join(path.split(b"/")[:2])):
+            raise Refused(EBADF) from None
+        raise
+    identity = processes.identity(call)
+    if KEEP in (uid, gid) or not identity.is_root:
+        owner = processes.records.owner(path, st, follow=follow)
+        rules.check_chown(identity, owner, uid, gid)
+        uid, gid = owner[0] if uid == KEEP else uid, owner[1] if gid == KEEP else gid
+    processes.records.set_owner(path, st, (uid, gid), follow=follow)
+    return 0
+
+
+def _chown(processes: Processes, call: Notification, *, follow: bool) -> int:
+    path, uid, gid = call.args[:3]
+    return _change_owner(processes, call, _place(processes, call, path), (uid, gid), follow=follow)
+
+
+def _fchown(processes: Processes, call: Notification) -> int:
+    fd, uid, gid = call.args[:3]
+    processes.enter(call)
+    return _change_owner(processes, call, b"fd/%d" % (fd & 0xFFFFFFFF), (uid, gid), follow=True)
+
+
+def _fchownat(processes: Processes, call: Notification) -> int:
+    fd, path, uid, gid, flags = call.args[:5]
+    place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
+    return _change_owner(processes, call, place, (uid, gid), follow=_follows(place, flags))
+
+
+def _wide(number: int) -> int:
+    """Return an id of 16 bits as one of 32: linux/highuid.h, low2highuid."""
+    return KEEP if number & 0xFFFF == 0xFFFF else number & 0xFFFF
+
+
+# ------------------------------------------------------------------------------------------- stat
+
+
+def _show(processes: Processes, call: Notification, path: bytes, address: int, *, follow: bool) -> int | None:
+    try:
+        status = processes.records.status(path, follow=follow)
+    except OSError:
+        return None  # the kernel says what is wrong
+    if status is None:
+        return None
+    old = call.arch == I386 and call.name in ("stat", "lstat", "fstat")
+    layout = layouts.i386 if old else _LAYOUTS.get(call.arch, layouts.x86_64)
+    processes.write(call, address, layout(status))
+    return 0
+
+
+def _stat(processes: Processes, call: Notification, *, follow: bool) -> int | None:
+    path, address = call.args[:2]
+    try:
+        place = _place(processes, call, path)
+    except OSError:
+        return None
+    return _show(processes, call, place, address, follow=follow)
+
+
+def _fstat(processes: Processes, call: Notification) -> int | None:
+    fd, address = call.args[:2]
+    processes.enter(call)
+    return _show(processes, call, b"fd/%d" % (fd & 0xFFFFFFFF), address, follow=True)
+
+
+def _fstatat(processes: Processes, call: Notification) -> int | None:
+    fd, path, address, flags = call.args[:4]
+    try:
+        place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
+    except OSError:
+        return None
+    return _show(processes, call, place, address, follow=_follows(place, flags))
+
+
+def _follows(place: bytes, flags: int) -> bool:
+    """Return whether a link at the path is followed. fd/N is one itself, which leads to the open file."""
+    return not flags & sc.AT_SYMLINK_NOFOLLOW or (place.startswith(b"fd/") and place.count(b"/") == 1)
+
+
+def _statx(processes: Processes, call: Notification) -> int | None:
+    fd, path, flags, mask, address = call.args[:5]
+    try:
+        place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
+        follow = _follows(place, flags)
+        status = processes.records.status(place, follow=follow)
+        if status is None:
+            return None
+        flags = flags & ~(sc.AT_EMPTY_PATH | sc.AT_SYMLINK_NOFOLLOW) | (0 if follow else sc.AT_SYMLINK_NOFOLLOW)
+        real = sc.statx(sc.AT_FDCWD, place, flags & 0xFFFFFFFF, mask & 0xFFFFFFFF)
+    except OSError:
+        return None
+    processes.write(call, address, layouts.patch_statx(real, status))
+    return 0
+
+
+# ------------------------------------------------------------------------------------------- devices
+
+
+def _mknod(processes: Processes, call: Notification) -> int | None:
+    path, mode, device = call.args[:3]
+    return _make(processes, call, _place(processes, call, path), mode, device)
+
+
+def _mknodat(processes: Processes, call: Notification) -> int | None:
+    fd, path, mode, device = call.args[:4]
+    return _make(processes, call, _place(processes, call, path, fd & 0xFFFFFFFF), mode, device)
+
+
+def _make(processes: Processes, call: Notification, path: bytes, mode: int, device: int) -> int:
+    if not processes.identity(call).is_root:
+        raise Refused(EPERM)
+    mode &= 0xFFFF
+    umask = int(_status_field(b"Umask:") or b"0", 8)
+    processes.records.make_device(path, S_IFMT(mode) | mode & 0o7777 & ~umask, device & 0xFFFFFFFF)
+    return 0
+
+
+def _status_field(name: bytes) -> bytes:
+    """Return a field of /proc/PID/status of the process that is served."""
+    with open("status", "rb", buffering=0) as file:
+        for line in file.read().split(b"\n"):
+            if line.startswith(name):
+                return line[len(name) :].strip()
+    return b""
+
+
+# ------------------------------------------------------------------------------------------- identities
+
+
+def _set_ids(processes: Processes, call: Notification, *, of_groups: bool, rule: Callable[..., Ids], count: int) -> int:
+    """Carry out set*id: `rule` gets the old ids and `count` arguments."""
+    old = processes.identity(call)
+    wanted = [arg & 0xFFFFFFFF for arg in call.args[:count]]
+    if call.name.endswith("16"):
+        wanted = [_wide(number) for number in wanted]
+    before = old.gids if of_groups else old.uids
+    after = rule(before, *wanted, is_root=old.is_root)
+    if after != before:
+        processes.become(call, old.with_gids(after) if of_groups else old.with_uids(after))
+    return before[3] if rule is rules.set_file_system else 0
+
+
+def _set_groups(processes: Processes, call: Notification) -> int:
+    count, address = call.args[0] & 0xFFFFFFFF, call.args[1]
+    old = processes.identity(call)
+    if not old.is_root:
+        raise Refused(EPERM)
+    if count > _MOST_GROUPS:
+        raise Refused(EINVAL)
+    size = 2 if call.name.endswith("16") else 4
+    data = b""
+    while len(data) < count * size:
+        piece = processes.read(call, address + len(data), min(4096, count * size - len(data)))
+        if not piece:
+            raise Refused(EFAULT)
+        data += piece
+    groups = tuple(sorted(unpack(f"<{count}{'H' if size == 2 else 'I'}", data)))
+    processes.become(call, rules.Identity(old.uids, old.gids, groups))
+    return 0
+
+
+def _emulated(processes: Processes, call: Notification) -> Identity | None:
+    """Return the identity of the process, None if it is the kernel's own."""
+    identity = processes.identity(call)
+    return None if identity is processes.identities[0] else identity
+
+
+def _get_id(processes: Processes, call: Notification, *, of_groups: bool, which: int) -> int | None:
+    identity = _emulated(processes, call)
+    return None if identity is None else (identity.gids if of_groups else identity.uids)[which]
+
+
+def _get_three(processes: Processes, call: Notification, *, of_groups: bool) -> int | None:
+    identity = _emulated(processes, call)
+    if identity is None:
+        return None
+    form = "<H" if call.name.endswith("16") else "<I"
+    for address, number in zip(call.args[:3], (identity.gids if of_groups else identity.uids)[:3], strict=True):
+        processes.write(call, address, pack(form, number & 0xFFFF if form == "<H" else number))
+    return 0
+
+
+def _get_groups(processes: Processes, call: Notification) -> int | None:
+    identity = _emulated(processes, call)
+    if identity is None or identity.groups is None:
+        return None
+    size, address = call.args[0] & 0xFFFFFFFF, call.args[1]
+    groups = identity.groups
+    if size:
+        if size < len(groups) or size >> 31:
+            raise Refused(EINVAL)
+        if groups:
+            form = "H" if call.name.endswith("16") else "I"
+            processes.write(call, address, pack(f"<{len(groups)}{form}", *groups))
+    return len(groups)
+
+
+# ------------------------------------------------------------------------------------------- the rest
+
+
+def _set_capabilities(processes: Processes, call: Notification) -> int | None:
+    """Let the kernel change the capabilities, but say success where the process asks for more than it has.
+
+    A daemon keeps capabilities while it changes its user (PR_SET_KEEPCAPS) and raises them again afterwards.
+    """
+    header, address = call.args[:2]
+    version, pid = unpack("<Ii", processes.read(call, header, 8))
+    if pid:
+        return None
+    words = 3 if version == _CAPABILITY_VERSION_1 else 6
+    data = processes.read(call, address, words * 4)
+    low, high = unpack_from("<3I", data), unpack_from("<3I", data, 12) if words == 6 else (0, 0, 0)
+    effective, wanted, inherited = (a | b << 32 for a, b in zip(low, high, strict=True))
+    processes.enter(call)
+    permitted = int(_status_field(b"CapPrm:"), 16)
+    inheritable = int(_status_field(b"CapInh:"), 16)
+    fits = not effective & ~wanted and not wanted & ~permitted and not inherited & ~(inheritable | permitted)
+    return None if fits else 0
+
+
+def _changes_root(processes: Processes, call: Notification) -> None:
+    """Look up the roots of processes for each call from now on. The kernel carries the call out."""
+    processes.moves = True
+
+
+def _handlers() -> dict[str, Handler]:
+    found: dict[str, Handler] = {
+        "chown": partial(_chown, follow=True),
+        "lchown": partial(_chown, follow=False),
+        "fchown": _fchown,
+        "fchownat": _fchownat,
+        "stat": partial(_stat, follow=True),
+        "lstat": partial(_stat, follow=False),
+        "fstat": _fstat,
+        "stat64": partial(_stat, follow=True),
+        "lstat64": partial(_stat, follow=False),
+        "fstat64": _fstat,
+        "newfstatat": _fstatat,
+        "fstatat64": _fstatat,
+        "statx": _statx,
+        "mknod": _mknod,
+        "mknodat": _mknodat,
+        "setgroups": _set_groups,
+        "getgroups": _get_groups,
+        "capset": _set_capabilities,
+    }
+    for letter, of_groups in (("u", False), ("g", True)):
+        for name, rule, count in (
+            (f"set{letter}id", rules.set_one, 1),
+            (f"setre{letter}id", rules.set_two, 2),
+            (f"setres{letter}id", rules.set_three, 3),
+            (f"setfs{letter}id", rules.set_file_system, 1),
+        ):
+            found[name] = partial(_set_ids, of_groups=of_groups, rule=rule, count=count)
+        found[f"get{letter}id"] = partial(_get_id, of_groups=of_groups, which=0)
+        found[f"gete{letter}id"] = partial(_get_id, of_groups=of_groups, which=1)
+        found[f"getres{letter}id"] = partial(_get_three, of_groups=of_groups)
+    found.update({f"{name}16": handler for name, handler in found.items()})
+    found.update(dict.fromkeys(("chroot", "pivot_root", "setns", "unshare"), _changes_root))
+    return found
+
+
+HANDLERS = _handlers()

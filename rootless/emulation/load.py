@@ -1,0 +1,122 @@
+"""Compile the filter of root emulation, and start the supervisor that answers its notifications."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from rootless import log
+from rootless.errors import RootlessError
+from rootless.kernel import channel, child, proc
+from rootless.kernel import syscalls as sc
+from rootless.process import program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.process.seccomp_names import Profile
+
+_HINT = "--no-root-emulation"
+
+
+def prepare(profile: Profile, ids: tuple[int, int], *, is_asked: bool) -> Callable[[Any], None] | None:
+    """Compile the filter; return what loads it, and sends its listener over the socket as channel.EMULATED.
+
+    ids: (uid, gid) of the program. Without libseccomp return None unless the caller has asked for the emulation. Raises
+    RootlessError.
+    """
+    from rootless.process.seccomp import compile_profile, load_flags
+
+    try:
+        bpf = compile_profile(profile)
+    except RootlessError as error:
+        if is_asked:
+            error.what = f"root emulation: {error.what}"
+            error.hint = f"{error.hint}; or {_HINT}" if error.hint else _HINT
+            raise
+        log.debug(f"no root emulation: {error}")
+        return None
+    flags = load_flags(profile)
+
+    def load(waiting: Any) -> None:
+        try:
+            fd = sc.seccomp_load(bpf, flags)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            hint = f"--root-emulation=errno, or {_HINT}"
+            what = "another supervisor listens to this process already"
+            raise RootlessError(what, "root emulation", hint=hint) from None
+        if profile["notify"]:
+            channel.send(waiting, channel.EMULATED, b"%d %d" % ids, fds=(fd,))
+            os.close(fd)  # the supervisor's is the only one: if it is killed, no call waits for it
+
+    return load
+
+
+def start_supervisor(listener: int, pid: int, ids: bytes) -> tuple[int, int]:
+    """Start a supervisor as a child of this process; close the listener here. Return (its pid, its start time).
+
+    pid: a process that has the filter; ids: its `UID GID`, as `prepare` sends them. Raises RootlessError.
+    """
+    proc_fd = proc.open_proc()
+    try:
+
+        def live() -> None:
+            uid, gid = map(int, ids.split())
+            enter_namespace(proc_fd, pid)
+            supervise(listener, proc_fd, uid, gid)
+
+        try:
+            supervisor, pidfd = child.clone(0, live)
+        except OSError as error:
+            raise RootlessError.from_os(error, "cannot start the supervisor of root emulation") from None
+        os.close(pidfd)
+        return supervisor, proc.start_time(supervisor)
+    finally:
+        os.close(proc_fd)
+        os.close(listener)
+
+
+def enter_namespace(proc_fd: int, pid: int) -> None:
+    """Enter a process's user namespace, whose root may use what the container's root may. Raises OSError."""
+    try:
+        fd = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+    except FileNotFoundError:
+        os._exit(0)  # it has ended already
+    own = os.stat("self/ns/user", dir_fd=proc_fd)
+    theirs = os.fstat(fd)
+    if (own.st_dev, own.st_ino) != (theirs.st_dev, theirs.st_ino):
+        sc.setns(fd, sc.CLONE_NEWUSER)
+    os.close(fd)
+
+
+def supervise(listener: int, proc_fd: int, uid: int, gid: int) -> None:
+    """Be the supervisor until no process has the filter any more."""
+    from rootless.emulation.identity import Identity
+    from rootless.emulation.processes import Processes
+    from rootless.emulation.supervisor import serve
+
+    sc.name_process(b"rootless:root")
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(signum, signal.SIG_IGN)  # those of the caller's terminal are for the program
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.setsid()
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)  # no process of the container may trace this one: ptrace(2)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    program.close_all_but([listener, proc_fd, log.descriptor()])
+    program.forget_imports()
+    os.umask(0)
+    gc.enable()  # commands run without it, and this process may live long
+    try:
+        serve(listener, Processes(listener, proc_fd, Identity((uid,) * 4, (gid,) * 4)))
+    except Exception as error:
+        log.error(f"the supervisor of root emulation has ended: {type(error).__name__}: {error}")
+        log.trace(error)

@@ -1,0 +1,156 @@
+"""Reach the processes that the supervisor serves: their paths, their memory, and their identities.
+
+The supervisor is in the container's user namespace and has no directory of the host open but /proc. Its root is the
+root of the process that it serves, and its working directory is /proc/PID of that process, so a path that a program
+passed means to the supervisor what it means to the program, and cannot lead out of the container.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from errno import ENOENT, EPERM, ESRCH
+from fcntl import ioctl
+
+from rootless.emulation.identity import Identity, Refused
+from rootless.emulation.records import Records
+from rootless.kernel import syscalls as sc
+from rootless.kernel.process_memory import Reader
+
+_ID_VALID = 0x40082102  # linux/seccomp.h: SECCOMP_IOCTL_NOTIF_ID_VALID
+_RLIMIT_LOCKS = 10  # asm-generic/resource.h
+_INFINITE = 2**64 - 1
+_MARK = 0x524F4F54 << 24  # a soft limit from here on is the number of an identity
+_MOST_IDENTITIES = 1 << 20
+_MOST_OPEN = 64
+
+
+class Gone(Exception):
+    """The process of a notification has ended."""
+
+
+class Notification:
+    """One system call that waits for its answer. name: as in numbers.py; args: six numbers of 64 bits."""
+
+    __slots__ = ("arch", "args", "name", "number", "tid")
+
+    def __init__(self, number: int, tid: int, arch: int, name: str, args: tuple[int, ...]) -> None:
+        self.number = number
+        self.tid = tid
+        self.arch = arch
+        self.name = name
+        self.args = args
+
+
+class Processes:
+    """The processes of a container, as the supervisor reaches them.
+
+    identities: those that processes have, the first one of them the kernel's own; a process's number is in its limit of
+    locks (RLIMIT_LOCKS), which nothing uses since Linux 2.4.25. The kernel passes it on in fork(2) and execve(2), so no
+    process can be missed. moves: whether processes change their root.
+    """
+
+    def __init__(self, listener: int, proc_fd: int, native: Identity) -> None:
+        self.records = Records()
+        self.identities = [native]
+        self.moves = False
+        self._listener = listener
+        self._proc_fd = proc_fd
+        self._numbers = {native.key(): 0}
+        self._reader = Reader()
+        self._here = 0  # the process whose /proc/PID is the working directory
+        self._open: dict[int, int] = {}  # /proc/PID of processes that were served before
+
+    # --- the process that is served
+
+    def enter(self, call: Notification) -> None:
+        """Make /proc/PID of the process the working directory, and its root the root. Raises Gone."""
+        if self._here == call.tid and not self.moves:
+            return
+        for _ in range(2):
+            fd = self._open.get(call.tid, -1)
+            try:
+                if fd < 0:
+                    fd = self._open_process(call)
+                os.fchdir(fd)
+                os.chroot("root")
+                self._here = call.tid
+                return
+            except (FileNotFoundError, ProcessLookupError):  # a process of that number has ended: proc(5)
+                self._here = 0
+                old = self._open.pop(call.tid, -1)
+                if old < 0:
+                    raise Gone from None
+                os.close(old)
+        raise Gone
+
+    def _open_process(self, call: Notification) -> int:
+        if len(self._open) >= _MOST_OPEN:
+            for fd in self._open.values():
+                os.close(fd)
+            self._open.clear()
+        fd = os.open(str(call.tid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc_fd)
+        try:
+            self.check(call)  # from now on the directory is this process's, also if its number is used again
+        except Gone:
+            os.close(fd)
+            raise
+        self._open[call.tid] = fd
+        return fd
+
+    def check(self, call: Notification) -> None:
+        """Raise Gone if the process has ended since: then another one may have its number."""
+        try:
+            ioctl(self._listener, _ID_VALID, struct.pack("Q", call.number))
+        except OSError:
+            raise Gone from None
+
+    def read(self, call: Notification, address: int, size: int) -> bytes:
+        """Return memory of the process, at most a page."""
+        data = self._reader.read(call.tid, address, size)
+        self.check(call)
+        return data
+
+    def read_path(self, call: Notification, address: int) -> bytes:
+        """Return a path that the process passes."""
+        path = self._reader.read_string(call.tid, address)
+        self.check(call)
+        return path
+
+    def write(self, call: Notification, address: int, data: bytes) -> None:
+        """Write into the process's memory. Its file is opened through /proc/PID, which can only be this process's."""
+        self.enter(call)
+        try:
+            fd = os.open("mem", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (ENOENT, ESRCH):
+                self._here = 0
+                raise Gone from None
+            raise
+        try:
+            self.check(call)
+            os.pwrite(fd, data, address)
+        finally:
+            os.close(fd)
+
+    # --- identities
+
+    def identity(self, call: Notification) -> Identity:
+        """Return the identity of the process that calls."""
+        if len(self.identities) == 1:
+            return self.identities[0]
+        soft, _ = sc.prlimit(_RLIMIT_LOCKS, pid=call.tid)
+        number = soft - _MARK
+        return self.identities[number if 0 < number < len(self.identities) else 0]
+
+    def become(self, call: Notification, identity: Identity) -> None:
+        """Give the process another identity."""
+        number = self._numbers.get(identity.key(), -1)
+        if number < 0:
+            if len(self.identities) >= _MOST_IDENTITIES:
+                raise Refused(EPERM)
+            number = self._numbers[identity.key()] = len(self.identities)
+            self.identities.append(identity)
+        elif number == 0 and len(self.identities) == 1:
+            return
+        sc.prlimit(_RLIMIT_LOCKS, (_MARK + number, _INFINITE), pid=call.tid)

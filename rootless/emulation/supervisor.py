@@ -1,0 +1,67 @@
+"""Serve the notifications of a seccomp filter: the supervisor of `--root-emulation=notify` (seccomp_unotify(2))."""
+
+from __future__ import annotations
+
+import select
+import struct
+from errno import EINTR, EINVAL, ENOENT, EPERM
+from fcntl import ioctl
+
+from rootless.emulation.calls import HANDLERS
+from rootless.emulation.identity import Refused
+from rootless.emulation.numbers import all_numbers
+from rootless.emulation.processes import Gone, Notification, Processes
+from rootless.kernel.host import Host
+
+# linux/seccomp.h
+_RECV, _SEND, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104
+_SYNC_WAKE_UP = 1
+_CONTINUE = 1
+_EMPTY = bytes(80)
+# struct seccomp_notif: id, pid, flags; struct seccomp_data: nr, arch, instruction pointer, six arguments
+_unpack = struct.Struct("<QIIiIQ6Q").unpack
+_pack = struct.Struct("<QqiI").pack  # struct seccomp_notif_resp: id, val, error, flags
+
+
+def serve(listener: int, processes: Processes) -> None:
+    """Answer until no process has the filter any more."""
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    try:
+        ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
+    except OSError:
+        pass  # before Linux 6.6
+    handlers = {key: (name, HANDLERS[name]) for key, name in all_numbers().items()}
+    receive_ends = Host().kernel >= (6, 11)  # since then it fails when all processes have ended
+    while True:
+        try:
+            if not receive_ends and poller.poll()[0][1] & select.POLLHUP:
+                return
+            number, tid, _, nr, arch, _, *args = _unpack(ioctl(listener, _RECV, _EMPTY))
+        except OSError as error:
+            if error.errno == EINTR:
+                continue
+            if error.errno != ENOENT:  # ENOENT: that process was killed, or all have ended
+                raise
+            if any(events & select.POLLHUP for _, events in poller.poll(0)):
+                return
+            continue
+        name, handler = handlers[arch, nr]
+        value, failure, flags = 0, 0, _CONTINUE
+        try:
+            answer = handler(processes, Notification(number, tid, arch, name, tuple(args)))
+            if answer is not None:
+                value, flags = answer, 0
+        except Refused as error:
+            failure, flags = -error.number, 0
+        except OSError as error:
+            failure, flags = -(error.errno or EPERM), 0
+        except Gone:
+            continue
+        except (ValueError, struct.error):  # a damaged record: the kernel shows what it has
+            pass
+        try:
+            ioctl(listener, _SEND, _pack(number, value, failure, flags))
+        except OSError as error:
+            if error.errno not in (ENOENT, EINVAL):  # ENOENT: the process was killed meanwhile
+                raise
