@@ -34,7 +34,10 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
             "the container can lift its own limits: its cgroup is writable, and cgroup2 is mounted without nsdelegate "
             f"({group.path})"
         )
-    owner = outer_id(read_id_map(f"/proc/{pid}/uid_map"), uid, -1)
+    owner = uid
+    # Of a namespace that is also the reader's, the file shows the ids of its parent (user_namespaces(7)).
+    if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
+        owner = outer_id(read_id_map(f"/proc/{pid}/uid_map"), uid, -1)
     if owner < 0 or owner == os.fstat(group.fd).st_uid:
         return
     if host.is_root_here:

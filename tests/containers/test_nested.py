@@ -5,6 +5,9 @@ import subprocess
 
 import pytest
 
+from rootless import cgroup
+from rootless.kernel.host import Host
+from rootless.node import Node
 from tests.support.checkout import TIMEOUT
 from tests.support.containers import RANGE, has_range
 
@@ -48,6 +51,21 @@ def test_a_whole_range_serves_too(nested) -> None:
     result = nested(patch, "id", mapping=("--map-root-user", "--map-auto"))
     assert result.returncode == 0, result.stderr
     assert result.stdout.split()[:2] == ["uid=5", "gid=6"] and "7" in result.stdout.split("groups=")[1]
+
+
+def test_a_writable_cgroup_belongs_to_its_user(nested) -> None:
+    """buildah 1.39 writes such a config: no user namespace of its own, and a user who is not root."""
+    if not USER or not has_range():
+        pytest.skip(RANGE)
+    place = cgroup.compile(Node({}, "/linux"), container_id="x", manager="", host=Host())
+    if not place["path"] or place["manager"] == "systemd" or not os.access(os.path.dirname(place["path"]), os.W_OK):
+        pytest.skip("this machine lacks a cgroup v2 that this user may write")
+    kinds = {"/proc": "proc", "/sys/fs/cgroup": "cgroup"}
+    mounts = [{"destination": path, "type": kind, "source": kind} for path, kind in kinds.items()]
+    patch = {"process": {"user": {"uid": 5, "gid": 5}}, "mounts": mounts}
+    script = "stat -c %u /sys/fs/cgroup && mkdir /sys/fs/cgroup/child"
+    result = nested(patch, "sh", "-c", script, mapping=("--map-root-user", "--map-auto"))
+    assert (result.returncode, result.stdout) == (0, "5\n"), result.stderr
 
 
 def test_one_that_config_lists_is_made(nested) -> None:
