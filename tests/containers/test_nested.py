@@ -1,6 +1,7 @@
 """As root of a user namespace that exists (podman unshare, buildah unshare, rootlesskit): no second one is made."""
 
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -66,6 +67,26 @@ def test_a_writable_cgroup_belongs_to_its_user(nested) -> None:
     script = "stat -c %u /sys/fs/cgroup && mkdir /sys/fs/cgroup/child"
     result = nested(patch, "sh", "-c", script, mapping=("--map-root-user", "--map-auto"))
     assert (result.returncode, result.stdout) == (0, "5\n"), result.stderr
+
+
+def test_a_network_program_reads_the_namespaces_of_a_users_created_container(container) -> None:
+    """pasta 2025 lists /proc/PID/ns, with CAP_SYS_PTRACE and without a capability to read what is not its own."""
+    if not USER or not has_range():
+        pytest.skip(RANGE)
+    linux = {"namespaces": [{"type": t} for t in KINDS], "uidMappings": None, "gidMappings": None}
+    c = container({"linux": linux, "process": {"user": {"uid": 5, "gid": 5}, "args": ["true"]}})
+    rootless = shlex.join(map(str, c.rootless.command()))
+    script = f"""
+        {rootless} create -b {c.bundle.path} --pid-file {c.bundle.path}/pid {c.id} && pid=$(cat {c.bundle.path}/pid)
+        setpriv --bounding-set=-dac_override,-dac_read_search stat -Lc %i /proc/$pid/ns/ /proc/$pid/ns/net
+        setpriv --bounding-set=-dac_override,-dac_read_search ls /proc/$pid/ns
+        {rootless} delete --force {c.id}"""
+    result = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--map-auto", "--mount", "sh", "-c", script],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "net" in result.stdout.split()
 
 
 def test_one_that_config_lists_is_made(nested) -> None:
