@@ -32,6 +32,8 @@ chown -R "$user" "$copy"
 # RUNTIMES="[rootless] or [crun] or [runc]" runs the same scripts with the other runtimes, to tell whether a failing step
 # is this runtime's fault.
 # They run in a copy that the user can read, because podman and buildah start the runtime as that user.
+# Where tools/debian13 is beside the checkout, they run with the clients of Debian 13 as well.
+tools=${ROOTLESS_SHARED:-$PWD/../shared}
 cd "$copy"
-env TEST_USER="$user" .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m client \
+env TEST_USER="$user" ROOTLESS_SHARED="$tools" .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m client \
   -k "${RUNTIMES:-[rootless]}" "$@" tests/clients

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -61,6 +62,21 @@ def check(runtime: str, record_property: Callable[[str, object], None]) -> Calla
         assert " passed, 0 failed" in last, output
 
     return run
+
+
+def test_newer_clients(runtime: str, record_property: Callable[[str, object], None]) -> None:
+    """Those of Debian 13, all at once in a tree of it, where a program beside the checkout makes such a tree."""
+    if os.geteuid():
+        pytest.skip("only root can enter a tree of another system")
+    done = subprocess.run(
+        ["timeout", "--kill-after=20", str(HANGS), str(CHECKOUT / "tests/clients/debian13")],
+        env={**os.environ, "RUNTIME": runtime}, stdin=subprocess.DEVNULL, stdout=-1, stderr=-2, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == LACKS:
+        pytest.skip(done.stdout.strip())
+    for line in re.findall(r"^[a-z]+/\S+, .*", done.stdout, re.MULTILINE):
+        record_property("steps", f"Debian 13: {line}")
+    assert done.returncode == 0, done.stdout
 
 
 def ordinary_user() -> str:
