@@ -104,7 +104,9 @@ def _make_cgroup(compiled: Compiled, number: int, verdict: socket) -> Cgroup | N
         return None
     try:
         group = cgroup.open(compiled.record(f"{os.getpid()}-{number}"))
-        if not group.path or group.needs_pid:
+        if group.needs_pid:
+            raise RootlessError("the cgroup takes a runtime", group.path)  # plans.py has seen to it
+        if not group.path:
             return None
         _sweep(os.path.dirname(group.path))
         group.create()
@@ -134,14 +136,21 @@ def _sweep(parent: str) -> None:
 
 
 def clone_runtime(compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any, own: Own) -> Running:
-    """Clone the runtime of a container that has a state directory (api/named.py)."""
+    """Clone the runtime of a container that has a state directory (api/named.py).
+
+    It makes the container when its call is there: one that waits for its call would be no faster with a runtime.
+    """
     from rootless.api import named
 
-    call = read_call(words, fds[_STREAMS:])
+    call = read_call(words, fds[_STREAMS:]) if words is not None else None
 
     def live() -> None:
         own.leave()
-        named.main(compiled, call, verdict, fds[0])
+        try:
+            its_call = call or read_call(*wire.receive(verdict))
+        except EOFError:
+            return  # no call comes any more
+        named.main(compiled, its_call, verdict, fds[0], own.pidfd)
 
     pid, pidfd = child.clone(0, live)
     running = Running(number, pid, pidfd, os.dup(fds[0]))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rootless.api.plans import Plans
     from rootless.cgroup.driver import Cgroup
 
-_KILL = 9
+_KILL, _TERM = 9, 15
 
 
 class Launcher:
@@ -96,7 +96,7 @@ class Launcher:
         """Kill a container whose caller does not wait for it any more."""
         running = self.numbers.get(target)
         if running:
-            _kill(running.pidfd)
+            _end(running)
 
     def do_control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
         """Do something to a container that runs, in a copy of this process: it may take its time."""
@@ -149,15 +149,17 @@ class Launcher:
         """Kill every container without a name, and wait until nothing of them is left."""
         for running in list(self.running.values()):
             if not running.named:
-                _kill(running.pidfd)
+                _end(running)
         for running in list(self.running.values()):
             if not running.named:
                 self._tell_end(running)
 
 
-def _kill(pidfd: int) -> None:
+def _end(running: Running) -> None:
+    """Kill a container. One with a runtime is killed by that, which then removes it (api/named.py)."""
+    has_runtime = running.compiled and running.compiled.needs_runtime
     try:
-        pidfd_send_signal(pidfd, _KILL)
+        pidfd_send_signal(running.pidfd, _TERM if has_runtime else _KILL)
     except ProcessLookupError:
         pass
 

@@ -1,7 +1,8 @@
 """A copy of the launcher as the runtime of one container: of one with a name, or with what takes more than a clone.
 
-Such a container has a state directory, so `rootless list`, `exec` and `kill` see it. Its runtime stays until it ends
-and takes it away, also when the Python process is gone by then.
+Such a container has a state directory, so `rootless list`, `exec` and `kill` see it. Its runtime stays until the
+container ends, and removes it. A container with a name may outlive the Python process. One without ends with it,
+because the kernel then sends SIGTERM to the runtime, which ends the container and leaves nothing of it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import errno
 import fcntl
 import os
 import secrets
+import select
+import signal
 from typing import TYPE_CHECKING, Any
 
 from rootless.api import wire
 from rootless.errors import RootlessError
-from rootless.kernel import channel
+from rootless.kernel import channel, signals
+from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
 from rootless.process import program
 from rootless.runtime.create import Created, CreateRequest, create
@@ -27,14 +31,16 @@ if TYPE_CHECKING:
     from _socket import socket
 
     from rootless.api.plans import Compiled
+    from rootless.cgroup.oom import Watch
     from rootless.init.launched import Call
 
 _HIGH = 64  # our own descriptors move here, so that those of pass_fds can have their numbers
 
 
-def main(compiled: Compiled, call: Call, verdict: socket, end: int) -> None:
-    """Create, start, wait and delete; the verdict and the end go to the caller."""
+def main(compiled: Compiled, call: Call, verdict: socket, end: int, launcher: int) -> None:
+    """Create, start, wait and delete; the verdict and the end go to the caller. launcher: a pidfd of it."""
     try:
+        _end_on_sigterm(launcher if not compiled.name else -1)
         verdict, end = arrange(call, verdict, end)
         request = _request(compiled, call, end)
         created = create(request, Host())
@@ -43,6 +49,8 @@ def main(compiled: Compiled, call: Call, verdict: socket, end: int) -> None:
         return
     container = created.container
     try:
+        signals.unblock(signals.ENDING)  # `create` has blocked them until here
+        oom = container.watch_oom()
         start(container)
         pid = container.pid if call.pid1 else _program_of(container.pid)
         tell_start(verdict, pid)
@@ -51,18 +59,48 @@ def main(compiled: Compiled, call: Call, verdict: socket, end: int) -> None:
         remove(container)
         refuse(verdict, error)
         return
-    _await_end(created, call, end)
+    _await_end(created, call, end, oom)
     os._exit(0)
 
 
-def _await_end(created: Created, call: Call, end: int) -> None:
+def _end_on_sigterm(launcher: int) -> None:
+    """Raise SIGTERM as Interrupted, which the launcher has ignored so far; get one when the launcher has ended.
+
+    launcher: a pidfd of it, -1 for a container that outlives it.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signals.end_on_signals()
+    if launcher >= 0:
+        sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGTERM)
+        if select.select([launcher], [], [], 0)[0]:  # it has ended before that call
+            os._exit(1)
+
+
+def _wait(created: Created, oom: Watch | None) -> int:
+    """Return the wait status of the container's init; SIGTERM kills it first.
+
+    OOM kills are counted as they happen, because systemd removes a scope, and its count, as soon as it is empty.
+    """
+    poller = select.poll()
+    poller.register(created.pidfd, select.POLLIN)
+    if oom and oom.fd >= 0:
+        poller.register(oom.fd, select.POLLPRI)
+    while True:
+        try:
+            ready = poller.poll()
+        except signals.Interrupted:
+            signal.pidfd_send_signal(created.pidfd, signal.SIGKILL)
+            continue
+        if oom:
+            oom.look()
+        if (created.pidfd, select.POLLIN) in ready:
+            return os.waitpid(created.container.pid, 0)[1]
+
+
+def _await_end(created: Created, call: Call, end: int, oom: Watch | None) -> None:
     container = created.container
-    oom = container.watch_oom()
-    _, status = os.waitpid(container.pid, 0)
-    kills = 0
-    if oom:
-        oom.look()
-        kills = oom.kills
+    status = _wait(created, oom)
+    kills = oom.kills if oom else 0
     try:
         remove_after(container)
     finally:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import marshal
 
+from rootless import cgroup
 from rootless.errors import RootlessError
 from rootless.kernel import caps, proc
 from rootless.kernel import syscalls as sc
@@ -96,6 +97,11 @@ def _renamed(value: Any, name: str) -> Any:
     return value.replace(_PLACEHOLDER, name) if type(value) is str else value
 
 
+def _takes_scope(record: Record) -> bool:
+    """Return whether the limits lie in a scope, which systemd makes around a process that is there already."""
+    return bool(record["files"]) and cgroup.open(_renamed(record, "rootless")).needs_pid
+
+
 def _needs_runtime(plan: Plan) -> bool:
     namespaces = plan.namespaces
     return bool(
@@ -109,7 +115,7 @@ def _needs_runtime(plan: Plan) -> bool:
         or plan.emulation
         or plan.hands_over_cgroup()
         or (plan.filter and plan.filter.profile["notify"])
-        or (plan.cgroup.record["manager"] == "systemd" and plan.cgroup.record["files"])
+        or _takes_scope(plan.cgroup.record)
         or plan.process.oom_score_adj is not None
         or any(
             isinstance(step, AttachDevice) or (isinstance(step, BindMount) and step.outside) for step in plan.prepare

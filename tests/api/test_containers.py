@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 
 import rootless
+from tests.support.processes import running
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PIPE = subprocess.PIPE
@@ -23,6 +27,12 @@ def command(*args: str) -> str:
     """What the command line prints, with the state root that the API uses."""
     words = [sys.executable, "-IS", str(CHECKOUT / "bin" / "rootless"), *args]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def python(script: str, *args: str) -> subprocess.Popen[str]:
+    """A Python process with a launcher of its own."""
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n{script}"
+    return subprocess.Popen([sys.executable, "-c", program, *args], stdin=PIPE, stdout=PIPE, text=True)
 
 
 @contextlib.contextmanager
@@ -85,6 +95,66 @@ def test_hooks_of_a_bundle_are_run(bundle: Any, tmp_path: Path) -> None:
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo hook >>{tmp_path}/log"]}
     bundle.patch({"hooks": {"createRuntime": [hook], "poststop": [hook]}})
     assert rootless.run(["true"], bundle=bundle.path).returncode == 0
+    assert (tmp_path / "log").read_text() == "hook\nhook\n"
+
+
+HOLDER = """
+import os, sys
+from rootless.api.client import launcher_pid
+box = rootless.Popen(["sleep", "5438"], bundle=sys.argv[1])
+print(launcher_pid(), flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("victims", ["python", "launcher", "both"])
+def test_a_bundle_with_hooks_is_gone_with_python_or_the_launcher(bundle: Any, tmp_path: Path, victims: str) -> None:
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo hook >>{tmp_path}/log"]}
+    bundle.patch({"hooks": {"poststop": [hook]}})
+    before = set(command("list", "-q").split())
+    process = python(HOLDER, str(bundle.path))
+    assert process.stdout and process.stdin
+    launcher = int(process.stdout.readline())
+    assert running("sleep\0005438", 0)
+    if victims != "python":
+        os.kill(launcher, signal.SIGKILL)
+    if victims != "launcher":
+        process.kill()
+    assert not running("sleep\0005438")
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 20
+    while set(command("list", "-q").split()) - before and time.monotonic() < until:
+        time.sleep(0.1)
+    assert set(command("list", "-q").split()) <= before
+    assert (tmp_path / "log").read_text() == "hook\n"
+
+
+def test_a_cancelled_task_leaves_nothing_of_a_bundle_with_hooks(bundle: Any, tmp_path: Path) -> None:
+    bundle.patch({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "5439"]}]}})
+    before = set(command("list", "-q").split())
+
+    async def main() -> None:
+        task = asyncio.create_task(rootless.async_run(["true"], bundle=bundle.path))
+        while not running("sleep\0005439", 0):
+            await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert not running("sleep\0005439")
+    until = time.monotonic() + 20
+    while set(command("list", "-q").split()) - before and time.monotonic() < until:
+        time.sleep(0.1)
+    assert set(command("list", "-q").split()) <= before
+
+
+def test_a_sandbox_takes_a_bundle_with_hooks(bundle: Any, tmp_path: Path) -> None:
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo hook >>{tmp_path}/log"]}
+    bundle.patch({"hooks": {"createRuntime": [hook]}})
+    with rootless.Sandbox(bundle=bundle.path, warm=1, text=True) as sandbox:
+        assert [sandbox.run(["echo", "x"]).stdout for _ in range(2)] == ["x\n", "x\n"]
     assert (tmp_path / "log").read_text() == "hook\nhook\n"
 
 
