@@ -148,7 +148,8 @@ def _become_user(plan: Plan, init: Init, tell: StepSender | None) -> Becoming:
     # Hooks and clients open /proc/PID/ns/* of a created container, which takes a dumpable process (proc(5)). If the
     # container shares its pid namespace, other processes could trace a dumpable init (ptrace(2)), so it is not.
     # Where the container has the caller's user namespace, its root owns the directory of a process that is not
-    # dumpable, and passes: pasta has CAP_SYS_PTRACE there, but no capability to read a directory of the container's user.
+    # dumpable, and passes: pasta has CAP_SYS_PTRACE there, but no capability to read a directory of the container's
+    # user.
     others_read = plan.namespaces.has(sc.CLONE_NEWUSER) or not plan.process.user.uid
     sc.prctl(sc.PR_SET_DUMPABLE, 1 if plan.namespaces.new & sc.CLONE_NEWPID and others_read else 0)
     return context
