@@ -37,12 +37,14 @@ def launcher(request: pytest.FixtureRequest, tmp_path: Path, text: str) -> Path:
         "checkout": top,
         "venv": top / "lib" / version / "site-packages",
         "debian": top / "lib/python3/dist-packages",
+        "user": top / "lib" / version / "site-packages",  # pip --user: no interpreter beside the launcher
+        "local": top / "lib" / version / "dist-packages",  # Debian's pip for root
     }
     place = places[request.param]
     shutil.copytree(CHECKOUT / "rootless", place / "rootless", ignore=shutil.ignore_patterns("__pycache__"))
     errors = place / "rootless/errors.py"
     errors.write_text(errors.read_text().replace("does not exist", HERE))
-    if request.param != "checkout":
+    if request.param in ("venv", "debian"):
         (top / "bin/python3").symlink_to(os.path.realpath(sys.executable))
     copy = top / "bin/rootless"
     copy.write_text(text)
@@ -67,6 +69,12 @@ def test_by_any_path(launcher: Path, tmp_path: Path) -> None:
     assert HERE in said("./rootless", cwd=launcher.parent)
 
 
+@pytest.mark.parametrize("launcher", ["user", "local"], indirect=True)
+@pytest.mark.parametrize("text", ["a shell looks for the interpreter"], indirect=True)
+def test_as_pip_installs_it_beside_no_interpreter(launcher: Path, tmp_path: Path) -> None:
+    assert HERE in said(launcher, cwd=tmp_path)
+
+
 def test_through_path(launcher: Path, tmp_path: Path) -> None:
     command = ["sh", "-c", "exec rootless --root state state nope"]
     environment = {**os.environ, "PATH": f"{launcher.parent}:/usr/bin:/bin"}
@@ -83,6 +91,26 @@ def test_through_links_as_pipx_makes_them(launcher: Path, tmp_path: Path) -> Non
     for name in ("absolute", "relative", "again"):
         assert HERE in said(links / name, cwd=tmp_path), name
         assert HERE in said(f"./{name}", cwd=links), name
+
+
+def test_the_packages_directory_names_the_version_of_python(tmp_path: Path) -> None:
+    """pip --user, with an interpreter that is not the system's: python3 in PATH may be another one."""
+    top, name = tmp_path / "home", "python3.97"
+    (top / "bin").mkdir(parents=True)
+    (top / "lib" / name / "site-packages/rootless").mkdir(parents=True)
+    (top / "lib/python3/site-packages/rootless").mkdir(parents=True)
+    shutil.copy(CHECKOUT / "bin/rootless", top / "bin/rootless")
+    interpreters = tmp_path / "a place: other"
+    interpreters.mkdir()
+    (tmp_path / "path").symlink_to(interpreters)
+    interpreter = interpreters / name
+    interpreter.write_text('#!/bin/sh\necho "$@"\n')
+    interpreter.chmod(0o755)
+    environment = {"PATH": f"/nosuch:{tmp_path}/path:/usr/bin:/bin"}
+    done = subprocess.run(
+        [top / "bin/rootless", "a b", "*"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"-IS {top}/bin/rootless a b *\n"
 
 
 @pytest.mark.parametrize("number", [12, 13, 14, 16, 20])
