@@ -156,12 +156,16 @@ def users_folder(*, make: bool = False) -> str:
 
     The directory above is checked, too, because root may have the HOME of another user, who could exchange the folder.
     """
-    above, below = posix.environ.get(b"XDG_CACHE_HOME", b""), b"/rootless/code"
-    if above[:1] != b"/":
-        above, below = posix.environ.get(b"HOME", b""), b"/.cache/rootless/code"
-    folder, user = (above + below).decode("utf-8", "surrogateescape"), posix.geteuid()
+    base, user = posix.environ.get(b"XDG_CACHE_HOME", b""), posix.geteuid()
+    if base[:1] != b"/":
+        base = posix.environ.get(b"HOME", b"") + b"/.cache"
+    folder = (base + b"/rootless/code").decode("utf-8", "surrogateescape")
     try:
-        if above[:1] != b"/" or posix.stat(above).st_uid != user:
+        try:
+            above = posix.stat(base)
+        except FileNotFoundError:  # it is made below
+            above = posix.stat(base.rstrip(b"/").rpartition(b"/")[0] or b"/")
+        if base[:1] != b"/" or above.st_uid != user:
             return ""
         if make:
             from oci.private import open_private

@@ -113,7 +113,6 @@ def test_where_none_may_be_written_none_is(copy) -> None:
 def closed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout where nobody can keep byte code, root included, and a user with a directory for caches."""
     (copy / "rootless/__pycache__").write_text("")
-    (copy / "cache").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(copy / "cache"))
     return copy
 
