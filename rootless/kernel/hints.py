@@ -29,6 +29,12 @@ HINTS = {
         "sysctl -w user.max_user_namespaces=15000",
         ROOT,
     ),
+    "apparmor-userns": Hint(
+        "user namespaces are restricted here to programs with an AppArmor profile (sysctl "
+        "kernel.apparmor_restrict_unprivileged_userns): load contrib/apparmor/rootless",
+        "install -m 644 contrib/apparmor/rootless /etc/apparmor.d/ && apparmor_parser -r /etc/apparmor.d/rootless",
+        ROOT,
+    ),
     "old-kernel": Hint("Linux 5.12 or newer is needed"),
     "covered-proc": Hint(
         "the container around this one covers files of its /proc, and the kernel then refuses a new one in a user "

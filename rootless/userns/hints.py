@@ -10,17 +10,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.hints import Hint
 
+_APPARMOR = "kernel/apparmor_restrict_unprivileged_userns"
 # file below /proc/sys: the values that forbid user namespaces to an ordinary user
 _SYSCTLS = {
     "kernel/unprivileged_userns_clone": (b"0",),  # Debian's kernel
     "user/max_user_namespaces": (b"0",),
     # Ubuntu's kernel: it makes the namespace, but without capabilities.
-    "kernel/apparmor_restrict_unprivileged_userns": (b"1", b"2"),
+    _APPARMOR: (b"1", b"2"),
 }
 _ALLOWING = {
     "kernel/unprivileged_userns_clone": "1",
     "user/max_user_namespaces": "15000",
-    "kernel/apparmor_restrict_unprivileged_userns": "0",
+    _APPARMOR: "0",
 }
 
 
@@ -47,14 +48,15 @@ def hint_of_refusal(number: int, proc_sys: str = "/proc/sys") -> Hint | None:
     forbidding = [name for name, values in _SYSCTLS.items() if _read(f"{proc_sys}/{name}") in values]
     if not forbidding:
         return None
+    if forbidding == [_APPARMOR]:
+        return hint("apparmor-userns")
     values = " ".join(f"{name.replace('/', '.')}={_ALLOWING[name]}" for name in forbidding)
     return Hint(f"user namespaces are restricted here: sysctl {_listed(forbidding)}", f"sysctl -w {values}", ROOT)
 
 
 def is_restricted_by_apparmor(proc_sys: str = "/proc/sys") -> bool:
     """Return whether AppArmor takes the capabilities of a new user namespace away."""
-    name = "kernel/apparmor_restrict_unprivileged_userns"
-    return _read(f"{proc_sys}/{name}") in _SYSCTLS[name]
+    return _read(f"{proc_sys}/{_APPARMOR}") in _SYSCTLS[_APPARMOR]
 
 
 def _listed(names: list[str] | dict[str, tuple[bytes, ...]]) -> str:

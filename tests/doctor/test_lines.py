@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from rootless.kernel.hints import HINTS, ROOT, USER
 from rootless.kernel.host import Host
 from rootless.node import Node
 from rootless.userns import hints
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def ordinary(**facts: object) -> Host:
@@ -63,11 +66,6 @@ def test_a_new_range_lies_above_those_of_others() -> None:
     [
         ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
         ("user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
-        (
-            "kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
     ],
 )
 def test_the_command_sets_the_sysctl_that_forbids(tmp_path: Path, name: str, forbids: str, allows: str) -> None:
@@ -77,6 +75,21 @@ def test_the_command_sets_the_sysctl_that_forbids(tmp_path: Path, name: str, for
     hint = hints.hint_of_refusal(errno.EPERM, str(tmp_path))
     assert hint is not None and (hint.command, hint.who) == (f"sysctl -w {allows}", ROOT)
     assert hint.text == hints.explain_refusal(errno.EPERM, str(tmp_path))
+
+
+def test_where_apparmor_restricts_them_a_profile_is_the_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "kernel/apparmor_restrict_unprivileged_userns"
+    file.parent.mkdir()
+    file.write_text("1\n")
+    hint = hints.hint_of_refusal(errno.EPERM, str(tmp_path))
+    assert hint is not None and hint.text == hints.explain_refusal(errno.EPERM, str(tmp_path))
+    profile = re.search("contrib/apparmor/[a-z]+", hint.command)
+    assert profile and (CHECKOUT / profile[0]).exists() and profile[0] in hint.text
+    file.parent.joinpath("unprivileged_userns_clone").write_text("0\n")  # then both
+    both = hints.hint_of_refusal(errno.EPERM, str(tmp_path))
+    assert both is not None and both.command == (
+        "sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
+    )
 
 
 def test_the_kernel_refuses_a_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
