@@ -1,6 +1,7 @@
 #!/bin/sh
-# Build the Debian package from contrib/debian into $1 (default dist). Debian packages debhelper, dh-python,
-# pybuild-plugin-pyproject and the others of Build-Depends are needed. Nothing is written in the checkout.
+# Build the Debian package and its source package from contrib/debian into $1 (default dist). Debian packages debhelper,
+# dh-python, pybuild-plugin-pyproject and the others of Build-Depends are needed. Nothing is written in the checkout. If
+# lintian is there, it checks both, and whatever it says is a failure.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p "${1:-dist}"
@@ -17,7 +18,17 @@ if ! git archive --format=tar HEAD >"$scratch/tree" 2>/dev/null; then
 fi
 tar -C "$scratch/rootless" -xf "$scratch/tree" --no-same-owner
 chmod -R u=rwX,go=rX "$scratch/rootless"
+version=$(sed -n '1s/.*(\(.*\)-[^-]*).*/\1/p' contrib/debian/changelog)
+moment=$(dpkg-parsechangelog -l contrib/debian/changelog -S Timestamp)
+tar -C "$scratch" --sort=name --mtime="@$moment" --owner=0 --group=0 -cf - rootless |
+  gzip -9n >"$scratch/rootless_$version.orig.tar.gz"
 cp -R "$scratch/rootless/contrib/debian" "$scratch/rootless/debian"
-(cd "$scratch/rootless" && dpkg-buildpackage -us -uc -b) >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
-install -m 644 "$scratch"/*.deb "$target/"
-(cd "$target" && sha256sum rootless_*.deb)
+(cd "$scratch/rootless" && dpkg-buildpackage -us -uc) >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
+if command -v lintian >/dev/null; then
+  lintian --allow-root --display-info "$scratch"/*.changes >"$scratch/said" 2>&1 || :
+  [ ! -s "$scratch/said" ] || { cat "$scratch/said" >&2; exit 1; }
+fi
+for file in "$scratch"/*.deb "$scratch"/*.dsc "$scratch"/*.tar.*; do
+  install -m 644 "$file" "$target/"
+  (cd "$target" && sha256sum "${file##*/}")
+done

@@ -47,7 +47,7 @@ def test_the_package_is_built_and_runs(tmp_path: Path) -> None:
         pytest.skip(f"this machine lacks the Debian packages {' '.join(missing)}")
     clone = tmp_path / "clone"
     clone.mkdir()
-    for name in ("rootless", "oci", "bin", "docs/reference", "contrib/debian", "scripts"):
+    for name in ("rootless", "oci", "bin", "docs/reference", "contrib", "scripts"):
         shutil.copytree(CHECKOUT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(CHECKOUT / name, clone)
@@ -67,3 +67,6 @@ def test_the_package_is_built_and_runs(tmp_path: Path) -> None:
         assert (share / place).is_file()
     listed = subprocess.run(["dpkg-deb", "-c", package], capture_output=True, text=True, check=True).stdout
     assert "/rootless/py.typed" in listed and "__pycache__" not in listed
+    assert (share / "rootless/apparmor/rootless").read_bytes() == (CHECKOUT / "contrib/apparmor/rootless").read_bytes()
+    assert (root / "usr/lib/systemd/user/rootless@.service").is_file()
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".deb", ".dsc", ".gz", ".xz"}
