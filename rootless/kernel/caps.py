@@ -1,6 +1,6 @@
 """Read process.capabilities and set the five sets of a process (capabilities(7)).
 
-A set is a bit mask; bit 21 is CAP_SYS_ADMIN.
+A set is a bit mask.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _NAMES = (
     "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 )
 CAPABILITIES = {f"CAP_{name}": bit for bit, name in enumerate(_NAMES.split())}
+SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]  # a set with this one alone
 # Capabilities that allow little, so that init may keep one just to be guarded. `guard` takes the first that is free.
 _HARMLESS = ("CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_LEASE", "CAP_AUDIT_READ", "CAP_SYS_TTY_CONFIG")
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")

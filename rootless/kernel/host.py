@@ -82,7 +82,7 @@ class Host:
     @fact
     def is_root_here(self) -> bool:
         """Whether this is root of its user namespace, with CAP_SYS_ADMIN, and so needs no other one."""
-        return self.uid == 0 and effective_capabilities() >> 21 & 1 == 1
+        return self.uid == 0 and effective_capabilities() & caps.SYS_ADMIN != 0
 
     @fact
     def is_root_on_host(self) -> bool:

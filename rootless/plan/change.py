@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.kernel.host import Host
+    from rootless.plan.volumes import MountEntry
 
 NOTHING: tuple[object, ...] = (None, "", [], {}, False)  # values of settings that nobody has set
 _SURROUNDINGS = ("base", "bundle", "home", "user_ids")  # settings that ask for nothing by themselves
@@ -127,7 +128,7 @@ class Change:
             raise RootlessError("is not an array, so no setting fits into it", name)
         return array
 
-    def add_mount(self, flag: str, mount: dict[str, Any]) -> None:
+    def add_mount(self, flag: str, mount: MountEntry) -> None:
         """Add a mount, which replaces one of config.json on the same place. Raises RootlessError for a second one."""
         if mount["destination"] in self.places:
             raise wrong(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from rootless.errors import RootlessError
+from rootless.kernel import syscalls as sc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +45,11 @@ _REFUSED = {
         "nfsservctl", "request_key", "sysfs", "uselib", "userfaultfd", "ustat", "vm86", "vm86old",
     ),
 }  # fmt: skip
-# clone(2): CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWTIME.
-_NEW_NAMESPACES = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000, 0x80)
+# Flags of clone(2). CLONE_NEWTIME is none of them: there its bit is a part of the exit signal.
+_NEW_NAMESPACES = (
+    sc.CLONE_NEWNS, sc.CLONE_NEWCGROUP, sc.CLONE_NEWUTS, sc.CLONE_NEWIPC, sc.CLONE_NEWUSER, sc.CLONE_NEWPID,
+    sc.CLONE_NEWNET,
+)  # fmt: skip
 _AF_VSOCK = 40  # reaches the hypervisor's host, past every network namespace
 _ARCHITECTURES = {
     "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -69,7 +73,7 @@ def default_profile(capabilities: Mapping[str, Any], machine: str = "") -> Profi
     rules.append(_refuse("socket", _AF_VSOCK, "SCMP_CMP_EQ", errno.EAFNOSUPPORT))
     if "CAP_SYS_ADMIN" not in granted:
         argument = 1 if machine == "s390x" else 0  # clone(2), "C library/kernel differences"
-        rules += [_refuse("clone", f, "SCMP_CMP_MASKED_EQ", errno.EPERM, argument) for f in _NEW_NAMESPACES[:7]]
+        rules += [_refuse("clone", f, "SCMP_CMP_MASKED_EQ", errno.EPERM, argument) for f in _NEW_NAMESPACES]
         # A filter cannot see clone3's flags, because they are in memory. After ENOSYS the C library calls clone(2).
         rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS})
     return {

@@ -13,9 +13,26 @@ from rootless.node import closest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypedDict
 
     from rootless.kernel.host import Host
+
+    class MountEntry(TypedDict):
+        """An entry of /mounts in config.json (config.md#mounts)."""
+
+        destination: str
+        type: str
+        source: str
+        options: list[str]
+
+    class DeviceEntry(TypedDict):
+        """An entry of /linux/devices in config.json (config-linux.md#devices)."""
+
+        path: str
+        type: str
+        major: int
+        minor: int
+
 
 _PROPAGATION = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
 _ATTRIBUTES = ("nosuid", "suid", "nodev", "dev", "noexec", "exec")
@@ -25,13 +42,13 @@ _VOLUME = "SRC:DST[:ro], such as ./data:/data:ro"
 _TMPFS = {"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "inode64", "noswap"}
 
 
-def bind(source: str, destination: str, options: list[str] | None = None) -> dict[str, Any]:
+def bind(source: str, destination: str, options: list[str] | None = None) -> MountEntry:
     """Return a recursive bind mount."""
     options = ["rbind", *(options or ["nosuid", "nodev"])]
     return {"destination": destination, "type": "bind", "source": source, "options": options}
 
 
-def read_volume(text: str, base: str, host: Host) -> dict[str, Any]:
+def read_volume(text: str, base: str, host: Host) -> MountEntry:
     """Return the bind mount of `SRC:DST[:OPTION,...]`.
 
     base: what a relative source counts from. `ro` is recursive: a mount below the source is read-only, too. Raises
@@ -61,10 +78,10 @@ def _with_defaults(options: list[str]) -> list[str]:
     return [*options, *defaults]
 
 
-def read_mount(text: str, base: str, host: Host) -> dict[str, Any]:
+def read_mount(text: str, base: str, host: Host) -> MountEntry:
     """Return the mount of `type=bind|tmpfs,src=...,dst=...`. Raises RootlessError."""
     hint = "type=bind,src=./data,dst=/data,ro or type=tmpfs,dst=/scratch,tmpfs-size=64m"
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     for part in text.split(","):
         key, equals, value = part.partition("=")
         name = {"source": "src", "destination": "dst", "target": "dst", "readonly": "ro"}.get(key, key)
@@ -72,43 +89,43 @@ def read_mount(text: str, base: str, host: Host) -> dict[str, Any]:
                    "tmpfs-size", "tmpfs-mode", "consistency", "relabel")  # fmt: skip
         if name not in allowed or (not equals and name not in ("ro", "bind-nonrecursive")):
             raise _wrong(text, f"unknown part {printable(repr(part))}", closest(key, allowed) or hint, "mount")
-        found[name] = value if equals else "true"
-    kind = found.get("type", "volume")
+        parts[name] = value if equals else "true"
+    kind = parts.get("type", "volume")
     if kind == "volume":
         raise _wrong(text, "named volumes do not exist", hint, "mount")
-    if kind not in ("bind", "tmpfs") or not found.get("dst"):
+    if kind not in ("bind", "tmpfs") or not parts.get("dst"):
         raise _wrong(text, "not a mount" if kind in ("bind", "tmpfs") else f"unknown type {kind!r}", hint, "mount")
-    destination = _destination(found["dst"], text, "mount")
-    is_readonly = found.get("ro", "false") in ("true", "1")
+    destination = _destination(parts["dst"], text, "mount")
+    is_readonly = parts.get("ro", "false") in ("true", "1")
     if kind == "tmpfs":
-        return _tmpfs_of_mount(text, found, destination, is_readonly=is_readonly)
-    if not found.get("src"):
+        return _tmpfs_of_mount(text, parts, destination, is_readonly=is_readonly)
+    if not parts.get("src"):
         raise _wrong(text, "a bind mount needs a source", hint, "mount")
     options = ["ro", "rro"] if is_readonly else []
-    propagation = found.get("bind-propagation", "")
+    propagation = parts.get("bind-propagation", "")
     if propagation and propagation not in _PROPAGATION:
         raise _wrong(text, f"unknown propagation {printable(repr(propagation))}", ", ".join(_PROPAGATION), "mount")
     options += [propagation] if propagation else []
-    mount = bind(_source(found["src"], text, base, host, "mount", named=False), destination, _with_defaults(options))
-    if found.get("bind-nonrecursive", "false") in ("true", "1") or found.get("bind-recursive") == "disabled":
+    mount = bind(_source(parts["src"], text, base, host, "mount", named=False), destination, _with_defaults(options))
+    if parts.get("bind-nonrecursive", "false") in ("true", "1") or parts.get("bind-recursive") == "disabled":
         mount["options"][0] = "bind"
     return mount
 
 
-def _tmpfs_of_mount(text: str, found: dict[str, str], destination: str, *, is_readonly: bool) -> dict[str, Any]:
+def _tmpfs_of_mount(text: str, parts: dict[str, str], destination: str, *, is_readonly: bool) -> MountEntry:
     options = ["nosuid", "nodev", "noexec"]
-    if "src" in found:
+    if "src" in parts:
         raise _wrong(text, "a tmpfs has no source", "type=tmpfs,dst=/scratch", "mount")
-    if "tmpfs-size" in found:
-        options.append(f"size={_tmpfs_size(text, found['tmpfs-size'], 'mount')}")
-    mode = found.get("tmpfs-mode", "1777")
+    if "tmpfs-size" in parts:
+        options.append(f"size={_tmpfs_size(text, parts['tmpfs-size'], 'mount')}")
+    mode = parts.get("tmpfs-mode", "1777")
     if not mode or set(mode) - set("01234567") or len(mode) > 5:
         raise _wrong(text, "tmpfs-mode is not an octal mode", "such as 1777", "mount")
     options += [f"mode={mode}", *(["ro"] if is_readonly else [])]
     return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options}
 
 
-def read_tmpfs(text: str) -> dict[str, Any]:
+def read_tmpfs(text: str) -> MountEntry:
     """Return the tmpfs of `DST[:OPTION,...]`: nosuid, nodev, noexec and mode 1777 by default. Raises RootlessError."""
     place, colon, rest = text.partition(":")
     options = ["nosuid", "nodev", "noexec", "mode=1777"]
@@ -139,7 +156,7 @@ def _tmpfs_size(text: str, value: str, flag: str) -> int:
         raise _wrong(text, f"not a size: {printable(repr(value))}", "such as 64m", flag) from None
 
 
-def read_device(text: str, host: Host) -> tuple[dict[str, Any], str]:
+def read_device(text: str, host: Host) -> tuple[DeviceEntry, str]:
     """Return (an entry of linux.devices, its access) of `PATH[:PATH[:ACCESS]]`. Raises RootlessError."""
     hint = "a device of the host, such as /dev/fuse"
     parts = text.split(":")

@@ -33,7 +33,6 @@ EXTERNAL = {sc.CLONE_NEWNET: "extRootNETNS", sc.CLONE_NEWPID: "extRootPIDNS"}  #
 _LAZY_PIPE = (
     4 << 20
 )  # bytes: the pipe size that criu's page server asks for, rounded up to a power of 2 like fcntl(2) does
-_FLAGS = ("tcp_established", "ext_unix_sk", "shell_job", "file_locks", "auto_dedup", "lazy_pages")
 
 
 class ImageRequest:
@@ -94,14 +93,14 @@ def checkpoint(request: ImageRequest, path: str, container: Container) -> None:
         remove(container)
 
 
-def read_options(request: ImageRequest, log_file: str) -> dict[str, Any]:
+def read_options(request: ImageRequest, log_file: str) -> criu.Options:
     """Return criu's options for the flags that checkpoint and restore share. Raises RootlessError."""
     if request.manage_cgroups_mode not in criu.CGROUP_MODES:
         raise RootlessError("invalid manage-cgroups-mode value", hint="soft, full, strict or ignore")
     for name in request.empty_ns or ():
         if name != "network":
             raise RootlessError(f"namespace {name!r} is not supported", hint="--empty-ns network")
-    asked: dict[str, Any] = {
+    asked: criu.Options = {
         "images_dir_fd": _open_directory(image_path(request)),
         "log_level": 4,
         "log_file": log_file,
@@ -110,7 +109,12 @@ def read_options(request: ImageRequest, log_file: str) -> dict[str, Any]:
         "manage_cgroups_mode": criu.CGROUP_MODES[request.manage_cgroups_mode],
         "empty_ns": sc.CLONE_NEWNET,  # like runc: the caller sets the network up again after restore
         "orphan_pts_master": True,
-        **{name: getattr(request, name) for name in _FLAGS},
+        "tcp_established": request.tcp_established,
+        "ext_unix_sk": request.ext_unix_sk,
+        "shell_job": request.shell_job,
+        "file_locks": request.file_locks,
+        "auto_dedup": request.auto_dedup,
+        "lazy_pages": request.lazy_pages,
     }
     if request.work_path:
         asked["work_dir_fd"] = _open_directory(request.work_path)
@@ -127,7 +131,7 @@ def log_path(request: ImageRequest, name: str) -> str:
     return f"{os.path.abspath(request.work_path or image_path(request))}/{name}"
 
 
-def config_file(plan: Plan) -> dict[str, Any]:
+def config_file(plan: Plan) -> criu.Options:
     """Return the option for criu's config file: the one in the annotation org.criu.config, else runc's, none for ""."""
     named = plan.annotations.get("org.criu.config", "/etc/criu/runc.conf")
     return {"config_file": named} if named else {}
@@ -158,9 +162,11 @@ def _resolve(root: int, here: str, path: str) -> str:
     return resolved or "/"
 
 
-def _read_dump_options(request: ImageRequest) -> dict[str, Any]:
-    asked: dict[str, Any] = {
-        name: getattr(request, name) for name in ("leave_running", "tcp_skip_in_flight", "link_remap")
+def _read_dump_options(request: ImageRequest) -> criu.Options:
+    asked: criu.Options = {
+        "leave_running": request.leave_running,
+        "tcp_skip_in_flight": request.tcp_skip_in_flight,
+        "link_remap": request.link_remap,
     }
     if request.parent_path:
         if request.parent_path.startswith("/"):
@@ -209,7 +215,7 @@ def _status_fd(request: ImageRequest) -> int:
     return int(request.status_fd)
 
 
-def _describe(container: Container) -> dict[str, Any]:
+def _describe(container: Container) -> criu.Options:
     """Return the options that tell criu what not to save: mounts from outside, masked files, joined namespaces."""
     plan = compile(Node(container.config), Host(), Call(container.state["bundle"], container.container_id))
     mounts = [(place, place) for place, _ in external_mounts(plan)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from fcntl import F_DUPFD, fcntl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from oci import varint
 from rootless import log
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Value = bool | int | str | bytes | list[Any]
+    Message = list[tuple[int, int | str]]  # an inner message, as (number of the field, its value)
 
 # criu_req_type. PRE_DUMP (4) is not used, because criu would then wait for a second request.
 DUMP, RESTORE, _NOTIFY, SINGLE_PRE_DUMP = 1, 2, 6, 13
@@ -36,6 +37,45 @@ OPTIONS = {
 CGROUP_MODES = {"": 6, "ignore": 0, "soft": 3, "full": 4, "strict": 5}
 _SOCKET = 3  # the descriptor at which criu finds its socket
 _LIMIT = 65536
+
+
+class Options(TypedDict, total=False):
+    """The options of a request: criu_opts, with the names and types of rpc.proto."""
+
+    images_dir_fd: int
+    pid: int
+    leave_running: bool
+    ext_unix_sk: bool
+    tcp_established: bool
+    evasive_devices: bool
+    shell_job: bool
+    file_locks: bool
+    log_level: int
+    log_file: str
+    ps: list[Message]
+    notify_scripts: bool
+    root: str
+    parent_img: str
+    track_mem: bool
+    auto_dedup: bool
+    work_dir_fd: int
+    link_remap: bool
+    ext_mnt: list[Message]
+    manage_cgroups: bool
+    cg_root: list[Message]
+    rst_sibling: bool
+    inherit_fd: list[Message]
+    manage_cgroups_mode: int
+    external: list[str]
+    empty_ns: int
+    join_ns: list[Message]
+    freeze_cgroup: str
+    tcp_skip_in_flight: bool
+    lazy_pages: bool
+    orphan_pts_master: bool
+    config_file: str
+    lsm_profile: str
+    lsm_mount_context: str
 
 
 def find(named: str = "") -> str:
@@ -70,12 +110,12 @@ class Session:
         os.close(pidfd)
         theirs.close()
 
-    def request(self, kind: int, options: dict[str, Any], notified: Callable[[str, int, list[int]], None]) -> None:
+    def request(self, kind: int, options: Options, notified: Callable[[str, int, list[int]], None]) -> None:
         """Send a request, and call notified(stage, pid, fds) for each stage up to the answer. Raises RootlessError."""
         numbered: list[tuple[int, Value]] = []
         for name, value in options.items():
-            for one in value if type(value) is list else [value]:
-                numbered.append((OPTIONS[name], one))
+            for one in value if isinstance(value, list) else [value]:
+                numbered.append((OPTIONS[name], one))  # type: ignore[arg-type] # a TypedDict's values are objects
         self._send([(1, kind), (2, numbered)])
         while True:
             answer, fds = self._receive()

@@ -326,7 +326,7 @@ class _Terminal:
 
     def drain(self) -> None:
         """Copy all that the program wrote before it ended."""
-        _write_all(1, self.output)
+        _write_waiting(1, self.output)
         while self.master >= 0:
             try:
                 data = os.read(self.master, _LIMIT)
@@ -334,7 +334,7 @@ class _Terminal:
                 return
             if not data:
                 return
-            _write_all(1, data)
+            _write_waiting(1, data)
 
     def restore(self) -> None:
         if self.saved is not None:
@@ -357,7 +357,7 @@ def _has_hung_up(fd: int) -> bool:
     return False
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_waiting(fd: int, data: bytes) -> None:
     """Write all bytes, waiting where necessary; give up at the first error, because the program has ended."""
     while data:
         try:

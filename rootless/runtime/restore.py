@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from socket import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rootless import cgroup, log
 from rootless.errors import RootlessError
@@ -85,7 +85,8 @@ def restore(create_request: CreateRequest, request: ImageRequest) -> int:
     plan = compile_plan(create_request, Host())
     console.check_holder(plan.process.terminal, request.detach, create_request.console_socket)
     inherited = _inherited(request)
-    asked = {**read_options(request, "restore.log"), **config_file(plan), "inherit_fd": inherited}
+    asked = read_options(request, "restore.log") | config_file(plan)
+    asked["inherit_fd"] = inherited
     undo: list[Callable[[], None]] = []
     directory = StateDir.make(create_request.root, create_request.container_id, proc.own_identity())
     undo += [directory.close, directory.remove]
@@ -109,7 +110,7 @@ def restore(create_request: CreateRequest, request: ImageRequest) -> int:
     return _wait(container, restored)
 
 
-def _restore(request: ImageRequest, path: str, asked: dict[str, Any], restored: Restored, group: Cgroup) -> None:
+def _restore(request: ImageRequest, path: str, asked: criu.Options, restored: Restored, group: Cgroup) -> None:
     """Let criu make the processes. The mounts that criu needs are in a private mount namespace of this process."""
     plan = restored.plan
     _make_mount_points(plan)
@@ -141,17 +142,17 @@ def _external(plan: Plan) -> list[Join]:
     return [join for join in plan.namespaces.joins if join.flag in EXTERNAL]
 
 
-def _describe(request: ImageRequest, plan: Plan, root: str, pid: int) -> dict[str, Any]:
+def _describe(request: ImageRequest, plan: Plan, root: str, pid: int) -> criu.Options:
     """Return the options that tell criu what it gets from outside: mounts, joined namespaces and cgroups."""
     mounts = list(external_mounts(plan))
     if any(isinstance(step, MaskPath) for step in plan.enter):
         mounts.append(("/dev/null", "/dev/null"))
     names = {flag: name for flag, name in NAMESPACES.values()}
     others = [join for join in plan.namespaces.joins if join.flag not in EXTERNAL]
-    joins = [[(1, names[join.flag]), (2, join.path)] for join in others]
+    joins: list[criu.Message] = [[(1, names[join.flag]), (2, join.path)] for join in others]
     with open(f"/proc/{pid}/cgroup") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
-    asked: dict[str, Any] = {
+    asked: criu.Options = {
         "root": root,
         "rst_sibling": True,
         "evasive_devices": True,
@@ -159,13 +160,14 @@ def _describe(request: ImageRequest, plan: Plan, root: str, pid: int) -> dict[st
         "join_ns": joins,
         "cg_root": [[(1, controllers), (2, place)] for _, controllers, place in lines],
     }
-    for name in ("lsm_profile", "lsm_mount_context"):
-        if getattr(request, name):
-            asked[name] = getattr(request, name)
+    if request.lsm_profile:
+        asked["lsm_profile"] = request.lsm_profile
+    if request.lsm_mount_context:
+        asked["lsm_mount_context"] = request.lsm_mount_context
     return asked
 
 
-def _inherited(request: ImageRequest) -> list[Any]:
+def _inherited(request: ImageRequest) -> list[criu.Message]:
     """Return the option that replaces the pipes of the old standard streams by the streams of this command."""
     path = f"{image_path(request)}/{DESCRIPTORS}"
     try:

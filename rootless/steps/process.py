@@ -238,7 +238,7 @@ class SetCapabilities(Step):
         ]
 
     def execute(self, context: Becoming) -> None:
-        keep = 1 << 21 if context.filtered and not self.no_new_privs else 0  # CAP_SYS_ADMIN, for seccomp(2)
+        keep = caps.SYS_ADMIN if context.filtered and not self.no_new_privs else 0  # for seccomp(2)
         caps.apply_capabilities(self.sets, keep, caps.guard(self.sets) if context.guarded else 0)
 
 

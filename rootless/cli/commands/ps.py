@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rootless.cli.containers import load
 from rootless.errors import RootlessError, printable
 from rootless.kernel.files import write_all
+from rootless.kernel.find_program import find_program
 from rootless.runtime.container import Container
 from rootless.startup.jsonlite import dumps
 
@@ -55,13 +56,15 @@ def _pid_namespace(pid: int) -> str:
 
 def _table(arguments: list[str]) -> list[str]:
     """Return the lines that ps(1) prints. Raises RootlessError."""
-    path = os.environ.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
+    program = find_program("ps")
+    if not program:
+        raise RootlessError(
+            "ps is not installed", hint="Debian's package procps has it; --format json works without it"
+        )
     try:
-        done = subprocess.run(["ps", *arguments], capture_output=True, check=False, env={**os.environ, "PATH": path})
+        done = subprocess.run([program, *arguments], capture_output=True, check=False)
     except OSError as error:
-        raise RootlessError.from_os(
-            error, "cannot run ps", hint="Debian's package procps has it; --format json works without it"
-        ) from None
+        raise RootlessError.from_os(error, "cannot run ps", program) from None
     if done.returncode:
         raise RootlessError(f"ps: {os.fsdecode(done.stderr).strip() or f'exit status {done.returncode}'}")
     return os.fsdecode(done.stdout).split("\n")
