@@ -19,7 +19,7 @@ _NO_XATTR = (errno.EPERM, errno.ENOTSUP, errno.EACCES)
 
 @attrs.define
 class Report:
-    """What the user is told after a conversion: counts, and the names of the first few devices."""
+    """Hold what the user is told after a conversion: counts, and the names of the first few devices."""
 
     members: int = 0
     devices: int = 0
@@ -29,7 +29,7 @@ class Report:
 
 
 class Attributes:
-    """Sets attributes, and counts in the report those that are lost."""
+    """Set attributes, and count in the report those that are lost."""
 
     def __init__(self, owners: Owners, report: Report) -> None:
         self._owners = owners

@@ -46,7 +46,7 @@ _NESTED = 8  # how many directories deep to look for an image archive that was p
 
 @attrs.define
 class ConvertRequest:
-    """What to build.
+    """Hold the arguments of a conversion.
 
     image: what to convert; source: the path that it came from, "" for a pipe; target: the bundle; owners: how ids are
     written; uid_map, gid_map: the maps of config.json's user namespace, [] for no user namespace (real root); volumes:

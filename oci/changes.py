@@ -36,7 +36,7 @@ Entries = dict[bytes, Entry]
 
 @attrs.define
 class Changes:
-    """How a tree differs from its record.
+    """Hold how a tree differs from its record.
 
     now: every entry of the tree as an image has it; added: paths that are new or differ, with the directories above
     them; removed: paths that are gone, without those below one that is gone; suspects: files that were touched since
@@ -107,7 +107,7 @@ def _user(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 class _Walk:
-    """Reads the tree as an image has it. Owners and devices come from the record if the disk cannot hold them."""
+    """Read the tree as an image has it. Owners and devices come from the record if the disk cannot hold them."""
 
     def __init__(self, root_fd: int, base: Entries, owners: Owners) -> None:
         self.now: Entries = {b"": self._entry(os.fstat(root_fd), b"", root_fd, b".", base, owners)}

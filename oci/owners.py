@@ -21,7 +21,7 @@ IdMap = list[tuple[int, int, int]]  # (container id, host id, size), as user_nam
 
 @attrs.define
 class Owners:
-    """How owners are written, and how many did not fit.
+    """Decide how owners are written, and count those that did not fit.
 
     mode: map, xattr or squash; uids, gids: the maps that mode map writes through, [] for all ids; strict: refuse an id
     that is not mapped, instead of writing 65534; clamped: files that got 65534; highest: the highest id that was seen

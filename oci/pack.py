@@ -46,7 +46,7 @@ _IN_OCI = {"": "", "gzip": "+gzip", "zstd": "+zstd"}  # compression -> suffix of
 
 @attrs.define
 class PackRequest:
-    """What to pack.
+    """Hold the arguments of `pack`.
 
     bundle, output: paths; format: one of FORMATS; tag: NAME:TAG, "" for the image's own; owners: how the tree's owners
     were written; base: the archive that the bundle was converted from, "" if it has not moved; flatten: pack the whole

@@ -11,7 +11,7 @@ _INTERVAL = 0.1  # seconds between two lines
 
 
 class ProgressLine:
-    """Writes the line to standard error, if that is a terminal or `live` is set.
+    """Write the line to standard error, if that is a terminal or `live` is set.
 
     The reader's callback `advance` counts bytes that were read from the archive.
     """

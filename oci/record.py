@@ -22,7 +22,7 @@ HEADER = b"#rootless record 1\n"
 
 @attrs.define(slots=True)
 class Entry:
-    """What an image has at one path. link: the target of a symbolic link, or the other path of a hard link."""
+    """Hold what an image has at one path. link: the target of a symbolic link, or the other path of a hard link."""
 
     type: str
     mode: int = 0
@@ -36,7 +36,7 @@ class Entry:
 
 
 class Recorder:
-    """Writes the lines."""
+    """Write the lines."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._write = file.write

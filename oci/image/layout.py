@@ -34,7 +34,7 @@ _CONTAINERD_NAME = "io.containerd.image.name"
 
 @attrs.define
 class _Walk:
-    """What reading nested indexes has collected so far."""
+    """Collect what nested indexes name."""
 
     images: dict[str, Image] = attrs.field(factory=dict)  # by manifest digest
     missing: list[str] = attrs.field(factory=list)

@@ -15,7 +15,7 @@ from oci.stream import Budget, verified
 
 
 class Stored(Protocol):
-    """Where a layer's bytes are: a part of an archive (blobs.Blob), or a pipe that is read once (rootfs.PipeBlob)."""
+    """Say where a layer's bytes are: in an archive (blobs.Blob), or in a pipe that is read once (rootfs.PipeBlob)."""
 
     @property
     def size(self) -> int:

@@ -23,7 +23,7 @@ from oci.stream import counted, read_all
 
 @attrs.define
 class PipeBlob:
-    """Standard input or another pipe, read once: one pass, no spool file."""
+    """Read standard input or another pipe once: one pass, no spool file."""
 
     fd: int
     where: str

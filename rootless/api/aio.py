@@ -51,7 +51,7 @@ class _Deferred(Popen[bytes]):
 
 
 class _Transport(base_subprocess.BaseSubprocessTransport):
-    """asyncio's transport around a Popen that is there already."""
+    """Wrap a Popen that exists already into asyncio's transport."""
 
     def _start(
         self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwargs: Any
@@ -145,7 +145,7 @@ def _watch_end(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], transport: 
 
 
 class _Kept:
-    """The end's socket while the event loop watches it: closed once the reader is gone."""
+    """Keep the socket of the container's end open while the event loop watches it; `close` removes the watch first."""
 
     def __init__(self, sock: Any) -> None:
         self.sock = sock
@@ -278,7 +278,7 @@ async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
 
 
 class _Text:
-    """What subprocess does with `text`, `encoding` and `errors`."""
+    """Encode and decode as subprocess does with `text`, `encoding` and `errors`."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
         self.is_text = any(asked.values())

@@ -72,7 +72,7 @@ _launcher: Launcher | None = None
 
 
 def _forget() -> None:
-    """In a forked child: the launcher is the parent's."""
+    """Forget the launcher in a forked child, because it belongs to the parent."""
     global _launcher, _lock
     _lock = threading.Lock()
     if _launcher:

@@ -18,7 +18,7 @@ Data: TypeAlias = bytes | bytearray | memoryview
 
 
 class ContainerKeywords(TypedDict, total=False):
-    """What a container gets, beside what subprocess.Popen knows. Most stand in plan/settings.py, too."""
+    """Declare what a container gets, beside what subprocess.Popen knows. Most stand in plan/settings.py, too."""
 
     bundle: str | os.PathLike[str] | None
     rootfs: str | os.PathLike[str] | None
@@ -44,7 +44,7 @@ class ContainerKeywords(TypedDict, total=False):
 
 
 class ChildKeywords(TypedDict, total=False):
-    """What subprocess.Popen knows, but for its first three arguments."""
+    """Declare the arguments of subprocess.Popen after its first three."""
 
     stdin: Stream
     stdout: Stream
@@ -68,7 +68,7 @@ class ChildKeywords(TypedDict, total=False):
 
 
 class WaitKeywords(TypedDict, total=False):
-    """What subprocess.run adds to them."""
+    """Declare what subprocess.run adds to them."""
 
     capture_output: bool
     timeout: float | None
@@ -106,7 +106,7 @@ class AsyncPopenKeywords(PopenKeywords, total=False):
 
 
 class CallKeywords(TypedDict, total=False):
-    """What one call of a `Sandbox` may set."""
+    """Declare what one call of a `Sandbox` may set."""
 
     input: Data | str | None
     timeout: float | None

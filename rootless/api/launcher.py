@@ -28,7 +28,7 @@ _KILL, _TERM = 9, 15
 
 
 class Launcher:
-    """The loop and what it waits for."""
+    """Wait for requests, for the ends of containers, and for the end of the Python process."""
 
     def __init__(self, requests: socket, parent: int, plans: Plans) -> None:
         self.requests = requests

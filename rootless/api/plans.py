@@ -36,7 +36,7 @@ _PLACEHOLDER = "rootless-launched-container"  # the id in a plan's cgroup, until
 
 
 class Compiled:
-    """One plan, and what the launcher has opened for it.
+    """Hold one plan, and what the launcher has opened for it.
 
     needs_runtime: whether the container takes a runtime process of its own (a name, hooks, joined namespaces ...);
     maps_itself: whether init can write its id maps; limited: whether it has a cgroup; signature: of the bundle's
@@ -124,7 +124,7 @@ def _needs_runtime(plan: Plan) -> bool:
 
 
 class Plans:
-    """The plans that were compiled, by the settings' own bytes."""
+    """Keep the plans that were compiled, by the bytes of their settings."""
 
     def __init__(self, host: Host) -> None:
         self.host = host

@@ -209,7 +209,7 @@ class Popen(subprocess.Popen[AnyStr]):
         return self.returncode
 
     def _is_ours(self) -> bool:
-        """Whether this process made the container: in a forked child its end is not to be known, as with wait4(2)."""
+        """Return whether this process started the container. A forked child cannot wait for it, as with wait4(2)."""
         return self._answers is not None and self._answers.owner == os.getpid()
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:

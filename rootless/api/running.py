@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Own:
-    """What is the launcher's own: its pidfd, the socket for requests, and what it polls."""
+    """Hold what belongs to the launcher itself: its pidfd, the socket for requests, and what it polls."""
 
     __slots__ = ("pidfd", "poller", "requests")
 

@@ -34,7 +34,7 @@ _LIMIT = 16 << 20  # bytes of output that one call may have, unless output_limit
 
 
 class SandboxResult(Generic[Output]):
-    """What came of one call.
+    """Hold the result of one call.
 
     stopped_by: who ended it: None for the program itself, else "timeout", "memory", "output" or "signal"; seconds: how
     long it took; stdout, stderr: bytes, str with text=True; what is beyond the limit of output is left out.
@@ -293,7 +293,7 @@ def _run_in(sandbox: Sandbox[Any], args: Any, keywords: CallKeywords) -> Sandbox
 
 
 class _Run:
-    """One call: the container, its pipes, and what ends it."""
+    """Run one call: hold its container and its pipes, and end it at a limit."""
 
     def __init__(
         self,

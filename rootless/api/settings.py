@@ -23,7 +23,7 @@ NAMES = frozenset((*_SAME, *_OWN))
 
 
 class Packed:
-    """Settings as the launcher takes them.
+    """Hold settings in the form that the launcher takes.
 
     data: marshal data; equal settings are equal bytes; is_host: whether the root is the host's own system; has_cgroup:
     whether the container may have one, which is gone, and its OOM kills counted, when the launcher has the last word.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Counts the kills of a cgroup from now on.
+    """Count the OOM kills of a cgroup from now on.
 
     fd: becomes ready with POLLPRI at each change, -1 without a memory controller; kills: the count at the last `look`.
     """

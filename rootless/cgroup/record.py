@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     UnitProperty = list[Any]  # [name, D-Bus signature, value]
 
     class Record(TypedDict, total=False):
-        """What `compile` decides about a cgroup, and what the driver adds when it makes it.
+        """Hold what `compile` decides about a cgroup, and what the driver adds when it makes the cgroup.
 
         manager: "cgroupfs", "systemd" or "disabled"; path: the absolute directory, "" where systemd decides or where
         there is none; files: what is written, in this order; devices: the rules of a device program, [] for none;
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         inode: int
 
     class Host(Protocol):
-        """The facts that `compile` asks for."""
+        """Give the facts that `compile` asks for."""
 
         @property
         def uid(self) -> int: ...

@@ -13,7 +13,7 @@ _USUAL = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # the unified layout, and
 
 
 class View:
-    """What this process sees of the cgroups.
+    """Hold what this process sees of the cgroups.
 
     mount: the directory of the cgroup2 file system, "" if there is none; own: this process's cgroup below it, such as
     /user.slice/..., "" if it is outside of this cgroup namespace.

@@ -35,7 +35,7 @@ class Join:
 
 
 class Namespaces:
-    """What to create and what to join.
+    """Hold which namespaces to create and which to join.
 
     new: CLONE_NEW* flags; joins: in the order of joining; uid_map, gid_map: [] if no user namespace is created; uids,
     gids: the ids that exist in the container, [] if all do, or if only the joined namespace knows; map_is_default:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Call:
-    """The caller's arguments besides config.json.
+    """Hold the caller's arguments besides config.json.
 
     bundle: the absolute directory that relative paths start from; cgroup_manager: "" to choose; listen_fds: how many
     sockets, from fd 3 on, the program gets (sd_listen_fds(3)); emulates_root: whether to emulate root for a user with

@@ -16,7 +16,7 @@ _SURROUNDINGS = ("base", "bundle", "home", "user_ids")  # settings that ask for 
 
 
 class UserIds:
-    """The ids of `user`, looked up in the container's own passwd and group."""
+    """Hold the ids of `user`, looked up in the container's own passwd and group files."""
 
     __slots__ = ("gid", "groups", "home", "uid")
 
@@ -28,7 +28,7 @@ class UserIds:
 
 
 class Settings:
-    """What a caller wants changed in config.json; a field that nobody has set changes nothing.
+    """Hold what a caller wants changed in config.json; a field that nobody has set changes nothing.
 
     base: the directory that relative volume sources count from; bundle: the directory of config.json, absolute; upper:
     the directory for the changes of a throw-away root, or `tmpfs[:size=SIZE]`; user_ids: `user` with its names looked
@@ -102,7 +102,7 @@ def _default(name: str) -> Any:
 
 
 class Change:
-    """config.json while settings are applied to it."""
+    """Hold config.json while settings are applied to it."""
 
     def __init__(self, spec: dict[str, Any], settings: Settings, host: Host) -> None:
         self.spec = spec

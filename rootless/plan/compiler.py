@@ -43,7 +43,7 @@ PLATFORMS = ("windows", "solaris", "vm", "freebsd", "zos")
 
 
 class Plan:
-    """Everything that will be done for one container.
+    """Hold everything that is to be done for one container.
 
     prepare: init's steps before the hooks (mounts, devices, names); enter: init's steps up to the change of roots;
     hooks: {moment: hooks in their order}; filter: None without seccomp; emulation: None without root emulation;

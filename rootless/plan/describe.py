@@ -16,7 +16,7 @@ def describe(plan: Plan) -> list[str]:
 
 
 class Numbering:
-    """The numbers that --dry-run prints before a plan's lines, so that --debug can log a step with the same number."""
+    """Number a plan's lines as --dry-run does, so that --debug can log a step with the same number."""
 
     def __init__(self, plan: Plan) -> None:
         self.numbers: dict[tuple[str, ...], int] = {}

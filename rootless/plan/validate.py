@@ -38,7 +38,7 @@ def validate(config: Any, read: Callable[[Node], list[str]]) -> tuple[list[Rootl
 
 
 class _Review:
-    """The errors so far, and what the readers have asked for.
+    """Collect the errors, and which keys the readers have asked for.
 
     errors: {JSON pointer: error}; hidden: pointers of values that the readers do not see; objects: {pointer: (object,
     keys that were read)}.

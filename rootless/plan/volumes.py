@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rootless.kernel.host import Host
 
     class MountEntry(TypedDict):
-        """An entry of /mounts in config.json (config.md#mounts)."""
+        """Declare an entry of /mounts in config.json (config.md#mounts)."""
 
         destination: str
         type: str
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         options: list[str]
 
     class DeviceEntry(TypedDict):
-        """An entry of /linux/devices in config.json (config-linux.md#devices)."""
+        """Declare an entry of /linux/devices in config.json (config-linux.md#devices)."""
 
         path: str
         type: str

@@ -44,7 +44,7 @@ class Hook:
 
 
 class HookContext:
-    """What hooks are told and given.
+    """Hold what hooks get: the state on standard input, the environment, and files for their output.
 
     state: as runtime.md#state describes it, with the status for this moment; its pid stays the number that the runtime
     sees, also for hooks that run in the container. env: what a hook that names none gets, None for the runtime's own

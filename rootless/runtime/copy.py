@@ -48,7 +48,7 @@ def open_root(container: Container) -> int:
 
 
 class Place:
-    """Where something is, or is to be: an open directory and a name in it; "." is the directory itself."""
+    """Name a place where something is, or is to be: an open directory and a name in it; "." is the directory itself."""
 
     def __init__(self, directory: int, name: bytes, shown: str) -> None:
         self.directory = directory
@@ -122,7 +122,7 @@ def copy(source: Place, target: Place, name: str, *, contents: bool) -> None:
 
 
 class _Links:
-    """The first copy of each file that has several names, by device and inode: its directory and its name there."""
+    """Remember the first copy of each file that has several names, by device and inode: its directory and name."""
 
     def __init__(self) -> None:
         self.first: dict[tuple[int, int], tuple[int, bytes]] = {}

@@ -40,7 +40,7 @@ _LIMIT = 65536
 
 
 class Options(TypedDict, total=False):
-    """The options of a request: criu_opts, with the names and types of rpc.proto."""
+    """Declare the options of a request: criu_opts, with the names and types of rpc.proto."""
 
     images_dir_fd: int
     pid: int

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Filter = Callable[[socket], None]  # loads the seccomp filter, and sends a listener's fd over the socket
 
     class Runtime(Protocol):
-        """The runtime while it creates a container (runtime/create.py)."""
+        """Give steps what the runtime has while it creates a container (runtime/create.py)."""
 
         host: Host
         prepared: Prepared
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Prepared:
-    """What the runtime opened for a container, and what it learned on the way.
+    """Hold what the runtime has opened for a container, and what it has learned meanwhile.
 
     proc_fd: the host's /proc, checked; listener: the listening start socket; filter: loads the seccomp filter, None
     without one; emulation: loads the filter of root emulation; mount_fds: mounts that the runtime made, by their
@@ -82,7 +82,7 @@ class Prepared:
 
 
 class Joiner:
-    """What the joiner has. proc_fd: the host's /proc; namespace_fds: {path: fd} of the namespaces that it enters."""
+    """Hold what the joiner needs. proc_fd: the host's /proc; namespace_fds: {path: fd} of those it enters."""
 
     __slots__ = ("namespace_fds", "proc_fd")
 
@@ -92,7 +92,7 @@ class Joiner:
 
 
 class Init:
-    """What init has while it executes the steps up to the change of roots.
+    """Hold what init needs for the steps up to the change of roots.
 
     sync: the socket to the runtime; gids: the group ids that exist in the container, [] for all; root: the root file
     system, once it is attached; console: the terminal's slave, -1 for none.
@@ -110,7 +110,7 @@ class Init:
 
 
 class Becoming:
-    """What init, or the process that `exec` starts, has while it becomes the program.
+    """Hold what init, or the process that `exec` starts, needs on its way to the program.
 
     proc_fd: the host's /proc, -1 once it is closed; last_cap: the highest capability of this kernel; setgroups: whether
     setgroups(2) works here; filtered: whether a seccomp filter follows; guarded: whether it keeps a capability that no
@@ -137,7 +137,7 @@ class Becoming:
 
 
 class Ending:
-    """What turns a process of ours into the program.
+    """Hold what the last steps need, which turn a process of ours into the program.
 
     verdict: the close-on-exec socket to whoever waits for it; path: the program's file; env: its environment as
     NAME=VALUE; filter: loads the seccomp filter, None without one; emulation: loads the filter of root emulation;

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class User:
-    """`process.user`.
+    """Hold `process.user`.
 
     groups: the additional ones; keep_groups: whether the program has the caller's groups instead
     (crun's run.oci.keep_original_groups).
@@ -35,7 +35,7 @@ class User:
 
 
 class Process:
-    """The program and what it runs as.
+    """Hold the program, its arguments, and the attributes of its process.
 
     args: [] for a container without a process; size: height and width of the terminal, (0, 0) for none; caps: {set:
     mask}; oom_score_adj: None to keep it; scheduling: steps for the scheduler, personality and memory policy; labels:

@@ -117,7 +117,7 @@ def run_program(steps: list[Step], ending: Ending, tell: StepSender | None) -> N
 
 
 class StepSender:
-    """Sends the lines of a step over the verdict socket to `start` or `exec`, which logs them."""
+    """Send the lines of a step over the verdict socket to `start` or `exec`, which logs them."""
 
     def __init__(self, verdict: socket, lines: LinesOf) -> None:
         self.verdict = verdict
