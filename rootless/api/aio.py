@@ -1,6 +1,6 @@
 """`async_run` and `async_popen`: asyncio's own Process around a container.
 
-The event loop waits on the container's two sockets; no thread and no child watcher has a part in it.
+The event loop waits on the container's two sockets, so no thread and no child watcher is needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Python process's side of the launcher: it is started on first use, and again where it is gone.
+"""Start the launcher on first use, and again if it is gone; send requests to it, and receive the answers.
 
 Every container has sockets of its own for its answers (api/wire.py), so threads share nothing but the socket for
 requests, on which one sendmsg(2) is one request. A forked child of the Python process gets a launcher of its own.
@@ -56,7 +56,7 @@ class Launcher:
         self.pid = 0
 
     def send(self, message: tuple[Any, ...], fds: list[int]) -> None:
-        """Send a request. Raises OSError where the launcher is gone."""
+        """Send a request. Raises OSError if the launcher is gone."""
         wire.send(self.requests, message, fds)
         if self.process:
             process, self.process = self.process, None  # type: ignore[assignment]
@@ -86,7 +86,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def request(message: tuple[Any, ...], fds: list[int]) -> None:
-    """Send a request to the launcher, which is started where there is none, or none any more."""
+    """Send a request to the launcher. Start one first if none runs."""
     global _launcher
     for attempt in (0, 1):
         with _lock:
@@ -115,7 +115,7 @@ atexit.register(_leave)
 
 
 def launcher_pid() -> int:
-    """Return the pid of this process's launcher, 0 where there is none yet."""
+    """Return the pid of this process's launcher, 0 if none was started yet."""
     with _lock:
         current = _launcher
     if not current:
@@ -142,7 +142,7 @@ class Answers:
         self.verdict.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
         self.status: int | None = None
         self.kills = 0
-        self.finished = False  # the launcher has said its last word
+        self.finished = False  # whether the launcher has sent END, its last message
 
     def ask(self, fds: list[int]) -> list[int]:
         """Return all the fds of a request."""
@@ -171,20 +171,20 @@ class Answers:
             self.close()
 
     def call(self, words: Any, fds: list[int]) -> None:
-        """Give a warm container its call. Raises OSError where it has ended."""
+        """Give a warm container its call. Raises OSError if the container has ended."""
         wire.send(self.verdict, words, fds)
 
     def await_verdict(self) -> tuple[int, int]:
         """Wait until the program runs. Return (its pid, its pidfd, -1 for none).
 
-        Raises the RootlessError that says why it does not, LauncherError where nobody can say.
+        Raises the RootlessError that says why it does not, LauncherError if the launcher was killed.
         """
         self.sent()
         pid, pidfd, _ = self._receive_verdict()
         self.verdict.close()
         if pid:
             return pid, pidfd
-        status = self.wait(None)  # it ended without a word: how it did says why
+        status = self.wait(None)  # EXECUTING never came, so the exit status has to explain it
         if status is None or not self.finished:
             raise LauncherError("the launcher was killed while the container was set up")
         raise _died(status, self.kills)
@@ -198,7 +198,7 @@ class Answers:
         return payload.decode()
 
     def _receive_verdict(self) -> tuple[int, int, bytes]:
-        """Return (pid, 0 where nobody has said EXECUTING; pidfd; what was said with it) when the other side is closed.
+        """Return (pid, pidfd, payload of EXECUTING) when the other side is closed. pid is 0 if EXECUTING never came.
 
         Raises the RootlessError that was sent.
         """
@@ -224,13 +224,13 @@ class Answers:
             if data[:1] != channel.EXECUTING:
                 return pid, pidfd, payload
             payload = data[1:]
-            if payload.isdigit():  # from whom the program is a child of
+            if payload.isdigit():  # the sender is the program's parent, and names the program's pid
                 pid = int(payload)
 
     def wait(self, timeout: float | None, *, complete: bool = False) -> int | None:
-        """Return the program's wait status, None where the time is over first. Raises LauncherError.
+        """Return the program's wait status, None if the time is over first. Raises LauncherError.
 
-        complete: wait for the launcher's last word, which tells of OOM kills.
+        complete: wait for the launcher's last message, which has the number of OOM kills.
         """
         until = None if timeout is None else time.monotonic() + timeout
         while not (self.finished or (self.status is not None and not complete)):

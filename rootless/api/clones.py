@@ -90,14 +90,14 @@ def _write_maps(compiled: Compiled, sync: socket, pid: int) -> None:
 
 
 def receive_call(verdict: socket, status_fd: int) -> Call:
-    """Wait in a warm container for its call. Raises EOFError where none comes any more."""
+    """Wait in a warm container for its call. Raises EOFError if none comes any more."""
     os.close(status_fd)  # the small init has its own
     words, fds = wire.receive(verdict)
     return read_call(words, fds)
 
 
 def _make_cgroup(compiled: Compiled, number: int, verdict: socket) -> Cgroup | None:
-    """Make the container's cgroup with its limits, None where it has none. Raises RootlessError."""
+    """Make the container's cgroup with its limits, None if it has none. Raises RootlessError."""
     for line in compiled.plan.warnings:
         channel.send(verdict, channel.STEP, line.encode("utf-8", "surrogateescape"))
     if not compiled.limited:
@@ -150,9 +150,11 @@ def clone_runtime(compiled: Compiled, number: int, verdict: socket, fds: list[in
             its_call = call or read_call(*wire.receive(verdict))
         except EOFError:
             return  # no call comes any more
-        named.main(compiled, its_call, verdict, fds[0], own.pidfd)
+        named.main(compiled, container_id, its_call, verdict, fds[0], own.pidfd)
 
+    container_id = compiled.name or f"rootless-{os.urandom(6).hex()}"
     pid, pidfd = child.clone(0, live)
     running = Running(number, pid, pidfd, os.dup(fds[0]))
+    running.container_id = container_id
     running.named = bool(compiled.name)
     return running

@@ -59,7 +59,7 @@ def _container_of(target: Running) -> Container:
     assert compiled
     if compiled.needs_runtime:
         host = Host()
-        return containers.load(default_root(host.uid, host.uid == 0 and host.in_userns), compiled.name)
+        return containers.load(default_root(host.uid, host.uid == 0 and host.in_userns), target.container_id)
     state: Any = {"pid": target.pid, "start_time": proc.start_time(target.pid), "created": "-"}
     state["annotations"] = compiled.plan.annotations
     if target.group:
@@ -72,7 +72,7 @@ def _container_of(target: Running) -> Container:
 def _cgroup_of(target: Running, action: str) -> Cgroup:
     group = _container_of(target).cgroup()
     if not group.path:
-        hint = "a container with a limit or a name has one, where cgroups can be made"
+        hint = "a container with a limit or a name has one, if cgroups can be made here"
         raise RootlessError(f"{action}: the container has no cgroup", hint=hint)
     return group
 

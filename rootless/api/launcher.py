@@ -174,7 +174,7 @@ def main(requests_fd: str, parent_fd: str) -> None:
     protect(*default_maps(Host()))  # from here on the interpreter's file is safe from the containers
     for fd in (requests, parent):
         os.set_inheritable(fd, False)
-    if os.fork():  # a child of nobody's: the program's own wait(2) must not find the launcher
+    if os.fork():  # init adopts the child, because wait(2) of the user's program must not return the launcher
         os._exit(0)
     os.setsid()
     os.chdir("/")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import select
 import signal
 from typing import TYPE_CHECKING, Any
@@ -37,12 +36,12 @@ if TYPE_CHECKING:
 _HIGH = 64  # our own descriptors move here, so that those of pass_fds can have their numbers
 
 
-def main(compiled: Compiled, call: Call, verdict: socket, end: int, launcher: int) -> None:
+def main(compiled: Compiled, container_id: str, call: Call, verdict: socket, end: int, launcher: int) -> None:
     """Create, start, wait and delete; the verdict and the end go to the caller. launcher: a pidfd of it."""
     try:
         _end_on_sigterm(launcher if not compiled.name else -1)
         verdict, end = arrange(call, verdict, end)
-        request = _request(compiled, call, end)
+        request = _request(compiled, container_id, call, end)
         created = create(request, Host())
     except BaseException as error:
         refuse(verdict, error)
@@ -167,12 +166,11 @@ def process_of(call: Call, process: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _request(compiled: Compiled, call: Call, end: int) -> CreateRequest:
+def _request(compiled: Compiled, container_id: str, call: Call, end: int) -> CreateRequest:
     host = compiled.host
     spec = {**compiled.spec, "process": process_of(call, compiled.spec["process"])}
-    name = compiled.name or f"rootless-{secrets.token_hex(6)}"
     text = jsonlite.dumps(spec, 1).encode("utf-8", "surrogatepass")
-    request = CreateRequest(name, compiled.bundle, spec, text)
+    request = CreateRequest(container_id, compiled.bundle, spec, text)
     request.root = default_root(host.uid, host.uid == 0 and host.in_userns)
     request.detached = False
     request.preserve_fds = max((number - 2 for _, number in call.passed), default=0)

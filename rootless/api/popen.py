@@ -179,7 +179,7 @@ class Popen(subprocess.Popen[AnyStr]):
         self._child_created = True
 
     def _note_end(self) -> None:
-        """Take over what is known of the end; close what waited for it."""
+        """Store the exit status, and close what waited for it."""
         answers = self._answers
         assert answers and answers.status is not None
         self._handle_exitstatus(answers.status)  # type: ignore[attr-defined]
@@ -232,7 +232,7 @@ class Popen(subprocess.Popen[AnyStr]):
         return self.returncode
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the program; nothing where it has ended (pidfd_send_signal(2))."""
+        """Send a signal to the program; do nothing if it has ended (pidfd_send_signal(2))."""
         self.poll()
         if self.returncode is not None or self._pidfd < 0:
             return
@@ -297,7 +297,7 @@ class Popen(subprocess.Popen[AnyStr]):
         return run_with(start, *args, **keywords)
 
     def pause(self) -> None:
-        """Freeze every process of the container. Raises RootlessError where it has no cgroup."""
+        """Freeze every process of the container. Raises RootlessError if it has no cgroup."""
         self._control("pause", ())
 
     def resume(self) -> None:

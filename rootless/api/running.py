@@ -30,7 +30,7 @@ class Own:
 class Running:
     """A container that runs: its init, the socket that waits for its end, and its cgroup (None without one)."""
 
-    __slots__ = ("compiled", "end", "group", "named", "number", "pid", "pidfd")
+    __slots__ = ("compiled", "container_id", "end", "group", "named", "number", "pid", "pidfd")
 
     def __init__(self, number: int, pid: int, pidfd: int, end: int) -> None:
         self.number = number
@@ -38,5 +38,6 @@ class Running:
         self.pidfd = pidfd
         self.end = end
         self.group: Cgroup | None = None
+        self.container_id = ""  # of one with a runtime: its state directory's name
         self.named = False  # its process is the runtime of a named container, or of an `exec`
         self.compiled: Compiled | None = None

@@ -279,7 +279,7 @@ class Sandbox(Generic[Output]):
             pool, self._pool = self._pool, deque()
         if self._owner == os.getpid():
             for answers in pool:
-                answers.close()  # the end of its socket ends it
+                answers.close()  # a warm container ends when its socket is closed
 
     def __enter__(self) -> Sandbox[Output]:
         return self
@@ -375,7 +375,7 @@ class _Run:
         return "signal" if code < 0 else None
 
     def stop(self) -> None:
-        """Kill the container, if it has come so far."""
+        """Kill the container, also one that is still being set up."""
         if self.pidfd >= 0:
             self._kill()
         else:

@@ -26,7 +26,8 @@ class Packed:
     """Hold settings in the form that the launcher takes.
 
     data: marshal data; equal settings are equal bytes; is_host: whether the root is the host's own system; has_cgroup:
-    whether the container may have one, which is gone, and its OOM kills counted, when the launcher has the last word.
+    whether the container may have a cgroup. Then a caller waits for the launcher's last message, because the launcher
+    has counted the OOM kills and removed the cgroup by then.
     """
 
     __slots__ = ("data", "has_cgroup", "is_host", "name", "pid1")
@@ -80,7 +81,7 @@ def _root(bundle: Any, rootfs: Any) -> tuple[str, str]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return plain data. Refuse a lone string where a list is wanted: it would mean one letter after another."""
+    """Return plain data. Refuse a string in place of a list, because its letters would be taken for the elements."""
     if name in ("volumes", "tmpfs", "cap_add", "cap_drop"):
         if isinstance(value, (str, bytes)):
             raise TypeError(f"{name} is a list of strings, not one string")

@@ -35,7 +35,7 @@ def find_user(current: dict[str, Any], asked: dict[str, Any], rootfs: str) -> Us
 
 
 def _find_user(user: int | str, rootfs: str) -> tuple[int, int | None, str]:
-    """Return (uid, gid or None where nobody says, home).
+    """Return (uid, gid, home). gid is None if the passwd file does not list the user.
 
     A number is never looked up as a name: a line `1000:x:0:0::/:/bin/sh` would make user 1000 root (CVE-2016-3697).
     """

@@ -49,7 +49,7 @@ def _send(sock: socket, data: bytes, fds: list[int]) -> None:
 
 
 def receive(sock: socket) -> tuple[Any, list[int]]:
-    """Return one message and its fds. Raises EOFError where the other side is gone."""
+    """Return one message and its fds. Raises EOFError if the other side is gone."""
     data, ancillary, _, _ = sock.recvmsg(_INLINE + 64, _SPACE, MSG_CMSG_CLOEXEC)
     if not data:
         raise EOFError
@@ -65,7 +65,7 @@ def receive(sock: socket) -> tuple[Any, list[int]]:
 
 
 def pack_end(status: int, kills: int) -> bytes:
-    """Return the launcher's last word on a container."""
+    """Return the launcher's last message about a container."""
     return END + pack("ii", status, kills)
 
 

@@ -126,7 +126,7 @@ def _wanted(record: Record) -> list[Entry]:
         return []
     from rootless.cgroup import files
 
-    # An error names the first file. --memory sets a limit of swap, too, which would not be the one that people know.
+    # An error names the first file. --memory sets a limit of swap, too, so put that last: the user asked for the other.
     return sorted(files.required(record["files"]), key=lambda entry: entry[0] == "memory.swap.max")
 
 

@@ -166,7 +166,7 @@ def _say_nothing(_line: str) -> None:
 def _accept(listener: socket) -> int:
     """Return the connection of whoever starts the container, as a descriptor.
 
-    accept(2) takes a descriptor before it waits. `create` has succeeded by then, so init must not end where descriptors
+    accept(2) takes a descriptor before it waits. `create` has succeeded by then, so init must not end when descriptors
     or memory are short: it tries again.
     """
     while True:

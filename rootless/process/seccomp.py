@@ -341,7 +341,7 @@ def _write_cached(folder_fd: int, name: str, program: bytes) -> None:
         finally:
             os.close(fd)
         names = os.listdir(folder_fd)
-        if len(names) > _ENTRIES:  # one profile a container would fill the disk
+        if len(names) > _ENTRIES:  # a client that writes a new profile for each container would fill the disk
             oldest = min(names, key=lambda n: os.stat(n, dir_fd=folder_fd, follow_symlinks=False).st_mtime)
             os.unlink(oldest, dir_fd=folder_fd)
     except OSError as error:

@@ -56,7 +56,7 @@ class Place:
         self.shown = shown
 
     def kind(self) -> int:
-        """Return the file type bits, 0 where there is nothing."""
+        """Return the bits of the file's type, 0 if there is no file."""
         try:
             return stat.S_IFMT(os.stat(self.name, dir_fd=self.directory, follow_symlinks=False).st_mode)
         except FileNotFoundError:

@@ -87,8 +87,10 @@ def notices(pid: int, signum: int) -> bool:
 
 
 def ends_by_default(pid: int, signum: int) -> bool:
-    """Return whether a process neither handles, blocks nor ignores a signal: the default, which ends most programs, is
-    what it would do. Where that cannot be read: False."""
+    """Return whether a process neither handles, blocks nor ignores a signal, so that the default action ends it.
+
+    Return False if that cannot be read.
+    """
     try:
         fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
         text = os.read(fd, 8192)

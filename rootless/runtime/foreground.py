@@ -358,7 +358,7 @@ def _has_hung_up(fd: int) -> bool:
 
 
 def _write_waiting(fd: int, data: bytes) -> None:
-    """Write all bytes, waiting where necessary; give up at the first error, because the program has ended."""
+    """Write all bytes, and wait when the pipe is full; give up at the first error, because the program has ended."""
     while data:
         try:
             data = data[os.write(fd, data) :]

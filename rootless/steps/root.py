@@ -126,8 +126,8 @@ class MakeWorkingDirectory(Step):
     def execute(self, init: Init) -> None:
         try:
             os.close(make_directory(init.root.fd, self.path))
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS):  # for these let chdir decide, as the program's user
+        except OSError as error:  # after these two errors chdir(2) decides, as the program's user
+            if error.errno not in (errno.EACCES, errno.EROFS):
                 raise
 
 

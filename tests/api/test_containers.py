@@ -130,6 +130,16 @@ def test_a_bundle_with_hooks_is_gone_with_python_or_the_launcher(bundle: Any, tm
     assert (tmp_path / "log").read_text() == "hook\n"
 
 
+def test_exec_and_figures_of_a_bundle_with_hooks(bundle: Any) -> None:
+    bundle.patch({"hooks": {"createRuntime": [{"path": "/bin/true"}]}, "hostname": "box"})
+    with started(["sleep", "1000"], bundle=bundle.path) as box:
+        assert box.exec(["hostname"], stdout=PIPE).stdout == b"box\n"
+        try:
+            assert "cpu" in box.stats()
+        except rootless.RootlessError as error:
+            assert "no cgroup" in str(error)
+
+
 def test_a_cancelled_task_leaves_nothing_of_a_bundle_with_hooks(bundle: Any, tmp_path: Path) -> None:
     bundle.patch({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "5439"]}]}})
     before = set(command("list", "-q").split())

@@ -143,7 +143,7 @@ def _helper(host: Host, program: str, file: str) -> Line:
         mend = Hint(refuses.text, f"mount -o remount,suid the file system of {path}", refuses.who)
         return Line(program, LIMITED, f"{path} lies on a file system that is mounted nosuid", _SQUASHED, mend)
     if _no_new_privs():
-        mend = Hint(refuses.text)  # nobody can take it back from a process: prctl(2)
+        mend = Hint(refuses.text)  # a process cannot be freed from it: prctl(2)
         return Line(program, LIMITED, "this process has no_new_privs, which it cannot take off", _SQUASHED, mend)
     return Line(program, OK, path)
 
