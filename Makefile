@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference build zipapp deb test-install bench bench-convert clean
+.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference called build zipapp deb test-install bench bench-convert clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -44,6 +44,9 @@ docs: setup ## build the documentation as a site in site/, links checked
 
 reference: setup ## write docs/reference/commands.md, the man pages and the completions from the table of options
 	$(BIN)/python scripts/reference.py
+
+called: setup ## write rootless/startup/called.py from what the hot commands call, as root and as an ordinary user
+	./scripts/called.sh
 
 build: setup ## build the sdist and the wheel in dist/, twice, and compare the digests
 	./scripts/build.sh

@@ -160,7 +160,10 @@ def launcher() -> None:
     except (OSError, AttributeError):
         pass
     try:
-        codecache.save()
+        if noted := codecache.noted():
+            from rootless.startup.making import save
+
+            save(*noted)
     except Exception:  # the command has ended, and only the next one would need the cache
         pass
     os._exit(code)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 
-from rootless.cgroup.freezer import PATIENCE, is_frozen, wait_for_event, wait_until_empty
 from rootless.cgroup.tree import (
     list_below,
     make_directory,
@@ -266,8 +265,13 @@ class Cgroup:
             return
         if self.path not in created and (count := len(self.procs())):
             raise RootlessError(f"the container's cgroup is not empty: {count} process(es) found", self.path)
-        if self.path not in created and is_frozen(self):  # init would be frozen before its first instruction
+        if self.path not in created and self._is_frozen():  # init would be frozen before its first instruction
             raise RootlessError("the container's cgroup unexpectedly frozen", self.path, hint="echo 0 >cgroup.freeze")
+
+    def _is_frozen(self) -> bool:
+        from rootless.cgroup.freezer import is_frozen
+
+        return is_frozen(self)
 
     def _controllers(self) -> set[str]:
         """Return the controllers that the files need."""
@@ -333,6 +337,8 @@ class Cgroup:
 
     def _kill_each(self) -> None:
         """Freeze the processes, so that none forks, and kill each. Linux 5.12 and 5.13 have no cgroup.kill."""
+        from rootless.cgroup.freezer import PATIENCE, wait_for_event
+
         self.write("cgroup.freeze", "1")
         wait_for_event(self, "frozen", 1, PATIENCE)
         for pid in self.procs():
@@ -344,6 +350,8 @@ class Cgroup:
 
     def _remove_tree(self) -> None:
         if self.keyed("cgroup.events").get("populated"):
+            from rootless.cgroup.freezer import PATIENCE, wait_until_empty
+
             self.kill()
             if not wait_until_empty(self):
                 raise RootlessError(f"a process did not end within {PATIENCE} seconds", self.path)

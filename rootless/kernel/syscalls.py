@@ -172,6 +172,7 @@ class _Function(_ctypes.CFuncPtr):
     _restype_ = _Long
 
 
+_INT_LIMIT = 1 << 31  # _ctypes passes an int as a C int, which the calling convention extends to 64 bits
 _ITSELF: Any = None  # dlopen(3): the process itself
 _syscall: Callable[..., int] = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "syscall"))
 
@@ -192,7 +193,11 @@ def syscall(name: str, *args: Any, path: Path | None = None) -> int:
     number = _NR.get(name)
     if number is None:
         raise OSError(errno.ENOSYS, f"{name}: no number known for {MACHINE}")
-    result: int = _syscall(_Long(number), *[_Long(a) if type(a) is int else a for a in args])
+    for value in args:
+        if type(value) is int and not -_INT_LIMIT <= value < _INT_LIMIT:
+            args = tuple(_Long(a) if type(a) is int else a for a in args)
+            break
+    result: int = _syscall(number, *args)
     if result == -1:
         fail(name, path)
     return result

@@ -25,7 +25,6 @@ from rootless.steps.devices import RequirePlainDirectory
 from rootless.steps.namespaces import join_steps, namespace_steps
 from rootless.steps.program import Execute, LoadFilter, SetEnvironment
 from rootless.steps.root import AttachEmptyRoot, AttachRootfs, Chroot, MakeRootReadonly, MakeWorkingDirectory, PivotRoot
-from rootless.steps.terminal import OpenTerminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,6 +140,8 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
     prepare.append(MakeWorkingDirectory("/process/cwd", process.cwd))
     prepare += compile_names(spec, namespaces)
     if process.terminal:
+        from rootless.steps.terminal import OpenTerminal
+
         prepare.append(OpenTerminal(process.size, process.user.uid))
     enter = compile_paths(linux, _mount_context(context, "tmpfs"))
     if readonly:

@@ -17,7 +17,6 @@ from rootless.plan.compiler import compile
 from rootless.process import attributes, console, program
 from rootless.process.hooks import HookContext, open_stream
 from rootless.runtime.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
-from rootless.runtime.hooks import failed_in_hook, run_hooks, run_poststop
 from rootless.runtime.interpreter import protect
 from rootless.runtime.state import StateDir
 from rootless.startup import lean_os as os
@@ -216,6 +215,8 @@ class Creation:
                 _name_memory_limit(error, self.container.state.get("cgroup", self.plan.cgroup.record))
         finally:
             undo_all(self.undo_stack, self.container.directory)
+        from rootless.runtime.hooks import failed_in_hook, run_poststop
+
         if failed_in_hook(error):
             run_poststop(self.plan.hooks.get("poststop", []), self.container.report("stopped"))
 
@@ -460,6 +461,8 @@ class Creation:
             if plan.process.terminal:
                 master = console.receive_master(sync, request.console_socket)
             if plan.waits_for_runtime:
+                from rootless.runtime.hooks import run_hooks
+
                 channel.receive(sync, channel.MOUNTED)
                 # config.md#prestart: "after the runtime environment has been created"; so these hooks get `created`.
                 for moment, status in (("prestart", "created"), ("createRuntime", "creating")):

@@ -8,30 +8,63 @@ numbers (leancode.py). Only bin/rootless, __main__.py and cli/commands/run.py us
 Code is run only if nobody but root, the package's owner or this user can have written it.
 """
 
+import _signal  # type: ignore[import-not-found]
 import marshal
 import posix
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, FunctionType, ModuleType
 
-    # (name, file relative to _PACKAGE or absolute, whether it is a package, code or None for a shared library)
+    # (name, file relative to PACKAGE or absolute, whether it is a package, code or None for what is not Python). The
+    # file is "" for a module that is built into the interpreter.
     Entry = tuple[str, str, bool, CodeType | None]
 
 _LIMIT = 1 << 24
 # Those of hot.py, which is read only when a cache is made.
 COMMANDS = ("create", "run", "exec", "start", "state", "kill", "delete")
-_MAGIC: bytes = sys.modules[
+MAGIC: bytes = sys.modules[
     "_frozen_importlib_external"
 ].MAGIC_NUMBER  # of the byte code, which changes with Python's version
-_PACKAGE = __file__.rpartition("/startup/")[0] + "/"
+if __file__[0] != "/":  # make it absolute: the caches must not hold paths relative to a working directory
+    __file__ = f"{posix.getcwd()}/{__file__}"
+PACKAGE = __file__.rpartition("/startup/")[0] + "/"
+
+END = b"end"  # of a file that is complete
 
 _interpreters_own = frozenset(sys.modules)
 _missing = ""  # the command whose cache is missing or out of date, else ""
 _imported: "list[str]" = []
 _imported_later: "list[str]" = []
+_stored: "tuple[int, int] | None" = None  # set in bin/rootless' copy of this code: the `signature` of the file
 _later = b""  # the second blob: marshal data for `load_later`
+_rest: "memoryview" = memoryview(b"")  # the code of the functions that are loaded at their first call
+_functions: "dict[int, FunctionType]" = {}  # those that are loaded
+# Modules that are loaded when they are imported: file, signature, place in `_rest`.
+_on_demand: "dict[str, tuple[str, tuple[int, int], int]]" = {}
+
+
+def start() -> None:
+    """Load the command's code for bin/rootless. Raises any error."""
+    if _stored and _stored != signature(__file__):
+        loader = sys.modules["_frozen_importlib_external"].SourceFileLoader(__name__, __file__)
+        exec(loader.get_code(__name__), globals())
+        globals()["start"]()
+        return
+    import gc
+
+    gc.disable()
+    if _signal.getsignal(2) == _signal.default_int_handler:  # so that an interrupt during the imports has no traceback
+        _signal.signal(2, _signal.SIG_DFL)
+    place = PACKAGE[: -len("/rootless/")]
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    # Append these paths, so that the import system looks for the standard library first in its own directory. pip
+    # leaves a dependency where it is, if the interpreter's own packages or the distribution's have it.
+    sys.path += [place, f"{place}/.venv/lib/{version}/site-packages", f"{sys.base_prefix}/lib/{version}/site-packages"]
+    sys.path += [f"/usr/local/lib/{version}/dist-packages", "/usr/lib/python3/dist-packages"]
+    load(sys.argv)
 
 
 def load(arguments: "list[str]") -> None:
@@ -42,31 +75,63 @@ def load(arguments: "list[str]") -> None:
         return
     _missing = command
     user = posix.geteuid()
-    if not _load(_path(command), (0, user, posix.stat(__file__).st_uid)) and (folder := users_folder()):
-        _load(f"{folder}/{_users_name(command)}", (user,))
+    if not _load(path_of(command), (0, user, posix.stat(__file__).st_uid)) and (folder := users_folder()):
+        _load(f"{folder}/{users_name(command)}", (user,))
 
 
 def _load(path: str, owners: "tuple[int, ...]") -> bool:
     """Import what the file at `path` holds. Return False if there is none that is valid and one of these users' own."""
-    global _missing, _later
+    global _missing, _later, _rest, _on_demand
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
         status = posix.fstat(fd)
         if status.st_mode & 0o022 or status.st_uid not in owners:
             posix.close(fd)
             return False  # other users may have written it, so it is not executed
-        magic, signatures, entries, later = marshal.loads(posix.read(fd, min(status.st_size, _LIMIT)))
+        data = posix.read(fd, min(status.st_size, _LIMIT))
+        # marshal ignores the `rest` bytes at the end.
+        magic, signatures, entries, later, on_demand, rest = marshal.loads(data)
         posix.close(fd)
-        directory = posix.open(_PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
-        current = magic == _MAGIC and all(_signature(file, directory) == known for file, known in signatures)
+        directory = posix.open(PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
+        current = magic == MAGIC and all(signature(file, directory) == known for file, known in signatures)
         posix.close(directory)
-        if not current:
+        if not current or data[-len(END) :] != END:
             return False
     except (OSError, EOFError, ValueError, TypeError):
         return False
-    _missing, _later = "", later
+    _missing, _later, _on_demand, _rest = "", later, on_demand, memoryview(data)[len(data) - rest :]
+    sys.meta_path.insert(0, sys.modules[__name__])
     _import(entries)
     return True
+
+
+def find_spec(name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
+    """Return how to import a module whose code is in the cache, None for another one (importlib.abc.MetaPathFinder)."""
+    known = _on_demand.get(name)
+    if not known or known[1] != signature(known[0]):
+        return None
+    spec: ModuleSpec = sys.modules["_frozen_importlib"].ModuleSpec(name, sys.modules[__name__], origin=known[0])
+    return spec
+
+
+def create_module(spec: "ModuleSpec") -> None:
+    """Let the import system make the module (importlib.abc.Loader)."""
+
+
+def exec_module(module: "ModuleType") -> None:
+    """Execute a module's code from the cache (importlib.abc.Loader)."""
+    file, _, place = _on_demand[module.__name__]
+    module.__file__ = absolute(file)
+    exec(marshal.loads(_rest[place:]), module.__dict__)
+
+
+def function(place: int) -> "FunctionType":
+    """Return a function whose code was left out (leancode.py), for its stand-in, which calls it with its arguments."""
+    found = _functions.get(place)
+    if not found:
+        code, module = marshal.loads(_rest[place:]), sys._getframe(1).f_globals
+        found = _functions[place] = type(_make)(code, module)  # type: ignore[misc]
+    return found
 
 
 def load_later() -> None:
@@ -81,9 +146,11 @@ def _import(entries: "list[Entry]") -> None:
     for name, file, is_package, code in entries:
         if code:
             _make(name, file, is_package)
+    sys.modules["rootless.startup"].codecache = sys.modules[__name__]  # type: ignore[attr-defined]
     for name, file, _, code in entries:
         if not code:
-            _load_library(name, file)
+            if name not in sys.modules:
+                _load_library(name, file)
             continue
         parent, _, child = name.rpartition(".")
         if parent:
@@ -93,7 +160,7 @@ def _import(entries: "list[Entry]") -> None:
 
 def _make(name: str, file: str, is_package: bool) -> None:
     module = type(sys)(name)
-    module.__file__ = _absolute(file)
+    module.__file__ = absolute(file)
     module.__package__ = name if is_package else name.rpartition(".")[0]
     if is_package:
         module.__path__ = [module.__file__.rpartition("/")[0]]
@@ -101,8 +168,15 @@ def _make(name: str, file: str, is_package: bool) -> None:
 
 
 def _load_library(name: str, file: str) -> None:
-    """Load a shared library from the path that the cache holds, so that the import system lists no directory."""
-    spec = sys.modules["_frozen_importlib_external"].spec_from_file_location(name, file)
+    """Load a shared library from the path that the cache holds, so that the import system lists no directory.
+
+    Without a path, load a module that is built into the interpreter. It takes half the time without the import system.
+    """
+    if not file:
+        bootstrap = sys.modules["_frozen_importlib"]
+        spec = bootstrap.ModuleSpec(name, bootstrap.BuiltinImporter, origin="built-in")
+    else:
+        spec = sys.modules["_frozen_importlib_external"].spec_from_file_location(name, file)
     module = sys.modules[name] = spec.loader.create_module(spec)
     module.__spec__ = spec
     spec.loader.exec_module(module)
@@ -112,43 +186,18 @@ def note() -> None:
     """Record the modules for the command's cache. __main__.py calls this when the command's module is imported."""
     if not _missing:
         return
-    from rootless.startup.hot import LATER, LAZY
+    from rootless.startup import hot
 
-    for names, imported in ((LAZY[_missing], _imported), (LATER.get(_missing, ()), _imported_later)):
+    ours = {*_interpreters_own, hot.__name__}
+    for names, imported in ((hot.LAZY[_missing], _imported), (hot.LATER.get(_missing, ()), _imported_later)):
         for name in names:
             __import__(name)
-        imported.extend(name for name in sys.modules if name not in _interpreters_own and name not in _imported)
+        imported.extend(name for name in sys.modules if name not in ours and name not in _imported)
 
 
-def save() -> None:
-    """Write the command's cache if it was missing or out of date: beside the sources, else in the user's folder."""
-    if not _imported or sys.dont_write_bytecode:
-        return
-    # sys.modules is in the right order: the import system moves a module to the end once its own imports are done.
-    entries, later = ([e for name in names if (e := _entry(name))] for names in (_imported, _imported_later))
-    signatures = [(file, _signature(file)) for _, file, _, _ in entries + later]
-    data = marshal.dumps((_MAGIC, signatures, entries, marshal.dumps(later) if later else b""))
-    try:
-        _write(_path(_missing), data)
-    except OSError:
-        folder = users_folder(make=True)
-        if folder:
-            _write(f"{folder}/{_users_name(_missing)}", data)
-
-
-def _write(path: str, data: bytes) -> None:
-    """Write a file under a temporary name, and rename it when it is complete. Raises OSError."""
-    temporary = f"{path}.{posix.urandom(8).hex()}"
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    fd = posix.open(temporary, flags, 0o644)
-    try:
-        if posix.write(fd, data) == len(data):  # a short write would leave broken marshal data
-            posix.rename(temporary, path)
-        else:
-            posix.unlink(temporary)
-    except OSError:
-        posix.unlink(temporary)
-    posix.close(fd)
+def noted() -> "tuple[str, list[str], list[str]] | None":
+    """Return the command whose cache is to be made, and its modules as `note` has recorded them; None for none."""
+    return (_missing, _imported, _imported_later) if _imported and not sys.dont_write_bytecode else None
 
 
 def users_folder(*, make: bool = False) -> str:
@@ -178,36 +227,20 @@ def users_folder(*, make: bool = False) -> str:
     return folder if is_private else ""
 
 
-def _entry(name: str) -> "Entry | None":
-    """Return a module's entry; None if it has no file (built-in or frozen) or lean code does not import it."""
-    module = sys.modules[name]
-    kind = type(module.__spec__ and module.__spec__.loader).__name__
-    if kind not in ("SourceFileLoader", "ExtensionFileLoader") or not module.__file__ or name == "__future__":
-        return None
-    file = module.__file__.removeprefix(_PACKAGE)
-    if kind == "ExtensionFileLoader":
-        return name, file, False, None
-    from rootless.startup.leancode import compile_lean
-
-    with open(module.__file__, "rb") as source:
-        code = compile_lean(source.read(), module.__file__)
-    return name, file, hasattr(module, "__path__"), code
+def absolute(file: str) -> str:
+    return file if file.startswith("/") else PACKAGE + file
 
 
-def _absolute(file: str) -> str:
-    return file if file.startswith("/") else _PACKAGE + file
-
-
-def _signature(file: str, directory: "int | None" = None) -> "tuple[int, int]":
+def signature(file: str, directory: "int | None" = None) -> "tuple[int, int]":
     """Return (modification time in ns, size) of a file. stat(2) relative to an open `directory` takes half the time."""
-    status = posix.stat(_absolute(file) if directory is None else file, dir_fd=directory)
+    status = posix.stat(absolute(file) if directory is None else file, dir_fd=directory)
     return status.st_mtime_ns, status.st_size
 
 
-def _path(command: str) -> str:
-    return f"{_PACKAGE}__pycache__/{command}.{sys.implementation.cache_tag}.code"
+def path_of(command: str) -> str:
+    return f"{PACKAGE}__pycache__/{command}.{sys.implementation.cache_tag}.code"
 
 
-def _users_name(command: str) -> str:
+def users_name(command: str) -> str:
     """Return the name in the user's folder: a user may have several installations."""
-    return f"{command}.{sys.implementation.cache_tag}{_PACKAGE[:-1].replace('/', '%')}.code"
+    return f"{command}.{sys.implementation.cache_tag}{PACKAGE[:-1].replace('/', '%')}.code"

@@ -10,7 +10,7 @@ from __future__ import annotations
 # joiner or init.
 ALWAYS = frozenset((
     "rootless", "rootless.__main__", "rootless.cgroup",
-    "rootless.cgroup.bpf", "rootless.cgroup.devices", "rootless.cgroup.driver", "rootless.cgroup.files",
+    "rootless.cgroup.driver",
     "rootless.cgroup.freezer", "rootless.cgroup.place", "rootless.cgroup.tree",
     "rootless.cli",
     "rootless.cli.commands", "rootless.cli.commands.create", "rootless.cli.commands.delete",
@@ -22,7 +22,7 @@ ALWAYS = frozenset((
     "rootless.kernel.devices", "rootless.kernel.files", "rootless.kernel.find_program", "rootless.kernel.host",
     "rootless.kernel.loopback", "rootless.kernel.mountinfo", "rootless.kernel.namespaces", "rootless.kernel.paths",
     "rootless.kernel.proc", "rootless.kernel.signals", "rootless.kernel.sockets", "rootless.kernel.syscalls",
-    "rootless.kernel.units",
+
     "rootless.log", "rootless.node", "rootless.plan",
     "rootless.plan.call", "rootless.plan.compiler", "rootless.plan.devices", "rootless.plan.hooks",
     "rootless.plan.mounts", "rootless.plan.namespaces", "rootless.plan.paths", "rootless.plan.process",
@@ -32,7 +32,7 @@ ALWAYS = frozenset((
     "rootless.process.rlimits",
     "rootless.runtime",
     "rootless.runtime.bundle", "rootless.runtime.container", "rootless.runtime.create", "rootless.runtime.delete",
-    "rootless.runtime.escalation", "rootless.runtime.exec", "rootless.runtime.foreground", "rootless.runtime.hooks",
+    "rootless.runtime.escalation", "rootless.runtime.exec", "rootless.runtime.foreground",
     "rootless.runtime.interpreter", "rootless.runtime.joiner", "rootless.runtime.kill", "rootless.runtime.lock",
     "rootless.runtime.run", "rootless.runtime.start", "rootless.runtime.state", "rootless.runtime.verdict",
     "rootless.startup",
@@ -43,13 +43,15 @@ ALWAYS = frozenset((
     "rootless.steps.copyup", "rootless.steps.devices", "rootless.steps.file_systems", "rootless.steps.hooks",
     "rootless.steps.masks", "rootless.steps.mount_flags", "rootless.steps.mounts", "rootless.steps.names",
     "rootless.steps.namespaces", "rootless.steps.places", "rootless.steps.process", "rootless.steps.program",
-    "rootless.steps.root", "rootless.steps.terminal",
+    "rootless.steps.root",
     "rootless.userns",
     "rootless.userns.idmap",
 ))  # fmt: skip
 
 # Imported by these commands if config.json or a flag asks for it, which the configs of clients often do.
 ON_REQUEST = frozenset((
+    "rootless.cgroup.bpf", "rootless.cgroup.devices", "rootless.cgroup.files",
+    "rootless.kernel.units", "rootless.runtime.hooks", "rootless.steps.terminal",
     "rootless.cgroup.ownership", "rootless.cgroup.properties",
     "rootless.outside.device_nodes",
     "rootless.plan.annotations", "rootless.plan.change", "rootless.plan.idmaps", "rootless.plan.seccomp_profile",
@@ -78,15 +80,22 @@ STANDARD_LIBRARY = frozenset((
 ))  # fmt: skip
 
 # Modules that almost every run of a command imports inside a function; the cache holds them, too.
-_RESOURCES = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf")
 LAZY = {
-    "create": ("rootless.kernel.cgroup_view", *_RESOURCES),
-    "run": ("rootless.kernel.cgroup_view", *_RESOURCES),
-    "exec": ("rootless.cgroup", "rootless.runtime.interpreter"),
-    "start": ("rootless.cgroup",),
-    "state": ("rootless.cgroup",),
-    "kill": ("rootless.cgroup",),
-    "delete": ("rootless.cgroup",),
+    "create": ("rootless.kernel.cgroup_view",),
+    "run": ("rootless.kernel.cgroup_view",),
+    "exec": ("rootless.cgroup", "rootless.cgroup.freezer", "rootless.runtime.interpreter"),
+    "start": ("rootless.cgroup", "rootless.cgroup.freezer"),
+    "state": ("rootless.cgroup", "rootless.cgroup.freezer"),
+    "kill": ("rootless.cgroup", "rootless.cgroup.freezer"),
+    "delete": ("rootless.cgroup", "rootless.cgroup.freezer"),
+}
+# Modules that root's containers need, and others if config.json asks for it: the cache holds them, but they are loaded
+# only when they are imported (codecache.find_spec).
+_RESOURCES = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf", "rootless.kernel.units")
+ON_DEMAND = {
+    "create": (*_RESOURCES, "rootless.runtime.hooks", "rootless.steps.terminal"),
+    "run": (*_RESOURCES, "rootless.runtime.hooks", "rootless.steps.terminal"),
+    "exec": ("rootless.kernel.units",),
 }
 # The same for modules that are needed only after the clone; a second part of the cache, for codecache.load_later.
 LATER = {"run": ("rootless.cli.commands.start", "rootless.runtime.foreground", "rootless.cli.commands.delete")}

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rootless.startup.leancode import compile_lean
+from rootless.startup import codecache, hot
+from rootless.startup.leancode import Store, compile_lean
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -62,8 +63,7 @@ def test_run_takes_what_comes_later_too(copy, bundle) -> None:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         names = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
-        only_root = ("rootless.cgroup.devices", "rootless.cgroup.files", "rootless.cgroup.bpf")  # as a config asks for
-        return [name for name in names if name.startswith("rootless") and not name.startswith(only_root)]
+        return [name for name in names if name.startswith("rootless") and name not in hot.ON_DEMAND["run"]]
 
     assert "rootless.runtime.foreground" in imported()
     assert imported() == []
@@ -143,9 +143,11 @@ def test_the_folder_is_in_the_users_home(closed: Path, monkeypatch: pytest.Monke
 
 def plant(cache: Path, marker: Path) -> None:
     """Exchange the first module's code for some that leaves a file."""
-    magic, signatures, entries, later = marshal.loads(cache.read_bytes())
-    entries[0] = (*entries[0][:3], compile(f"open({str(marker)!r}, 'w')", "planted", "exec"))
-    cache.write_bytes(marshal.dumps((magic, signatures, entries, later)))
+    data = cache.read_bytes()
+    magic, signatures, entries, later, on_demand, rest = marshal.loads(data)
+    number = next(number for number, entry in enumerate(entries) if entry[3])
+    entries[number] = (*entries[number][:3], compile(f"open({str(marker)!r}, 'w')", "planted", "exec"))
+    cache.write_bytes(marshal.dumps((magic, signatures, entries, later, on_demand, rest)) + data[len(data) - rest :])
 
 
 @pytest.mark.parametrize("how", ["the folder is open", "the file is open", "a link to a folder", "a link to a file"])
@@ -210,3 +212,72 @@ def test_lean_code_does_the_same() -> None:
     assert (found["answer"], thing.kind, thing.method(1, 2, key="y", z=3)) == (42, "k", "y2['z']")
     assert "unset" not in found and found["Thing"].__doc__ is None
     assert not found["Thing"].method.__annotations__ and not found["Thing"].method.__code__.co_linetable
+
+
+FUNCTIONS = b"""
+def hot(x):
+    return x + 1
+
+def cold(a, /, b, c=3, *rest, d, e=5, **more):
+    "Is long enough to be stored apart: a stand-in for a short function would not be shorter."
+    words = [f"{name}: {value}" for name, value in sorted(more.items())]
+    return [a, b, c, rest, d, e, words, hot(a), "a constant that makes the code longer than its stand-in"]
+
+def generator(count):
+    for number in range(count):
+        yield number, "another constant that makes the code longer than its stand-in would be", hot(number)
+
+def outer(x):
+    text = "one more constant that makes the code of this function longer than its stand-in would be, " * 2
+    def inner(y):
+        return x + y, text
+    return inner
+
+class Base:
+    def __init__(self, value):
+        self.value = value
+
+class Thing(Base):
+    def __init__(self, value):
+        super().__init__(value)
+        self.text = "yet another constant that makes the code of this method longer than its stand-in would be"
+
+    def __secret(self, *, __key=1):
+        return self.value, __key, "yet another constant that makes the code of this method longer than its stand-in"
+
+    def tell(self):
+        return self.__secret()
+
+    @property
+    def double(self):
+        return self.value * 2, "yet another constant that makes the code of this property longer than its stand-in is"
+"""
+
+
+def test_a_function_that_is_stored_apart_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters of each kind, defaults, generators, closures, methods, properties, private names."""
+    whole: dict[str, Any] = {"__name__": "whole"}
+    thin: dict[str, Any] = {"__name__": "thin"}
+    code = compile_lean(FUNCTIONS, "functions.py")
+    exec(code, whole)
+    store = Store()
+    exec(store.thin(code, ["hot"]), thin)
+    monkeypatch.setattr(codecache, "_rest", memoryview(bytes(store.data)))
+    monkeypatch.setattr(codecache, "_functions", {})
+    sizes = {name: len(thin[name].__code__.co_code) < len(whole[name].__code__.co_code) for name in ("hot", "cold")}
+    assert sizes == {"hot": False, "cold": True}
+    for _ in range(2):  # the first call loads it
+        for found in (whole, thin):
+            found["said"] = [
+                found["cold"](1, 2, d=4),
+                found["cold"](1, b=2, c=7, d=4, e=8, z=1, y=2),
+                found["cold"](1, 2, 3, 4, 5, d=6),
+                list(found["generator"](3)),
+                found["outer"](1)(2),
+                found["Thing"](5).tell(),
+                found["Thing"](5).double,
+            ]
+            with pytest.raises(TypeError, match="d"):
+                found["cold"](1, 2)
+        assert thin["said"] == whole["said"]
+    assert codecache._functions

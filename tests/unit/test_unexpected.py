@@ -83,7 +83,7 @@ def test_a_line_that_cannot_be_made_is_not_silence() -> None:
         # Once more while the first one is being told of.
         "m = sys.modules['rootless.__main__']; k = lambda *_: os.kill(os.getpid(), 2) or 1; m._report = k; k()",
         # After the command.
-        "m = sys.modules['rootless.__main__']; m.codecache.save = lambda: os.kill(os.getpid(), 2); sys.exit",
+        "m = sys.modules['rootless.__main__']; m.codecache.noted = lambda: os.kill(os.getpid(), 2); sys.exit",
     ],
 )  # fmt: skip
 def test_an_interrupt_at_an_odd_moment_has_no_traceback(expression: str) -> None:

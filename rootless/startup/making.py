@@ -1,0 +1,95 @@
+"""Write the file that codecache.py reads. Imported only when a command's cache is missing or out of date."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from rootless.startup import codecache
+from rootless.startup.called import CALLED
+from rootless.startup.hot import MODULES, ON_DEMAND
+from rootless.startup.leancode import Store, compile_lean
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from rootless.startup.codecache import Entry
+
+
+def save(command: str, names: list[str], later_names: list[str]) -> None:
+    """Write a command's cache: beside the sources, else in the user's folder. Raises OSError.
+
+    names: modules in the order of sys.modules. It is the right one, because the import system moves a module to the end
+    once its own imports are done. later_names: those for `load_later`.
+    """
+    store = Store()
+    called = CALLED[command]
+    entries, later = ([e for name in each if (e := _entry(name, called, store))] for each in (names, later_names))
+    signatures = [(file, codecache.signature(file)) for _, file, _, _ in entries + later if file]
+    on_demand = {}
+    for name in ON_DEMAND.get(command, ()):
+        spec = find_spec(name)
+        if name not in names and spec and spec.origin:
+            file = spec.origin.removeprefix(codecache.PACKAGE)
+            on_demand[name] = file, codecache.signature(file), store.add(_compile(spec.origin))
+    parts = signatures, entries, marshal.dumps(later) if later else b"", on_demand, len(store.data) + len(codecache.END)
+    data = marshal.dumps((codecache.MAGIC, *parts)) + store.data + codecache.END
+    try:
+        _write(codecache.path_of(command), data)
+        _write(codecache.path_of("launch"), _own_code())
+    except OSError:
+        folder = codecache.users_folder(make=True)
+        if folder:
+            _write(f"{folder}/{codecache.users_name(command)}", data)
+
+
+def _own_code() -> bytes:
+    """Return codecache's own code for bin/rootless, which does not ask the import system for it."""
+    file = codecache.__file__
+    time, size = codecache.signature(file)
+    stored = f"\n_stored = {time}, {size}\n"
+    with open(file, "rb") as source:
+        return marshal.dumps(compile_lean(source.read() + stored.encode(), file))
+
+
+def _compile(file: str) -> CodeType:
+    with open(file, "rb") as source:
+        return compile_lean(source.read(), file)
+
+
+def _write(path: str, data: bytes) -> None:
+    """Write a file under a temporary name, and rename it when it is complete. Raises OSError."""
+    temporary = f"{path}.{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o644)
+    try:
+        if os.write(fd, data) == len(data):  # a short write would leave broken marshal data
+            os.rename(temporary, path)
+        else:
+            os.unlink(temporary)
+    except OSError:
+        os.unlink(temporary)
+    os.close(fd)
+
+
+def _entry(name: str, called: dict[str, str], store: Store) -> Entry | None:
+    """Return a module's entry; None if it is frozen or lean code does not import it."""
+    module = sys.modules[name]
+    spec = module.__spec__
+    if name == "__future__" or not spec:
+        return None
+    if spec.origin == "built-in":
+        return name, "", False, None
+    kind = type(spec.loader).__name__
+    if kind not in ("SourceFileLoader", "ExtensionFileLoader") or not module.__file__:
+        return None
+    file = module.__file__.removeprefix(codecache.PACKAGE)
+    if kind == "ExtensionFileLoader":
+        return name, file, False, None
+    code = _compile(module.__file__)
+    if name in MODULES:
+        code = store.thin(code, called.get(name, "").split())
+    return name, file, hasattr(module, "__path__"), code
