@@ -16,7 +16,13 @@ command -v useradd >/dev/null || same=
 .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not vm and not client" $same "$@" tests
 make_user || { echo "test: there is no useradd, so the tests as an ordinary user are left out"; exit 0; }
 copy=$(mktemp -d /tmp/rootless-test.XXXXXX)
-trap 'rm -rf "$copy"' EXIT
+tun='' # the mode that /dev/net/tun gets back
+trap 'rm -rf "$copy"; [ -z "$tun" ] || chmod "$tun" /dev/net/tun' EXIT
+if [ -c /dev/net/tun ] && ! as_user test -w /dev/net/tun; then
+  echo "test: opening /dev/net/tun to everybody until the tests end, because $user's network engines use it"
+  tun=$(stat -c %a /dev/net/tun)
+  chmod 666 /dev/net/tun || tun=
+fi
 # The tests skip archives beside the checkout that this user may not read.
 shared=${ROOTLESS_SHARED:-$PWD/../shared}
 as_user test -r "$shared/." || shared=/nonexistent

@@ -32,6 +32,8 @@ class ContainerKeywords(TypedDict, total=False):
     root_emulation: Literal["errno", "notify"] | bool
     ephemeral: bool
     network: str | None
+    publish: Sequence[str] | None
+    no_host_loopback: bool
     memory: str | int | None
     cpus: str | float | None
     pids: int | None

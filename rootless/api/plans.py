@@ -111,6 +111,7 @@ def _needs_runtime(plan: Plan) -> bool:
         or not namespaces.new & sc.CLONE_NEWPID
         or plan.resctrl
         or plan.net_devices
+        or plan.network
         or plan.process.terminal
         or plan.emulation
         or plan.hands_over_cgroup()
@@ -190,7 +191,7 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
                 what = "the host's own system gives the program the caller's ids, and no further group is mapped"
                 raise RootlessError(what, "/process/user/additionalGids", errno.EPERM, hint="leave extra_groups out")
             keywords.update(user=f"{ids.uid}:{ids.gid}", user_ids=ids)
-    spec = apply_settings(spec, Settings(bundle=bundle, base=asked["base"], **keywords), host)
+    spec = apply_settings(spec, Settings(bundle=bundle, base=asked["base"], gives_names=True, **keywords), host)
     warning = ""
     if asked.get("best_effort"):
         spec, warning = _without_impossible_limits(spec, host)

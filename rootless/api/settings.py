@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Those that plan/settings.py reads under the same name.
 _SAME = (
     "hostname", "volumes", "tmpfs", "read_only", "network", "memory", "cpus", "pids", "ulimits", "cap_add", "cap_drop",
-    "no_new_privileges", "root_emulation", "config",
+    "no_new_privileges", "root_emulation", "config", "publish", "no_host_loopback",
 )  # fmt: skip
 _OWN = ("bundle", "rootfs", "name", "init", "limits", "ephemeral", "seccomp")
 NAMES = frozenset((*_SAME, *_OWN))
@@ -26,8 +26,8 @@ class Packed:
     """Hold settings in the form that the launcher takes.
 
     data: marshal data; equal settings are equal bytes; is_host: whether the root is the host's own system; has_cgroup:
-    whether the container may have a cgroup. Then a caller waits for the launcher's last message, because the launcher
-    has counted the OOM kills and removed the cgroup by then.
+    whether the container may have a cgroup or a network engine. Then a caller waits for the launcher's last message,
+    because the launcher has counted the OOM kills and removed both by then.
     """
 
     __slots__ = ("data", "has_cgroup", "is_host", "name", "pid1")
@@ -43,7 +43,8 @@ class Packed:
         self.pid1 = not keywords.get("init", True)
         self.name = keywords.get("name") or ""
         limited = any(keywords.get(name) for name in ("memory", "pids", "cpus", "config"))
-        self.has_cgroup = limited or bundle is not None
+        is_connected = bool(keywords.get("publish")) or keywords.get("network") in ("auto", "pasta", "slirp4netns")
+        self.has_cgroup = limited or is_connected or bundle is not None
         limits = keywords.get("limits", "strict")
         if limits not in ("strict", "best-effort"):
             raise ValueError(f'limits is {limits!r}, allowed is "strict" or "best-effort"')
@@ -82,7 +83,7 @@ def _root(bundle: Any, rootfs: Any) -> tuple[str, str]:
 
 def _plain(name: str, value: Any) -> Any:
     """Return plain data. Refuse a string in place of a list, because its letters would be taken for the elements."""
-    if name in ("volumes", "tmpfs", "cap_add", "cap_drop"):
+    if name in ("volumes", "tmpfs", "cap_add", "cap_drop", "publish"):
         if isinstance(value, (str, bytes)):
             raise TypeError(f"{name} is a list of strings, not one string")
         return [os.fspath(each) for each in value]

@@ -53,7 +53,7 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
         "-m 512m --cpus 1.5 --pids-limit 100",
         ("memory", "memory-swap", "cpus", "cpuset-cpus", "pids-limit", "ulimit"),
     ),
-    "Network": ("--network host --hostname box", ("network", "hostname")),
+    "Network": ("--network auto -p 8080:80", ("network", "publish", "no-host-loopback", "hostname")),
     "Security": (
         "--cap-drop all --security-opt no-new-privileges --security-opt seccomp=default",
         ("cap-add", "cap-drop", "security-opt", "root-emulation", "no-root-emulation"),

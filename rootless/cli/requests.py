@@ -66,6 +66,7 @@ def _apply_settings(options: Options, request: CreateRequest, args: list[str] | 
 
         args = [*entry_point(request.bundle), *args]
     settings = read_settings(options, request.spec, request.bundle, args)
+    settings.gives_names = True
     if options.ephemeral or request.image:
         from rootless.runtime.upper import choose_upper
 

@@ -78,6 +78,28 @@ HINTS = {
         ROOT,
     ),
     "no-jeepney": Hint("pip install jeepney, or apt install python3-jeepney", "pip install jeepney", USER),
+    "no-engine": Hint(
+        "install pasta, whose package is passt on Debian, Fedora, Alpine, Arch and openSUSE "
+        "(apt install, dnf install, apk add, pacman -S, zypper install passt)",
+        "apt install passt",
+        ROOT,
+    ),
+    "no-slirp4netns": Hint(
+        "install the package slirp4netns, which Debian, Fedora, Alpine, Arch and openSUSE have under this name",
+        "apt install slirp4netns",
+        ROOT,
+    ),
+    "no-tun": Hint(
+        "root loads the module tun and opens the node to all: modprobe tun; chmod 666 /dev/net/tun",
+        "modprobe tun; chmod 666 /dev/net/tun",
+        ROOT,
+    ),
+    "low-port": Hint(
+        "ports below {first} are root's: publish another one ({other}:{to}), or root runs "
+        "sysctl net.ipv4.ip_unprivileged_port_start={port}",
+        "sysctl net.ipv4.ip_unprivileged_port_start={port}",
+        ROOT,
+    ),
     "own-interpreter": Hint("use one that root owns, /usr/bin/python3"),
     "state-elsewhere": Hint("choose another with --root", "export ROOTLESS_ROOT=DIRECTORY", USER),
     "cache-elsewhere": Hint("choose another place with XDG_CACHE_HOME", "export XDG_CACHE_HOME=DIRECTORY", USER),

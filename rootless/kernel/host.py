@@ -185,6 +185,44 @@ class Host:
         """Whether to try candidates for a cgroup on this machine; tests that describe another machine set False."""
         return True
 
+    @fact
+    def engines(self) -> dict[str, str]:
+        """The network engines that are installed, {name: path}."""
+        from rootless.kernel.network_facts import find_engines
+
+        return find_engines()
+
+    @fact
+    def pasta_help(self) -> str:
+        """What `pasta --help` says, which tells its features; versions do not (pasta(1))."""
+        from rootless.kernel.network_facts import read_help
+
+        return read_help(self.engines["pasta"]) if "pasta" in self.engines else ""
+
+    @fact
+    def gateways(self) -> tuple[str, str]:
+        """The gateways of the default routes of IPv4 and IPv6, "" for none."""
+        from rootless.kernel.network_facts import read_gateways
+
+        return read_gateways()
+
+    @fact
+    def texts(self) -> dict[str, str]:
+        """{path: content} of files that say how the host resolves names, filled by `text`."""
+        return {}
+
+    def text(self, path: str) -> str:
+        """Return a file that says how the host resolves names, "" if there is none that can be read."""
+        if path not in self.texts:
+            from rootless.kernel.network_facts import read_text
+
+            self.texts[path] = read_text(path)
+        return self.texts[path]
+
+    def is_writable(self, path: str) -> bool:
+        """Return whether this process may make files in a directory."""
+        return os.access(path, os.W_OK)
+
     def exists(self, path: str) -> bool:
         """Return whether there is something at a path, links followed."""
         return os.path.exists(path)

@@ -8,10 +8,10 @@ class Call:
 
     bundle: the absolute directory that relative paths start from; cgroup_manager: "" to choose; listen_fds: how many
     sockets, from fd 3 on, the program gets (sd_listen_fds(3)); emulates_root: whether to emulate root for a user with
-    one id.
+    one id; state: the container's state directory.
     """
 
-    __slots__ = ("bundle", "cgroup_manager", "container_id", "emulates_root", "listen_fds")
+    __slots__ = ("bundle", "cgroup_manager", "container_id", "emulates_root", "listen_fds", "state")
 
     def __init__(
         self,
@@ -21,9 +21,11 @@ class Call:
         cgroup_manager: str = "",
         listen_fds: int = 0,
         emulates_root: bool = False,
+        state: str = "/run",
     ) -> None:
         self.bundle = bundle
         self.container_id = container_id
         self.cgroup_manager = cgroup_manager
         self.listen_fds = listen_fds
         self.emulates_root = emulates_root
+        self.state = state

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rootless.plan.volumes import MountEntry
 
 NOTHING: tuple[object, ...] = (None, "", [], {}, False)  # values of settings that nobody has set
-_SURROUNDINGS = ("base", "bundle", "home", "user_ids")  # settings that ask for nothing by themselves
+_SURROUNDINGS = ("base", "bundle", "gives_names", "home", "user_ids")  # settings that ask for nothing by themselves
 
 
 class UserIds:
@@ -32,8 +32,9 @@ class Settings:
 
     base: the directory that relative volume sources count from; bundle: the directory of config.json, absolute; upper:
     the directory for the changes of a throw-away root, or `tmpfs[:size=SIZE]`; user_ids: `user` with its names looked
-    up; home: the caller's home directory, for mount_home; args: the program and its arguments; config: a merge patch
-    (RFC 7396) that comes last.
+    up; home: the caller's home directory, for mount_home; args: the program and its arguments; gives_names: whether a
+    container on the host's network gets the host's /etc/resolv.conf, /etc/hosts and /etc/hostname; config: a merge
+    patch (RFC 7396) that comes last.
     """
 
     annotations: list[str]
@@ -50,6 +51,7 @@ class Settings:
     entrypoint: str
     env: list[str]
     group_add: list[str]
+    gives_names: bool
     home: str
     hostname: str
     memory: str | int
@@ -58,8 +60,10 @@ class Settings:
     mount_home: bool
     mounts: list[str]
     network: str
+    no_host_loopback: bool
     no_new_privileges: bool | None
     pids: str | int
+    publish: list[str]
     read_only: bool
     root_emulation: str | bool | None
     seccomp: str | dict[str, Any]
@@ -74,9 +78,10 @@ class Settings:
 
     __slots__ = (
         "annotations", "args", "base", "bundle", "cap_add", "cap_drop", "config", "cpus", "cpuset_cpus", "cwd",
-        "devices", "entrypoint", "env", "group_add", "home", "hostname", "memory", "memory_swap", "mount_cwd",
-        "mount_home", "mounts", "network", "no_new_privileges", "pids", "read_only", "root_emulation",
-        "seccomp", "security_opt", "shm_size", "tmpfs", "ulimits", "upper", "user", "user_ids", "volumes",
+        "devices", "entrypoint", "env", "gives_names", "group_add", "home", "hostname", "memory", "memory_swap",
+        "mount_cwd", "mount_home", "mounts", "network", "no_host_loopback", "no_new_privileges", "pids", "publish",
+        "read_only", "root_emulation", "seccomp", "security_opt", "shm_size", "tmpfs", "ulimits", "upper", "user",
+        "user_ids", "volumes",
     )  # fmt: skip
 
     def __init__(self, **given: Any) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rootless.steps.emulation import EmulateRoot
     from rootless.steps.hooks import RunHook
     from rootless.steps.mounts import Mount
+    from rootless.steps.network import ConnectNetwork
     from rootless.steps.outside import EnterResctrlGroup, MoveNetDevices
     from rootless.steps.process import Process
 
@@ -46,11 +47,12 @@ class Plan:
 
     prepare: init's steps before the hooks (mounts, devices, names); enter: init's steps up to the change of roots;
     hooks: {moment: hooks in their order}; filter: None without seccomp; emulation: None without root emulation;
-    resctrl, net_devices: None if config.json asks for none; warnings: lines for the user.
+    resctrl, net_devices, network: None if config.json asks for none; warnings: lines for the user.
     """
 
     __slots__ = (
-        "annotations", "cgroup", "emulation", "enter", "filter", "hooks", "namespaces", "net_devices", "prepare",
+        "annotations", "cgroup", "emulation", "enter", "filter", "hooks", "namespaces", "net_devices", "network",
+        "prepare",
         "process", "resctrl", "rootfs", "warnings",
     )  # fmt: skip
 
@@ -66,6 +68,7 @@ class Plan:
         self.emulation: EmulateRoot | None = None
         self.resctrl: EnterResctrlGroup | None = None
         self.net_devices: MoveNetDevices | None = None
+        self.network: ConnectNetwork | None = None
         self.annotations: dict[str, str] = {}
         self.warnings: list[str] = []
 
@@ -86,7 +89,7 @@ class Plan:
 
     def outside(self) -> list[Step]:
         """Return the steps that the runtime executes on init from outside."""
-        return [step for step in (self.resctrl, self.net_devices) if step]
+        return [step for step in (self.resctrl, self.net_devices, self.network) if step]
 
     def last(self) -> list[Step]:
         """Return the steps that turn init into the program."""
@@ -133,9 +136,15 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
     namespaces = compile_namespaces(linux, host)
     resctrl = _compile_resctrl(linux, host)
     net_devices = _compile_net_devices(linux, namespaces)
+    network = _compile_network(spec, namespaces, host)
     rootfs, readonly = compile_root(spec["root"], call.bundle)
     context, label_warnings = _compile_label(spec, host)
-    prepare, propagation, warnings = _compile_mounts(spec, host, namespaces, call.bundle, rootfs, context)
+    names: list[Mount] = []
+    if network:
+        from rootless.plan.network import mount_names
+
+        names = mount_names(network, spec, call.state)
+    prepare, propagation, warnings = _compile_mounts(spec, host, namespaces, call.bundle, rootfs, context, names)
     process = _compile_init(spec, namespaces, host, call.listen_fds)
     prepare.append(MakeWorkingDirectory("/process/cwd", process.cwd))
     prepare += compile_names(spec, namespaces)
@@ -162,7 +171,7 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
         warnings += read_warnings(prepare, host)
     plan = Plan(namespaces, rootfs, process, _compile_cgroup(spec, host, call))
     plan.prepare, plan.enter, plan.hooks, plan.annotations = prepare, enter, hooks, annotations
-    plan.resctrl, plan.net_devices = resctrl, net_devices
+    plan.resctrl, plan.net_devices, plan.network = resctrl, net_devices, network
     plan.filter = LoadFilter(profile) if profile else None
     plan.warnings = warnings
     automatic = call.emulates_root and not process.user.uid and has_one_id(namespaces, host)
@@ -176,13 +185,22 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
 
 
 def _compile_mounts(
-    spec: Node, host: Host, namespaces: Namespaces, bundle: str, rootfs: str, context: tuple[str, str]
+    spec: Node,
+    host: Host,
+    namespaces: Namespaces,
+    bundle: str,
+    rootfs: str,
+    context: tuple[str, str],
+    names: list[Mount],
 ) -> tuple[list[Step], int, list[str]]:
-    """Return (steps for mounts and devices, propagation that the root gets at the end, warnings)."""
+    """Return (steps for mounts and devices, propagation that the root gets at the end, warnings).
+
+    names: the mounts of a connected network, which come last.
+    """
     linux = spec["linux"]
     own_userns = namespaces.has(sc.CLONE_NEWUSER)
     warnings: list[str] = []
-    mounts = compile_mounts(spec["mounts"], bundle, rootfs, warnings)
+    mounts = [*compile_mounts(spec["mounts"], bundle, rootfs, warnings), *names]
     if host.is_root_here and own_userns:
         for mount in mounts:
             # The container's root may not reach a source that the host's root may, so the runtime makes the mount. A
@@ -193,7 +211,7 @@ def _compile_mounts(
     if any(mount.is_mapped for mount in mounts):
         from rootless.plan.idmaps import compile_idmaps
 
-        compile_idmaps(spec["mounts"], mounts, namespaces, host)
+        compile_idmaps(spec["mounts"], mounts[: len(mounts) - len(names)], namespaces, host)
     for mount in mounts:
         mount.context = _mount_context(context, mount.fstype)
     first, propagation = compile_propagation(linux, rootfs, peers=host.is_root_here and not own_userns)
@@ -279,6 +297,15 @@ def _compile_net_devices(linux: Node, namespaces: Namespaces) -> MoveNetDevices 
 
     devices = read_net_devices(linux["netDevices"], private=namespaces.has(sc.CLONE_NEWNET))
     return MoveNetDevices(devices) if devices else None
+
+
+def _compile_network(spec: Node, namespaces: Namespaces, host: Host) -> ConnectNetwork | None:
+    annotations = spec["annotations"].value
+    if type(annotations) is not dict or not any(key.startswith("org.rootless.") for key in annotations):
+        return None
+    from rootless.plan.network import compile_network
+
+    return compile_network(spec["annotations"], namespaces, host)
 
 
 def _compile_resctrl(linux: Node, host: Host) -> EnterResctrlGroup | None:

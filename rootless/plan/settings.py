@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _KEEP_GROUPS = "run.oci.keep_original_groups"
 _PERIOD = 100000  # microseconds: docker's period for --cpus, and the kernel's default (cgroup-v2.rst, cpu.max)
-_NETWORKS = "none, host or ns:PATH"
 
 
 def apply_settings(spec: Mapping[str, Any], settings: Settings, host: Host) -> dict[str, Any]:
@@ -37,6 +36,8 @@ def apply_settings(spec: Mapping[str, Any], settings: Settings, host: Host) -> d
         value = getattr(settings, keyword)
         if value not in NOTHING or (keyword == "no_new_privileges" and value is False):
             apply(change, value)
+    if settings.gives_names and not settings.network:
+        _give_names(change)
     return changed
 
 
@@ -334,32 +335,30 @@ def _apply_hostname(change: Change, name: str) -> None:
 
 
 def _apply_network(change: Change, network: str) -> None:
-    kind, colon, path = network.partition(":")
-    linux = change.part("linux")
-    others = [n for n in change.array(linux, "namespaces") if type(n) is not dict or n.get("type") != "network"]
-    if network == "none":
-        linux["namespaces"] = [*others, {"type": "network"}]
-    elif network == "host":
-        linux["namespaces"] = others
-        _bind_names(change)
-    elif kind == "ns" and colon:
-        if not path.startswith("/"):
-            raise wrong("network", network, "the namespace's path is not absolute", "ns:/run/netns/NAME")
-        if not change.host.exists(path):
-            raise wrong("network", network, "there is no such namespace", "ip netns list")
-        linux["namespaces"] = [*others, {"type": "network", "path": path}]
-    else:
-        raise wrong("network", network, "unknown network", _NETWORKS)
+    from rootless.plan.network import apply_network
+
+    apply_network(change, network)
 
 
-def _bind_names(change: Change) -> None:
-    """Give the program the host's resolver and names, unless config.json mounts its own."""
-    mounts = change.array(change.spec, "mounts")
-    taken = [tidy(m.get("destination")) for m in mounts if type(m) is dict]
-    for path in ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname"):
-        if path not in taken and "/etc" not in taken and change.host.exists(path):
-            options = ["rbind", "ro", "nosuid", "nodev", "noexec"]
-            mounts.append({"destination": path, "type": "bind", "source": path, "options": options})
+def _apply_publish(change: Change, texts: list[str]) -> None:
+    from rootless.plan.network import apply_publish
+
+    apply_publish(change, texts)
+
+
+def _apply_no_host_loopback(change: Change, value: bool) -> None:
+    from rootless.plan.network import apply_no_host_loopback
+
+    apply_no_host_loopback(change, value)
+
+
+def _give_names(change: Change) -> None:
+    """Give a container on the host's network the host's names. Most containers have one of their own."""
+    namespaces = change.part("linux").get("namespaces")
+    if type(namespaces) is list and all(type(n) is not dict or n.get("type") != "network" for n in namespaces):
+        from rootless.plan.network import bind_names
+
+        bind_names(change, asked=False)
 
 
 # ------------------------------------------------------------------------------------------- rights
@@ -477,6 +476,8 @@ TABLE: list[tuple[str, str, Callable[[Change, Any], None]]] = [
     ("ulimits", "ulimit", _apply_ulimits),
     ("hostname", "hostname", _apply_hostname),
     ("network", "network", _apply_network),
+    ("publish", "publish", _apply_publish),
+    ("no_host_loopback", "no-host-loopback", _apply_no_host_loopback),
     ("cap_drop", "cap-drop", _apply_cap_drop),
     ("cap_add", "cap-add", _apply_cap_add),
     ("no_new_privileges", "", _apply_no_new_privileges),

@@ -18,6 +18,7 @@ from rootless.steps.hooks import RunHook
 from rootless.steps.masks import MakePathReadonly, MaskPath
 from rootless.steps.names import SetDomainname, SetHostname, WriteSysctl
 from rootless.steps.namespaces import CloneNamespaces, JoinNamespace, SetTimeOffsets, WriteIdMaps
+from rootless.steps.network import ConnectNetwork
 from rootless.steps.outside import EnterResctrlGroup, MoveNetDevices
 from rootless.steps.process import (
     ChangeUser,
@@ -141,6 +142,12 @@ def _net_devices(step: MoveNetDevices) -> list[str]:
         f"The runtime moves the network device {in_words((name,))} into the container, as {in_words((new_name,))}."
         for name, new_name, _ in step.devices
     ]
+
+
+def _network(step: ConnectNetwork) -> list[str]:
+    leads = [f"{port.protocol} port {port.host} of the host leads to {port.container}" for port in step.ports]
+    ports = f" {'; '.join(leads)}." if leads else " No port of the container is published."
+    return [f"The runtime starts {step.engine}, which carries packets between the container and the host.{ports}"]
 
 
 def _mount(step: MountFileSystem) -> list[str]:
@@ -288,6 +295,12 @@ STORIES: dict[type[Step], Story] = {
     MoveNetDevices: Story(
         NAMESPACES, _net_devices, "A network device is in one network namespace at a time.",
         "network_namespaces(7), netdevice(7)",
+    ),
+    ConnectNetwork: Story(
+        NAMESPACES, _network,
+        "A new network namespace has no way out. To make one takes root; the engine needs none: it is an ordinary"
+        " program that opens connections of its own for those of the container.",
+        "pasta(1), slirp4netns(1), network_namespaces(7)",
     ),
     SetPropagation: Story(
         FILES, _propagation,

@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.cgroup.record import Record
     from rootless.kernel.host import Host, IdMap
+    from rootless.outside.engine import Engine
     from rootless.plan.compiler import Plan
     from rootless.plan.describe import Numbering
     from rootless.process.child_options import ChildOptions
     from rootless.runtime.container import State
     from rootless.steps import Step
+    from rootless.steps.network import ConnectNetwork
     from rootless.steps.outside import EnterResctrlGroup, MoveNetDevices
 
 
@@ -97,14 +99,20 @@ class CreateRequest:
         """Return whether config.json gives the program a terminal. Raises SpecError."""
         return Node(self.spec)["process"]["terminal"].boolean()
 
+    def needs_helpers(self) -> bool:
+        """Return whether a process has to serve the container from outside, so that it needs a monitor to end it."""
+        annotations = self.spec.get("annotations")
+        return type(annotations) is dict and annotations.get("org.rootless.network", "none") != "none"
+
 
 class Created:
-    """Hold a container that waits for `start`, init's pidfd, and the terminal's master (-1 for none)."""
+    """Hold a container that waits for `start`, init's pidfd, the terminal's master (-1 for none) and its engine."""
 
-    def __init__(self, container: Container, pidfd: int, master: int) -> None:
+    def __init__(self, container: Container, pidfd: int, master: int, engine: Engine | None) -> None:
         self.container = container
         self.pidfd = pidfd
         self.master = master
+        self.engine = engine
 
 
 def compile_plan(request: CreateRequest, host: Host, spec: Node | None = None) -> Plan:
@@ -118,6 +126,7 @@ def compile_plan(request: CreateRequest, host: Host, spec: Node | None = None) -
         cgroup_manager=request.cgroup_manager,
         listen_fds=request.listen_fds,
         emulates_root=request.emulates_root,
+        state=f"{request.root}/{request.container_id}",
     )
     return compile(spec or Node(request.spec), host, call)
 
@@ -133,6 +142,10 @@ def create(request: CreateRequest, host: Host) -> Created:
     cgroup.check_limits(plan.cgroup.record)
     protect(*_possible_maps(plan, host))  # it may re-execute this command, so print no warning before
     _warn(plan)
+    if plan.network:
+        from rootless.outside import ports
+
+        ports.check(plan.network)
     creation = Creation(request, plan, host)
     try:
         creation.prepare()
@@ -164,7 +177,8 @@ class Creation:
     """Create one container. The runtime's steps are executed with this object (steps/context.py, Runtime).
 
     undo_stack: functions that undo what was done; each is pushed before its action. held: fds that stay open until the
-    container is created. numbering: the numbers of the plan's steps, None without --debug.
+    container is created. engine: what connects the container's network, None for nothing; numbering: the numbers of the
+    plan's steps, None without --debug.
     """
 
     prepared: Prepared
@@ -182,6 +196,7 @@ class Creation:
         self.maps_written = False
         self.held: list[int] = []
         self.undo_stack: list[Callable[[], None]] = []
+        self.engine: Engine | None = None
         self.numbering: Numbering | None = None
         if log.debugging():
             from rootless.plan.describe import Numbering
@@ -227,6 +242,9 @@ class Creation:
         signals.unblock(signals.ENDING)
         request, plan, directory = self.request, self.plan, self.container.directory
         directory.write("config.json", request.text)
+        for name, text in plan.network.names.items() if plan.network else ():
+            directory.write(name, text.encode("utf-8", "surrogateescape"))
+            os.chmod(name, 0o644, dir_fd=directory.fd)  # every user of the container may read it
         notify_fd = self._bind_notify_socket()
         record = plan.cgroup.record.copy()
         self.container.state = first_state(request, plan, record)
@@ -406,6 +424,8 @@ class Creation:
             self._make_cgroup()
         self.execute(self.plan.outside())
         master = self._follow_setup()
+        if self.engine:
+            self.engine.await_ready()
         container.directory.rename(CREATING_SOCKET, START_SOCKET)
         receiver = request.pidfd_socket or self.plan.annotations.get("run.oci.pidfd_receiver")
         if receiver:
@@ -416,7 +436,7 @@ class Creation:
         signals.block(signals.ENDING)  # until the caller can undo the creation
         self.undo_stack.clear()
         close_at_last(*self.held)  # the container is created, so errors from here on must not undo it
-        return Created(container, self.pidfd, master)
+        return Created(container, self.pidfd, master, self.engine)
 
     def enter_resctrl_group(self, step: EnterResctrlGroup) -> None:
         """Put init into its resctrl groups (steps/outside.py)."""
@@ -436,6 +456,22 @@ class Creation:
         self.held.append(netns)
         moved = net_devices.apply_net_devices(step.devices, netns)
         self.undo_stack.append(lambda: net_devices.undo_net_devices(moved, netns))
+
+    def connect_network(self, step: ConnectNetwork) -> None:
+        """Start the engine; it becomes ready while init sets up its mounts (steps/network.py)."""
+        from rootless.outside.engine import Engine
+        from rootless.runtime.helpers import note_helper
+
+        directory = self.container.directory
+        self.engine = engine = Engine(step, directory.fd)
+        self.undo_stack.append(engine.end)
+        has_userns = bool(self.plan.namespaces.has(sc.CLONE_NEWUSER))
+        engine.start(
+            self.pid,
+            is_root=self.host.is_root_here,
+            has_userns=has_userns,
+            note=lambda pid, started: note_helper(directory, step.engine, pid, started),
+        )
 
     def _follow_setup(self) -> int:
         """Exchange the set-up messages with init. Return the terminal's master, -1 for none or a passed-on one."""

@@ -90,10 +90,6 @@ def remove(container: Container, *, hook_limit: int = 0) -> None:
     if container.alive():
         end(container)
     container.cgroup().remove()  # kills all processes that are still in it
-    if container.state.get("root_emulation") == "notify":
-        from rootless.runtime.helpers import end_helpers
-
-        end_helpers(container.directory)
     _undo_host_side_effects(container)
     hooks = _poststop_hooks(container)
     report = container.report("stopped")
@@ -145,6 +141,10 @@ def _undo_host_side_effects(container: Container) -> None:
         from rootless.steps.places import detach_rootfs
 
         detach_rootfs(container.state["rootfs"], container.state["rootfs_before"])
+    if any(name.startswith("helper.") for name in os.listdir(container.directory.fd)):
+        from rootless.runtime.helpers import end_helpers
+
+        end_helpers(container.directory)
     upper = container.directory.noted("upper")
     if upper:
         from rootless.runtime.upper import remove_upper

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.cgroup.oom import Watch
+    from rootless.outside.engine import Engine
     from rootless.runtime.limit import TimeLimit
     from rootless.runtime.notify import Listener
 
@@ -57,18 +58,19 @@ def wait(
     oom: Watch | None = None,
     listener: Listener | None = None,
     limit: TimeLimit | None = None,
+    engine: Engine | None = None,
 ) -> int:
     """Wait until the program ends; return its exit code, 128+n if a signal ended it. Raises OSError.
 
     reader: the fd from `listen`; master: the pty's, -1 for none. With a pty the user's terminal is in raw mode
     meanwhile. The caller has released the container's lock, so that `kill`, `exec` and `delete` work. If this function
     raises, the caller must end the program, because no process would wait for it. oom: counts OOM kills during the
-    wait, because the cgroup of a scope may be gone afterwards. Later signals are ignored, because they must not end the
-    runtime while it deletes the container.
+    wait, because the cgroup of a scope may be gone afterwards. engine: warns if it ends first. Later signals are
+    ignored, because they must not end the runtime while it deletes the container.
     """
     terminal = _Terminal(master) if master >= 0 else None
     try:
-        _loop(pid, pidfd, reader, terminal, oom, listener, limit)
+        _loop(pid, pidfd, reader, terminal, oom, listener, limit, engine)
     finally:
         if terminal:
             terminal.restore()
@@ -143,6 +145,7 @@ def _loop(
     oom: Watch | None,
     listener: Listener | None,
     limit: TimeLimit | None,
+    engine: Engine | None,
 ) -> None:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
@@ -151,6 +154,8 @@ def _loop(
         poller.register(oom.fd, select.POLLPRI)
     if listener:
         poller.register(listener, select.POLLIN)
+    if engine:
+        poller.register(engine, select.POLLIN)
     if terminal:
         terminal.register(poller)
     escalation = Escalation(pid, pidfd)
@@ -179,6 +184,9 @@ def _loop(
             elif listener and fd == listener.fileno():
                 if listener.forward(os.getpid()):  # the manager's main process is this one: it ends with the program
                     poller.unregister(fd)
+            elif engine and fd == engine.fileno():
+                poller.unregister(fd)
+                engine.tell_end()
             elif terminal:
                 terminal.move(fd, events, poller)
 

@@ -1,21 +1,23 @@
-"""Note the processes that serve a container from outside: a network engine, the supervisor of root emulation.
+"""Note the processes that serve a container from outside, and end them: a network engine, a supervisor.
 
-Each is a dangling symbolic link in the state directory, `helper.KIND.PID`, whose text is "PID START_TIME". A helper
-ends by itself with the container; `delete` ends those that do not.
+Each is a dangling symbolic link in the state directory, `helper.KIND.PID`, whose text is "PID START_TIME". Whoever
+waits for the container's end ends them, and so does `delete`.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-from typing import TYPE_CHECKING
+import select
+from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
 
 from rootless.kernel import proc
+from rootless.startup import lean_os as os
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.runtime.state import StateDir
 
 PREFIX = "helper."
+_PATIENCE = 10  # seconds that a killed process has to end
 
 
 def note_helper(directory: StateDir, kind: str, pid: int, start_time: int) -> None:
@@ -24,22 +26,25 @@ def note_helper(directory: StateDir, kind: str, pid: int, start_time: int) -> No
 
 
 def end_helpers(directory: StateDir) -> None:
-    """Kill the helpers that still run. The number of one that has ended may be another process's by now."""
+    """Kill the helpers that still run, and wait for their ends. Raises OSError and RootlessError.
+
+    A pid may be another process's by now, so only one with the noted start time is killed.
+    """
     for name in os.listdir(directory.fd):
-        if name.startswith(PREFIX):
-            words = directory.noted(name).split()
-            if len(words) == 2 and all(word.isdigit() for word in words):
-                _kill(int(words[0]), int(words[1]))
-
-
-def _kill(pid: int, started: int) -> None:
-    pidfd = proc.open_pidfd(pid)
-    if pidfd < 0:
-        return
-    try:
-        if proc.alive(pid, started):  # the pidfd was opened before, so it is that process's
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it has ended by itself
-    finally:
-        os.close(pidfd)
+        if not name.startswith(PREFIX):
+            continue
+        words = directory.noted(name).split()
+        if len(words) != 2 or not all(word.isdigit() for word in words):
+            continue
+        pid, started = int(words[0]), int(words[1])
+        pidfd = proc.open_pidfd(pid)
+        if pidfd < 0:
+            continue
+        try:
+            if proc.alive(pid, started):
+                pidfd_send_signal(pidfd, SIGKILL)
+                select.select([pidfd], [], [], _PATIENCE)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)

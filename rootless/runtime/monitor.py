@@ -1,8 +1,9 @@
 """Run the monitor: a parent process that waits for the end of a detached container.
 
-A container has one only if a log file, a time limit, --rm or a later `wait` needs it. The monitor ends the program at
-its time limit, and writes its exit code and the time into the state. It sends the exit code to every `wait` that is
-connected to its socket in the state directory. If it is killed, the container continues, and `delete --force` ends it.
+A container has one only if a log file, a time limit, --rm, a later `wait`, or a helper such as a network engine needs
+it. The monitor ends the program at its time limit, ends the helpers when the container has ended (runtime/helpers.py),
+and writes the exit code and the time into the state. It sends the exit code to every `wait` that is connected to its
+socket in the state directory. If it is killed, the container and its helpers continue, and `delete --force` ends them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from rootless.kernel.pidfd import wait_status
 from rootless.runtime.container import Container, TakingBack, load
 from rootless.runtime.create import create
 from rootless.runtime.foreground import exit_code
+from rootless.runtime.interpreter import protect
 from rootless.runtime.limit import EXIT_TIMEOUT, TimeLimit
 from rootless.runtime.start import start
 from rootless.startup import jsonlite
+from rootless.userns.run import default_maps
 
 if TYPE_CHECKING:
     from rootless.cgroup.oom import Watch
@@ -37,12 +40,15 @@ _STARTED = b"s"
 _HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
 
 
-def run_monitored(request: CreateRequest, host: Host, log_file: str, *, keep: bool) -> int:
+def run_monitored(
+    request: CreateRequest, host: Host, log_file: str = "", *, keep: bool = True, starts: bool = True
+) -> int:
     """Run a detached container with a monitor; return 0 when its program runs. Raises RootlessError.
 
     log_file: gets the program's output, "" for this command's standard streams; keep: do not delete the container when
-    it ends.
+    it ends; starts: whether to start it, too: `create` leaves that to `start`.
     """
+    protect(*default_maps(host))  # before the fork: the copy would fork again
     output = _open_log(log_file) if log_file else -1
     reader, writer = os.pipe2(os.O_CLOEXEC)
 
@@ -50,7 +56,7 @@ def run_monitored(request: CreateRequest, host: Host, log_file: str, *, keep: bo
         os.close(reader)
         os.setsid()
         try:
-            _monitor(request, host, writer, output, keep=keep)
+            _monitor(request, host, writer, output, keep=keep, starts=starts)
         except BaseException as error:
             failure = error if isinstance(error, RootlessError) else RootlessError(str(error) or type(error).__name__)
             words = [failure.what, failure.where, failure.errno, failure.hint, type(failure).__name__]
@@ -84,7 +90,7 @@ def _open_log(path: str) -> int:
         raise RootlessError.from_os(error, "cannot open the log file", path) from None
 
 
-def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, keep: bool) -> None:
+def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, keep: bool, starts: bool) -> None:
     for signum in (_HUP, _INT, _QUIT):
         signal(signum, SIG_IGN)  # they are for the caller's terminal, and the container must continue
     signal(_TERM, SIG_DFL)
@@ -101,7 +107,8 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
     try:
         oom = container.watch_oom()
         listener = _listen(container)
-        start(container)
+        if starts:
+            start(container)
         container.directory.note(" ".join(map(str, proc.own_identity())), "monitor")
         container.directory.lock.give_up()
     except BaseException:
@@ -184,6 +191,9 @@ def _record(container: Container, code: int, kills: int, *, keep: bool) -> None:
 
         remove(container)
         return
+    from rootless.runtime.helpers import end_helpers
+
+    end_helpers(directory)
     state = directory.read("state.json") or container.state
     state["exit_code"] = code
     state["finished"] = log.rfc3339(time.time())

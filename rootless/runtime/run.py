@@ -84,7 +84,13 @@ def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *,
             from rootless.runtime.limit import EXIT_TIMEOUT, TimeLimit
 
             limit = TimeLimit(request.timeout, container.pid, created.pidfd)
-        code = wait(container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener, limit=limit)
+        engine = created.engine
+        code = wait(
+            container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener, limit=limit,
+            engine=engine,
+        )  # fmt: skip
+        if engine:
+            engine.end()
         if limit and limit.over:
             code = EXIT_TIMEOUT
     except BaseException:

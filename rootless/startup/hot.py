@@ -53,14 +53,15 @@ ON_REQUEST = frozenset((
     "rootless.cgroup.bpf", "rootless.cgroup.devices", "rootless.cgroup.files",
     "rootless.kernel.units", "rootless.runtime.hooks", "rootless.steps.terminal",
     "rootless.cgroup.ownership", "rootless.cgroup.properties",
-    "rootless.outside.device_nodes",
-    "rootless.plan.annotations", "rootless.plan.change", "rootless.plan.idmaps", "rootless.plan.seccomp_profile",
-    "rootless.plan.settings", "rootless.plan.volumes",
+    "rootless.kernel.network_facts",
+    "rootless.outside.device_nodes", "rootless.outside.engine", "rootless.outside.ports",
+    "rootless.plan.annotations", "rootless.plan.change", "rootless.plan.idmaps", "rootless.plan.network",
+    "rootless.plan.seccomp_profile", "rootless.plan.settings", "rootless.plan.volumes",
     "rootless.process.libseccomp", "rootless.process.lsm", "rootless.process.scheduler", "rootless.process.seccomp",
     "rootless.process.seccomp_names",
-    "rootless.runtime.enter", "rootless.runtime.limit", "rootless.runtime.notify", "rootless.runtime.owner",
-
-    "rootless.steps.outside", "rootless.steps.scheduling", "rootless.steps.upper",
+    "rootless.runtime.enter", "rootless.runtime.helpers", "rootless.runtime.limit",
+    "rootless.runtime.notify", "rootless.runtime.owner",
+    "rootless.steps.network", "rootless.steps.outside", "rootless.steps.scheduling", "rootless.steps.upper",
     "rootless.userns.hints", "rootless.userns.mount_userns", "rootless.userns.newuidmap", "rootless.userns.refusals",
 ))  # fmt: skip
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         def move_net_devices(self, step: Any) -> None:
             """Move network devices of the host into init's network namespace."""
 
+        def connect_network(self, step: Any) -> None:
+            """Start the engine that connects init's network namespace."""
+
 
 class Prepared:
     """Hold what the runtime has opened for a container, and what it has learned meanwhile.

@@ -316,7 +316,7 @@ def test_list_in_all_formats(container, rootless) -> None:
     found = {entry["id"]: entry["status"] for entry in json.loads(rootless("list", "-f", "json").stdout)}
     assert found == {one.id: "created", two.id: "stopped"}
     head, *rows = rootless("list").stdout.splitlines()
-    assert head.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE"]
+    assert head.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE", "PORTS"]
     assert len(rows) == 2
     result = rootless("list", "--format", "xml")
     assert result.returncode == 1 and "table or json" in result.stderr

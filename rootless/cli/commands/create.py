@@ -19,6 +19,10 @@ def main(options: Options) -> int:
     request = read_request(options)
     if options.dry_run:
         return print_plan(request)
+    if request.needs_helpers():
+        from rootless.runtime.monitor import run_monitored
+
+        return run_monitored(request, Host(), starts=False)
     created = create(request, Host())
     close_at_last(created.pidfd)
     created.container.close()

@@ -14,6 +14,7 @@ from rootless.cli.containers import state_root
 from rootless.cli.setting_flags import IMAGE_ANNOTATION
 from rootless.errors import NoSuchContainer, RootlessError, printable
 from rootless.kernel.files import write_all
+from rootless.plan.network import ports_of
 from rootless.runtime.container import Container
 from rootless.runtime.state import StateDir, ids
 from rootless.startup.jsonlite import dumps
@@ -80,11 +81,13 @@ def _age(created: str) -> str:
 
 def _table(reports: list[Report]) -> str:
     """Return the table: runc's columns, and behind them what people look for."""
-    rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE")]
+    rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE", "PORTS")]
     for e in reports:
-        image = (e.get("annotations") or {}).get(IMAGE_ANNOTATION, "-")
+        annotations = e.get("annotations") or {}
+        image = annotations.get(IMAGE_ANNOTATION, "-")
         rows.append((
             e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"], image, _age(e["created"]),
+            ports_of(annotations),
         ))  # fmt: skip
     rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

@@ -38,8 +38,11 @@ def main(options: Options) -> int:
         if options.save_changes:
             _save_at_end(request, options.save_changes)
         try:
-            if options.detach and (options.log_file or timeout or "rm" in options.given or request.image):
-                code = _run_monitored(request, options, keep=keep)
+            if options.detach and (_asks_for_monitor(options) or timeout or request.image or request.needs_helpers()):
+                from rootless.runtime.monitor import run_monitored
+
+                # It is kept unless --rm is given.
+                code = run_monitored(request, Host(), options.log_file, keep=keep or "rm" not in options.given)
             else:
                 code = run(request, Host(), codecache.load_later, keep=keep)
         except IdInUse:
@@ -69,15 +72,8 @@ def _save_at_end(request: CreateRequest, output: str) -> None:
     request.at_end = lambda: save_changes(request, output)
 
 
-def _run_monitored(request: CreateRequest, options: Options, *, keep: bool) -> int:
-    """Run a detached container with a monitor, which waits for its end. It is kept unless --rm is given."""
-    from rootless.runtime.interpreter import protect
-    from rootless.runtime.monitor import run_monitored
-    from rootless.userns.run import default_maps
-
-    host = Host()
-    protect(*default_maps(host))  # before the fork: the copy would fork again
-    return run_monitored(request, host, options.log_file, keep=keep or "rm" not in options.given)
+def _asks_for_monitor(options: Options) -> bool:
+    return bool(options.log_file) or "rm" in options.given
 
 
 def _read_timeout(text: str) -> float:

@@ -75,15 +75,13 @@ def vsyscall(_host: Host) -> Iterator[Line]:
 
 def devices(_host: Host) -> Iterator[Line]:
     """Check the device nodes of network engines and of file systems in user space."""
-    mend = Hint("the module tun is loaded, and all may open the node", "modprobe tun; chmod 666 /dev/net/tun", ROOT)
-    yield _device("tun", "/dev/net/tun", "pasta and slirp4netns cannot connect a container", mend)
+    yield _device("tun", "/dev/net/tun", "pasta and slirp4netns cannot connect a container", hint("no-tun"))
     engines = [name for name in ("pasta", "slirp4netns") if find_program(name)]
     if engines:
         yield Line("network-engines", OK, " ".join(engines))
     else:
-        mend = Hint("pasta is in the package passt", "apt install passt", ROOT)
         cost = "a container has the host's network, one of its own without a way out, or none"
-        yield Line("network-engines", LIMITED, "neither pasta nor slirp4netns is installed", cost, mend)
+        yield Line("network-engines", LIMITED, "neither pasta nor slirp4netns is installed", cost, hint("no-engine"))
     mend = Hint("the module fuse is loaded, and all may open the node", "modprobe fuse; chmod 666 /dev/fuse", ROOT)
     yield _device("fuse", "/dev/fuse", "sshfs, fuse-overlayfs and their like do not work", mend)
 
