@@ -61,11 +61,12 @@ MESSAGES = {
     "SecurityProfile": "profile_type=1:ProfileType localhost_ref=2",
     "PodSandboxStatusRequest": "pod_sandbox_id=1",
     "PodSandboxStatusResponse": "status=1:PodSandboxStatus",
-    "PodSandboxStatus": "id=1 metadata=2:PodSandboxMetadata state=3:PodSandboxState network=5:PodSandboxNetworkStatus",
+    "PodSandboxStatus": "id=1 metadata=2:PodSandboxMetadata state=3:PodSandboxState network=5:PodSandboxNetworkStatus"
+    " runtime_handler=9",
     "PodSandboxNetworkStatus": "ip=1",
     "ListPodSandboxRequest": "",
     "ListPodSandboxResponse": "items=1:PodSandbox*",
-    "PodSandbox": "id=1 metadata=2:PodSandboxMetadata state=3:PodSandboxState labels=5:map",
+    "PodSandbox": "id=1 metadata=2:PodSandboxMetadata state=3:PodSandboxState labels=5:map runtime_handler=7",
     "StopPodSandboxRequest": "pod_sandbox_id=1",
     "StopPodSandboxResponse": "",
     "RemovePodSandboxRequest": "pod_sandbox_id=1",
@@ -75,8 +76,8 @@ MESSAGES = {
     "CreateContainerResponse": "container_id=1",
     "ContainerConfig": (
         "metadata=1:ContainerMetadata image=2:ImageSpec command=3:string* args=4:string* working_dir=5 envs=6:Pair*"
-        " mounts=7:Mount* devices=8:Device* labels=9:map annotations=10:map log_path=11 tty=14:bool"
-        " linux=15:LinuxContainerConfig"
+        " mounts=7:Mount* devices=8:Device* labels=9:map annotations=10:map log_path=11 stdin=12:bool"
+        " stdin_once=13:bool tty=14:bool linux=15:LinuxContainerConfig"
     ),
     "ContainerMetadata": "name=1 attempt=2:int",
     "Pair": "key=1 value=2",
@@ -107,6 +108,12 @@ MESSAGES = {
     "Container": "id=1 pod_sandbox_id=2 metadata=3:ContainerMetadata state=6:ContainerState labels=8:map",
     "ExecSyncRequest": "container_id=1 cmd=2:string* timeout=3:int",
     "ExecSyncResponse": "stdout=1 stderr=2 exit_code=3:int",
+    "ExecRequest": "container_id=1 cmd=2:string* tty=3:bool stdin=4:bool stdout=5:bool stderr=6:bool",
+    "ExecResponse": "url=1",
+    "AttachRequest": "container_id=1 stdin=2:bool tty=3:bool stdout=4:bool stderr=5:bool",
+    "AttachResponse": "url=1",
+    "PortForwardRequest": "pod_sandbox_id=1 port=2:int*",
+    "PortForwardResponse": "url=1",
     "ReopenContainerLogRequest": "container_id=1",
     "ReopenContainerLogResponse": "",
     "UpdateContainerResourcesRequest": "container_id=1 linux=2:LinuxContainerResources",

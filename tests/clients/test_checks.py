@@ -64,6 +64,11 @@ def check(runtime: str, record_property: Callable[[str, object], None]) -> Calla
     return run
 
 
+def test_kubernetes(check: Callable[..., None]) -> None:
+    """A RuntimeClass, a pod of it, and the streams of kubectl, through containerd's CRI plugin."""
+    check("kubernetes", ("containerd", "ctr", "containerd-shim-runc-v2", "busybox"), "root")
+
+
 def test_newer_clients(runtime: str, record_property: Callable[[str, object], None]) -> None:
     """Those of Debian 13, all at once in a tree of it, where a program beside the checkout makes such a tree."""
     if os.geteuid():
