@@ -1,7 +1,8 @@
 """kubelet.py LOGS CGROUP FILE...: print what kubelet tells the container runtime of the first pod in these manifests.
 
-Three lines: the handler of its RuntimeClass ("" without one), the pod's configuration and that of its first container, as
-JSON of the Container Runtime Interface (`cri.py`). LOGS is the directory for logs, CGROUP the pods' cgroup. Only the fields that the manifests of this directory use are known.
+Lines: the handler of its RuntimeClass ("" without one), the pod's configuration and that of its first container, as
+JSON of the Container Runtime Interface (`cri.py`). LOGS is the directory for logs, CGROUP the cgroup of the pods. Only
+the fields that the manifests of this directory use are known.
 """
 
 from __future__ import annotations

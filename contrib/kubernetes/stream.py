@@ -1,7 +1,7 @@
-"""stream.py exec|attach|forward URL ...: a client of the streams that `kubectl exec -i`, `attach` and `port-forward` use.
+"""stream.py exec|attach|forward URL ...: a client of the streams of `kubectl exec -i`, `attach` and `port-forward`.
 
-The Container Runtime Interface answers Exec, Attach and PortForward with a URL. kubelet passes on what comes from there,
-in channels of a WebSocket (https://kubernetes.io/docs/reference/using-api/websockets/).
+The Container Runtime Interface answers Exec, Attach and PortForward with a URL. kubelet passes on what comes, in
+channels of a WebSocket (https://kubernetes.io/docs/reference/using-api/websockets/).
 
     exec URL, attach URL    what the program prints, with this program's standard input; the program's exit code
     forward URL PORT        what the port answers to this program's standard input
