@@ -122,6 +122,8 @@ def check_target(target: str, *, force: bool) -> None:
     """Refuse a target that exists; with `force`, only one that is not a bundle. Raises OciError."""
     if not os.path.lexists(target):
         return
+    if os.path.isfile(target):
+        raise OciError("there is a file where the bundle would be", target, hint="--output BUNDLE names another place")
     if not force:
         raise OciError("the bundle exists already", target, hint="--force replaces it, --output names another")
     if os.path.islink(target) or not os.path.isdir(target):
@@ -138,6 +140,9 @@ def _make_directory(path: str) -> None:
         os.mkdir(path, 0o700)
         os.chown(path, -1, os.getegid())
         os.chmod(path, 0o700)
+    except FileNotFoundError as error:
+        parent = os.path.dirname(path)
+        raise OciError.from_os(error, f"cannot make the bundle: {parent} does not exist", parent) from None
     except OSError as error:
         raise OciError.from_os(error, "cannot make the bundle", os.path.dirname(path)) from None
     with contextlib.suppress(OSError):
@@ -384,6 +389,13 @@ def _note(request: ConvertRequest, tree: Tree) -> None:
         what = f"{owners.clamped} files have owners beyond your range of ids and were given to another id"
         way_out = owners.way_out()
         request.note(f"{what} (up to {owners.highest})" + (f": {way_out} keeps them" if way_out else ""))
+    if owners.others:
+        few = sorted(owners.others)[:5]
+        shown = ", ".join(map(str, few)) + (", ..." if len(owners.others) > len(few) else "")
+        request.note(
+            f"the image has files of other ids ({shown}), and you have one id: all files are yours, and chown to those "
+            "ids, or becoming one of them, fails in the container; hint: rootless doctor"
+        )
     if report.absolute:
         request.note(f"{report.absolute} absolute member names were taken as below the root")
     if report.lost_xattrs:
@@ -439,6 +451,14 @@ def read_image_record(bundle: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file)
+    except FileNotFoundError as error:
+        if not os.path.lexists(bundle):
+            from oci.absent import near_name
+
+            near = near_name(bundle, lambda each: os.path.exists(f"{each}/{META}"))
+            hint = f"did you mean {printable(near)}?" if near else ""
+            raise OciError.from_os(error, "no such bundle", bundle, hint) from None
+        raise OciError.from_os(error, "the bundle has no record of what was converted", path) from None
     except OSError as error:
         raise OciError.from_os(error, "the bundle has no record of what was converted", path) from None
     except ValueError as error:

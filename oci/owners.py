@@ -25,7 +25,7 @@ class Owners:
 
     mode: map, xattr or squash; uids, gids: the maps that mode map writes through, [] for all ids; strict: refuse an id
     that is not mapped, instead of writing 65534; clamped: files that got 65534; highest: the highest id that was seen
-    among those.
+    among those; alone: the user has no other id, and has not chosen this; others: the ids of other users in the image.
     """
 
     mode: str
@@ -34,6 +34,8 @@ class Owners:
     strict: bool = False
     clamped: int = 0
     highest: int = 0
+    alone: bool = False
+    others: set[int] = attrs.field(factory=set)
     _last: tuple[int, int] = (-1, -1)
 
     def owner_on_disk(self, uid: int, gid: int, where: object) -> tuple[int, int]:
@@ -49,6 +51,8 @@ class Owners:
                 hint = (f"{way_out} keeps it, " if way_out else "") + "--owners map gives it to another id"
                 raise OciError(f"the owner {uid}:{gid} is beyond your range of ids", where, hint=hint)
         else:
+            if self.alone:
+                self.others |= {uid, gid} - {0}
             self._last = fitted  # many files in a row have the same owner
         return fitted
 

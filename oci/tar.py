@@ -103,6 +103,7 @@ class _Reader:
         # For _quick: the header of the last plain file from `type` on, and the sum of its bytes for the checksum.
         self._end, self._end_sum = b"", 0
         self._last_time = b"", 0
+        self._first = b""  # the first block, until it was read as a header
 
     def members(self) -> Iterator[Member]:
         source = self._source
@@ -115,6 +116,7 @@ class _Reader:
             if member is None:
                 if len(data) < padding:
                     raise self._fail("truncated in the middle of a member")
+                self._first = block if source.position <= BLOCK else b""
                 header = self._header(block)
                 member = self._member(header) if header is not None else None
                 if member is None:
@@ -161,6 +163,11 @@ class _Reader:
         return member
 
     def _fail(self, what: str) -> OciError:
+        if self._first:
+            from oci.foreign import describe
+
+            if known := describe(self._first):
+                return OciError(f"not a tar archive: it looks like {known}", self._where)
         return OciError(f"broken tar archive: {what}", f"{self._where} at byte {self._source.position}")
 
     def _skip(self, size: int) -> None:

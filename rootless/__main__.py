@@ -6,8 +6,9 @@ import sys
 
 from rootless import log
 from rootless.cli import options
-from rootless.errors import EXIT_ERROR, EXIT_EXEC_ERROR, RootlessError, unexpected
+from rootless.errors import EXIT_ERROR, EXIT_EXEC_ERROR, NoSuchContainer, RootlessError, unexpected
 from rootless.startup import codecache
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,17 +30,17 @@ def main(argv: list[str] | None = None) -> int:
             return _run(parsed)
         except options.UsageError as error:
             _configure_for(arguments)
-            return _report(error, "")
+            return _report(error, None)
         except BaseException as error:
-            return _report(error, parsed.command if parsed else "")
+            return _report(error, parsed)
     except KeyboardInterrupt as error:  # a second one, while the first was being reported
         return _interrupted(error)
 
 
-def _report(error: BaseException, command: str) -> int:
+def _report(error: BaseException, parsed: options.Options | None) -> int:
     """Print what went wrong; return the exit code. SystemExit is raised again.
 
-    command: "" if the command line could not be parsed.
+    parsed: None if the command line could not be parsed.
     """
     if isinstance(error, KeyboardInterrupt):
         return _interrupted(error)
@@ -53,12 +54,28 @@ def _report(error: BaseException, command: str) -> int:
             from rootless.cli.help import suggest
 
             suggest(error)
-        line = unexpected(error).message()
+        known = unexpected(error)
+        line = known.message()
+        if parsed and isinstance(error, RootlessError):
+            line = _completed(error, parsed) or line
         log.error(line)
     except Exception:  # it may fail for the same reason: an import fails when no descriptor is left
         log.last_words(line)
     log.trace(error)
-    return EXIT_EXEC_ERROR if command == "exec" else EXIT_ERROR
+    return EXIT_EXEC_ERROR if parsed and parsed.command == "exec" else EXIT_ERROR
+
+
+def _completed(error: RootlessError, parsed: options.Options) -> str:
+    """Return the error's line with what the command line and the state root add to it, "" if that cannot be said."""
+    if type(error) is RootlessError or (isinstance(error, NoSuchContainer) and not os.path.isdir(parsed.root)):
+        return ""  # there is nothing to add
+    try:
+        from rootless.cli.mistakes import complete
+
+        complete(error, parsed)
+        return error.message()
+    except Exception:  # nothing here matters as much as the error itself
+        return ""
 
 
 def _configure_for(arguments: list[str]) -> None:
@@ -95,8 +112,6 @@ def _open_standard_streams() -> None:
 
     Otherwise a socket of this process would get that number, and the container's terminal would replace it.
     """
-    from rootless.startup import lean_os as os
-
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
@@ -141,8 +156,6 @@ def launcher() -> None:
     """Run the command line for bin/rootless, flush, and exit without taking the interpreter down, which costs time."""
     import gc
     from _signal import SIG_DFL, SIG_IGN, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
-
-    from rootless.startup import lean_os as os
 
     gc.disable()
     try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXIT_ERROR = 1  # runc's exit code for its own failures
 EXIT_EXEC_ERROR = 255  # runc's exit code when `exec` itself fails
 
+_REFERENCE = "\1"  # begins a hint that is a reference to the table
 _instead = ""  # hint for a permission error of a process that was root and has become another user
 
 
@@ -32,7 +33,20 @@ class RootlessError(Exception):
         self.what = what
         self.where = where
         self.errno = errno
-        self.hint = hint
+        self.raw_hint = hint
+
+    @property
+    def hint(self) -> str:
+        """The hint as text. Init may not read it, because the table cannot be imported from the container's root."""
+        if self.raw_hint[:1] != _REFERENCE:
+            return self.raw_hint
+        # By name and late, because this module stands below all rooms, and the table is read for an error only.
+        table = __import__("rootless.kernel.hints", None, None, ("follow",))
+        return str(table.follow(self.raw_hint))
+
+    @hint.setter
+    def hint(self, text: str) -> None:
+        self.raw_hint = text
 
     @classmethod
     def from_os(cls, error: OSError, what: str, where: str = "", hint: str = "") -> RootlessError:
@@ -59,6 +73,15 @@ class RootlessError(Exception):
     __str__ = message
 
 
+def advice(name: str, **words: object) -> str:
+    """Return a reference to a hint of the table in kernel/hints.py, with the {words} to fill in.
+
+    The table is read when somebody reads the error's hint. So the hot path does not carry the texts, and init can refer
+    to them after pivot_root, when nothing can be imported any more.
+    """
+    return "\0".join([f"{_REFERENCE}{name}", *(f"{key}={value}" for key, value in words.items())])
+
+
 def explain_permissions(hint: str) -> None:
     """Add a hint to every later error with EPERM, EACCES or EROFS, because this process is no longer root."""
     global _instead
@@ -71,7 +94,20 @@ def permissions_explained() -> str:
 
 
 class SpecError(RootlessError):
-    """Report a wrong value in config.json; `where` is a JSON pointer."""
+    """Report a wrong value in config.json; `where` is a JSON pointer.
+
+    file: the file's name, with which the line begins, because a pointer alone looks like a path. The command line sets
+    it; "" names no file.
+    """
+
+    file = ""
+
+    def message(self) -> str:
+        """Return the line, with the file's name first."""
+        line = super().message()
+        return f"{printable(self.file)}: {line}" if self.file else line
+
+    __str__ = message
 
 
 class NoSuchContainer(RootlessError):
@@ -79,13 +115,16 @@ class NoSuchContainer(RootlessError):
 
     def __init__(self, container_id: str) -> None:
         super().__init__(f'container "{container_id}" does not exist')
+        self.container_id = container_id
 
 
 class IdInUse(RootlessError):
     """Report an ID that a container has already. Clients look for the words "already exists"."""
 
     def __init__(self, container_id: str, path: str) -> None:
-        super().__init__(f'container "{container_id}" already exists', path, hint="choose another ID or delete it")
+        super().__init__(f'container "{container_id}" already exists', path, hint=advice("id-taken", id=container_id))
+        self.container_id = container_id
+        self.root = path.rpartition("/")[0]
 
 
 class ProgramError(RootlessError, OSError):  # type: ignore[misc]

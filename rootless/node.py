@@ -145,8 +145,13 @@ class Node:
     def required(self) -> Node:
         """Return this Node. Raises SpecError if its value is missing."""
         if self.value is None:
-            raise self.error("is required")
+            raise self.missing()
         return self
+
+    def missing(self) -> SpecError:
+        """Return the SpecError for a value that must be there."""
+        name = self.pointer.rpartition("/")[2]
+        return self.error(f'"{printable(name)}" is missing: it is required' if name else "is required")
 
 
 def closest(name: str, names: Iterable[str]) -> str:
@@ -154,5 +159,5 @@ def closest(name: str, names: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     folded = {n.lower(): n for n in names}
-    matches = get_close_matches(name.lower(), folded, 1, 0.7)
+    matches = get_close_matches(name.lower(), folded, 1, 0.6 if len(name.strip("-")) <= 4 else 0.7)  # rnu: 0.67
     return f"did you mean {folded[matches[0]]!r}?" if matches else ""

@@ -138,6 +138,10 @@ def open_input(source: str) -> int:
     """Open a file, or standard input for "-", for reading; return the fd. Raises OciError."""
     try:
         return os.dup(0) if source == "-" else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        from oci.absent import explain_absent
+
+        raise OciError.from_os(error, "cannot open the archive", source, explain_absent(source)) from None
     except OSError as error:
         raise OciError.from_os(error, "cannot open the archive", source) from None
 

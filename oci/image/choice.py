@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 
@@ -23,7 +24,12 @@ def choose(
     """
     named = [image for position, image in enumerate(images) if not tag or _is_named(image, position, tag)]
     if not named:
-        raise OciError(f"no image {printable(tag)!r} in the archive", source, hint=f"it holds {_listing(images)}")
+        names = {_familiar(name): name for image in images for name in image.names}
+        near = difflib.get_close_matches(_familiar(tag), names, 1, 0.6)
+        hint = f"it holds {_listing(images)}"
+        if near:
+            hint = f"did you mean {printable(names[near[0]])!r}? {hint[0].upper()}{hint[1:]}"
+        raise OciError(f"no image {printable(tag)!r} in the archive", source, hint=hint)
     linux = [image for image in named if image.os in ("", "linux")]
     if not linux:
         raise OciError(f"an image for {printable(named[0].os)}, not for Linux", source)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from rootless.cgroup import place
 from rootless.cgroup.driver import Cgroup, check_controllers
-from rootless.errors import RootlessError
-from rootless.startup import lean_os as os
+from rootless.errors import RootlessError, advice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ def compile(linux: Node, *, container_id: str, manager: str, host: Host, annotat
         from rootless.cgroup import properties
 
         record["properties"] = properties.compile_properties(annotations)
+    if manager == "disabled":
+        record["unwanted"] = True
     choices = place.candidates(linux["cgroupsPath"], container_id, manager, host, root)
     if len(choices) == 1 and "condition" not in choices[0]:
         record.update(choices[0])
@@ -70,7 +71,7 @@ def open(record: Record) -> Cgroup:
     if "choices" in record:
         _settle(record)
     if record["manager"] == "disabled" and (wanted := _wanted(record)):
-        raise _refusal(wanted[0])
+        raise _refusal(record, wanted[0])
     if record["manager"] == "systemd":
         from rootless.cgroup.systemd import Scope
 
@@ -83,11 +84,18 @@ def check_limits(record: Record) -> None:
 
     systemd enables the controllers of its scopes itself, so only it knows what they can have.
     """
-    if not record["files"] or "choices" in record or record["manager"] == "systemd":
+    if not record["files"]:
+        return
+    if "choices" in record:  # the plan keeps them: nobody writes to it
+        record = {**record, "choices": [choice.copy() for choice in record["choices"]]}
+        _settle(record)
+    if record["manager"] == "systemd":
         return
     wanted = _wanted(record)
     if wanted and record["manager"] == "disabled":
-        raise _refusal(wanted[0])
+        raise _refusal(record, wanted[0])
+    if record["manager"] == "disabled":
+        return
     check_controllers(record["path"], wanted)
 
 
@@ -101,7 +109,7 @@ def settle(record: Record) -> str:
     if record["manager"] == "cgroupfs" and not place.can_be_made(record["path"]) and not _wanted(record):
         record["manager"], record["path"] = "disabled", ""
     if record["manager"] == "disabled" and (wanted := _wanted(record)):
-        return _refusal(wanted[0]).message()
+        return _refusal(record, wanted[0]).message()
     return ""
 
 
@@ -130,17 +138,18 @@ def _wanted(record: Record) -> list[Entry]:
     return sorted(files.required(record["files"]), key=lambda entry: entry[0] == "memory.swap.max")
 
 
-def _refusal(entry: Entry) -> RootlessError:
+def _refusal(record: Record, entry: Entry) -> RootlessError:
     file, _, pointer = entry
+    if record.get("unwanted"):
+        what = f"{file} cannot be set: cgroups are disabled by --cgroup-manager"
+        return RootlessError(what, pointer, hint=advice("cgroups-disabled"))
     return RootlessError(
         f"{file} cannot be set: there is no cgroup that may be written", pointer, hint=without_cgroup().text
     )
 
 
 def without_cgroup() -> Hint:
-    """Return the hint for a user who may make no cgroup: by whether v1 or v2 is mounted at the usual place."""
-    from rootless.kernel.hints import hint
+    """Return the hint for a user who may make no cgroup."""
+    from rootless.cgroup.nowhere import why_none
 
-    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-        return hint("no-own-cgroup")
-    return hint("cgroup-v1" if os.path.exists("/sys/fs/cgroup/memory") else "no-cgroup")
+    return why_none()

@@ -126,7 +126,10 @@ class Cgroup:
         before: list[tuple[str, str]] = []
         for file, value, pointer in entries:
             if not self.path:
-                raise RootlessError(f"set {file}: the container has no cgroup", pointer)
+                from rootless.cgroup.nowhere import why_none
+
+                what = f"set {file}: the container has no cgroup"
+                raise RootlessError(what, pointer, hint=why_none().text)
             try:
                 old = self.read(file)
                 if self._set(file, value):

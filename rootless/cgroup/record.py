@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         there is none; files: what is written, in this order; devices: the rules of a device program, [] for none;
         unit, slice, user, properties: for systemd. choices: the candidates in order of preference, until `open` has
         chosen one; each has "condition" (place.py, `usable`) and "base", the directory that it starts from. created:
-        the directories that the driver made; inode: that of `path`, 0 if it is not known.
+        the directories that the driver made; inode: that of `path`, 0 if it is not known; unwanted: True if
+        --cgroup-manager disabled asks for no cgroup.
         """
 
         manager: str
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         condition: str
         created: list[str]
         inode: int
+        unwanted: bool
 
     class Host(Protocol):
         """Give the facts that `compile` asks for."""

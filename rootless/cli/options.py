@@ -434,6 +434,7 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
     options.help = options.dashes = False
     options.given = set()
     words: list[str] = []
+    signals: list[str] = []
     position = 0
     while position < len(argv):
         word = argv[position]
@@ -453,6 +454,9 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
             if not equals and all(each is not None and each[2] == "flag" for each in together):  # -it, as with docker
                 argv = [*argv[:position], *(f"-{letter}" for letter in name[1:]), *argv[position:]]
                 continue
+            if options.command == "kill" and not equals and len(name) > 1 and name[1:].isalnum():  # kill -9, as kill(1)
+                signals.append(name[1:])
+                continue
             raise UsageError(f"flag provided but not defined: {printable(name)}", options.command, name)
         if matching is _HELP:
             options.help = True
@@ -464,7 +468,7 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
             value = argv[position]
             position += 1
         _set(options, matching, value, bool(equals))
-    return words
+    return words + signals
 
 
 _DEFAULTS: dict[str, Any] = {"flag": False, "str": "", "int": 0, "list": None, "maybe": ""}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rootless.cli.containers import state_root
 from rootless.cli.setting_flags import IMAGE_ANNOTATION, SETTING_KEYS
 from rootless.errors import RootlessError
-from rootless.runtime.bundle import find_bundle, parse_config, read_config, with_term
+from rootless.runtime.bundle import find_bundle, no_bundle, parse_config, read_config, with_term
 from rootless.runtime.create import CreateRequest
 from rootless.runtime.state import check_id
 from rootless.startup import jsonlite
@@ -111,6 +111,8 @@ def _read_image(options: Options) -> CreateRequest | None:
     if "/" not in operand and operand != "-" and os.path.exists("config.json"):
         return None
     if operand != "-" and not operand.endswith(_ARCHIVES) and not os.path.exists(operand):
+        if not options.config and not os.path.exists("config.json"):
+            raise no_bundle(operand)
         return None
     from rootless.cli import archive
 

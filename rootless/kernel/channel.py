@@ -122,7 +122,7 @@ def send_failure(sock: socket, error: BaseException, step: str = "", pointer: st
             )
         else:
             error = RootlessError(f"{step or 'init'}: {type(error).__name__}: {error}", pointer)
-    text = jsonlite.dumps([error.what[:4000], error.where[:4000], error.errno, error.hint[:4000]])
+    text = jsonlite.dumps([error.what[:4000], error.where[:4000], error.errno, error.raw_hint[:4000]])
     message = FAILED + text.encode("utf-8", "surrogateescape")
     fd = sock.fileno()
     # The seccomp filter may already be active. write(2) is the call that filters most rarely deny.

@@ -24,9 +24,9 @@ class Hint:
 
 
 HINTS = {
-    "userns-limit": Hint(
-        "the limit of user namespaces is reached: sysctl user.max_user_namespaces",
-        "sysctl -w user.max_user_namespaces=15000",
+    "namespace-limit": Hint(
+        "the limit of {kind} namespaces is reached: sysctl user.max_{kind}_namespaces",
+        "sysctl -w user.max_{kind}_namespaces=15000",
         ROOT,
     ),
     "apparmor-userns": Hint(
@@ -36,11 +36,30 @@ HINTS = {
         ROOT,
     ),
     "old-kernel": Hint("Linux 5.12 or newer is needed"),
+    "seccomp-blocks": Hint(
+        "a seccomp filter blocks {call} (docker's default does): --security-opt seccomp=unconfined for the outer "
+        "container"
+    ),
     "covered-proc": Hint(
         "the container around this one covers files of its /proc, and the kernel then refuses a new one in a user "
         "namespace (mount_namespaces(7)); start it with --security-opt systempaths=unconfined (docker) or "
-        "unmask=ALL (podman)"
+        "unmask=ALL (podman), or share the pid namespace"
     ),
+    "others-bundle": Hint("convert it yourself, or remove uidMappings and gidMappings"),
+    "others-ids": Hint("an administrator can add them to /etc/sub{kind}; your own id is {own}"),
+    "no-such-bundle": Hint("rootless convert IMAGE.tar -o {bundle}"),
+    "block-device": Hint("root mounts it on the host, and the container binds that directory"),
+    "not-in-userns": Hint("root mounts it on the host, and the container binds that directory"),
+    "noexec": Hint("{path} lies on a file system mounted noexec: put the bundle elsewhere"),
+    "closed-directory": Hint("the directory {path} cannot be entered with the program's ids: chmod a+x {path}"),
+    "id-in-use": Hint("rootless {command} -b {bundle} {id}2, rootless exec {id} CMD, or rootless delete -f {id}"),
+    "id-taken": Hint("choose another ID, or rootless delete -f {id}"),
+    "closed-rootfs": Hint("the program's ids may not enter the bundle's rootfs: chmod a+rx it"),
+    "not-executable": Hint("the file is not executable: chmod a+x it in the bundle's rootfs"),
+    "none-executable": Hint("no file of that name in PATH is executable"),
+    "same-name-as-archive": Hint("--output BUNDLE names the new directory"),
+    "cgroups-disabled": Hint("leave --cgroup-manager disabled out, or the limit"),
+    "one-id": Hint("rootless doctor says how to get a range of ids"),
     "no-newuidmap": Hint("it comes with the package uidmap (shadow-utils)", "apt install uidmap", ROOT),
     "newuidmap-refuses": Hint(
         "it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}",
@@ -110,3 +129,9 @@ def hint(name: str, **words: object) -> Hint:
     """Return a hint of the table with its {words} filled in."""
     found = HINTS[name]
     return Hint(found.text.format(**words), found.command.format(**words), found.who) if words else found
+
+
+def follow(reference: str) -> str:
+    """Return the text of a reference that errors.advice has made."""
+    name, *words = reference[1:].split("\0")
+    return hint(name, **dict(word.partition("=")[::2] for word in words)).text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless.errors import printable
+from rootless.errors import advice, printable
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import default_id_map
 from rootless.kernel.namespaces import NAMESPACES, Join, Namespaces
@@ -86,15 +86,18 @@ def _check_permitted(node: Node, id_map: IdMap, host: Host, kind: str) -> None:
     if host.is_root_here:
         return
     own = host.uid if kind == "uid" else host.gid
-    for item, (_, first, size) in zip(node.items(), id_map, strict=True):
+    for item, (inside, first, size) in zip(node.items(), id_map, strict=True):
         if first == own and size == 1:
             continue
         ranges = host.subuid if kind == "uid" else host.subgid
         if not any(start <= first and first + size <= start + count for start, count in ranges):
             last = first + size - 1
+            if inside == 0 and size == 1:  # `convert` writes such a map: the maker's own id is root in the container
+                item.refuse(f"this bundle maps ids of {kind} {first}, who converted it", hint=advice("others-bundle"))
+                continue
             item.refuse(
-                f"the host ids {first}-{last} are not yours to map",
-                hint=f"an administrator can add them to /etc/sub{kind}; own id is {own}",
+                f"the host {kind}s {first}-{last} are not yours to map",
+                hint=advice("others-ids", kind=kind, own=own),
             )
 
 

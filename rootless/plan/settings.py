@@ -6,7 +6,7 @@ config.json. `apply_settings` calls the functions in this order.
 
 from __future__ import annotations
 
-from rootless.errors import RootlessError
+from rootless.errors import SpecError
 from rootless.kernel.units import MAX_CPUS, parse_duration, parse_numbers, parse_size
 from rootless.node import closest
 from rootless.plan import volumes
@@ -140,7 +140,7 @@ def _apply_upper(change: Change, upper: str) -> None:
     root = change.part("root")
     path = root.get("path")
     if type(path) is not str or not path:
-        raise RootlessError("is required", "/root/path")
+        raise SpecError('"path" is missing: it is required', "/root/path")
     rootfs = path if path.startswith("/") else f"{change.settings.bundle}/{path}"
     mounts = change.array(change.spec, "mounts")
     if any(type(m) is dict and tidy(m.get("destination")) == "/" for m in mounts):

@@ -110,7 +110,7 @@ class _Reviewed(Node):
 
     def required(self) -> Node:
         if self.value is None:  # note the error and continue with the default, to find the errors after it
-            self.review.note(self.error("is required"))
+            self.review.note(self.missing())
         return self
 
     def refuse(self, what: str, hint: str = "", about: str = "") -> None:

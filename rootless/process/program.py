@@ -8,7 +8,7 @@ from _frozen_importlib import BuiltinImporter, FrozenImporter
 from _signal import SIG_DFL, SIG_SETMASK, getsignal, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _stat import S_ISDIR, S_ISREG
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import syscalls as sc
 from rootless.kernel.find_program import search
 from rootless.startup import lean_os as os
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rootless.process.seccomp_names import Profile
 
 _LAST_SIGNAL = 65
+_ST_NOEXEC = 8  # statvfs(3)
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowgid
 _PASSWD_LIMIT = 1 << 20  # bytes to read of the image's /etc/passwd
 
@@ -35,7 +36,9 @@ def look_up(name: str, env: list[str], left_groups: list[int]) -> str:
         try:
             status = os.stat(name)
         except OSError as error:
-            hint = _closed_root() or group_hint(name, left_groups) if error.errno == errno.EACCES else ""
+            hint = ""
+            if error.errno == errno.EACCES:
+                hint = _closed_root() or group_hint(name, left_groups) or closed_directory(name)
             raise RootlessError(f'exec: "{name}": stat {name}', "/process/args/0", error.errno or 0, hint) from None
         _check_executable(name, status, left_groups)
         return name
@@ -45,10 +48,10 @@ def look_up(name: str, env: list[str], left_groups: list[int]) -> str:
         return found
     if out_of_reach and (hint := _closed_root()):
         raise RootlessError(f'exec: "{name}"', out_of_reach[0], errno.EACCES, hint)
-    hint = next(filter(None, (group_hint(path, left_groups) for path in out_of_reach)), "")
+    hint = next(filter(None, (group_hint(p, left_groups) or closed_directory(p) for p in out_of_reach)), "")
     if not_executable:
         denied = not_executable[-1]
-        hint = group_hint(denied, left_groups) or "no file of that name in PATH is executable"
+        hint = group_hint(denied, left_groups) or _noexec(denied) or advice("none-executable")
         raise RootlessError(f'exec: "{name}"', denied, errno.EACCES, hint)
     raise RootlessError(f'exec: "{name}": executable file not found in $PATH', "/process/args/0", hint=hint)
 
@@ -57,8 +60,28 @@ def _check_executable(name: str, status: os.stat_result, left_groups: list[int])
     if S_ISDIR(status.st_mode):
         raise RootlessError(f'exec: "{name}": is a directory: permission denied', "/process/args/0", errno.EISDIR)
     if not os.access(name, os.X_OK, effective_ids=True):
-        hint = group_hint(name, left_groups) or "the file is not executable"
+        hint = group_hint(name, left_groups) or _noexec(name) or advice("not-executable")
         raise RootlessError(f'exec: "{name}"', "/process/args/0", errno.EACCES, hint)
+
+
+def _noexec(path: str) -> str:
+    """Return the hint for a file on a file system that is mounted noexec, whatever its mode is (mount(8)), else ""."""
+    return advice("noexec", path=path) if os.statvfs(path).f_flag & _ST_NOEXEC else ""
+
+
+def closed_directory(path: str) -> str:
+    """Return the hint that names the first directory on the way to a path that this process may not enter, else ""."""
+    way = ""
+    for part in path.strip("/").split("/"):
+        try:
+            os.stat(f"{way}/.")
+            os.stat(f"{way}/{part}")
+        except PermissionError:
+            return advice("closed-directory", path=way) if way else advice("closed-rootfs")
+        except OSError:
+            return ""
+        way += f"/{part}"
+    return ""
 
 
 def _closed_root() -> str:

@@ -28,7 +28,7 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
             raise RootlessError("a container ID is missing", hint="rootless run --bundle DIR ID")
         return os.path.abspath(bundle), check_id(argument)
     if argument and "/" in argument and not os.path.isdir(argument):
-        check_id(argument)
+        raise no_bundle(argument)
     argument = argument or ("." if name and os.path.exists("config.json") else "")
     is_path = "/" in argument or (argument in (".", "..") and not config)  # an ID may be neither
     named = is_path or not os.path.exists("config.json")
@@ -52,6 +52,13 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
     if name:
         raise RootlessError("two IDs are given", f"{printable(argument)} and --name {printable(name)}")
     return os.getcwd(), check_id(argument)
+
+
+def no_bundle(argument: str) -> RootlessError:
+    """Return the error for a word that names neither a bundle nor an archive."""
+    from rootless.runtime.nothing_there import no_such_bundle
+
+    return no_such_bundle(argument)
 
 
 def read_config(path: str) -> bytes:

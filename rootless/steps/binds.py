@@ -29,6 +29,10 @@ class BindMount(Mount):
         try:
             _bind(init.root, self, init.prepared.mount_fds.get(self.pointer, -1))
         except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.EINVAL, errno.EISDIR):
+                from rootless.steps.mismatch import raise_mismatch
+
+                raise_mismatch(init.root, self)
             raise self.at_target(error) from None
 
     def prepare(self, proc_fd: int) -> int:

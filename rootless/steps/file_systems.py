@@ -38,6 +38,10 @@ class MountFileSystem(Mount):
         try:
             _mount_file_system(init.root, self)
         except OSError as error:
+            if error.errno == errno.ENOTDIR:
+                from rootless.steps.mismatch import raise_mismatch
+
+                raise_mismatch(init.root, self)
             raise self.at_target(error) from None
 
 
@@ -169,7 +173,8 @@ def _fall_back(root: RootBuilder, fstype: str, mount: Mount, error: OSError) -> 
         from rootless.kernel.hints import HINTS
 
         place = f"{mount.pointer}: {mount.target}"
-        raise RootlessError.from_os(error, "cannot mount proc", place, HINTS["covered-proc"].text) from None
+        what = "cannot mount proc: this /proc is partly masked, as in a container"
+        raise RootlessError.from_os(error, what, place, HINTS["covered-proc"].text) from None
     else:
         raise error
     try:
@@ -204,7 +209,12 @@ def _mount_by_name(root: RootBuilder, place: int, fstype: str, mount: Mount) -> 
 
         place, options = mount_upper(place, options)
     data = ",".join([*options, f'{key}="{value}"'] if key else options)
-    sc.mount(mount.source or fstype, f"/proc/self/fd/{place}", fstype, mount.options.superblock, data or None)
+    try:
+        sc.mount(mount.source or fstype, f"/proc/self/fd/{place}", fstype, mount.options.superblock, data or None)
+    except OSError as error:
+        from rootless.steps.mismatch import refused_file_system
+
+        raise refused_file_system(error, mount) from None
     if mount.target == "/":  # root.fd is below the new mount, so open it by the path
         return os.open(os.readlink(f"/proc/self/fd/{root.fd}"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return sc.open_in_root(root.fd, mount.target, os.O_PATH | os.O_DIRECTORY)

@@ -40,18 +40,27 @@ def hint_of_refusal(number: int, proc_sys: str = "/proc/sys") -> Hint | None:
     from rootless.kernel.hints import ROOT, Hint, hint
 
     if number == errno.ENOSPC:
-        return hint("userns-limit")
+        from rootless.userns.limits import reached
+
+        return hint("namespace-limit", kind=reached(proc_sys))
     if number == errno.ENOSYS:
-        return hint("old-kernel")
+        from rootless.userns.limits import is_old
+
+        return hint("old-kernel") if is_old() else hint("seccomp-blocks", call="clone3, which Linux 5.12 has")
     if number not in (errno.EPERM, errno.EACCES):
         return None
     forbidding = [name for name, values in _SYSCTLS.items() if _read(f"{proc_sys}/{name}") in values]
     if not forbidding:
-        return None
+        return hint("seccomp-blocks", call="new namespaces") if _is_filtered() else None
     if forbidding == [_APPARMOR]:
         return hint("apparmor-userns")
     values = " ".join(f"{name.replace('/', '.')}={_ALLOWING[name]}" for name in forbidding)
     return Hint(f"user namespaces are restricted here: sysctl {_listed(forbidding)}", f"sysctl -w {values}", ROOT)
+
+
+def _is_filtered() -> bool:
+    """Return whether a seccomp filter is active in this process (proc_pid_status(5))."""
+    return b"\nSeccomp:\t2\n" in _read("/proc/self/status", 1 << 16)
 
 
 def is_restricted_by_apparmor(proc_sys: str = "/proc/sys") -> bool:
@@ -63,12 +72,12 @@ def _listed(names: list[str] | dict[str, tuple[bytes, ...]]) -> str:
     return ", ".join(name.replace("/", ".") for name in names)
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, size: int = 100) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        return os.read(fd, 100).strip()
+        return os.read(fd, size).strip()
     finally:
         os.close(fd)

@@ -35,7 +35,8 @@ def main(options: Options) -> int:
     """Run `rootless convert IMAGE [-o BUNDLE]`, which prints the bundle's path, or `rootless convert --list IMAGE`."""
     with translated():
         target = options.output or (oci.bundle.bundle_name(options.image) if options.image != "-" else "")
-        if target and not options.list:
+        is_itself = not options.output and os.path.abspath(target) == os.path.abspath(options.image)
+        if target and not options.list and not is_itself:  # the name has no suffix: first see whether it is an archive
             check_target(options, target)
         place = os.path.dirname(os.path.abspath(target or "."))
         max_size = read_size(options.max_size)
@@ -45,6 +46,8 @@ def main(options: Options) -> int:
                 return _list(images, as_json=options.json)
             say = (lambda text: None) if options.quiet else log.warn
             image = choose(images, options.tag, options.platform, archive.source, say)
+            if is_itself:
+                check_target(options, target)
             if not target and image.names:
                 target = image.names[0].rpartition("/")[2].replace(":", "-")
             return build(options, image, target or _nameless())
@@ -115,7 +118,7 @@ def choose_owners(host: Host, how: str) -> tuple[Owners, IdMap, IdMap]:
     if how in ("map", "strict") and not ranged:
         raise RootlessError(f"--owners {how} needs a range of ids", hint=HINTS["no-subids"].text)
     if not ranged or how in ("xattr", "squash"):
-        return Owners(how or "xattr"), [(0, host.uid, 1)], [(0, host.gid, 1)]
+        return Owners(how or "xattr", alone=not how), [(0, host.uid, 1)], [(0, host.gid, 1)]
     return Owners("map", uid_map, gid_map, strict=how == "strict"), uid_map, gid_map
 
 

@@ -14,6 +14,7 @@ from rootless.errors import RootlessError, printable
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
 from rootless.plan.explain import WIDTH, Line, introduction, layout, painted, tell, wrapped
+from rootless.runtime.bundle import no_bundle
 from rootless.runtime.create import compile_plan
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _check_operand(operand: str) -> None:
     if not operand:
         raise RootlessError("a bundle or an image archive is missing", hint="rootless explain ./BUNDLE")
     if operand and operand != "-" and not os.path.exists(operand):
-        raise RootlessError("no such bundle or image archive", operand)
+        raise no_bundle(operand)
 
 
 def wants_colour(choice: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import oci.bundle
+from oci.image.blobs import open_archive
 from oci.image.rootfs import open_rootfs
 from rootless.cli.commands.convert import build, check_target
 from rootless.cli.images import translated
@@ -20,6 +22,9 @@ def main(options: Options) -> int:
         raise RootlessError("a bundle from standard input needs a name", hint="--output BUNDLE")
     with translated():
         target = options.output or oci.bundle.bundle_name(options.image)
+        is_itself = not options.output and os.path.abspath(target) == os.path.abspath(options.image)
+        if is_itself and os.path.isfile(target):  # the name has no suffix: say first that it is not an archive
+            open_archive(target).close()
         check_target(options, target)
         with open_rootfs(options.image, options.change or []) as image:
             return build(options, image, target)

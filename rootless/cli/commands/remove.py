@@ -11,6 +11,7 @@ from rootless.cli.images import translated
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.runtime.delete import delete, load_by_force
+from rootless.runtime.nothing_there import no_such_bundle
 from rootless.runtime.users import in_use, users_of
 from rootless.userns import job
 from rootless.userns.run import default_maps
@@ -23,7 +24,11 @@ def main(options: Options) -> int:
     """Run `rootless remove [--force] BUNDLE`. Refuse what is not a bundle, is in use, or has a mount in it."""
     path = os.path.abspath(options.bundle)
     if os.path.islink(path) or not os.path.isdir(path):
-        raise RootlessError("no such bundle", options.bundle)
+        raise (
+            no_such_bundle(options.bundle, is_new=False)
+            if not os.path.lexists(path)
+            else RootlessError("not a bundle: it is not a directory", options.bundle)
+        )
     if not os.path.isfile(f"{path}/config.json"):
         raise RootlessError("not a bundle: it has no config.json", options.bundle)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from oci.config import default_config
 from rootless import log
 from rootless.cli.setting_flags import SETTING_KEYS
-from rootless.errors import EXIT_ERROR, RootlessError
+from rootless.errors import EXIT_ERROR, RootlessError, SpecError
 from rootless.kernel.host import Host
 from rootless.plan.validate import validate
 from rootless.runtime.bundle import parse_config, read_config
@@ -55,5 +55,7 @@ def _validate(bundle: str, path: str) -> int:
     for line in warnings:
         log.warn(line)
     for error in errors:
+        if isinstance(error, SpecError):
+            error.file = "config.json"
         log.error(error.message())
     return EXIT_ERROR if errors else 0

@@ -1,0 +1,35 @@
+"""Word the error for a bundle that is not there: what the user may have meant, and where images come from."""
+
+from __future__ import annotations
+
+import os
+
+from oci.absent import explain_absent, near_name
+from rootless.errors import RootlessError, printable
+
+
+def no_such_bundle(argument: str, *, is_new: bool = True) -> RootlessError:
+    """Return the error for an operand that names neither a bundle nor an archive.
+
+    A path is taken for a bundle that is not made yet, and everything else for the name of an image. is_new: whether the
+    command could use either; False for one that works on bundles that exist.
+    """
+    near = near_name(argument, _is_runnable)
+    if near or not is_new:
+        return RootlessError(
+            f"no such bundle: {printable(argument)}", hint=f"did you mean {printable(near)}?" if near else ""
+        )
+    if argument.startswith(("./", "../", "/", "~")):
+        from rootless.errors import advice
+
+        hint = advice("no-such-bundle", bundle=printable(argument))
+        return RootlessError(f"no such bundle: {printable(argument)}", hint=hint)
+    known = explain_absent(argument)
+    return RootlessError(f"no bundle {printable(repr(argument))} here", hint=known)
+
+
+def _is_runnable(path: str) -> bool:
+    """Return whether `run` takes a path: a bundle, a layout, or a file with an archive's name."""
+    if os.path.isdir(path):
+        return any(os.path.exists(f"{path}/{name}") for name in ("config.json", "oci-layout", "manifest.json"))
+    return ".tar" in path or path.endswith(".tgz")
