@@ -20,7 +20,7 @@ from subprocess import DEVNULL
 from subprocess import Popen as Child  # whatever takes its name later
 
 from rootless.api import launcher, wire
-from rootless.errors import LauncherError, RootlessError
+from rootless.errors import LauncherError, RootlessError, advice
 from rootless.kernel import channel
 
 TYPE_CHECKING = False
@@ -264,5 +264,5 @@ class Answers:
 def _died(status: int, kills: int) -> RootlessError:
     code = os.waitstatus_to_exitcode(status)
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
-    hint = "the memory limit was reached" if kills else ""
+    hint = advice("memory-limit-reached") if kills else ""
     return RootlessError(f"the container's init ended during set-up: {how}", hint=hint)

@@ -10,7 +10,7 @@ from rootless.api import named, wire
 from rootless.api.clones import read_call
 from rootless.api.running import Running
 from rootless.cgroup import files, freezer, stats
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import channel, child, proc
 from rootless.kernel.host import Host
 from rootless.node import Node
@@ -72,7 +72,7 @@ def _container_of(target: Running) -> Container:
 def _cgroup_of(target: Running, action: str) -> Cgroup:
     group = _container_of(target).cgroup()
     if not group.path:
-        hint = "a container with a limit or a name has one, if cgroups can be made here"
+        hint = advice("python-cgroup")
         raise RootlessError(f"{action}: the container has no cgroup", hint=hint)
     return group
 

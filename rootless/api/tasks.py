@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
 from rootless.api.popen import CompletedProcess, Popen, run_with
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +39,7 @@ class TaskDied(RootlessError):
         self.returncode = returncode
         self.oom_killed = oom_killed
         end = f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
-        hint = "it reached its memory limit: give it more with memory=" if oom_killed else "its output says more"
+        hint = advice("task-memory") if oom_killed else "its output says more"
         super().__init__(f"the container ended before the function returned ({end})", name, hint=hint)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -203,7 +203,7 @@ def _cloudpickle() -> Any:
     try:
         import cloudpickle
     except ImportError:
-        hint = "pip install 'rootless[tasks]'"
+        hint = advice("no-tasks")
         raise RootlessError("the package cloudpickle is missing, which sends functions", hint=hint) from None
     return cloudpickle
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import syscalls
 from rootless.startup import lean_os as os
 
@@ -52,7 +52,7 @@ def attach(path: str, rules: list[Rule]) -> None:
             os.close(directory)
     except OSError as error:
         raise RootlessError.from_os(
-            error, "load the device rules", "/linux/resources/devices", hint="the kernel needs CONFIG_CGROUP_BPF"
+            error, "load the device rules", "/linux/resources/devices", hint=advice("no-cgroup-bpf")
         ) from None
 
 

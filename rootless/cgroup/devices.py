@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rootless.errors import advice
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.node import Node
@@ -50,7 +52,7 @@ def refuse_narrower(node: Node, devices: Node) -> None:
                 if not rule[0] and (named or rule[2] != -1):
                     raise item.error(
                         f"denies {wanted} on device {kind} {major}:{minor}, which the container has",
-                        hint="filtering devices needs root (BPF); leave the device out of linux.devices and the mounts",
+                        hint=advice("device-filter"),
                     )
                 break
 

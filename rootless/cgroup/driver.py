@@ -16,7 +16,7 @@ from rootless.cgroup.tree import (
     retry_as_range_root,
     write_file,
 )
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel.signals import SIGNALS
 from rootless.startup import lean_os as os
 
@@ -255,9 +255,7 @@ class Cgroup:
             make_directory(self.path, self._controllers(), created)
         except OSError as error:
             if self._required() or error.errno not in _UNWRITABLE:
-                hint = (
-                    "" if error.errno not in _UNWRITABLE else "name a cgroup that you may write, or ask for no limits"
-                )
+                hint = "" if error.errno not in _UNWRITABLE else advice("cgroup-elsewhere")
                 raise RootlessError.from_os(error, "make the container's cgroup", hint=hint) from None
             from rootless import log
 
@@ -269,7 +267,7 @@ class Cgroup:
         if self.path not in created and (count := len(self.procs())):
             raise RootlessError(f"the container's cgroup is not empty: {count} process(es) found", self.path)
         if self.path not in created and self._is_frozen():  # init would be frozen before its first instruction
-            raise RootlessError("the container's cgroup unexpectedly frozen", self.path, hint="echo 0 >cgroup.freeze")
+            raise RootlessError("the container's cgroup unexpectedly frozen", self.path, hint=advice("frozen-above"))
 
     def _is_frozen(self) -> bool:
         from rootless.cgroup.freezer import is_frozen

@@ -7,7 +7,7 @@ that a new cgroup needs no controller for them.
 
 from __future__ import annotations
 
-from rootless.errors import printable
+from rootless.errors import advice, printable
 from rootless.kernel.units import MAX_CPUS, MAX_NODES, read_numbers
 
 TYPE_CHECKING = False
@@ -242,7 +242,7 @@ def _rdma(rdma: Node, entries: list[Entry]) -> None:
 
 def _refuse_network(network: Node) -> None:
     """Refuse net_cls and net_prio, which only cgroup v1 has. Raises SpecError."""
-    hint = "cgroup v2 has neither net_cls nor net_prio: mark packets by cgroup path in nftables instead"
+    hint = advice("no-net-cls")
     if network["classID"].uint32():
         raise network["classID"].error("a network class has no form in cgroup v2", hint=hint)
     for priority in network["priorities"].items():

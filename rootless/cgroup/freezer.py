@@ -6,7 +6,7 @@ import errno
 import time
 
 from rootless.cgroup.tree import retry_as_range_root
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def wait_until_empty(group: Cgroup, seconds: float = PATIENCE) -> bool:
 def _switch(group: Cgroup, value: str) -> None:
     verb = "pause" if value == "1" else "resume"
     if not group.path:
-        raise RootlessError(f"{verb}: the container has no cgroup", hint="it was created without one")
+        raise RootlessError(f"{verb}: the container has no cgroup", hint=advice("made-without-cgroup"))
     try:
         group.write("cgroup.freeze", value)
         if wait_for_event(group, "frozen", int(value), PATIENCE):

@@ -16,7 +16,7 @@ from rootless.cgroup.driver import Cgroup
 from rootless.cgroup.files import io_weight
 from rootless.cgroup.freezer import wait_until_empty
 from rootless.cgroup.tree import enable
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import cgroup_view as view
 from rootless.kernel import sockets
 from rootless.kernel.units import MAX_CPUS, parse_numbers
@@ -229,7 +229,7 @@ class _Manager:
                 if path == job:
                     break
         if result != "done":
-            raise RootlessError(f"systemd: {method} {body[0]}: {result}", hint="journalctl may tell why")
+            raise RootlessError(f"systemd: {method} {body[0]}: {result}", hint=advice("systemd-silent"))
 
     def stop(self, unit: str) -> None:
         """Stop a unit; a missing one is fine. Raises RootlessError."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel.files import READ_DIRECTORY, write_at
 from rootless.startup import lean_os as os
 
@@ -132,7 +132,7 @@ def _clear(fd: int, directory: str) -> None:
     here = view.read()
     if os.path.normpath(here.mount + here.own) != directory:
         raise RootlessError(
-            "the cgroup holds processes, so it cannot enable controllers", directory, hint="use a cgroup without any"
+            "the cgroup holds processes, so it cannot enable controllers", directory, hint=advice("busy-cgroup")
         )
     try:
         os.mkdir(LEAF, 0o755, dir_fd=fd)

@@ -12,7 +12,7 @@ import os
 from oci.remove import remove_tree
 from rootless import log
 from rootless.cli.image_store import locked, open_store
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.runtime.copy import copy, find_on_host
 
 
@@ -53,5 +53,5 @@ def _read(path: str) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        hint = "its owner makes one that others can run with convert --shared"
+        hint = advice("not-shared")
         raise RootlessError.from_os(error, "cannot read another user's bundle", path, hint) from None

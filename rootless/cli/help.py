@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rootless import __version__
 from rootless.cli.options import COMMANDS, GLOBAL, Option, UsageError
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.node import closest
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _find_click() -> None:
         if find_spec("click") is None:
             raise RootlessError(
                 "the help needs the Python package click",
-                hint="pip install click, or apt install python3-click",
+                hint=advice("no-click"),
             )
 
 

@@ -22,7 +22,7 @@ from oci.remove import remove_tree
 from rootless import log
 from rootless.cli.commands.convert import choose_owners
 from rootless.cli.images import translated
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel.hints import HINTS
 from rootless.kernel.host import Host
 from rootless.runtime import upper
@@ -76,7 +76,7 @@ def _refuse(text: str, source: str, platform: str) -> None:
     if platform:
         log.warn(text)
         return
-    hint = "--platform OS/ARCH runs it all the same, if binfmt_misc has an emulator"
+    hint = advice("other-architecture")
     raise RootlessError(text, source, hint=hint)
 
 

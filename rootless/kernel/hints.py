@@ -1,5 +1,9 @@
 """Keep the hints that error messages and `rootless doctor` share in one table, so that both say the same.
 
+The rule: a hint about the machine, the user's account, a missing program or the container's surroundings is here. A
+hint about the words that the user has typed or written (the form of a flag, the values of a property) stands with the
+code that reads them. tests/unit/test_hints.py finds a hint that is in the wrong place.
+
 Nothing on the way of a container that works imports this module: an error asks for its hint when it happens.
 """
 
@@ -57,9 +61,7 @@ HINTS = {
     "closed-rootfs": Hint("the program's ids may not enter the bundle's rootfs: chmod a+rx it"),
     "not-executable": Hint("the file is not executable: chmod a+x it in the bundle's rootfs"),
     "none-executable": Hint("no file of that name in PATH is executable"),
-    "same-name-as-archive": Hint("--output BUNDLE names the new directory"),
     "cgroups-disabled": Hint("leave --cgroup-manager disabled out, or the limit"),
-    "one-id": Hint("rootless doctor says how to get a range of ids"),
     "no-newuidmap": Hint("it comes with the package uidmap (shadow-utils)", "apt install uidmap", ROOT),
     "newuidmap-refuses": Hint(
         "it needs its set-user-ID bit or file capability (no no_new_privs, no nosuid) and a range in {file}",
@@ -119,6 +121,70 @@ HINTS = {
         "sysctl net.ipv4.ip_unprivileged_port_start={port}",
         ROOT,
     ),
+    "no-cgroup-bpf": Hint("the kernel needs CONFIG_CGROUP_BPF"),
+    "device-filter": Hint("filtering devices needs root (BPF); leave the device out of linux.devices and the mounts"),
+    "cgroup-elsewhere": Hint("name a cgroup that you may write, or ask for no limits"),
+    "frozen-above": Hint("echo 0 >cgroup.freeze"),
+    "no-net-cls": Hint("cgroup v2 has neither net_cls nor net_prio: mark packets by cgroup path in nftables instead"),
+    "made-without-cgroup": Hint("it was created without one"),
+    "systemd-silent": Hint("journalctl may tell why"),
+    "busy-cgroup": Hint("use a cgroup without any"),
+    "no-ps": Hint("Debian's package procps has it; --format json works without it"),
+    "no-click": Hint("pip install click, or apt install python3-click"),
+    "not-shared": Hint("its owner makes one that others can run with convert --shared"),
+    "other-architecture": Hint("--platform OS/ARCH runs it all the same, if binfmt_misc has an emulator"),
+    "no-proc": Hint("mount -t proc proc /proc"),
+    "net-device-of-host": Hint(
+        "a device of the host's network is root's to move: run as root, or inside a network namespace "
+        "that belongs to you (rootlesskit, unshare -Urn)"
+    ),
+    "resctrl-of-root": Hint("resctrl belongs to root: an ordinary user cannot have linux.intelRdt"),
+    "resctrl-full": Hint("the processor has no class or monitoring group left"),
+    "no-resctrl": Hint(
+        "root mounts it where the processor has Intel RDT or AMD QoS: mount -t resctrl resctrl /sys/fs/resctrl"
+    ),
+    "oom-score": Hint("an ordinary user can only raise it"),
+    "no-devpts": Hint("a terminal needs a devpts mount on /dev/pts"),
+    "no-libseccomp": Hint("install it (Debian and Ubuntu: libseccomp2; Fedora and Alpine: libseccomp), 2.5 or newer"),
+    "no-sys-nice": Hint(
+        "real-time policies and a lower nice value take CAP_SYS_NICE on the host, or its RLIMIT_RTPRIO or _NICE"
+    ),
+    "sched-iso": Hint("Linux has never implemented SCHED_ISO"),
+    "ioprio-rt": Hint("IOPRIO_CLASS_RT takes CAP_SYS_NICE on the host"),
+    "no-such-cpu": Hint("none of these CPUs is there, or in the cgroup's cpuset"),
+    "numa-mode": Hint("this kernel does not know the mode or a flag, or none of the nodes is there (see numactl -H)"),
+    "no-numa": Hint("this kernel is built without CONFIG_NUMA"),
+    "small-pipes": Hint("sysctl fs.pipe-max-size={lazy_pipe}, or CAP_SYS_RESOURCE"),
+    "criu-as-root": Hint("run it as root, outside of a user namespace"),
+    "no-criu": Hint("Debian's package criu has it; --criu names another"),
+    "criu-check": Hint("criu check says what it lacks"),
+    "exit-code-unknown": Hint(
+        "only its parent gets it, unless `wait` begins before the end on Linux 6.15, or `run --detach --rm` starts it"
+    ),
+    "root-without-setuid": Hint("root may not change its ids here: run it as the owner"),
+    "setgroups-denied": Hint("its setgroups is denied: run it as the owner"),
+    "owner-not-mapped": Hint("run it outside of the namespace, or choose another with --root"),
+    "own-state-root": Hint("choose one of your own with --root"),
+    "state-writable": Hint("chmod go-w {path}"),
+    "left-to-unshare": Hint("`rootless unshare rm -rf` removes it"),
+    "left-on-one-fs": Hint("`rootless unshare rm -rf --one-file-system` removes it"),
+    "locked-mounts": Hint("it holds mounts that are locked together: use rbind"),
+    "no-selinux-policy": Hint("no SELinux policy is loaded, or it does not know the label"),
+    "no-mqueue": Hint("it needs an ipc namespace of the container's own, or the host's queues on /dev/mqueue"),
+    "idmap-of-root": Hint(
+        "only the host's root may map ids of the host's file systems; a tmpfs of the container can be mapped"
+    ),
+    "no-idmap": Hint("its file system does not support id-mapped mounts: mount_setattr(2)"),
+    "initramfs": Hint("the root here is the initramfs, which cannot be exchanged for another: --no-pivot"),
+    "tmpfs-without-xattrs": Hint(
+        "Linux 6.6 brought them; --ephemeral without a value keeps the changes on disk meanwhile"
+    ),
+    "no-tasks": Hint("pip install 'rootless[tasks]'"),
+    "task-memory": Hint("it reached its memory limit: give it more with memory="),
+    "memory-limit-reached": Hint("the memory limit was reached"),
+    "python-cgroup": Hint("a container with a limit or a name has one, if cgroups can be made here"),
+    "rlimit-of-root": Hint("ask for at most {own}; only root raises it: limits.conf(5), or Limit{limit}= of systemd"),
+    "stuck-command": Hint("end that process, then delete it again"),
     "own-interpreter": Hint("use one that root owns, /usr/bin/python3"),
     "state-elsewhere": Hint("choose another with --root", "export ROOTLESS_ROOT=DIRECTORY", USER),
     "cache-elsewhere": Hint("choose another place with XDG_CACHE_HOME", "export XDG_CACHE_HOME=DIRECTORY", USER),

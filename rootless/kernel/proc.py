@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel.files import close_at_last, write_all
 from rootless.startup import lean_os as os
 
@@ -77,7 +77,7 @@ def open_proc() -> int:
 
     fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
-        raise RootlessError("/proc is not a proc file system", "/proc", hint="mount -t proc proc /proc")
+        raise RootlessError("/proc is not a proc file system", "/proc", hint=advice("no-proc"))
     return fd
 
 

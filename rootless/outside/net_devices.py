@@ -10,7 +10,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import syscalls
 from rootless.outside import netlink
 
@@ -109,8 +109,5 @@ def _socket_in(netns_fd: int, device: NetDevice) -> netlink.RouteSocket:
 def _failed(error: OSError, verb: str, device: NetDevice) -> RootlessError:
     hint = ""
     if error.errno in (errno.EPERM, errno.EACCES):
-        hint = (
-            "a device of the host's network is root's to move: run as root, or inside a network namespace "
-            "that belongs to you (rootlesskit, unshare -Urn)"
-        )
+        hint = advice("net-device-of-host")
     return RootlessError.from_os(error, f"{verb} network device {printable(device[0])}", device[2], hint)

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from rootless import log
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel.files import write_at_once
 
 if TYPE_CHECKING:
@@ -148,9 +148,9 @@ def _write(path: str, text: str, root: str) -> None:
 def _failed(error: OSError, what: str, path: str, root: str) -> RootlessError:
     hint = ""
     if error.errno in (errno.EACCES, errno.EPERM):
-        hint = "resctrl belongs to root: an ordinary user cannot have linux.intelRdt"
+        hint = advice("resctrl-of-root")
     elif error.errno == errno.ENOSPC:
-        hint = "the processor has no class or monitoring group left"
+        hint = advice("resctrl-full")
     try:
         with open(f"{root}/info/last_cmd_status", encoding="utf-8", errors="replace") as file:
             said = file.read(500).strip()

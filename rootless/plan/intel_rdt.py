@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rootless.errors import SpecError
+from rootless.errors import SpecError, advice
 from rootless.steps.outside import EnterResctrlGroup
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ def compile_intel_rdt(node: Node, host: Host) -> EnterResctrlGroup:
         raise SpecError(
             "no resctrl file system is mounted",
             node.pointer,
-            hint="root mounts it where the processor has Intel RDT or AMD QoS: "
-            "mount -t resctrl resctrl /sys/fs/resctrl",
+            hint=advice("no-resctrl"),
         )
     step.mount = host.resctrl
     return step

@@ -6,7 +6,7 @@ import errno
 from _stat import S_ISBLK, S_ISCHR
 from fcntl import F_GETFL, fcntl
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_at
 from rootless.startup import lean_os as os
@@ -97,5 +97,5 @@ def write_oom_score(proc_fd: int, value: int, who: str = "self") -> None:
         write_at(proc_fd, f"{who}/oom_score_adj", b"%d" % value)
     except OSError as error:
         raise RootlessError.from_os(
-            error, f"set oom_score_adj to {value}", "/process/oomScoreAdj", "an ordinary user can only raise it"
+            error, f"set oom_score_adj to {value}", "/process/oomScoreAdj", advice("oom-score")
         ) from None

@@ -6,7 +6,7 @@ import fcntl
 from _socket import SOCK_STREAM
 from struct import pack
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import channel, sockets
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
@@ -41,9 +41,7 @@ def open_pty(root_fd: int, size: tuple[int, int]) -> tuple[int, int]:
     try:
         master = sc.open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
     except OSError as error:
-        raise RootlessError.from_os(
-            error, "no pty in the container", "/dev/pts/ptmx", "a terminal needs a devpts mount on /dev/pts"
-        ) from None
+        raise RootlessError.from_os(error, "no pty in the container", "/dev/pts/ptmx", advice("no-devpts")) from None
     fcntl.ioctl(master, sc.TIOCSPTLCK, pack("i", 0))
     slave = fcntl.ioctl(master, sc.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     if size[0] and size[1]:

@@ -9,7 +9,7 @@ from errno import EEXIST, ENOSYS
 from struct import pack, unpack
 
 from rootless import log
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import syscalls
 from rootless.process.seccomp_names import ACTIONS
 from rootless.startup import lean_os as os
@@ -94,7 +94,7 @@ def _load() -> Library:
         raise RootlessError(
             f"a seccomp profile needs libseccomp: {printable(error.strerror or error)}",
             _POINTER,
-            hint="install it (Debian and Ubuntu: libseccomp2; Fedora and Alpine: libseccomp), 2.5 or newer",
+            hint=advice("no-libseccomp"),
         ) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from rootless.errors import SpecError
+from rootless.errors import SpecError, advice
 from rootless.kernel import syscalls
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ def check_rlimits(limits: list[Rlimit], hard_limit: Callable[[int], int]) -> Non
                 f"cannot raise the hard limit {name} to {_value(hard)}, it is {own} here",
                 f"{pointer}/hard",
                 errno.EPERM,
-                hint=f"ask for at most {own}; only root raises it: limits.conf(5), or Limit{name[7:]}= of systemd",
+                hint=advice("rlimit-of-root", own=own, limit=name[7:]),
             )
 
 

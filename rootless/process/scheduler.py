@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from struct import pack
 
-from rootless.errors import RootlessError, SpecError
+from rootless.errors import RootlessError, SpecError, advice
 from rootless.kernel import syscalls
 from rootless.kernel.units import MAX_CPUS, MAX_NODES, read_numbers
 from rootless.startup import lean_os as os
@@ -128,11 +128,9 @@ def apply_scheduler(scheduler: Scheduler) -> None:
     except OSError as error:
         hint = ""
         if error.errno == errno.EPERM:
-            hint = (
-                "real-time policies and a lower nice value take CAP_SYS_NICE on the host, or its RLIMIT_RTPRIO or _NICE"
-            )
+            hint = advice("no-sys-nice")
         elif scheduler[0] == _ISO:
-            hint = "Linux has never implemented SCHED_ISO"
+            hint = advice("sched-iso")
         raise RootlessError.from_os(error, "cannot set the scheduler", "/process/scheduler", hint) from None
 
 
@@ -152,7 +150,7 @@ def apply_io_priority(value: int) -> None:
     try:
         syscalls.syscall("ioprio_set", _IOPRIO_WHO_PROCESS, 0, value)
     except OSError as error:
-        hint = "IOPRIO_CLASS_RT takes CAP_SYS_NICE on the host" if error.errno == errno.EPERM else ""
+        hint = advice("ioprio-rt") if error.errno == errno.EPERM else ""
         raise RootlessError.from_os(error, "cannot set the I/O priority", "/process/ioPriority", hint) from None
 
 
@@ -173,7 +171,7 @@ def apply_cpu_affinity(cpus: list[int], which: str) -> None:
     try:
         os.sched_setaffinity(0, cpus)
     except OSError as error:
-        hint = "none of these CPUs is there, or in the cgroup's cpuset" if error.errno == errno.EINVAL else ""
+        hint = advice("no-such-cpu") if error.errno == errno.EINVAL else ""
         raise RootlessError.from_os(
             error, "cannot set the CPU affinity", f"/process/execCPUAffinity/{which}", hint
         ) from None
@@ -250,7 +248,7 @@ def apply_memory_policy(mode: int, nodes: list[int]) -> None:
     except OSError as error:
         hint = ""
         if error.errno == errno.EINVAL:
-            hint = "this kernel does not know the mode or a flag, or none of the nodes is there (see numactl -H)"
+            hint = advice("numa-mode")
         elif error.errno == errno.ENOSYS:
-            hint = "this kernel is built without CONFIG_NUMA"
+            hint = advice("no-numa")
         raise RootlessError.from_os(error, "cannot set the memory policy", "/linux/memoryPolicy", hint) from None

@@ -8,7 +8,7 @@ from fcntl import F_SETPIPE_SZ, fcntl
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
@@ -198,7 +198,7 @@ def _check_lazy_pipe() -> None:
             error,
             "criu serves lazy pages through a pipe of 4 MiB, which is more than this system allows",
             "/proc/sys/fs/pipe-max-size",
-            f"sysctl fs.pipe-max-size={_LAZY_PIPE}, or CAP_SYS_RESOURCE",
+            advice("small-pipes", lazy_pipe=_LAZY_PIPE),
         ) from None
     finally:
         os.close(reader)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from oci import varint
 from rootless import log
-from rootless.errors import RootlessError, errno_text
+from rootless.errors import RootlessError, advice, errno_text
 from rootless.kernel import child, sockets
 from rootless.kernel.find_program import search
 from rootless.kernel.host import Host
@@ -86,7 +86,7 @@ def find(named: str = "") -> str:
     if not Host().is_root_on_host:
         raise RootlessError(
             "checkpoint and restore need root: an ordinary user may not read and create processes like criu does",
-            hint="run it as root, outside of a user namespace",
+            hint=advice("criu-as-root"),
         )
     if named:
         if os.access(named, os.X_OK):
@@ -95,9 +95,7 @@ def find(named: str = "") -> str:
     # Root decides by PATH whether there is a criu, and which; the usual directories stand in only for a missing PATH.
     if path := search("criu", os.environ.get("PATH") or "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin")[0]:
         return path
-    raise RootlessError(
-        "criu is not installed", "checkpoint", hint="Debian's package criu has it; --criu names another"
-    )
+    raise RootlessError("criu is not installed", "checkpoint", hint=advice("no-criu"))
 
 
 class Session:
@@ -159,7 +157,7 @@ class Session:
 
     def _failure(self, reason: str) -> RootlessError:
         """Return the error with the first error of criu's log, because that says more than criu's answer."""
-        hint = f"the whole log is {self.log_path}" if os.path.exists(self.log_path) else "criu check says what it lacks"
+        hint = f"the whole log is {self.log_path}" if os.path.exists(self.log_path) else advice("criu-check")
         return RootlessError(f"criu failed: {_first_error(self.log_path) or reason}", hint=hint)
 
 

@@ -19,7 +19,7 @@ from _signal import (  # type: ignore[import-not-found]
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
 from rootless import log
-from rootless.errors import NoSuchContainer, RootlessError, printable
+from rootless.errors import NoSuchContainer, RootlessError, advice, printable
 from rootless.kernel import proc
 from rootless.startup import lean_os as os
 
@@ -164,7 +164,7 @@ class Lock:
         return RootlessError(
             f"cannot delete the container: it is locked by process {who}",
             self.path,
-            hint="end that process, then delete it again",
+            hint=advice("stuck-command"),
         )
 
 

@@ -17,7 +17,7 @@ from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
 from typing import TYPE_CHECKING
 
 from rootless import log
-from rootless.errors import NoSuchContainer, RootlessError
+from rootless.errors import NoSuchContainer, RootlessError, advice
 from rootless.kernel import child, proc
 from rootless.kernel.files import write_at_once
 from rootless.kernel.pidfd import wait_status
@@ -251,7 +251,5 @@ def _known(container: Container) -> int:
     code = state.get("exit_code")
     if type(code) is int:
         return code
-    hint = (
-        "only its parent gets it, unless `wait` begins before the end on Linux 6.15, or `run --detach --rm` starts it"
-    )
+    hint = advice("exit-code-unknown")
     raise RootlessError("exit code unknown: the container has ended", f'"{container.container_id}"', hint=hint)

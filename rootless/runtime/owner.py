@@ -12,7 +12,7 @@ import posix
 import sys
 
 from rootless import log
-from rootless.errors import RootlessError, explain_permissions
+from rootless.errors import RootlessError, advice, explain_permissions
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
 
@@ -35,9 +35,7 @@ def become_owner(status: os.stat_result, path: str) -> None:
     """
     uid = status.st_uid
     if os.geteuid() != 0:
-        raise RootlessError(
-            f"the state directory belongs to uid {uid}", path, errno.EPERM, "choose one of your own with --root"
-        )
+        raise RootlessError(f"the state directory belongs to uid {uid}", path, errno.EPERM, advice("own-state-root"))
     _check_mapped(uid, path)
     name, gid, groups, home = _look_up(status)
     _import_all()
@@ -47,7 +45,7 @@ def become_owner(status: os.stat_result, path: str) -> None:
         sc.setresuid(uid)
         sc.capset(0, 0, 0)  # the capabilities survive if the secure bits say so: capabilities(7)
     except OSError as error:
-        hint = "root may not change its ids here: run it as the owner"
+        hint = advice("root-without-setuid")
         raise RootlessError.from_os(error, f"cannot become uid {uid}, to whom the states belong", path, hint) from None
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or sc.capget()[1]:
         raise RootlessError(f"cannot become uid {uid}, to whom the states belong", path, errno.EPERM)
@@ -72,14 +70,14 @@ def _check_mapped(uid: int, path: str) -> None:
             "the state directory belongs to a user who is not mapped in this user namespace",
             path,
             errno.EPERM,
-            "run it outside of the namespace, or choose another with --root",
+            advice("owner-not-mapped"),
         )
     if not host.setgroups:
         raise RootlessError(
             f"the state directory belongs to uid {uid}, whom this user namespace does not let root become",
             path,
             errno.EPERM,
-            "its setgroups is denied: run it as the owner",
+            advice("setgroups-denied"),
         )
 
 

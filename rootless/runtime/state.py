@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 
 from rootless import log
-from rootless.errors import IdInUse, NoSuchContainer, RootlessError, printable
+from rootless.errors import IdInUse, NoSuchContainer, RootlessError, advice, printable
 from rootless.kernel import proc
 from rootless.kernel.files import PATH_DIRECTORY, READ_DIRECTORY, close_at_last, write_all
 from rootless.runtime.lock import Lock
@@ -369,14 +369,17 @@ def _check_owner(status: os.stat_result, path: str) -> None:
     """Refuse a directory that belongs to another user, or that others may write. Raises RootlessError."""
     if status.st_mode & 0o022:
         raise RootlessError(
-            "the state directory may be written by its group or others", path, errno.EPERM, f"chmod go-w {path}"
+            "the state directory may be written by its group or others",
+            path,
+            errno.EPERM,
+            advice("state-writable", path=path),
         )
     if status.st_uid != os.geteuid():
         raise RootlessError(
             f"the state directory belongs to uid {status.st_uid}",
             path,
             errno.EPERM,
-            "choose one of your own with --root",
+            advice("own-state-root"),
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel.hints import HINTS
 from rootless.runtime.caches import cache_directory
 
@@ -105,7 +105,7 @@ def remove_upper(path: str) -> None:
         pass  # the rest belongs to subordinate ids
     host = Host()
     if host.is_root_here or job.remove(path, default_maps(host)):
-        hint = "`rootless unshare rm -rf` removes it"
+        hint = advice("left-to-unshare")
         raise RootlessError("cannot remove the throw-away root", path, hint=hint)
 
 

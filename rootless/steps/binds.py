@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from _stat import S_ISDIR, S_ISLNK
 
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
 from rootless.steps.mount_flags import map_ids, set_id_map, set_mount_flags
@@ -129,7 +129,7 @@ def _clone_tree(source: int, mount: Mount) -> int:
     try:
         return sc.open_tree(source, b"", flags)
     except OSError as error:
-        hint = "it holds mounts that are locked together: use rbind" if error.errno == errno.EINVAL else ""
+        hint = advice("locked-mounts") if error.errno == errno.EINVAL else ""
         raise RootlessError.from_os(error, "cannot bind", f"{mount.pointer}: {mount.source}", hint) from None
 
 

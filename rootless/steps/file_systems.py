@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
 from rootless.steps.copyup import copy_up
@@ -133,7 +133,7 @@ def _set_context(fs_fd: int, key: str, value: str) -> None:
     try:
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, key, value)
     except OSError as error:
-        hint = "no SELinux policy is loaded, or it does not know the label" if error.errno == errno.EINVAL else ""
+        hint = advice("no-selinux-policy") if error.errno == errno.EINVAL else ""
         raise RootlessError.from_os(
             error, f"cannot set {key}={printable(value)} of a mount", "/linux/mountLabel", hint
         ) from None
@@ -164,7 +164,7 @@ def _fall_back(root: RootBuilder, fstype: str, mount: Mount, error: OSError) -> 
             fd = os.open("/dev/mqueue", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             place = f"{mount.pointer}: {mount.target}"
-            hint = "it needs an ipc namespace of the container's own, or the host's queues on /dev/mqueue"
+            hint = advice("no-mqueue")
             raise RootlessError.from_os(error, "cannot mount mqueue", place, hint) from None
     elif fstype == "cgroup2" and not root.own_cgroupns:
         # Without a cgroup namespace the container could write to the user's own slice (CVE-2023-25809).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import read_id_map
 from rootless.startup import lean_os as os
@@ -112,8 +112,8 @@ def set_id_map(tree: int, userns: int, mount: Mount) -> None:
     except OSError as error:
         hint = ""
         if error.errno == errno.EPERM:
-            hint = "only the host's root may map ids of the host's file systems; a tmpfs of the container can be mapped"
+            hint = advice("idmap-of-root")
         elif error.errno == errno.EINVAL:
-            hint = "its file system does not support id-mapped mounts: mount_setattr(2)"
+            hint = advice("no-idmap")
         place = f"{mount.pointer}: {mount.source or mount.target}"
         raise RootlessError.from_os(error, "cannot map the ids of the mount", place, hint) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from _stat import S_ISCHR
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import mountinfo
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
@@ -205,7 +205,7 @@ def _exchange_roots() -> None:
     except OSError as error:
         hint = ""
         if error.errno == errno.EINVAL:  # pivot_root(2), NOTES: "the rootfs (initial ramfs) cannot be pivot_root()ed"
-            hint = "the root here is the initramfs, which cannot be exchanged for another: --no-pivot"
+            hint = advice("initramfs")
         raise RootlessError.from_os(error, "pivot_root", "/root/path", hint) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, advice
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
 
@@ -38,7 +38,7 @@ def _require_attributes(tree: int) -> None:
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        hint = "Linux 6.6 brought them; --ephemeral without a value keeps the changes on disk meanwhile"
+        hint = advice("tmpfs-without-xattrs")
         what = "a throw-away root in memory needs a tmpfs with extended attributes of users"
         raise RootlessError.from_os(error, what, "--ephemeral=tmpfs", hint) from None
 

@@ -14,6 +14,7 @@ from oci.errors import OciError
 from oci.remove import remove_tree
 from rootless import log
 from rootless.errors import RootlessError, printable
+from rootless.kernel.hints import hint
 from rootless.userns.run import run_in_userns
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ def _take_back(take_back: Callable[[], None], maps: Maps, temporary: str) -> boo
 
 
 def _left(temporary: str) -> str:
-    hint = "`rootless unshare rm -rf --one-file-system` removes it"
-    return f"this could not be removed: {printable(temporary)}; hint: {hint}"
+    return f"this could not be removed: {printable(temporary)}; hint: {hint('left-on-one-fs').text}"
 
 
 def interruptible(work: Callable[[], T]) -> T:

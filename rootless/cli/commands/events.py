@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rootless.cgroup.oom import Watch
 from rootless.cgroup.stats import collect
 from rootless.cli.containers import load
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import proc
 from rootless.kernel.files import write_all
 from rootless.kernel.units import parse_duration
@@ -27,7 +27,7 @@ def main(options: Options) -> int:
     container = load(options)
     container.require("created", "running", "paused", action="watch")
     if not container.cgroup().path:
-        raise RootlessError("events: the container has no cgroup", hint="it was created without one")
+        raise RootlessError("events: the container has no cgroup", hint=advice("made-without-cgroup"))
     if options.stats:
         _print(container, "stats", collect(container.cgroup()))
     else:

@@ -58,7 +58,7 @@ def _check_operand(operand: str) -> None:
     if not operand:
         raise RootlessError("a bundle or an image archive is missing", hint="rootless explain ./BUNDLE")
     if operand and operand != "-" and not os.path.exists(operand):
-        raise no_bundle(operand)
+        raise RootlessError("no such bundle or image archive", operand, hint=no_bundle(operand).hint)
 
 
 def wants_colour(choice: str) -> bool:

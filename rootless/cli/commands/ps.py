@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from rootless.cli.containers import load
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel.files import write_all
 from rootless.kernel.find_program import find_program
 from rootless.runtime.container import Container
@@ -58,9 +58,7 @@ def _table(arguments: list[str]) -> list[str]:
     """Return the lines that ps(1) prints. Raises RootlessError."""
     program = find_program("ps")
     if not program:
-        raise RootlessError(
-            "ps is not installed", hint="Debian's package procps has it; --format json works without it"
-        )
+        raise RootlessError("ps is not installed", hint=advice("no-ps"))
     try:
         done = subprocess.run([program, *arguments], capture_output=True, check=False)
     except OSError as error:
