@@ -32,7 +32,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 def literals(node: ast.expr) -> Iterator[str]:
     """The texts that an expression can have."""
-    if isinstance(node, ast.Call):
+    if isinstance(node, (ast.Call, ast.Compare)):
         return
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
