@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 _SUCCESS = ACTIONS["SCMP_ACT_ERRNO"]  # with errno 0: the call returns 0, and does nothing
 _NOTIFY = ACTIONS["SCMP_ACT_NOTIFY"]
+_EQUAL, _NOT_EQUAL = OPERATORS["SCMP_CMP_EQ"], OPERATORS["SCMP_CMP_NE"]
 _MASKED_EQUAL = OPERATORS["SCMP_CMP_MASKED_EQ"]
+RLIMIT_LOCKS = 10  # asm-generic/resource.h
 _FORMAT, _CHARACTER, _BLOCK = 0o170000, 0o020000, 0o060000  # inode(7): S_IFMT, S_IFCHR, S_IFBLK
 
 _OWNERS = ("chown", "lchown", "fchown", "fchownat", "chown32", "lchown32", "fchown32")
@@ -44,6 +46,9 @@ def emulation_profile(mode: str, machine: str, *, kernel: tuple[int, int]) -> Pr
     if mode == "notify":
         rules.append(((*_GET_IDS, *_STATS, *_ROOTS), action, ()))
         rules.append((("unshare",), action, ((0, _MASKED_EQUAL, sc.CLONE_NEWNS, sc.CLONE_NEWNS),)))
+        # Identities are kept in a limit (processes.py), which pam_limits(8) would set back to that of process 1.
+        rules.append((("setrlimit",), _SUCCESS, ((0, _EQUAL, RLIMIT_LOCKS, 0),)))
+        rules.append((("prlimit64",), _SUCCESS, ((1, _EQUAL, RLIMIT_LOCKS, 0), (2, _NOT_EQUAL, 0, 0))))
         if kernel >= (5, 19):  # a signal must not interrupt a call that the supervisor has carried out already
             flags |= sc.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
     return {

@@ -11,14 +11,15 @@ import os
 import struct
 from errno import ENOENT, EPERM, ESRCH
 from fcntl import ioctl
+from resource import prlimit
 
+from rootless.emulation.filter import RLIMIT_LOCKS
 from rootless.emulation.identity import Identity, Refused
 from rootless.emulation.records import Records
 from rootless.kernel import syscalls as sc
 from rootless.kernel.process_memory import Reader
 
 _ID_VALID = 0x40082102  # linux/seccomp.h: SECCOMP_IOCTL_NOTIF_ID_VALID
-_RLIMIT_LOCKS = 10  # asm-generic/resource.h
 _INFINITE = 2**64 - 1
 _MARK = 0x524F4F54 << 24  # a soft limit from here on is the number of an identity
 _MOST_IDENTITIES = 1 << 20
@@ -30,16 +31,17 @@ class Gone(Exception):
 
 
 class Notification:
-    """One system call that waits for its answer. name: as in numbers.py; args: six numbers of 64 bits."""
+    """One system call that waits for its answer. name: as in numbers.py; args: six numbers of 64 bits.
+
+    The supervisor uses one object for all, because a new one for each call costs a tenth of its time.
+    """
 
     __slots__ = ("arch", "args", "name", "number", "tid")
 
-    def __init__(self, number: int, tid: int, arch: int, name: str, args: tuple[int, ...]) -> None:
-        self.number = number
-        self.tid = tid
-        self.arch = arch
-        self.name = name
-        self.args = args
+    def __init__(self) -> None:
+        self.number = self.tid = self.arch = 0
+        self.name = ""
+        self.args: tuple[int, ...] = ()
 
 
 class Processes:
@@ -47,12 +49,14 @@ class Processes:
 
     identities: those that processes have, the first one of them the kernel's own; a process's number is in its limit of
     locks (RLIMIT_LOCKS), which nothing uses since Linux 2.4.25. The kernel passes it on in fork(2) and execve(2), so no
-    process can be missed. moves: whether processes change their root.
+    process can be missed. owner: whom the kernel shows as the owner of a file that root makes; moves: whether processes
+    change their root.
     """
 
     def __init__(self, listener: int, proc_fd: int, native: Identity) -> None:
         self.records = Records()
         self.identities = [native]
+        self.owner = native.uids[0], native.gids[0]
         self.moves = False
         self._listener = listener
         self._proc_fd = proc_fd
@@ -112,10 +116,8 @@ class Processes:
         return data
 
     def read_path(self, call: Notification, address: int) -> bytes:
-        """Return a path that the process passes."""
-        path = self._reader.read_string(call.tid, address)
-        self.check(call)
-        return path
+        """Return a path that the process passes. Call `check` before anything is changed by it."""
+        return self._reader.read_string(call.tid, address)
 
     def write(self, call: Notification, address: int, data: bytes) -> None:
         """Write into the process's memory. Its file is opened through /proc/PID, which can only be this process's."""
@@ -139,8 +141,7 @@ class Processes:
         """Return the identity of the process that calls."""
         if len(self.identities) == 1:
             return self.identities[0]
-        soft, _ = sc.prlimit(_RLIMIT_LOCKS, pid=call.tid)
-        number = soft - _MARK
+        number = prlimit(call.tid, RLIMIT_LOCKS)[0] - _MARK
         return self.identities[number if 0 < number < len(self.identities) else 0]
 
     def become(self, call: Notification, identity: Identity) -> None:
@@ -153,4 +154,4 @@ class Processes:
             self.identities.append(identity)
         elif number == 0 and len(self.identities) == 1:
             return
-        sc.prlimit(_RLIMIT_LOCKS, (_MARK + number, _INFINITE), pid=call.tid)
+        sc.prlimit(RLIMIT_LOCKS, (_MARK + number, _INFINITE), pid=call.tid)

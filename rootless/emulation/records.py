@@ -50,6 +50,29 @@ class Records:
         if st.st_mode & _SET_ID and S_ISREG(st.st_mode):
             os.chown(path, -1, -1, follow_symlinks=follow)  # any change of owner removes these bits: chown(2)
 
+    def set_quickly(self, path: bytes, owner: Owner) -> bool:
+        """Remember the owner of a file that is open; return whether that worked. `set_owner` does what this leaves out.
+
+        It does not look whether the file has a set-user-ID bit, because programs set that after the owner.
+        """
+        try:
+            os.setxattr(path, _OWNER, self._values.get(owner) or self._encode(owner))
+        except OSError:
+            return False
+        return True
+
+    def forget_owner(self, path: bytes, *, follow: bool) -> None:
+        """Forget a file's owner, so that the real one is shown."""
+        try:
+            os.removexattr(path, _OWNER, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno != ENODATA and self._kept:
+                try:
+                    st = os.stat(path, follow_symlinks=follow)
+                except OSError:
+                    return  # the kernel says what is wrong
+                self._keep(path, st, None)
+
     def _encode(self, owner: Owner) -> bytes:
         value = self._values.get(owner)
         if value is None:
@@ -89,8 +112,7 @@ class Records:
             if error.errno != ENOTSUP:
                 raise
             names = []
-        has_owner = _OWNER in names
-        if not has_owner and _DEVICE not in names and not self._kept:
+        if not self._kept and (not names or (_OWNER not in names and _DEVICE not in names)):
             return None
         st = os.stat(path, follow_symlinks=follow)
         uid, gid = self.owner(path, st, follow=follow)

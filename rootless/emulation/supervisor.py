@@ -33,11 +33,12 @@ def serve(listener: int, processes: Processes) -> None:
         pass  # before Linux 6.6
     handlers = {key: (name, HANDLERS[name]) for key, name in all_numbers().items()}
     receive_ends = Host().kernel >= (6, 11)  # since then it fails when all processes have ended
+    call = Notification()
     while True:
         try:
             if not receive_ends and poller.poll()[0][1] & select.POLLHUP:
                 return
-            number, tid, _, nr, arch, _, *args = _unpack(ioctl(listener, _RECV, _EMPTY))
+            notification = _unpack(ioctl(listener, _RECV, _EMPTY))
         except OSError as error:
             if error.errno == EINTR:
                 continue
@@ -46,10 +47,12 @@ def serve(listener: int, processes: Processes) -> None:
             if any(events & select.POLLHUP for _, events in poller.poll(0)):
                 return
             continue
-        name, handler = handlers[arch, nr]
+        call.number, call.tid, _, nr, call.arch, _ = notification[:6]
+        call.args = notification[6:]
+        call.name, handler = handlers[call.arch, nr]
         value, failure, flags = 0, 0, _CONTINUE
         try:
-            answer = handler(processes, Notification(number, tid, arch, name, tuple(args)))
+            answer = handler(processes, call)
             if answer is not None:
                 value, flags = answer, 0
         except Refused as error:
@@ -61,7 +64,7 @@ def serve(listener: int, processes: Processes) -> None:
         except (ValueError, struct.error):  # a damaged record: the kernel shows what it has
             pass
         try:
-            ioctl(listener, _SEND, _pack(number, value, failure, flags))
+            ioctl(listener, _SEND, _pack(call.number, value, failure, flags))
         except OSError as error:
             if error.errno not in (ENOENT, EINVAL):  # ENOENT: the process was killed meanwhile
                 raise

@@ -490,6 +490,19 @@ def seccomp_load(program: bytes, flags: int = 0) -> int:
     return syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, sock_fprog)
 
 
+def fast_call(name: str, count: int) -> Callable[..., int]:
+    """Return a function for a system call that is made very often, with `count` integers as arguments.
+
+    It returns -1 after a failure, and `fail` raises its error. Raises OSError if the call has no number here.
+    """
+    number = _NR.get(name)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{name}: no number known for {MACHINE}")
+    function: Any = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "syscall"))
+    function.argtypes = (_Long,) * (count + 1)  # so that ctypes itself converts the numbers
+    return lambda *args: function(number, *args)
+
+
 def pinned(data: bytes) -> tuple[Any, int]:
     """Return (object, address) of a copy of the bytes, for a pointer in a struct. Keep the object as long as needed."""
     buffer = _buffer(data)

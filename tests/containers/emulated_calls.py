@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 import platform
+import resource
 import stat
 import struct
 import subprocess
@@ -296,6 +297,22 @@ def an_effective_user_comes_back():
 @check
 def the_file_systems_user():
     equal(in_child(lambda: (call("setfsuid", 33), call("setfsuid", -1), os.geteuid())), (0, 33, 0))
+
+
+@check
+def limits_do_not_touch_ids():
+    """pam_limits(8) sets all limits to those of process 1."""
+
+    def change():
+        os.setgroups([5])
+        os.setuid(33)
+        infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.setrlimit(10, infinite)
+        resource.prlimit(0, 10, infinite)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        return os.getuid(), os.getgroups(), resource.getrlimit(resource.RLIMIT_CORE)
+
+    equal(in_child(change), (33, [5], (0, 0)))
 
 
 @check
