@@ -150,8 +150,13 @@ class _Walk:
             entry.device = os.major(st.st_rdev), os.minor(st.st_rdev)
         if kind in "fd":
             entry.xattrs = _read_xattrs(name, fd, kind)
-        kept = entry.xattrs.pop(ids.XATTR, None) if owners.mode == "xattr" else None
         then = base.get(path)
+        kept = entry.xattrs.get(ids.XATTR)
+        if owners.mode == "xattr" or kept != (then.xattrs.get(ids.XATTR) if then else None):
+            entry.xattrs.pop(ids.XATTR, None)  # else it is the image's own attribute
+        else:
+            kept = None
+        _take_device(entry)
         if kept is not None:
             entry.uid, entry.gid = ids.decode(kept)
         elif then is not None and (
@@ -163,6 +168,18 @@ class _Walk:
         if then is not None and then.type == "l" == kind:
             entry.mode = then.mode
         return entry
+
+
+def _take_device(entry: Entry) -> None:
+    """Make a device of an empty file that stands for one (rootless/emulation/records.py)."""
+    value = entry.xattrs.pop(ids.DEVICE_XATTR, None)
+    if value is None or entry.type != "f" or entry.size:
+        return
+    try:
+        entry.type, *numbers = ids.decode_device(value)
+    except ValueError:
+        return
+    entry.device = numbers[0], numbers[1]
 
 
 def _read_xattrs(name: bytes, fd: int, kind: str) -> dict[bytes, bytes]:

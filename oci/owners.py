@@ -9,8 +9,10 @@ from __future__ import annotations
 import attrs
 
 from oci.errors import OciError
+from oci.rootlesscontainers import DEVICE_XATTR as DEVICE_XATTR
 from oci.rootlesscontainers import XATTR as XATTR
 from oci.rootlesscontainers import decode as decode
+from oci.rootlesscontainers import decode_device as decode_device
 from oci.rootlesscontainers import encode as encode
 
 NOBODY = 65534  # the kernel's overflow id, /proc/sys/kernel/overflowuid
