@@ -2,7 +2,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference called build zipapp deb test-install bench bench-convert clean
+.PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference called build sbom release-notes lock zipapp deb
+.PHONY: test-install bench bench-convert clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -56,6 +57,15 @@ test-install: setup ## install the wheel with pip, pipx, uv and in an environmen
 
 deb: ## build the Debian package in dist/
 	./scripts/debian.sh
+
+sbom: build ## write the bill of materials of the wheel (CycloneDX) in dist/
+	$(BIN)/python scripts/sbom.py dist/rootless-*.whl
+
+release-notes: setup ## print what CHANGELOG.md says about a version: make release-notes VERSION=0.1.0
+	@$(BIN)/python scripts/release_notes.py $(VERSION)
+
+lock: setup ## write requirements-dev.lock anew, the versions for development with their digests (UPGRADE=1: the newest)
+	./scripts/lock.sh $(if $(UPGRADE),--upgrade)
 
 zipapp: setup ## write dist/rootless.pyz, one file that Python runs where nothing can be installed
 	$(BIN)/python scripts/zipapp.py

@@ -1,5 +1,7 @@
 #!/bin/sh
-# Make a virtual environment ($VENV, default .venv) with rootless and its development tools.
+# Make a virtual environment ($VENV, default .venv) with rootless and its development tools: in any versions that
+# pyproject.toml allows, so that it works with what an index or a directory of wheels has; with LOCKED=1 in those of
+# requirements-dev.lock.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -23,6 +25,14 @@ elif [ -n "$missing" ]; then
   case $missing in python3-venv*) exit 1 ;; esac
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+if [ -n "${LOCKED:-}" ]; then
+  # The versions of requirements-dev.lock and no others, each file with the digest that is written there. unshare needs a
+  # C compiler, and is tried below.
+  lock=$(mktemp)
+  awk '/^[a-z]/ { left_out = /^unshare==/ } !left_out' requirements-dev.lock >"$lock"
+  "$venv/bin/pip" install -q --disable-pip-version-check --require-hashes --only-binary :all: -r "$lock"
+  rm "$lock"
+fi
 "$venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
 "$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4]' \
   pytest pytest-xdist hypothesis jsonschema cloudpickle ruff mypy codespell
