@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import select
-from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
+from _signal import SIG_DFL, SIG_SETMASK, SIGKILL, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _socket import SHUT_WR, SOCK_STREAM
 
 from rootless import log
@@ -39,11 +39,16 @@ _NOISE = ("Failed to send", "WARNING: ", "Don't run as root", "sent tapfd", "rec
 
 
 class Engine:
-    """A running engine. ready: the fd that tells when it is ready; output: a memfd with what it says."""
+    """Run one engine.
 
-    def __init__(self, step: ConnectNetwork, directory: int) -> None:
+    step: what to run; directory: fd of the state directory; foreground: whether it ends with the runtime; ready: the fd
+    that tells when it is ready; output: a memfd with what it says.
+    """
+
+    def __init__(self, step: ConnectNetwork, directory: int, *, foreground: bool) -> None:
         self.step = step
         self.directory = directory
+        self.foreground = foreground
         self.pid = 0
         self.pidfd = self.ready = self.output = -1
         self.has_ended = False
@@ -127,6 +132,8 @@ class Engine:
                 if signum not in (9, 19, 32, 33):
                     signal(signum, SIG_DFL)
             pthread_sigmask(SIG_SETMASK, [])
+            if self.foreground:  # SIGKILL of the runtime ends the program, too, so the engine must not stay
+                sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL)
             os.execve(argv[0], argv, {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"})
         except OSError as error:
             os.write(2, f"cannot be executed: {error.strerror}\n".encode())

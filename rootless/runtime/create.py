@@ -463,7 +463,7 @@ class Creation:
         from rootless.runtime.helpers import note_helper
 
         directory = self.container.directory
-        self.engine = engine = Engine(step, directory.fd)
+        self.engine = engine = Engine(step, directory.fd, foreground=not self.request.detached)
         self.undo_stack.append(engine.end)
         has_userns = bool(self.plan.namespaces.has(sc.CLONE_NEWUSER))
         engine.start(

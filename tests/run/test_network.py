@@ -231,6 +231,7 @@ def test_a_run_that_is_killed(engine: str, rootless: Any, make_bundle: Any) -> N
     (pid,) = engines_of(rootless)
     running.kill()
     running.communicate()
+    assert gone(pid), "it ends with the command"
     assert rootless("delete", "--force", rootless.ids()[0]).returncode == 0
     assert gone(pid)
 
