@@ -63,14 +63,22 @@ V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
 def needs(engine: str) -> None:
     """Skip a test where an engine is missing, or cannot make a tun device."""
+    lacking = missing(engine)
+    if lacking:
+        pytest.skip(lacking)
+    if not os.path.exists(PYTHON):
+        pytest.skip(f"this machine lacks {PYTHON}")
+
+
+def missing(engine: str) -> str:
+    """What an engine lacks here, "" if it works."""
     if not find_program(engine):
-        pytest.skip(f"this machine lacks {engine} (Debian: {'passt' if engine == 'pasta' else engine})")
+        return f"this machine lacks {engine} (Debian: {'passt' if engine == 'pasta' else engine})"
     try:
         os.close(os.open("/dev/net/tun", os.O_RDWR))
     except OSError as error:
-        pytest.skip(f"/dev/net/tun cannot be opened: {error.strerror}")
-    if not os.path.exists(PYTHON):
-        pytest.skip(f"this machine lacks {PYTHON}")
+        return f"/dev/net/tun cannot be opened: {error.strerror}"
+    return ""
 
 
 def free_port() -> int:
