@@ -20,7 +20,7 @@ EPOCH = 1234567890
 NAMES = ("rootless", "oci", "bin", "docs/reference", "scripts", "pyproject.toml", "README.md", "LICENSE")
 
 
-def built(directory: Path, umask: int) -> Path:
+def built(directory: Path, umask: int, **environment: str) -> Path:
     """Copy the sources with other times and modes into `directory`, build them, and return where the archives are."""
     try:
         version = metadata.version("setuptools")
@@ -42,7 +42,10 @@ def built(directory: Path, umask: int) -> Path:
     subprocess.run(
         ["sh", "-c", f'umask {umask:o}; exec scripts/build.sh "$1"', "sh", directory / "out"],
         cwd=tree, check=True,
-        env={**os.environ, "PYTHON": sys.executable, "SOURCE_DATE_EPOCH": str(EPOCH), "TMPDIR": str(directory)},
+        env={
+            **os.environ, **environment,
+            "PYTHON": sys.executable, "SOURCE_DATE_EPOCH": str(EPOCH), "TMPDIR": str(directory),
+        },
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return directory / "out"
@@ -50,11 +53,11 @@ def built(directory: Path, umask: int) -> Path:
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("one"), 0o022)
+    return built(tmp_path_factory.mktemp("one"), 0o022, LC_ALL="C", PYTHONHASHSEED="1")
 
 
 def test_another_clone_gives_the_same_archives(archives: Path, tmp_path: Path) -> None:
-    other = built(tmp_path / "another", 0o077)
+    other = built(tmp_path / "another", 0o077, LC_ALL="C.UTF-8", LANGUAGE="de", PYTHONHASHSEED="7", HOME=str(tmp_path))
     names = sorted(path.name for path in archives.iterdir())
     assert [name.rpartition(".")[2] for name in names] == ["whl", "gz"]
     assert names == sorted(path.name for path in other.iterdir())
