@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rootless import __version__
+from rootless.cli.help_text import COMMAND_GROUPS, EXAMPLES, OPERANDS, PAGES
 from rootless.cli.options import COMMANDS, GLOBAL, Option, UsageError
 from rootless.errors import RootlessError, advice, printable
 from rootless.node import closest
@@ -17,19 +18,18 @@ _METAVARS = {"container_id": "ID", "bundle_dir": "BUNDLE", "subject": "[BUNDLE|A
 
 def group() -> click.Group:
     """Return all commands as click groups them. click only formats their help; it does not run them."""
-    import click
 
-    root = click.Group(
+    root = _group_class()(
         "rootless",
         params=[_option(option) for option in GLOBAL],
         help="A daemonless OCI container runtime that needs no root.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+    kind = _command_class()
     for name, (summary, positionals, options) in COMMANDS.items():
         params: list[click.Parameter] = [_option(option) for option in options]
         params += [_argument(positional) for positional in positionals]
-        kind = _grouped_command() if name in ("run", "create", "spec", "explain") else click.Command
-        root.add_command(kind(name, params=params, help=summary, short_help=summary))
+        root.add_command(kind(name, params=params, help=f"{summary[0].upper()}{summary[1:]}.", short_help=summary))
     return root
 
 
@@ -68,29 +68,83 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def _grouped_command() -> type[click.Command]:
-    """Return a class of commands whose help shows the flags in GROUPS, each group with an example."""
+def _command_class() -> type[click.Command]:
+    """Return a class of commands with the flags of GROUPS in sections, and with examples below."""
     import click
 
-    class Grouped(click.Command):
+    class Described(click.Command):
+        def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+            """Return what the usage line has behind the command's name."""
+            pieces = super().collect_usage_pieces(ctx)
+            return OPERANDS[str(self.name)].split(" ") if self.name in OPERANDS else pieces
+
         def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
             """Write the flags group by group."""
             records = {}
             for param in self.get_params(ctx):
                 record = param.get_help_record(ctx)
-                if record:
+                if record and isinstance(param, click.Option):
                     records[str(param.opts[0]).removeprefix("--")] = record
-            grouped = {flag for _, flags in GROUPS.values() for flag in flags}
+            is_long = self.name in ("run", "create", "spec", "explain")
+            grouped = {flag for _, flags in GROUPS.values() for flag in flags} if is_long else set()
             first = [record for flag, record in records.items() if flag not in grouped]
             with formatter.section("Options"):
                 formatter.write_dl(first)
-            for title, (example, flags) in GROUPS.items():
+            for title, (example, flags) in GROUPS.items() if is_long else ():
                 rows = [records[flag] for flag in flags if flag in records]
                 if rows:
                     with formatter.section(f"{title} (such as {example})"):
                         formatter.write_dl(rows)
 
+        def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            """Write the examples, and where the page is."""
+            _write_examples(formatter, str(self.name))
+            formatter.write_paragraph()
+            formatter.write_text(f"The page: man rootless-{self.name}, or docs/reference/commands.md#{self.name}")
+
+    return Described
+
+
+def _group_class() -> type[click.Group]:
+    """Return a class of groups whose help lists the commands in COMMAND_GROUPS, with examples first."""
+    import click
+
+    class Grouped(click.Group):
+        def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            """Write examples and commands before the global flags, because people look for those."""
+            _write_examples(formatter, "")
+            for title, names in COMMAND_GROUPS.items():
+                with formatter.section(title):
+                    formatter.write_dl([(name, COMMANDS[name][0]) for name in names])
+            records = [record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))]
+            with formatter.section("Options, before the command"):
+                formatter.write_dl(records)
+
+        def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            """Write how to go on."""
+            formatter.write_paragraph()
+            formatter.write_text("rootless COMMAND --help says more about each command. " + PAGES)
+
     return Grouped
+
+
+def _write_examples(formatter: click.HelpFormatter, name: str) -> None:
+    """Write a command's examples: each line as it is typed, with what it does below it where it does not fit beside."""
+    with formatter.section("Examples"):
+        shown = EXAMPLES[name]
+        room = max(len(line) for line, _ in shown)
+        for line, words in shown:
+            if room + 4 + len(words) + formatter.current_indent <= formatter.width:
+                formatter.write(f"{'':{formatter.current_indent}}{line:<{room}}  # {words}\n")
+            else:
+                formatter.write(f"{'':{formatter.current_indent}}# {words}\n{'':{formatter.current_indent}}{line}\n")
+
+
+def _width() -> int:
+    """Return the columns of the help: those of the terminal or of COLUMNS, at most 100; 100 elsewhere."""
+    import shutil
+
+    return max(40, min(100, shutil.get_terminal_size((100, 24)).columns))
 
 
 def _option(option: Option) -> click.Option:
@@ -140,7 +194,8 @@ def show_help(name: str) -> None:
     import click
 
     root = group()
-    context = click.Context(root, info_name="rootless", max_content_width=100)
+    width = _width()
+    context = click.Context(root, info_name="rootless", max_content_width=width, terminal_width=width)
     if name in ("checkpoint", "restore"):  # podman asks for this help to learn whether checkpoints work here
         from rootless.runtime.criu import find
 

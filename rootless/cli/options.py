@@ -80,6 +80,7 @@ _CRIU: list[Option] = [
     ("auto-dedup", "", "flag", "", "remove pages from older images that newer ones replace"),
     ("lazy-pages", "", "flag", "", "load memory pages on demand"),
 ]
+_JSON: Option = ("json", "", "flag", "", "the same as --format json")
 _FORMAT: Option = ("format", "f", "str", "table|json", "output format")
 _TREE: list[Option] = [
     ("shared", "", "flag", "", "make a bundle that other users can run: readable, and without your ids"),
@@ -210,7 +211,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             *SETTINGS,
         ],
     ),
-    "list": ("list the containers", (), [_FORMAT, ("quiet", "q", "flag", "", "print IDs only")]),
+    "list": ("list the containers", (), [_FORMAT, _JSON, ("quiet", "q", "flag", "", "print IDs only")]),
     "doctor": (
         "say what works here, what does not, and what to type",
         ("subject?",),
@@ -235,7 +236,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
     "ps": (
         "show a container's processes, with the options of ps(1)",
         ("container_id", "args*"),
-        [_FORMAT],
+        [_FORMAT, _JSON],
     ),
     "update": (
         "change a container's limits",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,6 +12,7 @@ from oci.errors import printable
 from rootless.cli import archive, image_store
 from rootless.cli.containers import state_root
 from rootless.cli.images import read_size, translated
+from rootless.cli.table import age, laid_out, size
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.runtime import upper
@@ -71,13 +71,12 @@ def _list(cache: Cache, *, as_json: bool) -> int:
         listed += [{"kind": "image", **attrs.asdict(image)} for image in images]
         print(json.dumps(listed, indent=2))
         return 0
-    print(f"{'TREE':<12} {'OWNERS':<7} {'LAYERS':>6} {'SIZE':>12} {'LAST USED':<19} NAMES")
+    rows = [("TREE", "OWNERS", "LAYERS", "SIZE", "LAST USED", "NAMES")]
     for tree in trees:
-        used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tree.used))
-        names = printable(", ".join(tree.names) or "-")
-        print(f"{tree.key[:12]:<12} {tree.owners:<7} {len(tree.layers):>6} {tree.size:>12} {used} {names}")
+        names = ", ".join(tree.names) or "-"
+        rows.append((tree.key[:12], tree.owners, str(len(tree.layers)), size(tree.size), age(tree.used), names))
     for image in images:
-        used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(image.used))
-        names = printable(", ".join(image.names) or "-")
-        print(f"{image.key[:12]:<12} {'image':<7} {'-':>6} {image.size:>12} {used} {names}")
+        names = ", ".join(image.names) or "-"
+        rows.append((image.key[:12], "image", "-", size(image.size), age(image.used), names))
+    print(laid_out(rows, right=(2, 3)), end="")
     return 0

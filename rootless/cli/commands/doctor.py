@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from rootless.cli.containers import enter_state_root, state_root
 from rootless.cli.doctor import cgroups, installation, machine, places, trial, users
 from rootless.cli.doctor.line import MISSING, Line
+from rootless.cli.table import columns
 from rootless.errors import EXIT_ERROR, RootlessError, printable, unexpected
 from rootless.kernel.hints import ROOT
 from rootless.kernel.host import Host
@@ -84,17 +85,25 @@ def _safely(name: str, check: Callable[[], Iterable[Line]]) -> list[Line]:
 def _table(lines: list[Line]) -> Iterator[str]:
     """Yield the lines of the form for people: status, name, what was found; indented, what it costs and mends."""
     width = max(len(line.name) for line in lines)
-    terminal = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 0
+    first = width + 11  # the column of the details, below which the other lines stand
     for line in lines:
-        text = printable(f"{line.status:<8} {line.name:<{width}}  {line.detail}")
-        yield text if not terminal or len(text) <= terminal else text[: terminal - 3] + "..."
-        indent = " " * (width + 11)
-        if line.cost:
-            yield f"{indent}cost: {printable(line.cost)}"
-        if line.hint:
-            yield f"{indent}hint: {printable(line.hint)}"
-        if line.command:
-            yield f"{indent}{'as root' if line.who == ROOT else 'you'}:  {printable(line.command)}"
+        yield from _wrapped(f"{line.status:<8} {line.name:<{width}}  ", line.detail, first)
+        who = "as root:  " if line.who == ROOT else "you:  "
+        for word, text in (("cost: ", line.cost), ("hint: ", line.hint), (who, line.command)):
+            if text:
+                yield from _wrapped(f"{'':{first}}{word}", text, first + len(word), whole=word == who)
+
+
+def _wrapped(head: str, text: str, indent: int, *, whole: bool = False) -> Iterator[str]:
+    """Yield a text in lines that fit the terminal. whole: a command stays in one line, so that it can be copied."""
+    width = columns()
+    text = printable(text)
+    if not width or whole or width < indent + 20:
+        yield head + text
+        return
+    lines = textwrap.wrap(text, width - indent, break_on_hyphens=False) or [""]
+    yield head + lines[0]
+    yield from (f"{'':{indent}}{line}" for line in lines[1:])
 
 
 def _clean(root: str, *, as_json: bool) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from oci.bundle import META, read_image_record
@@ -12,6 +14,7 @@ from oci.image import choose, read_images
 from oci.image.blobs import open_archive
 from rootless import log
 from rootless.cli.images import read_size, translated
+from rootless.cli.table import age, columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,21 +35,43 @@ def main(options: Options) -> int:
 
 
 def _table(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of the form for people."""
-    yield f"names     {', '.join(document['names']) or '-'}"
-    yield f"digest    {document['digest'] or '-'}"
-    yield f"layout    {document['family']}"
-    yield f"platform  {document['platform']}"
-    for key, value in sorted((document["config"].get("config") or {}).items()):
-        if value:
-            yield f"{key.lower():<9} {value if isinstance(value, str) else json.dumps(value)}"
+    """Yield the lines of the form for people, which fit the terminal."""
+    width = columns()
+    config = sorted((key.lower(), value) for key, value in (document["config"].get("config") or {}).items() if value)
+    room = max([8, *(len(key) for key, _ in config)])
+    rows = [
+        ("names", ", ".join(document["names"]) or "-"),
+        ("digest", document["digest"] or "-"),
+        ("layout", document["family"]),
+        ("platform", document["platform"]),
+    ]
+    created = document["config"].get("created")
+    if isinstance(created, str) and (made := _age(created)):
+        rows.append(("created", f"{created} ({made})"))
+    rows += [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in config]
+    for key, value in rows:
+        yield f"{key:<{room}}  {_fitted(value, width, room + 2)}"
     yield "layers"
     for layer in document["layers"]:
-        size = f"{layer['size']} bytes" if layer["size"] >= 0 else "unknown size"
-        yield f"  {layer['digest'] or layer['diffId'] or layer['name']}  {size}"
+        amount = f"{layer['size']} bytes" if layer["size"] >= 0 else "unknown size"
+        name = layer["digest"] or layer["diffId"] or layer["name"]
+        yield f"  {_fitted(name, width, len(amount) + 4)}  {amount}"
     yield "history"
     for entry in document["history"]:
-        yield f"  {entry.get('created', '-')}  {printable(entry.get('created_by', ''))[:160]}"
+        text = f"{entry.get('created', '-')}  {printable(entry.get('created_by', ''))[:160]}"
+        yield f"  {_fitted(text, width, 2)}"
+
+
+def _fitted(text: str, width: int, indent: int) -> str:
+    """Return a text that ends with the terminal's last column; the whole text where there is no terminal."""
+    return text if not width or len(text) <= width - indent else text[: max(8, width - indent - 3)] + "..."
+
+
+def _age(created: str) -> str:
+    try:
+        return age(calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S")))
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _document(options: Options) -> dict[str, Any]:

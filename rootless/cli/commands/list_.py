@@ -12,6 +12,7 @@ from rootless import log
 from rootless.cli.commands.state import owner_name
 from rootless.cli.containers import state_root
 from rootless.cli.setting_flags import IMAGE_ANNOTATION
+from rootless.cli.table import age, laid_out
 from rootless.errors import NoSuchContainer, RootlessError, printable
 from rootless.kernel.files import write_all
 from rootless.plan.network import ports_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """Run `rootless list [--quiet] [--format table|json]`; columns and keys are those of runc."""
+    if getattr(options, "json", False):
+        options.format = "json"
     if options.format not in ("", "table", "json"):
         raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
     if options.root and not os.path.isdir(options.root):  # like runc, which reports a mistyped --root
@@ -68,15 +71,11 @@ def read_all(root: str) -> list[Report]:
 
 
 def _age(created: str) -> str:
-    """Return how long ago a time of RFC 3339 was: `5s`, `3m`, `2h`, `4d`; "-" if it is not one."""
+    """Return how long ago a time of RFC 3339 was, "-" if it is not one."""
     try:
-        seconds = time.time() - calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S"))
+        return age(calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S")))
     except ValueError:
         return "-"
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit}"
-    return f"{max(0, int(seconds))}s"
 
 
 def _table(reports: list[Report]) -> str:
@@ -89,6 +88,4 @@ def _table(reports: list[Report]) -> str:
             e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"], image, _age(e["created"]),
             ports_of(annotations),
         ))  # fmt: skip
-    rows = [tuple(map(printable, row)) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "".join("   ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)
+    return laid_out(rows)

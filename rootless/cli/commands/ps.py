@@ -22,6 +22,8 @@ def main(options: Options) -> int:
 
     json prints the pids. The table is the output of ps(1), reduced to the lines of the container's processes.
     """
+    if getattr(options, "json", False):
+        options.format = "json"
     if options.format not in ("", "table", "json"):
         raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
     container = load(options)

@@ -1,0 +1,85 @@
+"""Lay out tables for people: aligned, within the terminal's columns, and with ages in place of times."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rootless.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_GAP = "   "
+_LEAST = 8  # columns that a shortened cell keeps
+_UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
+
+
+def columns() -> int:
+    """Return the columns of the terminal on standard output, 0 if it is not one: then nothing is shortened.
+
+    COLUMNS counts before what the terminal says (ioctl_tty(2), TIOCGWINSZ).
+    """
+    try:
+        if not os.isatty(1):
+            return 0
+    except OSError:
+        return 0
+    return shutil.get_terminal_size((0, 0)).columns
+
+
+def laid_out(rows: Iterable[Sequence[str]], width: int | None = None, right: Sequence[int] = ()) -> str:
+    """Return rows, the first of which is the heading, as aligned lines.
+
+    width: the columns to fit into, 0 for no limit, None for the terminal's; right: the columns that are aligned right.
+    The widest columns are shortened, down to 8 characters; where that is not enough, lines are longer than that.
+    """
+    width = columns() if width is None else width
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    while width and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        if widths[widest] <= max(_LEAST, len(cells[0][widest])):
+            break
+        widths[widest] -= 1
+    lines = []
+    for row in cells:
+        shown = [_cut(cell, size) for cell, size in zip(row, widths, strict=True)]
+        sides = [
+            cell.rjust(size) if column in right else cell.ljust(size)
+            for column, (cell, size) in enumerate(zip(shown, widths, strict=True))
+        ]
+        lines.append(_GAP.join(sides).rstrip() + "\n")
+    return "".join(lines)
+
+
+def _cut(cell: str, width: int) -> str:
+    """Return a cell, shortened in its middle, because the ends of paths and names tell most."""
+    if len(cell) <= width:
+        return cell
+    mark = "…" if "utf" in (sys.stdout.encoding or "").lower() else "~"
+    tail = (width - 1) // 2
+    return f"{cell[: width - 1 - tail]}{mark}{cell[len(cell) - tail :]}"
+
+
+def age(seconds: float) -> str:
+    """Return how long ago a time was: `2 minutes ago`, `just now`. seconds: since the epoch."""
+    passed = time.time() - seconds
+    for unit, size in _UNITS:
+        if passed >= size:
+            number = int(passed // size)
+            return f"{number} {unit}{'' if number == 1 else 's'} ago"
+    number = int(passed)
+    return "just now" if number < 1 else f"{number} second{'' if number == 1 else 's'} ago"
+
+
+def size(number: int) -> str:
+    """Return bytes as `12.5 MB`, in units of 1000, as docker and ls --si do."""
+    amount, units = float(number), ["B", "KB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount /= 1000
+        del units[0]
+    return f"{number} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"

@@ -1,0 +1,104 @@
+"""The help: every command in one group, people's first; examples that parse; lines that fit the eye."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rootless.cli import table
+from rootless.cli.help import GROUPS, show_help
+from rootless.cli.help_text import COMMAND_GROUPS, EXAMPLES
+from rootless.cli.options import COMMANDS, parse
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NAMES = ["", *COMMANDS]
+
+
+def shown(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show_help(name)
+    return capsys.readouterr().out
+
+
+def test_every_command_is_in_one_group_and_peoples_come_first() -> None:
+    listed = [name for names in COMMAND_GROUPS.values() for name in names]
+    assert sorted(listed) == sorted(COMMANDS)
+    assert listed.index("run") < listed.index("convert") < listed.index("create") < listed.index("features")
+
+
+def test_every_command_has_examples_that_parse() -> None:
+    assert EXAMPLES.keys() == set(NAMES)
+    for name, examples in EXAMPLES.items():
+        for line, words in examples:
+            assert words and not words.endswith(".")
+            for part in line.split(" && "):
+                program, *arguments = shlex.split(part.partition(" >")[0])
+                if program == "rootless":
+                    parse(arguments)
+        assert any(line.startswith(f"rootless {name}") for line, _ in examples)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_fits(name: str, columns: int, capsys, monkeypatch) -> None:
+    if name in ("checkpoint", "restore"):
+        pytest.skip("needs criu, as podman wants")
+    text = shown(name, capsys, monkeypatch, columns)
+    typed = [line for line, _ in EXAMPLES[name]]
+    too_long = [line for line in text.splitlines() if len(line) > columns and line.strip() not in typed]
+    assert not [line for line in too_long if "|" not in line and "seccomp" not in line and "--" not in line], too_long
+    assert "Examples:" in text and (f"docs/reference/commands.md#{name}" if name else "docs/guide/run.md") in text
+    assert columns < 100 or len(text.splitlines()) < 110
+
+
+def test_wide_terminals_get_no_wider_help(capsys, monkeypatch) -> None:
+    for name in ("", "run", "exec", "convert"):
+        assert max(map(len, shown(name, capsys, monkeypatch, 300).splitlines())) <= 100
+
+
+def test_runs_flags_are_grouped(capsys, monkeypatch) -> None:
+    text = shown("run", capsys, monkeypatch)
+    places = [text.index(f"\n{title} (such as ") for title in GROUPS]
+    assert places == sorted(places) and text.index("\nOptions:") < places[0]
+
+
+# --- tables
+
+
+def test_a_table_is_aligned_and_fits() -> None:
+    rows = [
+        ("ID", "BUNDLE", "AGE"),
+        ("a", "/home/somebody/with/a/long/path/to/a/bundle", "2 minutes ago"),
+        ("b", "/b", "-"),
+    ]
+    whole = table.laid_out(rows, 0).splitlines()
+    assert whole[1].split(maxsplit=2) == list(rows[1])
+    fitted = table.laid_out(rows, 40).splitlines()
+    assert max(map(len, fitted)) <= 40 and fitted[1].startswith("a    /home/") and fitted[1].endswith("2 minutes ago")
+    assert len({line.index(word) for line, word in zip(fitted, ("AGE", "2 min", "-"), strict=True)}) == 1
+    assert table.laid_out(rows, 5)  # no terminal is too narrow
+
+
+def test_nothing_is_shortened_where_there_is_no_terminal(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr(table.os, "isatty", lambda _: False)
+    assert table.columns() == 0
+    monkeypatch.setattr(table.os, "isatty", lambda _: True)
+    assert table.columns() == 20
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "just now"), (1, "1 second ago"), (59, "59 seconds ago"), (60, "1 minute ago"), (150, "2 minutes ago"),
+        (7200, "2 hours ago"), (86400 * 3, "3 days ago"), (86400 * 70, "2 months ago"), (86400 * 800, "2 years ago"),
+        (-5, "just now"),
+    ],
+)  # fmt: skip
+def test_ages(monkeypatch, seconds: int, words: str) -> None:
+    monkeypatch.setattr(table.time, "time", lambda: 1_000_000_000.5)
+    assert table.age(1_000_000_000 - seconds) == words
+
+
+def test_control_characters_are_escaped_in_tables() -> None:
+    assert "\x1b" not in table.laid_out([("ID",), ("a\x1b[2J",)], 0)
