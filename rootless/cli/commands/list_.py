@@ -28,16 +28,15 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """Run `rootless list [--quiet] [--format table|json]`; columns and keys are those of runc."""
-    if getattr(options, "json", False):
-        options.format = "json"
-    if options.format not in ("", "table", "json"):
-        raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
+    form = "json" if getattr(options, "json", False) else options.format
+    if form not in ("", "table", "json"):
+        raise RootlessError(f"invalid format option {form!r}", hint="table or json")
     if options.root and not os.path.isdir(options.root):  # like runc, which reports a mistyped --root
         raise RootlessError("no such state directory", options.root, errno.ENOENT)
     reports = read_all(state_root(options))
     if options.quiet:
         text = "".join(f"{printable(entry['id'])}\n" for entry in reports)
-    elif options.format == "json":
+    elif form == "json":
         text = dumps(reports or None) + "\n"
     else:
         text = _table(reports)

@@ -22,13 +22,12 @@ def main(options: Options) -> int:
 
     json prints the pids. The table is the output of ps(1), reduced to the lines of the container's processes.
     """
-    if getattr(options, "json", False):
-        options.format = "json"
-    if options.format not in ("", "table", "json"):
-        raise RootlessError(f"invalid format option {options.format!r}", hint="table or json")
+    form = "json" if getattr(options, "json", False) else options.format
+    if form not in ("", "table", "json"):
+        raise RootlessError(f"invalid format option {form!r}", hint="table or json")
     container = load(options)
     pids = processes(container)
-    if options.format == "json":
+    if form == "json":
         text = dumps(pids) + "\n"
     else:
         text = _cut(_table(options.args or ["-ef"]), pids)
