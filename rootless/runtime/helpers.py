@@ -44,7 +44,8 @@ def end_helpers(directory: StateDir) -> None:
             if proc.alive(pid, started):
                 pidfd_send_signal(pidfd, SIGKILL)
                 select.select([pidfd], [], [], _PATIENCE)
-        except ProcessLookupError:
-            pass
+            os.waitpid(pid, os.WNOHANG)  # `run` is its parent, and process 1 of a container may reap nobody
+        except (ProcessLookupError, ChildProcessError):
+            pass  # it has ended by itself, or is another process's child
         finally:
             os.close(pidfd)
