@@ -37,8 +37,8 @@ def installed(who: str) -> Iterator[Path]:
 
 def test_an_ordinary_user_runs_a_container_under_its_profile(installed: Path, busybox: Path) -> None:
     caches = Path("/usr/lib/python3/dist-packages/rootless/__pycache__").glob("*.code")
-    made = sorted(path.name.partition(".")[0] for path in caches)
-    assert made == ["create", "delete", "exec", "kill", "run", "start", "state"]  # for all users
+    made = {path.name.partition(".")[0] for path in caches}
+    assert {"create", "delete", "exec", "kill", "run", "start", "state"} <= made  # for all users
     # The kernel and the parser of Debian 12 do not know `userns`. Nothing else of the profile is left out.
     profile = Path("/run/rootless-profile")
     text = Path("/usr/share/rootless/apparmor/rootless").read_text()
