@@ -144,6 +144,10 @@ class ProgramNotExecutable(ProgramError, PermissionError):  # type: ignore[misc]
     """Report that the program or its working directory may not be used, or not with the ids that were asked for."""
 
 
+class ProgramNotADirectory(ProgramError, NotADirectoryError):  # type: ignore[misc]
+    """Report a working directory, or a component of the program's path, that is not a directory."""
+
+
 class UnknownName(RootlessError, KeyError):
     """Report a user or group that the container does not name. It is a KeyError, too, like in subprocess."""
 

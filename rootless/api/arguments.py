@@ -67,18 +67,28 @@ def environment(env: Any) -> list[bytes] | None:
 
 
 def streams(stdin: int, stdout: int, stderr: int) -> tuple[list[int], list[int]]:
-    """Return (which of 0, 1 and 2 are closed in the program, the fds of the others): -1 is the caller's own."""
+    """Return (which of 0, 1 and 2 are closed in the program, the fds of the others): -1 is the caller's own.
+
+    If the caller has closed one of its own, its number may be a pipe of this very call by now. Such a pipe is not
+    inheritable, so execve(2) would close it in subprocess's child.
+    """
     closed, fds = [], []
     for number, fd in enumerate((stdin, stdout, stderr)):
-        fd = number if fd == -1 else fd
-        try:
+        if fd != -1:
             os.fstat(fd)
             fds.append(fd)
-        except OSError:
-            if fd != number:
-                raise
+        elif _is_inheritable(number):
+            fds.append(number)
+        else:
             closed.append(number)
     return closed, fds
+
+
+def _is_inheritable(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # EBADF: closed
+        return False
 
 
 def check_ids(user: Any, group: Any, groups: Any) -> None:

@@ -17,6 +17,7 @@ from rootless.plan.host_system import closed_paths, host_system_config
 from rootless.plan.settings import Settings, apply_settings
 from rootless.process import program
 from rootless.runtime.bundle import parse_config, read_config
+from rootless.runtime.state import check_id
 from rootless.startup import lean_os as os
 from rootless.steps.binds import BindMount
 from rootless.steps.context import Prepared
@@ -179,7 +180,7 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
         masked = closed_paths("/etc") if host.uid == 0 and not hides else None
     spec.setdefault("process", {"cwd": "/"})["terminal"] = False
     spec["process"].setdefault("args", ["sh"])
-    name = asked.get("name", "")
+    name = check_id(asked["name"]) if asked.get("name") else ""
     keywords = dict(asked["keywords"])
     if any(asked.get(key) is not None for key in ("user", "group", "groups")):
         from rootless.api.users import find_user

@@ -5,7 +5,14 @@ from __future__ import annotations
 import errno
 import os
 
-from rootless.errors import ProgramError, ProgramNotExecutable, ProgramNotFound, RootlessError, UnknownName
+from rootless.errors import (
+    ProgramError,
+    ProgramNotADirectory,
+    ProgramNotExecutable,
+    ProgramNotFound,
+    RootlessError,
+    UnknownName,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +36,8 @@ def translate(error: RootlessError, args: Any, executable: Any, cwd: Any, *, is_
     kind = ProgramError
     if error.errno == errno.ENOENT:
         kind = ProgramNotFound
+    elif error.errno == errno.ENOTDIR:
+        kind = ProgramNotADirectory
     elif error.errno in (errno.EACCES, errno.EPERM):
         kind = ProgramNotExecutable
     return kind(error.what, error.where, error.errno, hint, filename)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import signal
@@ -142,6 +143,18 @@ def test_a_missing_working_directory_is_named(busybox_root: Path) -> None:
     assert caught.value.filename == "/no/such"
 
 
+def test_a_working_directory_that_is_a_file_is_the_same_error_as_in_subprocess() -> None:
+    with pytest.raises(NotADirectoryError) as caught:
+        rootless.run(["true"], cwd="/etc/passwd")
+    assert caught.value.filename == "/etc/passwd"
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".", "a b"])
+def test_a_name_that_would_leave_the_state_root_is_refused(name: str) -> None:
+    with pytest.raises(rootless.RootlessError, match="container ID"):
+        rootless.run(["true"], name=name)
+
+
 def test_a_program_below_the_home_gets_a_hint(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "tool"
@@ -193,6 +206,31 @@ def test_large_pipes_both_ways() -> None:
 
 def test_input_that_is_not_read_is_no_error() -> None:
     assert rootless.run(["true"], input=b"x" * (1 << 20)).returncode == 0
+
+
+CLOSED = """
+import os, sys
+import rootless
+for fd in map(int, sys.argv[2:]):
+    os.close(fd)
+done = [rootless.run(["cat"], input=b"x", stdout=-1, stderr=-2).stdout for _ in range(2)]
+done.append(rootless.run("ls /proc/self/fd; cat; echo on", shell=True, stdout=-1, stderr=-3).stdout)
+os.write(int(sys.argv[1]), repr(done).encode())
+"""
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (0, 1, 2)], ids=str)
+def test_streams_that_the_caller_has_closed(closed: tuple[int, ...]) -> None:
+    program = f"import sys; sys.path.insert(0, {str(Path(rootless.__file__).parents[1])!r})\n{CLOSED}"
+    reader, writer = os.pipe()
+    words = [sys.executable, "-c", program, str(writer), *map(str, closed)]
+    subprocess.run(words, pass_fds=[writer], stdin=subprocess.DEVNULL, timeout=60, check=True)
+    os.close(writer)
+    with open(reader) as file:
+        first, second, script = ast.literal_eval(file.read())
+    assert (first, second) == (b"x", b"x")
+    *numbers, last = script.split()  # ls itself has the lowest number that is free
+    assert ({int(number) for number in numbers}, last) == ({0, 1, 2} if 0 in closed else {0, 1, 2, 3}, b"on")
 
 
 def test_streams_to_files_and_to_each_other(tmp_path: Path) -> None:
