@@ -119,3 +119,8 @@ def test_containerd_cri(check: Callable[..., None]) -> None:
     """Its CRI plugin as kubelet uses it, by gRPC; root's as well."""
     needed = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox")
     check("containerd", needed, "root", script="check-cri")
+
+
+def test_slurm(check: Callable[..., None]) -> None:
+    """A cluster of two nodes in namespaces of its own, with two users of its own."""
+    check("slurm", ("slurmctld", "slurmd", "srun", "munged", "busybox"), "root")

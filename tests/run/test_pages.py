@@ -1,4 +1,4 @@
-"""docs/guide/run.md and coming-from.md, replayed: every block, and the right column of the table."""
+"""docs/guide/run.md, coming-from.md and clusters.md, replayed: every block, and the right column of the table."""
 
 from __future__ import annotations
 
@@ -77,9 +77,14 @@ def test_the_pages(make_shell: Callable[[str], Shell]) -> None:
     replay_table("docs/guide/coming-from.md", make_shell("table"))
 
 
-def replay_blocks(page: str, shell: Shell) -> None:
+def test_the_page_about_clusters(make_shell: Callable[[str], Shell]) -> None:
+    """Its blocks that a user can type on one machine; contrib/*/check are the others."""
+    replay_blocks("docs/guide/clusters.md", make_shell("clusters"), least=4)
+
+
+def replay_blocks(page: str, shell: Shell, least: int = 26) -> None:
     found = steps(page)
-    assert len(found) > 25
+    assert len(found) >= least
     for command, expected in found:
         if not is_possible(command):
             continue
