@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import json
 import os
-import shutil
 import tarfile
 import tempfile
 import time
@@ -32,9 +31,10 @@ from oci.image.blobs import MAX_SIZE, open_archive
 from oci.image.platforms import host_platform
 from oci.image.rootfs import apply_changes, open_rootfs
 from oci.owners import Owners
+from oci.progress import ProgressLine
 from oci.reference import check_name, name_of
 from oci.root import READ_DIRECTORY, normal
-from oci.stream import Budget, StreamSource
+from oci.stream import Budget, StreamSource, counted
 
 FORMATS = ("oci", "docker", "docker-legacy")
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
@@ -52,7 +52,7 @@ class PackRequest:
     were written; base: the archive that the bundle was converted from, "" if it has not moved; flatten: pack the whole
     tree as one layer, which needs no base; changes: Dockerfile instructions for the image's config; message: a comment
     for its history; temporary: a name from `temporary_name`; finishing: called just before the archive is renamed;
-    note: called with one line for each thing that the user should know.
+    note: called with one line for each thing that the user should know; progress: whether to show a line of it.
     """
 
     bundle: str
@@ -68,6 +68,7 @@ class PackRequest:
     temporary: str = ""
     finishing: Callable[[], None] = lambda: None
     note: Callable[[str], None] = lambda text: None
+    progress: bool = False
 
 
 @attrs.define
@@ -113,8 +114,9 @@ def pack(request: PackRequest) -> None:
             else:
                 config["history"] = [part.history for part in parts]
             out = open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb")
-            with out, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                _WRITERS[request.format](archive, _named(request, document), config, parts)
+            tar_file = tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT)
+            with out, tar_file as archive, _shown(request, parts) as shown:
+                _WRITERS[request.format](archive, _named(request, document), config, shown)
         request.finishing()
         os.rename(temporary, os.path.abspath(request.output))
     except OSError as error:
@@ -122,6 +124,24 @@ def pack(request: PackRequest) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _shown(request: PackRequest, parts: list[_Part]) -> Iterator[list[_Part]]:
+    """Yield the parts; with `progress`, what is read of them moves a line on the terminal."""
+    if not request.progress:
+        yield parts
+        return
+    progress = ProgressLine(sum(part.size if request.format == "oci" else part.plain_size for part in parts),
+                            words="packing")  # fmt: skip
+
+    def counting(read: Callable[[], Chunks]) -> Callable[[], Chunks]:
+        return lambda: counted(read(), progress.advance)
+
+    try:
+        yield [attrs.evolve(part, open=counting(part.open), plain=counting(part.plain)) for part in parts]
+    finally:
+        progress.finish()
 
 
 def refuse_base(output: str, base: str) -> None:
@@ -237,17 +257,23 @@ def _changed(request: PackRequest, document: dict[str, Any], image: Image | None
         spool = stack.enter_context(_spool(request))
         tree.write_layer(root_fd, changes, spool)
         history = {"created": _now(), "created_by": request.message or "rootless pack"}
-        yield _spooled(spool, stack.enter_context(_spool(request)), history, tree.size_of(changes))
+        packed = stack.enter_context(_spool(request))
+        yield _spooled(spool, packed, history, tree.size_of(changes), shown=request.progress)
 
 
 def _spool(request: PackRequest) -> IO[bytes]:
     return tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(request.output)))
 
 
-def _spooled(spool: IO[bytes], packed: IO[bytes], history: dict[str, Any], added: int) -> _Part:
+def _spooled(spool: IO[bytes], packed: IO[bytes], history: dict[str, Any], added: int, *, shown: bool) -> _Part:
     diff_id, plain_size = _sum(_read(spool))
-    with gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0, compresslevel=6) as out:
-        shutil.copyfileobj(_rewound(spool), out)
+    progress = ProgressLine(plain_size, words="compressing", live=None if shown else False)
+    try:
+        with gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0, compresslevel=6) as out:
+            for chunk in counted(_read(spool), progress.advance):
+                out.write(chunk)
+    finally:
+        progress.finish()
     digest, size = _sum(_read(packed))
     return _Part(diff_id, digest, size, "gzip", lambda: _read(packed), lambda: _read(spool), plain_size, history, added)
 

@@ -1,4 +1,4 @@
-"""Show a progress line on a terminal: layer i of n, bytes, time left."""
+"""Show a progress line on a terminal: what is done, how fast, and how long it still takes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,31 @@ import time
 from collections.abc import Callable
 
 _INTERVAL = 0.1  # seconds between two lines
+_PATIENCE = 1.0  # seconds before the first line, because what is over by then needs none
 
 
 class ProgressLine:
-    """Write the line to standard error, if that is a terminal or `live` is set.
+    """Writes the line to standard error, if that is a terminal or `live` is set, once the work takes a second.
 
-    The reader's callback `advance` counts bytes that were read from the archive.
+    total: how much there is to do, 0 if that is not known; layers: how many layers, 0 for work without layers; words:
+    what is done; is_bytes: whether bytes are counted, otherwise files are. The work's callback `advance` counts.
     """
 
     def __init__(
-        self, total: int, layers: int, *, live: bool | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int = 0,
+        layers: int = 0,
+        *,
+        words: str = "",
+        is_bytes: bool = True,
+        live: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total = total
         self._layers = layers
         self._layer = 0
+        self._words = words
+        self._is_bytes = is_bytes
         self._done = 0
         self._clock = clock
         self._start = clock()
@@ -32,11 +43,13 @@ class ProgressLine:
         """Count a layer that begins."""
         self._layer += 1
 
-    def advance(self, size: int) -> None:
-        """Add `size` bytes that were read, and show the line if it is time for it."""
+    def advance(self, size: int = 1) -> None:
+        """Add `size` bytes that were read, or files, and show the line if it is time for it."""
         self._done += size
+        if not self._live:
+            return
         now = self._clock()
-        if self._live and now - self._shown > _INTERVAL:
+        if now - self._start >= _PATIENCE and now - self._shown > _INTERVAL:
             self._shown = now
             self._write(self._line(now - self._start))
 
@@ -47,19 +60,37 @@ class ProgressLine:
             self._live = False
 
     def _line(self, seconds: float) -> str:
-        text = f"layer {self._layer} of {self._layers}  {_size(self._done)}"
+        words = f"layer {self._layer} of {self._layers}" if self._layers else self._words
+        text = f"{words}  {self._amount(self._done)}"
+        rate = self._done / seconds if seconds > 0 else 0.0
         if self._total:
             share = min(self._done / self._total, 1.0)
             bar = "#" * round(share * 20)
-            text += f" of {_size(self._total)}  [{bar:<20}] {share:4.0%}"
-            if share > 0.01 and seconds > 1:
-                text += f"  {seconds / share * (1 - share):.0f} s left"
-        return text
+            text += f" of {self._amount(self._total)}  [{bar:<20}] {share:4.0%}"
+        text += f"  {self._amount(rate)}/s"
+        if self._total and rate and self._done < self._total:
+            text += f"  {_time((self._total - self._done) / rate)} left"
+        try:
+            width = os.get_terminal_size(2).columns
+        except OSError:
+            return text
+        return text[: max(20, width - 1)]
+
+    def _amount(self, number: float) -> str:
+        return _size(number) if self._is_bytes else f"{number:.0f} files"
 
     @staticmethod
     def _write(text: str) -> None:
         sys.stderr.write(f"\r\033[K{text}")
         sys.stderr.flush()
+
+
+def _time(seconds: float) -> str:
+    """Return a time as `12 s`, `3 min` or `1 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _size(number: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from stat import S_ISDIR
 
 from oci.errors import OciError
@@ -14,11 +15,11 @@ from oci.root import READ_DIRECTORY
 _DEEP = 64
 
 
-def remove_tree(path: str) -> None:
+def remove_tree(path: str, count: Callable[[], None] = lambda: None) -> None:
     """Remove `path` and all below it; a missing path is fine.
 
-    Directories whose mode denies their owner writing are made writable first. Raises OSError, and, before anything is
-    removed, OciError that names the place if something is mounted in the tree.
+    count: called after each entry. Directories whose mode denies their owner writing are made writable first. Raises
+    OSError, and, before anything is removed, OciError that names the place if something is mounted in the tree.
     """
     if not os.path.lexists(path):
         return
@@ -26,7 +27,7 @@ def remove_tree(path: str) -> None:
     parent, name = os.path.split(os.path.abspath(path))
     fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _Removal(mount_id(fd)).remove(fd, os.fsencode(name), 0)
+        _Removal(mount_id(fd), count).remove(fd, os.fsencode(name), 0)
     finally:
         os.close(fd)
 
@@ -37,8 +38,9 @@ class _Removal:
     mount: the id of the mount that all of it lies in; top: an fd of its root, to which deep directories are moved.
     """
 
-    def __init__(self, mount: int) -> None:
+    def __init__(self, mount: int, count: Callable[[], None]) -> None:
         self.mount = mount
+        self.count = count
         self.top = -1
 
     def remove(self, parent: int, name: bytes, depth: int) -> None:
@@ -49,6 +51,7 @@ class _Removal:
             return
         if not S_ISDIR(mode):
             os.unlink(name, dir_fd=parent)
+            self.count()
             return
         if mode & 0o700 != 0o700:
             # EPERM: its owner is not mapped in this user namespace. Then rmdir fails and says so.

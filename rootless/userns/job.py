@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from oci.errors import OciError
+from oci.progress import ProgressLine
 from oci.remove import remove_tree
 from rootless import log
 from rootless.errors import RootlessError, printable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     Maps = tuple[IdMap, IdMap]
 
+_ONE_KEY = 0.3  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -103,17 +106,44 @@ def finishing() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
+def _despite_signals(work: Callable[[], None]) -> int:
+    """Do work that is of no use if it is half done; return 0, or 128+n if a signal came. A second one ends it.
+
+    The terminal sends SIGINT to this process, and the parent passes its own on, so two within a moment are one.
+    """
+    first: list[tuple[int, float]] = []
+
+    def note(signum: int, _frame: object) -> None:
+        if first and time.monotonic() - first[0][1] > _ONE_KEY:
+            raise KeyboardInterrupt
+        if not first:
+            first.append((signum, time.monotonic()))
+            log.warn("interrupted: the rest is removed first, because half a bundle is of no use; again to stop")
+
+    before = {signum: signal.signal(signum, note) for signum in SIGNALS}
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    return 128 + first[0][0] if first else 0
+
+
 def remove(path: str, maps: Maps) -> int:
     """Remove a tree with these id maps; return the exit code. Raises RootlessError."""
 
     def work() -> int:
+        progress = ProgressLine(words="removing", is_bytes=False)
         try:
-            remove_tree(path)
+            return _despite_signals(lambda: remove_tree(path, progress.advance))
         except OciError as error:  # with empty maps this runs in the parent, whose caller expects a RootlessError
             raise RootlessError(error.what, error.where, error.errno, error.hint) from None
-        return 0
+        finally:
+            progress.finish()
 
-    code = run_in_userns(*maps, work)
-    if code > 128:
+    code = run_in_userns(*maps, work, SIGNALS)
+    if code > 128 and os.path.lexists(path):
         log.error(f"killed by {signal.Signals(code - 128).name}: a part of it is still there")
     return code

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from oci.progress import ProgressLine
 from tests.support import archives as a
 from tests.support.checkout import LAUNCHER
 
@@ -64,3 +69,89 @@ def test_killed_job_is_taken_back_by_its_parent(tmp_path: Path, signum: signal.S
     assert process.returncode == 128 + signum
     assert errors.endswith(b": nothing is left behind\n") and errors.count(b"\n") == 1
     assert os.listdir(tmp_path) == []
+
+
+def stopped_child(process: subprocess.Popen[bytes]) -> int:
+    """The child that does the work, stopped as soon as it is there; the test has a minute for this."""
+    for _ in range(6000):
+        words = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if words:
+            os.kill(int(words[0]), signal.SIGSTOP)
+            return int(words[0])
+        time.sleep(0.01)
+    raise AssertionError("no child does the work")
+
+
+def interrupt(command: list[object], cwd: Path, **more: object) -> tuple[int, str]:
+    """Send SIGINT to a command and its child, as a terminal does; return the exit code and standard error."""
+    with subprocess.Popen([str(word) for word in command], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, start_new_session=True, **more) as process:  # type: ignore[call-overload] # fmt: skip
+        child = stopped_child(process)
+        os.killpg(process.pid, signal.SIGINT)
+        os.kill(child, signal.SIGCONT)
+        _, errors = process.communicate()
+    return process.returncode, errors.decode()
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A directory with the bundle b, which has some thousand files."""
+    tree = tmp_path / "tree/files"
+    tree.mkdir(parents=True)
+    for number in range(2000):
+        (tree / str(number)).touch()
+    with (tree / "large").open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["tar", "-C", tree.parent, "-cSf", tmp_path / "tree.tar", "."], check=True)
+    shutil.rmtree(tree.parent)
+    subprocess.run(
+        [LAUNCHER, "import", "-q", "tree.tar", "-o", "b"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL
+    )
+    return tmp_path
+
+
+def test_interrupt_of_pack_leaves_nothing(work: Path) -> None:
+    code, errors = interrupt([LAUNCHER, "pack", "b", "--flatten", "-o", "new.tar"], work)
+    assert code == 130 and "interrupted" in errors
+    assert sorted(os.listdir(work)) == ["b", "tree.tar"]
+    subprocess.run([LAUNCHER, "remove", "b"], cwd=work, check=True)
+
+
+def test_interrupt_of_remove_leaves_nothing(work: Path) -> None:
+    code, errors = interrupt([LAUNCHER, "remove", "b"], work)
+    assert code == 130, errors
+    if (work / "b").exists():  # the signal came before the removal had begun
+        subprocess.run([LAUNCHER, "remove", "b"], cwd=work, check=True)
+    assert os.listdir(work) == ["tree.tar"]
+
+
+def test_interrupt_of_a_first_run_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    tree = tmp_path / "tree.tar"
+    tree.write_bytes(a.docker_archive([a.file("f", bytes(32 << 20)) + a.END]))
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [LAUNCHER, "--root", tmp_path / "state", "run", tree]
+    code, errors = interrupt(command, tmp_path, env=environment)
+    assert code == 130 and "interrupted" in errors
+    left = [path for path in (tmp_path / "cache/rootless/images").rglob("*") if not path.name.endswith(".lock")]
+    assert [path.name for path in left] == ["index"]
+    assert not (tmp_path / "state").exists() or os.listdir(tmp_path / "state") == []
+
+
+def test_progress_tells_rate_and_time_left_after_a_second() -> None:
+    now = [100.0]
+    out = io.StringIO()
+    line = ProgressLine(10_000_000, words="packing", live=True, clock=lambda: now[0])
+    with contextlib.redirect_stderr(out):
+        line.advance(1_000_000)
+        assert out.getvalue() == ""
+        now[0] = 102.0
+        line.advance(1_000_000)
+        assert out.getvalue().endswith("packing  2.0 MB of 10.0 MB  [####                ]  20%  1.0 MB/s  8 s left")
+        line.finish()
+    assert out.getvalue().endswith("\r\033[K")
+    silent = ProgressLine(10, live=False, clock=lambda: now[0])
+    with contextlib.redirect_stderr(io.StringIO()) as out:
+        now[0] = 200.0
+        silent.advance(5)
+        silent.finish()
+    assert out.getvalue() == ""

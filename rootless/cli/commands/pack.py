@@ -54,6 +54,7 @@ def default_output(bundle: str) -> str:
 def _pack(request: PackRequest, *, quiet: bool) -> int:
     if not quiet:
         request.note = log.warn
+        request.progress = True
     try:
         pack(request)
     except OciError as error:
