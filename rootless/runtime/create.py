@@ -523,6 +523,11 @@ def note_made_cgroup(directory: StateDir, group: Cgroup) -> None:
     """Note in the state directory which cgroup the driver has made."""
     if group.path:
         directory.note_cgroup(group.path, len(group.record["created"]), group.record["inode"])
+        for path in group.record["created"]:
+            try:  # `doctor --clean` finds the cgroup by this if the state directory is lost
+                os.setxattr(path, "user.rootless", f"{directory.root}/{directory.container_id}".encode())
+            except OSError:
+                pass  # before Linux 5.7, or systemd's
     else:
         directory.unlink("cgroup.planned")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,3 +301,33 @@ def test_clean_removes_half_written_cache_entries_only(rootless: Rootless, tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"image      {half}", f"layer      {layer}", "2 residues"]
     assert whole.exists() and not half.exists() and not layer.exists()
+
+
+def test_clean_removes_cgroups_that_no_state_names(rootless: Rootless, container: Callable[..., Container]) -> None:
+    """The state directory is lost; a cgroup with processes stays, and one that the runtime has not made."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    cgroup = json.loads((rootless.state / c.id / "state.json").read_text())["cgroup"]
+    if not cgroup.get("created"):
+        c.delete("--force")
+        pytest.skip("this user may make no cgroup here")
+    pid = c.state()["pid"]
+    shutil.rmtree(rootless.state / c.id)
+    mine = os.path.join(os.path.dirname(cgroup["path"]), f"{c.id}-mine")
+    os.mkdir(mine)
+    try:
+        assert cgroup["path"] not in rootless("doctor", "--clean").stdout and os.path.isdir(cgroup["path"])
+        os.kill(pid, signal.SIGKILL)
+        for _ in range(1000):
+            if not Path(cgroup["path"], "cgroup.procs").read_text():
+                break
+            time.sleep(0.01)
+        try:
+            os.getxattr(cgroup["path"], "user.rootless")
+        except OSError:
+            os.rmdir(cgroup["path"])
+            pytest.skip("cgroups have no attributes of users here")
+        assert f"cgroup     {cgroup['path']}\n" in rootless("doctor", "--clean").stdout
+        assert not os.path.exists(cgroup["path"]) and os.path.isdir(mine)
+    finally:
+        os.rmdir(mine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from rootless.runtime.container import State
 
+_MARK = "user.rootless"  # runtime/create.py sets it
+_DEEPEST = 3  # levels of cgroups below ours that are looked at
 _KEEP_ALL = 1 << 62  # a limit of bytes that no cache reaches, so only what is half-written goes
 
 
@@ -47,6 +50,7 @@ def find(root: str) -> list[Residue]:
     layers = Cache().directory
     found += [Residue("layer", f"{layers}/{name}") for name in _half_written(layers) if name != ".lock"]
     found += [Residue("cgroup", path) for path in _cgroups(root)]
+    found += [Residue("cgroup", path) for path in _nameless()]
     return found
 
 
@@ -95,6 +99,42 @@ def _cgroups(root: str) -> Iterator[str]:
             yield path
 
 
+def _nameless() -> list[str]:
+    """Return the empty cgroups that a runtime of this user has made, and whose state directory is gone; deepest first.
+
+    The runtime marks what it makes with the state directory's path (runtime/create.py). Only cgroups where this user's
+    containers come to lie are looked at, and only those that the user owns.
+    """
+    view = cgroup_view.read()
+    if not view.mount or not view.own:
+        return []
+    own = os.path.normpath(f"{view.mount}/{view.own}")
+    places = {own, os.path.dirname(own)} if own != os.path.normpath(view.mount) else {own}
+    found = {path for place in places for path in _below(place, 0) if _is_nameless(path)}
+    return sorted(found, key=lambda path: -path.count("/"))
+
+
+def _below(directory: str, depth: int) -> Iterator[str]:
+    try:
+        with os.scandir(directory) as entries:
+            children = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for child in children:
+        if depth < _DEEPEST:
+            yield from _below(child, depth + 1)
+        yield child
+
+
+def _is_nameless(path: str) -> bool:
+    try:
+        state = os.fsdecode(os.getxattr(path, _MARK))
+        with open(f"{path}/cgroup.procs") as procs:
+            return not procs.read() and os.stat(path).st_uid == os.geteuid() and not os.path.lexists(state)
+    except OSError:
+        return False
+
+
 def remove(root: str, found: list[Residue]) -> int:
     """Remove the residues; return how many could not be removed. Each failure is a line on standard error."""
     failed = 0
@@ -104,6 +144,12 @@ def remove(root: str, found: list[Residue]) -> int:
                 _delete(root, residue.place)
             elif residue.kind == "root":
                 upper.remove_upper(residue.place)
+            elif residue.kind == "cgroup":
+                with contextlib.suppress(FileNotFoundError):  # it went with its container
+                    os.rmdir(residue.place)
+        except OSError as error:
+            log.error(RootlessError.from_os(error, "cannot remove the cgroup", residue.place).message())
+            failed += 1
         except NoSuchContainer:
             continue  # another command was faster
         except RootlessError as error:
