@@ -10,6 +10,7 @@ from rootless.init import launched
 from rootless.init.launched import Call, Life
 from rootless.kernel import channel, child, proc
 from rootless.kernel import syscalls as sc
+from rootless.process import program
 from rootless.startup import lean_os as os
 from rootless.userns.idmap import write_maps
 
@@ -146,6 +147,8 @@ def clone_runtime(compiled: Compiled, number: int, verdict: socket, fds: list[in
 
     def live() -> None:
         own.leave()
+        if not call:  # it may wait long, and must not hold the sockets of other containers open meanwhile
+            program.close_all_but([verdict.fileno(), fds[0], own.pidfd])
         try:
             its_call = call or read_call(*wire.receive(verdict))
         except EOFError:

@@ -311,9 +311,12 @@ class Popen(subprocess.Popen[AnyStr]):
         figures: dict[str, Any] = json.loads(self._control("stats", ()))
         return figures
 
-    def update(self, **limits: Any) -> None:
-        """Change its limits: memory, cpus and pids, as in `run`."""
-        self._control("update", limits)
+    def update(
+        self, *, memory: str | int | None = None, cpus: str | float | None = None, pids: int | None = None
+    ) -> None:
+        """Change its limits, as in `run`. Raises RootlessError."""
+        limits = {"memory": memory, "cpus": cpus, "pids": pids}
+        self._control("update", {name: value for name, value in limits.items() if value is not None})
 
     def _control(self, action: str, words: Any) -> str:
         """Have the launcher do something to the container; return its answer. Raises RootlessError."""

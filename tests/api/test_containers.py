@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import rootless
+from rootless.api.client import launcher_pid
 from tests.support.processes import running
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -128,6 +129,18 @@ def test_a_bundle_with_hooks_is_gone_with_python_or_the_launcher(bundle: Any, tm
         time.sleep(0.1)
     assert set(command("list", "-q").split()) <= before
     assert (tmp_path / "log").read_text() == "hook\n"
+
+
+def test_a_container_that_waits_for_its_call_holds_no_other_container_s_end(bundle: Any) -> None:
+    bundle.patch({"hooks": {"createRuntime": [{"path": "/bin/true"}]}})
+    box = rootless.Popen(["sleep", "5440"])
+    with rootless.Sandbox(bundle=bundle.path, warm=2) as sandbox:
+        assert sandbox.run(["true"]).returncode == 0
+        os.kill(launcher_pid(), signal.SIGKILL)
+        with pytest.raises(rootless.LauncherError):
+            box.wait(20)
+    box.returncode = -9
+    assert not running("sleep\0005440")
 
 
 def test_exec_and_figures_of_a_bundle_with_hooks(bundle: Any) -> None:
