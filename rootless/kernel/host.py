@@ -219,6 +219,13 @@ class Host:
             self.texts[path] = read_text(path)
         return self.texts[path]
 
+    def owner_of(self, path: str) -> int:
+        """Return the user id that owns a file, -1 if there is none."""
+        try:
+            return os.stat(path).st_uid
+        except OSError:
+            return -1
+
     def is_writable(self, path: str) -> bool:
         """Return whether this process may make files in a directory."""
         return os.access(path, os.W_OK)

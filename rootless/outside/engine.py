@@ -121,10 +121,10 @@ class Engine:
         try:
             os.setsid()
             os.chdir(f"/proc/self/fd/{self.directory}")
-            netns = enter() if enter else -1
             null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             for fd, source in ((0, null), (1, self.output), (2, self.output)):
                 os.dup2(source, fd)
+            netns = enter() if enter else -1
             kept = {_READY: ready_writer, _NETNS_FD: netns}
             _renumber({number: fd for number, fd in kept.items() if fd >= 0})
             # pasta dies at a write where SIGPIPE is ignored, which CPython does; and the runtime ignores others.
@@ -136,7 +136,8 @@ class Engine:
                 sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL)
             os.execve(argv[0], argv, {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"})
         except OSError as error:
-            os.write(2, f"cannot be executed: {error.strerror}\n".encode())
+            where = f": {error.filename}" if error.filename else ""
+            os.write(2, f"cannot be executed{where}: {error.strerror}\n".encode())
 
     def await_ready(self) -> None:
         """Wait until packets flow, and publish the ports. Raises RootlessError if the engine ends instead."""

@@ -143,7 +143,7 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
     if network:
         from rootless.plan.network import mount_names
 
-        names = mount_names(network, spec, call.state)
+        names = mount_names(network, spec, host, rootfs, call.state)
     prepare, propagation, warnings = _compile_mounts(spec, host, namespaces, call.bundle, rootfs, context, names)
     process = _compile_init(spec, namespaces, host, call.listen_fds)
     prepare.append(MakeWorkingDirectory("/process/cwd", process.cwd))

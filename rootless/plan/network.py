@@ -141,18 +141,28 @@ def bind_names(change: Change, *, asked: bool = True) -> None:
     """
     mounts = change.array(change.spec, "mounts")
     for path in _free(NAMES, mounts, change.spec.get("annotations")):
-        if change.host.exists(path) and (asked or _takes(change, path)):
+        if change.host.exists(path) and (asked or change.settings.upper or _takes(_rootfs(change), path, change.host)):
             options = ["rbind", "ro", "nosuid", "nodev", "noexec"]
             mounts.append({"destination": path, "type": "bind", "source": path, "options": options})
 
 
-def _takes(change: Change, path: str) -> bool:
-    """Return whether the rootfs has a place for a file, or the container's changes are thrown away."""
-    root = change.part("root").get("path")
-    if change.settings.upper or type(root) is not str:
+def _rootfs(change: Change) -> str:
+    path = change.part("root").get("path")
+    if type(path) is not str:
+        return ""
+    return path if path.startswith("/") else f"{change.settings.bundle}/{path}"
+
+
+def _takes(rootfs: str, path: str, host: Host) -> bool:
+    """Return whether the rootfs has a place for a file, or the container's root can make one.
+
+    It cannot in another user's rootfs, which then stays as it is.
+    """
+    if host.exists(f"{rootfs}{path}"):
         return True
-    rootfs = root if root.startswith("/") else f"{change.settings.bundle}/{root}"
-    return change.host.exists(rootfs + path) or change.host.is_writable(f"{rootfs}/etc")
+    directory = f"{rootfs}/etc" if host.is_directory(f"{rootfs}/etc") else rootfs
+    owner = host.owner_of(directory)
+    return host.is_writable(directory) or any(first <= owner < first + count for first, count in host.subuid)
 
 
 def _free(paths: tuple[str, ...], mounts: object, annotations: object) -> list[str]:
@@ -214,13 +224,23 @@ def compile_network(annotations: Node, namespaces: Namespaces, host: Host) -> Co
     return step
 
 
-def mount_names(step: ConnectNetwork, spec: Node, place: str) -> list[Mount]:
-    """Return the mounts of resolv.conf, hosts and hostname, except those of config.json. place: the state directory."""
+def mount_names(step: ConnectNetwork, spec: Node, host: Host, rootfs: str, place: str) -> list[Mount]:
+    """Return the mounts of resolv.conf, hosts and hostname, except those of config.json.
+
+    rootfs: its absolute path; place: the state directory.
+    """
+    has_own_root = any(
+        type(m) is dict and tidy(m.get("destination")) in ("/", "/etc") for m in spec["mounts"].value or ()
+    )
     options = ["bind", "ro", "nosuid", "nodev", "noexec"]
     mounts = []
     for path in _free(NAMES, spec["mounts"].value, spec["annotations"].value):
         name = path.rpartition("/")[2]
         source = f"{place}/{name}" if name in step.names else path
+        if source == path and not host.exists(path):
+            continue
+        if not has_own_root and not _takes(rootfs, path, host):
+            continue
         mounts.append({"destination": path, "type": "bind", "source": source, "options": options})
     return compile_mounts(Node(mounts, step.pointer), "/", "/\0", [])
 
@@ -249,6 +269,8 @@ def _why_not(engine: str, ports: list[Port], host: Host) -> tuple[str, str]:
         if six:
             return f"slirp4netns publishes on addresses of IPv4 only, not {six}", "--network pasta"
         return "", ""
+    if not any(host.gateways) and not _is_modern(host):
+        return "this pasta needs a default route on the host", "--network slirp4netns, or a newer pasta"
     targets: dict[tuple[int, str], int] = {}
     for port in ports:
         if port.protocol == "udp" and port.host != port.container and not _is_modern(host):

@@ -21,6 +21,7 @@ from rootless.errors import NoSuchContainer, RootlessError, advice
 from rootless.kernel import child, proc
 from rootless.kernel.files import write_at_once
 from rootless.kernel.pidfd import wait_status
+from rootless.process.program import all_passed_on
 from rootless.runtime.container import Container, TakingBack, load
 from rootless.runtime.create import create
 from rootless.runtime.foreground import exit_code
@@ -107,8 +108,7 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
     try:
         oom = container.watch_oom()
         listener = _listen(container)
-        if starts:
-            start(container)
+        notified = start(container) if starts else None
         container.directory.note(" ".join(map(str, proc.own_identity())), "monitor")
         container.directory.lock.give_up()
     except BaseException:
@@ -119,6 +119,8 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
             remove(container)
         raise
     os.close(errors)
+    if notified:
+        notified.wait(container.pid)
     write_at_once(writer, _STARTED)
     os.close(writer)
     _close_streams()
@@ -139,7 +141,9 @@ def _listen(container: Container) -> socket:
 
 
 def _close_streams() -> None:
-    """Close the program's streams in this process, so that a reader of a pipe waits only for the program."""
+    """Close what the caller gave the program in this process, so that a pipe's reader waits for the program alone."""
+    for fd in all_passed_on():
+        os.close(fd)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

@@ -28,7 +28,16 @@ class Machine(Host):
         return self.texts.get(path, "")
 
     def exists(self, path: str) -> bool:
-        return path.startswith("/etc")
+        return path.startswith("/etc") or path == "/full/etc/hosts"
+
+    def is_directory(self, path: str) -> bool:
+        return path == "/full/etc"
+
+    def is_writable(self, path: str) -> bool:
+        return path.startswith("/own")
+
+    def owner_of(self, path: str) -> int:
+        return 100005 if path == "/mapped" else 0
 
 
 def machine(**facts: Any) -> Machine:
@@ -142,6 +151,14 @@ def test_engines_that_are_not_installed() -> None:
     assert step(machine(engines={"slirp4netns": "/s"}), network="auto").engine == "slirp4netns"
 
 
+def test_a_host_without_a_default_route() -> None:
+    alone = {"gateways": ("", "")}
+    assert step(machine(**alone), network="auto").engine == "pasta"
+    assert step(machine(**alone, pasta_help=OLD), network="auto").engine == "slirp4netns"
+    with pytest.raises(RootlessError, match="needs a default route"):
+        step(machine(**alone, pasta_help=OLD), network="pasta")
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
@@ -167,14 +184,18 @@ def test_what_is_refused(settings: dict[str, Any], text: str) -> None:
 def test_names_are_mounted_unless_the_bundle_mounts_its_own() -> None:
     host = machine()
     made = step(host, network="auto")
+
+    def targets(spec: Any, rootfs: str = "/own", on: Machine = host) -> list[tuple[str, str]]:
+        return [(m.target, m.source) for m in mount_names(made, Node(spec), on, rootfs, "/state/c")]
+
     spec = {"annotations": {}, "mounts": [{"destination": "/etc/hosts/"}]}
-    mounts = mount_names(made, Node(spec), "/state/c")
-    assert [(m.target, m.source) for m in mounts] == [
-        ("/etc/resolv.conf", "/state/c/resolv.conf"), ("/etc/hostname", "/etc/hostname"),
-    ]  # fmt: skip
-    assert mount_names(made, Node({"mounts": [{"destination": "/etc"}]}), "/s") == []
-    own_system = {"mounts": [{"destination": "/etc"}], "annotations": {"org.rootless.root": "empty"}}
-    assert len(mount_names(made, Node(own_system), "/s")) == 3
+    assert targets(spec) == [("/etc/resolv.conf", "/state/c/resolv.conf"), ("/etc/hostname", "/etc/hostname")]
+    assert targets({"mounts": [{"destination": "/etc"}]}) == []
+    assert len(targets({"mounts": [{"destination": "/etc"}], "annotations": {"org.rootless.root": "empty"}})) == 3
+    # Another user's rootfs takes what it has a file for; an overlay, and a rootfs of subordinate ids, take all.
+    assert targets({}, "/full") == [("/etc/hosts", "/state/c/hosts")] and targets({}, "/others") == []
+    assert len(targets({"mounts": [{"destination": "/"}]}, "/others")) == 3
+    assert len(targets({}, "/mapped", machine(subuid=[(100000, 65536)]))) == 3
 
 
 @pytest.mark.parametrize("names", [True, False])
@@ -182,7 +203,7 @@ def test_a_container_on_the_hosts_network_gets_the_hosts_names(names: bool) -> N
     """Started by our flags; a config that a client wrote stays as it is."""
     spec = default_config(True, 1000, 1000)
     spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "network"]
-    settings = Settings(base="/", bundle="/etc", env=["A=1"], gives_names=names)
+    settings = Settings(base="/", bundle="/own", env=["A=1"], gives_names=names)
     changed = apply_settings(spec, settings, machine())
     places = [m["destination"] for m in changed["mounts"] if m["destination"].startswith("/etc")]
     assert places == (["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"] if names else [])
