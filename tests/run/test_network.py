@@ -327,6 +327,7 @@ def test_from_python() -> None:
         words = [PYTHON, "-c", ASK, f"tcp,host.rootless.internal,{port},{V4},20"]
         result = run_in_container.run(words, network="auto", capture_output=True, text=True)
         assert (result.stdout, result.stderr) == ("host ask\n", "")
+        words = [PYTHON, "-c", ASK, f"tcp,host.rootless.internal,{port},{V4},0"]
         result = run_in_container.run(words, network="auto", no_host_loopback=True, capture_output=True, text=True)
         assert result.stdout == "gaierror\n"
     with pytest.raises(run_in_container.RootlessError, match="no engine connects it"):
