@@ -9,6 +9,11 @@ if [ "$(id -u)" != 0 ]; then
   exec .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests
 fi
 . scripts/ordinary_user.sh
+# Tests of Dask and of the Kubernetes manifests skip by name without these packages, which nothing else uses.
+add_cluster_packages() {
+  "$1/bin/pip" install -q --disable-pip-version-check distributed kubernetes-validate >/dev/null 2>&1 || :
+}
+add_cluster_packages .venv
 # Leave tests that do not depend on the user to the ordinary user's run, if there will be one.
 same="--ignore tests/unit --ignore tests/oci/test_fuzz.py --ignore tests/oci/test_convert_run.py"
 command -v useradd >/dev/null || same=
@@ -30,6 +35,7 @@ copy_checkout "$copy"
 /usr/bin/python3 -m venv "$copy/.venv"
 "$copy/.venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=77' wheel
 (cd "$copy" && .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation '.[zstd,lz4]' pytest pytest-xdist hypothesis jsonschema cloudpickle)
+add_cluster_packages "$copy/.venv"
 rm -rf "$copy/build"
 chown -R "$user" "$copy"
 (cd "$copy" && as_user .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests)

@@ -195,7 +195,7 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
     spec = apply_settings(spec, Settings(bundle=bundle, base=asked["base"], gives_names=True, **keywords), host)
     warning = ""
     if asked.get("best_effort"):
-        spec, warning = _without_impossible_limits(spec, host)
+        spec, warning = _without_impossible_limits(spec, bundle, host)
     plan = compile(Node(spec), host, Call(bundle, name or _PLACEHOLDER))
     if plan.cgroup.refusal:
         raise RootlessError(plan.cgroup.refusal, hint='limits="best-effort" runs it without them')
@@ -213,9 +213,9 @@ def _ids_of(spec: dict[str, Any]) -> list[Any]:
     return [user.get("uid", 0), user.get("gid", 0), user.get("additionalGids") or []]
 
 
-def _without_impossible_limits(spec: dict[str, Any], host: Host) -> tuple[dict[str, Any], str]:
+def _without_impossible_limits(spec: dict[str, Any], bundle: str, host: Host) -> tuple[dict[str, Any], str]:
     """Return the config without the limits that cannot be set here, and a line that says so."""
-    plan = compile(Node(spec), host, Call("/", _PLACEHOLDER))
+    plan = compile(Node(spec), host, Call(bundle, _PLACEHOLDER))
     if not plan.cgroup.refusal:
         return spec, ""
     linux = {key: value for key, value in spec["linux"].items() if key != "resources"}

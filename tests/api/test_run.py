@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import rootless
+from oci.config import default_config
 from tests.support.processes import running
 
 PIPE = subprocess.PIPE
@@ -461,6 +464,15 @@ def test_a_limit_without_a_cgroup_is_refused_and_best_effort_warns(monkeypatch: 
             assert rootless.run(["true"], memory="64m", limits="best-effort").returncode == 0
     else:
         assert (done.returncode, done.oom_killed) == (0, False)
+
+
+def test_best_effort_finds_the_root_of_a_bundle(busybox_root: Path, tmp_path: Path) -> None:
+    config = default_config(os.geteuid() != 0, os.geteuid(), os.getegid())
+    config["root"]["path"] = os.path.relpath(busybox_root, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert rootless.run(["true"], bundle=tmp_path, memory="64m", limits="best-effort").returncode == 0
 
 
 def test_importing_the_package_loads_neither_subprocess_nor_asyncio() -> None:

@@ -69,6 +69,11 @@ def test_kubernetes(check: Callable[..., None]) -> None:
     check("kubernetes", ("containerd", "ctr", "containerd-shim-runc-v2", "busybox"), "root")
 
 
+def test_dask(check: Callable[..., None]) -> None:
+    """Two worker processes of an ordinary user's."""
+    check("dask", ("busybox",), ordinary_user())
+
+
 def test_newer_clients(runtime: str, record_property: Callable[[str, object], None]) -> None:
     """Those of Debian 13, all at once in a tree of it, where a program beside the checkout makes such a tree."""
     if os.geteuid():
