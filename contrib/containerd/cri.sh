@@ -23,7 +23,7 @@ plugin='[plugins."io.containerd.grpc.v1.cri"'
 # one. CGROUP_MANAGER=systemd if systemd runs.
 bool() { "$@" && echo true || echo false; }
 no_limits() { { has_cgroup || [ "$NAME" = rootless ]; } && ! grep -qsw cpu /sys/fs/cgroup/cgroup.controllers; } # this runtime has no cgroup v1
-may_not_lower() { ! grep -q "CapEff:.*[13579bdf]......$" /proc/self/status; } # an OOM score: CAP_SYS_RESOURCE
+may_not_lower() { ! (echo -998 >"/proc/$BASHPID/oom_score_adj") 2>/dev/null; } # an OOM score: CAP_SYS_RESOURCE
 parent=/$cgroup options="Root = \"$work/runtime\""
 [ "${CGROUP_MANAGER:-}" != systemd ] || parent=check$$.slice options+='\n  SystemdCgroup = true'
 networks=/nonexistent # CNI's plugins

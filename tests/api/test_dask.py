@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,3 +157,14 @@ def test_a_task_has_the_limits_that_it_was_submitted_with(client: distributed.Cl
         assert int(future.result().stdout) in range(499_990_000, 500_010_000)
     except RootlessError as error:
         assert "memory" in str(error)
+
+
+def test_the_blocks_of_the_page_work(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs/guide/clusters.md").read_text()
+    (section,) = re.findall(r"^## From Python with Dask\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    assert blocks
+    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CONTRIB}"}
+    program = [sys.executable, "-W", "ignore", "-c", "\n".join(blocks)]
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

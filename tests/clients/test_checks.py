@@ -69,6 +69,12 @@ def test_kubernetes(check: Callable[..., None]) -> None:
     check("kubernetes", ("containerd", "ctr", "containerd-shim-runc-v2", "busybox"), "root")
 
 
+def test_kubernetes_of_an_ordinary_user(check: Callable[..., None]) -> None:
+    """The same in a user namespace, where a rootless kubelet has its containerd."""
+    needed = ("containerd", "ctr", "containerd-shim-runc-v2", "newuidmap", "busybox")
+    check("kubernetes", needed, ordinary_user(), script="check-rootless")
+
+
 def test_dask(check: Callable[..., None]) -> None:
     """Two worker processes of an ordinary user's."""
     check("dask", ("busybox",), ordinary_user())

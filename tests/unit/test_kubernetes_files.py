@@ -1,4 +1,7 @@
-"""The files of contrib/kubernetes: the manifests against the published schemas, and the configurations as TOML."""
+"""The files of contrib/kubernetes: the manifests against the published schemas, and the configurations as TOML.
+
+Those that the page about clusters shows are there as they are, Nomad's job too.
+"""
 
 from __future__ import annotations
 
@@ -54,3 +57,17 @@ def test_crios_handler_is_the_one_of_the_runtime_class() -> None:
     config = tomllib.loads((PLACE / "crio.conf").read_text())
     (name, handler), *more = config["crio"]["runtime"]["runtimes"].items()
     assert (name, handler["runtime_path"], handler["runtime_type"], more) == ("rootless", PROGRAM, "oci", [])
+
+
+@pytest.mark.parametrize(
+    ("file", "language"),
+    [
+        ("kubernetes/containerd.toml", "toml"),
+        ("kubernetes/runtimeclass.yaml", "yaml"),
+        ("kubernetes/pod.yaml", "yaml"),
+        ("nomad/hello.nomad.hcl", "hcl"),
+    ],
+)
+def test_the_page_shows_the_file_that_the_check_takes(file: str, language: str) -> None:
+    page = (CHECKOUT / "docs/guide/clusters.md").read_text()
+    assert f"```{language}\n{(CHECKOUT / 'contrib' / file).read_text()}```\n" in page
