@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: help setup demo test check test-pythons test-vm fuzz lint docs reference called build sbom release-notes lock zipapp deb
-.PHONY: test-install bench bench-convert clean
+.PHONY: test-install bench bench-leaks bench-convert clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -70,9 +70,12 @@ lock: setup ## write requirements-dev.lock anew, the versions for development wi
 zipapp: setup ## write dist/rootless.pyz, one file that Python runs where nothing can be installed
 	$(BIN)/python scripts/zipapp.py
 
-bench: setup ## compare with crun and runc where they are installed
-	$(BIN)/python tests/bench/runtime.py
-	$(BIN)/python tests/bench/python_api.py
+bench: setup ## compare with crun, runc and bubblewrap; write docs/bench.json and the plots
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	$(BIN)/python tests/bench/report.py
+
+bench-leaks: setup ## run 10,000 containers through one launcher and compare what it holds before and after
+	$(BIN)/python tests/bench/leaks.py
 
 bench-convert: setup ## compare conversion with tar, umoci and podman where they are installed
 	$(BIN)/python tests/oci/bench_convert.py --svg docs/guide/convert.svg

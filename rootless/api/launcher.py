@@ -15,6 +15,7 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from rootless.api import wire
 from rootless.api.running import Own, Running
+from rootless.startup import codecache
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -169,22 +170,23 @@ def main(requests_fd: str, parent_fd: str) -> None:
     requests, parent = int(requests_fd), int(parent_fd)
     from rootless.kernel.host import Host
     from rootless.runtime.interpreter import protect
-    from rootless.userns.run import default_maps
+    from rootless.userns.idmap import default_maps
 
     protect(*default_maps(Host()))  # from here on the interpreter's file is safe from the containers
     for fd in (requests, parent):
         os.set_inheritable(fd, False)
+    from rootless.api import clones
+    from rootless.api.plans import Plans
+
+    assert clones  # what a clone needs is loaded: after its root has changed nothing may be imported any more
     if os.fork():  # init adopts the child, because wait(2) of the user's program must not return the launcher
+        _store_code()
         os._exit(0)
     os.setsid()
     os.chdir("/")
     for signum in (1, 2, 3, 15):
         signal(signum, SIG_IGN)
     sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, requests)
-    from rootless.api import clones
-    from rootless.api.plans import Plans
-
-    assert clones  # what a clone needs is loaded: after its root has changed nothing may be imported any more
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -193,8 +195,23 @@ def main(requests_fd: str, parent_fd: str) -> None:
     os._exit(0)
 
 
+def _store_code() -> None:
+    """Write the cache of the launcher's byte code if it was missing or out of date."""
+    try:
+        codecache.note()
+        if noted := codecache.noted():
+            from rootless.startup.making import save
+
+            save(*noted)
+    except Exception:  # only the next launcher would need it
+        pass
+
+
 def command_line(requests: int, parent: int) -> list[str]:
     """Return the argv that starts the launcher of this very package."""
     package = __file__.rpartition("/rootless/api/")[0]
-    program = "import sys; sys.path.append(sys.argv[1]); from rootless.api.launcher import main; main(*sys.argv[2:])"
+    program = (
+        "import sys; sys.path.append(sys.argv[1]); from rootless.startup import codecache; "
+        "codecache.load_for('launcher'); from rootless.api.launcher import main; main(*sys.argv[2:])"
+    )
     return [sys.executable, "-IS", "-c", program, package, str(requests), str(parent)]

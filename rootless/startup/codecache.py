@@ -69,10 +69,14 @@ def start() -> None:
 
 def load(arguments: "list[str]") -> None:
     """Import the modules in the cache of the command, in an order in which each finds its own imports."""
-    global _missing
     command = next((word for word in arguments if word in COMMANDS), "")
-    if not command or "--debug" in arguments:
-        return
+    if command and "--debug" not in arguments:
+        load_for(command)
+
+
+def load_for(command: str) -> None:
+    """Import the modules in the cache of a command, or of the Python interface's launcher: "launcher"."""
+    global _missing
     _missing = command
     user = posix.geteuid()
     if not _load(path_of(command), (0, user, posix.stat(__file__).st_uid)) and (folder := users_folder()):
@@ -189,7 +193,7 @@ def note() -> None:
     from rootless.startup import hot
 
     ours = {*_interpreters_own, hot.__name__}
-    for names, imported in ((hot.LAZY[_missing], _imported), (hot.LATER.get(_missing, ()), _imported_later)):
+    for names, imported in ((hot.LAZY.get(_missing, ()), _imported), (hot.LATER.get(_missing, ()), _imported_later)):
         for name in names:
             __import__(name)
         imported.extend(name for name in sys.modules if name not in ours and name not in _imported)

@@ -73,6 +73,9 @@ LAUNCHER = frozenset((
 
 MODULES = ALWAYS | ON_REQUEST | LAUNCHER
 
+# Lean code has no annotations, so this one is imported as usual where a cache would hold it (the launcher's).
+READS_ANNOTATIONS = ("rootless.plan.change",)
+
 # Modules of the standard library that these commands may import for that bundle. Modules that are built into the
 # interpreter, or that it has imported when it starts with -IS, cost nothing.
 STANDARD_LIBRARY = frozenset((

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rootless.startup import codecache
 from rootless.startup.called import CALLED
-from rootless.startup.hot import MODULES, ON_DEMAND
+from rootless.startup.hot import MODULES, ON_DEMAND, READS_ANNOTATIONS
 from rootless.startup.leancode import Store, compile_lean
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def save(command: str, names: list[str], later_names: list[str]) -> None:
     once its own imports are done. later_names: those for `load_later`.
     """
     store = Store()
-    called = CALLED[command]
+    called = CALLED.get(command)
     entries, later = ([e for name in each if (e := _entry(name, called, store))] for each in (names, later_names))
     signatures = [(file, codecache.signature(file)) for _, file, _, _ in entries + later if file]
     on_demand = {}
@@ -75,11 +75,11 @@ def _write(path: str, data: bytes) -> None:
     os.close(fd)
 
 
-def _entry(name: str, called: dict[str, str], store: Store) -> Entry | None:
+def _entry(name: str, called: dict[str, str] | None, store: Store) -> Entry | None:
     """Return a module's entry; None if it is frozen or lean code does not import it."""
     module = sys.modules[name]
     spec = module.__spec__
-    if name == "__future__" or not spec:
+    if name == "__future__" or name in READS_ANNOTATIONS or not spec:
         return None
     if spec.origin == "built-in":
         return name, "", False, None
@@ -90,6 +90,6 @@ def _entry(name: str, called: dict[str, str], store: Store) -> Entry | None:
     if kind == "ExtensionFileLoader":
         return name, file, False, None
     code = _compile(module.__file__)
-    if name in MODULES:
+    if called is not None and name in MODULES:
         code = store.thin(code, called.get(name, "").split())
     return name, file, hasattr(module, "__path__"), code

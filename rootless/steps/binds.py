@@ -87,6 +87,7 @@ def _bind(root: RootBuilder, mount: Mount, prepared: int) -> None:
     if mount.target == "/":
         sc.move_mount(tree, root.fd)
         root.enter(tree)
+        root.has_procfs = False
         set_mount_flags(root, tree, mount, prepared=prepared >= 0)
         return
     place = _bind_target(root, mount.target, kind, follow="dest-nofollow" not in mount.options.extensions)

@@ -16,10 +16,10 @@ class RootBuilder:
     fd: its root directory; proc_fd: the host's /proc, checked; gids: the group ids that the container has, [] for all;
     on_host: whether it is built in the caller's mount namespace; dev_null: the host's null device; empty: the tmpfs
     that all masked directories share, -1 before the first; late_readonly: fds of mounts that become read-only after
-    everything below them is mounted.
+    everything below them is mounted; has_procfs: whether a new procfs was mounted on /proc, and nothing over it.
     """
 
-    __slots__ = ("dev_null", "empty", "fd", "gids", "late_readonly", "namespaces", "on_host", "proc_fd")
+    __slots__ = ("dev_null", "empty", "fd", "gids", "has_procfs", "late_readonly", "namespaces", "on_host", "proc_fd")
 
     def __init__(
         self, fd: int, proc_fd: int, namespaces: Namespaces, gids: list[tuple[int, int, int]], *, on_host: bool
@@ -32,6 +32,7 @@ class RootBuilder:
         self.dev_null = -1
         self.empty = -1
         self.late_readonly: list[int] = []
+        self.has_procfs = False
 
     @property
     def own_netns(self) -> bool:

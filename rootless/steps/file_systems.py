@@ -66,6 +66,8 @@ def _mount_file_system(root: RootBuilder, mount: Mount) -> None:
             map_ids(root, tree, mount)
             root.make_private(tree)
             sc.move_mount(tree, place)
+        if mount.target in ("/", "/proc"):
+            root.has_procfs = mount.target == "/proc" and sc.fstatfs_type(tree) == sc.PROC_SUPER_MAGIC
         if copy >= 0:
             copy_up(copy, tree)
         if mount.target == "/":

@@ -175,6 +175,8 @@ def check_place(root: RootBuilder, place: int, path: str) -> None:
         return
     if sc.fstatfs_type(place) == sc.PROC_SUPER_MAGIC:
         raise leads_away("leads into procfs", path)
+    if root.has_procfs:  # then /proc itself was such a place
+        return
     proc = sc.find_in_root(root.fd, "/proc")
     if proc < 0:
         return

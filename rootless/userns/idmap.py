@@ -7,6 +7,7 @@ import errno
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel.files import write_at
+from rootless.kernel.host import default_id_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
 
 
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowuid
+
+
+def default_maps(host: Host) -> tuple[IdMap, IdMap]:
+    """Return (uid map, gid map): 0 is the user, 1 and up are subordinate ids. Root keeps its ids: both are []."""
+    if host.is_root_on_host:
+        return [], []
+    ranges = bool(host.subuid and host.subgid)
+    return (
+        default_id_map(host.uid, host.subuid if ranges else []),
+        default_id_map(host.gid, host.subgid if ranges else []),
+    )
 
 
 def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Host, *, is_default: bool) -> bool:

@@ -14,8 +14,9 @@ from rootless.errors import RootlessError, unexpected
 from rootless.kernel import proc
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import close_at_last, write_all, write_at_once
-from rootless.kernel.host import Host, default_id_map
+from rootless.kernel.host import Host
 from rootless.userns.hints import explain_refusal
+from rootless.userns.idmap import default_maps as default_maps
 from rootless.userns.idmap import write_maps
 
 if TYPE_CHECKING:
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
     from rootless.kernel.host import IdMap
 
     Signals = Sequence[signal.Signals]
-
-
-def default_maps(host: Host) -> tuple[IdMap, IdMap]:
-    """Return (uid map, gid map): 0 is the user, 1 and up are subordinate ids. Root keeps its ids: both are []."""
-    if host.is_root_on_host:
-        return [], []
-    ranges = bool(host.subuid and host.subgid)
-    return (
-        default_id_map(host.uid, host.subuid if ranges else []),
-        default_id_map(host.gid, host.subgid if ranges else []),
-    )
 
 
 def run_in_userns(uid_map: IdMap, gid_map: IdMap, function: Callable[[], int], signals: Signals = ()) -> int:

@@ -1,13 +1,11 @@
 """`make bench`: containers from one Python process, beside bubblewrap, crun and runc spawned by subprocess.run.
 
 The calls alternate in one process, so that a busy machine disturbs all alike. Only the ratios mean anything.
-`--json FILE` writes them down.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import statistics
@@ -71,8 +69,33 @@ async def spawn(words: list[str]) -> None:
     await process.wait()
 
 
-def main() -> int:
-    """Measure, print and perhaps write down."""
+def once(program: str) -> float:
+    """Return what a fresh interpreter prints: milliseconds, or KB."""
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd="/")
+    return float(done.stdout)
+
+
+IMPORT = "import time; t = time.perf_counter(); import rootless; print((time.perf_counter() - t) * 1000)"
+FIRST = """
+import sys, time
+t = time.perf_counter()
+import rootless
+rootless.run(["true"], rootfs={rootfs!r}, network="none", check=True)
+print((time.perf_counter() - t) * 1000)
+"""
+MEMORY = """
+import rootless
+from rootless.api.client import launcher_pid
+for _ in range(50):
+    rootless.run(["true"], rootfs={rootfs!r}, network="none", check=True)
+with open(f"/proc/{{launcher_pid()}}/status") as file:
+    print(next(line.split()[1] for line in file if line.startswith("VmRSS")))
+"""
+
+
+def figures() -> dict[str, object]:
+    """Measure and print; return it."""
     with tempfile.TemporaryDirectory() as directory:
         bundle = Path(directory) / "bundle"
         make_bundle(bundle, "1.0.2", "true")
@@ -94,6 +117,11 @@ def main() -> int:
         calls["Sandbox, warm"] = warm
         times = alternate(calls)
         sandbox.close()
+        starts = {
+            "import": [once(IMPORT) for _ in range(RUNS // 2)],
+            "first call": [once(FIRST.format(rootfs=str(rootfs))) for _ in range(RUNS // 2)],
+        }
+        memory = once(MEMORY.format(rootfs=str(rootfs))) / 1024
         rates = {"rootless": asyncio.run(throughput(lambda: rootless.async_run(["true"], rootfs=rootfs)))}
         if "bubblewrap" in commands:
             rates["bubblewrap"] = asyncio.run(throughput(lambda: spawn(commands["bubblewrap"])))
@@ -104,11 +132,16 @@ def main() -> int:
         )
     for name, rate in rates.items():
         print(f"{name:15} {rate:7.1f} containers a second, 50 at once")
-    if "--json" in sys.argv:
-        report = {"milliseconds": times, "a second": rates, "runs": RUNS}
-        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(report, indent=1) + "\n")
-    return 0
+    for name, values in starts.items():
+        print(f"{name:15} min {min(values):7.2f} ms  median {statistics.median(values):7.2f} ms")
+    print(f"launcher        {memory:7.1f} MB resident")
+    return {
+        "calls": times,
+        "containers a second, 50 at once": rates,
+        "starts": {name: (min(values), statistics.median(values)) for name, values in starts.items()},
+        "launcher, MB resident": round(memory, 1),
+    }
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    figures()

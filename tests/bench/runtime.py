@@ -1,4 +1,4 @@
-"""`make bench`: run, create+start+delete, and exec, beside crun and runc where they are installed; minimum and median.
+"""`make bench`: run, create+start+delete, exec and state, beside crun and runc where they are installed.
 
 The commands alternate in one run, so that a busy machine disturbs all alike. Only the ratios mean anything.
 """
@@ -71,6 +71,10 @@ def execute(runtime: str, root: Path, bundle: Path, name: str) -> float:
     return call(runtime, "--root", root, "exec", "running", "true")
 
 
+def state(runtime: str, root: Path, bundle: Path, name: str) -> float:
+    return call(runtime, "--root", root, "state", "running")
+
+
 def measure(action: Call, runtimes: dict[str, str], work: Path) -> dict[str, list[float]]:
     """Milliseconds of each run, the runtimes in turn."""
     times: dict[str, list[float]] = {name: [] for name in runtimes}
@@ -82,8 +86,8 @@ def measure(action: Call, runtimes: dict[str, str], work: Path) -> dict[str, lis
     return times
 
 
-def main() -> None:
-    """Print a table with the ratios to each peer."""
+def figures() -> dict[str, dict[str, tuple[float, float]]]:
+    """Return {command: {program: (minimum, median)}} in milliseconds, and those of a bare interpreter."""
     checkout = Path(__file__).resolve().parents[2]
     own = checkout / ".venv/bin/rootless"
     runtimes = {"rootless": os.environ.get("ROOTLESS") or str(own if own.exists() else checkout / "bin/rootless")}
@@ -94,15 +98,22 @@ def main() -> None:
         work = Path(directory)
         make_bundle(work / "bundle", "1.0.2", "true")
         make_bundle(work / "sleeping", "1.0.2", "sleep", "100000")
-        actions: dict[str, Call] = {"run": run, "create+start+delete": cycle, "exec": execute}
+        link = work / "link"  # as pipx makes it
+        link.symlink_to(runtimes["rootless"])
+        actions: dict[str, Call] = {"run": run, "create+start+delete": cycle, "exec": execute, "state": state}
+        found: dict[str, dict[str, tuple[float, float]]] = {}
         for label, action in actions.items():
-            if action is execute:
+            if action in (execute, state):
                 for name, program in runtimes.items():
                     call(program, "--root", work / f"state-{name}", "run", "-d", "-b", work / "sleeping", "running")
             try:
                 times = measure(action, runtimes, work)
+                if action is state:
+                    both = {"bare": "/usr/bin/python3", "rootless": runtimes["rootless"], "by a link": str(link)}
+                    bare = measure(lambda program, root, bundle, name: bare_or_state(program, work), both, work)
+                    found["interpreter"] = {name: (min(v), statistics.median(v)) for name, v in bare.items()}
             finally:
-                if action is execute:
+                if action in (execute, state):
                     for name, program in runtimes.items():
                         call(program, "--root", work / f"state-{name}", "delete", "--force", "running")
             for name, values in times.items():
@@ -111,8 +122,21 @@ def main() -> None:
                     ours = times["rootless"]
                     line += f"  rootless/{name}: min {min(ours) / min(values):.2f}"
                     line += f", median {statistics.median(ours) / statistics.median(values):.2f}"
-                print(line)
+                print(line, flush=True)
+            found[label] = {name: (min(values), statistics.median(values)) for name, values in times.items()}
+        base = found["interpreter"]["bare"]
+        for name, values in found["interpreter"].items():
+            print(f"state {name:14} min {values[0]:6.1f} ms ({values[0] / base[0]:.2f} x a bare interpreter)", end="")
+            print(f"  median {values[1]:6.1f} ms ({values[1] / base[1]:.2f})")
+        return found
+
+
+def bare_or_state(program: str, work: Path) -> float:
+    """Time `python3 -I -S -c 0`, or the state of the container that runs."""
+    if program.endswith("python3"):
+        return call(program, "-I", "-S", "-c", "0")
+    return call(program, "--root", work / "state-rootless", "state", "running")
 
 
 if __name__ == "__main__":
-    main()
+    figures()

@@ -15,7 +15,7 @@ STARTERS = {
     "rootless.__main__",
     "bin/rootless",
     "rootless.cli.commands.run",
-    "rootless.api",
+    "rootless.api.launcher",
     "rootless.cli.doctor.installation",
 }  # may know of the cache
 
