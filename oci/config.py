@@ -84,7 +84,10 @@ _OWN = "org.rootless.image."  # annotations for what image-spec's conversion.md 
 # Annotations that command a runtime: systemd properties, files for hooks' output, another seccomp filter, criu's
 # options. The user who writes config.json may use them. A label of an image must not, because its author is not the
 # user (CVE-2024-3154, CVE-2026-94603).
-COMMANDS = ("run.oci.", "org.systemd.property.", "org.criu.")
+COMMANDS = (
+    "run.oci.", "org.systemd.property.", "org.criu.", "org.rootless.network", "org.rootless.publish",
+    "org.rootless.no-host-loopback", "org.rootless.root",
+)  # fmt: skip
 _NAME_LIMIT = 64  # bytes, sethostname(2)
 
 

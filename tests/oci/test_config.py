@@ -226,6 +226,8 @@ REPAIRED: list[tuple[dict[str, Any], str]] = [
     ({"Labels": {"run.oci.keep_original_groups": "1"}}, "run.oci.keep_original_groups"),
     ({"Labels": {"org.systemd.property.TimeoutStopUSec": "bad"}}, "org.systemd.property.TimeoutStopUSec"),
     ({"Labels": {"org.criu.config": "/etc/shadow"}}, "org.criu.config"),
+    ({"Labels": {"org.rootless.network": "auto"}}, "org.rootless.network"),
+    ({"Labels": {"org.rootless.root-emulation": "none"}}, "org.rootless.root-emulation"),
     ({"StopSignal": "SIG\0", "ExposedPorts": {"80\0": {}}}, "labels left out"),
     ({"Volumes": "/one", "ExposedPorts": ["80/tcp"]}, ""),
     ({"WorkingDir": "../../x"}, ""),
@@ -241,7 +243,11 @@ def test_config_that_run_would_refuse_is_repaired_and_told(work: Path, image: di
     checked = rootless("spec", "--validate", "b", cwd=work)
     assert (checked.returncode, checked.stderr) == (0, ""), checked.stderr
     annotations = config_of(work).get("annotations", {})
-    assert not [key for key in annotations if key.startswith(("run.oci.", "org.systemd.", "org.criu."))]
+    assert not [
+        key
+        for key in annotations
+        if key.startswith(("run.oci.", "org.systemd.", "org.criu.", "org.rootless.network", "org.rootless.root"))
+    ]
     if "ok" in image.get("Labels", {}):
         assert annotations["ok"] == "1"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _WHOLE = 65536  # the ids that images use; adduser(8) gives each user a range of this size
 _EMPTY = (b"/proc/sys/fs/binfmt_misc", b"/proc/fs/nfsd")
-_SQUASHED = "a container has one user id, and files of an image belong to it"
+_SQUASHED = "a container has one user id, and files of an image belong to it; package managers need --root-emulation"
 
 
 def user_namespaces(host: Host) -> Iterator[Line]:
