@@ -130,7 +130,7 @@ def apply_no_host_loopback(change: Change, _: bool) -> None:
     annotations = change.part("annotations")
     if annotations.get(NETWORK) not in CONNECTED:
         what = "no engine connects the container, so the host's loopback device is out of its reach"
-        raise wrong("no-host-loopback", "", what, "--network auto")
+        raise RootlessError(what, "--no-host-loopback", hint="--network auto")
     annotations[NO_HOST_LOOPBACK] = "true"
 
 
@@ -229,12 +229,11 @@ def mount_names(step: ConnectNetwork, spec: Node, host: Host, rootfs: str, place
 
     rootfs: its absolute path; place: the state directory.
     """
-    has_own_root = any(
-        type(m) is dict and tidy(m.get("destination")) in ("/", "/etc") for m in spec["mounts"].value or ()
-    )
+    asked = spec["mounts"].value if type(spec["mounts"].value) is list else []
+    has_own_root = any(type(m) is dict and tidy(m.get("destination")) in ("/", "/etc") for m in asked)
     options = ["bind", "ro", "nosuid", "nodev", "noexec"]
     mounts = []
-    for path in _free(NAMES, spec["mounts"].value, spec["annotations"].value):
+    for path in _free(NAMES, asked, spec["annotations"].value):
         name = path.rpartition("/")[2]
         source = f"{place}/{name}" if name in step.names else path
         if source == path and not host.exists(path):
