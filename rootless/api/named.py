@@ -100,6 +100,8 @@ def _await_end(created: Created, call: Call, end: int, oom: Watch | None) -> Non
     container = created.container
     status = _wait(created, oom)
     kills = oom.kills if oom else 0
+    if created.engine:
+        created.engine.end()
     try:
         remove_after(container)
     finally:

@@ -127,6 +127,8 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
     limit = TimeLimit(request.timeout, container.pid, created.pidfd) if request.timeout else None
     waiting = _watch(created.pidfd, listener, oom, limit)
     code = exit_code(container.pid)
+    if created.engine:
+        created.engine.end()  # also if the state directory, which notes it, is gone
     if limit and limit.over:
         code = EXIT_TIMEOUT
     _record(container, code, oom.kills if oom else 0, keep=keep)

@@ -169,12 +169,12 @@ def test_a_created_container(engine: str, container: Any, rootless: Any) -> None
 
 @both
 def test_a_detached_container(engine: str, rootless: Any, make_bundle: Any) -> None:
-    """Its engine ends with it. After a SIGKILL of the monitor, `delete --force` ends the rest."""
+    """Its engine ends with it, also if its note is lost. After a SIGKILL of the monitor, `delete --force` ends it."""
     needs(engine)
     bundle = make_bundle(f"net-{os.getpid()}")
     with open(os.devnull, "r+") as null:
         streams = {"capture_output": False, "stdin": null, "stdout": null, "stderr": null}
-        for ending in ("stop", "kill"):
+        for ending in ("stop", "kill", "lose"):
             name = f"{engine}-{ending}-{os.getpid()}"
             words = ("run", "-d", "--network", engine, "--name", name, str(bundle.path), "sleep", "100")
             assert rootless(*words, **streams).returncode == 0
@@ -182,6 +182,10 @@ def test_a_detached_container(engine: str, rootless: Any, make_bundle: Any) -> N
             if ending == "stop":
                 assert rootless("stop", "--time", "0.1s", name).returncode == 0
                 assert rootless("wait", name).stdout == "137\n" and gone(pid)
+            elif ending == "lose":
+                (note,) = (rootless.state / name).glob("helper.*")
+                note.unlink()
+                assert rootless("kill", name, "KILL").returncode == 0 and gone(pid)
             else:
                 os.kill(int(os.readlink(rootless.state / name / "monitor").split()[0]), signal.SIGKILL)
             assert rootless("delete", "--force", name).returncode == 0
