@@ -84,6 +84,17 @@ class Cgroup:
             self.record["path"] = ""  # the directory there is somebody else's, and `remove` must not touch it
             raise
 
+    def avoid_others(self) -> None:
+        """Take the name `ID-2`, and so on, if there are processes in the cgroup whose name is the container's ID.
+
+        A container of another state root may have the same ID. It is for a cgroup that config.json does not name.
+        """
+        number, path = 1, self.path
+        while os.path.isdir(self.path) and self.procs():
+            number += 1
+            self.close()  # the fd is that of the other one
+            self.record["path"] = f"{path}-{number}"
+
     def note_identity(self) -> None:
         """Remember the directory's inode, because another cgroup may have the same path later."""
         if self.path:

@@ -60,8 +60,8 @@ class Store:
         given, passed = _arguments(code)
         text = (
             f"def {code.co_name}({given}):\n"
-            " from rootless.startup.codecache import function\n"
-            f" return function({place})({passed})\n"
+            " from rootless.startup.codecache import function as _stored\n"  # a parameter may be called `function`
+            f" return _stored({place})({passed})\n"
         )
         module = compile(text, code.co_filename, "exec", dont_inherit=True, optimize=2)
         stand_in = _without_lines(next(const for const in module.co_consts if isinstance(const, CodeType)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from rootless import cgroup
 from rootless.kernel import cgroup_view as view
 from rootless.kernel.host import Host
 from rootless.node import Node
+from tests.support.containers import Rootless
 
 READY = "echo ready; exec sleep 1000"
 
@@ -137,3 +139,22 @@ def test_resources_that_ask_for_nothing_need_no_controller(container):
     nothing = {"memory": {}, "cpu": {"shares": 0}, "blockIO": {"weight": 0}}
     result = container({"linux": {"resources": nothing}}).run("echo", "ran")
     assert (result.returncode, result.stdout, result.stderr) == (0, "ran\n", "")
+
+
+def test_two_state_roots_with_one_id_do_not_share_a_cgroup(container, rootless, tmp_path) -> None:
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.create().returncode == 0
+    if not c.state() or not json.loads((rootless.state / c.id / "state.json").read_text())["cgroup"]["path"]:
+        pytest.skip("this user may make no cgroup here")
+    other = Rootless(tmp_path / "other")
+    quiet = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        assert other("create", "-b", c.bundle.path, c.id, **quiet).returncode == 0
+        first, second = (
+            json.loads((root / c.id / "state.json").read_text())["cgroup"]["path"]
+            for root in (rootless.state, other.state)
+        )
+        assert second == f"{first}-2" and c.state()["pid"]
+    finally:
+        assert other("delete", "--force", c.id).returncode == 0
+    assert c.status() == "created" and os.path.isdir(first) and not os.path.exists(second)
