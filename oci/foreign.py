@@ -48,6 +48,4 @@ def describe(head: bytes) -> str:
         return "a JSON file"
     if text[:1] == b"<":
         return "an HTML or XML file, such as the error page of a download"
-    if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head):
-        return "a text file"
     return ""

@@ -20,11 +20,9 @@ def complete(error: RootlessError, options: Options) -> None:
     elif isinstance(error, IdInUse):
         _say_who_has_it(error, options)
     elif isinstance(error, SpecError):
-        if options.command == "exec":
-            error.file = options.process or "the process"
-        elif options.command == "update":
+        if options.command == "update":
             error.file = options.resources or "the limits"
-        else:
+        elif options.command != "exec":  # its line begins with `exec failed`, which clients look for
             error.file = getattr(options, "config", "") or "config.json"
 
 

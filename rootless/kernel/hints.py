@@ -28,6 +28,11 @@ class Hint:
 
 
 HINTS = {
+    "userns-limit": Hint(
+        "the limit of user namespaces is reached: sysctl user.max_user_namespaces",
+        "sysctl -w user.max_user_namespaces=15000",
+        ROOT,
+    ),
     "namespace-limit": Hint(
         "the limit of {kind} namespaces is reached: sysctl user.max_{kind}_namespaces",
         "sysctl -w user.max_{kind}_namespaces=15000",

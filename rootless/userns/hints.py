@@ -42,7 +42,8 @@ def hint_of_refusal(number: int, proc_sys: str = "/proc/sys") -> Hint | None:
     if number == errno.ENOSPC:
         from rootless.userns.limits import reached
 
-        return hint("namespace-limit", kind=reached(proc_sys))
+        kind = reached(proc_sys)
+        return hint("userns-limit") if kind == "user" else hint("namespace-limit", kind=kind)
     if number == errno.ENOSYS:
         from rootless.userns.limits import is_old
 
