@@ -53,6 +53,8 @@ def start() -> None:
         exec(loader.get_code(__name__), globals())
         globals()["start"]()
         return
+    if _stored:
+        _follow_link()
     import gc
 
     gc.disable()
@@ -65,6 +67,16 @@ def start() -> None:
     sys.path += [place, f"{place}/.venv/lib/{version}/site-packages", f"{sys.base_prefix}/lib/{version}/site-packages"]
     sys.path += [f"/usr/local/lib/{version}/dist-packages", "/usr/lib/python3/dist-packages"]
     load(sys.argv)
+
+
+def _follow_link() -> None:
+    """Start again by the real path if bin/rootless was called by a link, because it took the package near the link."""
+    try:
+        link = posix.readlink(sys.argv[0])
+    except OSError:
+        return
+    place = link if link[0] == "/" else f"{sys.argv[0].rpartition('/')[0] or '.'}/{link}"
+    posix.execv(sys.executable, [sys.executable, "-IS", place, *sys.argv[1:]])
 
 
 def load(arguments: "list[str]") -> None:

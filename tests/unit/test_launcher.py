@@ -113,6 +113,27 @@ def test_the_packages_directory_names_the_version_of_python(tmp_path: Path) -> N
     assert done.stdout == f"-IS {top}/bin/rootless a b *\n"
 
 
+def test_a_link_beside_another_installation_leads_to_its_own(launcher: Path, tmp_path: Path, text: str) -> None:
+    """As with `pip install --user` and pipx at once: the link's package counts, and no process looks where it leads."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    other = tmp_path / "other"
+    (other / "bin").mkdir(parents=True)
+    place = other / "lib" / version / "site-packages"
+    shutil.copytree(CHECKOUT / "rootless", place / "rootless", ignore=shutil.ignore_patterns("__pycache__"))
+    (other / "bin/python3").symlink_to(os.path.realpath(sys.executable))
+    program = other / "bin/rootless"
+    program.write_text(text)
+    program.chmod(0o755)
+    assert HERE not in said(program, cwd=tmp_path)  # its byte code is stored now
+    (other / "bin/link").symlink_to(launcher)
+    assert HERE in said(other / "bin/link", cwd=tmp_path)
+    readlink = other / "path/readlink"
+    readlink.parent.mkdir()
+    readlink.write_text("#!/bin/sh\nexit 1\n")
+    readlink.chmod(0o755)
+    assert HERE in said(other / "bin/link", cwd=tmp_path, PATH=f"{readlink.parent}:{os.environ['PATH']}")
+
+
 @pytest.mark.parametrize("number", [12, 13, 14, 16, 20])
 def test_with_few_descriptors_no_shell_speaks_for_us(launcher: Path, tmp_path: Path, number: int) -> None:
     """A shell keeps what it redirects at descriptor 10 or above: the launcher's redirects nothing on its way."""
