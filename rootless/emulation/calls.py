@@ -143,7 +143,10 @@ def _stat(processes: Processes, call: Notification, *, follow: bool) -> int | No
 
 def _fstat(processes: Processes, call: Notification) -> int | None:
     fd, address = call.args[:2]
-    processes.enter(call)
+    try:
+        processes.enter(call)
+    except OSError:
+        return None
     return _show(processes, call, b"fd/%d" % (fd & 0xFFFFFFFF), address, follow=True)
 
 

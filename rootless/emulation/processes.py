@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from errno import ENOENT, EPERM, ESRCH
+from errno import EFAULT, ENOENT, EPERM, ESRCH
 from fcntl import ioctl
 from resource import prlimit
 
@@ -132,6 +132,8 @@ class Processes:
         try:
             self.check(call)
             os.pwrite(fd, data, address)
+        except (OSError, OverflowError):  # proc_pid_mem(5): EIO for an address that is not mapped
+            raise Refused(EFAULT) from None
         finally:
             os.close(fd)
 

@@ -7,6 +7,7 @@ import struct
 from errno import EINTR, EINVAL, ENOENT, EPERM
 from fcntl import ioctl
 
+from rootless import log
 from rootless.emulation.calls import HANDLERS
 from rootless.emulation.identity import Refused
 from rootless.emulation.numbers import all_numbers
@@ -61,8 +62,8 @@ def serve(listener: int, processes: Processes) -> None:
             failure, flags = -(error.errno or EPERM), 0
         except Gone:
             continue
-        except (ValueError, struct.error):  # a damaged record: the kernel shows what it has
-            pass
+        except Exception as error:  # such as a damaged record: the kernel's own answer is better than none
+            log.debug(f"root emulation: {call.name}: {type(error).__name__}: {error}")
         try:
             ioctl(listener, _SEND, _pack(call.number, value, failure, flags))
         except OSError as error:

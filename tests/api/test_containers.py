@@ -18,6 +18,7 @@ import pytest
 
 import rootless
 from rootless.api.client import launcher_pid
+from tests.support.containers import needs_libseccomp
 from tests.support.processes import running
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -209,3 +210,16 @@ def test_ephemeral_containers_share_a_root_and_see_no_changes(busybox_root: Path
         done = rootless.run(script, shell=True, capture_output=True, text=True, **keywords)
         assert (done.stderr, done.stdout) == ("", "x\nnew\npasswd\n")
     assert not (busybox_root / "etc" / "new").exists()
+
+
+@needs_libseccomp
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may change owners")
+@pytest.mark.parametrize(("kind", "owner"), [("notify", "33:44\n"), ("errno", "0:0\n")])
+def test_root_is_emulated(busybox_root: Path, kind: str, owner: str) -> None:
+    ids = {"hostID": os.geteuid()}, {"hostID": os.getegid()}
+    uids, gids = ([{"containerID": 0, "size": 1, **each}] for each in ids)  # there is something to emulate
+    script = "touch /tmp/f && chown 33:44 /tmp/f && stat -c %u:%g /tmp/f"
+    options: dict[str, Any] = {"capture_output": True, "text": True, "root_emulation": kind}
+    options["config"] = {"linux": {"uidMappings": uids, "gidMappings": gids}}
+    done = rootless.run(["sh", "-c", script], rootfs=busybox_root, tmpfs=["/tmp"], user=0, **options)
+    assert (done.stdout, done.stderr) == (owner, "")

@@ -189,6 +189,8 @@ def raw_calls():
     equal(call("fchown", 999, 1, 1), -9)
     equal(call("fchownat", AT_FDCWD, 8, 1, 1, 0), -14)
     equal(call("newfstatat", AT_FDCWD, 8, buffer, 0), -14)
+    equal(call("newfstatat", AT_FDCWD, path, 8, 0), -14)
+    equal(call("newfstatat", AT_FDCWD, path, -4096, 0), -14)
 
 
 @check
