@@ -9,9 +9,9 @@ if [ "$(id -u)" != 0 ]; then
   exec .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests
 fi
 . scripts/ordinary_user.sh
-# Tests of Dask and of the Kubernetes manifests skip by name without these packages, which nothing else uses.
+# Tests of Dask, of submitit and of the Kubernetes manifests skip by name without these packages, which nothing else uses.
 add_cluster_packages() {
-  "$1/bin/pip" install -q --disable-pip-version-check distributed kubernetes-validate >/dev/null 2>&1 || :
+  "$1/bin/pip" install -q --disable-pip-version-check distributed submitit kubernetes-validate >/dev/null 2>&1 || :
 }
 add_cluster_packages .venv
 # Leave tests that do not depend on the user to the ordinary user's run, if there will be one.

@@ -28,8 +28,11 @@ cluster_up() {
 
 # cluster_down: what else there is ends with the process namespace, and so do the mounts.
 cluster_down() {
-  # shellcheck disable=SC2046 # the daemons, and with its process 1 each node
-  { kill -KILL $(jobs -p); wait; } 2>/dev/null # of which bash would tell
+  local pids
+  pids=$(jobs -p) # the daemons, and with its process 1 each node
+  disown -a # otherwise bash would tell of their end
+  kill -KILL $pids 2>/dev/null
+  for pid in $pids; do gone "$pid"; done
   rm -rf "$work"
 }
 
@@ -93,7 +96,7 @@ _configuration() {
 ClusterName=check
 SlurmctldHost=control(10.0.0.1)
 SlurmUser=root
-AuthInfo=socket=$work/munge/socket
+AuthInfo=socket=$work/munge/socket,cred_expire=5
 StateSaveLocation=$work/control/state
 SlurmctldPidFile=$work/control/pid
 SlurmctldLogFile=$work/control/slurmctld.log

@@ -38,11 +38,16 @@ class Watcher(SlurmInfoWatcher):
             if done.returncode == 0:
                 self._info_dict.update(self.read_info(done.stdout))
             elif "Invalid job id" in done.stdout + done.stderr:
-                for job in self._registered:
+                for job in list(self._registered - self._finished):
                     if job.partition("_")[0] == number:
-                        self._info_dict[job] = {"JobID": job, "State": _GONE}
+                        self.note(job, _GONE)
         self._last_status_check = time.time()
         self._finished |= {job for job in self._registered if self.is_done(job, mode="cache")}
+
+    def note(self, job: str, state: str) -> None:
+        """Take a job as ended, in this state."""
+        self._info_dict[job] = {"JobID": job, "State": state}
+        self._finished.add(job)
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
         """Return the jobs of `scontrol --oneliner show job` by submitit's ids: `7`, or `7_2` in an array."""
@@ -65,6 +70,11 @@ class Job(SlurmJob[R]):
 
     watcher = Watcher(delay_s=_PERIOD)
     _results_timeout_s = _FILE_DELAY
+
+    def cancel(self, check: bool = True) -> None:
+        """Cancel the job, and take it as ended: Slurm gives it time (slurm.conf(5), KillWait) before it ends it."""
+        super().cancel(check)
+        self.watcher.note(self.job_id, "CANCELLED")
 
 
 class Executor(SlurmExecutor):

@@ -135,3 +135,8 @@ def test_containerd_cri(check: Callable[..., None]) -> None:
 def test_slurm(check: Callable[..., None]) -> None:
     """A cluster of two nodes in namespaces of its own, with two users of its own."""
     check("slurm", ("slurmctld", "slurmd", "srun", "munged", "busybox"), "root")
+
+
+def test_submitit(check: Callable[..., None]) -> None:
+    """Jobs of the Python package submitit, on such a cluster."""
+    check("submitit", ("slurmctld", "slurmd", "srun", "munged", "busybox"), "root")
