@@ -66,14 +66,14 @@ def _cut(cell: str, width: int) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return how long ago a time was: `2 minutes ago`, `just now`. seconds: since the epoch."""
+    """Return how long ago a time was: `2 minutes ago`, at least a second. seconds: since the epoch."""
     passed = time.time() - seconds
     for unit, size in _UNITS:
         if passed >= size:
             number = int(passed // size)
             return f"{number} {unit}{'' if number == 1 else 's'} ago"
-    number = int(passed)
-    return "just now" if number < 1 else f"{number} second{'' if number == 1 else 's'} ago"
+    number = max(1, int(passed))
+    return f"{number} second{'' if number == 1 else 's'} ago"
 
 
 def size(number: int) -> str:
