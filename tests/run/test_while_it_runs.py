@@ -129,7 +129,7 @@ def test_list_says_how_old_and_of_what(box: Any, rootless: Any) -> None:
     assert detach(rootless, f"./{BOX}", "sleep", "100").returncode == 0
     header, row = rootless("list").stdout.splitlines()
     assert header.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE", "PORTS"]
-    assert row.split()[0] == BOX and re.fullmatch(r"-\s+\d+ seconds? ago\s+-", row.split(None, 6)[6])
+    assert row.split()[0] == BOX and re.fullmatch(r"-\s+(just now|\d+ seconds? ago)\s+-", row.split(None, 6)[6])
 
 
 @pytest.mark.parametrize("command", sorted(INSTEAD))
