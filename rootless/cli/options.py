@@ -43,6 +43,13 @@ _INTERACTIVE: Option = (
     "",
     "pass standard input on to an image's program; others always get it",
 )
+_TIMEOUT: Option = (
+    "timeout",
+    "",
+    "str",
+    "DURATION",
+    "end the program after 90s, 1.5m or 1h, with exit code 124",
+)
 _REGEX: Option = ("regex", "", "flag", "", "treat the ID as a regular expression")
 _CHANGE: Option = (
     "change",
@@ -98,7 +105,11 @@ _TREE: list[Option] = [
 # name: (what it does, positionals, options). A positional that ends in "?" may be missing. One that ends in "*" takes
 # all words that remain.
 COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
-    "create": ("create a container from a bundle", ("container_id?",), _CREATE),
+    "create": (
+        "create a container from a bundle",
+        ("container_id?",),
+        [*_CREATE, ("rm", "", "flag", "", "delete the container when it ends"), _TIMEOUT],
+    ),
     "start": ("run the program of a created container", ("container_id",), []),
     "run": (
         "create and start a container, wait for it, then delete it",
@@ -117,7 +128,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("host", "", "flag", "", "run the words as a program of the host's own system, read-only"),
             ("save-changes", "", "str", "NEW.tar", "write the image with the changes as one more layer"),
             ("log-file", "", "str", "FILE", "with --detach: append the program's output to FILE"),
-            ("timeout", "", "str", "DURATION", "end the program after 90s, 1.5m or 1h, with exit code 124"),
+            _TIMEOUT,
         ],
     ),
     "checkpoint": (

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         pid, start_time: those of init, 0 before it exists; hooks: the moments that have hooks; creating: whether
         `create` has not finished; shared_pids: whether the container has no pid namespace of its own; listener: path
         and metadata of the agent of a seccomp filter; root_emulation: its mode; rootfs_before, intel_rdt: what `delete`
-        undoes on the host; resources: linux.resources as `update` left them; exit_code, finished, oom_kills: what the
-        monitor recorded at the end.
+        undoes on the host; resources: linux.resources as `update` left them; time_limit: the seconds after `start` at
+        which the monitor ends the program; exit_code, finished, oom_kills: what the monitor recorded at the end.
         """
 
         ociVersion: str
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         rootfs_before: list[str | int]
         intel_rdt: list[str]
         resources: dict[str, Any]
+        time_limit: float
         exit_code: int
         finished: str
         oom_kills: int

@@ -59,7 +59,8 @@ class CreateRequest:
     spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root; image:
     the image that the bundle was unpacked from, "" for the user's own bundle; upper: the directory to make for a
     throw-away root, "" for none (config.json has its mount); takes_name: whether the id is the bundle's name, so that
-    another id can replace it if it is in use; timeout: seconds that the program may run, 0 for no limit; at_start:
+    another id can replace it if it is in use; timeout: seconds that the program may run, 0 for no limit; starts:
+    whether this command starts the program, too; at_start:
     called when the container is created and before its program runs; at_end: called when the program has ended and
     before the container is deleted (its exit code counts if it is not 0); source: the image's archive, "" if it came
     through a pipe; emulates_root: as in Call; detached: whether the container outlives this command; options: what a
@@ -86,6 +87,7 @@ class CreateRequest:
         self.upper = ""
         self.image = self.source = ""
         self.timeout = 0.0
+        self.starts = True
         self.at_start: Callable[[Created], None] | None = None
         self.at_end: Callable[[], int] | None = None
         self.takes_name = False
@@ -556,6 +558,8 @@ def first_state(request: CreateRequest, plan: Plan, record: Record) -> State:
         state["without_process"] = True
     if request.notify:
         state["notify"] = True
+    if request.timeout and not request.starts:
+        state["time_limit"] = request.timeout
     if plan.emulation:
         state["root_emulation"] = plan.emulation.mode
     if plan.filter and plan.filter.profile["notify"]:

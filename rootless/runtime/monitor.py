@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rootless.runtime.create import CreateRequest
 
 SOCKET = "monitor.sock"  # in the state directory while the monitor runs
+START_TOLD_SOCKET = "started.sock"  # `start` connects to it, so that the time limit of a created container begins
 _STARTED = b"s"
 _HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
 
@@ -49,6 +50,7 @@ def run_monitored(
     log_file: gets the program's output, "" for this command's standard streams; keep: do not delete the container when
     it ends; starts: whether to start it, too: `create` leaves that to `start`.
     """
+    request.starts = starts
     protect(*default_maps(host))  # before the fork: the copy would fork again
     output = _open_log(log_file) if log_file else -1
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -107,7 +109,8 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
     container = created.container
     try:
         oom = container.watch_oom()
-        listener = _listen(container)
+        listener = _listen(container, SOCKET)
+        started = _listen(container, START_TOLD_SOCKET) if request.timeout and not starts else None
         notified = start(container) if starts else None
         container.directory.note(" ".join(map(str, proc.own_identity())), "monitor")
         container.directory.lock.give_up()
@@ -124,8 +127,11 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
     write_at_once(writer, _STARTED)
     os.close(writer)
     _close_streams()
+    waiting: list[socket] = []
+    if started:
+        waiting = _watch(created.pidfd, listener, oom, None, until=started)
     limit = TimeLimit(request.timeout, container.pid, created.pidfd) if request.timeout else None
-    waiting = _watch(created.pidfd, listener, oom, limit)
+    waiting += _watch(created.pidfd, listener, oom, limit)
     code = exit_code(container.pid)
     if created.engine:
         created.engine.end()  # also if the state directory, which notes it, is gone
@@ -135,9 +141,9 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
     _tell(listener, waiting, code)
 
 
-def _listen(container: Container) -> socket:
+def _listen(container: Container, name: str) -> socket:
     listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
-    listener.bind(f"/proc/self/fd/{container.directory.fd}/{SOCKET}")
+    listener.bind(f"/proc/self/fd/{container.directory.fd}/{name}")
     listener.listen(64)
     return listener
 
@@ -152,12 +158,19 @@ def _close_streams() -> None:
     os.close(null)
 
 
-def _watch(pidfd: int, listener: socket, oom: Watch | None, limit: TimeLimit | None) -> list[socket]:
-    """Wait for init's end; return the connections of the commands that wait for it, too."""
+def _watch(
+    pidfd: int, listener: socket, oom: Watch | None, limit: TimeLimit | None, until: socket | None = None
+) -> list[socket]:
+    """Wait for init's end; return the connections of the commands that wait for it, too.
+
+    until: return also when somebody connects to this socket.
+    """
     waiting: list[socket] = []
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     poller.register(listener.fileno(), select.POLLIN)
+    if until:
+        poller.register(until.fileno(), select.POLLIN)
     if oom and oom.fd >= 0:
         poller.register(oom.fd, select.POLLPRI)
     while True:
@@ -168,6 +181,8 @@ def _watch(pidfd: int, listener: socket, oom: Watch | None, limit: TimeLimit | N
             if fd == pidfd:
                 if oom:
                     oom.look()
+                return waiting
+            if until and fd == until.fileno():
                 return waiting
             if fd == listener.fileno():
                 waiting += _accept(listener)
@@ -219,6 +234,16 @@ def _tell(listener: socket, waiting: list[socket], code: int) -> None:
         connection.close()
 
 
+def tell_started(container: Container) -> None:
+    """Tell the monitor that the program runs. A monitor that has been killed ends no program in time."""
+    connection = _connect(container, START_TOLD_SOCKET)
+    if connection is None:
+        log.warn("the container's monitor has ended: the program has no time limit")
+    else:
+        connection.close()
+        container.directory.unlink(START_TOLD_SOCKET)
+
+
 # ------------------------------------------------------------------------------------------- wait
 
 
@@ -240,10 +265,10 @@ def wait_for(root: str, container_id: str) -> int:
     return _known(container)
 
 
-def _connect(container: Container) -> socket | None:
+def _connect(container: Container, name: str = SOCKET) -> socket | None:
     connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
-        connection.connect(f"/proc/self/fd/{container.directory.fd}/{SOCKET}")
+        connection.connect(f"/proc/self/fd/{container.directory.fd}/{name}")
     except OSError as error:
         connection.close()
         if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):

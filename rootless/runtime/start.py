@@ -52,6 +52,10 @@ def start(container: Container, sock: socket | None = None) -> Listener | None:
     finally:
         if sock:
             sock.close()
+    if container.state.get("time_limit"):
+        from rootless.runtime.monitor import tell_started
+
+        tell_started(container)
     poststart = container.hooks("poststart")
     if poststart:
         from rootless.process.hooks import HookContext

@@ -117,6 +117,28 @@ def test_stop_and_wait_of_a_container_of_create(container: Callable[..., Any], r
     assert late.returncode == 1 and "exit code unknown" in late.stderr and late.stderr.count("\n") == 1
 
 
+def test_a_time_limit_of_create_begins_with_start(container: Callable[..., Any], rootless: Any) -> None:
+    c = container({"process": {"args": ["sleep", "100"]}})
+    made = rootless("create", "--timeout", "0.5s", "-b", c.bundle.path, c.id, capture_output=False)
+    assert made.returncode == 0
+    time.sleep(0.7)
+    assert c.status() == "created"
+    waiting = rootless.popen("wait", c.id)
+    assert rootless("start", c.id).returncode == 0
+    assert waiting.communicate(timeout=60) == ("124\n", "")
+    assert rootless("wait", c.id).stdout == "124\n"
+
+
+def test_create_deletes_the_container_at_its_end_if_asked_for(container: Callable[..., Any], rootless: Any) -> None:
+    c = container({"process": {"args": ["true"]}})
+    assert rootless("create", "--rm", "-b", c.bundle.path, c.id, capture_output=False).returncode == 0
+    assert rootless("start", c.id).returncode == 0
+    deadline = time.monotonic() + 30
+    while rootless.ids() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert rootless.ids() == []
+
+
 def test_delete_ends_what_a_killed_monitor_has_left(box: Any, rootless: Any, tmp_path: Path) -> None:
     assert detach(rootless, "--log-file", "log", "--ephemeral", f"./{BOX}", "sleep", "100").returncode == 0
     pid = int(os.readlink(tmp_path / f"state/{BOX}/monitor").split()[0])

@@ -19,14 +19,23 @@ def main(options: Options) -> int:
     request = read_request(options)
     if options.dry_run:
         return print_plan(request)
-    if request.needs_helpers():
+    if options.timeout:
+        request.timeout = read_timeout(options.timeout)
+    if request.timeout or options.rm or request.needs_helpers():
         from rootless.runtime.monitor import run_monitored
 
-        return run_monitored(request, Host(), starts=False)
+        return run_monitored(request, Host(), keep=not options.rm, starts=False)
     created = create(request, Host())
     close_at_last(created.pidfd)
     created.container.close()
     return 0
+
+
+def read_timeout(text: str) -> float:
+    """Return the seconds of --timeout. Raises RootlessError."""
+    from rootless.plan.settings import read_duration
+
+    return read_duration("timeout", text)
 
 
 def print_plan(request: CreateRequest) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless.cli.commands.create import print_plan
+from rootless.cli.commands.create import print_plan, read_timeout
 from rootless.cli.requests import read_request
 from rootless.errors import IdInUse, RootlessError
 from rootless.kernel.files import write_all
@@ -26,7 +26,7 @@ def main(options: Options) -> int:
     if options.log_file and not options.detach:
         raise RootlessError("a log file is for a detached container", f"--log-file {options.log_file}", hint="--detach")
     keep = options.keep or ("rm" in options.given and not options.rm)
-    timeout = _read_timeout(options.timeout) if options.timeout else 0.0
+    timeout = read_timeout(options.timeout) if options.timeout else 0.0
     while True:
         request = read_request(options, tty=options.tty, args=options.args)
         request.emulates_root = True  # for a user with one id, unless the config says something else
@@ -74,12 +74,6 @@ def _save_at_end(request: CreateRequest, output: str) -> None:
 
 def _asks_for_monitor(options: Options) -> bool:
     return bool(options.log_file) or "rm" in options.given
-
-
-def _read_timeout(text: str) -> float:
-    from rootless.plan.settings import read_duration
-
-    return read_duration("timeout", text)
 
 
 def read_dashes(options: Options) -> None:
