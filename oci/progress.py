@@ -74,7 +74,7 @@ class ProgressLine:
             width = os.get_terminal_size(2).columns
         except OSError:
             return text
-        return text[: max(20, width - 1)]
+        return text[: max(20, width - 1)] if width else text  # 0: a terminal whose size nobody has set
 
     def _amount(self, number: float) -> str:
         return _size(number) if self._is_bytes else f"{number:.0f} files"

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from oci.image import choose, read_images
 from oci.image.blobs import open_archive
 from oci.progress import ProgressLine
 from tests.support import archives as a
-from tests.support.checkout import LAUNCHER
+from tests.support.checkout import LAUNCHER, driver
 from tests.support.commands import call, rootless, tree
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:web:/srv/web:/bin/sh\n"
@@ -570,10 +571,19 @@ def test_volumes_on_request(work: Path) -> None:
     assert refused.returncode == 1 and "--volumes" in refused.stderr
 
 
+LIBRARIES = sysconfig.get_path("purelib")  # of this environment: attrs and click
+
+
 def on_a_terminal(work: Path, *args: str) -> str:
-    """What a conversion writes to a terminal as its standard error."""
+    """What a conversion that shows its progress at once writes to a terminal as its standard error."""
+    program = """
+from oci import progress
+progress._PATIENCE = 0
+from rootless.__main__ import main
+raise SystemExit(main(sys.argv[1:]))
+"""
     ours, theirs = os.openpty()
-    command = [LAUNCHER, "convert", "image.tar", "-o", "b", *args]
+    command = driver(f"sys.path.append({LIBRARIES!r})\n{program}", "convert", "image.tar", "-o", "b", *args)
     with subprocess.Popen(command, cwd=work, stdout=subprocess.DEVNULL, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
@@ -600,5 +610,6 @@ def test_progress_tells_the_time_that_is_left(capsys: pytest.CaptureFixture[str]
     progress.next_layer()
     progress.advance(50_000_000)
     assert (
-        capsys.readouterr().err == "\r\x1b[Klayer 1 of 4  50.0 MB of 200.0 MB  [#####               ]  25%  30 s left"
+        capsys.readouterr().err
+        == "\r\x1b[Klayer 1 of 4  50.0 MB of 200.0 MB  [#####               ]  25%  5.0 MB/s  30 s left"
     )

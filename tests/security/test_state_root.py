@@ -212,10 +212,16 @@ def test_byte_code_that_others_may_write_is_not_run(tmp_path: Path) -> None:
     (code,) = (tmp_path / "copy/rootless/__pycache__").glob("state.*.code")
     import marshal
 
-    magic, signatures, entries, later = marshal.loads(code.read_bytes())
+    data = code.read_bytes()
+    magic, signatures, entries, later, on_demand, rest = marshal.loads(data)
     planted = compile(f"open({str(tmp_path / 'marker')!r}, 'w')", "planted", "exec")
     entries[0] = (*entries[0][:3], planted)
-    code.write_bytes(marshal.dumps((magic, signatures, entries, later)))
+    planted_data = marshal.dumps((magic, signatures, entries, later, on_demand, rest)) + data[len(data) - rest :]
+    code.write_bytes(planted_data)
     code.chmod(0o666)
     assert subprocess.run(words, check=False, capture_output=True).returncode == 1
     assert not (tmp_path / "marker").exists()
+    code.write_bytes(planted_data)
+    code.chmod(0o644)
+    subprocess.run(words, check=False, capture_output=True)
+    assert (tmp_path / "marker").exists(), "code that nobody else may write is run"
