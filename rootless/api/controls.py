@@ -152,7 +152,7 @@ def _exec_call(container: Container, call: Call, ids: dict[str, Any], verdict: s
                 _, emulated, fds = channel.receive(spawned.sync, channel.EMULATED)
                 from rootless.emulation.load import start_supervisor
 
-                start_supervisor(fds[0], spawned.pid, emulated)
+                start_supervisor(fds[0], container.pid, emulated)
         except EOFError:
             pass  # it runs
     except BaseException:

@@ -51,12 +51,18 @@ _STREAMS = {b"/dev/stdin": b"fd/0", b"/dev/stdout": b"fd/1", b"/dev/stderr": b"f
 
 
 def _of_itself(path: bytes) -> bytes:
-    """Return a path below /proc/self, which would be the supervisor's, as one below /proc/PID."""
-    for prefix in (b"/proc/self/", b"/proc/thread-self/"):
+    """Return a path below /proc/self, which would be the supervisor's, as one below /proc/PID.
+
+    The working directory is in the host's /proc, from which `..` would lead to the host's root. So a path with `..` is
+    changed only if it begins with a link to one of the process's own directories; any other one stays absolute, and the
+    supervisor finds no /proc/self in the container.
+    """
+    for prefix, place in ((b"/proc/self/", b""), (b"/proc/thread-self/", b""), (b"/dev/fd/", b"fd/")):
         if path.startswith(prefix):
-            return path[len(prefix) :]
-    if path.startswith(b"/dev/fd/"):
-        return path[5:]
+            below = place + path[len(prefix) :]
+            words = below.split(b"/")
+            is_link = words[0] in (b"cwd", b"root") or (words[0] == b"fd" and words[1:] and words[1].isdigit())
+            return below if is_link or b".." not in words else path
     return _STREAMS.get(path, path)
 
 

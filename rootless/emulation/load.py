@@ -61,14 +61,19 @@ def prepare(profile: Profile, ids: tuple[int, int], *, is_asked: bool) -> Callab
 def start_supervisor(listener: int, pid: int, ids: bytes) -> tuple[int, int]:
     """Start a supervisor as a child of this process; close the listener here. Return (its pid, its start time).
 
-    pid: a process that has the filter; ids: its `UID GID`, as `prepare` sends them. Raises RootlessError.
+    pid: init of the container; ids: its `UID GID`, as `prepare` sends them. Raises RootlessError.
     """
     proc_fd = proc.open_proc()
     try:
 
         def live() -> None:
             uid, gid = map(int, ids.split())
-            enter_namespace(proc_fd, pid)
+            try:
+                enter_namespace(proc_fd, pid)
+                become_root_of_namespace(proc_fd, uid, gid)
+            except OSError as error:
+                log.error(f"root emulation has no supervisor: {error}")
+                os._exit(1)
             supervise(listener, proc_fd, uid, gid)
 
         try:
@@ -88,11 +93,28 @@ def enter_namespace(proc_fd: int, pid: int) -> None:
         fd = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
     except FileNotFoundError:
         os._exit(0)  # it has ended already
+    try:
+        sc.setgroups([])  # root's groups are not the container's
+    except OSError:
+        pass  # an ordinary user's are those of the container, too
     own = os.stat("self/ns/user", dir_fd=proc_fd)
     theirs = os.fstat(fd)
     if (own.st_dev, own.st_ino) != (theirs.st_dev, theirs.st_ino):
         sc.setns(fd, sc.CLONE_NEWUSER)
     os.close(fd)
+
+
+def become_root_of_namespace(proc_fd: int, uid: int, gid: int) -> None:
+    """Become root of the user namespace that this process has entered, or the program's user if it has no root.
+
+    Root of the host stays itself in setns(2). Then the container could make files, by mknod, that belong to root of the
+    host, and change attributes of root's files below a volume. Raises OSError.
+    """
+    for name, become, program_id in (("gid", sc.setresgid, gid), ("uid", sc.setresuid, uid)):
+        fd = os.open(f"self/{name}_map", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        first_ids = [line.split()[0] for line in os.read(fd, 1 << 16).splitlines()]
+        os.close(fd)
+        become(0 if b"0" in first_ids else program_id)
 
 
 def supervise(listener: int, proc_fd: int, uid: int, gid: int) -> None:

@@ -43,7 +43,9 @@ def await_exec(sock: socket, container: Container, agent: socket | None, status:
             if tag == channel.EMULATED:
                 from rootless.emulation.load import start_supervisor
 
-                supervisor = start_supervisor(fds[0], pid or container.pid, ids)
+                # By the namespaces of init, whose program runs: before its execve, a process of `exec` is not dumpable,
+                # because its ids have changed, and nobody may open its /proc/PID/ns (proc(5)).
+                supervisor = start_supervisor(fds[0], container.pid, ids)
                 if not pid:  # that of `exec` ends with its program
                     from rootless.runtime.helpers import note_helper
 
