@@ -8,7 +8,6 @@ socket in the state directory. If it is killed, the container and its helpers co
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import time
@@ -17,16 +16,16 @@ from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
 from typing import TYPE_CHECKING
 
 from rootless import log
-from rootless.errors import NoSuchContainer, RootlessError, advice
+from rootless.errors import NoSuchContainer, RootlessError
 from rootless.kernel import child, proc
 from rootless.kernel.files import write_at_once
-from rootless.kernel.pidfd import wait_status
 from rootless.process.program import all_passed_on
-from rootless.runtime.container import Container, TakingBack, load
+from rootless.runtime.container import Container, TakingBack
 from rootless.runtime.create import create
 from rootless.runtime.foreground import exit_code
 from rootless.runtime.interpreter import protect
 from rootless.runtime.limit import EXIT_TIMEOUT, TimeLimit
+from rootless.runtime.monitor_client import SOCKET, START_TOLD_SOCKET
 from rootless.runtime.start import start
 from rootless.startup import jsonlite
 from rootless.userns.run import default_maps
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from rootless.kernel.host import Host
     from rootless.runtime.create import CreateRequest
 
-SOCKET = "monitor.sock"  # in the state directory while the monitor runs
-START_TOLD_SOCKET = "started.sock"  # `start` connects to it, so that the time limit of a created container begins
 _STARTED = b"s"
 _HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
 
@@ -232,55 +229,3 @@ def _tell(listener: socket, waiting: list[socket], code: int) -> None:
         except OSError:  # the other command has ended
             pass
         connection.close()
-
-
-def tell_started(container: Container) -> None:
-    """Tell the monitor that the program runs. A monitor that has been killed ends no program in time."""
-    connection = _connect(container, START_TOLD_SOCKET)
-    if connection is None:
-        log.warn("the container's monitor has ended: the program has no time limit")
-    else:
-        connection.close()
-        container.directory.unlink(START_TOLD_SOCKET)
-
-
-# ------------------------------------------------------------------------------------------- wait
-
-
-def wait_for(root: str, container_id: str) -> int:
-    """Wait for a container's end; return its program's exit code. Raises RootlessError if that cannot be known."""
-    container = load(root, container_id)
-    pidfd = proc.open_pidfd(container.pid) if container.pid else -1
-    is_alive = pidfd >= 0 and container.alive()
-    # The program may have ended and its monitor may not have written the exit code yet; then it still answers here.
-    connection = _connect(container)
-    if connection is not None:
-        said = connection.recv(16)
-        if said.isdigit():
-            return int(said)
-    number = wait_status(pidfd) if is_alive else None
-    if number is not None:
-        code = os.waitstatus_to_exitcode(number)
-        return code if code >= 0 else 128 - code
-    return _known(container)
-
-
-def _connect(container: Container, name: str = SOCKET) -> socket | None:
-    connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{container.directory.fd}/{name}")
-    except OSError as error:
-        connection.close()
-        if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
-            raise
-        return None
-    return connection
-
-
-def _known(container: Container) -> int:
-    state = container.directory.read("state.json") or {}
-    code = state.get("exit_code")
-    if type(code) is int:
-        return code
-    hint = advice("exit-code-unknown")
-    raise RootlessError("exit code unknown: the container has ended", f'"{container.container_id}"', hint=hint)

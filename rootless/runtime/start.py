@@ -53,7 +53,7 @@ def start(container: Container, sock: socket | None = None) -> Listener | None:
         if sock:
             sock.close()
     if container.state.get("time_limit"):
-        from rootless.runtime.monitor import tell_started
+        from rootless.runtime.monitor_client import tell_started
 
         tell_started(container)
     poststart = container.hooks("poststart")

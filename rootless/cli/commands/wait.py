@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rootless.cli.containers import name_of, state_root
 from rootless.kernel.files import write_all
-from rootless.runtime.monitor import wait_for
+from rootless.runtime.monitor_client import wait_for
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
