@@ -189,12 +189,21 @@ def published(annotations: Node) -> list[Port]:
 
 
 def _refuse_twice(ports: list[Port], where: str) -> None:
-    seen = set()
+    """Refuse a port of the host that two of these need. One without an address, or with 0.0.0.0, needs it on all."""
+    seen: list[Port] = []
     for port in ports:
-        place = (port.address, port.host, port.protocol)
-        if place in seen:
-            raise RootlessError(f"port {port.host}/{port.protocol} is published twice", where, hint="leave one out")
-        seen.add(place)
+        for other in seen:
+            is_same = (port.host, port.protocol) == (other.host, other.protocol)
+            if is_same and _overlap(port.address, other.address):
+                what = f"port {port.host}/{port.protocol} is published twice"
+                raise RootlessError(what, where, hint="leave one out")
+        seen.append(port)
+
+
+def _overlap(one: str, other: str) -> bool:
+    if one == other or "" in (one, other):
+        return True
+    return (":" in one) == (":" in other) and any(address in ("0.0.0.0", "::") for address in (one, other))
 
 
 def compile_network(annotations: Node, namespaces: Namespaces, host: Host) -> ConnectNetwork | None:

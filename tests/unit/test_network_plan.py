@@ -166,6 +166,8 @@ def test_a_host_without_a_default_route() -> None:
         ({"network": "none", "publish": ["1:1"]}, "no engine connects it: --network none"),
         ({"no_host_loopback": True}, "no engine connects the container"),
         ({"publish": ["1:1", "1:1/tcp"]}, "port 1/tcp is published twice"),
+        ({"publish": ["8080:80", "127.0.0.1:8080:80"]}, "port 8080/tcp is published twice"),
+        ({"publish": ["127.0.0.1:8080:80", "0.0.0.0:8080:80"]}, "port 8080/tcp is published twice"),
         ({"network": "slirp4netns", "publish": ["[::1]:1:1"]}, "IPv4 only"),
         ({"network": "pasta", "publish": ["127.0.0.1:1:1", "127.0.0.2:1:2"]}, "different ports of the container"),
         ({"network": "pastas"}, "unknown network: --network pastas"),
