@@ -24,7 +24,10 @@ def words_of(
     closed: Iterable[int] = (),
     passed: Iterable[int] = (),
 ) -> tuple[Any, ...]:
-    """Return a call as the launcher takes it (init/launched.py, Call). Raises ValueError for a NUL byte."""
+    """Return a call as the launcher takes it (init/launched.py, Call). Raises TypeError; ValueError for a NUL byte."""
+    for name, number in (("umask", umask), ("process_group", group)):
+        if not isinstance(number, int):
+            raise TypeError(f"{name} must be an integer, not {type(number).__name__}")
     words = [os.fsencode(arg) for arg in args]
     place = b"" if cwd is None else os.fsencode(cwd)
     if any(b"\0" in word for word in (place, *words)):

@@ -81,8 +81,14 @@ def _root(bundle: Any, rootfs: Any) -> tuple[str, str]:
     return "host", ""
 
 
+_TYPES: dict[str, type] = {"network": str, "hostname": str, "config": dict}
+
+
 def _plain(name: str, value: Any) -> Any:
     """Return plain data. Refuse a string in place of a list, because its letters would be taken for the elements."""
+    is_right = isinstance(value, _TYPES.get(name, object))
+    if not is_right:
+        raise TypeError(f"{name} is a {_TYPES[name].__name__}, not {type(value).__name__}")
     if name in ("volumes", "tmpfs", "cap_add", "cap_drop", "publish"):
         if isinstance(value, (str, bytes)):
             raise TypeError(f"{name} is a list of strings, not one string")

@@ -192,10 +192,26 @@ def kept() -> list[Kept]:
 
 
 def _keys(store: str) -> list[str]:
+    return [name for name in _names(store) if not name.startswith(".") and name != "index"]
+
+
+def _names(store: str) -> list[str]:
+    """Return all names in the store. Raises RootlessError if another user can have put them there, or a link leads on.
+
+    What is half-written is removed, and root may have the cache directory of another user (`sudo -E`).
+    """
     try:
-        return [name for name in os.listdir(store) if not name.startswith(".") and name != "index"]
+        fd = open_private(store)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        reason = f": {error.strerror}" if error.errno == errno.EPERM else ""
+        what, hint = f"the cache of images is not used{reason}", HINTS["cache-elsewhere"].text
+        raise RootlessError(what, store, error.errno or 0, hint) from None
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def _size(place: str) -> int:
@@ -229,7 +245,7 @@ def prune(limit: int, used: set[str]) -> list[Kept]:
             remove_tree(image.place)
             removed.append(image)
     with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(store):
+        for name in _names(store):
             if name.startswith("."):
                 _remove_left(store, name)
         for name in os.listdir(f"{store}/index"):

@@ -127,11 +127,21 @@ def lowers() -> list[str]:
 
 
 def _all() -> list[str]:
+    """Return all upper directories: [] if another user could have put them there, or a link leads elsewhere.
+
+    They are removed when nobody uses them, and root may have the cache directory of another user (`sudo -E`).
+    """
+    from oci.private import open_private
+
     place = directory()
     try:
-        return [f"{place}/{name}" for name in sorted(os.listdir(place))]
-    except (FileNotFoundError, NotADirectoryError):
+        fd = open_private(place)
+    except OSError:
         return []
+    try:
+        return [f"{place}/{name}" for name in sorted(os.listdir(fd))]
+    finally:
+        os.close(fd)
 
 
 def _is_used(path: str) -> bool:

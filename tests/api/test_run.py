@@ -176,6 +176,10 @@ def test_what_has_no_meaning_is_refused() -> None:
         rootless.run(["true"], close_fds=False)
     with pytest.raises(TypeError, match="nosuch"):
         rootless.run(["true"], nosuch=1)
+    wrong: dict[str, Any] = {"network": 5, "config": 5, "umask": "x", "process_group": "x"}
+    for name, value in wrong.items():
+        with pytest.raises(TypeError, match=name):
+            rootless.run(["true"], **{name: value})
     with pytest.raises(TypeError, match="volumes"):
         rootless.run(["true"], volumes="/a:/b")
     with pytest.raises(ValueError, match="together"):

@@ -102,6 +102,17 @@ def test_prune_finds_what_lost_its_container(box: Any, rootless: Any, tmp_path: 
     assert rootless("delete", "--force", BOX).returncode == 0
 
 
+@pytest.mark.parametrize("command", [("cache", "prune"), ("doctor", "--clean")])
+@pytest.mark.parametrize("name", ["upper", "images"])
+def test_nothing_is_removed_through_a_link(box: Any, rootless: Any, tmp_path: Path, command: Any, name: str) -> None:
+    """Another user may have made it, if root has that user's cache directory."""
+    (tmp_path / "precious/.ssh").mkdir(parents=True)
+    (tmp_path / "cache/rootless").mkdir(mode=0o700, parents=True, exist_ok=True)
+    (tmp_path / f"cache/rootless/{name}").symlink_to(tmp_path / "precious")
+    rootless(*command)
+    assert (tmp_path / "precious/.ssh").is_dir()
+
+
 def test_a_cache_that_cannot_be_written_is_named(box: Any, rootless: Any, tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from oci.cache import Cache
+from oci.private import open_private
 from rootless import log
 from rootless.cli import image_store
 from rootless.cli.images import translated
@@ -77,9 +78,13 @@ def _has_ended(root: str, container_id: str) -> bool:
 
 def _half_written(store: str) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(store) if name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        fd = open_private(store)
+    except OSError:
+        return []  # another user's, or a link to elsewhere: commands do not use it, and nothing in it is removed
+    try:
+        return sorted(name for name in os.listdir(fd) if name.startswith("."))
+    finally:
+        os.close(fd)
 
 
 def _cgroups(root: str) -> Iterator[str]:
