@@ -59,6 +59,8 @@ def unpack(image: str | os.PathLike[str]) -> str:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line.removeprefix("rootless: ") for line in done.stderr.splitlines()]
+        if lines and path in lines[-1]:
+            raise RootlessError(lines[-1])
         raise RootlessError(lines[-1] if lines else f"cannot unpack the image: exit code {done.returncode}", path)
     return done.stdout.splitlines()[-1]
 

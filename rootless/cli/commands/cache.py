@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import attrs
 
 from oci.cache import Cache
 from oci.errors import printable
+from oci.image.blobs import open_input
 from rootless.cli import archive, image_store
 from rootless.cli.containers import state_root
 from rootless.cli.images import read_size, translated
@@ -55,6 +57,9 @@ def _add(options: Options) -> int:
     if not options.image:
         raise RootlessError("which image?", hint="rootless cache add IMAGE.tar")
     if not archive.is_image(options.image):
+        if not os.path.exists(options.image):
+            with translated():
+                os.close(open_input(options.image))  # says why
         raise RootlessError(
             "not an image archive", printable(options.image), hint="a file, an OCI layout, or - for stdin"
         )
