@@ -140,21 +140,23 @@ def _watch_end(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], transport: 
 
     end = popen._answers.end
     # The socket is closed by the poll that sees the end: its number is another's by then.
-    popen._answers.end = _Kept(end)  # type: ignore[assignment]
+    popen._answers.end = _Kept(end, loop)  # type: ignore[assignment]
     loop.add_reader(fd, look)
 
 
 class _Kept:
     """Keep the socket of the container's end open while the event loop watches it; `close` removes the watch first."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.sock = sock
+        self.loop = loop
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.sock, name)
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self.sock.fileno())
+        if not self.loop.is_closed():  # at the interpreter's end it is, and Popen.__del__ looks for the end once more
+            self.loop.remove_reader(self.sock.fileno())
         self.sock.close()
 
 
