@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 _LIMIT = 1 << 24
 # Those of hot.py, which is read only when a cache is made.
 COMMANDS = ("create", "run", "exec", "start", "state", "kill", "delete")
-MAGIC: bytes = sys.modules[
-    "_frozen_importlib_external"
-].MAGIC_NUMBER  # of the byte code, which changes with Python's version
+# The byte code's format, and the interpreter's build: another of the same version may have other built-in modules.
+MAGIC: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER + sys.version.encode()
 if __file__[0] != "/":  # make it absolute: the caches must not hold paths relative to a working directory
     __file__ = f"{posix.getcwd()}/{__file__}"
 PACKAGE = __file__.rpartition("/startup/")[0] + "/"

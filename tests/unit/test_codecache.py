@@ -103,6 +103,18 @@ def test_a_damaged_cache_is_made_anew(copy, damage) -> None:
     assert cache.read_bytes() == whole
 
 
+def test_a_cache_of_another_build_of_this_version_is_made_anew(copy) -> None:
+    """Interpreters of one version have other modules built in, and the cache names those that need no file."""
+    first = state(copy)
+    (cache,) = caches(copy)
+    data = cache.read_bytes()
+    magic, *parts = marshal.loads(data)
+    assert magic == codecache.MAGIC and sys.version.encode() in magic
+    cache.write_bytes(marshal.dumps((magic[:-1] + b"?", *parts)) + data[len(data) - parts[-1] :])
+    assert state(copy) == first
+    assert marshal.loads(cache.read_bytes())[0] == codecache.MAGIC
+
+
 def test_where_none_may_be_written_none_is(copy) -> None:
     first = state(copy, "-B")
     assert not caches(copy)
