@@ -72,7 +72,8 @@ def test_by_any_path(launcher: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("launcher", ["user", "local"], indirect=True)
 @pytest.mark.parametrize("text", ["a shell looks for the interpreter"], indirect=True)
 def test_as_pip_installs_it_beside_no_interpreter(launcher: Path, tmp_path: Path) -> None:
-    assert HERE in said(launcher, cwd=tmp_path)
+    interpreters = os.path.dirname(os.path.realpath(sys.executable))
+    assert HERE in said(launcher, cwd=tmp_path, PATH=f"{interpreters}:{os.environ['PATH']}")
 
 
 def test_through_path(launcher: Path, tmp_path: Path) -> None:
