@@ -41,8 +41,8 @@ def near_name(path: str, fits: Callable[[str], bool] = os.path.exists) -> str:
     near = longer or difflib.get_close_matches(name, names, 1, 0.6 if len(name) <= 4 else 0.7)
     if not near:
         return ""
-    found = os.path.join(parent, near[0])
-    return found if "/" in found else f"./{found}"
+    path_near = os.path.join(parent, near[0])
+    return path_near if "/" in path_near else f"./{path_near}"
 
 
 def _by_transport(kind: str, rest: str, source: str) -> str:

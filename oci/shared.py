@@ -16,20 +16,20 @@ def make_readable(fd: int, path: bytes = b"") -> list[str]:
     changed: list[str] = []
     os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | 0o555)
     for name in sorted(map(os.fsencode, os.listdir(fd))):
-        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         below = path + b"/" + name
-        if stat.S_ISDIR(found.st_mode):
-            if found.st_mode & 0o700 != 0o700:
-                os.chmod(name, stat.S_IMODE(found.st_mode) | 0o700, dir_fd=fd)
+        if stat.S_ISDIR(status.st_mode):
+            if status.st_mode & 0o700 != 0o700:
+                os.chmod(name, stat.S_IMODE(status.st_mode) | 0o700, dir_fd=fd)
             child = os.open(name, _DIRECTORY, dir_fd=fd)
             try:
                 changed += make_readable(child, below)
             finally:
                 os.close(child)
-        elif stat.S_ISREG(found.st_mode):
-            wanted = found.st_mode | 0o444 | (0o111 if found.st_mode & 0o100 else 0)
-            if wanted != found.st_mode:
+        elif stat.S_ISREG(status.st_mode):
+            wanted = status.st_mode | 0o444 | (0o111 if status.st_mode & 0o100 else 0)
+            if wanted != status.st_mode:
                 os.chmod(name, stat.S_IMODE(wanted), dir_fd=fd)
-                if not found.st_mode & 0o004:
+                if not status.st_mode & 0o004:
                     changed.append(os.fsdecode(below))
     return changed

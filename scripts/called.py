@@ -80,7 +80,7 @@ def record(work: Path) -> dict[str, set[tuple[str, str]]]:
         ["create", "-b", work / "sleeps", "called"],
         ["delete", "--force", "called"],
     ]
-    found: dict[str, set[tuple[str, str]]] = {command: set() for command in COMMANDS}
+    called: dict[str, set[tuple[str, str]]] = {command: set() for command in COMMANDS}
     report = work / "report"
     for call in calls:
         command = [sys.executable, "-ISB", "-c", PROGRAM, CHECKOUT / "bin/rootless", "--root", work / "state"]
@@ -97,24 +97,24 @@ def record(work: Path) -> dict[str, set[tuple[str, str]]]:
             file = Path(path).resolve()
             if file.is_relative_to(CHECKOUT):
                 module = ".".join(file.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
-                found[str(call[0])].add((module, name))
-    return found
+                called[str(call[0])].add((module, name))
+    return called
 
 
 def main() -> None:
     """Print what this user's calls use as JSON (`--print`), or write the file, with an ordinary user's, too."""
     with tempfile.TemporaryDirectory() as directory:
-        found = record(Path(directory))
+        called = record(Path(directory))
     if os.geteuid() == 0:
-        found = {command: {call for call in calls if call[0] not in FOR_ROOT} for command, calls in found.items()}
+        called = {command: {call for call in calls if call[0] not in FOR_ROOT} for command, calls in called.items()}
     if "--print" in sys.argv:
-        print(json.dumps({command: sorted(names) for command, names in found.items()}))
+        print(json.dumps({command: sorted(names) for command, names in called.items()}))
         return
     for path in sys.argv[1:]:  # what --print said as another user
         for command, names in json.loads(Path(path).read_text()).items():
-            found[command] |= {(module, name) for module, name in names}
+            called[command] |= {(module, name) for module, name in names}
     lines = [HEAD, "CALLED: dict[str, dict[str, str]] = {\n"]
-    for command, names in found.items():
+    for command, names in called.items():
         lines.append(f'    "{command}": {{\n')
         modules: dict[str, list[str]] = {}
         for module, name in sorted(names):

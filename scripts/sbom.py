@@ -24,24 +24,24 @@ LOCK = CHECKOUT / "requirements-dev.lock"
 
 def locked(text: str) -> dict[str, tuple[str, list[str]]]:
     """Return the version and the SHA-256 digests of each package of a lock file."""
-    found: dict[str, tuple[str, list[str]]] = {}
+    packages: dict[str, tuple[str, list[str]]] = {}
     for block in re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE):
         if match := re.match(r"([a-z0-9._-]+)==([^\s;]+)", block):
-            found[match[1]] = match[2], re.findall(r"--hash=sha256:([0-9a-f]{64})", block)
-    return found
+            packages[match[1]] = match[2], re.findall(r"--hash=sha256:([0-9a-f]{64})", block)
+    return packages
 
 
 def requirements(metadata: Any) -> dict[str, str]:
     """Return "required" or "optional" for each package that the metadata names, without those of development."""
-    found: dict[str, str] = {}
+    components: dict[str, str] = {}
     for line in metadata.get_all("Requires-Dist") or []:
         name = re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", line)[0].lower())  # type: ignore[index]
         extra = re.search(r"""extra == ['"]([a-z0-9]+)['"]""", line)
         if not extra:
-            found[name] = "required"
+            components[name] = "required"
         elif extra[1] not in ("dev", "docs"):
-            found.setdefault(name, "optional")
-    return found
+            components.setdefault(name, "optional")
+    return components
 
 
 def component(name: str, version: str, digests: list[str], scope: str) -> dict[str, Any]:

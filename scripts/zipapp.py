@@ -33,10 +33,10 @@ launcher()
 
 def contents() -> dict[str, bytes]:
     """Return each file of the archive by its name. Raises SystemExit if a dependency is missing here."""
-    found = {"__main__.py": MAIN, "LICENSE": (CHECKOUT / "LICENSE").read_bytes()}
+    members = {"__main__.py": MAIN, "LICENSE": (CHECKOUT / "LICENSE").read_bytes()}
     for package in ("rootless", "oci"):
         for path in (CHECKOUT / package).rglob("*.py"):
-            found[str(path.relative_to(CHECKOUT))] = path.read_bytes()
+            members[str(path.relative_to(CHECKOUT))] = path.read_bytes()
     for name in DEPENDENCIES:
         try:
             files = metadata.files(name) or []
@@ -46,8 +46,8 @@ def contents() -> dict[str, bytes]:
             licence = ".dist-info" in file.parts[0] and "LICEN" in file.name.upper()
             source = file.suffix == ".py" and "tests" not in file.parts
             if source or licence:  # not the byte code, which is for one version of Python
-                found[str(file)] = Path(str(file.locate())).read_bytes()
-    return found
+                members[str(file)] = Path(str(file.locate())).read_bytes()
+    return members
 
 
 def write(target: Path) -> None:

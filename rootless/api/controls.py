@@ -128,8 +128,8 @@ def _process_of(container: Container, call: Call, ids: dict[str, Any]) -> dict[s
         from rootless.api.users import find_user
 
         user = process.get("user") or {}
-        found = find_user(user, ids, f"/proc/{container.pid}/root")
-        process["user"] = {**user, "uid": found.uid, "gid": found.gid, "additionalGids": found.groups}
+        in_container = find_user(user, ids, f"/proc/{container.pid}/root")
+        process["user"] = {**user, "uid": in_container.uid, "gid": in_container.gid, "additionalGids": in_container.groups}
     return process
 
 

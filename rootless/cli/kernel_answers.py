@@ -93,10 +93,10 @@ def _id_maps(kernel: Kernel, _step: WriteIdMaps) -> Iterator[str]:
 
 
 def _covered(kernel: Kernel, step: MaskPath | MakePathReadonly) -> Iterator[str]:
-    found = list(kernel.mount(step.path))
-    if not found and kernel.mounts:  # it could be read
-        found = ["no mount is at this path, because nothing is there"]
-    yield from found
+    lines = list(kernel.mount(step.path))
+    if not lines and kernel.mounts:  # it could be read
+        lines = ["no mount is at this path, because nothing is there"]
+    yield from lines
 
 
 def _rlimit(kernel: Kernel, step: SetRlimit) -> Iterator[str]:

@@ -40,8 +40,8 @@ def _say_who_has_it(error: IdInUse, options: Options) -> None:
     """Say what the container does that has the ID, and what the user may want with it."""
     from rootless.runtime import container
 
-    with container.load(error.root, error.container_id) as found:
-        report = found.report()
+    with container.load(error.root, error.container_id) as holder:
+        report = holder.report()
     name, since = error.container_id, _clock(report["created"])
     error.what += f": it is {report['status']}{f' since {since}' if since else ''}"
     key = "id-in-use" if report["status"] in ("running", "paused") else "id-taken"

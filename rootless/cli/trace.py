@@ -116,8 +116,8 @@ class Trace:
 
 def begun_steps(lines: list[LogLine]) -> dict[int, float]:
     """Return {number of a step's line: milliseconds after the command's begin} of what --debug has logged."""
-    found = (_STEP.match(line["msg"]) for line in lines if line["level"] == "debug")
-    return {int(each[2]): float(each[1]) for each in found if each}
+    steps = (_STEP.match(line["msg"]) for line in lines if line["level"] == "debug")
+    return {int(each[2]): float(each[1]) for each in steps if each}
 
 
 def durations(begun: dict[int, float], last: set[int]) -> dict[int, list[str]]:

@@ -317,7 +317,7 @@ def _changes_root(processes: Processes, call: Notification) -> None:
 
 
 def _handlers() -> dict[str, Handler]:
-    found: dict[str, Handler] = {
+    handlers: dict[str, Handler] = {
         "chown": partial(_chown, follow=True),
         "lchown": partial(_chown, follow=False),
         "fchown": _fchown,
@@ -344,13 +344,13 @@ def _handlers() -> dict[str, Handler]:
             (f"setres{letter}id", rules.set_three, 3),
             (f"setfs{letter}id", rules.set_file_system, 1),
         ):
-            found[name] = partial(_set_ids, of_groups=of_groups, rule=rule, count=count)
-        found[f"get{letter}id"] = partial(_get_id, of_groups=of_groups, which=0)
-        found[f"gete{letter}id"] = partial(_get_id, of_groups=of_groups, which=1)
-        found[f"getres{letter}id"] = partial(_get_three, of_groups=of_groups)
-    found.update({f"{name}16": handler for name, handler in found.items()})
-    found.update(dict.fromkeys(("chroot", "pivot_root", "setns", "unshare"), _changes_root))
-    return found
+            handlers[name] = partial(_set_ids, of_groups=of_groups, rule=rule, count=count)
+        handlers[f"get{letter}id"] = partial(_get_id, of_groups=of_groups, which=0)
+        handlers[f"gete{letter}id"] = partial(_get_id, of_groups=of_groups, which=1)
+        handlers[f"getres{letter}id"] = partial(_get_three, of_groups=of_groups)
+    handlers.update({f"{name}16": handler for name, handler in handlers.items()})
+    handlers.update(dict.fromkeys(("chroot", "pivot_root", "setns", "unshare"), _changes_root))
+    return handlers
 
 
 HANDLERS = _handlers()

@@ -198,8 +198,8 @@ HINTS = {
 
 def hint(name: str, **words: object) -> Hint:
     """Return a hint of the table with its {words} filled in."""
-    found = HINTS[name]
-    return Hint(found.text.format(**words), found.command.format(**words), found.who) if words else found
+    hint = HINTS[name]
+    return Hint(hint.text.format(**words), hint.command.format(**words), hint.who) if words else hint
 
 
 def follow(reference: str) -> str:

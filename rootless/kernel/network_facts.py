@@ -52,8 +52,8 @@ def find_engines() -> dict[str, str]:
     """Return {name: path} of the engines that are installed, the better one first."""
     from rootless.kernel.find_program import find_program
 
-    found = {name: find_program(name) for name in ("pasta", "slirp4netns")}
-    return {name: path for name, path in found.items() if path}
+    paths = {name: find_program(name) for name in ("pasta", "slirp4netns")}
+    return {name: path for name, path in paths.items() if path}
 
 
 def read_help(program: str) -> str:

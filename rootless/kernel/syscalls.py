@@ -518,7 +518,7 @@ def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict
     import ctypes
 
     library = ctypes.CDLL(name, use_errno=True)
-    found: dict[str, Callable[..., Any]] = {}
+    entries: dict[str, Callable[..., Any]] = {}
     for function, (result, arguments) in functions.items():
         try:
             entry = getattr(library, function)
@@ -526,8 +526,8 @@ def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict
             raise OSError(errno.ENOSYS, f"{name} lacks {function}", name) from None
         entry.restype = getattr(ctypes, result) if result else None
         entry.argtypes = [getattr(ctypes, argument) for argument in arguments]
-        found[function] = entry
-    return found
+        entries[function] = entry
+    return entries
 
 
 def overwrite(first: int, last: int) -> None:

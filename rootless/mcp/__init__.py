@@ -25,8 +25,8 @@ def read_settings(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds a call may take (default: 60)")
     parser.add_argument("--output-limit", type=int, default=100_000, help="bytes of output (default: 100000)")
     parser.add_argument("--warm", type=int, default=2, help="containers that wait for a call (default: 2)")
-    found = vars(parser.parse_args(argv))
-    return {name: value for name, value in found.items() if value is not None}
+    options = vars(parser.parse_args(argv))
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def describe(result: SandboxResult[str]) -> str:

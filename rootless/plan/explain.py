@@ -80,8 +80,8 @@ def layout(told: list[Told], answers: Mapping[int, list[str]] | None = None, wid
 
 def wrapped(kind: str, text: str, start: str, width: int = WIDTH) -> list[Line]:
     """Return a paragraph as lines of one kind. The lines after the first are indented as far as `start` is long."""
-    made = textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
-    return [Line(kind, line) for line in made]
+    lines = textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
+    return [Line(kind, line) for line in lines]
 
 
 def painted(lines: list[Line], *, colour: bool) -> str:

@@ -43,9 +43,9 @@ def look_up(name: str, env: list[str], left_groups: list[int]) -> str:
         _check_executable(name, status, left_groups)
         return name
     path = next((entry[5:] for entry in env if entry.startswith("PATH=")), "")
-    found, out_of_reach, not_executable = search(name, path)
-    if found:
-        return found
+    path_found, out_of_reach, not_executable = search(name, path)
+    if path_found:
+        return path_found
     if out_of_reach and (hint := _closed_root()):
         raise RootlessError(f'exec: "{name}"', out_of_reach[0], errno.EACCES, hint)
     hint = next(filter(None, (group_hint(p, left_groups) or closed_directory(p) for p in out_of_reach)), "")

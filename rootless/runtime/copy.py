@@ -128,17 +128,17 @@ class _Links:
         self.first: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.directories: dict[tuple[int, int], int] = {}
 
-    def note(self, found: os.stat_result, target: Place) -> None:
+    def note(self, status: os.stat_result, target: Place) -> None:
         """Note a copy of a file."""
         status = os.fstat(target.directory)
         key = status.st_dev, status.st_ino
         if key not in self.directories:
             self.directories[key] = os.dup(target.directory)
-        self.first[found.st_dev, found.st_ino] = self.directories[key], target.name
+        self.first[status.st_dev, status.st_ino] = self.directories[key], target.name
 
-    def link(self, found: os.stat_result, target: Place) -> bool:
+    def link(self, status: os.stat_result, target: Place) -> bool:
         """Make the target another name of the file's copy; return whether there is one."""
-        first = self.first.get((found.st_dev, found.st_ino))
+        first = self.first.get((status.st_dev, status.st_ino))
         if first is None:
             return False
         os.link(first[1], target.name, src_dir_fd=first[0], dst_dir_fd=target.directory, follow_symlinks=False)
@@ -151,10 +151,10 @@ class _Links:
 
 
 def _copy(source: Place, target: Place, depth: int, links: _Links) -> None:
-    found = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
-    kind = stat.S_IFMT(found.st_mode)
+    status = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
+    kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFDIR:
-        _copy_directory(source, target, found, depth, links)
+        _copy_directory(source, target, status, depth, links)
         return
     if kind not in (stat.S_IFREG, stat.S_IFLNK):
         log.warn(f"not copied, because it is neither a file, a directory nor a link: {printable(source.shown)}")
@@ -166,15 +166,15 @@ def _copy(source: Place, target: Place, depth: int, links: _Links) -> None:
     if kind == stat.S_IFLNK:
         os.symlink(os.readlink(source.name, dir_fd=source.directory), target.name, dir_fd=target.directory)
         return
-    if found.st_nlink > 1:
-        if links.link(found, target):
+    if status.st_nlink > 1:
+        if links.link(status, target):
             return
-        links.note(found, target)
+        links.note(status, target)
     with open(_open_file(source), "rb") as reader, _create(target) as writer:
         shutil.copyfileobj(reader, writer, 1 << 18)
         writer.flush()
-        os.fchmod(writer.fileno(), found.st_mode & _MODE)
-        os.utime(writer.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+        os.fchmod(writer.fileno(), status.st_mode & _MODE)
+        os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _create(target: Place) -> IO[bytes]:
@@ -190,7 +190,7 @@ def _open_file(source: Place) -> int:
     return fd
 
 
-def _copy_directory(source: Place, target: Place, found: os.stat_result, depth: int, links: _Links) -> None:
+def _copy_directory(source: Place, target: Place, status: os.stat_result, depth: int, links: _Links) -> None:
     if depth > _DEPTH:
         raise OSError(errno.ELOOP, "too deep")
     if not target.kind():
@@ -205,8 +205,8 @@ def _copy_directory(source: Place, target: Place, found: os.stat_result, depth: 
             inside, outside = (f"{place.shown}/{os.fsdecode(entry)}" for place in (source, target))
             _copy(Place(here, entry, inside), Place(there, entry, outside), depth + 1, links)
         if is_new:
-            os.fchmod(there, found.st_mode & _MODE)
-            os.utime(there, ns=(found.st_atime_ns, found.st_mtime_ns))
+            os.fchmod(there, status.st_mode & _MODE)
+            os.utime(there, ns=(status.st_atime_ns, status.st_mtime_ns))
     finally:
         os.close(here)
         os.close(there)
@@ -229,11 +229,11 @@ def write_tar(source: Place, out: IO[bytes], name: str) -> None:
 def _add(archive: tarfile.TarFile, source: Place, name: str, depth: int) -> None:
     if depth > _DEPTH:
         raise OSError(errno.ELOOP, "too deep")
-    found = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
+    status = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
     member = tarfile.TarInfo(name)  # no names of owners: the host's passwd knows nothing of the container's ids
-    member.mode, member.mtime = stat.S_IMODE(found.st_mode), int(found.st_mtime)
-    member.uid, member.gid = found.st_uid, found.st_gid
-    if stat.S_ISDIR(found.st_mode):
+    member.mode, member.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+    member.uid, member.gid = status.st_uid, status.st_gid
+    if stat.S_ISDIR(status.st_mode):
         member.type = tarfile.DIRTYPE
         archive.addfile(member)
         here = os.open(source.name, _DIRECTORY, dir_fd=source.directory)
@@ -243,10 +243,10 @@ def _add(archive: tarfile.TarFile, source: Place, name: str, depth: int) -> None
                 _add(archive, below, f"{name}/{os.fsdecode(entry)}", depth + 1)
         finally:
             os.close(here)
-    elif stat.S_ISLNK(found.st_mode):
+    elif stat.S_ISLNK(status.st_mode):
         member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(os.readlink(source.name, dir_fd=source.directory))
         archive.addfile(member)
-    elif stat.S_ISREG(found.st_mode):
+    elif stat.S_ISREG(status.st_mode):
         with open(_open_file(source), "rb") as reader:
             member.size = os.fstat(reader.fileno()).st_size
             archive.addfile(member, reader)

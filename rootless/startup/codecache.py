@@ -142,11 +142,11 @@ def exec_module(module: "ModuleType") -> None:
 
 def function(place: int) -> "FunctionType":
     """Return a function whose code was left out (leancode.py), for its stand-in, which calls it with its arguments."""
-    found = _functions.get(place)
-    if not found:
+    function = _functions.get(place)
+    if not function:
         code, module = marshal.loads(_rest[place:]), sys._getframe(1).f_globals
-        found = _functions[place] = type(_make)(code, module)  # type: ignore[misc]
-    return found
+        function = _functions[place] = type(_make)(code, module)  # type: ignore[misc]
+    return function
 
 
 def load_later() -> None:

@@ -28,11 +28,11 @@ def cgroups(host: Host) -> Iterator[Line]:
         yield Line("cgroup", LIMITED, "cgroup v2 is not mounted", _NO_LIMITS, without_cgroup())
         return
     yield Line("cgroup", OK, f"version 2 at {host.cgroup_mount}, this process in {host.own_cgroup or 'none of it'}")
-    found = _place(host)
-    if not found:
+    place = _place(host)
+    if not place:
         yield Line("cgroup-delegation", LIMITED, "this user may make no cgroup", _NO_LIMITS, without_cgroup())
         return
-    name, directory = found
+    name, directory = place
     yield Line("cgroup-delegation", OK, name)
     controllers = _controllers(directory)
     lacking = [name for name in _WANTED if name not in controllers]

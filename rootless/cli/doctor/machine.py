@@ -45,12 +45,12 @@ def seccomp(_host: Host) -> Iterator[Line]:
         yield Line("seccomp", LIMITED, "the kernel has no seccomp filters", "a config with linux.seccomp is refused")
         return
     try:
-        found = library_version()
+        version = library_version()
     except (OSError, RootlessError) as error:
         mend = Hint("libseccomp makes the filters", "apt install libseccomp2", ROOT)
         yield Line("seccomp", LIMITED, str(error), "a config with linux.seccomp is refused", mend)
         return
-    yield Line("seccomp", OK, f"libseccomp {found}, actions {actions}")
+    yield Line("seccomp", OK, f"libseccomp {version}, actions {actions}")
 
 
 def security_modules(host: Host) -> Iterator[Line]:

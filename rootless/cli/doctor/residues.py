@@ -44,15 +44,15 @@ class Residue:
 
 def find(root: str) -> list[Residue]:
     """Return what is left; nothing is changed. Raises RootlessError."""
-    found = [Residue("container", container_id) for container_id in ids(root) if _has_ended(root, container_id)]
-    found += [Residue("root", path) for path in upper.abandoned()]
+    residues = [Residue("container", container_id) for container_id in ids(root) if _has_ended(root, container_id)]
+    residues += [Residue("root", path) for path in upper.abandoned()]
     store = cache_directory("images")
-    found += [Residue("image", f"{store}/{name}") for name in _half_written(store) if not name.endswith(".lock")]
+    residues += [Residue("image", f"{store}/{name}") for name in _half_written(store) if not name.endswith(".lock")]
     layers = Cache().directory
-    found += [Residue("layer", f"{layers}/{name}") for name in _half_written(layers) if name != ".lock"]
-    found += [Residue("cgroup", path) for path in _cgroups(root)]
-    found += [Residue("cgroup", path) for path in _nameless()]
-    return found
+    residues += [Residue("layer", f"{layers}/{name}") for name in _half_written(layers) if name != ".lock"]
+    residues += [Residue("cgroup", path) for path in _cgroups(root)]
+    residues += [Residue("cgroup", path) for path in _nameless()]
+    return residues
 
 
 def _has_ended(root: str, container_id: str) -> bool:
@@ -115,8 +115,8 @@ def _nameless() -> list[str]:
         return []
     own = os.path.normpath(f"{view.mount}/{view.own}")
     places = {own, os.path.dirname(own)} if own != os.path.normpath(view.mount) else {own}
-    found = {path for place in places for path in _below(place, 0) if _is_nameless(path)}
-    return sorted(found, key=lambda path: -path.count("/"))
+    nameless = {path for place in places for path in _below(place, 0) if _is_nameless(path)}
+    return sorted(nameless, key=lambda path: -path.count("/"))
 
 
 def _below(directory: str, depth: int) -> Iterator[str]:
@@ -140,10 +140,10 @@ def _is_nameless(path: str) -> bool:
         return False
 
 
-def remove(root: str, found: list[Residue]) -> int:
+def remove(root: str, residues: list[Residue]) -> int:
     """Remove the residues; return how many could not be removed. Each failure is a line on standard error."""
     failed = 0
-    for residue in found:
+    for residue in residues:
         try:
             if residue.kind == "container":
                 _delete(root, residue.place)
@@ -160,7 +160,7 @@ def remove(root: str, found: list[Residue]) -> int:
         except RootlessError as error:
             log.error(error.message())
             failed += 1
-    if any(residue.kind in ("image", "layer") for residue in found):
+    if any(residue.kind in ("image", "layer") for residue in residues):
         failed += _prune(root)
     return failed
 
