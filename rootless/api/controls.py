@@ -10,10 +10,10 @@ from rootless.api import named, wire
 from rootless.api.clones import read_call
 from rootless.api.running import Running
 from rootless.cgroup import files, freezer, stats
+from rootless.config_node import Node
 from rootless.errors import RootlessError, advice
 from rootless.kernel import channel, child, proc
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.plan.seccomp import compile_seccomp
 from rootless.plan.settings import Settings, apply_settings
 from rootless.runtime import container as containers
@@ -128,8 +128,8 @@ def _process_of(container: Container, call: Call, ids: dict[str, Any]) -> dict[s
         from rootless.api.users import find_user
 
         user = process.get("user") or {}
-        in_container = find_user(user, ids, f"/proc/{container.pid}/root")
-        process["user"] = {**user, "uid": in_container.uid, "gid": in_container.gid, "additionalGids": in_container.groups}
+        entry = find_user(user, ids, f"/proc/{container.pid}/root")
+        process["user"] = {**user, "uid": entry.uid, "gid": entry.gid, "additionalGids": entry.groups}
     return process
 
 

@@ -7,10 +7,10 @@ import errno
 import marshal
 
 from rootless import cgroup
+from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel import caps, proc
 from rootless.kernel import syscalls as sc
-from rootless.node import Node
 from rootless.plan import Call
 from rootless.plan.compiler import compile
 from rootless.plan.host_system import closed_paths, host_system_config

@@ -14,8 +14,8 @@ from rootless.errors import RootlessError, advice
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cgroup.record import Entry, Host, Record, Rule
+    from rootless.config_node import Node
     from rootless.kernel.hints import Hint
-    from rootless.node import Node
 
 
 MANAGERS = ("cgroupfs", "systemd", "disabled")

@@ -6,7 +6,7 @@ from rootless.errors import advice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
 
     Rule = list[object]  # [allow, type "a", "b" or "c", major or -1, minor or -1, access "rwm"]
 

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rootless.node import Node
+    from rootless.config_node import Node
 
     Entry = list[str]  # [file, value, JSON pointer]
 

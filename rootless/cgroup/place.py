@@ -10,7 +10,7 @@ from rootless.startup import lean_os as os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cgroup.record import Host, Record
-    from rootless.node import Node
+    from rootless.config_node import Node
 
 
 def candidates(cgroups_path: Node, container_id: str, manager: str, host: Host, root: bool) -> list[Record]:

@@ -10,7 +10,7 @@ from rootless.errors import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
 
     Property = list[object]  # [name, D-Bus signature, value]
 

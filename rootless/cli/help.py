@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rootless import __version__
 from rootless.cli.help_text import COMMAND_GROUPS, EXAMPLES, OPERANDS, PAGES
 from rootless.cli.options import COMMANDS, GLOBAL, Option, UsageError
+from rootless.config_node import closest
 from rootless.errors import RootlessError, advice, printable
-from rootless.node import closest
 
 if TYPE_CHECKING:
     import click

@@ -6,8 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from rootless.config_node import closest
 from rootless.errors import IdInUse, NoSuchContainer, RootlessError, SpecError, advice, printable
-from rootless.node import closest
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options

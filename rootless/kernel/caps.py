@@ -5,13 +5,13 @@ A set is a bit mask.
 
 from __future__ import annotations
 
+from rootless.config_node import closest
 from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls
-from rootless.node import closest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
 
 # linux/capability.h: the index is the bit.
 _NAMES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
 
 MAX_CPUS = 8192  # NR_CPUS at its largest
 MAX_NODES = 1024  # MAX_NUMNODES at its largest

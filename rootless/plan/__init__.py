@@ -10,8 +10,8 @@ from rootless.plan.call import Call as Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.config_node import Node
     from rootless.kernel.host import Host
-    from rootless.node import Node
     from rootless.plan.compiler import Plan
 
 

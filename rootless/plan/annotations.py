@@ -6,7 +6,7 @@ from rootless.errors import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
 
 PREFIX = "run.oci."
 _FOLLOWED = (

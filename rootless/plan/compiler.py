@@ -7,10 +7,10 @@ and what executing them opens or learns is kept in the classes of steps/context.
 from __future__ import annotations
 
 from rootless import cgroup
+from rootless.config_node import Node
 from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls as sc
 from rootless.kernel.paths import is_below
-from rootless.node import Node
 from rootless.plan.devices import compile_devices, read_warnings
 from rootless.plan.hooks import compile_hooks
 from rootless.plan.mounts import compile_mounts, complete_overlays

@@ -9,8 +9,8 @@ from rootless.steps.devices import AttachDevice, BindDevice, Device, Link, MakeD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.config_node import Node
     from rootless.kernel.host import Host
-    from rootless.node import Node
     from rootless.steps import Step
     from rootless.steps.mounts import Mount
 

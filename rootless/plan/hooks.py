@@ -7,7 +7,7 @@ from rootless.steps.hooks import MOMENTS, RunHook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
 
 
 def compile_hooks(spec: Node) -> dict[str, list[RunHook]]:

@@ -12,9 +12,9 @@ from rootless.steps.mounts import IdMapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.config_node import Node
     from rootless.kernel.host import Host, IdMap
     from rootless.kernel.namespaces import Namespaces
-    from rootless.node import Node
     from rootless.steps.mounts import Mount
 
 

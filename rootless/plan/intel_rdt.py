@@ -8,8 +8,8 @@ from rootless.errors import SpecError, advice
 from rootless.steps.outside import EnterResctrlGroup
 
 if TYPE_CHECKING:
+    from rootless.config_node import Node
     from rootless.kernel.host import Host
-    from rootless.node import Node
 
 _RESERVED = ("info", "mon_groups", "mon_data")  # the kernel's own directories
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from rootless.config_node import closest
 from rootless.errors import printable
 from rootless.kernel import syscalls as sc
 from rootless.kernel.paths import is_below, normal_path, tidy_path
-from rootless.node import closest
 from rootless.steps.binds import BindMount
 from rootless.steps.file_systems import MountFileSystem
 from rootless.steps.mounts import ATTRIBUTES, PROPAGATION, SUPERBLOCK, MountOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
     from rootless.steps.mounts import Mount
 
 _BIND_FLAGS = (

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from rootless.config_node import closest
 from rootless.errors import advice, printable
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import default_id_map
 from rootless.kernel.namespaces import NAMESPACES, Join, Namespaces
-from rootless.node import closest
 from rootless.plan.mounts import read_mappings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.config_node import Node
     from rootless.kernel.host import Host, IdMap
-    from rootless.node import Node
 
 
 def compile_namespaces(linux: Node, host: Host) -> Namespaces:

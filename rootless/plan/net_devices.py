@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rootless.errors import printable
 
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
     from rootless.steps.outside import NetDevice
 
 

@@ -6,9 +6,9 @@ Three annotations ask for it, so that a bundle can hold what the flags --network
 
 from __future__ import annotations
 
+from rootless.config_node import Node, closest
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import syscalls as sc
-from rootless.node import Node, closest
 from rootless.plan.change import tidy, wrong
 from rootless.plan.mounts import compile_mounts
 from rootless.steps.network import ConnectNetwork, Port

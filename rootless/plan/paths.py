@@ -7,7 +7,7 @@ from rootless.steps.masks import MakePathReadonly, MaskPath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
     from rootless.steps import Step
 
 

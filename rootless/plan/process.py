@@ -13,8 +13,8 @@ from rootless.steps.process import Process, User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.config_node import Node
     from rootless.kernel.host import Host, IdMap
-    from rootless.node import Node
     from rootless.steps import Step
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -9,7 +9,7 @@ from rootless.steps.root import MakeParentPrivate, SetPropagation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.node import Node
+    from rootless.config_node import Node
     from rootless.steps import Step
 
 

@@ -8,9 +8,9 @@ from rootless.errors import RootlessError
 from rootless.steps.emulation import ConfigureApt, EmulateRoot
 
 if TYPE_CHECKING:
+    from rootless.config_node import Node
     from rootless.kernel.host import Host
     from rootless.kernel.namespaces import Namespaces
-    from rootless.node import Node
     from rootless.steps import Step
     from rootless.steps.mounts import Mount
     from rootless.steps.process import Process

@@ -6,9 +6,9 @@ config.json. `apply_settings` calls the functions in this order.
 
 from __future__ import annotations
 
+from rootless.config_node import closest
 from rootless.errors import SpecError
 from rootless.kernel.units import MAX_CPUS, parse_duration, parse_numbers, parse_size
-from rootless.node import closest
 from rootless.plan import volumes
 from rootless.plan.change import NOTHING, Change, copy, merge_patch, tidy, wrong
 from rootless.plan.change import Settings as Settings

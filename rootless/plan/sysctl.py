@@ -8,8 +8,8 @@ from rootless.steps.names import SetDomainname, SetHostname, WriteSysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.config_node import Node
     from rootless.kernel.namespaces import Namespaces
-    from rootless.node import Node
     from rootless.steps import Step
 
 # Sysctls kernel.NAME that the ipc namespace isolates (ipc_namespaces(7)).

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rootless.config_node import Node, closest
 from rootless.errors import RootlessError, SpecError, printable
-from rootless.node import Node, closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,10 +6,10 @@ keeps them in its daemon.
 
 from __future__ import annotations
 
+from rootless.config_node import closest
 from rootless.errors import RootlessError, printable
 from rootless.kernel.paths import normal_path, tidy_path
 from rootless.kernel.units import parse_size
-from rootless.node import closest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

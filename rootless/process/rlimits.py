@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rootless.node import Node
+    from rootless.config_node import Node
 
     Rlimit = tuple[int, int, int, str]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from rootless.node import Node
+    from rootless.config_node import Node
 
     Scheduler = tuple[int, int, int, int, int, int, int]  # policy, flags, nice, priority, runtime, deadline, period
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from rootless.node import Node
+    from rootless.config_node import Node
     from rootless.process.report import Report
     from rootless.process.seccomp_names import Condition, Profile, Rule
 

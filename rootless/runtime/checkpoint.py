@@ -8,12 +8,12 @@ from fcntl import F_SETPIPE_SZ, fcntl
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
 from rootless.kernel.namespaces import NAMESPACES
-from rootless.node import Node
 from rootless.plan import Call, compile
 from rootless.runtime import criu
 from rootless.runtime.container import Container

@@ -94,7 +94,7 @@ class Container:
         """Return the hooks of a moment. config.json is parsed only if there are any."""
         if moment not in self.state.get("hooks", ()):
             return []
-        from rootless.node import Node
+        from rootless.config_node import Node
         from rootless.plan.hooks import compile_hooks
 
         return compile_hooks(Node(self.config)).get(moment, [])

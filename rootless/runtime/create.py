@@ -7,11 +7,11 @@ import time
 from _socket import SOCK_SEQPACKET
 
 from rootless import cgroup, init, log
+from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel import caps, channel, child, proc, signals, sockets
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import close_at_last
-from rootless.node import Node
 from rootless.plan.call import Call
 from rootless.plan.compiler import compile
 from rootless.process import attributes, console, program

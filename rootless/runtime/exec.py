@@ -7,12 +7,12 @@ the process is a child of the runtime, which can wait for it.
 from __future__ import annotations
 
 from rootless import log
+from rootless.config_node import Node
 from rootless.errors import RootlessError, printable
 from rootless.kernel import caps, channel, child, proc
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host, read_id_map, read_setgroups
 from rootless.kernel.namespaces import NAMESPACES
-from rootless.node import Node
 from rootless.plan.process import compile_domain, compile_process, keeps_groups
 from rootless.plan.seccomp import compile_seccomp
 from rootless.process import attributes, console, program

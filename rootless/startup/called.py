@@ -85,7 +85,7 @@ CALLED: dict[str, dict[str, str]] = {
             "parse_numbers read_numbers",
         "rootless.log":
             "configure debug debugging rfc3339",
-        "rootless.node":
+        "rootless.config_node":
             "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
             "Node.items Node.items.<locals>.<listcomp> Node.members Node.required Node.string "
             "Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
@@ -297,7 +297,7 @@ CALLED: dict[str, dict[str, str]] = {
             "parse_numbers read_numbers",
         "rootless.log":
             "configure debug debugging rfc3339",
-        "rootless.node":
+        "rootless.config_node":
             "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
             "Node.items Node.items.<locals>.<listcomp> Node.members Node.required Node.string "
             "Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
@@ -503,7 +503,7 @@ CALLED: dict[str, dict[str, str]] = {
             "syscall syscall.<locals>.<genexpr>",
         "rootless.log":
             "configure debug debugging",
-        "rootless.node":
+        "rootless.config_node":
             "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
             "Node.items Node.items.<locals>.<listcomp> Node.required Node.string Node.strings "
             "Node.strings.<locals>.<listcomp>",

@@ -23,7 +23,7 @@ ALWAYS = frozenset((
     "rootless.kernel.loopback", "rootless.kernel.mountinfo", "rootless.kernel.namespaces", "rootless.kernel.paths",
     "rootless.kernel.proc", "rootless.kernel.signals", "rootless.kernel.sockets", "rootless.kernel.syscalls",
 
-    "rootless.log", "rootless.node", "rootless.plan",
+    "rootless.log", "rootless.config_node", "rootless.plan",
     "rootless.plan.call", "rootless.plan.compiler", "rootless.plan.devices", "rootless.plan.hooks",
     "rootless.plan.mounts", "rootless.plan.namespaces", "rootless.plan.paths", "rootless.plan.process",
     "rootless.plan.root", "rootless.plan.seccomp", "rootless.plan.sysctl",

@@ -11,10 +11,10 @@ import pytest
 
 from rootless import cgroup
 from rootless.cgroup import freezer, stats
+from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel import cgroup_view as view
 from rootless.kernel.host import Host
-from rootless.node import Node
 
 
 @pytest.fixture

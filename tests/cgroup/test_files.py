@@ -15,8 +15,8 @@ from rootless.cgroup.files import (
     weight_of_shares,
     without_bfq,
 )
+from rootless.config_node import Node
 from rootless.errors import SpecError
-from rootless.node import Node
 
 RESOURCES = "/linux/resources"
 

@@ -6,8 +6,8 @@ import pytest
 
 from rootless import cgroup
 from rootless.cgroup import bpf, devices, properties, systemd
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
-from rootless.node import Node
 
 
 class Host:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from rootless import cgroup
+from rootless.config_node import Node
 from rootless.kernel import cgroup_view as view
 from rootless.kernel.host import Host
-from rootless.node import Node
 from tests.support.containers import Rootless
 
 READY = "echo ready; exec sleep 1000"

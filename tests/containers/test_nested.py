@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from rootless import cgroup
+from rootless.config_node import Node
 from rootless.kernel.host import Host
-from rootless.node import Node
 from tests.support.checkout import TIMEOUT
 from tests.support.containers import RANGE, has_range
 

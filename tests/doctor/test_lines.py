@@ -14,11 +14,11 @@ from rootless.cgroup.place import candidates
 from rootless.cli.commands.convert import choose_owners
 from rootless.cli.doctor import cgroups, installation, machine, places, users
 from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
+from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel.cgroup_view import View
 from rootless.kernel.hints import HINTS, ROOT, USER
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.userns import hints
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import caps, syscalls
-from rootless.node import Node
 
 ALL = (1 << 41) - 1
 ADMIN = 1 << 21

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from rootless import plan
+from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel import host, syscalls
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.plan import Call
 from rootless.process import lsm
 from rootless.steps.file_systems import empty_tmpfs

@@ -6,10 +6,10 @@ from struct import pack
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import syscalls
 from rootless.kernel.loopback import loopback_up
-from rootless.node import Node
 from rootless.outside import net_devices as devices
 from rootless.outside import netlink
 from rootless.plan.net_devices import read_net_devices

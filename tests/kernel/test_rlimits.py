@@ -6,10 +6,10 @@ import resource
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import SpecError
 from rootless.kernel import syscalls
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.process import rlimits
 
 POINTER = "/process/rlimits"

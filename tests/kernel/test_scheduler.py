@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import syscalls
-from rootless.node import Node
 from rootless.process import scheduler as s
 from tests.support import children
 

@@ -12,9 +12,9 @@ from struct import pack, unpack, unpack_from
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import channel, syscalls
-from rootless.node import Node
 from rootless.process import libseccomp, seccomp
 from tests.support import children
 

@@ -15,9 +15,9 @@ import pytest
 from oci.config import COMMANDS, MASKED_PATHS, convert_annotations, convert_config, default_config
 from rootless.cli.commands.features import main as features
 from rootless.cli.options import parse
+from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.plan import Call, compile
 from rootless.runtime.checkpoint import external_mounts
 from tests.support.checkout import LAUNCHER, TIMEOUT

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import SpecError
 from rootless.kernel.host import Host
 from rootless.kernel.paths import is_below, normal_path, tidy_path
-from rootless.node import Node
 from rootless.plan.namespaces import compile_namespaces
 from rootless.plan.sysctl import compile_sysctl
 from rootless.runtime import checkpoint

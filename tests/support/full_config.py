@@ -3,9 +3,9 @@
 from typing import Any
 
 from rootless import plan
+from rootless.config_node import Node
 from rootless.kernel import caps
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.plan import Call
 from rootless.plan.compiler import Plan
 from tests.support import schema

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rootless import plan
+from rootless.config_node import Node
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.plan import Call
 from rootless.plan.compiler import Plan
 from tests.support.full_config import PLAIN

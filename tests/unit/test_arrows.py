@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ROOMS = [
     "cli", "api", "runtime", "init", "outside", "plan", "steps", "cgroup", "userns", "emulation", "process", "kernel",
 ]  # fmt: skip
-TOP = {"errors", "log", "node"}
+TOP = {"errors", "log", "config_node"}
 LEAVES = {f"rootless.startup.{name}" for name in ("lean_os", "lean_path", "jsonlite")}
 STARTERS = {
     "rootless.__main__",
@@ -47,7 +47,7 @@ EDGES = {name: set(imports(name)) - {name} for name in SOURCES}
 
 
 def rank(name: str) -> int:
-    """How far right a module of `rootless` stands: its room, then errors, log and node, then the leaves."""
+    """How far right a module of `rootless` stands: its room, then errors, log and config_node, then the leaves."""
     room = name.split(".")[1] if "." in name else name
     if name in LEAVES:
         return len(ROOMS) + 1
@@ -76,7 +76,7 @@ def test_oci_knows_nothing_of_rootless() -> None:
     assert [n for n, others in EDGES.items() if n.startswith("oci") for o in others if o.startswith("rootless")] == []
 
 
-def test_the_top_holds_no_more_than_errors_log_and_node() -> None:
+def test_the_top_holds_no_more_than_errors_log_and_config_node() -> None:
     top = {path.stem for path in (CHECKOUT / "rootless").glob("*.py")}
     assert top == {"__init__", "__main__", *TOP}
     rooms = {path.parent.name for path in (CHECKOUT / "rootless").glob("*/__init__.py")}

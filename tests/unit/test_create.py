@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError
-from rootless.node import Node
 from rootless.runtime import create
 from tests.support.full_config import FULL, compiled
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from rootless import plan
+from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.plan import Call
 from rootless.plan.compiler import Plan
 from rootless.plan.describe import describe

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel.host import Host, read_id_map
-from rootless.node import Node
 from rootless.plan.idmaps import compile_idmaps
 from rootless.plan.mounts import compile_mounts
 from rootless.plan.namespaces import compile_namespaces

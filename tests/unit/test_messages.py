@@ -8,9 +8,9 @@ import pytest
 from oci.image.choice import choose
 from oci.image.model import Image
 from oci.owners import Owners
+from rootless.config_node import Node
 from rootless.errors import RootlessError, advice
 from rootless.kernel.hints import HINTS
-from rootless.node import Node
 from rootless.plan.namespaces import compile_namespaces
 from rootless.userns import hints, limits
 from tests.doctor.test_lines import ordinary

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from oci.config import default_config
+from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.kernel.network_facts import _gateway4, _gateway6
-from rootless.node import Node
 from rootless.plan.namespaces import compile_namespaces
 from rootless.plan.network import compile_network, mount_names, ports_of, read_port
 from rootless.plan.settings import Settings, apply_settings

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootless.config_node import Node, closest
 from rootless.errors import SpecError
-from rootless.node import Node, closest
 
 
 def test_pointers_are_escaped() -> None:

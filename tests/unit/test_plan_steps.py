@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from oci.config import default_config
 from rootless import plan
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.plan import Call
 from rootless.plan.compiler import Plan
 from rootless.plan.describe import describe

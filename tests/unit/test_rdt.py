@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel import mountinfo
 from rootless.kernel.host import Host
-from rootless.node import Node
 from rootless.outside import resctrl as rdt
 from rootless.plan.intel_rdt import compile_intel_rdt, read_intel_rdt
 from rootless.steps.outside import EnterResctrlGroup

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rootless.config_node import Node
 from rootless.errors import SpecError
 from rootless.kernel import caps
-from rootless.node import Node
 from rootless.plan.intel_rdt import read_intel_rdt
 from rootless.plan.net_devices import read_net_devices
 from rootless.process import rlimits, scheduler, seccomp

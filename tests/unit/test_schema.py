@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rootless.config_node import Node
 from rootless.errors import RootlessError
-from rootless.node import Node
 from rootless.plan.describe import describe
 from rootless.plan.validate import validate
 from tests.support import schema

@@ -7,9 +7,9 @@ import pytest
 from rootless.cgroup import files, stats, systemd
 from rootless.cli.commands import events, update
 from rootless.cli.images import read_size
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError
 from rootless.kernel.units import parse_duration, parse_numbers, parse_size
-from rootless.node import Node
 from rootless.plan import settings
 from rootless.process import scheduler
 

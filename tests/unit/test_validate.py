@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rootless.node import Node
+from rootless.config_node import Node
 from rootless.plan.validate import validate
 from tests.support import schema
 from tests.support.full_config import FULL, compiled

@@ -110,12 +110,12 @@ def _clean(root: str, *, as_json: bool) -> int:
     """Print what is left of killed commands, then remove it; return 1 if something stays."""
     from rootless.cli.doctor import residues  # it needs attrs, and doctor says if that is missing
 
-    leftovers = residues.find(root)
+    left = residues.find(root)
     if as_json:
-        print(json.dumps({"residues": [{"kind": each.kind, "place": each.place} for each in leftovers]}, indent=2))
+        print(json.dumps({"residues": [{"kind": each.kind, "place": each.place} for each in left]}, indent=2))
     else:
-        for each in leftovers:
+        for each in left:
             print(f"{each.kind:<10} {printable(each.place)}")
-        print("nothing is left over" if not leftovers else "1 residue" if len(leftovers) == 1 else f"{len(leftovers)} residues")
+        print("nothing is left over" if not left else "1 residue" if len(left) == 1 else f"{len(left)} residues")
     sys.stdout.flush()
-    return EXIT_ERROR if residues.remove(root, leftovers) else 0
+    return EXIT_ERROR if residues.remove(root, left) else 0

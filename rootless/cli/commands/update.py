@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rootless.cgroup import files
 from rootless.cli.containers import load
+from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError, printable
 from rootless.kernel.host import Host
 from rootless.kernel.units import parse_size
-from rootless.node import Node
 from rootless.outside import resctrl
 from rootless.plan.intel_rdt import compile_intel_rdt
 from rootless.runtime.container import Container

@@ -10,8 +10,8 @@ from rootless.cgroup import place, without_cgroup
 from rootless.cgroup.driver import who_delegates
 from rootless.cgroup.systemd import library_found
 from rootless.cli.doctor.line import LIMITED, OK, Line
+from rootless.config_node import Node
 from rootless.kernel.hints import hint
-from rootless.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
