@@ -63,8 +63,10 @@ say whether a plain `run` works: doctor has run one.
 - `rootless doctor BUNDLE` and `rootless doctor IMAGE.tar` add what of the config or the archive cannot work here.
 - `--json` prints the same for programs: `works`, and `lines` with `name`, `status`, `detail`, `cost`, `hint`, `command`
   and `who`.
-- `--clean` lists and removes what is left: ended containers with their cgroups, half-written entries of the cache, and
-  throw-away roots without a container. Do not use it where an engine still asks for containers that have ended.
+- `--clean` lists and removes what is left: ended containers with their cgroups and mounts, half-written entries of the
+  cache, code of installations that are gone, and throw-away roots without a container. Do not use it where an engine
+  still asks for containers that have ended. Mounts are left by one kind of container alone, root's without a mount
+  namespace. All others are in a namespace that the kernel removes with its last process, also after `kill -9`.
 
 An error message takes its hint from the same table as doctor:\
 """.splitlines()

@@ -57,7 +57,7 @@ def clone_container(compiled: Compiled, number: int, verdict: socket, fds: list[
         if group:
             group.remove()
         if isinstance(error, OSError):
-            from rootless.runtime.create import clone_error
+            from rootless.userns.hints import clone_error
 
             raise clone_error(error) from None
         raise

@@ -228,7 +228,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
         ("subject?",),
         [
             ("json", "", "flag", "", "print JSON"),
-            ("clean", "", "flag", "", "list and remove ended containers and half-written cache entries"),
+            ("clean", "", "flag", "", "list and remove what ended containers and killed commands have left"),
         ],
     ),
     "features": ("print the features of this runtime as JSON", (), []),

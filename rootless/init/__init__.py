@@ -20,6 +20,7 @@ from rootless.process.hooks import HookContext
 from rootless.startup import lean_os as os
 from rootless.steps import Step, StepFailed, execute
 from rootless.steps.context import Becoming, Ending
+from rootless.steps.namespaces import make_cgroup_namespace
 from rootless.steps.program import StepSender, run_program
 
 TYPE_CHECKING = False
@@ -60,7 +61,7 @@ def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: N
         _become_root(init)
         _die_with_runtime(init)
         if plan.namespaces.new & sc.CLONE_NEWCGROUP:
-            sc.unshare(sc.CLONE_NEWCGROUP)
+            make_cgroup_namespace()
         execute(plan.prepare, init, tell)
         place = ("init", "")
         channel.receive(init.sync, channel.SAVED)

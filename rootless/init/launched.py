@@ -21,6 +21,7 @@ from rootless.process.child_options import ChildOptions
 from rootless.startup import lean_os as os
 from rootless.steps import StepFailed, execute
 from rootless.steps.context import Becoming, Init
+from rootless.steps.namespaces import make_cgroup_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
         _become_root(life)
         _die_with(life.launcher)
         if plan.namespaces.new & sc.CLONE_NEWCGROUP:
-            sc.unshare(sc.CLONE_NEWCGROUP)
+            make_cgroup_namespace()
         execute(plan.prepare, init, None)
         place = ("init", "")
         os.fchdir(init.root.fd)

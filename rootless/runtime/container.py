@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 
 START_SOCKET = "start.sock"  # in the state directory of a created container; `start` connects to it and unlinks it
+MOUNTED = "mounted"  # a note of `create`: "NAMESPACE ID ROOTFS", which `delete` needs if state.json is lost
 CREATING_SOCKET = "creating.sock"  # its name until the container is created
 
 

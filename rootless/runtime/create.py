@@ -16,7 +16,7 @@ from rootless.plan.call import Call
 from rootless.plan.compiler import compile
 from rootless.process import attributes, console, program
 from rootless.process.hooks import HookContext, open_stream
-from rootless.runtime.container import CREATING_SOCKET, START_SOCKET, Container, undo_all
+from rootless.runtime.container import CREATING_SOCKET, MOUNTED, START_SOCKET, Container, undo_all
 from rootless.runtime.interpreter import protect
 from rootless.runtime.state import StateDir
 from rootless.startup import lean_os as os
@@ -257,6 +257,7 @@ class Creation:
             self._make_upper()
         if not plan.namespaces.has(sc.CLONE_NEWNS):
             before = self.container.state["rootfs_before"] = mount_place(plan.rootfs)
+            directory.note(f"{before[0]} {before[1]} {plan.rootfs}", MOUNTED)
             self.undo_stack.append(lambda: detach_rootfs(plan.rootfs, before))
         self._record_host_side_effects()
         prepared = self.prepared = Prepared(proc.open_proc(), _listen(directory), setgroups=plan.namespaces.setgroups)
@@ -366,6 +367,8 @@ class Creation:
         try:
             self.execute([first])
         except OSError as error:
+            from rootless.userns.hints import clone_error
+
             raise clone_error(error) from None
         self.undo_stack.append(lambda: proc.end(self.pid, self.pidfd))
         if not self.maps_written:  # init waits for them
@@ -584,14 +587,6 @@ def _listen(directory: StateDir) -> socket:
     listener.bind(sockets.address_at(directory.fd, CREATING_SOCKET))
     listener.listen(1)
     return listener
-
-
-def clone_error(error: OSError) -> RootlessError:
-    """Return the error for a clone3(2) that the kernel refused."""
-    from rootless.userns.hints import explain_refusal
-
-    hint = explain_refusal(error.errno or 0)
-    return RootlessError.from_os(error, "cannot create the namespaces", "/linux/namespaces", hint)
 
 
 def _name_memory_limit(error: RootlessError, record: Record) -> None:

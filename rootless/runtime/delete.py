@@ -8,7 +8,7 @@ from rootless import log
 from rootless.errors import NoSuchContainer, RootlessError, unexpected
 from rootless.kernel import proc
 from rootless.kernel.signals import SIGNALS
-from rootless.runtime.container import CREATING_SOCKET, Container
+from rootless.runtime.container import CREATING_SOCKET, MOUNTED, Container
 from rootless.runtime.kill import kill_all, send
 from rootless.runtime.state import StateDir
 from rootless.startup import lean_os as os
@@ -63,7 +63,21 @@ def load_by_force(root: str, container_id: str) -> Container:
 def _complete(directory: StateDir, state: State) -> State:
     """Return the state of a container whose creation was killed, with what was noted outside of it."""
     pid, start_time = directory.noted_init()
-    return {**state, "pid": pid, "start_time": start_time, "cgroup": state.get("cgroup") or _noted_cgroup(directory)}
+    whole: State = {**state, "pid": pid, "start_time": start_time}
+    whole["cgroup"] = state.get("cgroup") or _noted_cgroup(directory)
+    rootfs, before = noted_mounts(directory)
+    if rootfs and "rootfs_before" not in state:
+        whole["rootfs"], whole["rootfs_before"] = rootfs, before
+    return whole
+
+
+def noted_mounts(directory: StateDir) -> tuple[str, list[str | int]]:
+    """Return the rootfs on which a container without a mount namespace mounts, and what steps/places.py noted of it.
+
+    ("", []) for every other container.
+    """
+    words = directory.noted(MOUNTED).split(" ", 2)
+    return (words[2], [words[0], int(words[1])]) if len(words) == 3 and words[1].isdigit() else ("", [])
 
 
 def _noted_cgroup(directory: StateDir) -> Record:

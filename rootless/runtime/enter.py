@@ -9,7 +9,7 @@ from __future__ import annotations
 from fcntl import ioctl
 from struct import unpack
 
-from rootless.errors import SpecError
+from rootless.errors import RootlessError, SpecError
 from rootless.kernel import channel, child
 from rootless.kernel import syscalls as sc
 from rootless.kernel.namespaces import KINDS, NAMESPACES
@@ -152,17 +152,20 @@ def _enter(joining: Joining, joiner: Joiner, sync: socket, life: Callable[[], No
         if namespaces.new & sc.CLONE_NEWTIME:
             place = ("make a time namespace", "/linux/timeOffsets")
             if new & sc.CLONE_NEWUSER:  # it owns the time namespace
-                sc.unshare(sc.CLONE_NEWUSER)
+                _make(sc.CLONE_NEWUSER)
                 new &= ~sc.CLONE_NEWUSER
                 channel.send(sync, channel.UNMAPPED)
                 channel.receive(sync, channel.JOINER_MAPPED)
-            sc.unshare(sc.CLONE_NEWTIME)
+            _make(sc.CLONE_NEWTIME)
             for step in time_steps(namespaces):
                 joining.execute(sync, step, joiner)
         if namespaces.joins and not new & sc.CLONE_NEWUSER:
             sc.prctl(sc.PR_SET_DUMPABLE, 0)
         place = ("create the namespaces", "/linux/namespaces")
-        pid, pidfd = sc.clone3(new | sc.CLONE_PARENT, exit_signal=0)
+        try:
+            pid, pidfd = sc.clone3(new | sc.CLONE_PARENT, exit_signal=0)
+        except OSError as error:
+            raise _refused(error) from None
         if pid:
             channel.send(sync, channel.PID, b"%d" % pid, (pidfd,))
             os._exit(0)
@@ -170,3 +173,16 @@ def _enter(joining: Joining, joiner: Joiner, sync: socket, life: Callable[[], No
         channel.send_failure(sync, error, *place)
         return
     life()
+
+
+def _make(flag: int) -> None:
+    try:
+        sc.unshare(flag)
+    except OSError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: OSError) -> RootlessError:
+    from rootless.userns.hints import clone_error
+
+    return clone_error(error)

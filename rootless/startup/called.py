@@ -33,9 +33,14 @@ CALLED: dict[str, dict[str, str]] = {
             "_read_host _read_image _request_of _set_places read_bundle read_request",
         "rootless.cli.setting_flags":
             "<genexpr>",
+        "rootless.config_node":
+            "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
+            "Node.items Node.items.<locals>.<listcomp> Node.members Node.required Node.string "
+            "Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
+            "Node.strings.<locals>.<listcomp> Node.uint32",
         "rootless.errors":
-            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotExecutable ProgramNotFound "
-            "RootlessError SpecError UnknownName",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName advice advice.<locals>.<genexpr>",
         "rootless.init":
             "_accept _become_root _become_root.<locals>.<genexpr> _become_user "
             "_become_user.<locals>.<listcomp> _die_with_runtime _wait_for_start main",
@@ -85,11 +90,6 @@ CALLED: dict[str, dict[str, str]] = {
             "parse_numbers read_numbers",
         "rootless.log":
             "configure debug debugging rfc3339",
-        "rootless.config_node":
-            "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
-            "Node.items Node.items.<locals>.<listcomp> Node.members Node.required Node.string "
-            "Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
-            "Node.strings.<locals>.<listcomp> Node.uint32",
         "rootless.plan.call":
             "Call Call.__init__",
         "rootless.plan.compiler":
@@ -97,8 +97,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Plan.mounts.<locals>.<listcomp> Plan.outside Plan.outside.<locals>.<listcomp> "
             "Plan.waits_for_runtime _compile_cgroup _compile_init _compile_init.<locals>.<listcomp> "
             "_compile_label _compile_mounts _compile_mounts.<locals>.<genexpr> _compile_net_devices "
-            "_compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> compile "
-            "compile.<locals>.<genexpr>",
+            "_compile_network _compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> "
+            "compile compile.<locals>.<genexpr>",
         "rootless.plan.devices":
             "compile_devices compile_devices.<locals>.<genexpr> compile_devices.<locals>.<listcomp> "
             "compile_devices.<locals>.<setcomp>",
@@ -140,14 +140,15 @@ CALLED: dict[str, dict[str, str]] = {
             "Container Container.__init__ Container.close Container.container_id Container.pid "
             "Container.report Container.save TakingBack",
         "rootless.runtime.create":
-            "CreateRequest CreateRequest.__init__ CreateRequest.wants_terminal Created Created.__init__ "
-            "Creation Creation.__init__ Creation._bind_notify_socket Creation._follow_setup "
-            "Creation._make_cgroup Creation._open_hook_streams Creation._prepare_mounts "
-            "Creation._prepare_mounts.<locals>.<listcomp> Creation._record_host_side_effects Creation.clone "
-            "Creation.clone.<locals>.<listcomp> Creation.clone_init "
-            "Creation.clone_init.<locals>.leave_runtime Creation.clone_init.<locals>.live Creation.execute "
-            "Creation.follow Creation.prepare _listen _passed_sockets _possible_maps _warn compile_plan "
-            "create first_state note_made_cgroup note_planned_cgroup",
+            "CreateRequest CreateRequest.__init__ CreateRequest.needs_helpers CreateRequest.wants_terminal "
+            "Created Created.__init__ Creation Creation.__init__ Creation._bind_notify_socket "
+            "Creation._follow_setup Creation._make_cgroup Creation._open_hook_streams "
+            "Creation._prepare_mounts Creation._prepare_mounts.<locals>.<listcomp> "
+            "Creation._record_host_side_effects Creation.clone Creation.clone.<locals>.<listcomp> "
+            "Creation.clone_init Creation.clone_init.<locals>.leave_runtime "
+            "Creation.clone_init.<locals>.live Creation.execute Creation.follow Creation.prepare _listen "
+            "_passed_sockets _possible_maps _warn compile_plan create first_state note_made_cgroup "
+            "note_planned_cgroup",
         "rootless.runtime.interpreter":
             "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect writable",
         "rootless.runtime.lock":
@@ -193,7 +194,8 @@ CALLED: dict[str, dict[str, str]] = {
             "SetDomainname SetHostname SetHostname.__init__ SetHostname.execute WriteSysctl",
         "rootless.steps.namespaces":
             "CloneNamespaces CloneNamespaces.__init__ CloneNamespaces.execute JoinNamespace SetTimeOffsets "
-            "WriteIdMaps WriteIdMaps.__init__ WriteIdMaps.execute namespace_steps time_steps",
+            "WriteIdMaps WriteIdMaps.__init__ WriteIdMaps.execute make_cgroup_namespace namespace_steps "
+            "time_steps",
         "rootless.steps.places":
             "attach_node attach_rootfs check_place check_plain is_same_place make_directory make_file",
         "rootless.steps.process":
@@ -242,9 +244,14 @@ CALLED: dict[str, dict[str, str]] = {
             "_is_anothers _read_host _read_image _request_of _set_places read_bundle read_request",
         "rootless.cli.setting_flags":
             "<genexpr>",
+        "rootless.config_node":
+            "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
+            "Node.items Node.items.<locals>.<listcomp> Node.members Node.required Node.string "
+            "Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
+            "Node.strings.<locals>.<listcomp> Node.uint32",
         "rootless.errors":
-            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotExecutable ProgramNotFound "
-            "RootlessError SpecError UnknownName",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName advice advice.<locals>.<genexpr>",
         "rootless.init":
             "_accept _become_root _become_root.<locals>.<genexpr> _become_user "
             "_become_user.<locals>.<listcomp> _die_with_runtime _wait_for_start "
@@ -297,11 +304,6 @@ CALLED: dict[str, dict[str, str]] = {
             "parse_numbers read_numbers",
         "rootless.log":
             "configure debug debugging rfc3339",
-        "rootless.config_node":
-            "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
-            "Node.items Node.items.<locals>.<listcomp> Node.members Node.required Node.string "
-            "Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
-            "Node.strings.<locals>.<listcomp> Node.uint32",
         "rootless.plan.call":
             "Call Call.__init__",
         "rootless.plan.compiler":
@@ -309,8 +311,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Plan.mounts Plan.mounts.<locals>.<listcomp> Plan.outside Plan.outside.<locals>.<listcomp> "
             "Plan.waits_for_runtime _compile_cgroup _compile_init _compile_init.<locals>.<listcomp> "
             "_compile_label _compile_mounts _compile_mounts.<locals>.<genexpr> _compile_net_devices "
-            "_compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> compile "
-            "compile.<locals>.<genexpr>",
+            "_compile_network _compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> "
+            "compile compile.<locals>.<genexpr>",
         "rootless.plan.devices":
             "compile_devices compile_devices.<locals>.<genexpr> compile_devices.<locals>.<listcomp> "
             "compile_devices.<locals>.<setcomp>",
@@ -362,7 +364,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Creation.follow Creation.prepare _listen _passed_sockets _possible_maps _warn compile_plan "
             "create first_state note_made_cgroup note_planned_cgroup",
         "rootless.runtime.delete":
-            "_poststop_hooks _undo_host_side_effects remove remove_after",
+            "_poststop_hooks _undo_host_side_effects _undo_host_side_effects.<locals>.<genexpr> remove "
+            "remove_after",
         "rootless.runtime.escalation":
             "Escalation Escalation.__init__ Escalation.look Escalation.timeout",
         "rootless.runtime.foreground":
@@ -420,7 +423,8 @@ CALLED: dict[str, dict[str, str]] = {
             "SetDomainname SetHostname SetHostname.__init__ SetHostname.execute WriteSysctl",
         "rootless.steps.namespaces":
             "CloneNamespaces CloneNamespaces.__init__ CloneNamespaces.execute JoinNamespace SetTimeOffsets "
-            "WriteIdMaps WriteIdMaps.__init__ WriteIdMaps.execute namespace_steps time_steps",
+            "WriteIdMaps WriteIdMaps.__init__ WriteIdMaps.execute make_cgroup_namespace namespace_steps "
+            "time_steps",
         "rootless.steps.places":
             "attach_node attach_rootfs check_place check_plain is_same_place make_directory make_file",
         "rootless.steps.process":
@@ -467,9 +471,13 @@ CALLED: dict[str, dict[str, str]] = {
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.setting_flags":
             "<genexpr>",
+        "rootless.config_node":
+            "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
+            "Node.items Node.items.<locals>.<listcomp> Node.required Node.string Node.strings "
+            "Node.strings.<locals>.<listcomp>",
         "rootless.errors":
-            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotExecutable ProgramNotFound "
-            "RootlessError SpecError UnknownName",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName",
         "rootless.kernel.caps":
             "<dictcomp> _check_subset _read_set all_capabilities apply_bounding apply_capabilities grantable "
             "grantable.<locals>.<genexpr> last_cap names names.<locals>.<dictcomp> names.<locals>.<listcomp> "
@@ -503,10 +511,6 @@ CALLED: dict[str, dict[str, str]] = {
             "syscall syscall.<locals>.<genexpr>",
         "rootless.log":
             "configure debug debugging",
-        "rootless.config_node":
-            "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
-            "Node.items Node.items.<locals>.<listcomp> Node.required Node.string Node.strings "
-            "Node.strings.<locals>.<listcomp>",
         "rootless.plan.call":
             "Call",
         "rootless.plan.process":
@@ -596,8 +600,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.errors":
-            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotExecutable ProgramNotFound "
-            "RootlessError SpecError UnknownName",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName",
         "rootless.kernel.channel":
             "_receive_one receive send",
         "rootless.kernel.files":
@@ -663,8 +667,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.errors":
-            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotExecutable ProgramNotFound "
-            "RootlessError SpecError UnknownName",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName",
         "rootless.kernel.files":
             "write_all",
         "rootless.kernel.proc":
@@ -712,8 +716,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.errors":
-            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotExecutable ProgramNotFound "
-            "RootlessError SpecError UnknownName",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName",
         "rootless.kernel.proc":
             "alive open_pidfd start_time",
         "rootless.kernel.signals":
@@ -762,8 +766,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.errors":
-            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotExecutable ProgramNotFound "
-            "RootlessError SpecError UnknownName",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName",
         "rootless.kernel.files":
             "close_at_last write_at write_at_once",
         "rootless.kernel.proc":
@@ -778,7 +782,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Container.container_id Container.hooks Container.pid Container.report Container.status "
             "TakingBack",
         "rootless.runtime.delete":
-            "_await_ending _poststop_hooks _undo_host_side_effects delete end load_by_force remove",
+            "_await_ending _poststop_hooks _undo_host_side_effects "
+            "_undo_host_side_effects.<locals>.<genexpr> delete end load_by_force remove",
         "rootless.runtime.kill":
             "kill_all send",
         "rootless.runtime.lock":

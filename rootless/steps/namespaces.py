@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+
+from rootless.errors import RootlessError, advice
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_at
 from rootless.kernel.namespaces import KINDS, Namespaces
@@ -31,6 +34,15 @@ def join_steps(namespaces: Namespaces) -> list[JoinNamespace]:
 def time_steps(namespaces: Namespaces) -> list[Step]:
     """Return the step that sets the clocks of a new time namespace, [] if config.json sets none."""
     return [SetTimeOffsets(namespaces.offsets)] if namespaces.offsets else []
+
+
+def make_cgroup_namespace() -> None:
+    """Make init's cgroup namespace. Raises RootlessError, which names the limit if that is the reason."""
+    try:
+        sc.unshare(sc.CLONE_NEWCGROUP)
+    except OSError as error:
+        hint = advice("namespace-limit", kind="cgroup") if error.errno == errno.ENOSPC else ""
+        raise RootlessError.from_os(error, "cannot create the namespaces", "/linux/namespaces", hint) from None
 
 
 class JoinNamespace(Step):

@@ -64,6 +64,15 @@ def mount_id(proc_fd: int, fd: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
 
 
+def is_attached(path: str, before: list[str | int]) -> bool:
+    """Return whether something has been mounted at a path of this mount namespace since `mount_place`. Raises OSError.
+
+    before: what mount_place returned then.
+    """
+    now = mount_place(path)
+    return now[0] == before[0] and now[1] != before[1]
+
+
 def detach_rootfs(path: str, before: list[str | int]) -> None:
     """Unmount what a container without a mount namespace has mounted on its rootfs.
 
@@ -71,8 +80,7 @@ def detach_rootfs(path: str, before: list[str | int]) -> None:
     their peers, such as the host's own /sys.
     """
     for _ in range(_LINKS_MAX):  # more than once, because a bind mount on `/` lies on top of the rootfs
-        now = mount_place(path)
-        if now[0] != before[0] or now[1] == before[1]:
+        if not is_attached(path, before):
             return
         sc.mount(None, path, None, sc.MS_PRIVATE | sc.MS_REC)
         sc.umount2(path, sc.MNT_DETACH)

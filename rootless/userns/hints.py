@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from rootless.errors import RootlessError
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -57,6 +58,12 @@ def hint_of_refusal(number: int, proc_sys: str = "/proc/sys") -> Hint | None:
         return hint("apparmor-userns")
     values = " ".join(f"{name.replace('/', '.')}={_ALLOWING[name]}" for name in forbidding)
     return Hint(f"user namespaces are restricted here: sysctl {_listed(forbidding)}", f"sysctl -w {values}", ROOT)
+
+
+def clone_error(error: OSError) -> RootlessError:
+    """Return the error for namespaces that the kernel refused to clone3(2) or unshare(2)."""
+    hint = explain_refusal(error.errno or 0)
+    return RootlessError.from_os(error, "cannot create the namespaces", "/linux/namespaces", hint)
 
 
 def _is_filtered() -> bool:

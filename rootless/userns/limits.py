@@ -26,21 +26,37 @@ def reached(proc_sys: str = "/proc/sys") -> str:
     user namespaces count too, so otherwise each kind is made once, in a child that ends at once.
     """
     for kind in _KINDS:
-        try:
-            with open(f"{proc_sys}/user/max_{kind}_namespaces") as file:
-                if file.read().strip() == "0":
-                    return kind
-        except OSError:
-            continue
-    return next((kind for kind, flag in _KINDS.items() if _is_full(flag)), "user")
+        if _is_zero(kind, proc_sys):
+            return kind
+    return next((kind for kind, flag in _KINDS.items() if _is_full(sc.CLONE_NEWUSER | flag)), "user")
 
 
-def _is_full(flag: int) -> bool:
+def all_reached(*, root: bool) -> list[str]:
+    """Return the kinds of namespaces of which a container can have none, [] for none, or if no limit can be read.
+
+    root: whether this is root, who makes namespaces without a user namespace around them.
+    """
+    within = 0 if root else sc.CLONE_NEWUSER
+    user_is_full = not root and (_is_zero("user", "/proc/sys") or _is_full(within))
+    if user_is_full:  # then no other kind can be tried
+        return ["user", *(kind for kind in _KINDS if kind != "user" and _is_zero(kind, "/proc/sys"))]
+    return [kind for kind, flag in _KINDS.items() if flag and (_is_zero(kind, "/proc/sys") or _is_full(within | flag))]
+
+
+def _is_zero(kind: str, proc_sys: str) -> bool:
+    try:
+        with open(f"{proc_sys}/user/max_{kind}_namespaces") as file:
+            return file.read().strip() == "0"
+    except OSError:
+        return False
+
+
+def _is_full(flags: int) -> bool:
     pid = os.fork()
     if pid == 0:
         code = 0
         try:
-            sc.unshare(sc.CLONE_NEWUSER | flag)
+            sc.unshare(flags)
         except OSError as error:
             code = error.errno == errno.ENOSPC
         finally:

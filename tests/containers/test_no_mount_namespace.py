@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,25 @@ def test_a_killed_create_leaves_mounts_that_delete_force_takes_away(container, r
     assert len(mounts(tmp_path)) > len(before)
     assert c.delete("--force").returncode == 0
     assert mounts(tmp_path) == before and rootless.ids() == []
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_doctor_clean_takes_them_away(container, rootless, tmp_path, damaged) -> None:
+    before = mounts(tmp_path)
+    c = container(namespaces(*KINDS))
+    command = driver(KILLED, c.bundle.rootfs, "--root", rootless.state, "create", "-b", c.bundle.path, c.id)
+    assert subprocess.run(command, stdin=-3, stdout=-3, stderr=-3, timeout=TIMEOUT, check=False).returncode == -9
+    if damaged:
+        (rootless.state / c.id / "state.json").write_text("{")
+    while (pid := noted_pid(rootless.state / c.id)) and Path(f"/proc/{pid}/exe").exists():  # init ends without runtime
+        time.sleep(0.01)
+    lines = rootless("doctor", "--clean", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}).stdout
+    assert lines.splitlines()[:2] == [f"mount      {c.bundle.rootfs}", f"container  {c.id}"]
+    assert mounts(tmp_path) == before and rootless.ids() == []
+
+
+def noted_pid(state: Path) -> str:
+    return os.readlink(state / "init").split()[0] if os.path.lexists(state / "init") else ""
 
 
 def test_a_failure_leaves_nothing(container, rootless, tmp_path) -> None:

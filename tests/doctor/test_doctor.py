@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from rootless.cli.doctor import images, places
+from rootless.cli.doctor import images, places, residues
 from rootless.cli.doctor.line import LIMITED, OK
-from rootless.kernel.hints import HINTS
+from rootless.kernel.cgroup_view import View
+from rootless.kernel.hints import HINTS, hint
 from tests.support.checkout import TIMEOUT, driver
 from tests.support.containers import USER, Bundle, Container, Rootless, needs_range
 
@@ -80,6 +82,40 @@ def test_no_user_namespace_is_left(rootless: Rootless, bundle: Bundle) -> None:
     assert line["status"] == "missing" and line["who"] == "root"
     assert line["hint"] == hint_of(error.stderr) == HINTS["userns-limit"].text
     assert found["lines"]["nested"]["status"] == LIMITED
+
+
+LIMITS = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_no_namespace_of_a_kind_is_left(rootless: Rootless, container: Callable[..., Container], kind: str) -> None:
+    kinds = ("mount", "pid", "user", "uts", "ipc", "network", "time")
+    c = container({"linux": {"namespaces": [{"type": name} for name in kinds]}} if kind == "time" else {})
+    forbid = f'echo 0 >/proc/sys/user/max_{kind}_namespaces && exec setpriv --ambient-caps=-all --inh-caps=-all "$@"'
+    before = ("unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c", forbid, "sh")
+    found = examine(rootless, before=before)
+    command = [*before, *rootless.command("run", "-b", c.bundle.path, "none")]
+    error = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    line = found["lines"][f"{kind}-namespaces"]
+    assert error.returncode == 1
+    assert line["hint"] == hint_of(error.stderr) == hint("namespace-limit", kind=kind).text
+    assert (line["command"], line["who"]) == (f"sysctl -w user.max_{kind}_namespaces=15000", "root")
+    assert (found["code"], line["status"]) == ((0, LIMITED) if kind == "time" else (1, "missing"))
+    assert found["lines"]["user-namespaces"]["status"] == OK
+
+
+@pytest.mark.parametrize("kind", ["mnt", "time"])
+def test_the_limit_of_an_outer_user_namespace_counts(rootless: Rootless, kind: str) -> None:
+    """The inner one has a limit of its own, which is not the one that is reached."""
+    forbid = f'echo 0 >/proc/sys/user/max_{kind}_namespaces && exec unshare --user --map-root-user "$@"'
+    before = ("unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh")
+    line = examine(rootless, before=before)["lines"][f"{kind}-namespaces"]
+    assert line["hint"] == hint("namespace-limit", kind=kind).text
+
+
+def test_no_limit_of_namespaces_is_reached(rootless: Rootless) -> None:
+    line = examine(rootless)["lines"]["namespace-limits"]
+    assert line["status"] == OK and all(kind in line["detail"] for kind in LIMITS)
 
 
 @USERS_OWN
@@ -255,15 +291,32 @@ def test_clean_removes_ended_containers_and_no_others(
     for each in (ended, lives):
         quiet: dict[str, Any] = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         assert rootless("run", "--detach", "-b", each.bundle.path, each.id, **quiet).returncode == 0
-    assert rootless("doctor", "--clean", env=environment).stdout == "nothing is left over\n"
+    cgroups = {each.id: cgroup_of(rootless, each.id) for each in (ended, lives)}
+    assert clean(rootless, *cgroups.values(), env=environment) == []
     assert rootless("kill", ended.id, "KILL").returncode == 0
     assert rootless("wait", ended.id).returncode >= 0
-    done = rootless("doctor", "--clean", "--json", env=environment)
-    assert done.returncode == 0, done.stderr
-    first, *others = json.loads(done.stdout)["residues"]
-    assert first == {"kind": "container", "place": ended.id}
-    assert all(each["kind"] == "cgroup" and not os.path.exists(each["place"]) for each in others)
+    found = clean(rootless, *cgroups.values(), env=environment)
+    assert found[0] == ("container", ended.id)
+    assert found[1:] in ([], [("cgroup", cgroups[ended.id])])
     assert rootless.ids() == [lives.id]
+    if cgroups[lives.id]:
+        assert os.path.isdir(cgroups[lives.id]) and not os.path.exists(cgroups[ended.id])
+
+
+def cgroup_of(rootless: Rootless, container_id: str) -> str:
+    """The directory of a container's cgroup, "" if this user may make none."""
+    return str(json.loads((rootless.state / container_id / "state.json").read_text())["cgroup"].get("path", ""))
+
+
+def clean(rootless: Rootless, *cgroups: str, **options: Any) -> list[tuple[str, str]]:
+    """What `doctor --clean` lists as (kind, place): of cgroups only these, because other tests run meanwhile.
+
+    Doctor looks for cgroups of all state roots, and a container of another test may be killed at this moment.
+    """
+    done = rootless("doctor", "--clean", "--json", **options)
+    assert done.returncode == 0, done.stderr
+    found = [(each["kind"], each["place"]) for each in json.loads(done.stdout)["residues"]]
+    return [(kind, place) for kind, place in found if kind != "cgroup" or place in cgroups]
 
 
 def test_clean_removes_a_damaged_state(rootless: Rootless, tmp_path: Path) -> None:
@@ -271,9 +324,17 @@ def test_clean_removes_a_damaged_state(rootless: Rootless, tmp_path: Path) -> No
     (rootless.state / "damaged").mkdir(0o700, parents=True)
     rootless.state.chmod(0o700)
     (rootless.state / "damaged/state.json").write_text("{")
-    done = rootless("doctor", "--clean", env=environment)
-    assert (done.returncode, done.stdout) == (0, "container  damaged\n1 residue\n"), done.stderr
+    assert clean(rootless, env=environment) == [("container", "damaged")]
     assert rootless.ids() == []
+
+
+def test_people_read_what_clean_removes_and_how_much_it_is(rootless: Rootless, tmp_path: Path) -> None:
+    (rootless.state / "damaged").mkdir(0o700, parents=True)
+    rootless.state.chmod(0o700)
+    done = rootless("doctor", "--clean", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    first, *others, count = done.stdout.splitlines()
+    assert first == "container  damaged"
+    assert count == f"{len(others) + 1} residue{'s' if others else ''}"
 
 
 def test_clean_removes_throw_away_roots_without_a_container(rootless: Rootless, tmp_path: Path) -> None:
@@ -283,8 +344,8 @@ def test_clean_removes_throw_away_roots_without_a_container(rootless: Rootless, 
         (cache / name / "owner").symlink_to(tmp_path / name)
     (tmp_path / "used").mkdir()
     (tmp_path / "used/upper").symlink_to(cache / "used")
-    done = rootless("doctor", "--clean", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")})
-    assert (done.returncode, done.stdout) == (0, f"root       {cache}/gone\n1 residue\n"), done.stderr
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert clean(rootless, env=environment) == [("root", f"{cache}/gone")]
     assert os.listdir(cache) == ["used"]
 
 
@@ -297,9 +358,7 @@ def test_clean_removes_half_written_cache_entries_only(rootless: Rootless, tmp_p
     for directory in (cache, *cache.iterdir()):
         directory.chmod(0o700)
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = rootless("doctor", "--clean", env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"image      {half}", f"layer      {layer}", "2 residues"]
+    assert clean(rootless, env=environment) == [("image", str(half)), ("layer", str(layer))]
     assert whole.exists() and not half.exists() and not layer.exists()
 
 
@@ -331,3 +390,56 @@ def test_clean_removes_cgroups_that_no_state_names(rootless: Rootless, container
         assert not os.path.exists(cgroup["path"]) and os.path.isdir(mine)
     finally:
         os.rmdir(mine)
+
+
+def marked(tmp_path: Path) -> tuple[Path, Path]:
+    """(a directory that looks like an empty cgroup, the state directory that its mark names)."""
+    cgroup, state = tmp_path / "cgroup", tmp_path / "state"
+    for directory in (cgroup, state):
+        directory.mkdir()
+    (cgroup / "cgroup.procs").touch()
+    try:
+        os.setxattr(cgroup, "user.rootless", bytes(state))
+    except OSError:
+        pytest.skip("the directory of the tests keeps no attributes of users")
+    return cgroup, state
+
+
+def test_a_cgroup_that_its_delete_takes_away_meanwhile_is_not_left_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cgroup, state = marked(tmp_path)
+    assert not residues._is_nameless(str(cgroup))
+    state.rmdir()
+    assert residues._is_nameless(str(cgroup))
+    state.mkdir()
+
+    def delete_first(path: str) -> os.stat_result:  # `delete` removes the cgroup, then the state directory
+        monkeypatch.undo()
+        shutil.rmtree(cgroup)
+        state.rmdir()
+        return os.lstat(path)
+
+    monkeypatch.setattr(residues.os, "lstat", delete_first)
+    assert not residues._is_nameless(str(cgroup))
+
+
+def test_a_cgroup_with_another_ones_below_is_not_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cgroup, state = marked(tmp_path)
+    state.rmdir()
+    monkeypatch.setattr(residues.cgroup_view, "read", lambda: View(str(tmp_path.parent), tmp_path.name))
+    assert residues._nameless() == [str(cgroup)]
+    (cgroup / "below").mkdir()
+    assert residues._nameless() == []
+
+
+def test_a_cgroup_whose_state_cannot_be_looked_at_is_not_left_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cgroup, state = marked(tmp_path)
+
+    def closed(path: str) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "closed", path)
+
+    monkeypatch.setattr(residues.os, "lstat", closed)
+    assert not residues._is_nameless(str(cgroup)) and state.exists()

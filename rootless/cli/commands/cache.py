@@ -1,4 +1,4 @@
-"""`cache`: unpack an image ahead of its first run; list or prune unpacked images, and layers of `convert --cache`."""
+"""`cache`: unpack an image ahead of its first run; list or prune images, layers of `convert --cache`, and old code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 from oci.cache import Cache
 from oci.errors import printable
 from oci.image.blobs import open_input
-from rootless.cli import archive, image_store
+from rootless.cli import archive, image_store, old_code
 from rootless.cli.containers import state_root
 from rootless.cli.images import read_size, translated
 from rootless.cli.table import age, laid_out, size
@@ -43,11 +43,14 @@ def main(options: Options) -> int:
             images = image_store.prune(limit, used)
         print(f"{len(removed)} trees removed, {sum(tree.size for tree in removed)} bytes", flush=True)
         print(f"{len(images)} images removed, {sum(image.size for image in images)} bytes", flush=True)
+        if old:
+            print(f"code of {len(old)} old installations removed, {sum(code.size for code in old)} bytes", flush=True)
         return 0
 
     used = image_store.busy(state_root(options))
     for place in upper.abandoned():
         upper.remove_upper(place)
+    old = old_code.prune()
     host = Host()
     return job.run_interruptible(prune, ([], []) if host.is_root_here else default_maps(host))
 
@@ -74,6 +77,7 @@ def _list(cache: Cache, *, as_json: bool) -> int:
     if as_json:
         listed = [attrs.asdict(tree) for tree in trees]
         listed += [{"kind": "image", **attrs.asdict(image)} for image in images]
+        listed += [{"kind": "code", **attrs.asdict(code)} for code in old_code.kept()]
         print(json.dumps(listed, indent=2))
         return 0
     rows = [("TREE", "OWNERS", "LAYERS", "SIZE", "LAST USED", "NAMES")]
@@ -83,5 +87,7 @@ def _list(cache: Cache, *, as_json: bool) -> int:
     for image in images:
         names = ", ".join(image.names) or "-"
         rows.append((image.key[:12], "image", "-", size(image.size), age(image.used), names))
+    for code in old_code.kept():
+        rows.append(("-", "code", "-", size(code.size), age(code.used), f"{code.package} (not there any more)"))
     print(laid_out(rows, right=(2, 3)), end="")
     return 0

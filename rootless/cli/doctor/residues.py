@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from oci.cache import Cache
 from oci.private import open_private
 from rootless import log
-from rootless.cli import image_store
+from rootless.cli import image_store, old_code
 from rootless.cli.images import translated
 from rootless.errors import NoSuchContainer, RootlessError
 from rootless.kernel import cgroup_view
@@ -17,8 +17,9 @@ from rootless.kernel.host import Host
 from rootless.runtime import upper
 from rootless.runtime.caches import cache_directory
 from rootless.runtime.container import Container, load
-from rootless.runtime.delete import delete, load_by_force
+from rootless.runtime.delete import delete, load_by_force, noted_mounts
 from rootless.runtime.state import StateDir, ids
+from rootless.steps.places import is_attached
 from rootless.userns import job
 from rootless.userns.run import default_maps
 
@@ -33,7 +34,7 @@ _KEEP_ALL = 1 << 62  # a limit of bytes that no cache reaches, so only what is h
 
 
 class Residue:
-    """One thing that is left. kind: container, root, image, layer or cgroup; place: an ID or a path."""
+    """One thing that is left. kind: mount, container, root, image, layer, code or cgroup; place: an ID or a path."""
 
     __slots__ = ("kind", "place")
 
@@ -44,12 +45,15 @@ class Residue:
 
 def find(root: str) -> list[Residue]:
     """Return what is left; nothing is changed. Raises RootlessError."""
-    residues = [Residue("container", container_id) for container_id in ids(root) if _has_ended(root, container_id)]
+    ended = [container_id for container_id in ids(root) if _has_ended(root, container_id)]
+    residues = [Residue("mount", path) for container_id in ended for path in _mounts(root, container_id)]
+    residues += [Residue("container", container_id) for container_id in ended]
     residues += [Residue("root", path) for path in upper.abandoned()]
     store = cache_directory("images")
     residues += [Residue("image", f"{store}/{name}") for name in _half_written(store) if not name.endswith(".lock")]
     layers = Cache().directory
     residues += [Residue("layer", f"{layers}/{name}") for name in _half_written(layers) if name != ".lock"]
+    residues += [Residue("code", code.package) for code in old_code.kept()]
     residues += [Residue("cgroup", path) for path in _cgroups(root)]
     residues += [Residue("cgroup", path) for path in _nameless()]
     return residues
@@ -72,6 +76,25 @@ def _has_ended(root: str, container_id: str) -> bool:
             pid, start_time = directory.noted_init()
             state = {**creating, "pid": pid, "start_time": start_time}
         return Container(directory, state).status() == "stopped"
+    finally:
+        directory.close()
+
+
+def _mounts(root: str, container_id: str) -> list[str]:
+    """Return the rootfs of a container if something of it is mounted there, in this mount namespace.
+
+    Only root's container without a mount namespace mounts in the caller's. All other mounts of a container, of a
+    command and of its helpers are in mount namespaces that end with their last process, or are attached nowhere.
+    """
+    try:
+        directory = StateDir.open(root, container_id)
+    except RootlessError:
+        return []
+    try:
+        rootfs, before = noted_mounts(directory)
+        return [rootfs] if rootfs and is_attached(rootfs, before) else []
+    except OSError:
+        return []  # the bundle is gone, and what is mounted there cannot be reached by its path
     finally:
         directory.close()
 
@@ -115,29 +138,51 @@ def _nameless() -> list[str]:
         return []
     own = os.path.normpath(f"{view.mount}/{view.own}")
     places = {own, os.path.dirname(own)} if own != os.path.normpath(view.mount) else {own}
-    nameless = {path for place in places for path in _below(place, 0) if _is_nameless(path)}
-    return sorted(nameless, key=lambda path: -path.count("/"))
+    nameless: dict[str, None] = {}
+    for path in (path for place in places for path in _below(place, 0)):  # deepest first
+        if _is_nameless(path) and nameless.keys() >= set(_children(path)):  # others' cgroups below it keep it
+            nameless[path] = None
+    return list(nameless)
+
+
+def _children(directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def _below(directory: str, depth: int) -> Iterator[str]:
-    try:
-        with os.scandir(directory) as entries:
-            children = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for child in children:
+    for child in _children(directory):
         if depth < _DEEPEST:
             yield from _below(child, depth + 1)
         yield child
 
 
 def _is_nameless(path: str) -> bool:
+    """Return whether a cgroup is empty, ours, and of a container whose state directory is gone.
+
+    `create` makes the state directory before the cgroup, and `delete` removes it after the cgroup. So the state is
+    looked for first: a cgroup that is still there afterwards is left over. A new one may have its path by then.
+    """
     try:
-        state = os.fsdecode(os.getxattr(path, _MARK))
+        before, state = os.stat(path), os.fsdecode(os.getxattr(path, _MARK))
+        if before.st_uid != os.geteuid() or not _is_gone(state):
+            return False
         with open(f"{path}/cgroup.procs") as procs:
-            return not procs.read() and os.stat(path).st_uid == os.geteuid() and not os.path.lexists(state)
+            return not procs.read() and os.stat(path).st_ino == before.st_ino
     except OSError:
         return False
+
+
+def _is_gone(state: str) -> bool:
+    """Return whether a state directory does not exist. One that this user may not look at may exist (EACCES)."""
+    try:
+        os.lstat(state)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return False
 
 
 def remove(root: str, residues: list[Residue]) -> int:
@@ -160,6 +205,7 @@ def remove(root: str, residues: list[Residue]) -> int:
         except RootlessError as error:
             log.error(error.message())
             failed += 1
+    old_code.prune()
     if any(residue.kind in ("image", "layer") for residue in residues):
         failed += _prune(root)
     return failed

@@ -15,6 +15,7 @@ from rootless.kernel import syscalls as sc
 from rootless.kernel.find_program import find_program
 from rootless.kernel.hints import Hint, hint
 from rootless.userns.hints import explain_refusal, hint_of_refusal
+from rootless.userns.limits import all_reached
 from rootless.userns.run import default_maps, run_in_userns
 
 if TYPE_CHECKING:
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
     from rootless.kernel.host import Host
 
+_WANTED = "have, is refused; remove it from linux.namespaces in config.json"
+# kind of namespace: what does not work without it
+_COSTS = {
+    "mnt": "no container can be created, because each has its own",
+    "pid": f"a container with its own, which images and `run --host` {_WANTED}",
+    "net": "only containers with the host's network can be created: --network host",
+    "ipc": f"a container with its own, which images and `run --host` {_WANTED}",
+    "uts": f"a container with its own, which images and `run --host` {_WANTED}",
+    "cgroup": f"a container with its own, which images and `run --host` {_WANTED}",
+    "time": "linux.timeOffsets are refused",
+}
 _WHOLE = 65536  # the ids that images use; adduser(8) gives each user a range of this size
 _EMPTY = (b"/proc/sys/fs/binfmt_misc", b"/proc/fs/nfsd")
 _SQUASHED = "a container has one user id, and files of an image belong to it; package managers need --root-emulation"
@@ -29,7 +41,8 @@ _SQUASHED = "a container has one user id, and files of an image belong to it; pa
 
 def user_namespaces(host: Host) -> Iterator[Line]:
     """Make a user namespace, and others as root of it, in a child that ends at once."""
-    number = try_namespaces(host)
+    full = all_reached(root=host.is_root_here)
+    number = errno.ENOSPC if "user" in full else 0 if full else try_namespaces(host)
     limit = _sysctl("user/max_user_namespaces")
     if number:
         detail = f"cannot create a user namespace: {errno_text(number)}"
@@ -37,10 +50,21 @@ def user_namespaces(host: Host) -> Iterator[Line]:
         yield Line("user-namespaces", MISSING, detail, "no container can be created", mend)
     else:
         yield Line("user-namespaces", OK, f"one can be created (user.max_user_namespaces = {limit or 'unknown'})")
+    yield from _limits([kind for kind in full if kind != "user"])
     if host.in_userns:
         ids = sum(size for _, _, size in host.uid_map)
         cost = "a bundle can map only these ids; device nodes are bound from here, and not made"
         yield Line("nested", LIMITED, f"this is a user namespace itself, which has {ids} uids", cost)
+
+
+def _limits(full: list[str]) -> Iterator[Line]:
+    """Say which limits of the other namespaces are reached (namespaces(7), The /proc/sys/user directory)."""
+    if not full:
+        yield Line("namespace-limits", OK, f"one of each can be created: {', '.join(_COSTS)}")
+    for kind in full:
+        detail = f"no {kind} namespace can be created: {errno_text(errno.ENOSPC)}"
+        status = LIMITED if kind == "time" else MISSING  # a plain `run` makes all others
+        yield Line(f"{kind}-namespaces", status, detail, _COSTS[kind], hint("namespace-limit", kind=kind))
 
 
 def proc(host: Host) -> Iterator[Line]:
