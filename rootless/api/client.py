@@ -203,7 +203,7 @@ class Answers:
         Raises the RootlessError that was sent.
         """
         pid, pidfd, payload = 0, -1, b""
-        space = _socket.CMSG_SPACE(_PIDFD_NUMBER.size) + _socket.CMSG_SPACE(4)
+        space = _socket.CMSG_SPACE(_PIDFD_NUMBER.size) + _socket.CMSG_SPACE(8)
         while True:
             try:
                 data, ancillary, _, _ = self.verdict.recvmsg(65536, space, _socket.MSG_CMSG_CLOEXEC)
@@ -213,7 +213,9 @@ class Answers:
                 if level == _socket.SOL_SOCKET and kind == _socket.SCM_CREDENTIALS:
                     pid = _PIDFD_NUMBER.unpack(raw)[0] if data[:1] == channel.EXECUTING else pid
                 elif level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                    (pidfd,) = struct.unpack("i", raw[:4])
+                    (pidfd, *end) = struct.unpack(f"{len(raw) // 4}i", raw)
+                    if end:
+                        self._move_to(*end)
             if data[:1] == channel.STEP:
                 warnings.warn(data[1:].decode("utf-8", "replace"), RuntimeWarning, stacklevel=6)
                 continue
@@ -226,6 +228,11 @@ class Answers:
             payload = data[1:]
             if payload.isdigit():  # the sender is the program's parent, and names the program's pid
                 pid = int(payload)
+
+    def _move_to(self, end: int) -> None:
+        """Wait for the end of a container that was made before the call (api/spares.py) on its own socket."""
+        self.end.close()
+        self.end = _socket.socket(fileno=end)
 
     def wait(self, timeout: float | None, *, complete: bool = False) -> int | None:
         """Return the program's wait status, None if the time is over first. Raises LauncherError.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
 
 _STREAMS = 2  # where the streams begin among a request's fds
+_PID1 = 8  # where a call says whether the program is pid 1 (init/launched.py, Call)
 
 
 def read_call(words: Any, fds: list[int]) -> Call:
@@ -36,15 +37,26 @@ def read_call(words: Any, fds: list[int]) -> Call:
     return call
 
 
-def clone_container(compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any, own: Own) -> Running:
-    """Clone a container without a state directory. Raises RootlessError and OSError."""
+def is_pid1(words: Any) -> bool:
+    """Return whether the program of a call is to be pid 1 itself (Call.pid1)."""
+    return bool(words[_PID1])
+
+
+def clone_container(
+    compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any, own: Own, answers: int = -1
+) -> Running:
+    """Clone a container without a state directory. Raises RootlessError and OSError.
+
+    words: the call, None for a container that waits for it; answers: what a spare sends to its caller (api/spares.py),
+    -1 for no spare.
+    """
     plan, prepared = compiled.plan, compiled.prepared
     call = read_call(words, fds[_STREAMS:]) if words is not None else None
     group = _make_cgroup(compiled, number, verdict)
     ours = theirs = None
     if plan.namespaces.uid_map and not compiled.maps_itself:
         ours, theirs = channel.pair()
-    life = Life(plan, prepared, verdict, fds[0], own.pidfd, call, theirs)
+    life = Life(plan, prepared, verdict, fds[0], own.pidfd, call, theirs, keeps_ids=compiled.keeps_ids, answers=answers)
 
     def live() -> None:
         own.leave()
@@ -90,10 +102,15 @@ def _write_maps(compiled: Compiled, sync: socket, pid: int) -> None:
         sync.close()
 
 
-def receive_call(verdict: socket, status_fd: int) -> Call:
-    """Wait in a warm container for its call. Raises EOFError if none comes any more."""
-    os.close(status_fd)  # the small init has its own
-    words, fds = wire.receive(verdict)
+def receive_call(life: Life) -> Call:
+    """Wait in a warm container for its call. Raises EOFError if none comes any more.
+
+    A spare gets its caller's verdict with the call, before the streams.
+    """
+    words, fds = wire.receive(life.verdict)
+    if life.answers >= 0:
+        life.verdict.close()
+        life.verdict = type(life.verdict)(fileno=fds.pop(0))
     return read_call(words, fds)
 
 

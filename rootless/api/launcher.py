@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import select
 import sys
-from _signal import SIG_IGN, pidfd_send_signal, signal  # type: ignore[import-not-found]
+from _signal import SIG_IGN, signal  # type: ignore[import-not-found]
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from rootless.api import wire
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from rootless.api.plans import Plans
     from rootless.cgroup.driver import Cgroup
 
-_KILL, _TERM = 9, 15
-
 
 class Launcher:
     """Wait for requests, for the ends of containers, and for the end of the Python process."""
@@ -39,13 +37,23 @@ class Launcher:
         self.numbers: dict[int, Running] = {}
         self.poller = select.epoll()
         self.own = Own(os.pidfd_open(os.getpid()), requests, self.poller)
+        from rootless.api.spares import Spares
+
+        self.spares = Spares(self.own)
         for fd in (requests.fileno(), parent):
             self.poller.register(fd, select.EPOLLIN)
 
     def serve(self) -> None:
         """Serve requests until the Python process has ended."""
         while True:
-            for fd, _ in self.poller.poll():
+            ready = self.poller.poll(0)
+            if not ready:
+                if spare := self.spares.refill():
+                    self._watch(spare)
+                    continue
+                ready = self.poller.poll(self.spares.left())
+                self.spares.end_old()
+            for fd, _ in ready:
                 if fd == self.parent:
                     self.end_all()
                     return
@@ -82,6 +90,9 @@ class Launcher:
         compiled = self.plans.find(settings)
         if compiled.needs_runtime:
             running = clones.clone_runtime(compiled, number, verdict, fds, words, self.own)
+        elif words is not None and (spare := self.spares.take(compiled, number, fds, words)):
+            self.numbers[number] = spare
+            return
         else:
             running = clones.clone_container(compiled, number, verdict, fds, words, self.own)
         running.compiled = compiled
@@ -97,7 +108,7 @@ class Launcher:
         """Kill a container whose caller does not wait for it any more."""
         running = self.numbers.get(target)
         if running:
-            _end(running)
+            running.kill()
 
     def do_control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
         """Do something to a container that runs, in a copy of this process: it may take its time."""
@@ -113,7 +124,8 @@ class Launcher:
 
     def _watch(self, running: Running) -> None:
         self.running[running.pidfd] = running
-        self.numbers[running.number] = running
+        if running.number > 0:
+            self.numbers[running.number] = running
         self.poller.register(running.pidfd, select.EPOLLIN)
 
     def _tell_end(self, running: Running) -> None:
@@ -123,16 +135,20 @@ class Launcher:
         kills = 0
         if running.group:
             kills = self._remove_cgroup(running.group)
-        try:
-            socket(fileno=running.end).send(wire.pack_end(status, kills))
-        except OSError:
-            pass  # nobody waits for it any more
+        for end in (running.end, running.asked):
+            try:
+                if end >= 0:
+                    socket(fileno=end).send(wire.pack_end(status, kills))
+            except OSError:
+                pass  # nobody waits for it any more
 
     def _forget(self, running: Running) -> None:
         self.poller.unregister(running.pidfd)
         os.close(running.pidfd)
         del self.running[running.pidfd]
-        del self.numbers[running.number]
+        self.numbers.pop(running.number, None)
+        if running.number < 0:
+            self.spares.forget(running)
 
     def _remove_cgroup(self, group: Cgroup) -> int:
         from rootless import log
@@ -150,19 +166,10 @@ class Launcher:
         """Kill every container without a name, and wait until nothing of them is left."""
         for running in list(self.running.values()):
             if not running.named:
-                _end(running)
+                running.kill()
         for running in list(self.running.values()):
             if not running.named:
                 self._tell_end(running)
-
-
-def _end(running: Running) -> None:
-    """Kill a container. One with a runtime is killed by that, which then removes it (api/named.py)."""
-    has_runtime = running.compiled and running.compiled.needs_runtime
-    try:
-        pidfd_send_signal(running.pidfd, _TERM if has_runtime else _KILL)
-    except ProcessLookupError:
-        pass
 
 
 def main(requests_fd: str, parent_fd: str) -> None:
@@ -175,10 +182,12 @@ def main(requests_fd: str, parent_fd: str) -> None:
     protect(*default_maps(Host()))  # from here on the interpreter's file is safe from the containers
     for fd in (requests, parent):
         os.set_inheritable(fd, False)
-    from rootless.api import clones
+    from rootless.api import clones, spares
     from rootless.api.plans import Plans
 
-    assert clones  # what a clone needs is loaded: after its root has changed nothing may be imported any more
+    assert (
+        clones and spares
+    )  # what a clone needs is loaded: after its root has changed nothing may be imported any more
     if os.fork():  # init adopts the child, because wait(2) of the user's program must not return the launcher
         _store_code()
         os._exit(0)

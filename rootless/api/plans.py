@@ -40,9 +40,9 @@ class Compiled:
     """Hold one plan, and what the launcher has opened for it.
 
     needs_runtime: whether the container takes a runtime process of its own (a name, hooks, joined namespaces ...);
-    maps_itself: whether init can write its id maps; limited: whether it has a cgroup; signature: of the bundle's
-    config.json, () for none; masked: paths of /etc that the plan masks because they were closed to others, None if it
-    need not.
+    maps_itself: whether init can write its id maps; keeps_ids: whether the container's root is the launcher's own user;
+    limited: whether it has a cgroup; signature: of the bundle's config.json, () for none; masked: paths of /etc that
+    the plan masks because they were closed to others, None if it need not; closed: whether it is out of use.
     """
 
     def __init__(self, plan: Plan, host: Host, spec: dict[str, Any], bundle: str, name: str) -> None:
@@ -54,10 +54,16 @@ class Compiled:
         self.signature: tuple[int, ...] = ()
         self.masked: list[str] | None = None
         self.best_effort = False
+        self.closed = False
         self.limited = bool(plan.cgroup.record["files"] or spec.get("linux", {}).get("cgroupsPath"))
         self.needs_runtime = bool(name) or _needs_runtime(plan)
         maps = plan.namespaces.uid_map, plan.namespaces.gid_map
         owns = (host.uid, host.gid)
+        self.keeps_ids = not any(
+            first == 0 and outside != own
+            for id_map, own in zip(maps, owns, strict=True)
+            for first, outside, _ in id_map
+        )
         self.maps_itself = not host.is_root_here and all(
             len(id_map) == 1 and id_map[0][1:] == (own, 1) for id_map, own in zip(maps, owns, strict=True)
         )
@@ -84,7 +90,8 @@ class Compiled:
         return self.masked is not None and self.masked != closed_paths("/etc")
 
     def close(self) -> None:
-        """Close what was opened for the plan."""
+        """Close what was opened for the plan. It makes no container any more."""
+        self.closed = True
         if not self.needs_runtime:
             os.close(self.prepared.proc_fd)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _signal import pidfd_send_signal  # type: ignore[import-not-found]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
@@ -9,6 +11,8 @@ if TYPE_CHECKING:
 
     from rootless.api.plans import Compiled
     from rootless.cgroup.driver import Cgroup
+
+_KILL, _TERM = 9, 15
 
 
 class Own:
@@ -28,16 +32,28 @@ class Own:
 
 
 class Running:
-    """A container that runs: its init, the socket that waits for its end, and its cgroup (None without one)."""
+    """A container that runs: its init, the socket that waits for its end, and its cgroup (None without one).
 
-    __slots__ = ("compiled", "container_id", "end", "group", "named", "number", "pid", "pidfd")
+    asked: of a spare that has a call, the socket on which the caller waits until the program runs, else -1.
+    """
+
+    __slots__ = ("asked", "compiled", "container_id", "end", "group", "named", "number", "pid", "pidfd")
 
     def __init__(self, number: int, pid: int, pidfd: int, end: int) -> None:
         self.number = number
         self.pid = pid
         self.pidfd = pidfd
         self.end = end
+        self.asked = -1
         self.group: Cgroup | None = None
         self.container_id = ""  # of one with a runtime: its state directory's name
         self.named = False  # its process is the runtime of a named container, or of an `exec`
         self.compiled: Compiled | None = None
+
+    def kill(self) -> None:
+        """Kill the container. One with a runtime is killed by that, which then removes it (api/named.py)."""
+        has_runtime = self.compiled and self.compiled.needs_runtime
+        try:
+            pidfd_send_signal(self.pidfd, _TERM if has_runtime else _KILL)
+        except ProcessLookupError:
+            pass

@@ -61,15 +61,18 @@ class Life:
     """Hold what the launcher passes to a process that it clones.
 
     verdict: to the caller, closed by execve; status_fd: to the caller, for the program's wait status; launcher: a pidfd
-    of the launcher; call: None for a container that waits until its call comes over `verdict`; mapped: whether the
-    launcher writes the id maps, and says MAPPED over `sync`.
+    of the launcher; call: None for a container that waits until its call comes over `verdict`; sync: where the launcher
+    says MAPPED, None if init writes the id maps itself; keeps_ids: whether the root of the container is the user and
+    group that this process is already; answers: of a spare, the socket on which its caller is to wait for the program's
+    wait status, else -1.
     """
 
-    __slots__ = ("call", "launcher", "plan", "prepared", "status_fd", "sync", "verdict")
+    __slots__ = ("answers", "call", "keeps_ids", "launcher", "plan", "prepared", "status_fd", "sync", "verdict")
 
     def __init__(
         self, plan: Plan, prepared: Prepared, verdict: socket, status_fd: int, launcher: int, call: Call | None,
-        sync: socket | None,
+        sync: socket | None, *, keeps_ids: bool,
+        answers: int,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.prepared = prepared
@@ -78,6 +81,8 @@ class Life:
         self.launcher = launcher
         self.call = call
         self.sync = sync
+        self.keeps_ids = keeps_ids
+        self.answers = answers
 
 
 def main(life: Life, waiting: Waiting | None = None) -> None:
@@ -87,47 +92,65 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
     sc.name_process(b"rootless:init")
     try:
         pthread_sigmask(SIG_SETMASK, [])
+        _die_with(life.launcher)
+        os.setsid()
+        if plan.namespaces.new & sc.CLONE_NEWCGROUP:
+            make_cgroup_namespace()
+        below = not (call and call.pid1)
+        # Of two copies, each page that a process writes to costs a page fault. So the small init leaves as early as it
+        # can: before the id maps, unless it has to change its own ids with them.
+        early = below and life.keeps_ids
+        if early:
+            _fork_below_reaper(life)
         if call:
             _take_streams(call.streams)
-        _die_with(life.launcher)
         os.umask(0)
-        os.setsid()
         if plan.namespaces.new & sc.CLONE_NEWNET:
             place = ("set lo up", "/linux/namespaces")
             loopback_up()
         place = ("become root in the container", "/linux/uidMappings")
         init = Init(life.prepared, plan.namespaces, life.verdict)
         _become_root(life)
-        _die_with(life.launcher)
-        if plan.namespaces.new & sc.CLONE_NEWCGROUP:
-            make_cgroup_namespace()
+        if not early:
+            _die_with(life.launcher)
+            if below:
+                _fork_below_reaper(life)
         execute(plan.prepare, init, None)
         place = ("init", "")
         os.fchdir(init.root.fd)
         execute(plan.enter, init, None)
         program.forget_imports()
         place = ("process", "/process")
-        if not (call.pid1 if call else False):
-            _fork_below_reaper(life)
         context = _become_user(life)
         if call is None:
             assert waiting is not None
-            call = waiting(life.verdict, life.status_fd)
+            os.close(life.status_fd)  # the small init has its own
+            call = waiting(life)
             _take_streams(call.streams)
         place = ("exec", "/process/args")
         _become_program(life, call, context)
     except StepFailed as failed:
-        channel.send_failure(life.verdict, failed.error, failed.step.words()[0], failed.step.pointer)
+        _report(life, failed.error, failed.step.words()[0], failed.step.pointer, None if call else waiting)
     except EOFError:
         return  # the caller is gone
     except BaseException as error:
-        channel.send_failure(life.verdict, error, *place)
+        _report(life, error, *place, None if call else waiting)
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Waiting = Callable[[socket, int], Call]  # receives the call of a container that was set up before
+    Waiting = Callable[[Life], Call]  # receives the call of a container that was set up before
+
+
+def _report(life: Life, error: BaseException, what: str, pointer: str, waiting: Waiting | None) -> None:
+    """Send a failure to the caller. A spare has one only if its call has come meanwhile."""
+    if life.answers >= 0 and waiting:
+        poller = select.poll()
+        poller.register(life.verdict.fileno(), select.POLLIN)
+        if poller.poll(0):
+            waiting(life)
+    channel.send_failure(life.verdict, error, what, pointer)
 
 
 def _take_streams(streams: list[int]) -> None:
@@ -194,7 +217,7 @@ def _become_user(life: Life) -> Becoming:
     # From here on paths of the container are looked up, so no directory of the host may be open (CVE-2024-21626).
     passed = [fd for fd, _ in life.call.passed] if life.call else []
     pid1 = bool(life.call and life.call.pid1)
-    waits = [] if life.call else [life.status_fd]
+    waits = [] if life.call else [fd for fd in (life.status_fd, life.answers) if fd >= 0]
     program.close_all_but([life.verdict.fileno(), *passed, *waits])
     execute(plan.process.steps(), context, None)
     if pid1:
@@ -215,13 +238,15 @@ def _become_program(life: Life, call: Call, context: Becoming) -> None:
     program.check_cwd()
     if call.umask >= 0:
         os.umask(call.umask)
-    verdict = _place_passed(life.verdict, call)
+    verdict = _place_passed(life, call)
     environment = dict(os.fsencode(entry).split(b"=", 1) for entry in env)
     program.restore_signals()
     call.options.apply()
     own = os.pidfd_open(os.getpid())
-    channel.send(verdict, channel.EXECUTING, fds=(own,))
-    os.close(own)
+    mine = (own,) if life.answers < 0 else (own, life.answers)
+    channel.send(verdict, channel.EXECUTING, fds=mine)
+    for fd in mine:
+        os.close(fd)
     if life.prepared.filter:
         life.prepared.filter(verdict)
     try:
@@ -247,16 +272,20 @@ def _find(call: Call, env: list[str], left_groups: list[int]) -> bytes:
         raise
 
 
-def _place_passed(verdict: socket, call: Call) -> socket:
+def _place_passed(life: Life, call: Call) -> socket:
     """Give each of pass_fds its number, after moving the descriptors of this process out of the way."""
+    verdict = life.verdict
     if not call.passed:
-        program.close_all_but([verdict.fileno()])
+        program.close_all_but(fd for fd in (verdict.fileno(), life.answers) if fd >= 0)
         return verdict
     first = max(number for _, number in call.passed) + 1
     moved = type(verdict)(fileno=fcntl.fcntl(verdict.fileno(), fcntl.F_DUPFD_CLOEXEC, first))
+    if life.answers >= 0:
+        life.answers = fcntl.fcntl(life.answers, fcntl.F_DUPFD_CLOEXEC, first)
     copies = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first), number) for fd, number in call.passed]
     verdict.detach()  # its number may belong to the program now
     for copy, number in copies:
         os.dup2(copy, number)
-    program.close_all_but([moved.fileno(), *(number for _, number in copies)])
+    ours = [fd for fd in (moved.fileno(), life.answers) if fd >= 0]
+    program.close_all_but([*ours, *(number for _, number in copies)])
     return moved
