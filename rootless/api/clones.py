@@ -56,7 +56,10 @@ def clone_container(
     ours = theirs = None
     if plan.namespaces.uid_map and not compiled.maps_itself:
         ours, theirs = channel.pair()
-    life = Life(plan, prepared, verdict, fds[0], own.pidfd, call, theirs, keeps_ids=compiled.keeps_ids, answers=answers)
+    life = Life(
+        plan, prepared, verdict, fds[0], own.pidfd, call, theirs, keeps_ids=compiled.keeps_ids, spawns=compiled.spawns,
+        answers=answers,
+    )  # fmt: skip
 
     def live() -> None:
         own.leave()

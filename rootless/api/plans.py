@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rootless.plan.compiler import Plan
 
 _MOST = 256  # plans that are kept
+_HARMLESS_LIMITS = {4: 0, 7: 32}  # the least RLIMIT_CORE and RLIMIT_NOFILE with which the small init can work
 _PLACEHOLDER = "rootless-launched-container"  # the id in a plan's cgroup, until a container has one
 
 
@@ -41,8 +42,9 @@ class Compiled:
 
     needs_runtime: whether the container takes a runtime process of its own (a name, hooks, joined namespaces ...);
     maps_itself: whether init can write its id maps; keeps_ids: whether the container's root is the launcher's own user;
-    limited: whether it has a cgroup; signature: of the bundle's config.json, () for none; masked: paths of /etc that
-    the plan masks because they were closed to others, None if it need not; closed: whether it is out of use.
+    spawns: whether the small init can start the program (can_spawn); limited: whether it has a cgroup; signature: of
+    the bundle's config.json, () for none; masked: paths of /etc that the plan masks because they were closed to others,
+    None if it need not; closed: whether it is out of use.
     """
 
     def __init__(self, plan: Plan, host: Host, spec: dict[str, Any], bundle: str, name: str) -> None:
@@ -67,6 +69,7 @@ class Compiled:
         self.maps_itself = not host.is_root_here and all(
             len(id_map) == 1 and id_map[0][1:] == (own, 1) for id_map, own in zip(maps, owns, strict=True)
         )
+        self.spawns = not self.needs_runtime and can_spawn(plan, spec, host)
         if not self.needs_runtime:
             self.prepared = self._prepare()
 
@@ -130,6 +133,34 @@ def _needs_runtime(plan: Plan) -> bool:
             isinstance(step, AttachDevice) or (isinstance(step, BindMount) and step.outside) for step in plan.prepare
         )
     )
+
+
+def can_spawn(plan: Plan, spec: dict[str, Any], host: Host) -> bool:
+    """Return whether the small init may have the program's attributes itself, so that it can start it as its child.
+
+    It must stay able to work: no other user, no limit that could hit it, no filter but our own. And execve must give
+    the program the capabilities that config.json names. It takes them from the bounding and the inheritable set, and
+    with no_new_privs no more than the starting process has permitted (capabilities(7)).
+    """
+    process = plan.process
+    maps = (plan.namespaces.uid_map, host.uid), (plan.namespaces.gid_map, host.gid)
+    ids = [0 if any(first == 0 for first, _, _ in id_map) else own for id_map, own in maps]
+    sets = process.caps
+    return (
+        [process.user.uid, process.user.gid] == ids
+        and not (sets["bounding"] | sets["inheritable"]) & ~sets["permitted"]
+        and not process.scheduling
+        and not process.labels
+        and all(soft >= _HARMLESS_LIMITS.get(number, soft + 1) for number, soft, _, _ in process.rlimits)
+        and (not plan.filter or _is_default_filter(spec))
+    )
+
+
+def _is_default_filter(spec: dict[str, Any]) -> bool:
+    from rootless.plan.seccomp_profile import default_profile
+
+    capabilities = spec.get("process", {}).get("capabilities") or {}
+    return bool(spec["linux"]["seccomp"] == default_profile(capabilities))
 
 
 class Plans:

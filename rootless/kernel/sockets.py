@@ -9,6 +9,7 @@ from _socket import (
     AF_UNIX,
     CMSG_LEN,
     MSG_CMSG_CLOEXEC,
+    SCM_CREDENTIALS,
     SCM_RIGHTS,
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,
@@ -34,9 +35,16 @@ def create(kind: int) -> socket:
     return socket(AF_UNIX, kind | SOCK_CLOEXEC)
 
 
-def send_fds(sock: socket, data: bytes, fds: tuple[int, ...]) -> int:
-    """Send data and descriptors in one message; return how many bytes were sent. Raises OSError."""
-    return sock.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))])
+def send_fds(sock: socket, data: bytes, fds: tuple[int, ...], *, sender: int = 0) -> int:
+    """Send data and descriptors in one message; return how many bytes were sent. Raises OSError.
+
+    sender: the pid that a receiver with SO_PASSCRED sees, 0 for this process's own. Another's takes CAP_SYS_ADMIN in
+    the user namespace of the pid namespace (unix(7), SCM_CREDENTIALS).
+    """
+    ancillary = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))]
+    if sender:
+        ancillary.append((SOL_SOCKET, SCM_CREDENTIALS, pack("3i", sender, os.getuid(), os.getgid())))
+    return sock.sendmsg([data], ancillary)
 
 
 def receive_fds(sock: socket, size: int) -> tuple[bytes, list[int]]:

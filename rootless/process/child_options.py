@@ -7,6 +7,10 @@ from _signal import SIG_IGN, signal  # type: ignore[import-not-found]
 from rootless.errors import RootlessError
 from rootless.startup import lean_os as os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _PIPE, _XFSZ = 13, 25  # CPython ignores these signals
 
 
@@ -41,6 +45,17 @@ class ChildOptions:
             except OSError as error:  # EPERM: the leader of a session is in its own group, and stays there (setpgid(2))
                 if self.group not in (0, os.getpid()):
                     raise RootlessError.from_os(error, "set the process group", "/process/args") from None
+        self.ignore_signals()
+
+    def ignore_signals(self) -> None:
+        """Ignore the two signals that CPython ignores, if the program is to inherit that."""
         if not self.restore:
             signal(_PIPE, SIG_IGN)
             signal(_XFSZ, SIG_IGN)
+
+    def for_spawn(self) -> dict[str, Any]:
+        """Return the arguments of posix_spawn(3) for the session and the process group."""
+        words: dict[str, Any] = {"setsid": True} if self.session else {}
+        if self.group > 0 or (self.group == 0 and not self.session):  # the leader of a session is in its own group
+            words["setpgroup"] = self.group
+        return words

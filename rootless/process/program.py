@@ -264,11 +264,16 @@ def _is_inheritable(fd: int) -> bool:
 
 
 def restore_signals() -> None:
-    """Restore default signal handlers and an empty mask. execve(2) keeps ignored signals, and CPython ignores two."""
+    """Restore default signal handlers and an empty mask."""
+    restore_handlers()
+    pthread_sigmask(SIG_SETMASK, [])
+
+
+def restore_handlers() -> None:
+    """Restore default signal handlers. execve(2) keeps ignored signals, and CPython ignores two."""
     for signum in range(1, _LAST_SIGNAL):
         try:
             if getsignal(signum) != SIG_DFL:
                 signal(signum, SIG_DFL)
         except (OSError, ValueError):
             continue  # KILL, STOP and the C library's own
-    pthread_sigmask(SIG_SETMASK, [])

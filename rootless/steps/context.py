@@ -117,16 +117,26 @@ class Becoming:
 
     proc_fd: the host's /proc, -1 once it is closed; last_cap: the highest capability of this kernel; setgroups: whether
     setgroups(2) works here; filtered: whether a seccomp filter follows; guarded: whether it keeps a capability that no
-    process of the container can get; env: the program's environment; in_cwd: whether the working directory is entered;
-    left_groups: the supplementary groups that were given up; oom_score_written: as in Prepared.
+    process of the container can get; stays: whether it starts the program and goes on itself; env: the program's
+    environment; in_cwd: whether the working directory is entered; left_groups: the supplementary groups that were given
+    up; oom_score_written: as in Prepared.
     """
 
     __slots__ = (
         "env", "filtered", "guarded", "in_cwd", "last_cap", "left_groups", "oom_score_written", "proc_fd", "setgroups",
+        "stays",
     )  # fmt: skip
 
     def __init__(
-        self, proc_fd: int, last_cap: int, env: list[str], *, setgroups: bool, filtered: bool, guarded: bool = False
+        self,
+        proc_fd: int,
+        last_cap: int,
+        env: list[str],
+        *,
+        setgroups: bool,
+        filtered: bool,
+        guarded: bool = False,
+        stays: bool = False,
     ) -> None:
         self.proc_fd = proc_fd
         self.last_cap = last_cap
@@ -134,6 +144,7 @@ class Becoming:
         self.setgroups = setgroups
         self.filtered = filtered
         self.guarded = guarded
+        self.stays = stays
         self.in_cwd = False
         self.left_groups: list[int] = []
         self.oom_score_written = False

@@ -239,7 +239,10 @@ class SetCapabilities(Step):
 
     def execute(self, context: Becoming) -> None:
         keep = caps.SYS_ADMIN if context.filtered and not self.no_new_privs else 0  # for seccomp(2)
-        caps.apply_capabilities(self.sets, keep, caps.guard(self.sets) if context.guarded else 0)
+        guard = caps.guard(self.sets) if context.guarded or context.stays else 0
+        if context.stays:
+            guard |= caps.SYS_ADMIN  # for a message in the program's name (init/launched.py)
+        caps.apply_capabilities(self.sets, keep, guard)
 
 
 class SetNoNewPrivs(Step):
