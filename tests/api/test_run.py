@@ -485,3 +485,32 @@ def test_importing_the_package_loads_neither_subprocess_nor_asyncio() -> None:
     done = subprocess.run([sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(root)!r}); {program}"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert done.stdout == "[]\n"
+
+
+STATUS = "grep -E '^(Uid|Gid|Groups|NoNewPrivs|Seccomp|Sig(Ign|Blk|Cgt)|Cap.*):' /proc/self/status; ulimit -n"
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {}, {"cap_add": ["SYS_PTRACE", "NET_ADMIN"]}, {"cap_add": ["ALL"]}, {"cap_drop": ["ALL"]},
+        {"no_new_privileges": True}, {"no_new_privileges": False, "cap_add": ["SYS_ADMIN"]}, {"seccomp": "default"},
+        {"seccomp": "default", "no_new_privileges": False}, {"ulimits": ["nofile=64"]}, {"ulimits": ["nproc=500"]},
+        {"user": 0}, {"user": 5000, "limits": "best-effort"},
+        {"config": {"process": {"capabilities": {"permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]}}}},
+    ],
+)  # fmt: skip
+def test_a_program_has_the_same_rights_in_every_way(busybox_root: Path, keywords: dict[str, Any]) -> None:
+    """Below the small init, which may start it by posix_spawn(3), and as pid 1, which always executes it itself."""
+    seen = []
+    for init in (True, False):
+        try:
+            text = output(STATUS, shell=True, rootfs=busybox_root, init=init, **keywords)
+        except rootless.RootlessError as error:
+            assert keywords.get("user") == 5000  # who may be unmapped, or may not enter pytest's directories
+            seen.append(str(error))
+        else:
+            assert "CapBnd" in text
+            # glibc's posix_spawn has the child ignore its two internal signals, 32 and 33, as in every `system(3)`
+            seen.append(text.replace("SigIgn:\t0000000180000000", "SigIgn:\t0000000000000000"))
+    assert seen[0] == seen[1]

@@ -1,0 +1,210 @@
+"""Spares: the container that the launcher sets up ahead of a call that repeats itself (api/spares.py)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rootless
+from rootless.api.client import launcher_pid
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PIPE = subprocess.PIPE
+
+
+def children() -> list[int]:
+    """The processes that the launcher has made and that live: without a container that runs, these are spares."""
+    if not (pid := launcher_pid()):
+        rootless.run(["true"])
+        pid = launcher_pid()
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """What the condition says at last."""
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return value
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
+def make_spare(**keywords: Any) -> int:
+    """The pid of a spare for `rootless.run(..., **keywords)`."""
+    assert until(lambda: not children())
+    for _ in range(100):  # a busy machine may be too slow for calls in quick succession
+        for _ in range(3):
+            rootless.run(["true"], stdout=PIPE, check=True, **keywords)
+        time.sleep(0.05)
+        if found := children():
+            return found[0]
+    raise AssertionError("no spare was made")
+
+
+def test_a_spare_takes_the_next_call_and_another_follows(busybox_root: Path) -> None:
+    spare = make_spare(rootfs=busybox_root)
+    taken = rootless.Popen(["sleep", "1000"], rootfs=busybox_root)
+    assert spare in children(), "the container of the call is the spare"
+    parent = int(Path(f"/proc/{taken.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert parent == spare
+    taken.kill()
+    assert taken.wait() == -signal.SIGKILL
+    assert until(lambda: not children()), "a spare that nobody takes ends"
+
+
+def test_one_call_or_two_make_none(busybox_root: Path) -> None:
+    assert until(lambda: not children())
+    for _ in range(2):
+        rootless.run(["true"], rootfs=busybox_root, hostname="two")
+    time.sleep(0.2)
+    assert children() == []
+
+
+def test_every_argument_of_a_call_reaches_the_program(busybox_root: Path, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    script = 'read word; echo "$0 $1 $word $VALUE $(pwd) $(umask)"; echo err >&2; echo passed >&$2; exit 7'
+    for turn in range(12):
+        os.set_inheritable(writer, True)
+        done = rootless.run(
+            ["sh", "-c", script, f"zero{turn}", "one", str(writer)], executable="/bin/sh", rootfs=busybox_root,
+            env={"VALUE": str(turn), "PATH": "/bin"}, cwd="/etc", umask=0o37, input=f"in{turn}\n", pass_fds=[writer],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 7 and done.stderr == "err\n"
+        assert done.stdout == f"zero{turn} one in{turn} {turn} /etc 0037\n"
+        assert os.read(reader, 100) == b"passed\n"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_errors_signals_and_exec_are_those_of_any_container(busybox_root: Path) -> None:
+    make_spare(rootfs=busybox_root)
+    with pytest.raises(FileNotFoundError):
+        rootless.run(["nosuch"], rootfs=busybox_root)
+    make_spare(rootfs=busybox_root)
+    assert rootless.run("kill -9 $$", shell=True, rootfs=busybox_root).returncode == -9
+    make_spare(rootfs=busybox_root)
+    with rootless.Popen(["sleep", "1000"], rootfs=busybox_root, stdin=PIPE) as box:
+        assert box.exec(["echo", "inside"], stdout=PIPE).stdout == b"inside\n"
+        box.terminate()
+        assert box.wait() == -signal.SIGTERM
+    make_spare(rootfs=busybox_root)
+    with pytest.raises(subprocess.TimeoutExpired):
+        rootless.run(["sleep", "1000"], rootfs=busybox_root, timeout=0.2)
+    make_spare(rootfs=busybox_root)
+    assert rootless.run("echo $$", shell=True, rootfs=busybox_root, init=False, stdout=PIPE).stdout == b"1\n"
+
+
+@pytest.mark.parametrize("what", ["a directory", "a file", "the root"])
+def test_what_was_replaced_meanwhile_is_seen(busybox_root: Path, tmp_path: Path, what: str) -> None:
+    """A rename puts another inode at the path, and a spare still has the old one mounted."""
+    place, keywords = tmp_path / "place", {"rootfs": busybox_root}
+    if what == "a file":
+        place.write_text("old\n")
+        keywords["volumes"] = [f"{place}:/tmp/seen:ro"]  # type: ignore[assignment]
+    elif what == "a directory":
+        place.mkdir()
+        keywords["volumes"] = [f"{place}:/etc:ro"]  # type: ignore[assignment]
+    else:
+        shutil.copytree(busybox_root, place, symlinks=True)
+        keywords["rootfs"] = place
+    make_spare(**keywords)
+    place.rename(tmp_path / "old")
+    if what == "a file":
+        place.write_text("new\n")
+    else:
+        shutil.copytree(busybox_root, place, symlinks=True) if what == "the root" else place.mkdir()
+        seen = place / "etc/seen" if what == "the root" else place / "seen"
+        seen.write_text("new\n")
+    path = "/tmp/seen" if what == "a file" else "/etc/seen"
+    done = rootless.run(["cat", path], stdout=PIPE, check=True, text=True, **keywords)  # type: ignore[call-overload]
+    assert done.stdout == "new\n"
+
+
+def test_what_was_mounted_meanwhile_is_seen(busybox_root: Path, tmp_path: Path) -> None:
+    """The host's mounts are those of the Python process, here in a mount namespace of its own."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    tmp_path.chmod(0o755)
+    script = f"""
+import subprocess, sys, time
+sys.path.insert(0, {str(CHECKOUT)!r})
+import rootless
+def look():
+    return rootless.run(["ls", "/tmp/volume"], rootfs={str(busybox_root)!r}, volumes=["{volume}:/tmp/volume"],
+                        stdout=subprocess.PIPE, text=True, check=True).stdout
+print([look() for _ in range(5)])
+time.sleep(0.1)
+subprocess.run(["mount", "-t", "tmpfs", "none", {str(volume)!r}], check=True)
+open("{volume}/mounted", "w").close()
+print(look())
+"""
+    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "['', '', '', '', '']\nmounted\n\n", done.stderr
+
+
+def test_a_spare_that_was_killed_is_missed_by_nobody(busybox_root: Path) -> None:
+    for _ in range(3):
+        pid = make_spare(rootfs=busybox_root)
+        os.kill(pid, signal.SIGKILL)
+        assert until(lambda: has_ended(pid))  # noqa: B023
+        assert rootless.run(["echo", "well"], rootfs=busybox_root, stdout=PIPE).stdout == b"well\n"
+
+
+def test_an_overlay_and_a_limit_are_never_set_up_ahead(busybox_root: Path) -> None:
+    assert until(lambda: not children())
+    for keywords in ({"ephemeral": True}, {"memory": "64m", "limits": "best-effort"}):
+        for _ in range(5):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # there may be no cgroup
+                rootless.run(["true"], rootfs=busybox_root, **keywords)  # type: ignore[call-overload]
+        time.sleep(0.1)
+        assert children() == []
+
+
+@pytest.mark.parametrize("victim", ["the launcher", "the Python process", "both"])
+def test_a_spare_ends_with_what_it_serves(busybox_root: Path, victim: str) -> None:
+    script = f"""
+import os, sys, time
+sys.path.insert(0, {str(CHECKOUT)!r})
+import rootless
+from rootless.api.client import launcher_pid
+pid = launcher_pid() or (rootless.run(["true"], rootfs={str(busybox_root)!r}), launcher_pid())[1]
+while not (spares := open(f"/proc/{{pid}}/task/{{pid}}/children").read()):
+    for _ in range(3):
+        rootless.run(["true"], rootfs={str(busybox_root)!r})
+    time.sleep(0.05)
+print(pid, spares, flush=True)
+input()
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, text=True)
+    assert process.stdout
+    launcher, *spares = map(int, process.stdout.readline().split())
+    if victim != "the Python process":
+        os.kill(launcher, signal.SIGKILL)
+    if victim != "the launcher":
+        process.kill()
+    assert spares and until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in spares))
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert process.stdin
+    process.stdin.close()
