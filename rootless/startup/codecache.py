@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType, FunctionType, ModuleType
 
-    # (name, file relative to PACKAGE or absolute, whether it is a package, code or None for what is not Python). The
-    # file is "" for a module that is built into the interpreter.
-    Entry = tuple[str, str, bool, CodeType | None]
+    # What a module imports at its top: each module, and pairs of the name here and the name there, "" for the module.
+    Links = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    # (name, file relative to PACKAGE or absolute, whether it is a package, code or None for what is not Python, links).
+    # The file is "" for a module that is built into the interpreter.
+    Entry = tuple[str, str, bool, CodeType | None, Links]
 
 _LIMIT = 1 << 24
 # Those of hot.py, which is read only when a cache is made.
@@ -158,19 +160,25 @@ def load_later() -> None:
 
 
 def _import(entries: "list[Entry]") -> None:
-    for name, file, is_package, code in entries:
+    modules = sys.modules
+    for name, file, is_package, code, _ in entries:
         if code:
             _make(name, file, is_package)
-    sys.modules["rootless.startup"].codecache = sys.modules[__name__]  # type: ignore[attr-defined]
-    for name, file, _, code in entries:
+    modules["rootless.startup"].codecache = modules[__name__]  # type: ignore[attr-defined]
+    for name, file, _, code, links in entries:
         if not code:
-            if name not in sys.modules:
+            if name not in modules:
                 _load_library(name, file)
             continue
         parent, _, child = name.rpartition(".")
         if parent:
-            setattr(sys.modules[parent], child, sys.modules[name])
-        exec(code, sys.modules[name].__dict__)
+            setattr(modules[parent], child, modules[name])
+        names = modules[name].__dict__
+        for source, pairs in links:
+            there = modules[source].__dict__
+            for ours, theirs in pairs:
+                names[ours] = there[theirs] if theirs else modules[source]
+        exec(code, names)
 
 
 def _make(name: str, file: str, is_package: bool) -> None:

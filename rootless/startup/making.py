@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rootless.startup import codecache
 from rootless.startup.called import CALLED
 from rootless.startup.hot import MODULES, ON_DEMAND, READS_ANNOTATIONS
-from rootless.startup.leancode import Store, compile_lean
+from rootless.startup.leancode import Store, compile_lean, compile_linked
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -27,8 +27,11 @@ def save(command: str, names: list[str], later_names: list[str]) -> None:
     """
     store = Store()
     called = CALLED.get(command)
-    entries, later = ([e for name in each if (e := _entry(name, called, store))] for each in (names, later_names))
-    signatures = [(file, codecache.signature(file)) for _, file, _, _ in entries + later if file]
+    loaded = {"sys", "posix", codecache.__name__}  # the interpreter and bin/rootless have loaded these
+    entries, later = (
+        [e for name in each if (e := _entry(name, called, store, loaded))] for each in (names, later_names)
+    )
+    signatures = [(entry[1], codecache.signature(entry[1])) for entry in entries + later if entry[1]]
     on_demand = {}
     for name in ON_DEMAND.get(command, ()):
         spec = find_spec(name)
@@ -75,21 +78,28 @@ def _write(path: str, data: bytes) -> None:
     os.close(fd)
 
 
-def _entry(name: str, called: dict[str, str] | None, store: Store) -> Entry | None:
-    """Return a module's entry; None if it is frozen or lean code does not import it."""
+def _entry(name: str, called: dict[str, str] | None, store: Store, loaded: set[str]) -> Entry | None:
+    """Return a module's entry; None if it is frozen or lean code does not import it.
+
+    loaded: the modules whose entries are before this one; this one is added.
+    """
     module = sys.modules[name]
     spec = module.__spec__
     if name == "__future__" or name in READS_ANNOTATIONS or not spec:
         return None
     if spec.origin == "built-in":
-        return name, "", False, None
+        loaded.add(name)
+        return name, "", False, None, ()
     kind = type(spec.loader).__name__
     if kind not in ("SourceFileLoader", "ExtensionFileLoader") or not module.__file__:
         return None
     file = module.__file__.removeprefix(codecache.PACKAGE)
     if kind == "ExtensionFileLoader":
-        return name, file, False, None
-    code = _compile(module.__file__)
+        loaded.add(name)
+        return name, file, False, None, ()
+    with open(module.__file__, "rb") as source:
+        code, links = compile_linked(source.read(), module.__file__, loaded)
+    loaded.add(name)
     if called is not None and name in MODULES:
         code = store.thin(code, called.get(name, "").split())
-    return name, file, hasattr(module, "__path__"), code
+    return name, file, hasattr(module, "__path__"), code, links

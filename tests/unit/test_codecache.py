@@ -1,5 +1,6 @@
 """The byte code cache of the hot commands: it changes nothing but the time."""
 
+import dis
 import marshal
 import os
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from rootless.startup import codecache, hot
-from rootless.startup.leancode import Store, compile_lean
+from rootless.startup.leancode import Store, compile_lean, compile_linked
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -293,3 +294,43 @@ def test_a_function_that_is_stored_apart_does_the_same(monkeypatch: pytest.Monke
                 found["cold"](1, 2)
         assert thin["said"] == whole["said"]
     assert codecache._functions
+
+
+IMPORTS = b"""
+import errno
+import errno as numbers
+import os.path
+import not_in_the_cache
+from posix import O_RDONLY as reading, open as opened
+from rootless.startup import codecache
+from rootless import startup
+from struct import *
+
+def number():
+    from errno import EPERM
+    return EPERM
+"""
+
+
+def test_the_imports_at_the_top_become_links() -> None:
+    """Only those of modules that the cache loads before: another one may import this module first."""
+    loaded = {"errno", "posix", "struct", "os", "os.path", "rootless", "rootless.startup"}
+    code, links = compile_linked(IMPORTS, "imports.py", loaded)
+    assert links == (
+        ("errno", (("errno", ""), ("numbers", ""))),
+        ("posix", (("reading", "O_RDONLY"), ("opened", "open"))),
+        ("rootless.startup", (("startup", ""),)),
+    )
+    left = [instruction.argval for instruction in dis.get_instructions(code) if instruction.opname == "IMPORT_NAME"]
+    assert left == ["os.path", "not_in_the_cache", "rootless.startup", "struct"]
+
+
+def test_no_hot_command_imports_at_the_top_what_its_cache_has(copy: Path) -> None:
+    state(copy)
+    entries = marshal.loads(caches(copy)[0].read_bytes())[2]
+    known = {name for name, *_ in entries} | {"posix", "sys", codecache.__name__}
+    for name, _, _, code, links in entries:
+        assert {source for source, _ in links} <= known, name
+        for instruction in dis.get_instructions(code or (lambda: None)):
+            if instruction.opname == "IMPORT_NAME" and instruction.argval not in ("posix", "_struct"):  # import *
+                assert instruction.argval not in known, name
