@@ -13,9 +13,8 @@ from struct import pack, unpack, unpack_from
 from typing import TYPE_CHECKING
 
 from rootless.emulation import identity as rules
-from rootless.emulation import layouts
 from rootless.emulation.identity import KEEP, Refused
-from rootless.emulation.numbers import AARCH64, I386
+from rootless.emulation.numbers import I386
 from rootless.kernel import syscalls as sc
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 _AT_FDCWD = sc.AT_FDCWD & 0xFFFFFFFF
 _MOST_GROUPS = 65536  # limits.h: NGROUPS_MAX
-_LAYOUTS = {AARCH64: layouts.aarch64, I386: layouts.i386_64}
 _CAPABILITY_VERSION_1 = 0x19980330  # linux/capability.h; this version has sets of 32 bits
 
 # ------------------------------------------------------------------------------------------- paths
@@ -36,10 +34,11 @@ _CAPABILITY_VERSION_1 = 0x19980330  # linux/capability.h; this version has sets 
 
 def _place(processes: Processes, call: Notification, address: int, dir_fd: int = _AT_FDCWD, flags: int = 0) -> bytes:
     """Return a path of the program as the supervisor reaches it, after `enter`."""
-    path = processes.read_path(call, address) if address else b""
-    processes.enter(call)
+    path = processes.read_path(call.tid, address) if address else b""
+    if processes.here != call.tid:
+        processes.enter(call)
     if path.startswith(b"/"):
-        return _of_itself(path)
+        return _of_itself(path) if path.startswith(_OWN) else path
     if not path:
         if not flags & sc.AT_EMPTY_PATH:
             raise FileNotFoundError(2, "")
@@ -47,6 +46,8 @@ def _place(processes: Processes, call: Notification, address: int, dir_fd: int =
     return b"cwd/" + path if dir_fd == _AT_FDCWD else b"fd/%d/%b" % (dir_fd, path)
 
 
+_OWN = (b"/proc/self/", b"/proc/thread-self/", b"/dev/fd/", b"/dev/std")
+_DESCRIPTORS = [b"fd/%d" % number for number in range(256)]
 _STREAMS = {b"/dev/stdin": b"fd/0", b"/dev/stdout": b"fd/1", b"/dev/stderr": b"fd/2"}
 
 
@@ -101,12 +102,12 @@ def _chown(processes: Processes, call: Notification, *, follow: bool) -> int | N
 
 def _fchown(processes: Processes, call: Notification) -> int | None:
     """Change the owner of an open file, as tar(1) does for each that it makes: with as few system calls as possible."""
-    fd, uid, gid = call.args[:3]
-    processes.enter(call)
-    path = b"fd/%d" % (fd & 0xFFFFFFFF)
+    fd, uid, gid, _, _, _ = call.args
+    path = _descriptor(processes, call, fd)
     owner = uid & 0xFFFFFFFF, gid & 0xFFFFFFFF
     is_plain = owner != processes.owner and KEEP not in owner and call.name == "fchown"
-    if is_plain and processes.identity(call).is_root and processes.records.set_quickly(path, owner):
+    is_root = processes.all_are_root or processes.identity(call).is_root
+    if is_plain and is_root and processes.records.set_quickly(path, owner):
         return 0
     return _change_owner(processes, call, path, owner, follow=True)
 
@@ -117,6 +118,14 @@ def _fchownat(processes: Processes, call: Notification) -> int | None:
     return _change_owner(processes, call, place, (uid, gid), follow=_follows(place, flags))
 
 
+def _descriptor(processes: Processes, call: Notification, fd: int) -> bytes:
+    """Return an open file of the program as the supervisor reaches it."""
+    if processes.here != call.tid:
+        processes.enter(call)
+    fd &= 0xFFFFFFFF
+    return _DESCRIPTORS[fd] if fd < 256 else b"fd/%d" % fd
+
+
 def _wide(number: int) -> int:
     """Return an id of 16 bits as one of 32: linux/highuid.h, low2highuid."""
     return KEEP if number & 0xFFFF == 0xFFFF else number & 0xFFFF
@@ -125,44 +134,49 @@ def _wide(number: int) -> int:
 # ------------------------------------------------------------------------------------------- stat
 
 
-def _show(processes: Processes, call: Notification, path: bytes, address: int, *, follow: bool) -> int | None:
+def _stat(processes: Processes, call: Notification) -> int | None:
+    path, address, _, _, _, _ = call.args
     try:
-        status = processes.records.status(path, follow=follow)
+        return _show(processes, call, _place(processes, call, path), address, follow=True)
     except OSError:
         return None  # the kernel says what is wrong
-    if status is None:
-        return None
-    old = call.arch == I386 and call.name in ("stat", "lstat", "fstat")
-    layout = layouts.i386 if old else _LAYOUTS.get(call.arch, layouts.x86_64)
-    processes.write(call, address, layout(status))
-    return 0
 
 
-def _stat(processes: Processes, call: Notification, *, follow: bool) -> int | None:
-    path, address = call.args[:2]
+def _lstat(processes: Processes, call: Notification) -> int | None:
+    path, address, _, _, _, _ = call.args
     try:
-        place = _place(processes, call, path)
+        return _show(processes, call, _place(processes, call, path), address, follow=False)
     except OSError:
         return None
-    return _show(processes, call, place, address, follow=follow)
 
 
 def _fstat(processes: Processes, call: Notification) -> int | None:
-    fd, address = call.args[:2]
+    fd, address, _, _, _, _ = call.args
     try:
-        processes.enter(call)
+        return _show(processes, call, _descriptor(processes, call, fd), address, follow=True)
     except OSError:
         return None
-    return _show(processes, call, b"fd/%d" % (fd & 0xFFFFFFFF), address, follow=True)
 
 
 def _fstatat(processes: Processes, call: Notification) -> int | None:
-    fd, path, address, flags = call.args[:4]
+    fd, path, address, flags, _, _ = call.args
     try:
         place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
+        return _show(processes, call, place, address, follow=not flags or _follows(place, flags))
     except OSError:
         return None
-    return _show(processes, call, place, address, follow=_follows(place, flags))
+
+
+def _show(processes: Processes, call: Notification, path: bytes, address: int, *, follow: bool) -> int | None:
+    """Write struct stat of a file, if it is not the one that the kernel would write. Raises OSError, Refused."""
+    shown = processes.records.shown(path, follow=follow)
+    if shown is None:
+        return None
+    if call.arch == I386 and call.name in ("stat", "lstat", "fstat"):
+        processes.write(call, address, processes.results.old_stat(path, shown, follow=follow))
+    else:
+        processes.write(call, address, processes.results.stat(path, shown, call.arch, follow=follow))
+    return 0
 
 
 def _follows(place: bytes, flags: int) -> bool:
@@ -171,18 +185,18 @@ def _follows(place: bytes, flags: int) -> bool:
 
 
 def _statx(processes: Processes, call: Notification) -> int | None:
-    fd, path, flags, mask, address = call.args[:5]
+    fd, path, flags, mask, address, _ = call.args
     try:
         place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
-        follow = _follows(place, flags)
-        status = processes.records.status(place, follow=follow)
-        if status is None:
+        follow = not flags or _follows(place, flags)
+        shown = processes.records.shown(place, follow=follow)
+        if shown is None:
             return None
         flags = flags & ~(sc.AT_EMPTY_PATH | sc.AT_SYMLINK_NOFOLLOW) | (0 if follow else sc.AT_SYMLINK_NOFOLLOW)
-        real = sc.statx(sc.AT_FDCWD, place, flags & 0xFFFFFFFF, mask & 0xFFFFFFFF)
+        result = processes.results.statx(place, shown, flags & 0xFFFFFFFF, mask & 0xFFFFFFFF)
     except OSError:
         return None
-    processes.write(call, address, layouts.patch_statx(real, status))
+    processes.write(call, address, result)
     return 0
 
 
@@ -313,7 +327,7 @@ def _set_capabilities(processes: Processes, call: Notification) -> int | None:
 
 def _changes_root(processes: Processes, call: Notification) -> None:
     """Look up the roots of processes for each call from now on. The kernel carries the call out."""
-    processes.moves = True
+    processes.roots_change()
 
 
 def _handlers() -> dict[str, Handler]:
@@ -322,11 +336,11 @@ def _handlers() -> dict[str, Handler]:
         "lchown": partial(_chown, follow=False),
         "fchown": _fchown,
         "fchownat": _fchownat,
-        "stat": partial(_stat, follow=True),
-        "lstat": partial(_stat, follow=False),
+        "stat": _stat,
+        "lstat": _lstat,
         "fstat": _fstat,
-        "stat64": partial(_stat, follow=True),
-        "lstat64": partial(_stat, follow=False),
+        "stat64": _stat,
+        "lstat64": _lstat,
         "fstat64": _fstat,
         "newfstatat": _fstatat,
         "fstatat64": _fstatat,

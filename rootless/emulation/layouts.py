@@ -1,92 +1,91 @@
-"""Write the result of stat(2) as each architecture lays it out (asm/stat.h, asm/compat.h). Pure."""
+"""Change the result of stat(2) and statx(2), as each architecture lays it out (asm/stat.h, asm/compat.h). Pure."""
 
 from __future__ import annotations
 
-import os
 import struct
+from stat import S_IMODE
 from typing import TYPE_CHECKING
+
+from rootless.emulation.numbers import AARCH64, X86_64
 
 if TYPE_CHECKING:
     import os
+    from typing import Any
 
 _NS = 10**9
-_X86_64 = struct.Struct("<3Q3I4xQ3q6q24x")
-_AARCH64 = struct.Struct("<2Q4IQ8xqi4xq6q8x")
 _I386 = struct.Struct("<2I4H4I6I8x")
 _I386_64 = struct.Struct("<Q4x5IQ4xqIQ6IQ")
 _OVERFLOW = 65534  # what a call with ids of 16 bits returns for a larger one: /proc/sys/fs/overflowuid
 
 
-class Status:
-    """The result of stat(2), with what is emulated in it."""
+class Shown:
+    """What stat(2) shows of a file in place of the kernel's answer. kind: S_IFCHR or S_IFBLK of a device, else 0."""
 
-    __slots__ = ("gid", "mode", "rdev", "real", "uid")
+    __slots__ = ("gid", "kind", "rdev", "uid")
 
-    def __init__(self, real: os.stat_result, uid: int, gid: int, mode: int, rdev: int) -> None:
-        self.real = real
+    def __init__(self, uid: int, gid: int, kind: int = 0, rdev: int = 0) -> None:
         self.uid = uid
         self.gid = gid
-        self.mode = mode
+        self.kind = kind
         self.rdev = rdev
 
 
-def _times(real: os.stat_result) -> tuple[int, ...]:
-    return *divmod(real.st_atime_ns, _NS), *divmod(real.st_mtime_ns, _NS), *divmod(real.st_ctime_ns, _NS)
+_two_ids = struct.Struct("<2I").pack_into
+# struct stat: offsets of st_uid (st_gid follows), st_mode, st_rdev. x32 has that of x86_64.
+_STAT = {X86_64: (28, 24, 40), AARCH64: (24, 16, 32)}
+# struct statx (linux/stat.h): offsets of stx_uid, stx_mode, stx_rdev_major
+_STATX_IDS, _STATX_MODE, _STATX_RDEV = 20, 28, 128
 
 
-def x86_64(status: Status) -> bytes:
-    """Return struct stat of x86_64, which x32 has too."""
-    st = status.real
-    return _X86_64.pack(
-        st.st_dev, st.st_ino, st.st_nlink, status.mode, status.uid, status.gid, status.rdev, st.st_size,
-        st.st_blksize, st.st_blocks, *_times(st),
-    )  # fmt: skip
+def patch_stat(buffer: Any, arch: int, shown: Shown) -> None:
+    """Change struct stat of x86_64 or aarch64 in a writable buffer. arch: AUDIT_ARCH_* (linux/audit.h)."""
+    ids, mode_at, device_at = _STAT[arch]
+    _two_ids(buffer, ids, shown.uid, shown.gid)
+    if shown.kind:
+        (mode,) = struct.unpack_from("<I", buffer, mode_at)
+        struct.pack_into("<I", buffer, mode_at, shown.kind | S_IMODE(mode))
+        struct.pack_into("<Q", buffer, device_at, shown.rdev)
 
 
-def aarch64(status: Status) -> bytes:
-    """Return struct stat of aarch64."""
-    st = status.real
-    return _AARCH64.pack(
-        st.st_dev, st.st_ino, status.mode, st.st_nlink, status.uid, status.gid, status.rdev, st.st_size,
-        st.st_blksize, st.st_blocks, *_times(st),
-    )  # fmt: skip
+def patch_statx(buffer: Any, shown: Shown) -> None:
+    """Change struct statx in a writable buffer."""
+    _two_ids(buffer, _STATX_IDS, shown.uid, shown.gid)
+    if shown.kind:
+        (mode,) = struct.unpack_from("<H", buffer, _STATX_MODE)
+        struct.pack_into("<H", buffer, _STATX_MODE, shown.kind | S_IMODE(mode))
+        _two_ids(buffer, _STATX_RDEV, *split_device(shown.rdev))
 
 
-def i386(status: Status) -> bytes:
+def i386(st: os.stat_result, shown: Shown) -> bytes:
     """Return struct compat_stat. Raises struct.error for what does not fit, which the kernel calls EOVERFLOW."""
-    st = status.real
     return _I386.pack(
-        st.st_dev, st.st_ino, status.mode, st.st_nlink, _low(status.uid), _low(status.gid), status.rdev, st.st_size,
-        st.st_blksize, st.st_blocks, *_times(st),
+        st.st_dev, st.st_ino, _mode(st, shown), st.st_nlink, _low(shown.uid), _low(shown.gid), _device(st, shown),
+        st.st_size, st.st_blksize, st.st_blocks, *_times(st),
     )  # fmt: skip
 
 
-def i386_64(status: Status) -> bytes:
+def i386_64(st: os.stat_result, shown: Shown) -> bytes:
     """Return struct stat64 of i386."""
-    st = status.real
     return _I386_64.pack(
-        st.st_dev, st.st_ino & 0xFFFFFFFF, status.mode, st.st_nlink, status.uid, status.gid, status.rdev, st.st_size,
-        st.st_blksize, st.st_blocks, *(part & 0xFFFFFFFF for part in _times(st)), st.st_ino,
+        st.st_dev, st.st_ino & 0xFFFFFFFF, _mode(st, shown), st.st_nlink, shown.uid, shown.gid, _device(st, shown),
+        st.st_size, st.st_blksize, st.st_blocks, *(part & 0xFFFFFFFF for part in _times(st)), st.st_ino,
     )  # fmt: skip
+
+
+def _times(st: os.stat_result) -> tuple[int, ...]:
+    return *divmod(st.st_atime_ns, _NS), *divmod(st.st_mtime_ns, _NS), *divmod(st.st_ctime_ns, _NS)
+
+
+def _mode(st: os.stat_result, shown: Shown) -> int:
+    return shown.kind | S_IMODE(st.st_mode) if shown.kind else st.st_mode
+
+
+def _device(st: os.stat_result, shown: Shown) -> int:
+    return shown.rdev if shown.kind else st.st_rdev
 
 
 def _low(number: int) -> int:
     return number if number < 0xFFFF else _OVERFLOW
-
-
-# struct statx (linux/stat.h): offsets of stx_uid, stx_gid; stx_mode; stx_rdev_major, stx_rdev_minor
-_STATX_IDS, _STATX_MODE, _STATX_RDEV = 20, 28, 128
-
-
-def patch_statx(buffer: bytes, status: Status) -> bytes:
-    """Return struct statx with the emulated owner, mode and device."""
-    patched = bytearray(buffer)
-    struct.pack_into("<2I", patched, _STATX_IDS, status.uid, status.gid)
-    struct.pack_into("<H", patched, _STATX_MODE, status.mode)
-    if status.rdev:
-        major, minor = split_device(status.rdev)
-        struct.pack_into("<2I", patched, _STATX_RDEV, major, minor)
-    return bytes(patched)
 
 
 def split_device(rdev: int) -> tuple[int, int]:

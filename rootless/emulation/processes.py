@@ -12,12 +12,17 @@ import struct
 from errno import EFAULT, ENOENT, EPERM, ESRCH
 from fcntl import ioctl
 from resource import prlimit
+from typing import TYPE_CHECKING
 
 from rootless.emulation.filter import RLIMIT_LOCKS
 from rootless.emulation.identity import Identity, Refused
 from rootless.emulation.records import Records
+from rootless.emulation.results import Results
 from rootless.kernel import syscalls as sc
 from rootless.kernel.process_memory import Reader
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _ID_VALID = 0x40082102  # linux/seccomp.h: SECCOMP_IOCTL_NOTIF_ID_VALID
 _INFINITE = 2**64 - 1
@@ -49,28 +54,38 @@ class Processes:
 
     identities: those that processes have, the first one of them the kernel's own; a process's number is in its limit of
     locks (RLIMIT_LOCKS), which nothing uses since Linux 2.4.25. The kernel passes it on in fork(2) and execve(2), so no
-    process can be missed. owner: whom the kernel shows as the owner of a file that root makes; moves: whether processes
-    change their root.
+    process can be missed. owner: whom the kernel shows as the owner of a file that root makes. here: the process whose
+    /proc/PID is the working directory and whose root is the root; 0 if `enter` has to look.
     """
+
+    __slots__ = (
+        "_changes_roots", "_id", "_listener", "_numbers", "_open", "_proc_fd", "_reader", "all_are_root", "here",
+        "identities", "owner", "read_path", "records", "results",
+    )  # fmt: skip
 
     def __init__(self, listener: int, proc_fd: int, native: Identity) -> None:
         self.records = Records()
+        self.results = Results()
         self.identities = [native]
         self.owner = native.uids[0], native.gids[0]
-        self.moves = False
+        self.all_are_root = native.is_root
+        self.here = 0
+        self._changes_roots = False
+        self._id = bytearray(8)
         self._listener = listener
         self._proc_fd = proc_fd
         self._numbers = {native.key(): 0}
         self._reader = Reader()
-        self._here = 0  # the process whose /proc/PID is the working directory
+        self.read_path = self._reader.read_string
         self._open: dict[int, int] = {}  # /proc/PID of processes that were served before
 
     # --- the process that is served
 
     def enter(self, call: Notification) -> None:
-        """Make /proc/PID of the process the working directory, and its root the root. Raises Gone."""
-        if self._here == call.tid and not self.moves:
-            return
+        """Make /proc/PID of the process the working directory, and its root the root. Raises Gone.
+
+        It is not needed if the process is `here`.
+        """
         for _ in range(2):
             fd = self._open.get(call.tid, -1)
             try:
@@ -78,10 +93,10 @@ class Processes:
                     fd = self._open_process(call)
                 os.fchdir(fd)
                 os.chroot("root")
-                self._here = call.tid
+                self.here = 0 if self._changes_roots else call.tid
                 return
             except (FileNotFoundError, ProcessLookupError):  # a process of that number has ended: proc(5)
-                self._here = 0
+                self.here = 0
                 old = self._open.pop(call.tid, -1)
                 if old < 0:
                     raise Gone from None
@@ -105,7 +120,8 @@ class Processes:
     def check(self, call: Notification) -> None:
         """Raise Gone if the process has ended since: then another one may have its number."""
         try:
-            ioctl(self._listener, _ID_VALID, struct.pack("Q", call.number))
+            struct.pack_into("Q", self._id, 0, call.number)
+            ioctl(self._listener, _ID_VALID, self._id)
         except OSError:
             raise Gone from None
 
@@ -115,18 +131,18 @@ class Processes:
         self.check(call)
         return data
 
-    def read_path(self, call: Notification, address: int) -> bytes:
-        """Return a path that the process passes. Call `check` before anything is changed by it."""
-        return self._reader.read_string(call.tid, address)
+    def write(self, call: Notification, address: int, data: Any) -> None:
+        """Write into the process's memory. Its file is opened through /proc/PID, which can only be this process's.
 
-    def write(self, call: Notification, address: int, data: bytes) -> None:
-        """Write into the process's memory. Its file is opened through /proc/PID, which can only be this process's."""
-        self.enter(call)
+        data: bytes, or a buffer.
+        """
+        if self.here != call.tid:
+            self.enter(call)
         try:
             fd = os.open("mem", os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in (ENOENT, ESRCH):
-                self._here = 0
+                self.here = 0
                 raise Gone from None
             raise
         try:
@@ -136,6 +152,11 @@ class Processes:
             raise Refused(EFAULT) from None
         finally:
             os.close(fd)
+
+    def roots_change(self) -> None:
+        """Look up the root of a process for each call from now on."""
+        self._changes_roots = True
+        self.here = 0
 
     # --- identities
 
@@ -154,6 +175,7 @@ class Processes:
                 raise Refused(EPERM)
             number = self._numbers[identity.key()] = len(self.identities)
             self.identities.append(identity)
+            self.all_are_root = False  # perhaps
         elif number == 0 and len(self.identities) == 1:
             return
         sc.prlimit(RLIMIT_LOCKS, (_MARK + number, _INFINITE), pid=call.tid)

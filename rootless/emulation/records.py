@@ -13,7 +13,7 @@ from stat import S_IFBLK, S_IFCHR, S_IFMT, S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING
 
 from oci import rootlesscontainers as attribute
-from rootless.emulation.layouts import Status, join_device, split_device
+from rootless.emulation.layouts import Shown, join_device, split_device
 
 if TYPE_CHECKING:
     Owner = tuple[int, int]
@@ -30,6 +30,7 @@ class Records:
     def __init__(self) -> None:
         self._kept: dict[tuple[int, int], tuple[int, str, Owner]] = {}  # (device, inode): (type, link's target, owner)
         self._values: dict[Owner, bytes] = {}
+        self._owners: dict[bytes, Shown] = {}  # what attributes mean
 
     def set_owner(self, path: bytes, st: os.stat_result, owner: Owner, *, follow: bool) -> None:
         """Remember a file's owner. st: its real status."""
@@ -81,6 +82,13 @@ class Records:
             value = self._values[owner] = attribute.encode(*owner)
         return value
 
+    def _decode(self, value: bytes) -> Shown:
+        """Return what an attribute means. Raises ValueError."""
+        if len(self._owners) > _MOST:
+            self._owners.clear()
+        shown = self._owners[value] = Shown(*attribute.decode(value))
+        return shown
+
     def _keep(self, path: bytes, st: os.stat_result, owner: Owner | None) -> None:
         key = st.st_dev, st.st_ino
         if owner is None:
@@ -104,25 +112,29 @@ class Records:
             return kept[2]
         return None
 
-    def status(self, path: bytes, *, follow: bool) -> Status | None:
-        """Return what stat(2) shows of a file, None if that is what the kernel shows."""
+    def shown(self, path: bytes, *, follow: bool) -> Shown | None:
+        """Return what stat(2) shows of a file in place of the kernel's answer; None if that is right, or an error."""
         try:
-            names = os.listxattr(path, follow_symlinks=follow)
+            names = os.listxattr(path) if follow else os.listxattr(path, follow_symlinks=False)
+            if _DEVICE in names:
+                return self._device(path, follow=follow)
+            if _OWNER in names:
+                value = os.getxattr(path, _OWNER, follow_symlinks=follow)
+                return self._owners.get(value) or self._decode(value)
+        except ValueError:
+            pass  # a damaged attribute
         except OSError as error:
             if error.errno != ENOTSUP:
-                raise
-            names = []
-        if not self._kept and (not names or (_OWNER not in names and _DEVICE not in names)):
+                return None
+        if not self._kept:
             return None
-        st = os.stat(path, follow_symlinks=follow)
-        uid, gid = self.owner(path, st, follow=follow)
-        mode, rdev = st.st_mode, st.st_rdev
-        if _DEVICE in names:
-            kind, major, minor = attribute.decode_device(os.getxattr(path, _DEVICE, follow_symlinks=follow))
-            mode, rdev = (S_IFCHR if kind == "c" else S_IFBLK) | S_IMODE(mode), join_device(major, minor)
-        elif (uid, gid) == (st.st_uid, st.st_gid):
-            return None
-        return Status(st, uid, gid, mode, rdev)
+        owner = self._find_kept(path, os.stat(path, follow_symlinks=follow))
+        return Shown(*owner) if owner else None
+
+    def _device(self, path: bytes, *, follow: bool) -> Shown:
+        kind, major, minor = attribute.decode_device(os.getxattr(path, _DEVICE, follow_symlinks=follow))
+        owner = self.owner(path, os.stat(path, follow_symlinks=follow), follow=follow)
+        return Shown(*owner, S_IFCHR if kind == "c" else S_IFBLK, join_device(major, minor))
 
     @staticmethod
     def make_device(path: bytes, mode: int, rdev: int) -> None:

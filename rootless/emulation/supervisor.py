@@ -6,6 +6,7 @@ import select
 import struct
 from errno import EINTR, EINVAL, ENOENT, EPERM
 from fcntl import ioctl
+from typing import TYPE_CHECKING
 
 from rootless import log
 from rootless.emulation.calls import HANDLERS
@@ -14,14 +15,17 @@ from rootless.emulation.numbers import all_numbers
 from rootless.emulation.processes import Gone, Notification, Processes
 from rootless.kernel.host import Host
 
+if TYPE_CHECKING:
+    from rootless.emulation.calls import Handler
+
 # linux/seccomp.h
 _RECV, _SEND, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104
 _SYNC_WAKE_UP = 1
 _CONTINUE = 1
-_EMPTY = bytes(80)
-# struct seccomp_notif: id, pid, flags; struct seccomp_data: nr, arch, instruction pointer, six arguments
-_unpack = struct.Struct("<QIIiIQ6Q").unpack
-_pack = struct.Struct("<QqiI").pack  # struct seccomp_notif_resp: id, val, error, flags
+_unpack = struct.Struct("<QI4xiI").unpack_from  # struct seccomp_notif: id, pid; struct seccomp_data: nr, arch
+_unpack_arguments = struct.Struct("<6Q").unpack_from
+_ARGUMENTS = 32  # the offset of the six arguments
+_pack_into = struct.Struct("<QqiI").pack_into  # struct seccomp_notif_resp: id, val, error, flags
 
 
 def serve(listener: int, processes: Processes) -> None:
@@ -32,14 +36,18 @@ def serve(listener: int, processes: Processes) -> None:
         ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
     except OSError:
         pass  # before Linux 6.6
-    handlers = {key: (name, HANDLERS[name]) for key, name in all_numbers().items()}
+    handlers: dict[int, dict[int, tuple[str, Handler]]] = {}
+    for (arch, nr), name in all_numbers().items():
+        handlers.setdefault(arch, {})[nr] = name, HANDLERS[name]
+    # ioctl() tries each kind of argument until one fits, beginning with what can be written: bytes cost 0.3 µs more.
+    request, response = bytearray(80), bytearray(24)
     receive_ends = Host().kernel >= (6, 11)  # since then it fails when all processes have ended
     call = Notification()
     while True:
         try:
             if not receive_ends and poller.poll()[0][1] & select.POLLHUP:
                 return
-            notification = _unpack(ioctl(listener, _RECV, _EMPTY))
+            notification = ioctl(listener, _RECV, request, False)  # the request stays empty, as the kernel wants it
         except OSError as error:
             if error.errno == EINTR:
                 continue
@@ -48,9 +56,9 @@ def serve(listener: int, processes: Processes) -> None:
             if any(events & select.POLLHUP for _, events in poller.poll(0)):
                 return
             continue
-        call.number, call.tid, _, nr, call.arch, _ = notification[:6]
-        call.args = notification[6:]
-        call.name, handler = handlers[call.arch, nr]
+        call.number, call.tid, nr, call.arch = _unpack(notification)
+        call.args = _unpack_arguments(notification, _ARGUMENTS)
+        call.name, handler = handlers[call.arch][nr]
         value, failure, flags = 0, 0, _CONTINUE
         try:
             answer = handler(processes, call)
@@ -65,7 +73,8 @@ def serve(listener: int, processes: Processes) -> None:
         except Exception as error:  # such as a damaged record: the kernel's own answer is better than none
             log.debug(f"root emulation: {call.name}: {type(error).__name__}: {error}")
         try:
-            ioctl(listener, _SEND, _pack(call.number, value, failure, flags))
+            _pack_into(response, 0, call.number, value, failure, flags)
+            ioctl(listener, _SEND, response)
         except OSError as error:
             if error.errno not in (ENOENT, EINVAL):  # ENOENT: the process was killed meanwhile
                 raise

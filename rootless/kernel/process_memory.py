@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from struct import pack, pack_into
+from struct import pack
 
 from rootless.kernel import syscalls as sc
 
@@ -13,19 +13,24 @@ _SHORT = 256  # most paths are not longer
 class Reader:
     """Reads memory of other processes. Its buffers are made once, because it is used for each system call."""
 
+    __slots__ = ("_buffer", "_call", "_flags", "_length", "_ours", "_place", "_structs", "_theirs")
+
     def __init__(self) -> None:
-        self._call = sc.fast_call("process_vm_readv", 6)
         self._buffer, address = sc.pinned(bytes(_PAGE))
-        # struct iovec: base, length
-        self._ours, self._our_address = sc.pinned(pack("QQ", address, _PAGE))
-        self._theirs, self._their_address = sc.pinned(bytes(16))
+        # two of struct iovec: base, length
+        self._structs, ours = sc.pinned(pack("4Q", address, _PAGE, 0, _SHORT))
+        self._ours, self._theirs = sc.number(ours), sc.number(ours + 16)
+        self._place, self._length = sc.number_at(ours + 16), sc.number_at(ours + 24)
+        self._flags = sc.number(0)  # the seventh argument of syscall(2), of which ctypes writes 32 bits for an int
+        self._call = sc.fast_call("process_vm_readv")
 
     def _read(self, pid: int, address: int, size: int) -> int:
         """Fill the buffer; return the number of bytes. Raises OSError."""
-        pack_into("QQ", self._theirs, 0, address, size)
-        count = self._call(pid, self._our_address, 1, self._their_address, 1, 0)
+        self._place.value = address
+        self._length.value = size
+        count = self._call(pid, self._ours, 1, self._theirs, 1, self._flags)
         if count < 0:
-            sc.fail("process_vm_readv")
+            return sc.syscall("process_vm_readv", pid, self._ours, 1, self._theirs, 1, self._flags)
         return count
 
     def read(self, pid: int, address: int, size: int) -> bytes:
@@ -36,14 +41,13 @@ class Reader:
     def read_string(self, pid: int, address: int) -> bytes:
         """Return the bytes up to NUL, at most PATH_MAX. Raises OSError."""
         text = b""
+        size = _SHORT
         while len(text) < _PAGE:
-            size = min(_SHORT, _PAGE - address % _PAGE)  # the next page may not be mapped
-            count = self._read(pid, address, size)
+            count = self._read(pid, address, size)  # up to memory that is not mapped
             piece: bytes = self._buffer.value  # up to NUL, or with bytes of an earlier call
             if len(piece) < count:
                 return text + piece
             text += piece[:count]
             address += count
-            if count < size:
-                break
+            size = _PAGE - len(text)
         return text

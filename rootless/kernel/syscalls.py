@@ -131,14 +131,14 @@ _NUMBERS = {
         "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "set_mempolicy": 238,
         "keyctl": 250, "ioprio_set": 251, "unshare": 272, "setns": 308, "sched_setattr": 314, "seccomp": 317,
         "bpf": 321, "setresuid": 117, "setresgid": 119, "fstatfs": 138, "prlimit64": 302,
-        "process_vm_readv": 310, "statx": 332,
+        "process_vm_readv": 310, "statx": 332, "newfstatat": 262,
     },
     "aarch64": {
         "setgroups": 159, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41, "prctl": 167,
         "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "set_mempolicy": 237,
         "keyctl": 219, "ioprio_set": 30, "unshare": 97, "setns": 268, "sched_setattr": 274, "seccomp": 277,
         "bpf": 280, "setresuid": 147, "setresgid": 149, "fstatfs": 44, "prlimit64": 261,
-        "process_vm_readv": 270, "statx": 291,
+        "process_vm_readv": 270, "statx": 291, "newfstatat": 79,
     },
 }  # fmt: skip
 _COMMON = {
@@ -169,6 +169,13 @@ class _Function(_ctypes.CFuncPtr):
     """A C function of the process itself, called with the GIL held, as those of ctypes.PyDLL are."""
 
     _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+class _QuickFunction(_ctypes.CFuncPtr):
+    """A C function like those of _Function, but errno is lost."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI
     _restype_ = _Long
 
 
@@ -460,13 +467,6 @@ def mount_setattr(
     syscall("mount_setattr", fd, b"", flags, attributes, len(attributes))
 
 
-def statx(dir_fd: int, path: Path, flags: int, mask: int) -> bytes:
-    """Call statx(2); return struct statx."""
-    buffer = _buffer(256)
-    syscall("statx", dir_fd, os.fsencode(path), flags, mask, buffer, path=path)
-    return bytes(buffer.raw)
-
-
 # --- keys, seccomp
 
 
@@ -490,17 +490,29 @@ def seccomp_load(program: bytes, flags: int = 0) -> int:
     return syscall("seccomp", SECCOMP_SET_MODE_FILTER, flags, sock_fprog)
 
 
-def fast_call(name: str, count: int) -> Callable[..., int]:
-    """Return a function for a system call that is made very often, with `count` integers as arguments.
+def fast_call(name: str) -> Callable[..., int]:
+    """Return a function for a system call that is made very often.
 
-    It returns -1 after a failure, and `fail` raises its error. Raises OSError if the call has no number here.
+    It takes bytes, buffers, what `number` makes, and ints of 32 bits, of which negative ones are slow. A sixth argument
+    must be a `number`, because ctypes writes half of an int to the stack. It returns -1 after a failure, without errno:
+    make the call again by `syscall` to get it. Raises OSError if the call has no number here.
     """
-    number = _NR.get(name)
-    if number is None:
+    value = _NR.get(name)
+    if value is None:
         raise OSError(errno.ENOSYS, f"{name}: no number known for {MACHINE}")
-    function: Any = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "syscall"))
-    function.argtypes = (_Long,) * (count + 1)  # so that ctypes itself converts the numbers
-    return lambda *args: function(number, *args)
+    from functools import partial
+
+    return partial(_QuickFunction(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "syscall")), value)
+
+
+def number(value: int) -> Any:
+    """Return a number of 64 bits as an argument for `fast_call`, which ctypes need not convert."""
+    return _Long(value)
+
+
+def number_at(address: int) -> Any:
+    """Return a number of 64 bits in memory; its `.value` reads and writes it."""
+    return _Long.from_address(address)
 
 
 def pinned(data: bytes) -> tuple[Any, int]:

@@ -194,6 +194,39 @@ def raw_calls():
 
 
 @check
+def paths_of_any_length():
+    directory = PLACE
+    while len(directory) < 300:
+        directory = os.path.join(directory, "d" * 90)
+    os.makedirs(directory)
+    path = os.path.join(directory, "f")
+    open(path, "w").close()
+    os.chown(path, 65, 66)
+    equal(owner(path), (65, 66))
+    buffer = ctypes.create_string_buffer(256)
+    for too_long in (b"x" * 5000, b"/" + b"x/" * 2048):
+        equal(call("newfstatat", AT_FDCWD, too_long, buffer, 0), -36)
+        equal(call("fchownat", AT_FDCWD, too_long, 1, 1, 0), -36)
+
+
+@check
+def a_path_at_the_end_of_mapped_memory():
+    page = mmap.PAGESIZE
+    LIBC.mmap.restype = ctypes.c_void_p
+    LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+    start = LIBC.mmap(None, 2 * page, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    LIBC.munmap(ctypes.c_void_p(start + page), page)
+    path = new("at-the-end").encode() + b"\0"
+    place = start + page - len(path)
+    ctypes.memmove(place, path, len(path))
+    equal(call("fchownat", AT_FDCWD, place, 67, 68, 0), 0)
+    equal(owner(path[:-1]), (67, 68))
+    equal(call("fchownat", AT_FDCWD, start + page, 1, 1, 0), -14)
+    ctypes.memmove(place, b"x" * len(path), len(path))  # a text that does not end
+    equal(call("fchownat", AT_FDCWD, place, 1, 1, 0), -14)
+
+
+@check
 def set_id_bits_go():
     path = new("setuid")
     os.chmod(path, 0o4755)
@@ -211,6 +244,11 @@ def devices():
     os.chown(path, 5, 6)
     st = os.lstat(path)
     equal((stat.S_ISCHR(st.st_mode), st.st_uid, st.st_rdev), (True, 5, os.makedev(1, 3)))
+    buffer = ctypes.create_string_buffer(256)
+    equal(call("statx", AT_FDCWD, path.encode(), 0, 0x7FF, buffer), 0)
+    equal(struct.unpack_from("2I", buffer.raw, 20), (5, 6))
+    equal(struct.unpack_from("H", buffer.raw, 28)[0], stat.S_IFCHR | 0o644)
+    equal(struct.unpack_from("2I", buffer.raw, 128), (1, 3))
     fd = os.open(PLACE, os.O_RDONLY)
     os.mknod("disk", stat.S_IFBLK | 0o600, os.makedev(8, 300), dir_fd=fd)
     equal(os.stat("disk", dir_fd=fd).st_rdev, os.makedev(8, 300))
