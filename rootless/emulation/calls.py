@@ -76,10 +76,12 @@ def _change_owner(
     uid, gid = (number & 0xFFFFFFFF for number in ids)
     if call.name.endswith("16"):
         uid, gid = _wide(uid), _wide(gid)
-    processes.check(call)
     if (uid, gid) == processes.owner and processes.identity(call).is_root:
-        processes.records.forget_owner(path, follow=follow)
+        if processes.records.has_owner(path, follow=follow):
+            processes.check(call)
+            processes.records.forget_owner(path, follow=follow)
         return None  # the kernel allows it
+    processes.check(call)
     try:
         st = os.stat(path, follow_symlinks=follow)
     except FileNotFoundError:

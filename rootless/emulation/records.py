@@ -62,6 +62,13 @@ class Records:
             return False
         return True
 
+    def has_owner(self, path: bytes, *, follow: bool) -> bool:
+        """Return whether a file may have another owner than the real one. It costs less than to forget none."""
+        try:
+            return bool(self._kept) or _OWNER in os.listxattr(path, follow_symlinks=follow)
+        except OSError:
+            return False  # no attributes, or the kernel says what is wrong
+
     def forget_owner(self, path: bytes, *, follow: bool) -> None:
         """Forget a file's owner, so that the real one is shown."""
         try:

@@ -40,14 +40,17 @@ class Reader:
 
     def read_string(self, pid: int, address: int) -> bytes:
         """Return the bytes up to NUL, at most PATH_MAX. Raises OSError."""
+        self._place.value = address
+        self._length.value = _SHORT
+        count = self._call(pid, self._ours, 1, self._theirs, 1, self._flags)  # up to memory that is not mapped
+        text: bytes = self._buffer.value  # up to NUL, or with bytes of an earlier call
+        if len(text) < count:
+            return text
         text = b""
-        size = _SHORT
         while len(text) < _PAGE:
-            count = self._read(pid, address, size)  # up to memory that is not mapped
-            piece: bytes = self._buffer.value  # up to NUL, or with bytes of an earlier call
+            count = self._read(pid, address + len(text), _PAGE - len(text))
+            piece: bytes = self._buffer.value
             if len(piece) < count:
                 return text + piece
             text += piece[:count]
-            address += count
-            size = _PAGE - len(text)
         return text

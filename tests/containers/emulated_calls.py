@@ -143,6 +143,19 @@ def links():
 
 
 @check
+def root_takes_files_back():
+    path, link = new("taken"), new("taken-link", "link")
+    fd = os.open(path, os.O_RDONLY)
+    for change in (os.chown, lambda place, uid, gid: os.fchown(fd, uid, gid)):
+        os.chown(path, 25, 26)
+        change(path, 0, 0)
+        equal(owner(path), (0, 0))
+    os.lchown(link, 27, 28)
+    os.lchown(link, 0, 0)
+    equal(owner(link, follow_symlinks=False), (0, 0))
+
+
+@check
 def an_absolute_link_stays_in_the_root():
     path = os.path.join(PLACE, "absolute")
     os.symlink(new("absolute-target"), path)
