@@ -40,7 +40,7 @@ exec(code, {"__name__": "__main__"})
 """
 # Of root's calls alone, because an ordinary user's container has no limits unless config.json asks for some.
 FOR_ROOT = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf")
-MACHINERY = [f"rootless.startup.{name}" for name in ("codecache", "leancode", "making", "hot", "called")]
+MACHINERY = [f"rootless.startup.{name}" for name in ("codecache", "leancode", "linking", "making", "hot", "called")]
 HEAD = '''"""List the functions that each hot command calls for an ordinary container, by module.
 
 The code caches hold these; any other function is loaded at its first call (leancode.py), which takes some 20

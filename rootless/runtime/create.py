@@ -425,8 +425,6 @@ class Creation:
         """Do for init what only the runtime can do, and exchange messages with init until the container is created."""
         request, container = self.request, self.container
         container.state["pid"] = self.pid
-        container.state["start_time"] = proc.start_time(self.pid)
-        container.directory.note_init(self.pid, container.state["start_time"])
         if self.group.needs_pid:
             self._make_cgroup()
         self.execute(self.plan.outside())
@@ -492,8 +490,10 @@ class Creation:
                 ownership.hand_over(group, self.pid, plan.process.user.uid, self.host)
                 group.close()
             channel.send(sync, channel.MAPPED, b"1" if self.prepared.setgroups else b"0")
-            # Save the state while init sets up its mounts. `delete --force` finds init only after that, so init waits
-            # for SAVED. If the runtime is killed earlier, init sees the end of the socket and ends.
+            # Note init and save the state while init sets up its mounts. `delete --force` finds init only after that,
+            # so init waits for SAVED. If the runtime is killed earlier, init sees the end of the socket and ends.
+            container.state["start_time"] = proc.start_time(self.pid)
+            container.directory.note_init(self.pid, container.state["start_time"])
             container.save()
             try:
                 channel.send(sync, channel.SAVED)

@@ -15,14 +15,17 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
     from types import CodeType, FunctionType, ModuleType
+    from typing import Any
 
     # What a module imports at its top: each module, and pairs of the name here and the name there, "" for the module.
     Links = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    # (name, file relative to PACKAGE or absolute, whether it is a package, code or None for what is not Python, links).
-    # The file is "" for a module that is built into the interpreter.
-    Entry = tuple[str, str, bool, CodeType | None, Links]
+    # (name, file relative to PACKAGE or absolute, whether it is a package, code or None for what is not Python, links,
+    # the functions and classes that are made when they are looked for, and their places in `_rest`). The file is "" for
+    # a module that is built into the interpreter.
+    Entry = tuple[str, str, bool, CodeType | None, Links, dict[str, int]]
 
 _LIMIT = 1 << 24
 # Those of hot.py, which is read only when a cache is made.
@@ -147,7 +150,7 @@ def function(place: int) -> "FunctionType":
     function = _functions.get(place)
     if not function:
         code, module = marshal.loads(_rest[place:]), sys._getframe(1).f_globals
-        function = _functions[place] = type(_make)(code, module)  # type: ignore[misc]
+        function = _functions[place] = type(absolute)(code, module)  # type: ignore[misc]
     return function
 
 
@@ -160,20 +163,29 @@ def load_later() -> None:
 
 
 def _import(entries: "list[Entry]") -> None:
-    modules = sys.modules
-    for name, file, is_package, code, _ in entries:
+    modules, new_module = sys.modules, type(sys)
+    for name, file, is_package, code, _, _ in entries:
         if code:
-            _make(name, file, is_package)
+            module = modules[name] = new_module(name)
+            names = module.__dict__
+            names["__file__"] = path = file if file[0] == "/" else PACKAGE + file
+            if is_package:
+                names["__package__"], names["__path__"] = name, [path.rpartition("/")[0]]
+            else:
+                names["__package__"] = name.rpartition(".")[0]
     modules["rootless.startup"].codecache = modules[__name__]  # type: ignore[attr-defined]
-    for name, file, _, code, links in entries:
+    for name, file, _, code, links, late in entries:
         if not code:
             if name not in modules:
                 _load_library(name, file)
             continue
+        module = modules[name]
+        names = module.__dict__
         parent, _, child = name.rpartition(".")
         if parent:
-            setattr(modules[parent], child, modules[name])
-        names = modules[name].__dict__
+            modules[parent].__dict__[child] = module
+        if late:
+            names["__getattr__"] = _maker(names, late)
         for source, pairs in links:
             there = modules[source].__dict__
             for ours, theirs in pairs:
@@ -181,13 +193,16 @@ def _import(entries: "list[Entry]") -> None:
         exec(code, names)
 
 
-def _make(name: str, file: str, is_package: bool) -> None:
-    module = type(sys)(name)
-    module.__file__ = absolute(file)
-    module.__package__ = name if is_package else name.rpartition(".")[0]
-    if is_package:
-        module.__path__ = [module.__file__.rpartition("/")[0]]
-    sys.modules[name] = module
+def _maker(names: "dict[str, Any]", late: "dict[str, int]") -> "Callable[[str], Any]":
+    """Return the __getattr__ of a module: it makes what was left out (linking.py) when it is looked for."""
+
+    def make(name: str) -> "Any":
+        if name not in late:
+            raise AttributeError(f"module {names['__name__']!r} has no attribute {name!r}")
+        exec(marshal.loads(_rest[late[name] :]), names)
+        return names[name]
+
+    return make
 
 
 def _load_library(name: str, file: str) -> None:

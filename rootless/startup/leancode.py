@@ -9,61 +9,27 @@ from __future__ import annotations
 import ast
 import inspect
 import marshal
-import sys
 from collections.abc import Container
 from types import CodeType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rootless.startup.codecache import Links
+from typing import Any
 
 _SHORT = 250  # bytes of marshal data; the stand-in for a shorter function would not be shorter
 
 
 def compile_lean(source: bytes, file: str) -> CodeType:
     """Return the code of a module. Raises SyntaxError."""
-    return _compiled(_Lean().visit(ast.parse(source)), file)
+    return compiled(lean_tree(source), file)
 
 
-def compile_linked(source: bytes, file: str, loaded: Container[str]) -> tuple[CodeType, Links]:
-    """Return the code of a module without the imports at its top, and these. Raises SyntaxError.
-
-    An import of a module that is there already takes 2 us, because the interpreter words and discards two errors:
-    it looks for __path__ and __spec__ of what is not a package. A copy of the name takes a tenth of that.
-    loaded: the modules that the cache loads before this one; imports of others stay in the code.
-    """
-    tree = _Lean().visit(ast.parse(source))
-    links: dict[str, list[tuple[str, str]]] = {}
-    tree.body = [statement for statement in tree.body if not _link(statement, loaded, links)]
-    return _compiled(tree, file), tuple((name, tuple(pairs)) for name, pairs in links.items())
+def lean_tree(source: bytes) -> ast.Module:
+    """Return a module's syntax tree without what no code reads at run time. Raises SyntaxError."""
+    tree = ast.parse(source)
+    _Lean().visit(tree)
+    return tree
 
 
-def _link(statement: ast.stmt, loaded: Container[str], links: dict[str, list[tuple[str, str]]]) -> bool:
-    """Add what a statement imports to the links. Return whether it is an import of loaded modules alone."""
-    found = []
-    if isinstance(statement, ast.ImportFrom):
-        module = statement.module or ""
-        for alias in statement.names:
-            part, name = f"{module}.{alias.name}", alias.asname or alias.name
-            if statement.level or alias.name == "*":
-                return False
-            if part in loaded:
-                found.append((part, (name, "")))
-            elif module in loaded and part not in sys.modules:
-                found.append((module, (name, alias.name)))
-            else:
-                return False
-    elif isinstance(statement, ast.Import):
-        for alias in statement.names:
-            if alias.name not in loaded or ("." in alias.name and not alias.asname):
-                return False
-            found.append((alias.name, (alias.asname or alias.name, "")))
-    for module, pair in found:
-        links.setdefault(module, []).append(pair)
-    return bool(found)
-
-
-def _compiled(tree: ast.Module, file: str) -> CodeType:
+def compiled(tree: ast.Module, file: str) -> CodeType:
+    """Return the code of a syntax tree without line numbers."""
     return _without_lines(compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True, optimize=2))
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rootless.startup import codecache
 from rootless.startup.called import CALLED
 from rootless.startup.hot import MODULES, ON_DEMAND, READS_ANNOTATIONS
-from rootless.startup.leancode import Store, compile_lean, compile_linked
+from rootless.startup.leancode import Store, compile_lean
+from rootless.startup.linking import Linker
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -27,9 +28,9 @@ def save(command: str, names: list[str], later_names: list[str]) -> None:
     """
     store = Store()
     called = CALLED.get(command)
-    loaded = {"sys", "posix", codecache.__name__}  # the interpreter and bin/rootless have loaded these
+    linker = Linker(("sys", "posix", codecache.__name__))  # the interpreter and bin/rootless have loaded these
     entries, later = (
-        [e for name in each if (e := _entry(name, called, store, loaded))] for each in (names, later_names)
+        [e for name in each if (e := _entry(name, called, store, linker))] for each in (names, later_names)
     )
     signatures = [(entry[1], codecache.signature(entry[1])) for entry in entries + later if entry[1]]
     on_demand = {}
@@ -78,28 +79,24 @@ def _write(path: str, data: bytes) -> None:
     os.close(fd)
 
 
-def _entry(name: str, called: dict[str, str] | None, store: Store, loaded: set[str]) -> Entry | None:
-    """Return a module's entry; None if it is frozen or lean code does not import it.
-
-    loaded: the modules whose entries are before this one; this one is added.
-    """
+def _entry(name: str, called: dict[str, str] | None, store: Store, linker: Linker) -> Entry | None:
+    """Return a module's entry; None if it is frozen or lean code does not import it."""
     module = sys.modules[name]
     spec = module.__spec__
     if name == "__future__" or name in READS_ANNOTATIONS or not spec:
         return None
-    if spec.origin == "built-in":
-        loaded.add(name)
-        return name, "", False, None, ()
     kind = type(spec.loader).__name__
-    if kind not in ("SourceFileLoader", "ExtensionFileLoader") or not module.__file__:
+    file = "" if spec.origin == "built-in" else (module.__file__ or "").removeprefix(codecache.PACKAGE)
+    if spec.origin == "built-in" or kind == "ExtensionFileLoader":
+        linker.loaded.add(name)
+        return name, file, False, None, (), {}
+    if kind != "SourceFileLoader" or not module.__file__:
         return None
-    file = module.__file__.removeprefix(codecache.PACKAGE)
-    if kind == "ExtensionFileLoader":
-        loaded.add(name)
-        return name, file, False, None, ()
+    is_thin = called is not None and name in MODULES
+    words = called.get(name, "").split() if called else []
     with open(module.__file__, "rb") as source:
-        code, links = compile_linked(source.read(), module.__file__, loaded)
-    loaded.add(name)
-    if called is not None and name in MODULES:
-        code = store.thin(code, called.get(name, "").split())
-    return name, file, hasattr(module, "__path__"), code, links
+        code, links, late = linker.compile(name, source.read(), module.__file__, words if is_thin else None)
+    if is_thin:
+        code = store.thin(code, words)
+    places = {each: store.add(store.thin(part, words)) for each, part in late.items()}
+    return name, file, hasattr(module, "__path__"), code, links, places

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from rootless.startup import codecache, hot
-from rootless.startup.leancode import Store, compile_lean, compile_linked
+from rootless.startup.leancode import Store, compile_lean
+from rootless.startup.linking import Linker
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -314,23 +315,115 @@ def number():
 
 def test_the_imports_at_the_top_become_links() -> None:
     """Only those of modules that the cache loads before: another one may import this module first."""
-    loaded = {"errno", "posix", "struct", "os", "os.path", "rootless", "rootless.startup"}
-    code, links = compile_linked(IMPORTS, "imports.py", loaded)
+    loaded = ("errno", "posix", "struct", "os", "os.path", "rootless", "rootless.startup")
+    code, links, late = Linker(loaded).compile("imports", IMPORTS, "imports.py")
     assert links == (
         ("errno", (("errno", ""), ("numbers", ""))),
         ("posix", (("reading", "O_RDONLY"), ("opened", "open"))),
         ("rootless.startup", (("startup", ""),)),
     )
     left = [instruction.argval for instruction in dis.get_instructions(code) if instruction.opname == "IMPORT_NAME"]
-    assert left == ["os.path", "not_in_the_cache", "rootless.startup", "struct"]
+    assert left == ["os.path", "not_in_the_cache", "rootless.startup", "struct"] and not late
 
 
 def test_no_hot_command_imports_at_the_top_what_its_cache_has(copy: Path) -> None:
     state(copy)
     entries = marshal.loads(caches(copy)[0].read_bytes())[2]
     known = {name for name, *_ in entries} | {"posix", "sys", codecache.__name__}
-    for name, _, _, code, links in entries:
+    for name, _, _, code, links, _ in entries:
         assert {source for source, _ in links} <= known, name
         for instruction in dis.get_instructions(code or (lambda: None)):
             if instruction.opname == "IMPORT_NAME" and instruction.argval not in ("posix", "_struct"):  # import *
                 assert instruction.argval not in known, name
+
+
+FIRST = b"""
+class Failed(Exception):
+    def __init__(self, text, number=5):
+        super().__init__(text)
+        self.number = number
+
+class Late(Failed):
+    "Is based on a late class, and names itself and its module's late function."
+    kind = "late"
+    def told(self):
+        return Late.kind, isinstance(self, Late), helper(self.number)
+
+class Base:
+    pass
+
+class Called(Base):
+    def method(self):
+        try:
+            raise Late("text", number=7)
+        except Failed as error:
+            return error.told()
+
+class Decorated:
+    @staticmethod
+    def answer():
+        return 42
+
+def in_table(x):
+    return x * 3
+
+def helper(x, more=(1, 2)):
+    return [x, *more]
+
+def called(x):
+    return helper(x), TABLE["in"](x)
+
+TABLE = {"in": in_table}
+"""
+SECOND = b"""
+from first import Called, Failed, Late as Renamed, helper
+
+class Own(Renamed):
+    pass
+
+def shadows(helper):
+    return helper
+
+def called(x):
+    own = Own("own", number=x)
+    said = own.told(), helper(x), isinstance(own, Failed), Renamed.kind, shadows(3), Called().method()
+    return *said, type(own).__mro__[1]
+"""
+
+
+def test_what_is_made_late_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes, their bases and functions, looked for by their module, another one of the cache, and one outside."""
+    called = ["called", "Called.method"]
+    names = ("first", "second")
+    whole: dict[str, Any] = {}
+    for name, source in zip(names, (FIRST, SECOND), strict=True):
+        module = whole[name] = type(sys)(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(compile_lean(source, name), module.__dict__)
+    linker, store, entries = Linker(()), Store(), []
+    for name, source in zip(names, (FIRST, SECOND), strict=True):
+        monkeypatch.delitem(sys.modules, name)
+        code, links, late = linker.compile(name, source, name, called)
+        places = {each: store.add(store.thin(part, called)) for each, part in late.items()}
+        entries.append((name, f"/{name}.py", False, store.thin(code, called), links, places))
+    assert [sorted(entry[5]) for entry in entries] == [["Decorated", "Failed", "Late", "helper"], ["Own", "shadows"]]
+    monkeypatch.setattr(codecache, "_rest", memoryview(bytes(store.data)))
+    monkeypatch.setattr(codecache, "_functions", {})
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, sys)  # so that what is loaded in its place is taken back
+    codecache._import(entries)
+    first, second = (sys.modules[name] for name in names)
+    assert not {"Failed", "Late", "Decorated"} & vars(first).keys() and "Own" not in vars(second)
+    assert vars(second)["helper"] is first.helper  # because a parameter has its name
+    for _ in range(2):
+        ours, theirs = second.called(4), whole["second"].called(4)
+        assert ours[:-1] == theirs[:-1] and ours[-1] is first.Late and theirs[-1] is whole["first"].Late
+        assert first.called(5) == whole["first"].called(5)
+    assert vars(first)["Late"].__mro__[1] is first.Failed and first.Failed.__module__ == "first"
+    namespace: dict[str, Any] = {}
+    exec("from first import Decorated", namespace)
+    assert namespace["Decorated"].answer() == 42
+    with pytest.raises(AttributeError, match="module 'first' has no attribute 'missing'"):
+        _ = first.missing
+    with pytest.raises(ImportError, match="cannot import name 'missing' from 'first'"):
+        exec("from first import missing", {})

@@ -91,7 +91,7 @@ def ours(names: set[str]) -> set[str]:
 
 def test_a_hot_command_imports_what_the_list_names(commands: Commands) -> None:
     imported = commands.all()
-    making = {f"rootless.startup.{name}" for name in ("hot", "leancode", "making", "called")}  # of the cache
+    making = {f"rootless.startup.{name}" for name in ("hot", "leancode", "linking", "making", "called")}  # of the cache
     for command, names in imported.items():
         assert ours(names) - making - {*hot.ON_DEMAND.get(command, ())} <= hot.ALWAYS, command
     # Without the modules that make the cache, which the first call of each needs.

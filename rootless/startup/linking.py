@@ -1,0 +1,167 @@
+"""Compile a module of a cache so that its start is short: without imports, and without what is hardly used.
+
+An import of a module that is there already takes 2 us, because the interpreter words and discards two errors: it looks
+for __path__ and __spec__ in what is not a package. A copied name takes a tenth of that. So codecache.py copies the
+names (Links), and the statements are left out.
+
+To make a class takes 10 us, and a function with its code 2 us, whether a command uses it or not. So a function that a
+command does not call (called.py), and a class of which it calls no method, is made late: when it is looked for. In the
+code, its name is an attribute of its module, which the module's __getattr__ answers (PEP 562), for modules outside the
+cache, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rootless.startup.leancode import compiled, lean_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+    from types import CodeType
+
+    from rootless.startup.codecache import Links
+
+    _Definition = ast.FunctionDef | ast.ClassDef
+
+_MATCHES = (ast.MatchAs, ast.MatchStar)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+class Linker:
+    """Compile the modules of one cache, in the order in which it loads them.
+
+    loaded: the modules that are there before; late: for each module, the names of what is made late.
+    """
+
+    def __init__(self, loaded: Iterable[str]) -> None:
+        self.loaded = set(loaded)
+        self.late: dict[str, set[str]] = {}
+
+    def compile(
+        self, name: str, source: bytes, file: str, called: Container[str] | None = None
+    ) -> tuple[CodeType, Links, dict[str, CodeType]]:
+        """Return the code of a module, what it imports at its top, and the code of what is made late by name.
+
+        called: the qualified names of what is called, None if nothing may be late. Raises SyntaxError.
+        """
+        tree = lean_tree(source)
+        bound = Counter(_bound(tree))
+        late = _late(tree, called, bound) if called is not None else {}
+        self.late[name] = set(late)
+        places = {each: (f".{name}", each) for each in late}  # no variable's name begins with a dot
+        links = {name: [(f".{name}", "")]} if late else {}
+        body = []
+        for statement in tree.body:
+            found = self._imported(statement)
+            if not found and statement not in late.values():
+                body.append(statement)
+            for module, ours, theirs in found:
+                pair = ours, theirs
+                if theirs in self.late.get(module, ()):
+                    if bound[ours] > 1:  # a local variable has the same name, so the name must be there
+                        body.append(ast.ImportFrom(module, [ast.alias(theirs, ours)], 0))
+                        continue
+                    places[ours] = f".{module}", theirs
+                    pair = f".{module}", ""
+                pairs = links.setdefault(module, [])
+                if pair not in pairs:
+                    pairs.append(pair)
+        attributes = _Attributes(places)
+        parts = {each: ast.Module([attributes.visit(node)], []) for each, node in late.items()}
+        tree.body = [attributes.visit(statement) for statement in body]
+        self.loaded.add(name)
+        return (
+            compiled(tree, file),
+            tuple((module, tuple(pairs)) for module, pairs in links.items()),
+            {each: compiled(part, file) for each, part in parts.items()},
+        )
+
+    def _imported(self, statement: ast.stmt) -> list[tuple[str, str, str]]:
+        """Return what a statement imports: (module, name here, name there), "" for the module itself.
+
+        It is empty for another statement, and for an import of modules that are not there yet: it stays in the code.
+        """
+        found = []
+        if isinstance(statement, ast.ImportFrom):
+            module = statement.module or ""
+            for alias in statement.names:
+                part, name = f"{module}.{alias.name}", alias.asname or alias.name
+                if statement.level or alias.name == "*":
+                    return []
+                if part in self.loaded:
+                    found.append((part, name, ""))
+                elif module in self.loaded and part not in sys.modules:
+                    found.append((module, name, alias.name))
+                else:
+                    return []
+        elif isinstance(statement, ast.Import):
+            for alias in statement.names:
+                if alias.name not in self.loaded or ("." in alias.name and not alias.asname):
+                    return []
+                found.append((alias.name, alias.asname or alias.name, ""))
+        return found
+
+
+def _late(tree: ast.Module, called: Container[str], bound: Counter[str]) -> dict[str, _Definition]:
+    """Return the functions and classes that can be made late: no code calls them, or needs them at once."""
+    late: dict[str, _Definition] = {}
+    for node in tree.body:
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.decorator_list or bound[node.name] > 1:
+            continue
+        names = [node.name]
+        if isinstance(node, ast.ClassDef):
+            names = [f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)]
+        if not any(name in called for name in names):
+            late[node.name] = node
+    if bound["__getattr__"]:  # the module has one of its own
+        return {}
+    while True:
+        needed = {name for node in tree.body if node not in late.values() for name in _read_at_once(node)}
+        if not needed & late.keys():
+            return late
+        late = {name: node for name, node in late.items() if name not in needed}
+
+
+def _read_at_once(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a statement reads when its module is loaded: not those in the bodies of functions."""
+    if isinstance(node, ast.Name):
+        yield node.id
+    parts = ast.iter_child_nodes(node)
+    if isinstance(node, _FUNCTIONS):
+        parts = iter([*getattr(node, "decorator_list", ()), *node.args.defaults, *filter(None, node.args.kw_defaults)])
+    for part in parts:
+        yield from _read_at_once(part)
+
+
+def _bound(tree: ast.AST) -> Iterator[str]:
+    """Yield each name that some scope of a module binds, once for each place."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.partition(".")[0]
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, *_MATCHES)):
+            yield node.name or ""
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            yield from node.names
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            yield node.rest
+
+
+class _Attributes(ast.NodeTransformer):
+    """Replace the names of what is made late by attributes of their modules."""
+
+    def __init__(self, places: dict[str, tuple[str, str]]) -> None:
+        self.places = places
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id not in self.places:
+            return node
+        module, name = self.places[node.id]
+        return ast.Attribute(ast.Name(module, ast.Load()), name, ast.Load())
