@@ -344,8 +344,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Hook HookContext HookContext.__init__",
         "rootless.process.program":
             "_home_of check_cwd close_all_but forget_imports forget_imports.<locals>.<listcomp> look_up "
-            "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> restore_signals set_home "
-            "set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
+            "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> restore_handlers "
+            "restore_signals set_home set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
             "<dictcomp> apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
@@ -525,7 +525,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.process.program":
             "_home_of check_cwd close_all_but forget_imports forget_imports.<locals>.<listcomp> look_up "
             "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> prepare_seccomp "
-            "restore_signals set_home set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
+            "restore_handlers restore_signals set_home set_home.<locals>.<genexpr> "
+            "set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
             "<dictcomp> apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.container":
@@ -617,7 +618,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.plan.compiler":
             "Plan.last",
         "rootless.process.program":
-            "restore_signals",
+            "restore_handlers restore_signals",
         "rootless.runtime.container":
             "Container Container.__enter__ Container.__exit__ Container.__init__ Container.alive "
             "Container.cgroup Container.cgroup_path Container.cgroup_record Container.close Container.hooks "
