@@ -20,11 +20,11 @@ from rootless.kernel import channel, signals
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
 from rootless.process import program
-from rootless.runtime.create import Created, CreateRequest, create
+from rootless.runtime.bundle import Bundle, CreateRequest
+from rootless.runtime.create import Created, create
 from rootless.runtime.delete import remove, remove_after
 from rootless.runtime.start import start
 from rootless.runtime.state import default_root
-from rootless.startup import jsonlite
 
 if TYPE_CHECKING:
     from _socket import socket
@@ -171,15 +171,15 @@ def process_of(call: Call, process: dict[str, Any]) -> dict[str, Any]:
 def _request(compiled: Compiled, container_id: str, call: Call, end: int) -> CreateRequest:
     host = compiled.host
     spec = {**compiled.spec, "process": process_of(call, compiled.spec["process"])}
-    text = jsonlite.dumps(spec, 1).encode("utf-8", "surrogatepass")
-    request = CreateRequest(container_id, compiled.bundle, spec, text)
-    request.root = default_root(host.uid, host.uid == 0 and host.in_userns)
-    request.detached = False
-    request.preserve_fds = max((number - 2 for _, number in call.passed), default=0)
-    request.init = not call.pid1
-    request.options = call.options
-    request.status_fd = -1 if call.pid1 else end
-    return request
+    return CreateRequest(
+        Bundle(container_id, compiled.bundle, spec),
+        root=default_root(host.uid, host.uid == 0 and host.in_userns),
+        detached=False,
+        preserve_fds=max((number - 2 for _, number in call.passed), default=0),
+        init=not call.pid1,
+        options=call.options,
+        status_fd=-1 if call.pid1 else end,
+    )
 
 
 def _program_of(init: int) -> int:

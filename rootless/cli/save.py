@@ -20,7 +20,7 @@ from rootless.userns import job
 from rootless.userns.run import default_maps
 
 if TYPE_CHECKING:
-    from rootless.runtime.create import CreateRequest
+    from rootless.runtime.bundle import CreateRequest
 
 _FORMATS = {"legacy": "docker-legacy", "docker": "docker"}  # of the archive that the image came in
 

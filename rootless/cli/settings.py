@@ -12,17 +12,17 @@ from rootless.runtime.bundle import parse_config
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
+    from rootless.runtime.bundle import Bundle
 
 _LIMIT = 4 << 20  # bytes of a file of variables or a seccomp profile
 
 
-def read_settings(options: Options, spec: dict[str, Any], bundle: str, args: list[str] | None = None) -> Settings:
+def read_settings(options: Options, bundle: Bundle, args: list[str] | None = None) -> Settings:
     """Return the settings that the flags ask for.
 
-    spec, bundle: config.json and its absolute directory, where names of users are looked up; args: the program's words.
-    Raises RootlessError.
+    bundle: names of users are looked up in its rootfs; args: the program's words. Raises RootlessError.
     """
-    settings = Settings(base=os.getcwd(), bundle=bundle, home=os.environ.get("HOME", ""), args=args or [])
+    settings = Settings(base=os.getcwd(), bundle=bundle.directory, home=os.environ.get("HOME", ""), args=args or [])
     for keyword, flag, _ in TABLE:
         key = flag.replace("-", "_")
         if key in options.given and key not in ("env", "ephemeral"):
@@ -30,24 +30,16 @@ def read_settings(options: Options, spec: dict[str, Any], bundle: str, args: lis
     settings.env = read_env(options.env_file, options.env)
     if options.no_root_emulation:
         settings.root_emulation = "none"
-    settings.seccomp = _seccomp(options.security_opt or [], spec)
+    settings.seccomp = _seccomp(options.security_opt or [], bundle.spec)
     if settings.user:
-        from rootless.runtime.names import look_up
+        from rootless.runtime.names import look_up, rootfs_of
 
-        settings.user_ids = look_up(_rootfs(spec, bundle), settings.user)
+        settings.user_ids = look_up(rootfs_of(bundle), settings.user)
     if any(not group.isdigit() for group in settings.group_add):
-        from rootless.runtime.names import look_up_groups
+        from rootless.runtime.names import look_up_groups, rootfs_of
 
-        settings.group_add = look_up_groups(_rootfs(spec, bundle), settings.group_add)
+        settings.group_add = look_up_groups(rootfs_of(bundle), settings.group_add)
     return settings
-
-
-def _rootfs(spec: dict[str, Any], bundle: str) -> str:
-    if bundle == "/":  # the host's own system (plan/host_system.py)
-        return "/"
-    root = spec.get("root")
-    path = root.get("path") if isinstance(root, dict) else None
-    return os.path.join(bundle, path) if isinstance(path, str) else bundle
 
 
 def read_env(files: list[str] | None, entries: list[str] | None) -> list[str]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from rootless.kernel.host import Host
     from rootless.plan.compiler import Plan
-    from rootless.runtime.create import Created, CreateRequest
+    from rootless.runtime.bundle import CreateRequest
+    from rootless.runtime.create import Created
     from rootless.steps import Step
 
 _STEP = re.compile(r" *\+(\d+\.\d+) ms +(\d+) ")
@@ -68,13 +69,11 @@ class Trace:
 
         If the set-up fails, the steps that were begun are told before the error is raised.
         """
-        request.detached = False
-        request.at_start = self._created
         self.fd = os.memfd_create("trace", os.MFD_CLOEXEC)
         log.configure(path=f"/proc/self/fd/{self.fd}", json_format=True, debug=True)
         answers: dict[int, list[str]] = {}
         try:
-            code = run(request, host, lambda: None)
+            code = run(request, host, lambda: None, at_start=self._created)
             ended = next(number for number, step in self.steps.items() if isinstance(step, Execute))
             answers[ended] = [f"the program ended with exit code {code}"]
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rootless.config_node import closest
 from rootless.errors import SpecError
-from rootless.kernel.units import MAX_CPUS, parse_duration, parse_numbers, parse_size
+from rootless.kernel.units import MAX_CPUS, parse_numbers, parse_size
 from rootless.plan import volumes
 from rootless.plan.change import NOTHING, Change, copy, merge_patch, tidy, wrong
 from rootless.plan.change import Settings as Settings
@@ -234,14 +234,6 @@ def read_size(flag: str, value: str | int, *, unlimited: bool = False) -> int:
     if number <= 0:
         raise wrong(flag, value, "not a size", hint)
     return number
-
-
-def read_duration(flag: str, text: str) -> float:
-    """Return the seconds of `1.5s`, `90`, `2m`, `1h` or `250ms`. Raises RootlessError."""
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise wrong(flag, text, "not a duration", "such as 1.5s, 2m or 1m30s") from None
 
 
 def _apply_memory(change: Change, size: str | int) -> None:

@@ -32,7 +32,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
-    from typing import Any
 
     from rootless.cgroup.driver import Cgroup
     from rootless.cgroup.record import Record
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from rootless.outside.engine import Engine
     from rootless.plan.compiler import Plan
     from rootless.plan.describe import Numbering
-    from rootless.process.child_options import ChildOptions
+    from rootless.runtime.bundle import CreateRequest
     from rootless.runtime.container import State
     from rootless.steps import Step
     from rootless.steps.network import ConnectNetwork
@@ -51,60 +50,6 @@ _UNCONTAINED = (
     "a container without a pid namespace of its own and without a cgroup: such configuration is strongly discouraged, "
     "because not all of its processes can be found when it ends"
 )
-
-
-class CreateRequest:
-    """Hold the arguments of `create`.
-
-    spec: the parsed config.json; text: the same as bytes, which the state directory keeps; root: the state root; image:
-    the image that the bundle was unpacked from, "" for the user's own bundle; upper: the directory to make for a
-    throw-away root, "" for none (config.json has its mount); takes_name: whether the id is the bundle's name, so that
-    another id can replace it if it is in use; timeout: seconds that the program may run, 0 for no limit; starts:
-    whether this command starts the program, too; at_start:
-    called when the container is created and before its program runs; at_end: called when the program has ended and
-    before the container is deleted (its exit code counts if it is not 0); source: the image's archive, "" if it came
-    through a pipe; emulates_root: as in Call; detached: whether the container outlives this command; options: what a
-    caller in Python asks of the program's process; meanwhile: called while init sets up its mounts, when the runtime
-    would only wait; the rest are the flags.
-    """
-
-    def __init__(self, container_id: str, bundle: str, spec: dict[str, Any], text: bytes) -> None:
-        self.container_id = container_id
-        self.bundle = bundle
-        self.spec = spec
-        self.text = text
-        self.root = ""
-        self.cgroup_manager = ""
-        self.console_socket = ""
-        self.pidfd_socket = ""
-        self.pid_file = ""
-        self.no_pivot = False
-        self.no_new_keyring = False
-        self.notify = False
-        self.init = False
-        self.status_fd = -1
-        self.options: ChildOptions | None = None
-        self.upper = ""
-        self.image = self.source = ""
-        self.timeout = 0.0
-        self.starts = True
-        self.at_start: Callable[[Created], None] | None = None
-        self.at_end: Callable[[], int] | None = None
-        self.takes_name = False
-        self.preserve_fds = 0
-        self.listen_fds = 0
-        self.emulates_root = False
-        self.detached = True
-        self.meanwhile: Callable[[Container], None] | None = None
-
-    def wants_terminal(self) -> bool:
-        """Return whether config.json gives the program a terminal. Raises SpecError."""
-        return Node(self.spec)["process"]["terminal"].boolean()
-
-    def needs_helpers(self) -> bool:
-        """Return whether a process has to serve the container from outside, so that it needs a monitor to end it."""
-        annotations = self.spec.get("annotations")
-        return type(annotations) is dict and annotations.get("org.rootless.network", "none") != "none"
 
 
 class Created:
@@ -133,10 +78,10 @@ def compile_plan(request: CreateRequest, host: Host, spec: Node | None = None) -
     return compile(spec or Node(request.spec), host, call)
 
 
-def create(request: CreateRequest, host: Host) -> Created:
+def create(request: CreateRequest, host: Host, meanwhile: Callable[[Container], None] | None = None) -> Created:
     """Create a container, which then waits for `start`. After a failure everything is undone in reverse order.
 
-    Raises RootlessError and OSError.
+    meanwhile: called while init sets up its mounts, when the runtime would only wait. Raises RootlessError and OSError.
     """
     # Check the command line first, because the user can correct that most easily.
     console.check_holder(request.wants_terminal(), request.detached, request.console_socket)
@@ -148,7 +93,7 @@ def create(request: CreateRequest, host: Host) -> Created:
         from rootless.outside import ports
 
         ports.check(plan.network)
-    creation = Creation(request, plan, host)
+    creation = Creation(request, plan, host, meanwhile)
     try:
         creation.prepare()
         creation.clone()
@@ -188,8 +133,11 @@ class Creation:
     sync: socket
     theirs: socket
 
-    def __init__(self, request: CreateRequest, plan: Plan, host: Host) -> None:
+    def __init__(
+        self, request: CreateRequest, plan: Plan, host: Host, meanwhile: Callable[[Container], None] | None
+    ) -> None:
         self.request = request
+        self.meanwhile = meanwhile
         self.plan = plan
         self.host = host
         self.pid = 0
@@ -499,8 +447,8 @@ class Creation:
                 channel.send(sync, channel.SAVED)
             except BrokenPipeError:
                 pass  # init has exited; its error message is still in the socket and is read next
-            if request.meanwhile:
-                request.meanwhile(container)
+            if self.meanwhile:
+                self.meanwhile(container)
             if plan.process.terminal:
                 master = console.receive_master(sync, request.console_socket)
             if plan.waits_for_runtime:

@@ -33,21 +33,18 @@ from rootless.userns.run import default_maps
 if TYPE_CHECKING:
     from rootless.cgroup.oom import Watch
     from rootless.kernel.host import Host
-    from rootless.runtime.create import CreateRequest
+    from rootless.runtime.bundle import CreateRequest
 
 _STARTED = b"s"
 _HUP, _INT, _QUIT, _TERM = 1, 2, 3, 15
 
 
-def run_monitored(
-    request: CreateRequest, host: Host, log_file: str = "", *, keep: bool = True, starts: bool = True
-) -> int:
+def run_monitored(request: CreateRequest, host: Host, log_file: str = "", *, keep: bool = True) -> int:
     """Run a detached container with a monitor; return 0 when its program runs. Raises RootlessError.
 
     log_file: gets the program's output, "" for this command's standard streams; keep: do not delete the container when
-    it ends; starts: whether to start it, too: `create` leaves that to `start`.
+    it ends.
     """
-    request.starts = starts
     protect(*default_maps(host))  # before the fork: the copy would fork again
     output = _open_log(log_file) if log_file else -1
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -56,7 +53,7 @@ def run_monitored(
         os.close(reader)
         os.setsid()
         try:
-            _monitor(request, host, writer, output, keep=keep, starts=starts)
+            _monitor(request, host, writer, output, keep=keep)
         except BaseException as error:
             failure = error if isinstance(error, RootlessError) else RootlessError(str(error) or type(error).__name__)
             words = [failure.what, failure.where, failure.errno, failure.hint, type(failure).__name__]
@@ -90,7 +87,7 @@ def _open_log(path: str) -> int:
         raise RootlessError.from_os(error, "cannot open the log file", path) from None
 
 
-def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, keep: bool, starts: bool) -> None:
+def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, keep: bool) -> None:
     for signum in (_HUP, _INT, _QUIT):
         signal(signum, SIG_IGN)  # they are for the caller's terminal, and the container must continue
     signal(_TERM, SIG_DFL)
@@ -101,14 +98,13 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
             os.dup2(source, fd)
         os.close(null)
         os.close(output)
-    request.detached = True
     created = create(request, host)
     container = created.container
     try:
         oom = container.watch_oom()
         listener = _listen(container, SOCKET)
-        started = _listen(container, START_TOLD_SOCKET) if request.timeout and not starts else None
-        notified = start(container) if starts else None
+        started = _listen(container, START_TOLD_SOCKET) if request.timeout and not request.starts else None
+        notified = start(container) if request.starts else None
         container.directory.note(" ".join(map(str, proc.own_identity())), "monitor")
         container.directory.lock.give_up()
     except BaseException:

@@ -15,6 +15,17 @@ from rootless.plan.settings import UserIds
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rootless.runtime.bundle import Bundle
+
+
+def rootfs_of(bundle: Bundle) -> str:
+    """Return the root file system that a config names. The compiler of the plan refuses a wrong one later."""
+    if bundle.directory == "/":  # the host's own system (plan/host_system.py)
+        return "/"
+    root = bundle.spec.get("root")
+    path = root.get("path") if isinstance(root, dict) else None
+    return os.path.join(bundle.directory, path) if isinstance(path, str) else bundle.directory
+
 
 def look_up(rootfs: str, text: str) -> UserIds:
     """Return the user that USER[:GROUP] names in a root file system, by the rules of docker (image-spec, config.md).

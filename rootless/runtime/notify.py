@@ -18,8 +18,7 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from rootless.runtime.bundle import Bundle
     from rootless.runtime.state import StateDir
 
 SOCKET = "notify.sock"  # in the state directory
@@ -28,8 +27,12 @@ _PATIENCE = 30  # seconds that the manager has to read the message: sd_notify_ba
 _LIMIT = 4096
 
 
-def extend_spec(spec: dict[str, Any], source: str) -> None:
-    """Add the mount of the socket `source`, and NOTIFY_SOCKET, to config.json, like runc. `exec` gets neither."""
+def extend_config(bundle: Bundle, root: str) -> None:
+    """Add the mount of the container's socket, and NOTIFY_SOCKET, to config.json, like runc. `exec` gets neither.
+
+    Only this run gets them, not the text that the state directory keeps. root: the state root.
+    """
+    spec, source = bundle.spec, f"{root}/{bundle.container_id}/{SOCKET}"
     options = ["bind", "nosuid", "noexec", "nodev", "ro"]
     mounts, process = spec.get("mounts") or [], spec.get("process")
     if type(mounts) is not list or type(process) is not dict or type(process.get("env") or []) is not list:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.kernel.namespaces import Join
     from rootless.plan.compiler import Plan
+    from rootless.runtime.bundle import CreateRequest
     from rootless.runtime.checkpoint import ImageRequest
-    from rootless.runtime.create import CreateRequest
 
 _ROOT = "criu-root"  # in the state directory
 

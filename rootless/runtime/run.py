@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless.kernel.host import Host
+    from rootless.runtime.bundle import CreateRequest
     from rootless.runtime.container import Container
-    from rootless.runtime.create import CreateRequest
+    from rootless.runtime.create import Created
 
 
 class _Ahead:
@@ -42,15 +43,25 @@ class _Ahead:
             pass  # init has exited; its error message is still in the set-up socket and is read next
 
 
-def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *, keep: bool = False) -> int:
+def run(
+    request: CreateRequest,
+    host: Host,
+    load_modules: Callable[[], None],
+    *,
+    keep: bool = False,
+    at_start: Callable[[Created], None] | None = None,
+    at_end: Callable[[], int] | None = None,
+) -> int:
     """Run the container; return the program's exit code, 0 when detached. Raises RootlessError.
 
-    load_modules: imports what is needed later, while the runtime would only wait; keep: do not delete the container.
+    load_modules: imports what is needed later, while the runtime would only wait; keep: do not delete the container;
+    at_start: called when the container is created and before its program runs; at_end: called when the program has
+    ended and before the container is deleted (its exit code counts if it is not 0).
     """
-    request.meanwhile = ahead = _Ahead(load_modules, detached=request.detached)
+    ahead = _Ahead(load_modules, detached=request.detached)
     end_on_signals()
     block(set(FORWARDED).difference(ENDING))
-    created = create(request, host)
+    created = create(request, host, ahead)
     container = created.container
     try:
         unblock(ENDING)
@@ -62,8 +73,8 @@ def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *,
             oom = container.watch_oom()
             if created.master >= 0:
                 adopt(created.master)
-        if request.at_start:
-            request.at_start(created)
+        if at_start:
+            at_start(created)
         listener = start(container, ahead.sock)
         if request.detached:
             container.close()
@@ -101,8 +112,8 @@ def run(request: CreateRequest, host: Host, load_modules: Callable[[], None], *,
         raise
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
-    if request.at_end:
-        code = request.at_end() or code
+    if at_end:
+        code = at_end() or code
     if not keep:
         from rootless.runtime.delete import remove_after
 

@@ -18,6 +18,7 @@ from rootless.kernel.hints import HINTS
 from rootless.runtime.caches import cache_directory
 
 if TYPE_CHECKING:
+    from rootless.runtime.bundle import Bundle
     from rootless.runtime.state import StateDir
 
 NOTE = "upper"  # in the state directory: a symbolic link whose target text is the upper directory's path
@@ -30,7 +31,7 @@ def directory() -> str:
     return cache_directory("upper")
 
 
-def choose_upper(how: str, container_id: str) -> str:
+def choose_upper(how: str, bundle: Bundle) -> str:
     """Return where a container's changes go: a directory that does not exist yet, or `tmpfs[:size=SIZE]`.
 
     how: the value of --ephemeral, "true" for a directory on disk. Raises RootlessError.
@@ -40,7 +41,7 @@ def choose_upper(how: str, container_id: str) -> str:
     if how not in ("true", "disk"):
         hint = "--ephemeral, or --ephemeral=tmpfs[:size=SIZE]"
         raise RootlessError("unknown place for a throw-away root", f"--ephemeral={printable(how)}", hint=hint)
-    path = f"{directory()}/{container_id}"
+    path = f"{directory()}/{bundle.container_id}"
     return f"{path}.{os.urandom(4).hex()}" if os.path.lexists(path) else path
 
 

@@ -30,7 +30,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.options":
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_read_host _read_image _request_of _set_places read_bundle read_request",
+            "_cgroup_manager make_request read_request read_timeout",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
@@ -135,12 +135,13 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.process.rlimits":
             "<dictcomp> apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
-            "find_bundle parse_config read_config",
+            "Bundle Bundle.__init__ CreateRequest CreateRequest.__init__ CreateRequest.needs_helpers "
+            "CreateRequest.needs_monitor CreateRequest.wants_terminal find_bundle load_bundle open_bundle "
+            "parse_config read_config",
         "rootless.runtime.container":
             "Container Container.__init__ Container.close Container.container_id Container.pid "
             "Container.report Container.save TakingBack",
         "rootless.runtime.create":
-            "CreateRequest CreateRequest.__init__ CreateRequest.needs_helpers CreateRequest.wants_terminal "
             "Created Created.__init__ Creation Creation.__init__ Creation._bind_notify_socket "
             "Creation._follow_setup Creation._make_cgroup Creation._open_hook_streams "
             "Creation._prepare_mounts Creation._prepare_mounts.<locals>.<listcomp> "
@@ -235,13 +236,13 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cgroup.tree":
             "enable make_directory read_file remove_directories",
         "rootless.cli.commands.run":
-            "main",
+            "_is_anothers _of_bundle _of_image main read_run_request",
         "rootless.cli.containers":
             "enter_state_root state_root",
         "rootless.cli.options":
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_is_anothers _read_host _read_image _request_of _set_places read_bundle read_request",
+            "_cgroup_manager make_request read_timeout",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
@@ -349,20 +350,21 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.process.rlimits":
             "<dictcomp> apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
-            "find_bundle parse_config read_config",
+            "Bundle Bundle.__init__ CreateRequest CreateRequest.__init__ CreateRequest.wants_terminal "
+            "find_bundle load_bundle parse_config read_config",
         "rootless.runtime.container":
             "Container Container.__init__ Container.alive Container.cgroup Container.cgroup_record "
             "Container.close Container.container_id Container.hooks Container.pid Container.report "
             "Container.save Container.watch_oom Container.watch_oom.<locals>.<genexpr> TakingBack",
         "rootless.runtime.create":
-            "CreateRequest CreateRequest.__init__ CreateRequest.wants_terminal Created Created.__init__ "
-            "Creation Creation.__init__ Creation._bind_notify_socket Creation._follow_setup "
-            "Creation._make_cgroup Creation._open_hook_streams Creation._prepare_mounts "
-            "Creation._prepare_mounts.<locals>.<listcomp> Creation._record_host_side_effects Creation.clone "
-            "Creation.clone.<locals>.<listcomp> Creation.clone_init "
-            "Creation.clone_init.<locals>.leave_runtime Creation.clone_init.<locals>.live Creation.execute "
-            "Creation.follow Creation.prepare _listen _passed_sockets _possible_maps _warn compile_plan "
-            "create first_state note_made_cgroup note_planned_cgroup",
+            "Created Created.__init__ Creation Creation.__init__ Creation._bind_notify_socket "
+            "Creation._follow_setup Creation._make_cgroup Creation._open_hook_streams "
+            "Creation._prepare_mounts Creation._prepare_mounts.<locals>.<listcomp> "
+            "Creation._record_host_side_effects Creation.clone Creation.clone.<locals>.<listcomp> "
+            "Creation.clone_init Creation.clone_init.<locals>.leave_runtime "
+            "Creation.clone_init.<locals>.live Creation.execute Creation.follow Creation.prepare _listen "
+            "_passed_sockets _possible_maps _warn compile_plan create first_state note_made_cgroup "
+            "note_planned_cgroup",
         "rootless.runtime.delete":
             "_poststop_hooks _undo_host_side_effects _undo_host_side_effects.<locals>.<genexpr> remove "
             "remove_after",
@@ -529,6 +531,8 @@ CALLED: dict[str, dict[str, str]] = {
             "set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
             "<dictcomp> apply_rlimit check_rlimits read_rlimits",
+        "rootless.runtime.bundle":
+            "Bundle CreateRequest",
         "rootless.runtime.container":
             "Container Container.__init__ Container.alive Container.cgroup Container.cgroup_path "
             "Container.cgroup_record Container.close Container.config Container.container_id Container.pid "

@@ -92,8 +92,9 @@ def run_program(steps: list[Step], ending: Ending, tell: StepSender | None) -> N
     tell: logs the steps before the first of them, because the filter may deny sending. Nothing comes between the filter
     and execve. Raises RootlessError.
     """
-    passed = program.passed_on(ending.preserve_fds)
-    for fd in range(3, 3 + ending.preserve_fds):
+    count = ending.preserve_fds
+    passed = program.passed_on(count)
+    for fd in range(3, 3 + count):
         if fd not in passed:
             raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF)
     for step in steps if tell else ():

@@ -11,7 +11,7 @@ from rootless.runtime.create import compile_plan, create
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.options import Options
-    from rootless.runtime.create import CreateRequest
+    from rootless.runtime.bundle import CreateRequest
 
 
 def main(options: Options) -> int:
@@ -19,23 +19,14 @@ def main(options: Options) -> int:
     request = read_request(options)
     if options.dry_run:
         return print_plan(request)
-    if options.timeout:
-        request.timeout = read_timeout(options.timeout)
-    if request.timeout or options.rm or request.needs_helpers():
+    if options.rm or request.needs_monitor():
         from rootless.runtime.monitor import run_monitored
 
-        return run_monitored(request, Host(), keep=not options.rm, starts=False)
+        return run_monitored(request, Host(), keep=not options.rm)
     created = create(request, Host())
     close_at_last(created.pidfd)
     created.container.close()
     return 0
-
-
-def read_timeout(text: str) -> float:
-    """Return the seconds of --timeout. Raises RootlessError."""
-    from rootless.plan.settings import read_duration
-
-    return read_duration("timeout", text)
 
 
 def print_plan(request: CreateRequest) -> int:

@@ -7,9 +7,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from rootless import log
-from rootless.cli.commands.run import read_dashes
+from rootless.cli.commands.run import read_dashes, read_run_request
 from rootless.cli.options import parse
-from rootless.cli.requests import read_request
 from rootless.errors import RootlessError, printable
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
@@ -31,7 +30,7 @@ def main(options: Options) -> int:
     colour, width = wants_colour(options.color), _width()
     run_options = _as_run(options)
     _check_operand(run_options.container_id)
-    request = read_request(run_options, args=run_options.args)
+    request = read_run_request(run_options)
     host = Host()
     plan = compile_plan(request, host)
     for line in [*plan.warnings, *filter(None, [plan.cgroup.refusal])]:

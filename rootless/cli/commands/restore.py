@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rootless.cli.requests import read_bundle
+from rootless.cli.requests import read_restore_request
 from rootless.runtime.checkpoint import ImageRequest
 from rootless.runtime.restore import restore
 
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """Run `rootless restore [--image-path DIR] [-b BUNDLE] [--detach] ID`; the flags are those of runc."""
-    return restore(read_bundle(options), ImageRequest(**vars(options)))
+    return restore(read_restore_request(options), ImageRequest(**vars(options)))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from rootless.cli.commands.create import print_plan, read_timeout
-from rootless.cli.requests import read_request
+from rootless.cli.commands.create import print_plan
+from rootless.cli.containers import state_root
+from rootless.cli.requests import make_request, read_timeout
 from rootless.errors import IdInUse, RootlessError
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
+from rootless.runtime.bundle import Bundle, find_bundle, load_bundle, no_bundle
 from rootless.runtime.run import run
+from rootless.runtime.state import check_id
 from rootless.startup import codecache
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rootless.cli.options import Options
-    from rootless.runtime.create import CreateRequest
+    from rootless.runtime.bundle import CreateRequest
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
 
 
 def main(options: Options) -> int:
@@ -26,17 +34,14 @@ def main(options: Options) -> int:
     if options.log_file and not options.detach:
         raise RootlessError("a log file is for a detached container", f"--log-file {options.log_file}", hint="--detach")
     keep = options.keep or ("rm" in options.given and not options.rm)
-    timeout = read_timeout(options.timeout) if options.timeout else 0.0
+    timeout = read_timeout(options.timeout)
     while True:
-        request = read_request(options, tty=options.tty, args=options.args)
-        request.emulates_root = True  # for a user with one id, unless the config says something else
+        request = read_run_request(options, timeout)
         if options.dry_run:
             return print_plan(request)
-        request.detached, request.timeout = options.detach, timeout
         if request.image and not options.interactive and not request.wants_terminal():
             _close_input()
-        if options.save_changes:
-            _save_at_end(request, options.save_changes)
+        at_end = _saving(request, options.save_changes) if options.save_changes else None
         try:
             if options.detach and (_asks_for_monitor(options) or timeout or request.image or request.needs_helpers()):
                 from rootless.runtime.monitor import run_monitored
@@ -44,7 +49,7 @@ def main(options: Options) -> int:
                 # It is kept unless --rm is given.
                 code = run_monitored(request, Host(), options.log_file, keep=keep or "rm" not in options.given)
             else:
-                code = run(request, Host(), codecache.load_later, keep=keep)
+                code = run(request, Host(), codecache.load_later, keep=keep, at_end=at_end)
         except IdInUse:
             if not request.takes_name:
                 raise
@@ -54,22 +59,122 @@ def main(options: Options) -> int:
         return code
 
 
+def read_run_request(options: Options, timeout: float = 0.0) -> CreateRequest:
+    """Return the request for `run`: of the host's own system, an image or a bundle. Raises RootlessError."""
+    if options.host:
+        return _of_host(options, timeout)
+    return _of_image(options, timeout) or _of_bundle(options, timeout)
+
+
+def _of_host(options: Options, timeout: float) -> CreateRequest:
+    if options.bundle or options.config:
+        raise RootlessError("--host has no bundle", options.bundle or options.config, hint="rootless run --host -- CMD")
+    from rootless.plan.host_system import host_system_config
+    from rootless.userns.mount_userns import can_hide_owners
+
+    as_root = options.user in ("root", "0")
+    if as_root:
+        options.given.discard("user")
+    host = Host()
+    spec = host_system_config(host, as_root=as_root, hide_owners=host.is_root_here and can_hide_owners("/etc"))
+    container_id = check_id(options.name) if options.name else free_name(state_root(options), "host")
+    return make_request(
+        options, Bundle(container_id, "/", spec), tty=options.tty, args=options.args, timeout=timeout,
+        takes_name=not options.name, emulates_root=True, detached=options.detach,
+    )  # fmt: skip
+
+
+def _of_image(options: Options, timeout: float) -> CreateRequest | None:
+    """Return the request of `run IMAGE`, None if the operand is an id or a bundle. Raises RootlessError.
+
+    In a bundle's directory, an operand without a slash is an id, like with runc.
+    """
+    operand = options.container_id
+    if options.bundle or not operand or os.path.exists(f"{operand}/config.json"):
+        return None
+    if "/" not in operand and operand != "-" and os.path.exists("config.json"):
+        return None
+    if operand != "-" and not operand.endswith(_ARCHIVES) and not os.path.exists(operand):
+        if not options.config and not os.path.exists("config.json"):
+            raise no_bundle(operand)
+        return None
+    from rootless.cli import archive
+
+    if not operand.endswith(_ARCHIVES) and not archive.is_image(operand):
+        return None
+    if options.unpacked is None:
+        options.unpacked = archive.unpack(operand, options.tag, options.platform)
+    bundle = options.unpacked.bundle
+    container_id = check_id(options.name) if options.name else free_name(state_root(options), options.unpacked.name)
+    args = options.args
+    if args and not options.entrypoint:
+        args = [*archive.entry_point(bundle), *args]
+    return make_request(
+        options,
+        load_bundle(bundle, container_id, options.config),
+        tty=options.tty,
+        args=args,
+        image=archive.image_name(bundle, operand),
+        source=operand if operand != "-" else "",
+        timeout=timeout,
+        takes_name=not options.name,
+        emulates_root=True,
+        detached=options.detach,
+    )
+
+
+def _of_bundle(options: Options, timeout: float) -> CreateRequest:
+    directory, container_id = find_bundle(options.bundle, options.container_id, options.config, options.name)
+    # The operand may be the bundle's directory, or an id that the user has chosen.
+    is_directory = os.path.abspath(options.container_id or ".") == directory
+    takes_name = not (options.name or options.bundle) and is_directory
+    if takes_name:
+        container_id = free_name(state_root(options), container_id)
+    if not options.read_only and _is_anothers(directory):
+        from rootless.cli.foreign import own_copy
+
+        directory = own_copy(directory)
+        options.ephemeral = options.ephemeral or "true"
+        options.given.add("ephemeral")
+    return make_request(
+        options, load_bundle(directory, container_id, options.config), tty=options.tty, args=options.args,
+        timeout=timeout, takes_name=takes_name, emulates_root=True, detached=options.detach,
+    )  # fmt: skip
+
+
+def _is_anothers(bundle: str) -> bool:
+    """Return whether another user owns a bundle's rootfs, and with it what a container would change."""
+    uid = os.geteuid()
+    try:
+        return uid != 0 and os.stat(f"{bundle}/rootfs").st_uid != uid
+    except OSError:
+        return False
+
+
+def free_name(root: str, name: str) -> str:
+    """Return the name, or NAME-2 and so on if containers, in any state, have the names before it."""
+    number, free = 1, name
+    while os.path.exists(f"{root}/{free}"):
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
 def _close_input() -> None:
     """Give an image's program no standard input, like docker without -i. A bundle's program gets it, like with runc."""
-    from rootless.startup import lean_os as os
-
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.close(null)
 
 
-def _save_at_end(request: CreateRequest, output: str) -> None:
+def _saving(request: CreateRequest, output: str) -> Callable[[], int]:
+    """Return what saves the changes when the container has ended. Raises RootlessError if that cannot be."""
     from rootless.cli.save import check_saving, save_changes
 
     if request.detached:
         raise RootlessError("no command would wait to save the changes", f"--save-changes {output}", hint="no --detach")
     check_saving(request, output)
-    request.at_end = lambda: save_changes(request, output)
+    return lambda: save_changes(request, output)
 
 
 def _asks_for_monitor(options: Options) -> bool:
@@ -82,8 +187,6 @@ def read_dashes(options: Options) -> None:
     In a bundle's directory, and without --bundle, all words are the program's, and that directory is the bundle.
     Elsewhere the first word is the ID or the bundle, like with runc, and a `--` after it is dropped.
     """
-    from rootless.startup import lean_os as os
-
     if options.args and not options.bundle and os.path.exists("config.json"):
         options.container_id = "."
     elif options.args:

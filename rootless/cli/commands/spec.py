@@ -11,8 +11,8 @@ from rootless.cli.setting_flags import SETTING_KEYS
 from rootless.errors import EXIT_ERROR, RootlessError, SpecError
 from rootless.kernel.host import Host
 from rootless.plan.validate import validate
-from rootless.runtime.bundle import parse_config, read_config
-from rootless.runtime.create import CreateRequest, compile_plan
+from rootless.runtime.bundle import Bundle, CreateRequest, load_bundle
+from rootless.runtime.create import compile_plan
 from rootless.startup.jsonlite import dumps
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def main(options: Options) -> int:
         from rootless.cli.settings import read_settings
         from rootless.plan.settings import apply_settings
 
-        config = apply_settings(config, read_settings(options, config, os.path.abspath(bundle)), host)
+        settings = read_settings(options, Bundle("", os.path.abspath(bundle), config))
+        config = apply_settings(config, settings, host)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
@@ -48,8 +49,7 @@ def main(options: Options) -> int:
 
 def _validate(bundle: str, path: str) -> int:
     """Log every error of config.json in a line of its own; return 1 if there is one, else 0."""
-    text = read_config(path)
-    request = CreateRequest("validated", os.path.abspath(bundle), parse_config(text, path), text)
+    request = CreateRequest(load_bundle(os.path.abspath(bundle), "validated", path))
     host = Host()
     errors, warnings = validate(request.spec, lambda node: compile_plan(request, host, node).warnings)
     for line in warnings:
