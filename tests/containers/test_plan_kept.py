@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.checkout import TIMEOUT, driver
+from tests.support.golden import CONFIGS as GOLDEN
 
 # Compares the plan with what it was when it was compiled: in init right before the program runs, in the runtime at the
 # end of the command.
@@ -74,6 +76,32 @@ def test_the_plan_is_the_same_when_it_was_executed(container, name: str) -> None
     c.bundle.patch({"process": {"args": ["true"]}})
     result = run(c)
     assert (result.returncode, result.stderr) == (0, "unchanged\n")
+
+
+_OF_THE_MACHINE = ("cgroupsPath", "gidMappings", "resources", "sysctl", "uidMappings")
+
+
+def runnable(config: dict[str, Any], rootfs: Path) -> dict[str, Any]:
+    """A client's config as it was reviewed, without what only that client's machine had."""
+    linux = {key: value for key, value in config["linux"].items() if key not in _OF_THE_MACHINE}
+    linux["namespaces"] = [{"type": namespace["type"]} for namespace in linux.get("namespaces", [])]
+    process = {key: value for key, value in config["process"].items()
+               if key not in ("apparmorProfile", "oomScoreAdj", "rlimits", "selinuxLabel")}  # fmt: skip
+    process |= {"args": ["true"], "terminal": False, "cwd": "/", "user": {"uid": 0, "gid": 0}}
+    mounts = [mount for mount in config.get("mounts", []) if os.path.exists(mount.get("source", "/")) or
+              "bind" not in (mount.get("type"), *mount.get("options", ()))]  # fmt: skip
+    return {**config, "root": {**config["root"], "path": str(rootfs)}, "process": process, "mounts": mounts,
+            "linux": linux, "hooks": {}}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=[f"{path.parent.name}-{path.stem}" for path in GOLDEN])
+def test_the_plans_of_clients_are_the_same_when_they_were_executed(container, path: Path) -> None:
+    """Also when a step fails: that of a config which asks for more than this user may do."""
+    c = container({})
+    c.bundle.config = runnable(json.loads(path.read_text()), c.bundle.path / "rootfs")
+    c.bundle.write()
+    result = run(c)
+    assert result.stderr.splitlines()[-1] == "unchanged", result.stderr
 
 
 def test_with_volumes(container, tmp_path: Path) -> None:
