@@ -194,7 +194,7 @@ class Tree:
         elif not base.startswith(_AUFS):
             name = base[len(WHITEOUT) :]
             if name in (b"", b".", b".."):
-                raise OciError("a whiteout of nothing", self._at(path))
+                raise OciError("a whiteout that names no file", self._at(path))
             self._lower.white_out(parent, name)
             if member.type == tar.DIRECTORY:
                 self._lower.named_whiteouts.add(path)
@@ -318,14 +318,14 @@ class Tree:
             try:
                 directory = self.root.directory(parent)
             except (FileNotFoundError, NotADirectoryError):
-                raise OciError("a hard link to nothing", self._at(member.name)) from None
+                raise OciError("a hard link to a file that does not exist", self._at(member.name)) from None
             if name in (b"", b"."):
                 raise OciError("a hard link to a directory", self._at(member.name))
         source, whole = directory.fd, directory.join(name)
         try:
             os.link(name, base, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
-            raise OciError("a hard link to nothing", self._at(member.name)) from None
+            raise OciError("a hard link to a file that does not exist", self._at(member.name)) from None
         except FileExistsError:
             if self._same(source, name, fd, base):
                 return
@@ -380,7 +380,7 @@ class Tree:
         """Make the entry; return False if an empty file stands for a device that cannot be made here."""
         if member.type == tar.SYMLINK:
             if not member.link:
-                raise OciError("a symbolic link to nothing", self._at(member.name))
+                raise OciError("a symbolic link without a target", self._at(member.name))
             os.symlink(member.link, base, dir_fd=fd)
             return True
         if member.type == tar.FIFO:

@@ -109,7 +109,7 @@ def _read(path: str) -> dict[int, _Mount]:
         with open(path, "rb") as file:
             return _parse(file.read())
     except OSError as error:
-        raise OciError.from_os(error, "cannot tell whether something is mounted in there", path) from None
+        raise OciError.from_os(error, "cannot find out whether something is mounted below it", path) from None
 
 
 def _parse(data: bytes) -> dict[int, _Mount]:

@@ -197,7 +197,7 @@ def _base(request: PackRequest, document: dict[str, Any]) -> Iterator[Image]:
     source = request.base or document["source"]
     hint = "--base names the archive that it was converted from, --flatten packs the tree as one layer"
     if not source or not os.path.exists(source):
-        raise OciError("the archive of the lower layers is not there", source or request.bundle, hint=hint)
+        raise OciError("the archive of the lower layers does not exist", source or request.bundle, hint=hint)
     if document["family"] == "rootfs":
         with open_rootfs(source) as image:
             yield image

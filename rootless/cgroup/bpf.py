@@ -52,7 +52,7 @@ def attach(path: str, rules: list[Rule]) -> None:
             os.close(directory)
     except OSError as error:
         raise RootlessError.from_os(
-            error, "load the device rules", "/linux/resources/devices", hint=advice("no-cgroup-bpf")
+            error, "cannot load the device rules", "/linux/resources/devices", hint=advice("no-cgroup-bpf")
         ) from None
 
 

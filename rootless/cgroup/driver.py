@@ -54,7 +54,7 @@ class Cgroup:
         try:
             return self.directory_fd() if self.path else -1
         except OSError as error:
-            raise RootlessError.from_os(error, "open the container's cgroup") from None
+            raise RootlessError.from_os(error, "cannot open the container's cgroup") from None
 
     def close(self) -> None:
         """Close the fd, if it was opened."""
@@ -87,7 +87,7 @@ class Cgroup:
     def avoid_others(self) -> None:
         """Take the name `ID-2`, and so on, if there are processes in the cgroup whose name is the container's ID.
 
-        A container of another state root may have the same ID. It is for a cgroup that config.json does not name.
+        A container of another state root may have the same ID. Call this only if config.json does not name the cgroup.
         """
         number, path = 1, self.path
         while os.path.isdir(self.path) and self.procs():
@@ -116,7 +116,7 @@ class Cgroup:
         except FileNotFoundError:
             return True
         except OSError as error:
-            raise RootlessError.from_os(error, "open the container's cgroup", self.path) from None
+            raise RootlessError.from_os(error, "cannot open the container's cgroup", self.path) from None
         return False
 
     def add(self, pid: int) -> None:
@@ -125,7 +125,7 @@ class Cgroup:
             try:
                 self.write("cgroup.procs", str(pid))
             except OSError as error:
-                raise RootlessError.from_os(error, f"move process {pid} into its cgroup", self.path) from None
+                raise RootlessError.from_os(error, f"cannot move process {pid} into its cgroup", self.path) from None
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Write [file, value, pointer] entries in their order. If one fails, restore those before it.
@@ -162,7 +162,7 @@ class Cgroup:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.EINVAL):
                 return default
-            raise RootlessError.from_os(error, "read", f"{self.path}/{file}") from None
+            raise RootlessError.from_os(error, "cannot read", f"{self.path}/{file}") from None
 
     def keyed(self, file: str) -> dict[str, int]:
         """Return a flat keyed file, such as "populated 1", as {key: number}; {} if it does not exist."""
@@ -174,7 +174,7 @@ class Cgroup:
         try:
             text = "" if self.gone() else retry_as_range_root(lambda: list_below(self.path))
         except OSError as error:
-            raise RootlessError.from_os(error, "list the container's processes") from None
+            raise RootlessError.from_os(error, "cannot list the container's processes") from None
         return sorted(set(map(int, text.split())) - {0})
 
     def kill(self) -> None:
@@ -185,7 +185,7 @@ class Cgroup:
             self.write("cgroup.kill", "1")
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: it is being removed
-                raise RootlessError.from_os(error, "kill the container's processes", self.path) from None
+                raise RootlessError.from_os(error, "cannot kill the container's processes", self.path) from None
             self.close()
             if not self.gone():
                 self._kill_each()
@@ -206,7 +206,7 @@ class Cgroup:
             pass
         except OSError as error:
             if error.errno != errno.EBUSY:
-                raise RootlessError.from_os(error, "remove the container's cgroup") from None
+                raise RootlessError.from_os(error, "cannot remove the container's cgroup") from None
             self._remove_tree()
         remove_directories(p for p in self.record.get("created", ()) if p != self.path)
 
@@ -233,7 +233,7 @@ class Cgroup:
         try:  # its init has left it, and somebody has removed it
             return os.open(theirs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise RootlessError.from_os(error, "open the cgroup of the container's init") from None
+            raise RootlessError.from_os(error, "cannot open the cgroup of the container's init") from None
 
     def child_fd(self, path: str) -> int:
         """Return an fd of a cgroup below this one. The caller closes it. `..` and links are refused (openat2(2))."""
@@ -267,7 +267,7 @@ class Cgroup:
         except OSError as error:
             if self._required() or error.errno not in _UNWRITABLE:
                 hint = "" if error.errno not in _UNWRITABLE else advice("cgroup-elsewhere")
-                raise RootlessError.from_os(error, "make the container's cgroup", hint=hint) from None
+                raise RootlessError.from_os(error, "cannot make the container's cgroup", hint=hint) from None
             from rootless import log
 
             log.debug(f"no cgroup for the container: {self.path}: {error.strerror}")
@@ -374,7 +374,7 @@ class Cgroup:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise RootlessError.from_os(error, "remove the container's cgroup", self.path) from None
+            raise RootlessError.from_os(error, "cannot remove the container's cgroup", self.path) from None
 
 
 def check_controllers(path: str, entries: list[Entry]) -> None:

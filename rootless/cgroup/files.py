@@ -152,7 +152,7 @@ def _memory(memory: Node, entries: list[Entry]) -> None:
 def _cpu(cpu: Node, entries: list[Entry]) -> None:
     for name, low in (("realtimeRuntime", -(2**63)), ("realtimePeriod", 0)):
         if cpu[name].integer(low=low) > 0:
-            raise cpu[name].error("real-time CPU time has no form in cgroup v2", hint="leave it out, or use 0")
+            raise cpu[name].error("cgroup v2 has no limit of real-time CPU time", hint="leave it out, or use 0")
     idle, shares = cpu["idle"].integer(low=0, high=1), cpu["shares"].integer(low=0)
     if cpu["idle"]:
         entries.append(["cpu.idle", str(idle), cpu["idle"].pointer])
@@ -209,7 +209,7 @@ def _weight(node: Node) -> int:
 
 def _refuse_leaf(node: Node) -> None:
     if node.integer(low=0, high=1000):
-        raise node.error("a leaf weight has no form in cgroup v2", hint="leave it out, or use 0")
+        raise node.error("cgroup v2 has no leaf weight", hint="leave it out, or use 0")
 
 
 def _number(device: Node) -> str:
@@ -244,11 +244,11 @@ def _refuse_network(network: Node) -> None:
     """Refuse net_cls and net_prio, which only cgroup v1 has. Raises SpecError."""
     hint = advice("no-net-cls")
     if network["classID"].uint32():
-        raise network["classID"].error("a network class has no form in cgroup v2", hint=hint)
+        raise network["classID"].error("cgroup v2 has no network classes", hint=hint)
     for priority in network["priorities"].items():
         priority["name"].required().string()
         if priority["priority"].required().uint32():
-            raise priority.error("a network priority has no form in cgroup v2", hint=hint)
+            raise priority.error("cgroup v2 has no network priorities", hint=hint)
 
 
 def _unified(unified: Node, entries: list[Entry]) -> None:

@@ -57,7 +57,7 @@ def _switch(group: Cgroup, value: str) -> None:
         if value == "1":
             group.write("cgroup.freeze", "0")
     except OSError as error:
-        raise RootlessError.from_os(error, f"{verb} the container", f"{group.path}/cgroup.freeze") from None
+        raise RootlessError.from_os(error, f"cannot {verb} the container", f"{group.path}/cgroup.freeze") from None
     raise RootlessError(f"{verb}: a process did not follow within {PATIENCE} seconds", group.path)
 
 

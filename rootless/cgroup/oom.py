@@ -31,7 +31,7 @@ class Watch:
         self._before = self._count()
 
     def look(self) -> int:
-        """Count again; return how many kills are new. A cgroup that is gone, as systemd removes it, has no new ones."""
+        """Count again; return how many kills are new: 0 if systemd has removed the cgroup, and the count with it."""
         before = self.kills
         self.kills = max(before, self._count() - self._before)
         return self.kills - before

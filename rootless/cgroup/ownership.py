@@ -48,7 +48,7 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
     uid_map, gid_map = default_maps(host)
     inside = next((first + owner - start for first, start, size in uid_map if start <= owner < start + size), -1)
     if run_in_userns(uid_map, gid_map, lambda: _change(group, inside)):
-        raise RootlessError(f"give the cgroup to uid {owner}", group.path)
+        raise RootlessError(f"cannot give the cgroup to uid {owner}", group.path)
 
 
 def _change(group: Cgroup, owner: int) -> int:
@@ -63,5 +63,7 @@ def _change(group: Cgroup, owner: int) -> int:
         except FileNotFoundError:
             pass  # its controller is not enabled
         except OSError as error:
-            raise RootlessError.from_os(error, "give the cgroup to the container", f"{group.path}/{name}") from None
+            raise RootlessError.from_os(
+                error, "cannot give the cgroup to the container", f"{group.path}/{name}"
+            ) from None
     return 0

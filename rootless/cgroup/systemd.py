@@ -117,7 +117,7 @@ class Scope(Cgroup):
             try:
                 enable(os.path.dirname(self.path), needed)
             except OSError:
-                pass  # the error for the missing file says more
+                pass  # writing the limit fails next, and that error names the file
 
     def _leave(self, pid: int) -> None:
         """Move the process out again, because stopping a scope kills its processes, which is the caller's decision."""
@@ -274,7 +274,7 @@ def _connect(user: bool) -> DBusConnection:
         return DBusConnection(connection)
     except OSError as error:
         connection.close()
-        raise RootlessError.from_os(error, "connect to the message bus", path) from None
+        raise RootlessError.from_os(error, "cannot connect to the message bus", path) from None
     except BaseException:
         connection.close()
         raise

@@ -112,7 +112,7 @@ def enable(directory: str, needed: set[str]) -> None:
             if error.errno in (errno.EACCES, errno.EPERM):
                 return
             names = " ".join(sorted(needed & missing))
-            raise RootlessError.from_os(error, f"enable {names} for the cgroups below", directory) from None
+            raise RootlessError.from_os(error, f"cannot enable {names} for the cgroups below", directory) from None
     finally:
         os.close(fd)
 
@@ -150,7 +150,7 @@ def _clear(fd: int, directory: str) -> None:
             except ProcessLookupError:
                 pass
             except OSError as error:
-                raise RootlessError.from_os(error, f"move process {pid} to {LEAF}", directory) from None
+                raise RootlessError.from_os(error, f"cannot move process {pid} to {LEAF}", directory) from None
     log.warn(
         f"moved {count} processes from {directory} to {LEAF} below it: a cgroup that hands on controllers holds none"
     )

@@ -252,7 +252,7 @@ def _look_up(life: Life, call: Call, context: Becoming) -> tuple[bytes, dict[byt
         try:
             os.chdir(call.cwd)
         except OSError as error:
-            raise RootlessError("the working directory", "/process/cwd", error.errno or 0) from None
+            raise RootlessError("cannot enter the working directory", "/process/cwd", error.errno or 0) from None
     env = [os.fsdecode(entry) for entry in call.env] if call.env is not None else context.env
     path = _find(call, env, context.left_groups)
     program.check_cwd()

@@ -21,7 +21,7 @@ _NAMES = (
     "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 )
 CAPABILITIES = {f"CAP_{name}": bit for bit, name in enumerate(_NAMES.split())}
-SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]  # a set with this one alone
+SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]  # the mask of a set that holds only this capability
 # Capabilities that allow little, so that init may keep one just to be guarded. `guard` takes the first that is free.
 _HARMLESS = ("CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_LEASE", "CAP_AUDIT_READ", "CAP_SYS_TTY_CONFIG")
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")

@@ -45,7 +45,7 @@ def own(pid: int | str = "self") -> str:
                     path = os.fsdecode(line[3:].removesuffix(b" (deleted)"))
                     return "" if path == "/.." or path.startswith("/../") else path  # outside of our namespace
     except OSError as error:
-        raise RootlessError.from_os(error, "read the cgroup of a process") from None
+        raise RootlessError.from_os(error, "cannot read the cgroup of a process") from None
     return ""
 
 

@@ -110,4 +110,4 @@ def _failed(error: OSError, verb: str, device: NetDevice) -> RootlessError:
     hint = ""
     if error.errno in (errno.EPERM, errno.EACCES):
         hint = advice("net-device-of-host")
-    return RootlessError.from_os(error, f"{verb} network device {printable(device[0])}", device[2], hint)
+    return RootlessError.from_os(error, f"cannot {verb} network device {printable(device[0])}", device[2], hint)

@@ -121,7 +121,7 @@ class Change:
         for name in names:
             place = place.setdefault(name, {})
             if type(place) is not dict:
-                raise RootlessError("is not an object, so no setting fits into it", "/" + "/".join(names))
+                raise RootlessError("is not an object, so that no setting can be added to it", "/" + "/".join(names))
         return place
 
     def array(self, part: dict[str, Any], name: str) -> list[Any]:
@@ -130,7 +130,7 @@ class Change:
         if array is None:
             array = part[name] = []
         if type(array) is not list:
-            raise RootlessError("is not an array, so no setting fits into it", name)
+            raise RootlessError("is not an array, so that no setting can be added to it", name)
         return array
 
     def add_mount(self, flag: str, mount: MountEntry) -> None:

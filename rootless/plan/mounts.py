@@ -66,7 +66,7 @@ def _compile_mount(node: Node, bundle: str, rootfs: str, warnings: list[str]) ->
     elif fstype == "cgroup2":
         fstype = "cgroup"
     if "copy-symlink" in options.extensions and {"src-nofollow", "dest-nofollow"} & set(options.extensions):
-        raise node["options"].error("copy-symlink goes with neither src-nofollow nor dest-nofollow")
+        raise node["options"].error("copy-symlink excludes src-nofollow and dest-nofollow")
     mount = kind(node.pointer, target, fstype, source, options)
     mount.is_mapped = bool(node["uidMappings"] or node["gidMappings"]) or any(
         name.startswith(("idmap", "ridmap")) for name in options.extensions

@@ -184,7 +184,7 @@ def _apply_tmpfs(change: Change, texts: list[str]) -> None:
 def _apply_mount_home(change: Change, _: bool) -> None:
     home = change.settings.home
     if not home.startswith("/") or not change.host.is_directory(home):
-        raise wrong("mount-home", home, "the home directory is not there", "HOME names it")
+        raise wrong("mount-home", home, "the home directory does not exist", "HOME names it")
     change.add_mount("mount-home", volumes.bind(home, home))
     change.set_env(f"HOME={home}")
 

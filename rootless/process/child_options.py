@@ -44,7 +44,7 @@ class ChildOptions:
                 os.setpgid(0, self.group)
             except OSError as error:  # EPERM: the leader of a session is in its own group, and stays there (setpgid(2))
                 if self.group not in (0, os.getpid()):
-                    raise RootlessError.from_os(error, "set the process group", "/process/args") from None
+                    raise RootlessError.from_os(error, "cannot set the process group", "/process/args") from None
         self.ignore_signals()
 
     def ignore_signals(self) -> None:

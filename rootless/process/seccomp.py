@@ -144,7 +144,7 @@ def _check_notify(node: Node, profile: Profile) -> None:
     passes = profile["default"] in (_ALLOW, _LOG) or any(not args for _, args in rules)
     if not passes or any(action not in (_ALLOW, _LOG) for action, _ in rules):
         raise node["syscalls"].error(
-            "denies the sendmsg syscall, which hands the listener of SCMP_ACT_NOTIFY out of the container"
+            "denies the sendmsg syscall, by which the listener of SCMP_ACT_NOTIFY leaves the container"
         )
 
 

@@ -46,9 +46,11 @@ def become_owner(status: os.stat_result, path: str) -> None:
         sc.capset(0, 0, 0)  # the capabilities survive if the secure bits say so: capabilities(7)
     except OSError as error:
         hint = advice("root-without-setuid")
-        raise RootlessError.from_os(error, f"cannot become uid {uid}, to whom the states belong", path, hint) from None
+        raise RootlessError.from_os(
+            error, f"cannot become uid {uid}, who owns the state directory", path, hint
+        ) from None
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or sc.capget()[1]:
-        raise RootlessError(f"cannot become uid {uid}, to whom the states belong", path, errno.EPERM)
+        raise RootlessError(f"cannot become uid {uid}, who owns the state directory", path, errno.EPERM)
     _change_environment(uid, name, home)
     # A change of ids makes a process undumpable. Then it may not write the id maps of its children (proc(5)).
     sc.prctl(sc.PR_SET_DUMPABLE, 1)

@@ -191,12 +191,13 @@ def test_file_in_the_place_of_a_parent_is_refused(place: Place) -> None:
 
 def test_hard_link_to_the_outside_is_refused(place: Place) -> None:
     place.refuses_layers("a member name with ..", a.hard_link("h", "../../../outside/secret"))
-    place.refuses_layers("a hard link to nothing", a.hard_link("h", str(place.outside / "secret")))
+    place.refuses_layers("a hard link to a file that does not exist", a.hard_link("h", str(place.outside / "secret")))
 
 
 def test_hard_link_through_a_link_to_the_outside_is_refused(place: Place) -> None:
     place.refuses_layers(
-        "a hard link to nothing", a.symlink("evil", str(place.outside)) + a.hard_link("h", "evil/secret")
+        "a hard link to a file that does not exist",
+        a.symlink("evil", str(place.outside)) + a.hard_link("h", "evil/secret"),
     )
 
 
@@ -215,7 +216,7 @@ def test_hard_link_to_itself_is_harmless(place: Place) -> None:
 
 
 def test_hard_link_to_nothing_is_refused(place: Place) -> None:
-    place.refuses_layers("a hard link to nothing", a.hard_link("h", "missing"))
+    place.refuses_layers("a hard link to a file that does not exist", a.hard_link("h", "missing"))
 
 
 # Whiteouts
@@ -223,7 +224,7 @@ def test_hard_link_to_nothing_is_refused(place: Place) -> None:
 
 def test_whiteout_cannot_remove_above_the_root(place: Place) -> None:
     for name in (".wh...", ".wh..", ".wh."):
-        place.refuses_layers("a whiteout of nothing", a.file("f"), a.file(name, b""))
+        place.refuses_layers("a whiteout that names no file", a.file("f"), a.file(name, b""))
 
 
 def test_whiteout_with_dotdot_is_refused(place: Place) -> None:

@@ -288,7 +288,7 @@ def test_cache_add_unpacks_an_image_ahead_of_its_first_run(rootless: Any, archiv
 @pytest.mark.parametrize(
     ("operands", "wanted"),
     [
-        ([], "which image?; hint: rootless cache add"),
+        ([], "the image is missing; hint: rootless cache add"),
         (["none.tar"], "cannot open the archive: none.tar: ENOENT"),
         (["/dev/null"], "not an image archive: /dev/null; hint: a file,"),
     ],

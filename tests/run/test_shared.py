@@ -49,7 +49,7 @@ def test_a_shared_bundle_is_nobodys(shared: Path, rootless: Any, tmp_path: Path)
             assert path.stat().st_mode & wanted == wanted and path.stat().st_uid == os.geteuid(), path
     assert rootless("run", shared, "--", "cat", "/etc/shadow").stdout == "of the image"
     refused = rootless("convert", "--shared", "--owners", "map", "-o", "other", "more.tar")
-    assert refused.returncode == 1 and "a shared bundle has no owners" in refused.stderr
+    assert refused.returncode == 1 and "a shared bundle keeps no owners" in refused.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be a second user")

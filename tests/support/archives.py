@@ -24,7 +24,7 @@ def header(
     uid: int = 0, gid: int = 0, mtime: int = 1420070400, device: tuple[int, int] = (0, 0),
     magic: bytes = b"ustar\x0000",
 ) -> bytes:  # fmt: skip
-    """One header block with its checksum. A size given as bytes is put in as it is."""
+    """Return one header block with its checksum. A size given as bytes is put in as it is."""
     raw_size = size if isinstance(size, bytes) else b"%011o\0" % size
     block = b"".join(
         (
@@ -37,7 +37,7 @@ def header(
 
 
 def checked(block: bytes) -> bytes:
-    """The block with its checksum made right."""
+    """Return the block with the right checksum."""
     blank = block[:148] + b" " * 8 + block[156:]
     return block[:148] + b"%06o\0 " % sum(blank) + block[156:]
 
@@ -64,7 +64,7 @@ def hard_link(name: str | bytes, target: str | bytes, **more: Any) -> bytes:
 
 
 def pax(records: dict[str, bytes | str], type_: bytes = b"x") -> bytes:
-    """An extended header."""
+    """Return an extended header."""
     data = b""
     for key, value in records.items():
         rest = b" " + key.encode() + b"=" + (value if isinstance(value, bytes) else value.encode()) + b"\n"
@@ -76,7 +76,7 @@ def pax(records: dict[str, bytes | str], type_: bytes = b"x") -> bytes:
 
 
 def docker_archive(layers: list[bytes], config: dict[str, Any] | None = None, **patch: Any) -> bytes:
-    """A docker archive of these layers, with right digests; `patch` replaces keys of the config."""
+    """Return a docker archive of these layers, with right digests; `patch` replaces keys of the config."""
     document: dict[str, Any] = {
         "os": "linux",
         "architecture": "amd64",
@@ -95,7 +95,7 @@ def dumped(document: Any) -> bytes:
 
 
 def tar_of(members: dict[str, bytes]) -> bytes:
-    """A plain tar by the standard library."""
+    """Return a plain tar that the standard library has made."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, data in members.items():
@@ -108,7 +108,7 @@ def tar_of(members: dict[str, bytes]) -> bytes:
 def layout(
     layers: list[bytes], media_type: str = "application/vnd.oci.image.layer.v1.tar", **index: Any
 ) -> dict[str, bytes]:
-    """The files of an OCI layout with one image."""
+    """Return the files of an OCI layout with one image."""
     blobs: dict[str, bytes] = {}
 
     def put(data: bytes, media: str) -> dict[str, Any]:
@@ -131,13 +131,13 @@ def layout(
 
 
 def unpack(archive: Path, bundle: Path, how: str = "squash", tag: str = "", **more: Any) -> list[str]:
-    """Convert in this process, everything owned by the caller; the notes. Raises OciError."""
+    """Convert in this process, everything owned by the caller; return the notes. Raises OciError."""
     with open_archive(str(archive), str(bundle.parent)) as opened:
         return _build(choose(read_images(opened), tag), bundle, how, more)
 
 
 def unpack_rootfs(archive: Path, bundle: Path, how: str = "squash", **more: Any) -> list[str]:
-    """Import in this process; the notes. Raises OciError."""
+    """Import in this process; return the notes. Raises OciError."""
     with open_rootfs(str(archive)) as image:
         return _build(image, bundle, how, more)
 
@@ -150,7 +150,7 @@ def _build(image: Image, bundle: Path, how: str, more: dict[str, Any]) -> list[s
 
 
 def snapshot(top: Path) -> dict[str, tuple[int, ...]]:
-    """What must not change: every path with mode, size, time, links and inode."""
+    """Return what must not change: every path with mode, size, time, links and inode."""
     found: dict[str, tuple[int, ...]] = {}
     for where, names, files in os.walk(top):
         for name in [".", *names, *files]:

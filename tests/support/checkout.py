@@ -16,6 +16,6 @@ TIMEOUT = int(os.environ.get("ROOTLESS_TEST_TIMEOUT", "60"))
 
 
 def driver(program: str, *args: str | Path) -> list[str]:
-    """The argv of a Python program that finds the checkout's packages: `rootless` with something in it replaced."""
+    """Return the argv of a Python program that finds the checkout's packages and may replace a part of `rootless`."""
     path = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n"
     return [sys.executable, "-IS", "-c", path + program, *map(str, args)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def answer_of(body: Callable[[], object]) -> tuple[str, int]:
-    """(repr of what body returns, the child's exit code or minus its signal). A traceback goes to standard error."""
+    """Return (repr of what body returns, the child's exit code or minus its signal). It prints tracebacks."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -16,13 +16,12 @@ Result = subprocess.CompletedProcess[str]
 
 
 def readable(directory: Path) -> bool:
-    """Whether a directory is there and can be listed. Below another user's home it is not (EACCES), which Path.is_dir
-    raises in place of saying no."""
+    """Return whether a directory exists and can be listed. Path.is_dir raises EACCES below another user's home."""
     return os.access(directory, os.R_OK | os.X_OK)
 
 
 def rootless(*args: object, cwd: Path, **more: Any) -> Result:
-    """`bin/rootless ARGS`"""
+    """Run `bin/rootless ARGS`."""
     return subprocess.run(
         [str(LAUNCHER), *map(str, args)],
         cwd=cwd,
@@ -35,7 +34,7 @@ def rootless(*args: object, cwd: Path, **more: Any) -> Result:
 
 
 def call(module: str, cwd: Path, **options: Any) -> Result:
-    """`rootless.cli.commands.MODULE.main` with these options, in a process of its own."""
+    """Call `rootless.cli.commands.MODULE.main` with these options, in a process of its own."""
     script = (
         "import json, sys, types, importlib\n"
         f"sys.path.insert(0, {str(CHECKOUT)!r})\n"
@@ -55,7 +54,7 @@ def call(module: str, cwd: Path, **options: Any) -> Result:
 
 
 def pack(bundle: Path, output: Path, **more: Any) -> Result:
-    """`pack` with its defaults."""
+    """Run `pack` with its defaults."""
     options = {
         "bundle_dir": str(bundle), "output": str(output), "format": "oci", "tag": "", "base": "", "flatten": False,
         "force": False, "change": None, "message": "", "quiet": False,
@@ -64,7 +63,7 @@ def pack(bundle: Path, output: Path, **more: Any) -> Result:
 
 
 def tree(bundle: Path) -> list[str]:
-    """The listing of a bundle's rootfs, owners as the container has them."""
+    """Return the listing of a bundle's rootfs, with the owners that the container sees."""
     listing = rootless(
         "unshare", sys.executable, CHECKOUT / "tests/support/listing.py", bundle / "rootfs", cwd=bundle.parent
     )

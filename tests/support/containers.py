@@ -26,7 +26,7 @@ Result = subprocess.CompletedProcess[str]
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """A JSON merge patch (RFC 7396): objects are merged, None removes, anything else replaces."""
+    """Apply a JSON merge patch (RFC 7396): objects are merged, None removes, anything else replaces."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -53,7 +53,7 @@ class Bundle:
         self.write()
 
     def write(self) -> None:
-        """config.json as `config` says."""
+        """Write `config` as config.json."""
         (self.path / "config.json").write_text(json.dumps(self.config))
 
 
@@ -65,7 +65,7 @@ class Rootless:
         self.cgroups: set[str] = set()
 
     def command(self, *args: str | Path) -> list[str]:
-        """The argv of a call, for tests that start it themselves."""
+        """Return the argv of a call, for tests that start it themselves."""
         return [sys.executable, "-IS", str(LAUNCHER), "--root", str(self.state), *map(str, args)]
 
     def __call__(self, *args: str | Path, **options: Any) -> Result:
@@ -85,7 +85,7 @@ class Rootless:
         return subprocess.Popen(self.command(*args), text=True, errors="surrogateescape", **options)
 
     def ids(self) -> list[str]:
-        """The containers that have a state directory."""
+        """Return the ids of the containers that have a state directory."""
         return sorted(os.listdir(self.state)) if self.state.exists() else []
 
     def note_cgroups(self) -> None:
@@ -109,26 +109,26 @@ class Container:
         self.id = container_id
 
     def run(self, *command: str, flags: tuple[str, ...] = (), **options: Any) -> Result:
-        """`run`, with another program if one is given."""
+        """Call `run`, with another program if one is given."""
         words: tuple[str, ...] = ("--", *command) if command else ()
         return self.rootless("run", *flags, "-b", self.bundle.path, self.id, *words, **options)
 
     def output(self, *command: str, **options: Any) -> str:
-        """What `run` prints, if it ends with 0."""
+        """Return what `run` prints, if it ends with 0."""
         result = self.run(*command, **options)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
     def sh(self, script: str, **options: Any) -> str:
-        """What a shell script in the container prints."""
+        """Return what a shell script in the container prints."""
         return self.output("sh", "-c", script, **options)
 
     def create(self, *flags: str, **options: Any) -> Result:
-        """`create`, output to files: the container keeps the descriptors, a pipe would never end."""
+        """Call `create` with its output in files, because the container keeps a pipe open."""
         return self._detached("create", *flags, **options)
 
     def run_detached(self, *flags: str, **options: Any) -> Result:
-        """`run --detach`."""
+        """Call `run --detach`."""
         return self._detached("run", "--detach", *flags, **options)
 
     def _detached(self, command: str, *flags: str, **options: Any) -> Result:
@@ -139,29 +139,29 @@ class Container:
         return subprocess.CompletedProcess(result.args, result.returncode, out.read_text(), err.read_text())
 
     def start(self) -> Result:
-        """`start`."""
+        """Call `start`."""
         return self.rootless("start", self.id)
 
     def state(self) -> dict[str, Any]:
-        """`state`, parsed."""
+        """Return what `state` prints, parsed."""
         result = self.rootless("state", self.id)
         assert result.returncode == 0, result.stderr
         return dict(json.loads(result.stdout))
 
     def status(self) -> str:
-        """The status that `state` prints."""
+        """Return the status that `state` prints."""
         return str(self.state()["status"])
 
     def kill(self, *args: str) -> Result:
-        """`kill`."""
+        """Call `kill`."""
         return self.rootless("kill", self.id, *args)
 
     def delete(self, *flags: str) -> Result:
-        """`delete`."""
+        """Call `delete`."""
         return self.rootless("delete", *flags, self.id)
 
     def wait(self) -> None:
-        """Until the container's init is gone."""
+        """Wait until the container's init is gone."""
         try:
             pidfd = os.pidfd_open(self.state()["pid"])
         except (ProcessLookupError, OSError):
@@ -197,7 +197,7 @@ needs_range = pytest.mark.skipif(USER and not has_range(), reason=RANGE)
 
 
 def with_user(uid: int) -> Patch:
-    """A patch for a program of that user, with the ids that this takes; the test is skipped where there are none."""
+    """Return a patch for a program of that user, with the ids that it needs; skip the test if there are none."""
     patch: Patch = {"process": {"user": {"uid": uid, "gid": uid}}}
     if uid == 0 or os.geteuid() == 0:
         return patch
@@ -209,7 +209,7 @@ def with_user(uid: int) -> Patch:
 
 
 def leaks(program: Rootless, directory: Path) -> list[str]:
-    """What a test has left: states, cgroups, mounts here, processes that mention or have mounted its directory."""
+    """Return what a test has left: states, cgroups, mounts, and processes that name or have mounted its directory."""
     place = str(directory)
     left = [f"state directory of {name}" for name in program.ids()]
     left += [f"cgroup {path}" for path in sorted(program.cgroups) if os.path.exists(path)]

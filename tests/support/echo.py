@@ -71,7 +71,7 @@ def needs(engine: str) -> None:
 
 
 def missing(engine: str) -> str:
-    """What an engine lacks here, "" if it works."""
+    """Return what an engine lacks here, "" if it works."""
     if not find_program(engine):
         return f"this machine lacks {engine} (Debian: {'passt' if engine == 'pasta' else engine})"
     try:
@@ -111,7 +111,7 @@ def ask(protocol: str, address: str, port: int) -> str:
 
 @contextlib.contextmanager
 def host_server(address: str) -> Iterator[int]:
-    """A server on a loopback address of the host, over TCP and UDP; yields its port."""
+    """Serve on a loopback address of the host, over TCP and UDP; yield the port."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     port = free_port()
     tcp = socket.create_server((address, port), family=family)

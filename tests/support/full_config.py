@@ -100,5 +100,5 @@ FULL: dict[str, Any] = {
 
 
 def compiled(node: Node) -> Plan:
-    """The plan of a host of fixed facts."""
+    """Return the plan for a host whose facts are fixed."""
     return plan.compile(node, Host(**ROOT), Call("/bundle", "id"))

@@ -30,6 +30,6 @@ HOSTS: dict[str, dict[str, Any]] = {
 
 
 def compiled(config: dict[str, Any], kind: str) -> Plan:
-    """The plan on a host of that kind."""
+    """Return the plan for a host of that kind."""
     manager = "systemd" if ":" in config["linux"].get("cgroupsPath", "") else ""
     return plan.compile(Node(config), Host(**HOSTS[kind]), Call("/bundle", "id", cgroup_manager=manager))

@@ -20,14 +20,14 @@ class Limited:
         self.path = Path(self.record["path"])
 
     def read(self, file: str) -> str:
-        """A file of the cgroup, as the host sees it."""
+        """Return a file of the cgroup, as the host sees it."""
         return (self.path / file).read_text().strip()
 
     def line(self) -> str:
-        """The next line that the container prints, waited for; "" when all its processes are gone."""
+        """Wait for the next line that the container prints and return it; "" when all its processes are gone."""
         return self.out.readline().rstrip("\n")
 
 
 def run(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A program's output as text."""
+    """Run a program; return its output as text."""
     return subprocess.run(args, text=True, check=False, timeout=300, **{"capture_output": True, **options})

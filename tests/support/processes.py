@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def running(words: str, seconds: float = 5) -> bool:
-    """Whether a process with these words in its command line is there, and does not go within that time."""
+    """Return whether a process has these words in its command line, and does not end within that time."""
     until = time.monotonic() + seconds
     while any(words.encode() in command_line(pid) for pid in filter(str.isdigit, os.listdir("/proc"))):
         if time.monotonic() > until:

@@ -48,7 +48,7 @@ CONFIG: dict[str, Kind] = kind_of(SCHEMA)
 DIFFERENCES: dict[Place, Kind] = {
     # Go's encoders write the file type into the mode too; it is masked away.
     ("linux", "devices", "*", "fileMode"): range(2**16),
-    # What asks for nothing passes.
+    # A limit of 0 or less asks for nothing, so it is accepted.
     ("linux", "resources", "pids"): {"limit": range(-(2**63), 2**63)},
     # runc takes the recursive forms, and podman writes them.
     ("linux", "rootfsPropagation"): (
@@ -58,7 +58,7 @@ DIFFERENCES: dict[Place, Kind] = {
 
 
 def relaxed(kind: Kind, at: Place = ()) -> Kind:
-    """The kind with the DIFFERENCES in it."""
+    """Return a kind of value as rootless accepts it: the schema's, with what DIFFERENCES says of this place."""
     if at in DIFFERENCES:
         return DIFFERENCES[at]
     if isinstance(kind, list):
@@ -69,7 +69,7 @@ def relaxed(kind: Kind, at: Place = ()) -> Kind:
 
 
 def accepts(kind: Kind, value: Any) -> bool:
-    """Whether a JSON value is of the kind."""
+    """Return whether a JSON value is of the kind."""
     if kind in (bool, str):
         return type(value) is kind
     if isinstance(kind, range):
@@ -86,7 +86,7 @@ def accepts(kind: Kind, value: Any) -> bool:
 
 
 def members(kind: dict[str, Kind], value: dict[str, Any]) -> Iterator[tuple[str, Kind]]:
-    """The members of an object that its kind speaks of."""
+    """Yield the members of an object that its kind declares, with the kind of each."""
     for key in value:
         below = kind.get("*", kind.get(key, kind.get(key + "!")))
         if below is not None:
@@ -94,7 +94,7 @@ def members(kind: dict[str, Kind], value: dict[str, Any]) -> Iterator[tuple[str,
 
 
 def wrong_values(kind: Kind) -> list[Any]:
-    """Values that are not of the kind: every other JSON type, and what is just outside of it."""
+    """Return values that are not of the kind: every other JSON type, and what lies just outside of its limits."""
     values = [True, 7, 1.5, "text", [], ["text"], {}, {"text": 1}]
     if isinstance(kind, range):
         values += [n for n in (kind.start - 1, kind.stop, -(2**70), 2**70) if abs(n) < _ENDLESS]
@@ -104,7 +104,7 @@ def wrong_values(kind: Kind) -> list[Any]:
 
 
 def violations(kind: Kind, value: Any, at: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """All single changes of a valid value that make it invalid: (place, wrong value), None to take a member away."""
+    """Yield all single changes that make a valid value invalid: (place, wrong value), None to remove a member."""
     yield from ((at, wrong) for wrong in wrong_values(kind))
     if isinstance(kind, list):
         for index, item in enumerate(value):
@@ -116,7 +116,7 @@ def violations(kind: Kind, value: Any, at: Place = ()) -> Iterator[tuple[Place, 
 
 
 def leaves(kind: Kind, value: Any, at: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Each place of a value that holds neither object nor array, with what is there."""
+    """Yield (place, what is there) for each place of a value that holds neither an object nor an array."""
     if isinstance(kind, list):
         for index, item in enumerate(value):
             yield from leaves(kind[0], item, (*at, index))
@@ -128,7 +128,7 @@ def leaves(kind: Kind, value: Any, at: Place = ()) -> Iterator[tuple[Place, Any]
 
 
 def values(kind: Kind) -> st.SearchStrategy[Any]:
-    """Valid values, small ones first."""
+    """Return a strategy of valid values, which tries small ones first."""
     if kind is bool:
         return st.booleans()
     if kind is str:
@@ -149,7 +149,7 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
 
 @st.composite
 def _objects(draw: st.DrawFn, kind: dict[str, Kind]) -> dict[str, Any]:
-    """What is required, and a few of the rest."""
+    """Return a strategy of objects: all required members, and a few of the others."""
     needed = [key for key in kind if key.endswith("!")]
     others = [key for key in kind if not key.endswith("!")]
     chosen = draw(st.lists(st.sampled_from(others), max_size=4, unique=True)) if others else []
@@ -157,7 +157,7 @@ def _objects(draw: st.DrawFn, kind: dict[str, Kind]) -> dict[str, Any]:
 
 
 def changed(config: dict[str, Any], place: Place, value: Any) -> dict[str, Any]:
-    """A copy with another value at a place (None: without it); what is not on the way is shared."""
+    """Return a copy with another value at a place (None: without it); it shares everything outside of that path."""
     copied: dict[str, Any] = dict(config)
     target: Any = copied
     for key in place[:-1]:

@@ -58,11 +58,11 @@ def main(options: Options) -> int:
 def _add(options: Options) -> int:
     """Unpack an image as `run IMAGE` does, if it is not in the cache, and print its bundle's directory."""
     if not options.image:
-        raise RootlessError("which image?", hint="rootless cache add IMAGE.tar")
+        raise RootlessError("the image is missing", hint="rootless cache add IMAGE.tar")
     if not archive.is_image(options.image):
         if not os.path.exists(options.image):
             with translated():
-                os.close(open_input(options.image))  # says why
+                os.close(open_input(options.image))  # raises the error that says why
         raise RootlessError(
             "not an image archive", printable(options.image), hint="a file, an OCI layout, or - for stdin"
         )

@@ -69,7 +69,7 @@ def build(options: Options, image: Image, target: str) -> int:
     """Write the bundle in the user's id map and print its path; return the exit code. A signal removes all again."""
     host = Host()
     if options.shared and options.owners not in ("", "squash"):
-        raise RootlessError("a shared bundle has no owners", f"--owners {options.owners}", hint="leave it out")
+        raise RootlessError("a shared bundle keeps no owners", f"--owners {options.owners}", hint="leave it out")
     owners, uid_map, gid_map = choose_owners(host, "squash" if options.shared else options.owners or "")
     in_namespace = owners.mode == "map" and not host.is_root_here
     request = oci.bundle.ConvertRequest(

@@ -23,7 +23,7 @@ def main(options: Options) -> int:
     with translated():
         target = options.output or oci.bundle.bundle_name(options.image)
         is_itself = not options.output and os.path.abspath(target) == os.path.abspath(options.image)
-        if is_itself and os.path.isfile(target):  # the name has no suffix: say first that it is not an archive
+        if is_itself and os.path.isfile(target):  # no suffix was removed: the error is that this is not an archive
             open_archive(target).close()
         check_target(options, target)
         with open_rootfs(options.image, options.change or []) as image:

@@ -63,7 +63,7 @@ def _table(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _fitted(text: str, width: int, indent: int) -> str:
-    """Return a text that ends with the terminal's last column; the whole text where there is no terminal."""
+    """Cut a text to the terminal's width, less the indent. Return it whole if the width is 0: no terminal."""
     return text if not width or len(text) <= width - indent else text[: max(8, width - indent - 3)] + "..."
 
 

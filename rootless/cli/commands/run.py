@@ -32,7 +32,9 @@ def main(options: Options) -> int:
     elif options.dashes:
         read_dashes(options)
     if options.log_file and not options.detach:
-        raise RootlessError("a log file is for a detached container", f"--log-file {options.log_file}", hint="--detach")
+        raise RootlessError(
+            "only a detached container has a log file", f"--log-file {options.log_file}", hint="--detach"
+        )
     keep = options.keep or ("rm" in options.given and not options.rm)
     timeout = read_timeout(options.timeout)
     while True:
@@ -172,7 +174,11 @@ def _saving(request: CreateRequest, output: str) -> Callable[[], int]:
     from rootless.cli.save import check_saving, save_changes
 
     if request.detached:
-        raise RootlessError("no command would wait to save the changes", f"--save-changes {output}", hint="no --detach")
+        raise RootlessError(
+            "the changes cannot be saved: with --detach no command waits for the end of the program",
+            f"--save-changes {output}",
+            hint="leave --detach out",
+        )
     check_saving(request, output)
     return lambda: save_changes(request, output)
 
