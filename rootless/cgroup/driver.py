@@ -37,7 +37,7 @@ class Cgroup:
     save it after that call.
     """
 
-    needs_pid = False  # `create` works before there is a process
+    needs_pid = False  # the cgroup can be made before init exists
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -92,7 +92,7 @@ class Cgroup:
         number, path = 1, self.path
         while os.path.isdir(self.path) and self.procs():
             number += 1
-            self.close()  # the fd is that of the other one
+            self.close()  # the fd is of the cgroup with the old name
             self.record["path"] = f"{path}-{number}"
 
     def note_identity(self) -> None:

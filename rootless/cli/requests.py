@@ -22,7 +22,7 @@ _SHELLS = ("sh", "bash", "ash", "dash", "zsh", "fish", "ksh", "busybox")
 
 def read_request(options: Options) -> CreateRequest:
     """Return the request for `create`. Raises RootlessError."""
-    timeout = read_timeout(options.timeout)
+    timeout = read_timeout(options.timeout) if options.timeout else 0.0
     bundle = open_bundle(options.bundle, options.container_id, options.config)
     return make_request(options, bundle, timeout=timeout, starts=False)
 
@@ -117,9 +117,7 @@ def _cgroup_manager(options: Options) -> str:
 
 
 def read_timeout(text: str) -> float:
-    """Return the seconds of --timeout, 0 without it. Raises RootlessError."""
-    if not text:
-        return 0.0
+    """Return the seconds of --timeout. Raises RootlessError."""
     from rootless.kernel.units import parse_duration
 
     try:

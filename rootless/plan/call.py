@@ -1,4 +1,4 @@
-"""The caller's arguments that the compiler needs besides config.json."""
+"""Declare the caller's arguments that the compiler needs besides config.json."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def set_home(env: list[str], uid: int) -> None:
 def _home_of(uid: int) -> str:
     try:
         fd = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:  # whatever the image has there; but a shortage says nothing of the file
+    except OSError as error:  # the image may have anything there, but a lack of memory or descriptors is an error
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
         return "/"

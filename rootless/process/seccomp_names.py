@@ -1,4 +1,4 @@
-"""The shape of seccomp profiles, and the numbers of their names (linux/seccomp.h, seccomp.h of libseccomp)."""
+"""Declare the shape of seccomp profiles, and the numbers of their names (linux/seccomp.h, seccomp.h of libseccomp)."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ class Creation:
         if request.init:
             from rootless.init import reaper
 
-            assert reaper  # loaded while there is a root to load it from
+            assert reaper  # loaded now, because after the change of roots it would come from the container
         prepared.state = self.container.report("creating")
         prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
         if plan.emulation:

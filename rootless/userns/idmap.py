@@ -48,7 +48,8 @@ def write_maps(proc_fd: int, pid: int, uid_map: IdMap, gid_map: IdMap, host: Hos
         run_helper("newuidmap", pid, uid_map, "/etc/subuid")
         return True
     except RootlessError as error:
-        # Where it is missing, refuses, or may not run. That memory or descriptors are short says nothing of the range.
+        # newuidmap is missing, refuses, or may not run. Any other error, such as ENOMEM, does not mean that there is
+        # no range.
         if not is_default or error.errno not in (0, errno.ENOENT, errno.EACCES):
             raise
         log.debug(f"only the own id is mapped: {error}")

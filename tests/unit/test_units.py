@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rootless.cgroup import files, stats, systemd
+from rootless.cli import requests
 from rootless.cli.commands import events, update
 from rootless.cli.images import read_size
 from rootless.config_node import Node
@@ -49,12 +50,12 @@ def test_what_is_not_a_size_is_refused_everywhere(text: str) -> None:
 )
 def test_a_duration_is_read_alike_everywhere(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
-    assert events.read_interval(text) == settings.read_duration("timeout", text) == pytest.approx(seconds)
+    assert events.read_interval(text) == requests.read_timeout(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "s", "-1s", "1x", "1m30", "5 s", "1..5s", ".", "1e3s", "1sm"])
 def test_what_is_not_a_duration_is_refused_everywhere(text: str) -> None:
-    for read in (parse_duration, events.read_interval, lambda text: settings.read_duration("timeout", text)):
+    for read in (parse_duration, events.read_interval, requests.read_timeout):
         with pytest.raises((ValueError, RootlessError)):
             read(text)
 

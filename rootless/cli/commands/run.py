@@ -36,7 +36,7 @@ def main(options: Options) -> int:
             "only a detached container has a log file", f"--log-file {options.log_file}", hint="--detach"
         )
     keep = options.keep or ("rm" in options.given and not options.rm)
-    timeout = read_timeout(options.timeout)
+    timeout = read_timeout(options.timeout) if options.timeout else 0.0
     while True:
         request = read_run_request(options, timeout)
         if options.dry_run:
