@@ -42,7 +42,9 @@ class Packed:
         self.is_host = bundle is None and rootfs is None
         self.pid1 = not keywords.get("init", True)
         self.name = keywords.get("name") or ""
-        limited = any(keywords.get(name) for name in ("memory", "pids", "cpus", "config"))
+        limited = any(keywords.get(name) for name in ("memory", "pids", "cpus"))
+        config = keywords.get("config")
+        limited = limited or (isinstance(config, dict) and not {"linux", "annotations"}.isdisjoint(config))
         is_connected = bool(keywords.get("publish")) or keywords.get("network") in ("auto", "pasta", "slirp4netns")
         self.has_cgroup = limited or is_connected or bundle is not None
         limits = keywords.get("limits", "strict")

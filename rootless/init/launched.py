@@ -135,6 +135,8 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
         program.forget_imports()
         place = ("process", "/process")
         context = _become_user(life)
+        if context.stays and life.prepared.filter:
+            life.prepared.filter(life.verdict)  # before the call, because it is the longest step
         if call is None:
             assert waiting is not None
             call = waiting(life)
@@ -298,8 +300,6 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> None:
     reaper.block_all()
     program.restore_handlers()
     call.options.ignore_signals()
-    if life.prepared.filter:
-        life.prepared.filter(life.verdict)
     try:
         pid = os.posix_spawn(
             path, call.args, environment, file_actions=[(os.POSIX_SPAWN_DUP2, *each) for each in passed],

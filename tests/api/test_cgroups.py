@@ -21,8 +21,9 @@ def own() -> Path:
     return Path("/sys/fs/cgroup" + line[3:]).parent
 
 
-def made() -> list[str]:
-    return [path.name for path in own().glob("rootless-*-*")]
+def made() -> list[Path]:
+    """The cgroups of this process's own launcher: other tests have theirs beside them."""
+    return list(own().glob(f"rootless-{launcher_pid()}-*"))
 
 
 @pytest.fixture(autouse=True)
@@ -33,10 +34,12 @@ def delegated() -> None:
 
 def test_a_container_s_cgroup_goes_with_it() -> None:
     with rootless.Popen(["sleep", "1000"], **LIMITED) as box:
-        assert len(made()) == 1
-        box.pause()
-        box.resume()
-        box.kill()
+        try:
+            assert len(made()) == 1
+            box.pause()
+            box.resume()
+        finally:
+            box.kill()
     assert made() == []
 
 
@@ -50,4 +53,4 @@ def test_what_a_killed_launcher_leaves_is_removed_by_the_next() -> None:
     box.returncode = -9
     assert ended(old) and ended(box.pid)
     assert rootless.run(["true"], **LIMITED).returncode == 0
-    assert not set(left) & set(made())
+    assert left and not any(path.exists() for path in left)
