@@ -19,6 +19,7 @@ from oci import config as runtime
 from oci import record
 from oci.clone import clone_tree
 from oci.errors import OciError, printable
+from oci.hints import HINTS
 from oci.image.blobs import MAX_JSON, MAX_SIZE, read_json
 from oci.image.detect import is_image_archive, is_junk, packed_below
 from oci.image.model import Image
@@ -400,7 +401,8 @@ def _note(request: ConvertRequest, tree: Tree) -> None:
         request.note(f"{report.absolute} absolute member names were taken as below the root")
     if report.lost_xattrs:
         lost = ", ".join(f"{name} ({count})" for name, count in sorted(report.lost_xattrs.items()))
-        request.note(f"extended attributes that cannot be set here are in the bundle's record only: {lost}")
+        what = f"extended attributes that cannot be set here are in the bundle's record only: {lost}"
+        request.note(f"{what}; hint: {HINTS['no-attributes'].text}")
 
 
 def _image_record(request: ConvertRequest) -> dict[str, Any]:

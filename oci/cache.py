@@ -21,6 +21,7 @@ import attrs
 from oci.attributes import Report
 from oci.clone import clone_tree
 from oci.errors import OciError
+from oci.hints import HINTS
 from oci.image.model import Image, Layer
 from oci.mounts import refuse_mounts
 from oci.owners import Owners
@@ -132,7 +133,7 @@ class Cache:
         except OSError as error:
             if error.errno in passed:
                 raise
-            hint = "`rootless cache prune` makes room" if error.errno in _FULL else ""
+            hint = HINTS["cache-full"].text if error.errno in _FULL else ""
             raise OciError.from_os(error, what, self.directory, hint) from None
 
     @staticmethod
@@ -198,11 +199,11 @@ class Cache:
         try:
             fd = open_private(self.directory, make=make)
         except PermissionError as error:
-            hint = "remove it, or choose another with XDG_CACHE_HOME"
-            raise OciError(f"the cache is not used: {error.strerror}", self.directory, errno.EPERM, hint) from None
+            what, hint = f"the cache is not used: {error.strerror}", HINTS["cache-elsewhere"].text
+            raise OciError(what, self.directory, errno.EPERM, hint) from None
         except NotADirectoryError:
             what = "the cache is a symbolic link, or not a directory"
-            raise OciError(what, self.directory, errno.ENOTDIR, "choose another with XDG_CACHE_HOME") from None
+            raise OciError(what, self.directory, errno.ENOTDIR, HINTS["cache-elsewhere"].text) from None
         try:
             yield f"/proc/self/fd/{fd}"
         finally:

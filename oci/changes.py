@@ -14,6 +14,7 @@ import attrs
 
 from oci import owners as ids
 from oci.errors import OciError
+from oci.hints import HINTS
 from oci.owners import Owners
 from oci.record import Entry
 from oci.root import READ_DIRECTORY
@@ -269,7 +270,7 @@ def _open(root_fd: int, path: bytes) -> IO[bytes]:
             fd = following
         opened = os.open(name, _FILE, dir_fd=fd)
     except OSError as error:
-        hint = "give its owner the right to read it first" if isinstance(error, PermissionError) else ""
+        hint = HINTS["unreadable-file"].text if isinstance(error, PermissionError) else ""
         raise OciError.from_os(error, "cannot read", path, hint) from None
     finally:
         os.close(fd)

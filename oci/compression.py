@@ -13,6 +13,7 @@ from typing import Any
 
 from oci.chunks import PLAIN_CHUNK, Chunks
 from oci.errors import OciError
+from oci.hints import HINTS
 
 _PIECE = 1 << 16
 MAGIC_SIZE = 8  # bytes that `detect` needs
@@ -141,16 +142,14 @@ def _unzstd(chunks: Chunks, where: object) -> Chunks:
         except ModuleNotFoundError:
             continue
         return _members(chunks, zstd.ZstdDecompressor, b"", (zstd.ZstdError, EOFError), "zstd", where)
-    raise OciError(
-        "zstd compression needs a library", where, hint="pip install backports.zstd, or Python 3.14 which has it"
-    )
+    raise OciError("zstd compression needs a library", where, hint=HINTS["no-zstd"].text)
 
 
 def _unlz4(chunks: Chunks, where: object) -> Chunks:
     try:
         lz4 = importlib.import_module("lz4.frame")
     except ModuleNotFoundError:
-        raise OciError("lz4 compression needs a library", where, hint="pip install lz4") from None
+        raise OciError("lz4 compression needs a library", where, hint=HINTS["no-lz4"].text) from None
     return _members(chunks, lz4.LZ4FrameDecompressor, b"\x04\x22\x4d\x18", (RuntimeError,), "lz4", where)
 
 

@@ -6,6 +6,8 @@ import errno as _errno
 import json
 import os
 
+from oci.hints import HINTS
+
 
 class OciError(Exception):
     """A failure to show to the user.
@@ -26,7 +28,8 @@ class OciError(Exception):
         """Return the OciError for an OSError. Without `where` the place is the error's file name."""
         if not where and error.filename is not None:
             where = error.filename
-        return cls(what, where, error.errno or 0, hint or _HINTS.get(error.errno or 0, ""))
+        name = _HINTS.get(error.errno or 0, "")
+        return cls(what, where, error.errno or 0, hint or (name and HINTS[name].text))
 
     def message(self) -> str:
         """Return the line without the program's name: `what: where: ENOENT (no such file or directory); hint: ...`."""
@@ -60,7 +63,7 @@ def unexpected(error: BaseException, what: str, where: str = "") -> OciError:
             place = f"oci/{file.rpartition('/oci/')[2]}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}()"
         frame = frame.tb_next
     if isinstance(error, MemoryError):
-        return OciError(f"{what}: out of memory", place, hint="memory is short here (ulimit -v, a cgroup's limit)")
+        return OciError(f"{what}: out of memory", place, hint=HINTS["no-memory"].text)
     text = printable(error)
     return OciError(
         f"{what}: internal error: {type(error).__name__}{': ' if text else ''}{text}", place,
@@ -80,10 +83,10 @@ def loaded(text: bytes) -> OciError:
 
 
 _HINTS = {
-    _errno.ENOSPC: "free space on that file system, or choose another one with --output",
-    _errno.EDQUOT: "your disk quota is used up",
-    _errno.EROFS: "choose a writable place with --output",
-    _errno.ENAMETOOLONG: "the file system allows no longer names",
+    _errno.ENOSPC: "no-space",
+    _errno.EDQUOT: "no-quota",
+    _errno.EROFS: "read-only",
+    _errno.ENAMETOOLONG: "long-name",
 }
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import attrs
 
 from oci.errors import OciError
+from oci.hints import hint
 
 _OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -98,10 +99,10 @@ def _joined(root: str, relative: str) -> str:
 def _refusal(place: str, mount: _Mount, pid: int) -> OciError:
     if pid:
         what = f"process {pid} has something mounted inside, in its own mount namespace"
-        return OciError(what, place, errno.EBUSY, hint=f"end that process first: kill {pid}")
+        return OciError(what, place, errno.EBUSY, hint=hint("mounted-elsewhere", pid=pid).text)
     command = "fusermount3 -u" if mount.fstype.startswith("fuse") else "umount"
     what = f"something is mounted here ({mount.fstype}), and nothing was removed"
-    return OciError(what, place, errno.EBUSY, hint=f"{command} {place}")
+    return OciError(what, place, errno.EBUSY, hint=hint("mounted", command=command, place=place).text)
 
 
 def _read(path: str) -> dict[int, _Mount]:

@@ -178,6 +178,8 @@ def unexpected(error: BaseException) -> RootlessError:
     text, place = printable(error), code_place(error.__traceback__)
     if isinstance(error, MemoryError):
         return RootlessError("out of memory", place, hint=f"{_SHORT[_errno.ENOMEM]}; else {_REPORT}")
+    if isinstance(error, ModuleNotFoundError) and error.name in ("attr", "attrs"):
+        return RootlessError("this command needs the Python package attrs", hint=advice("no-attrs"))
     if isinstance(error, ImportError):  # Python raises it, too, if it cannot list a module's directory
         hint = (
             f"has this process too few files or memory (ulimit -n, ulimit -v), or is a package missing? Else {_REPORT}"
@@ -188,6 +190,8 @@ def unexpected(error: BaseException) -> RootlessError:
             0
         ] or "failed"  # a wrapper in kernel/syscalls.py puts the call's name before the colon
         hint = _SHORT.get(error.errno or 0, "")
+        if error.errno == _errno.ENOENT and printable(error.filename).startswith("/proc/self/"):
+            hint = advice("no-proc")
         if error.filename is not None:
             return RootlessError.from_os(error, what, hint=hint)
         what += "" if error.errno else f": {text}"

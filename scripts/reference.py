@@ -60,7 +60,9 @@ TROUBLESHOOTING = """\
 `limited` or `missing`; below it stand what that costs, and the command that mends it. The last line, and the exit code,
 say whether a plain `run` works: doctor has run one.
 
-- `rootless doctor BUNDLE` and `rootless doctor IMAGE.tar` add what of the config or the archive cannot work here.
+- `rootless doctor BUNDLE` and `rootless doctor IMAGE.tar` add what of the config or the archive cannot work here. Of a
+  bundle a container is created and deleted, whose program never starts. A config with hooks, a terminal, or the cgroup
+  or namespaces of others is only planned, because creating would do something outside of the container.
 - `--json` prints the same for programs: `works`, and `lines` with `name`, `status`, `detail`, `cost`, `hint`, `command`
   and `who`.
 - `--clean` lists and removes what is left: ended containers with their cgroups and mounts, half-written entries of the

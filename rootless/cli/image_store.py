@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from oci.owners import IdMap, Owners
 
 _VERSION = 1
+# errno: the hint where the bundle lies in the cache
+_CACHES = {errno.ENOSPC: "cache-full", errno.EDQUOT: "cache-full", errno.EROFS: "cache-elsewhere"}
 
 
 @attrs.define
@@ -103,6 +105,8 @@ def _build(image: Image, target: str, source: str, owners: Owners, id_maps: tupl
         try:
             oci.bundle.build(request)
         except OciError as error:
+            if error.errno in _CACHES:  # the hint is for convert, whose user can name another place
+                error.hint = HINTS[_CACHES[error.errno]].text
             log.error(error.message())
             return 1
         for note in notes:

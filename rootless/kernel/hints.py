@@ -9,23 +9,10 @@ Nothing on the way of a container that works imports this module: an error asks 
 
 from __future__ import annotations
 
-ROOT, USER = "root", "you"  # who has to type a command
+import oci.hints
+from oci.hints import ROOT, USER, Hint
 
-
-class Hint:
-    """Say what is wrong, and which command mends it.
-
-    text: what follows `hint:` in an error message; command: what to type, "" if no command mends it; who: ROOT or
-    USER, who has to type it.
-    """
-
-    __slots__ = ("command", "text", "who")
-
-    def __init__(self, text: str, command: str = "", who: str = "") -> None:
-        self.text = text
-        self.command = command
-        self.who = who
-
+__all__ = ["HINTS", "ROOT", "USER", "Hint", "follow", "hint"]
 
 HINTS = {
     "userns-limit": Hint(
@@ -44,6 +31,8 @@ HINTS = {
         "install -m 644 contrib/apparmor/rootless /etc/apparmor.d/ && apparmor_parser -r /etc/apparmor.d/rootless",
         ROOT,
     ),
+    "userns-restricted": Hint("user namespaces are restricted here: sysctl {names}", "sysctl -w {values}", ROOT),
+    "userns-unknown": Hint("user namespaces may be restricted here: sysctl {names}, or a sandbox around this process"),
     "old-kernel": Hint("Linux 5.12 or newer is needed"),
     "seccomp-blocks": Hint(
         "a seccomp filter blocks {call} (docker's default does): --security-opt seccomp=unconfined for the outer "
@@ -78,6 +67,7 @@ HINTS = {
         "usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}",
         ROOT,
     ),
+    "range-elsewhere": Hint("run it outside of this user namespace, or map the range into it"),
     "no-session": Hint("log in through systemd-logind, or `loginctl enable-linger`", "loginctl enable-linger", USER),
     "cgroup-v1": Hint(
         "this host's limits belong to cgroup v1, which rootless does not use; boot it with cgroup v2 alone",
@@ -134,10 +124,15 @@ HINTS = {
     "made-without-cgroup": Hint("it was created without one"),
     "systemd-silent": Hint("journalctl may tell why"),
     "busy-cgroup": Hint("use a cgroup without any"),
-    "no-ps": Hint("Debian's package procps has it; --format json works without it"),
-    "no-click": Hint("pip install click, or apt install python3-click"),
+    "no-ps": Hint("Debian's package procps has it; --format json works without it", "apt install procps", ROOT),
+    "no-click": Hint("pip install click, or apt install python3-click", "pip install click", USER),
+    "no-attrs": Hint("pip install attrs, or apt install python3-attr", "pip install attrs", USER),
     "not-shared": Hint("its owner makes one that others can run with convert --shared"),
-    "other-architecture": Hint("--platform OS/ARCH runs it all the same, if binfmt_misc has an emulator"),
+    "other-architecture": Hint(
+        "--platform OS/ARCH runs it all the same, if binfmt_misc has an emulator",
+        "apt install qemu-user-static",
+        ROOT,
+    ),
     "no-proc": Hint("mount -t proc proc /proc"),
     "net-device-of-host": Hint(
         "a device of the host's network is root's to move: run as root, or inside a network namespace "
@@ -150,7 +145,15 @@ HINTS = {
     ),
     "oom-score": Hint("an ordinary user can only raise it"),
     "no-devpts": Hint("a terminal needs a devpts mount on /dev/pts"),
-    "no-libseccomp": Hint("install it (Debian and Ubuntu: libseccomp2; Fedora and Alpine: libseccomp), 2.5 or newer"),
+    "no-libseccomp": Hint(
+        "install it (Debian and Ubuntu: libseccomp2; Fedora and Alpine: libseccomp), 2.5 or newer",
+        "apt install libseccomp2",
+        ROOT,
+    ),
+    "no-vsyscall": Hint("the kernel parameter vsyscall=xonly", "add vsyscall=xonly to the kernel's command line", ROOT),
+    "no-fuse": Hint("root loads the module fuse and opens the node to all", "modprobe fuse; chmod 666 /dev/fuse", ROOT),
+    "slow-launcher": Hint("bin/rootless is the fast way to start", "run rootless instead of python -m rootless", USER),
+    "trial-hangs": Hint("doctor --clean removes what is left of it", "rootless doctor --clean", USER),
     "no-sys-nice": Hint(
         "real-time policies and a lower nice value take CAP_SYS_NICE on the host, or its RLIMIT_RTPRIO or _NICE"
     ),
@@ -192,7 +195,7 @@ HINTS = {
     "stuck-command": Hint("end that process, then delete it again"),
     "own-interpreter": Hint("use one that root owns, /usr/bin/python3"),
     "state-elsewhere": Hint("choose another with --root", "export ROOTLESS_ROOT=DIRECTORY", USER),
-    "cache-elsewhere": Hint("choose another place with XDG_CACHE_HOME", "export XDG_CACHE_HOME=DIRECTORY", USER),
+    **oci.hints.HINTS,
 }
 
 

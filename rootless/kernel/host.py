@@ -91,13 +91,13 @@ class Host:
 
     @fact
     def subuid(self) -> list[tuple[int, int]]:
-        """The user's ranges in /etc/subuid."""
-        return read_subids("/etc/subuid", self.uid)
+        """The user's ranges in /etc/subuid that exist in this user namespace."""
+        return _existing(read_subids("/etc/subuid", self.uid), self.uid_map)
 
     @fact
     def subgid(self) -> list[tuple[int, int]]:
-        """The user's ranges in /etc/subgid."""
-        return read_subids("/etc/subgid", self.uid)
+        """The user's ranges in /etc/subgid that exist in this user namespace."""
+        return _existing(read_subids("/etc/subgid", self.uid), self.gid_map)
 
     @fact
     def cgroup_view(self) -> View:
@@ -290,6 +290,19 @@ def read_subids(path: str, uid: int) -> list[tuple[int, int]]:
         if len(fields) == 3 and fields[0] in names and fields[1].isdigit() and fields[2].isdigit():
             ranges.append((int(fields[1]), int(fields[2])))
     return [r for r in ranges if r[1] > 0]
+
+
+def _existing(ranges: list[tuple[int, int]], id_map: IdMap) -> list[tuple[int, int]]:
+    """Return the ranges of ids that a user namespace has as a whole: a nested one seldom has any."""
+    existing = []
+    for first, count in ranges:
+        end = first
+        for start, _, size in sorted(id_map):  # a range may span two that adjoin
+            if start <= end < start + size:
+                end = start + size
+        if end >= first + count:
+            existing.append((first, count))
+    return existing
 
 
 def _user_name(uid: int) -> bytes:

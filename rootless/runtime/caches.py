@@ -6,6 +6,10 @@ import os
 
 
 def cache_directory(name: str) -> str:
-    """Return the directory of the cache of this name: `upper` or `images`."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    """Return the directory of the cache of this name: `upper`, `images` or `code`.
+
+    A user without HOME and without a line in passwd(5) has / as home, as login(1) does it.
+    """
+    home = os.path.expanduser("~")
+    cache = os.environ.get("XDG_CACHE_HOME") or f"{home if home.startswith('/') else ''}/.cache"
     return os.path.join(os.path.abspath(cache), "rootless", name)

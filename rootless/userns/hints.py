@@ -28,17 +28,19 @@ _ALLOWING = {
 
 def explain_refusal(number: int, proc_sys: str = "/proc/sys") -> str:
     """Return the hint for an errno of clone3(2), unshare(2), or a write of the id maps; "" for none."""
-    hint = hint_of_refusal(number, proc_sys)
-    if hint:
-        return hint.text
+    certain = hint_of_refusal(number, proc_sys)
+    if certain:
+        return certain.text
     if number not in (errno.EPERM, errno.EACCES):
         return ""
-    return f"user namespaces may be restricted here: sysctl {_listed(_SYSCTLS)}, or a sandbox around this process"
+    from rootless.kernel.hints import hint
+
+    return hint("userns-unknown", names=_listed(_SYSCTLS)).text
 
 
 def hint_of_refusal(number: int, proc_sys: str = "/proc/sys") -> Hint | None:
     """Return the hint for such an errno with the command that mends it, None if no certain reason is known."""
-    from rootless.kernel.hints import ROOT, Hint, hint
+    from rootless.kernel.hints import hint
 
     if number == errno.ENOSPC:
         from rootless.userns.limits import reached
@@ -57,7 +59,7 @@ def hint_of_refusal(number: int, proc_sys: str = "/proc/sys") -> Hint | None:
     if forbidding == [_APPARMOR]:
         return hint("apparmor-userns")
     values = " ".join(f"{name.replace('/', '.')}={_ALLOWING[name]}" for name in forbidding)
-    return Hint(f"user namespaces are restricted here: sysctl {_listed(forbidding)}", f"sysctl -w {values}", ROOT)
+    return hint("userns-restricted", names=_listed(forbidding), values=values)
 
 
 def clone_error(error: OSError) -> RootlessError:

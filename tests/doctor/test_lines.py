@@ -147,7 +147,7 @@ def test_the_file_system_of_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, flags: int, status: str, word: str
 ) -> None:
     class Flags:
-        f_flag = flags
+        f_flag, f_bavail, f_frsize, f_files, f_favail = flags, 1 << 20, 4096, 0, 0
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(places, "file_system", lambda _path: kind)

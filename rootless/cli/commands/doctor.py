@@ -30,6 +30,7 @@ CHECKS: tuple[Callable[[Host], Iterable[Line]], ...] = (
     cgroups.systemd,
     machine.seccomp,
     machine.security_modules,
+    machine.programs,
     machine.devices,
     machine.vsyscall,
     places.runtime_directory,

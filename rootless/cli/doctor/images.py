@@ -14,7 +14,7 @@ from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.cli.doctor.trial import config
 from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError, printable
-from rootless.kernel.hints import ROOT, Hint
+from rootless.kernel.hints import Hint, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,6 @@ def platform(wanted: str) -> Line:
     """Compare the platform of an image, such as linux/amd64, with this machine's."""
     if _is_own(wanted):
         return Line("platform", OK, wanted)
-    mend = Hint("an emulator has to be registered with binfmt_misc", "apt install qemu-user-static", ROOT)
+    mend = hint("other-architecture")
     cost = "its programs start with an emulator only"
     return Line("platform", LIMITED, f"the image is of {wanted}, and this machine is {os.uname().machine}", cost, mend)

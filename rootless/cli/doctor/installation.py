@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import rootless
 from rootless.cli.doctor.line import LIMITED, OK, Line
-from rootless.kernel.hints import USER, Hint, hint
+from rootless.kernel.hints import HINTS, USER, Hint, hint
 from rootless.runtime.interpreter import writable
 from rootless.startup.codecache import users_folder
 from rootless.userns.run import default_maps
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
     from rootless.kernel.host import Host
 
-# module: what does not work without it, and what pip calls it
+# module: what does not work without it, what pip calls it, and the hint of the error message, "" for none
 _PACKAGES = {
-    "click": ("the help is not printed", "click"),
-    "attrs": ("images are not read", "attrs"),
-    "jeepney": ("systemd cannot be asked for a scope", "jeepney"),
-    "lz4": ("layers that lz4 has compressed are not read", "lz4"),
-    "isal": ("images are unpacked slower", "isal"),
-    "mcp": ("python -m rootless.mcp does not start", "mcp"),
+    "click": ("the help is not printed", "click", "no-click"),
+    "attrs": ("images are not read", "attrs", "no-attrs"),
+    "jeepney": ("systemd cannot be asked for a scope", "jeepney", "no-jeepney"),
+    "lz4": ("layers that lz4 has compressed are not read", "lz4", "no-lz4"),
+    "zstd": ("layers that zstd has compressed are not read", "backports.zstd", "no-zstd"),
+    "isal": ("images are unpacked slower", "isal", ""),
+    "mcp": ("python -m rootless.mcp does not start", "mcp", ""),
 }
+_ZSTD = ("compression.zstd", "backports.zstd")  # of Python 3.14, and for the older ones
 
 
 def program(_host: Host) -> Iterator[Line]:
@@ -38,7 +40,7 @@ def program(_host: Host) -> Iterator[Line]:
         yield Line("launcher", OK, detail)
     else:
         cost = "a command starts slower, because Python looks for its site-packages"
-        mend = Hint("bin/rootless is the fast way to start", "run rootless instead of python -m rootless", USER)
+        mend = hint("slow-launcher")
         yield Line("launcher", LIMITED, detail, cost, mend)
 
 
@@ -67,16 +69,19 @@ def packages(_host: Host) -> Iterator[Line]:
         return
     cost = "; ".join(_PACKAGES[name][0] for name in lacking)
     names = " ".join(_PACKAGES[name][1] for name in lacking)
-    mend = Hint("they are optional", f"{sys.executable} -m pip install {names}", USER)
+    hints = [HINTS[_PACKAGES[name][2]].text for name in lacking if _PACKAGES[name][2]]
+    mend = Hint("; ".join(hints) or "they are optional", f"{sys.executable} -m pip install {names}", USER)
     yield Line("packages", LIMITED, f"not installed: {' '.join(lacking)}", cost, mend)
 
 
 def _found(name: str) -> bool:
+    if name == "zstd":
+        return any(_found(module) for module in _ZSTD)
     try:
         if find_spec(name) is None:
             site.main()  # bin/rootless starts the interpreter without its site-packages
         return find_spec(name) is not None
-    except ValueError:  # its import has failed
+    except (ValueError, ModuleNotFoundError):  # its import has failed, or the package that holds it is not there
         return False
 
 

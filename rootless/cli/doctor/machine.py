@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.errors import RootlessError, errno_text
 from rootless.kernel.find_program import find_program
-from rootless.kernel.hints import ROOT, Hint, hint
+from rootless.kernel.hints import hint
 from rootless.process.libseccomp import library_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rootless.kernel.hints import Hint
     from rootless.kernel.host import Host
 
 _OLDEST = (5, 12)  # mount_setattr(2)
@@ -47,7 +48,7 @@ def seccomp(_host: Host) -> Iterator[Line]:
     try:
         version = library_version()
     except (OSError, RootlessError) as error:
-        mend = Hint("libseccomp makes the filters", "apt install libseccomp2", ROOT)
+        mend = hint("no-libseccomp")
         yield Line("seccomp", LIMITED, str(error), "a config with linux.seccomp is refused", mend)
         return
     yield Line("seccomp", OK, f"libseccomp {version}, actions {actions}")
@@ -68,9 +69,17 @@ def vsyscall(_host: Host) -> Iterator[Line]:
     if "[vsyscall]" in _read("/proc/self/maps"):
         yield Line("vsyscall", OK, "programs of old images can call it")
         return
-    mend = Hint("the kernel parameter vsyscall=xonly", "add vsyscall=xonly to the kernel's command line", ROOT)
+    mend = hint("no-vsyscall")
     cost = "programs of images of 2014 and before (glibc up to 2.13) end with SIGSEGV"
     yield Line("vsyscall", LIMITED, "the kernel has no vsyscall page", cost, mend)
+
+
+def programs(_host: Host) -> Iterator[Line]:
+    """Check the programs of others that some commands start."""
+    if path := find_program("ps"):
+        yield Line("ps", OK, path)
+    else:
+        yield Line("ps", LIMITED, "ps is not installed", "`rootless ps` prints no table", hint("no-ps"))
 
 
 def devices(_host: Host) -> Iterator[Line]:
@@ -82,7 +91,7 @@ def devices(_host: Host) -> Iterator[Line]:
     else:
         cost = "a container has the host's network, one of its own without a way out, or none"
         yield Line("network-engines", LIMITED, "neither pasta nor slirp4netns is installed", cost, hint("no-engine"))
-    mend = Hint("the module fuse is loaded, and all may open the node", "modprobe fuse; chmod 666 /dev/fuse", ROOT)
+    mend = hint("no-fuse")
     yield _device("fuse", "/dev/fuse", "sshfs, fuse-overlayfs and their like do not work", mend)
 
 

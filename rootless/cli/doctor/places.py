@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rootless.kernel.host import Host
 
+_LITTLE = 16 << 20  # bytes; the smallest images need as much
 _REMOTE = ("9p", "afs", "ceph", "cifs", "fuse.sshfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "virtiofs")
 _NO_UPPER = (*_REMOTE, "overlay", "vfat", "exfat", "ecryptfs", "squashfs", "erofs", "iso9660")
 
@@ -94,6 +95,10 @@ def cache(_host: Host) -> Iterator[Line]:
         yield Line("cache", LIMITED, f"{path} is on {kind}, which cannot hold an overlay's changes", cost, elsewhere)
     else:
         yield Line("cache", OK, f"{path} on {kind}")
+    free = os.statvfs(existing)
+    if free.f_bavail * free.f_frsize < _LITTLE or (free.f_files and not free.f_favail):
+        detail = f"{path}: {free.f_bavail * free.f_frsize >> 20} MiB and {free.f_favail} files are free"
+        yield Line("cache-space", LIMITED, detail, "images are not unpacked", hint("cache-full"))
     yield attributes("cache-attributes", existing)
     if flags & os.ST_NOSUID:
         cost = "set-user-ID programs of images give no privileges"
@@ -107,8 +112,8 @@ def attributes(name: str, path: str) -> Line:
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             kind = file_system(path)
-            cost = "--owners xattr is refused, and an overlay without privileges cannot hide files"
-            mend = Hint("a file system with extended attributes: tmpfs from Linux 6.6 on, ext4, xfs, btrfs")
+            cost = "owners of files are in a bundle's record only, and an overlay without privileges cannot hide files"
+            mend = hint("no-attributes")
             return Line(name, LIMITED, f"{kind} at {path} has no attributes of users", cost, mend)
         if error.errno != errno.ENODATA:
             return Line(name, LIMITED, f"{path}: {errno_text(error.errno or errno.EIO)}", "owners may not be kept")
@@ -119,7 +124,7 @@ def bundle(path: str) -> Iterator[Line]:
     """Check the file system of a bundle: whether programs can be executed there, set-user-ID, and over a network."""
     flags, kind = os.statvfs(path).f_flag, file_system(path)
     if flags & os.ST_NOEXEC:
-        mend = Hint("a file system without noexec", f"mount -o remount,exec the file system of {path}", ROOT)
+        mend = Hint(hint("noexec", path=path).text, f"mount -o remount,exec the file system of {path}", ROOT)
         yield Line("bundle", MISSING, f"{path} is on a file system that is mounted noexec", "no program starts", mend)
     elif kind in _REMOTE:
         cost = "files of subordinate ids cannot be made there, and containers start slower"

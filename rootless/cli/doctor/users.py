@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.errors import RootlessError, errno_text
-from rootless.kernel import mountinfo
+from rootless.kernel import child, mountinfo
 from rootless.kernel import syscalls as sc
 from rootless.kernel.find_program import find_program
 from rootless.kernel.hints import Hint, hint
+from rootless.kernel.host import read_subids
 from rootless.userns.hints import explain_refusal, hint_of_refusal
 from rootless.userns.limits import all_reached
 from rootless.userns.run import default_maps, run_in_userns
@@ -83,25 +84,29 @@ def proc(host: Host) -> Iterator[Line]:
 def try_namespaces(host: Host) -> int:
     """Return the errno of making namespaces as `create` does, 0 if it works.
 
-    AppArmor's restriction lets the user namespace be made but without capabilities, so others are made in it, too.
+    AppArmor's restriction lets the user namespace be made but without capabilities, so another is made in it, too.
     """
+    flags = sc.CLONE_NEWNS | sc.CLONE_NEWPID | (0 if host.is_root_here else sc.CLONE_NEWUSER)
     reader, writer = os.pipe2(os.O_CLOEXEC)
+
+    def life() -> None:
+        number = errno.EIO
+        try:
+            sc.unshare(sc.CLONE_NEWNS)
+            number = 0
+        except OSError as error:
+            number = error.errno or errno.EIO
+        finally:
+            os.write(writer, number.to_bytes(4))
+            os._exit(0)
+
     try:
-        pid = os.fork()
-        if pid == 0:
-            number = errno.EIO
-            try:
-                if not host.is_root_on_host:
-                    sc.unshare(sc.CLONE_NEWUSER)
-                sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWPID)
-                number = 0
-            except OSError as error:
-                number = error.errno or errno.EIO
-            finally:
-                os.write(writer, number.to_bytes(4))
-                os._exit(0)
+        pid, pidfd = child.clone(flags, life)
+        os.close(pidfd)
         os.waitpid(pid, 0)
         return int.from_bytes(os.read(reader, 4))
+    except OSError as error:
+        return error.errno or errno.EIO
     finally:
         os.close(reader)
         os.close(writer)
@@ -117,7 +122,12 @@ def subordinate_ids(host: Host) -> Iterator[Line]:
         lacking = " and ".join(
             file for file, count in zip(("/etc/subuid", "/etc/subgid"), counts, strict=True) if not count
         )
-        yield Line("subordinate-ids", LIMITED, f"this user has no range in {lacking}", _SQUASHED, _range_hint(host))
+        if host.in_userns and all(read_subids(file, host.uid) for file in ("/etc/subuid", "/etc/subgid")):
+            detail = "the range of this user does not exist in this user namespace"
+            yield Line("subordinate-ids", LIMITED, detail, _SQUASHED, hint("range-elsewhere"))
+        else:
+            detail = f"this user has no range in {lacking}"
+            yield Line("subordinate-ids", LIMITED, detail, _SQUASHED, _range_hint(host))
     elif min(counts) < _WHOLE:
         detail = f"{counts[0]} uids and {counts[1]} gids, fewer than {_WHOLE}"
         cost = "files of an image with higher ids cannot be unpacked with their owners"
@@ -152,6 +162,9 @@ def _helper(host: Host, program: str, file: str) -> Line:
     if not path:
         return Line(program, LIMITED, f"{program} is not installed", _SQUASHED, hint("no-newuidmap"))
     refuses = hint("newuidmap-refuses", file=file, path=path)
+    if os.statvfs(path).f_flag & os.ST_NOSUID:
+        mend = Hint(refuses.text, f"mount -o remount,suid the file system of {path}", refuses.who)
+        return Line(program, LIMITED, f"{path} lies on a file system that is mounted nosuid", _SQUASHED, mend)
     status = os.stat(path)
     try:
         os.getxattr(path, "security.capability")
@@ -163,9 +176,6 @@ def _helper(host: Host, program: str, file: str) -> Line:
         if host.in_userns:  # root of the host owns it, who does not exist here
             refuses = Hint(refuses.text)
         return Line(program, LIMITED, f"{path} {what}", _SQUASHED, refuses)
-    if os.statvfs(path).f_flag & os.ST_NOSUID:
-        mend = Hint(refuses.text, f"mount -o remount,suid the file system of {path}", refuses.who)
-        return Line(program, LIMITED, f"{path} lies on a file system that is mounted nosuid", _SQUASHED, mend)
     if _no_new_privs():
         mend = Hint(refuses.text)  # a process cannot be freed from it: prctl(2)
         return Line(program, LIMITED, "this process has no_new_privs, which it cannot take off", _SQUASHED, mend)
