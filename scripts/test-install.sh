@@ -60,6 +60,7 @@ try() {
   mkdir -p "$home/python" "$home/dist"
   printf '#!/bin/sh\nexec %s "$@"\n' "$python" >"$home/python/python3"
   chmod 755 "$home/python/python3"
+  cp "$home/python/python3" "$home/python/python$version" # every directory with an interpreter has both names
   cp "$work"/dist/* "$home/dist"
   cp "$work/demo.tar" "$home"
   : >"$home/pythonpath"

@@ -419,7 +419,9 @@ def parse(argv: list[str]) -> Options:
         else:
             raise UsageError(f"{name}: {key.replace('_', ' ')} is missing", name)
     if words:
-        raise UsageError(f"{name}: unexpected argument {printable(repr(words[0]))}", name)
+        has_output = any(option[0] == "output" for option in table)
+        hint = f"rootless {name} {getattr(options, key)} --output {words[0]}" if has_output else ""
+        raise UsageError(f"{name}: unexpected argument {printable(repr(words[0]))}", name, hint=hint)
     return options
 
 

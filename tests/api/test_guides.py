@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,3 +25,30 @@ def test_the_blocks_of_a_page_work(page: str, busybox_root: Path, tmp_path: Path
     program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n" + "\n".join(blocks)
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_block_about_conversion_makes_a_bundle_that_runs(busybox: Path, tmp_path: Path) -> None:
+    """Its ids are an example; so the bundle is for whoever runs this."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", (CHECKOUT / "docs/guide/conversion.md").read_text(), re.S | re.M)
+    archive = [sys.executable, str(CHECKOUT / "scripts/legacy_archive.py"), str(busybox), str(tmp_path / "busybox.tar")]
+    subprocess.run(archive, check=True)
+    assert block.count("(0, 1000, 1)") == 2
+    own = block.replace("(0, 1000, 1)", f"(0, {os.geteuid()}, 1)", 1).replace("(0, 1000, 1)", f"(0, {os.getegid()}, 1)")
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n{own}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    run = [sys.executable, "-IS", str(CHECKOUT / "bin/rootless"), "--root", str(tmp_path / "state"), "run", "busybox"]
+    ran = subprocess.run([*run, "--", "echo", "yes"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "yes\n"), ran.stderr
+
+
+def test_the_block_about_agents_starts_the_server(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```json\n(.*?)^```", (CHECKOUT / "docs/guide/agents.md").read_text(), re.S | re.M)
+    server = json.loads(block)["mcpServers"]["rootless"]
+    words = [sys.executable if server["command"] == "python3" else "", *server["args"]]
+    words[words.index("/home/me/project")] = str(tmp_path)
+    done = subprocess.run(words, cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if find_spec("mcp") is None:
+        assert done.returncode == 1 and "mcp" in done.stderr and "Traceback" not in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr

@@ -50,6 +50,11 @@ def test_a_mistyped_bundle(rootless: Rootless, container, command: str) -> None:
     said(rootless(command, wrong, cwd=c.bundle.path.parent), f"did you mean ./{c.bundle.path.name}?")
 
 
+@pytest.mark.parametrize("words", [("convert", "x.tar"), ("import", "x.tar"), ("pack", "b")], ids=lambda w: w[0])
+def test_an_output_without_its_flag(rootless: Rootless, words: tuple[str, str]) -> None:
+    said(rootless(*words, "there"), "unexpected argument 'there'", f"hint: rootless {' '.join(words)} --output there")
+
+
 def test_a_mistyped_archive(rootless: Rootless, tmp_path: Path) -> None:
     (tmp_path / "image.tar").touch()
     for command in ("run", "convert", "import", "inspect"):

@@ -82,6 +82,15 @@ def test_the_page_about_clusters(make_shell: Callable[[str], Shell]) -> None:
     replay_blocks("docs/guide/clusters.md", make_shell("clusters"), least=4)
 
 
+def test_the_page_about_exit_codes(make_shell: Callable[[str], Shell], tmp_path: Path) -> None:
+    """Its bundle has no root file system. The page has it in /tmp."""
+    shell = make_shell("exit-codes")
+    assert shell("rootless spec -b empty 2>&1 || mkdir empty && rootless spec -b empty")[0] == 0
+    ((command, expected),) = steps("docs/reference/exit-codes.md")
+    code, output = shell(command)
+    assert (code, output) == (1, expected.replace("/tmp/empty", f"{tmp_path}/exit-codes/work/empty"))
+
+
 def replay_blocks(page: str, shell: Shell, least: int = 26) -> None:
     found = steps(page)
     assert len(found) >= least
