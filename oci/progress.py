@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 _INTERVAL = 0.1  # seconds between two lines
+_BAR, _LEAST_BAR = 20, 5  # characters
 _PATIENCE = 1.0  # seconds before the first line, because what is over by then needs none
 
 
@@ -61,20 +62,21 @@ class ProgressLine:
 
     def _line(self, seconds: float) -> str:
         words = f"layer {self._layer} of {self._layers}" if self._layers else self._words
-        text = f"{words}  {self._amount(self._done)}"
+        amount = f"{words}  {self._amount(self._done)}"
         rate = self._done / seconds if seconds > 0 else 0.0
-        if self._total:
-            share = min(self._done / self._total, 1.0)
-            bar = "#" * round(share * 20)
-            text += f" of {self._amount(self._total)}  [{bar:<20}] {share:4.0%}"
-        text += f"  {self._amount(rate)}/s"
-        if self._total and rate and self._done < self._total:
-            text += f"  {_time((self._total - self._done) / rate)} left"
-        try:
-            width = os.get_terminal_size(2).columns
-        except OSError:
-            return text
-        return text[: max(20, width - 1)] if width else text  # 0: a terminal whose size nobody has set
+        speed = f"  {self._amount(rate)}/s"
+        width = _columns()
+        if not self._total or self._done > self._total:  # more than was expected: the rest is unknown
+            return (amount + speed)[:width]
+        share = self._done / self._total
+        done = self._amount(self._done) if self._is_bytes else f"{self._done}"
+        amount = f"{words}  {done} of {self._amount(self._total)}"
+        speed = f" {share:4.0%}{speed}"
+        if rate and self._done < self._total:
+            speed += f"  {_time((self._total - self._done) / rate)} left"
+        size = min(_BAR, width - len(amount) - len(speed) - 4)  # the bar gives way to the words
+        bar = f"  [{'#' * round(share * size):<{size}}]" if size >= _LEAST_BAR else ""
+        return (amount + bar + speed)[:width]
 
     def _amount(self, number: float) -> str:
         return _size(number) if self._is_bytes else f"{number:.0f} files"
@@ -83,6 +85,15 @@ class ProgressLine:
     def _write(text: str) -> None:
         sys.stderr.write(f"\r\033[K{text}")
         sys.stderr.flush()
+
+
+def _columns() -> int:
+    """Return how many characters a line on standard error may have; many where nobody has set the terminal's size."""
+    try:
+        width = os.get_terminal_size(2).columns
+    except OSError:
+        width = 0
+    return max(20, width - 1) if width else 200
 
 
 def _time(seconds: float) -> str:

@@ -32,6 +32,15 @@ def remove_tree(path: str, count: Callable[[], None] = lambda: None) -> None:
         os.close(fd)
 
 
+def recorded_files(bundle: str) -> int:
+    """Return how many files the record of a bundle has, 0 without one; more or fewer may be there by now."""
+    try:
+        with open(f"{bundle}/.oci/base.mtree", "rb") as record:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: record.read(1 << 20), b""))
+    except OSError:
+        return 0
+
+
 class _Removal:
     """The removal of one tree.
 

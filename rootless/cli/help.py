@@ -55,7 +55,7 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "Network": ("--network auto -p 8080:80", ("network", "publish", "no-host-loopback", "hostname")),
     "Security": (
-        "--cap-drop all --security-opt no-new-privileges --security-opt seccomp=default",
+        "--cap-drop all --security-opt no-new-privileges",
         ("cap-add", "cap-drop", "security-opt", "root-emulation", "no-root-emulation"),
     ),
     "Advanced": (
@@ -165,6 +165,8 @@ def _argument(positional: str) -> click.Argument:
     key = positional.rstrip("?*")
     name = _METAVARS.get(key, key.upper())
     many = positional.endswith("*")
+    if positional == "bundle_dir?":
+        name = f"[{name}]"
     return click.Argument([key], required=positional == key, nargs=-1 if many else 1, metavar=name)
 
 

@@ -171,8 +171,12 @@ def locked(store: str, key: str) -> Iterator[None]:
             except BlockingIOError:
                 log.notice("another command unpacks this image: waiting for it")
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink:  # otherwise `cache prune` has removed the lock file meanwhile
-                yield
+            if os.fstat(fd).st_nlink:  # otherwise its last holder has removed the lock file meanwhile
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)  # whoever waits for it makes a new one
                 return
         finally:
             os.close(fd)

@@ -137,7 +137,7 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
             raise RootlessError("two IDs are given", f"{printable(argument)} and --name {printable(name)}")
         argument = name or argument
         if not argument:
-            raise RootlessError("a container ID is missing", hint="rootless run --bundle DIR ID")
+            raise RootlessError("a container ID is missing", hint="it stands behind the options: --bundle DIR ID")
         return os.path.abspath(bundle), check_id(argument)
     if argument and "/" in argument and not os.path.isdir(argument):
         raise no_bundle(argument)

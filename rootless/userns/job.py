@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from oci.errors import OciError
 from oci.progress import ProgressLine
-from oci.remove import remove_tree
+from oci.remove import recorded_files, remove_tree
 from rootless import log
 from rootless.errors import RootlessError, printable
 from rootless.kernel.hints import hint
@@ -135,7 +135,7 @@ def remove(path: str, maps: Maps) -> int:
     """Remove a tree with these id maps; return the exit code. Raises RootlessError."""
 
     def work() -> int:
-        progress = ProgressLine(words="removing", is_bytes=False)
+        progress = ProgressLine(recorded_files(path), words="removing", is_bytes=False)
         try:
             return _despite_signals(lambda: remove_tree(path, progress.advance))
         except OciError as error:  # with empty maps this runs in the parent, whose caller expects a RootlessError

@@ -350,7 +350,7 @@ def test_an_id_here_wins_where_the_current_directory_is_a_bundle(bundle, rootles
 def test_a_bundle_whose_name_is_no_id_asks_for_one(make_bundle: Callable, rootless) -> None:
     bundle = make_bundle("no id")
     result = rootless("run", str(bundle.path))
-    assert result.returncode == 1 and "rootless run --bundle DIR ID" in result.stderr
+    assert result.returncode == 1 and "--bundle DIR ID" in result.stderr
 
 
 def test_spec_writes_a_config_that_runs_and_refuses_to_overwrite(bundle, rootless) -> None:

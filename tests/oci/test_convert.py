@@ -25,6 +25,7 @@ from oci.errors import OciError
 from oci.image import choose, read_images
 from oci.image.blobs import open_archive
 from oci.progress import ProgressLine
+from oci.remove import recorded_files
 from tests.support import archives as a
 from tests.support.checkout import LAUNCHER, driver
 from tests.support.commands import call, rootless, tree
@@ -613,3 +614,29 @@ def test_progress_tells_the_time_that_is_left(capsys: pytest.CaptureFixture[str]
         capsys.readouterr().err
         == "\r\x1b[Klayer 1 of 4  50.0 MB of 200.0 MB  [#####               ]  25%  5.0 MB/s  30 s left"
     )
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_progress_fits_the_terminal_and_keeps_the_time_that_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(os, "get_terminal_size", lambda _fd: os.terminal_size((width, 24)))
+    progress = ProgressLine(339_100_000, 1, live=True, clock=iter([0.0, 10.0]).__next__)
+    progress.next_layer()
+    progress.advance(35_700_000)
+    line = capsys.readouterr().err.removeprefix("\r\x1b[K")
+    assert len(line) < width and line.startswith("layer 1 of 1  35.7 MB")
+    assert width < 60 or line.endswith("  85 s left")
+
+
+def test_progress_of_more_than_was_expected_tells_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = ProgressLine(10, words="removing", is_bytes=False, live=True, clock=iter([0.0, 10.0]).__next__)
+    progress.advance(20)
+    assert capsys.readouterr().err == "\r\x1b[Kremoving  20 files  2 files/s"
+
+
+def test_the_record_of_a_bundle_counts_its_files(work: Path) -> None:
+    assert recorded_files(str(work)) == 0
+    assert convert(work, a.docker_archive([ROOTFS]), "-o", "b").returncode == 0
+    inside = [name for _, directories, files in os.walk(work / "b/rootfs") for name in (*directories, *files)]
+    assert len(inside) <= recorded_files(str(work / "b")) <= len(inside) + 3

@@ -23,7 +23,7 @@ def test_they_are_current() -> None:
 
 
 def test_a_page_that_was_changed_by_hand_is_named(tmp_path: Path) -> None:
-    for name in ("scripts", "rootless", "docs"):
+    for name in ("scripts", "rootless", "oci", "docs"):
         shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     page = tmp_path / "docs/reference/man/rootless-run.1"
     page.write_text(page.read_text() + "more\n")
