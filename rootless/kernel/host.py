@@ -92,12 +92,14 @@ class Host:
     @fact
     def subuid(self) -> list[tuple[int, int]]:
         """The user's ranges in /etc/subuid that exist in this user namespace."""
-        return _existing(read_subids("/etc/subuid", self.uid), self.uid_map)
+        ranges = read_subids("/etc/subuid", self.uid)
+        return _existing(ranges, self.uid_map) if self.in_userns else ranges
 
     @fact
     def subgid(self) -> list[tuple[int, int]]:
         """The user's ranges in /etc/subgid that exist in this user namespace."""
-        return _existing(read_subids("/etc/subgid", self.uid), self.gid_map)
+        ranges = read_subids("/etc/subgid", self.uid)
+        return _existing(ranges, self.gid_map) if self.in_userns else ranges
 
     @fact
     def cgroup_view(self) -> View:

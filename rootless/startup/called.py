@@ -30,7 +30,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.options":
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_cgroup_manager make_request read_request read_timeout",
+            "_cgroup_manager make_request read_request",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
@@ -82,10 +82,10 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "address_at create pair receive_fds",
         "rootless.kernel.syscalls":
-            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fail fsconfig fsmount "
-            "fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount name_process "
-            "open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups sethostname setresgid "
-            "setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
+            "_Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range fail "
+            "fsconfig fsmount fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount "
+            "name_process open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups "
+            "sethostname setresgid setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
         "rootless.kernel.units":
             "parse_numbers read_numbers",
         "rootless.log":
@@ -242,7 +242,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.options":
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_cgroup_manager make_request read_timeout",
+            "_cgroup_manager make_request",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
@@ -297,10 +297,10 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "address_at connect_at create pair receive_fds",
         "rootless.kernel.syscalls":
-            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fail fsconfig fsmount "
-            "fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount name_process "
-            "open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups sethostname setresgid "
-            "setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
+            "_Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range fail "
+            "fsconfig fsmount fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount "
+            "name_process open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups "
+            "sethostname setresgid setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
         "rootless.kernel.units":
             "parse_numbers read_numbers",
         "rootless.log":
@@ -508,7 +508,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "pair receive_fds send_fds",
         "rootless.kernel.syscalls":
-            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fstatfs_type "
+            "_Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range fstatfs_type "
             "join_session_keyring keyctl name_process prctl prlimit setgroups setns setresgid setresuid "
             "syscall syscall.<locals>.<genexpr>",
         "rootless.log":
