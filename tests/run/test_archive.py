@@ -253,7 +253,7 @@ def test_changes_are_saved_as_one_more_layer(rootless: Any, archive: Path, tmp_p
     [
         (["--save-changes", "image.tar", "--ephemeral=tmpfs"], "no throw-away root on disk"),
         (["--save-changes", "state"], "the output exists already"), (["--save-changes", "no/x.tar"], "does not exist"),
-        (["--save-changes", "x.tar", "--detach"], "no command would wait"),
+        (["--save-changes", "x.tar", "--detach"], "no command waits"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_saved_is_refused_before(rootless: Any, archive: Path, flags: list[str], words: str) -> None:
