@@ -40,6 +40,8 @@ configure() {
     printf 'root = "%s"\nstate = "%s"\ndisabled_plugins = ["io.containerd.internal.v1.opt"]\n' "$work/root" "$work/state"
     sed "s|BinaryName = .*|BinaryName = \"$RUNTIME\"\n  $options|; s|default_runtime_name = .*|&\n$snapshotter|" "$1"
     grep -q default_runtime_name "$1" || printf '%s.containerd]\n%s\n' "$plugin" "$snapshotter"
+    # Where a shim is slower than this to answer a containerd that starts again, containerd ends its containers.
+    printf '[timeouts]\n  "io.containerd.timeout.shim.load" = "%ss"\n' $((5 * ${SLOW:-1}))
     printf '[grpc]\n  address = "%s"\n' "$CONTAINERD_ADDRESS"
     printf '%s]\n  sandbox_image = "%s"\n  disable_cgroup = %s\n  disable_apparmor = true\n' "$plugin" $image "$(bool no_limits)"
     printf '  restrict_oom_score_adj = %s\n  netns_mounts_under_state_dir = true\n' "$(bool may_not_lower)"
@@ -54,7 +56,7 @@ up() {
   return 1
 }
 # shims: return whether a shim still runs after a while. traces: print the remaining cgroups and states of old containers.
-shims() { timeout 20 sh -c 'while pgrep -f "[c]ontainerd-shim.* $0" >/dev/null; do sleep 0.1; done; exit 1' "-address $CONTAINERD_ADDRESS"; }
+shims() { timeout $((20 * ${SLOW:-1})) sh -c 'while pgrep -f "[c]ontainerd-shim.* $0" >/dev/null; do sleep 0.1; done; exit 1' "-address $CONTAINERD_ADDRESS"; }
 traces() {
   find /sys/fs/cgroup "$work/runtime" -type d -regextype egrep -regex '.*/[0-9a-f]{64}' |
     grep -F "$(grep -oE '\b[0-9a-f]{64}\b' "$work/log" | sort -u)"

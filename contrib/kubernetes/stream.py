@@ -10,6 +10,7 @@ channels of a WebSocket (https://kubernetes.io/docs/reference/using-api/websocke
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ import websocket
 
 STDIN, STDOUT, STDERR, ERROR = range(4)  # channels of exec and attach: the first byte of a frame
 DATA, REFUSAL = range(2)  # channels of the first port
-PATIENCE = 60  # seconds without a frame after which the stream has failed
+PATIENCE = 60 * int(os.environ.get("SLOW", "1"))  # seconds without a frame after which the stream has failed
 
 
 def connect(url: str) -> websocket.WebSocket:

@@ -27,9 +27,9 @@ _report() {
   fi
 }
 
-# attempt CMD...: CMD, ended when it hangs. A function bounds what it calls.
+# attempt CMD...: CMD, ended when it hangs. A function bounds what it calls. SLOW=10: this machine is that much slower.
 attempt() { if [ "$(type -t "$1")" = function ]; then "$@"; else bounded "$@"; fi; }
-bounded() { timeout --foreground -k 5 "${PATIENCE:-100}" "$@"; }
+bounded() { timeout --foreground -k 5 $((${PATIENCE:-100} * ${SLOW:-1})) "$@"; }
 
 # prints WANT WHAT CMD...: CMD ends with 0, and its output is WANT (a glob; carriage returns do not count).
 prints() {
@@ -80,7 +80,7 @@ given() { local text=$1; shift; printf '%s' "$text" | bounded "$@"; }
 first() {
   local lines line
   exec {lines}< <(exec "$@" 2>&1)
-  read -t 60 -r line <&"$lines"
+  read -t $((60 * ${SLOW:-1})) -r line <&"$lines"
   kill -KILL $! 2>/dev/null
   exec {lines}<&-
   echo "$line"
@@ -91,7 +91,7 @@ ended() {
   python3 -c 'import os, select, signal, sys
 pidfd = os.pidfd_open(int(sys.argv[1]))
 signal.pidfd_send_signal(pidfd, getattr(signal, "SIG" + sys.argv[2]))
-select.select([pidfd], [], [], 60)' "$@"
+select.select([pidfd], [], [], 60 * int(os.environ.get("SLOW", "1")))' "$@"
 }
 
 # gone PID: wait until that process has ended; 1 if it lives on.
@@ -101,7 +101,7 @@ try:
     pidfd = os.pidfd_open(int(sys.argv[1]))
 except ProcessLookupError:
     sys.exit(0)
-sys.exit(not select.select([pidfd], [], [], 60)[0])' "$1"
+sys.exit(not select.select([pidfd], [], [], 60 * int(os.environ.get("SLOW", "1")))[0])' "$1"
 }
 
 # unmount_all: what a daemon has left mounted below our directory.
