@@ -416,16 +416,3 @@ def who_delegates(controller: str) -> Hint:
     if os.geteuid() == 0:
         return hint("no-controller-for-root")
     return hint("no-controller", controller=controller)
-
-
-def _reset(file: str, value: str, old: str) -> str:
-    """Return what to write to undo a write: the old text, or the device's old line in a file for many devices."""
-    if file not in ("io.max", "rdma.max", "io.weight", "io.bfq.weight"):
-        return old or value
-    key = value.split()[0]
-    for line in old.splitlines():
-        if line.split()[0] == key:
-            return line
-    if file.endswith(".max"):
-        return " ".join([key, *(f"{pair.partition('=')[0]}=max" for pair in value.split()[1:])])
-    return old.removeprefix("default ").split("\n")[0] if ":" not in key else f"{key} default"

@@ -50,15 +50,3 @@ def write_at(directory: int, name: str, data: bytes) -> None:
         write_at_once(fd, data)
     finally:
         os.close(fd)
-
-
-def read_at(directory: int, name: str) -> bytes:
-    """Return the content of a file below a directory fd. Raises OSError."""
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        data = b""
-        while piece := os.read(fd, 65536):
-            data += piece
-        return data
-    finally:
-        os.close(fd)

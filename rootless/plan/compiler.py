@@ -225,7 +225,7 @@ def _compile_mounts(
     if not any(mount.target == "/dev" for mount in mounts):
         steps.append(RequirePlainDirectory("/linux/devices", "/dev"))
     outside = host.is_root_on_host and bool(namespaces.new & sc.CLONE_NEWUSER)
-    steps += compile_devices(linux, mounts, privileged=host.is_root_on_host and not own_userns, outside=outside)
+    steps += compile_devices(linux, mounts, may_make_nodes=host.is_root_on_host and not own_userns, outside=outside)
     return steps, propagation, warnings
 
 

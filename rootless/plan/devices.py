@@ -26,22 +26,22 @@ _LINKS = {
 _DEVICE_TYPES = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 
 
-def compile_devices(linux: Node, mounts: list[Mount], *, privileged: bool, outside: bool) -> list[Step]:
+def compile_devices(linux: Node, mounts: list[Mount], *, may_make_nodes: bool, outside: bool) -> list[Step]:
     """Return steps for the default devices and links, then for `linux.devices`; [] if /dev is a bind mount, as in runc.
 
-    privileged: whether init may make nodes; outside: whether the runtime can make them for init. Raises SpecError.
+    may_make_nodes: whether init may; outside: whether the runtime can make them for init. Raises SpecError.
     """
     if any(mount.target == "/dev" and mount.fstype == "bind" for mount in mounts):
         return []
     devices: dict[str, Device] = {}
     own_pts = any(mount.target == "/dev/pts" for mount in mounts)
     mounted = {mount.target for mount in mounts}  # a default device must not hide a mount of config.json
-    default: type[Device] = MakeDevice if privileged else BindDevice
+    default: type[Device] = MakeDevice if may_make_nodes else BindDevice
     for path, (major, minor) in DEFAULT_DEVICES.items():
         if path not in mounted:
             devices[path] = default("/linux/devices", path, S_IFCHR, major, minor, 0o666, 0, 0, is_default=True)
     for node in linux["devices"].items():
-        device = _read_device(node, privileged=privileged, outside=outside)
+        device = _read_device(node, may_make_nodes=may_make_nodes, outside=outside)
         if device.path != "/dev/ptmx" or not own_pts:  # as in runc it is the link into the container's own devpts
             devices[device.path] = device
     links = [Link("/linux/devices", path, target) for path, target in _LINKS.items()]
@@ -50,7 +50,7 @@ def compile_devices(linux: Node, mounts: list[Mount], *, privileged: bool, outsi
     return [*devices.values(), *links]
 
 
-def _read_device(node: Node, *, privileged: bool, outside: bool) -> Device:
+def _read_device(node: Node, *, may_make_nodes: bool, outside: bool) -> Device:
     path = normal_path(node["path"].required().string())
     kind = node["type"].required().choice(_DEVICE_TYPES)
     if kind == S_IFIFO:
@@ -64,7 +64,7 @@ def _read_device(node: Node, *, privileged: bool, outside: bool) -> Device:
     ids = node["uid"].uint32(), node["gid"].uint32()
     if outside and kind != S_IFIFO:
         return AttachDevice(node.pointer, path, kind, major, minor, mode, *ids)
-    if privileged or kind == S_IFIFO:
+    if may_make_nodes or kind == S_IFIFO:
         return MakeDevice(node.pointer, path, kind, major, minor, mode, *ids)
     return BindDevice(node.pointer, path, kind, major, minor, mode if node["fileMode"] else -1, *ids)
 
