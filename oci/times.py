@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 _SECOND = 1_000_000_000  # ns
-_FAR = (1 << 55) * _SECOND  # ns; far beyond any file system, but small enough for Python to make a time_t of
+_MAX_TIME = (1 << 55) * _SECOND  # ns; far beyond any file system, but small enough for Python to make a time_t of
 _NAME = b".times"
 
 
@@ -19,7 +19,7 @@ def time_limits(directory_fd: int) -> tuple[int, int]:
     file = os.open(_NAME, flags, 0o600, dir_fd=directory_fd)
     try:
         os.unlink(_NAME, dir_fd=directory_fd)
-        return _kept(file, -_FAR), _kept(file, _FAR)
+        return _kept(file, -_MAX_TIME), _kept(file, _MAX_TIME)
     finally:
         os.close(file)
 

@@ -48,10 +48,14 @@ NOTHING: frozenset[str] = frozenset()
 
 @dataclass
 class Value:
-    """What an expression stands for. options: those whose value it has; kind: its class, "" if that is not known."""
+    """What an expression stands for.
+
+    options: those whose value it has; kind: its class, "" if that is not known; elements: those of a tuple.
+    """
 
     options: frozenset[str] = NOTHING
     kind: str = ""
+    elements: tuple[Value, ...] = ()
 
 
 @dataclass
@@ -174,7 +178,8 @@ class Walk:
             self.stack.append(name)
             returned = self.block(node.body, scope, module)
             self.stack.pop()
-            self.read[key] = Value(returned.options, returned.kind or self.kind_of(node.returns, module))
+            kind = returned.kind or self.kind_of(node.returns, module)
+            self.read[key] = Value(returned.options, kind, returned.elements)
         return self.read[key]
 
     def block(self, body: list[ast.stmt], scope: Scope, module: Module) -> Value:
@@ -187,23 +192,21 @@ class Walk:
                     value = Value(value.options, self.kind_of(statement.annotation, module))
                 targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 for target in targets:
-                    if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
-                        for one, element in zip(target.elts, statement.value.elts, strict=False):
-                            self.assign(one, self.value(element, scope, module), scope, module)
-                    else:
-                        self.assign(target, value, scope, module)
+                    self.assign(target, value, scope, module)
                 continue
             if isinstance(statement, ast.Return):
                 if statement.value:
                     value = self.value(statement.value, scope, module)
-                    returned = Value(returned.options | value.options, returned.kind or value.kind)
+                    returned = value if returned == Value() else Value(returned.options | value.options, returned.kind)
                 continue
             if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
                 if isinstance(statement, ast.FunctionDef):
                     self.block(statement.body, dict(scope), module)
                 continue
             inner = self.compound(statement, scope, module)
-            returned = Value(returned.options | inner.options, returned.kind or inner.kind)
+            if inner != Value():
+                both = Value(returned.options | inner.options, returned.kind or inner.kind)
+                returned = inner if returned == Value() else both
         return returned
 
     def compound(self, statement: ast.stmt, scope: Scope, module: Module) -> Value:
@@ -228,8 +231,9 @@ class Walk:
         if isinstance(target, ast.Name):
             scope[target.id] = value
         elif isinstance(target, (ast.Tuple, ast.List)):
-            for element in target.elts:
-                self.assign(element, Value(value.options), scope, module)
+            elements = value.elements if len(value.elements) == len(target.elts) else ()
+            for index, element in enumerate(target.elts):
+                self.assign(element, elements[index] if elements else Value(value.options), scope, module)
         elif isinstance(target, ast.Attribute):
             holder = self.value(target.value, scope, module)
             if holder.kind and (value.options or value.kind) and self.room(self.module_of(holder.kind).name):
@@ -266,7 +270,8 @@ class Walk:
             if isinstance(node, (ast.BoolOp, ast.IfExp, ast.NamedExpr, ast.List))
             else []
         )
-        value = Value(NOTHING.union(*(part.options for part in parts)), kinds[0] if kinds else "")
+        elements = tuple(parts) if isinstance(node, ast.Tuple) else ()
+        value = Value(NOTHING.union(*(part.options for part in parts)), kinds[0] if kinds else "", elements)
         if isinstance(node, ast.NamedExpr):
             self.assign(node.target, value, scope, module)
         return value

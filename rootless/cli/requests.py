@@ -57,30 +57,7 @@ def make_request(
     tty: give the program a terminal; args: the program and its arguments, in place of those in config.json; the others
     are as in CreateRequest.
     """
-    upper = ""
-    if image or not options.given.isdisjoint(SETTING_KEYS):
-        from rootless.kernel.host import Host
-        from rootless.plan.settings import apply_settings
-
-        if options.ephemeral or image:
-            from rootless.runtime.upper import choose_upper
-
-            upper = choose_upper(options.ephemeral or "true", bundle)
-        settings = _read_settings(options, bundle, args, image)
-        settings.upper, args = upper, None
-        bundle = bundle.with_spec(apply_settings(bundle.spec, settings, Host()))
-        tty = tty or (bool(image) and _wants_terminal(options, bundle.spec))
-    if tty or args or "tty" in options.given:
-        process = bundle.spec.get("process")
-        if isinstance(process, dict):
-            if tty:
-                process["terminal"] = True
-                process["env"] = with_term(process.get("env"))
-            elif "tty" in options.given:
-                process["terminal"] = False
-            if args:
-                process["args"] = args
-        bundle = bundle.with_spec(bundle.spec)
+    bundle, upper = _change_config(options, bundle, args, image, tty=tty)
     root = state_root(options)
     notify = bool(os.environ.get("NOTIFY_SOCKET"))
     if notify:
@@ -110,6 +87,37 @@ def make_request(
         emulates_root=emulates_root,
         detached=detached,
     )
+
+
+def _change_config(
+    options: Options, bundle: Bundle, args: list[str] | None, image: str, *, tty: bool
+) -> tuple[Bundle, str]:
+    """Return (the bundle with the config that the flags ask for, upper as in CreateRequest). Raises RootlessError."""
+    upper = ""
+    if image or not options.given.isdisjoint(SETTING_KEYS):
+        from rootless.kernel.host import Host
+        from rootless.plan.settings import apply_settings
+
+        if options.ephemeral or image:
+            from rootless.runtime.upper import choose_upper
+
+            upper = choose_upper(options.ephemeral or "true", bundle)
+        settings = _read_settings(options, bundle, args, image)
+        settings.upper, args = upper, None
+        bundle = bundle.with_spec(apply_settings(bundle.spec, settings, Host()))
+        tty = tty or (bool(image) and _wants_terminal(options, bundle.spec))
+    if tty or args or "tty" in options.given:
+        process = bundle.spec.get("process")
+        if isinstance(process, dict):
+            if tty:
+                process["terminal"] = True
+                process["env"] = with_term(process.get("env"))
+            elif "tty" in options.given:
+                process["terminal"] = False
+            if args:
+                process["args"] = args
+        bundle = bundle.with_spec(bundle.spec)
+    return bundle, upper
 
 
 def _cgroup_manager(options: Options) -> str:
