@@ -143,7 +143,10 @@ def _make_directory(path: str) -> None:
         os.chmod(path, 0o700)
     except FileNotFoundError as error:
         parent = os.path.dirname(path)
-        raise OciError.from_os(error, f"cannot make the bundle: {parent} does not exist", parent) from None
+        what = f"{parent} does not exist"
+        if os.path.isdir(parent):  # such as /proc
+            what = "no directory can be made there"
+        raise OciError.from_os(error, f"cannot make the bundle: {what}", parent) from None
     except OSError as error:
         raise OciError.from_os(error, "cannot make the bundle", os.path.dirname(path)) from None
     with contextlib.suppress(OSError):

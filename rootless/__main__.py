@@ -120,6 +120,9 @@ def _open_standard_streams() -> None:
             os.set_inheritable(fd, True)
 
 
+_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")  # those of runc
+
+
 def _run(parsed: options.Options) -> int:
     if parsed.version and not parsed.command:
         from rootless.cli.help import show_version
@@ -133,6 +136,8 @@ def _run(parsed: options.Options) -> int:
         return 0
     if parsed.log_format not in ("", "text", "json"):
         raise RootlessError(f"unknown log-format {parsed.log_format!r}", hint="text or json")
+    if parsed.log_level and parsed.log_level not in _LEVELS:
+        raise RootlessError(f"unknown log-level {parsed.log_level!r}", hint="trace, debug, info, warning or error")
     try:
         _configure_log(parsed)
     except OSError as error:

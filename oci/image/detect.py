@@ -33,6 +33,9 @@ def read_images(archive: Archive) -> list[Image]:
         raise OciError("the archive is empty", archive.source)
     elif below := image_below(archive.names):
         raise packed_below(below, archive.source)
+    elif archive.find("config.json") is not None and os.path.isdir(f"{archive.source}/rootfs"):
+        hint = f"rootless run {archive.source}, or `rootless pack` makes an archive of it"
+        raise OciError("this is a bundle already, not an image archive", archive.source, hint=hint)
     else:
         raise OciError(
             "not an image archive: this looks like a root file system tar", archive.source, hint="`import` takes it"

@@ -45,7 +45,10 @@ def parse_signal(text: str) -> int:
         number = SIGNALS[base] + (int(offset) if sign == "+" else -int(offset) if sign else 0)
         if not sign or 34 <= number <= 64:
             return number
-    raise RootlessError(f"unknown signal {printable(repr(text))}", hint="a name such as TERM or SIGKILL, or a number")
+    from rootless.config_node import closest
+
+    hint = closest(name, SIGNALS) or "a name such as TERM or SIGKILL, or a number"
+    raise RootlessError(f"unknown signal {printable(repr(text))}", hint=hint)
 
 
 class Interrupted(KeyboardInterrupt):

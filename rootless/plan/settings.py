@@ -382,7 +382,10 @@ def _capabilities(flag: str, names: list[str]) -> list[str]:
             continue
         whole = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
         if whole not in CAPABILITIES:
-            raise wrong(flag, name, "unknown capability", closest(whole, CAPABILITIES) or "capabilities(7) lists them")
+            # Without the prefix, which all have: else every name is close to some other.
+            near = closest(whole.removeprefix("CAP_"), (known.removeprefix("CAP_") for known in CAPABILITIES))
+            hint = near.replace("'", "'CAP_", 1) or "capabilities(7) lists them"
+            raise wrong(flag, name, "unknown capability", hint)
         whole_names.append(whole)
     return whole_names
 

@@ -71,7 +71,10 @@ def refused_file_system(error: OSError, mount: Mount) -> Exception:
         return RootlessError(f"{what}: the source is not a block device", mount.pointer, errno.ENOTBLK)
     if error.errno == errno.ENODEV:
         return RootlessError(f"{what}: the kernel does not know the file system", mount.pointer, errno.ENODEV)
-    return error
+    if error.errno == errno.ENOTDIR:
+        return error  # raise_mismatch looks at the target
+    hint = "its lowerdir, upperdir and workdir have to exist" if mount.fstype == "overlay" else ""
+    return RootlessError(what, mount.pointer, error.errno or 0, hint)
 
 
 def _needs_device(fstype: str) -> bool:

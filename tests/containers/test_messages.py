@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import archives
 from tests.support.checkout import LAUNCHER
 from tests.support.containers import USER, Container, Result, Rootless
 
@@ -79,6 +80,42 @@ def test_what_is_not_an_archive(rootless: Rootless, tmp_path: Path, name: str, h
     for command in ("run", "convert", "import", "inspect"):
         said(rootless(command, name, cwd=tmp_path), "not a tar archive: it looks like", what)
     assert sorted(os.listdir(tmp_path)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--log-level", "loud", "list"), ["unknown log-level 'loud'", "trace, debug, info, warning or error"]),
+        (("doctor", "./bundle2"), ["no such bundle: ./bundle2", "did you mean ./bundle?"]),
+        (("spec", "--validate", "./bundle2"), ["no such bundle: ./bundle2", "did you mean ./bundle?"]),
+        (("convert", "bundle"), ["this is a bundle already, not an image archive", "rootless run bundle"]),
+        (("run", "--cap-add", "FOO", "./bundle"), ["unknown capability", "capabilities(7) lists them"]),
+        (("run", "--cap-add", "sys_ptrac", "./bundle"), ["unknown capability", "did you mean 'CAP_SYS_PTRACE'?"]),
+        (("kill", "none", "WINCHX"), ["unknown signal 'WINCHX'", "did you mean 'WINCH'?"]),
+        (("kill", "none", "xyzzy"), ["unknown signal 'xyzzy'", "a name such as TERM"]),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)
+def test_a_word_that_is_nearly_right(
+    container, rootless: Rootless, words: tuple[str, ...], expected: list[str]
+) -> None:
+    c = container()
+    c.bundle.path.parent.joinpath("bundle").symlink_to(c.bundle.path)
+    said(rootless(*words, cwd=c.bundle.path.parent), *expected)
+
+
+def test_a_place_in_which_no_directory_can_be_made(rootless: Rootless, tmp_path: Path) -> None:
+    (tmp_path / "image.tar").write_bytes(archives.docker_archive([archives.file("x") + archives.END]))
+    line = said(
+        rootless("convert", "image.tar", "-o", "/proc/b", cwd=tmp_path), "no directory can be made there: /proc"
+    )
+    assert "does not exist" not in line
+
+
+def test_an_overlay_of_what_is_not_there(container) -> None:
+    mount = {"destination": "/mnt", "type": "overlay", "source": "overlay", "options": ["lowerdir=/nosuch"]}
+    line = said(container({"mounts": [mount]}).create(), "cannot mount overlay overlay on /mnt: /mounts/0: ENOENT")
+    assert "lowerdir, upperdir and workdir have to exist" in line and "/proc/self/fd" not in line
 
 
 def test_an_output_in_a_missing_directory(rootless: Rootless, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rootless.kernel.host import Host
 from rootless.plan.validate import validate
 from rootless.runtime.bundle import Bundle, CreateRequest, load_bundle
 from rootless.runtime.create import compile_plan
+from rootless.runtime.nothing_there import no_such_bundle
 from rootless.startup.jsonlite import dumps
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def main(options: Options) -> int:
 
 def _validate(bundle: str, path: str) -> int:
     """Log every error of config.json in a line of its own; return 1 if there is one, else 0."""
+    if not os.path.lexists(bundle):
+        raise no_such_bundle(bundle, is_new=False)
     request = CreateRequest(load_bundle(os.path.abspath(bundle), "validated", path))
     host = Host()
     errors, warnings = validate(request.spec, lambda node: compile_plan(request, host, node).warnings)

@@ -15,6 +15,7 @@ from rootless.cli.doctor.trial import config
 from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError, printable
 from rootless.kernel.hints import Hint, hint
+from rootless.runtime.nothing_there import no_such_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,8 @@ def bundle_or_archive(path: str, root: str) -> Iterator[Line]:
                 yield platform(str(read_image_record(path)["platform"]))
     elif is_image(path):
         yield from archive(path)
+    elif not os.path.lexists(path):
+        raise no_such_bundle(path, is_new=False)
     else:
         raise RootlessError("neither a bundle nor an archive of images", path)
 
