@@ -108,16 +108,18 @@ def _fchown(processes: Processes, call: Notification) -> int | None:
     path = _descriptor(processes, call, fd)
     owner = uid & 0xFFFFFFFF, gid & 0xFFFFFFFF
     is_plain = owner != processes.owner and KEEP not in owner and call.name == "fchown"
-    is_root = processes.all_are_root or processes.identity(call).is_root
-    if is_plain and is_root and processes.records.set_quickly(path, owner):
-        return 0
+    if is_plain:
+        is_root = processes.all_are_root or processes.identity(call).is_root
+        if is_root and processes.records.set_quickly(path, owner):
+            return 0
     return _change_owner(processes, call, path, owner, follow=True)
 
 
 def _fchownat(processes: Processes, call: Notification) -> int | None:
     fd, path, uid, gid, flags = call.args[:5]
     place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
-    return _change_owner(processes, call, place, (uid, gid), follow=_follows(place, flags))
+    follow = not _flags_at(place, flags) & sc.AT_SYMLINK_NOFOLLOW
+    return _change_owner(processes, call, place, (uid, gid), follow=follow)
 
 
 def _descriptor(processes: Processes, call: Notification, fd: int) -> bytes:
@@ -139,7 +141,7 @@ def _wide(number: int) -> int:
 def _stat(processes: Processes, call: Notification) -> int | None:
     path, address, _, _, _, _ = call.args
     try:
-        return _show(processes, call, _place(processes, call, path), address, follow=True)
+        return _show(processes, call, _place(processes, call, path), address, 0)
     except OSError:
         return None  # the kernel says what is wrong
 
@@ -147,7 +149,7 @@ def _stat(processes: Processes, call: Notification) -> int | None:
 def _lstat(processes: Processes, call: Notification) -> int | None:
     path, address, _, _, _, _ = call.args
     try:
-        return _show(processes, call, _place(processes, call, path), address, follow=False)
+        return _show(processes, call, _place(processes, call, path), address, sc.AT_SYMLINK_NOFOLLOW)
     except OSError:
         return None
 
@@ -155,7 +157,7 @@ def _lstat(processes: Processes, call: Notification) -> int | None:
 def _fstat(processes: Processes, call: Notification) -> int | None:
     fd, address, _, _, _, _ = call.args
     try:
-        return _show(processes, call, _descriptor(processes, call, fd), address, follow=True)
+        return _show(processes, call, _descriptor(processes, call, fd), address, 0)
     except OSError:
         return None
 
@@ -164,38 +166,42 @@ def _fstatat(processes: Processes, call: Notification) -> int | None:
     fd, path, address, flags, _, _ = call.args
     try:
         place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
-        return _show(processes, call, place, address, follow=not flags or _follows(place, flags))
+        return _show(processes, call, place, address, _flags_at(place, flags) & sc.AT_SYMLINK_NOFOLLOW if flags else 0)
     except OSError:
         return None
 
 
-def _show(processes: Processes, call: Notification, path: bytes, address: int, *, follow: bool) -> int | None:
-    """Write struct stat of a file, if it is not the one that the kernel would write. Raises OSError, Refused."""
-    shown = processes.records.shown(path, follow=follow)
+def _show(processes: Processes, call: Notification, path: bytes, address: int, flags: int) -> int | None:
+    """Write struct stat of a file, if it is not the one that the kernel would write.
+
+    flags: AT_SYMLINK_NOFOLLOW or 0. Raises OSError, Refused.
+    """
+    shown = processes.records.shown(path, flags)
     if shown is None:
         return None
     if call.arch == I386 and call.name in ("stat", "lstat", "fstat"):
-        processes.write(call, address, processes.results.old_stat(path, shown, follow=follow))
+        processes.write(call, address, processes.results.old_stat(path, shown, flags))
     else:
-        processes.write(call, address, processes.results.stat(path, shown, call.arch, follow=follow))
+        processes.write(call, address, processes.results.stat(path, shown, flags, call.arch))
     return 0
 
 
-def _follows(place: bytes, flags: int) -> bool:
-    """Return whether a link at the path is followed. fd/N is one itself, which leads to the open file."""
-    return not flags & sc.AT_SYMLINK_NOFOLLOW or (place.startswith(b"fd/") and place.count(b"/") == 1)
+def _flags_at(place: bytes, flags: int) -> int:
+    """Return the flags for the supervisor's own call. fd/N is a link itself, which leads to the open file."""
+    is_descriptor = place.startswith(b"fd/") and place.count(b"/") == 1
+    flags &= ~(sc.AT_EMPTY_PATH | (sc.AT_SYMLINK_NOFOLLOW if is_descriptor else 0))
+    return flags & 0xFFFFFFFF
 
 
 def _statx(processes: Processes, call: Notification) -> int | None:
     fd, path, flags, mask, address, _ = call.args
     try:
         place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
-        follow = not flags or _follows(place, flags)
-        shown = processes.records.shown(place, follow=follow)
+        flags = _flags_at(place, flags) if flags else 0
+        shown = processes.records.shown(place, flags & sc.AT_SYMLINK_NOFOLLOW)
         if shown is None:
             return None
-        flags = flags & ~(sc.AT_EMPTY_PATH | sc.AT_SYMLINK_NOFOLLOW) | (0 if follow else sc.AT_SYMLINK_NOFOLLOW)
-        result = processes.results.statx(place, shown, flags & 0xFFFFFFFF, mask & 0xFFFFFFFF)
+        result = processes.results.statx(place, shown, flags, mask & 0xFFFFFFFF)
     except OSError:
         return None
     processes.write(call, address, result)

@@ -119,14 +119,17 @@ class Records:
             return kept[2]
         return None
 
-    def shown(self, path: bytes, *, follow: bool) -> Shown | None:
-        """Return what stat(2) shows of a file in place of the kernel's answer; None if that is right, or an error."""
+    def shown(self, path: bytes, flags: int) -> Shown | None:
+        """Return what stat(2) shows of a file in place of the kernel's answer; None if that is right, or an error.
+
+        flags: AT_SYMLINK_NOFOLLOW or 0, because Python passes a keyword more slowly.
+        """
         try:
-            names = os.listxattr(path) if follow else os.listxattr(path, follow_symlinks=False)
+            names = os.listxattr(path, follow_symlinks=False) if flags else os.listxattr(path)
             if _DEVICE in names:
-                return self._device(path, follow=follow)
+                return self._device(path, follow=not flags)
             if _OWNER in names:
-                value = os.getxattr(path, _OWNER, follow_symlinks=follow)
+                value = os.getxattr(path, _OWNER, follow_symlinks=not flags)
                 return self._owners.get(value) or self._decode(value)
         except ValueError:
             pass  # a damaged attribute
@@ -135,7 +138,7 @@ class Records:
                 return None
         if not self._kept:
             return None
-        owner = self._find_kept(path, os.stat(path, follow_symlinks=follow))
+        owner = self._find_kept(path, os.stat(path, follow_symlinks=not flags))
         return Shown(*owner) if owner else None
 
     def _device(self, path: bytes, *, follow: bool) -> Shown:

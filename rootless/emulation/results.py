@@ -28,19 +28,22 @@ class Results:
         self._statx, _ = sc.pinned(bytes(_STATX))
         self._fstatat, self._statx_call = sc.fast_call("newfstatat"), sc.fast_call("statx")
 
-    def stat(self, path: bytes, shown: Shown, arch: int, *, follow: bool) -> Any:
-        """Return struct stat of an architecture, or struct stat64 of i386. Raises OSError."""
+    def stat(self, path: bytes, shown: Shown, flags: int, arch: int) -> Any:
+        """Return struct stat of an architecture, or struct stat64 of i386. Raises OSError.
+
+        flags: AT_SYMLINK_NOFOLLOW or 0.
+        """
         if arch == I386:
-            return layouts.i386_64(os.stat(path, follow_symlinks=follow), shown)
-        if self._fstatat(_AT_FDCWD, path, self._stat, 0 if follow else sc.AT_SYMLINK_NOFOLLOW) < 0:
+            return layouts.i386_64(os.stat(path, follow_symlinks=not flags), shown)
+        if self._fstatat(_AT_FDCWD, path, self._stat, flags) < 0:
             raise FileNotFoundError(path)
         layouts.patch_stat(self._stat, arch, shown)
         return self._stat
 
     @staticmethod
-    def old_stat(path: bytes, shown: Shown, *, follow: bool) -> bytes:
+    def old_stat(path: bytes, shown: Shown, flags: int) -> bytes:
         """Return struct stat of i386, with ids of 16 bits. Raises OSError."""
-        return layouts.i386(os.stat(path, follow_symlinks=follow), shown)
+        return layouts.i386(os.stat(path, follow_symlinks=not flags), shown)
 
     def statx(self, path: bytes, shown: Shown, flags: int, mask: int) -> Any:
         """Return struct statx. Raises OSError."""

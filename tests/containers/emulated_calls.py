@@ -138,6 +138,12 @@ def links():
     os.chown(link, 5, 6)
     equal(owner(link, follow_symlinks=False), (3, 4))
     equal(owner(os.path.join(PLACE, "target")), (5, 6))
+    buffer = ctypes.create_string_buffer(256)
+    for flags, wanted in ((0, (5, 6)), (0x800, (5, 6)), (0x100, (3, 4)), (0x900, (3, 4))):  # 0x800: AT_NO_AUTOMOUNT
+        equal(call("newfstatat", AT_FDCWD, link.encode(), buffer, flags), 0)
+        equal(struct.unpack_from("2I", buffer.raw, OFFSETS[1]), wanted)
+        equal(call("statx", AT_FDCWD, link.encode(), flags, 0x7FF, buffer), 0)
+        equal(struct.unpack_from("2I", buffer.raw, 20), wanted)
     os.chown(link, 1, 1, follow_symlinks=False)
     equal(owner(link, follow_symlinks=False), (1, 1))
 
