@@ -25,3 +25,10 @@ def test_a_message_out_of_turn() -> None:
         channel.receive(ours, channel.CREATED)
     ours.close()
     theirs.close()
+
+
+def test_each_message_has_a_tag_and_a_name_of_its_own() -> None:
+    tags = {name: tag for name, tag in vars(channel).items() if name.isupper() and isinstance(tag, bytes)}
+    assert len(tags) >= 20
+    assert len(set(tags.values())) == len(tags) and {len(tag) for tag in tags.values()} == {1}
+    assert channel._NAMES.keys() == set(tags.values()) and len(set(channel._NAMES.values())) == len(tags)
