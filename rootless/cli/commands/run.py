@@ -127,9 +127,10 @@ def _of_image(options: Options, timeout: float) -> CreateRequest | None:
 
 def _of_bundle(options: Options, timeout: float) -> CreateRequest:
     directory, container_id = find_bundle(options.bundle, options.container_id, options.config, options.name)
-    # The operand may be the bundle's directory, or an id that the user has chosen.
-    is_directory = os.path.abspath(options.container_id or ".") == directory
-    takes_name = not (options.name or options.bundle) and is_directory
+    # The operand may be the bundle's directory, or an id that the user has chosen. With --bundle it is an id, and the
+    # working directory need not exist.
+    unnamed = not (options.name or options.bundle)
+    takes_name = unnamed and os.path.abspath(options.container_id or ".") == directory
     if takes_name:
         container_id = free_name(state_root(options), container_id)
     if not options.read_only and _is_anothers(directory):
