@@ -380,8 +380,8 @@ class Cgroup:
 def check_controllers(path: str, entries: list[Entry]) -> None:
     """Refuse files whose controller a cgroup at this path cannot get. Raises RootlessError.
 
-    A cgroup can have the controllers of the one above it (cgroup-v2.rst, "Enabling and Disabling"). If that cannot be
-    read, making the cgroup says why.
+    A cgroup can have the controllers of the one above it (cgroup-v2.rst, "Enabling and Disabling"), and that one those
+    of the next one, as far up as we may enable them. If the first cannot be read, making the cgroup says why.
     """
     from rootless.cgroup.files import controller
 
@@ -389,14 +389,26 @@ def check_controllers(path: str, entries: list[Entry]) -> None:
     while above and not os.path.isdir(above):
         above = os.path.dirname(above)
     try:
-        with open(f"{above}/cgroup.controllers", encoding="ascii") as file:
-            available = file.read().split()
+        available = _controllers_in(above)
     except OSError:
         return
     for name, value, pointer in entries:
         needed = controller(name)
+        while needed and needed not in available and _may_enable(next_one := os.path.dirname(above)):
+            above = next_one
+            available = _controllers_in(above)
         if needed and needed not in available and (name, value) != ("memory.swap.max", "0"):
             raise _no_controller(name, value, pointer, path)
+
+
+def _controllers_in(directory: str) -> list[str]:
+    with open(f"{directory}/cgroup.controllers", encoding="ascii") as file:
+        return file.read().split()
+
+
+def _may_enable(directory: str) -> bool:
+    """Return whether we may enable controllers for the cgroups below a directory."""
+    return os.access(f"{directory}/cgroup.subtree_control", os.W_OK)
 
 
 def _no_controller(file: str, value: str, pointer: str, path: str) -> RootlessError:

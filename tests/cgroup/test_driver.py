@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from rootless import cgroup
-from rootless.cgroup import freezer, stats
+from rootless.cgroup import driver, freezer, stats
 from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel import cgroup_view as view
@@ -160,3 +160,17 @@ def test_a_limit_without_any_cgroup_is_refused_on_this_host():
         cgroup.open(cgroup.compile(linux, container_id="x", manager="", host=host))
     assert refused.value.where == "/linux/resources/pids/limit"
     assert refused.value.hint
+
+
+def test_a_controller_that_the_cgroups_above_can_hand_on_is_not_refused(tmp_path):
+    """systemd's slices lack hugetlb and rdma, which root enables from the top."""
+    (tmp_path / "slice").mkdir()
+    (tmp_path / "cgroup.controllers").write_text("hugetlb memory\n")
+    (tmp_path / "slice/cgroup.controllers").write_text("memory\n")
+    limit = [("memory.max", "4096", "/memory"), ("hugetlb.2MB.max", "0", "/hugetlb")]
+    with pytest.raises(RootlessError, match="controller `hugetlb` is not available"):
+        driver.check_controllers(f"{tmp_path}/slice/box", limit)
+    (tmp_path / "cgroup.subtree_control").touch()  # we may write it
+    driver.check_controllers(f"{tmp_path}/slice/box", limit)
+    with pytest.raises(RootlessError, match="controller `rdma` is not available"):
+        driver.check_controllers(f"{tmp_path}/slice/box", [*limit, ("rdma.max", "x", "/rdma")])
