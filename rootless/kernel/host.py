@@ -9,6 +9,7 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.kernel.cgroup_view import View
@@ -92,14 +93,19 @@ class Host:
     @fact
     def subuid(self) -> list[tuple[int, int]]:
         """The user's ranges in /etc/subuid that exist in this user namespace."""
-        ranges = read_subids("/etc/subuid", self.uid)
+        ranges = read_subids("/etc/subuid", self.uid, lambda: self.user_name)
         return _existing(ranges, self.uid_map) if self.in_userns else ranges
 
     @fact
     def subgid(self) -> list[tuple[int, int]]:
         """The user's ranges in /etc/subgid that exist in this user namespace."""
-        ranges = read_subids("/etc/subgid", self.uid)
+        ranges = read_subids("/etc/subgid", self.uid, lambda: self.user_name)
         return _existing(ranges, self.gid_map) if self.in_userns else ranges
+
+    @fact
+    def user_name(self) -> bytes:
+        """The user's name, b"" for none."""
+        return _user_name(self.uid)
 
     @fact
     def cgroup_view(self) -> View:
@@ -274,18 +280,20 @@ def effective_capabilities() -> int:
     return 0
 
 
-def read_subids(path: str, uid: int) -> list[tuple[int, int]]:
-    """Return the ranges [(first id, count)] of a user in /etc/subuid or /etc/subgid (subuid(5))."""
+def read_subids(path: str, uid: int, find_name: Callable[[], bytes] | None = None) -> list[tuple[int, int]]:
+    """Return the ranges [(first id, count)] of a user in /etc/subuid or /etc/subgid (subuid(5)).
+
+    find_name: returns the user's name if it is known already; without it, the name is looked up. Raises OSError.
+    """
     try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
+        lines = _read(path).split(b"\n")
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EACCES):
             raise
         return []
     names = {b"%d" % uid}
     if any(lines):
-        names.add(_user_name(uid))
+        names.add(find_name() if find_name else _user_name(uid))
     ranges = []
     for line in lines:
         fields = line.strip().split(b":")
@@ -314,11 +322,11 @@ def _user_name(uid: int) -> bytes:
     file that lists most users is read here, and the library is asked for the others.
     """
     try:
-        with open("/etc/passwd", "rb") as file:
-            entries = [line.split(b":") for line in file.read().split(b"\n")]
+        lines = _read("/etc/passwd").split(b"\n")
     except FileNotFoundError:
-        entries = []
-    for fields in entries:
+        lines = []
+    for line in lines:
+        fields = line.split(b":")
         if len(fields) > 6 and fields[2] == b"%d" % uid:
             return fields[0]
     from pwd import getpwuid
@@ -327,6 +335,12 @@ def _user_name(uid: int) -> bytes:
         return os.fsencode(getpwuid(uid).pw_name)
     except KeyError:
         return b""
+
+
+def _read(path: str) -> bytes:
+    """Return a file's bytes, without the five system calls that a buffer would add. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def default_id_map(own: int, ranges: list[tuple[int, int]]) -> IdMap:

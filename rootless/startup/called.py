@@ -12,10 +12,12 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.__main__":
             "_configure_log _module _open_standard_streams _run launcher main",
         "rootless.cgroup":
-            "<listcomp> _compile_resources _settle _wanted check_limits compile open settle",
+            "_compile_resources _compile_resources.<locals>.<listcomp> _settle _wanted check_limits compile "
+            "open settle",
         "rootless.cgroup.driver":
-            "Cgroup Cgroup.__init__ Cgroup.create Cgroup.fd Cgroup.path __init__ _configure _controllers "
-            "_make_directories _required create directory_fd fd missing note_identity path",
+            "Cgroup Cgroup.__init__ Cgroup._configure Cgroup._controllers Cgroup._make_directories "
+            "Cgroup._required Cgroup.create Cgroup.directory_fd Cgroup.fd Cgroup.missing "
+            "Cgroup.note_identity Cgroup.path",
         "rootless.cgroup.place":
             "_below _delegated _delegated.<locals>.<genexpr> _directory _is_triple _scope can_be_made "
             "candidates candidates.<locals>.<genexpr> session usable",
@@ -26,30 +28,28 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options Options.__init__ UsageError __init__ _read_flags _set parse "
-            "parse_global",
+            "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_cgroup_manager _change_config make_request read_request",
+            "_cgroup_manager make_request read_request read_timeout",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
-            "<dictcomp> <listcomp> Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean "
-            "Node.choice Node.integer Node.items Node.items.<locals>.<listcomp> Node.members Node.required "
-            "Node.string Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
-            "Node.strings.<locals>.<listcomp> Node.uint32 __bool__ __getitem__ __init__ boolean choice "
-            "integer items members required string string_map strings uint32",
+            "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
+            "Node.items Node.items.<locals>.<listcomp> Node.members Node.required Node.string "
+            "Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
+            "Node.strings.<locals>.<listcomp> Node.uint32",
         "rootless.errors":
-            "<genexpr> IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory "
-            "ProgramNotExecutable ProgramNotFound RootlessError SpecError UnknownName advice",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName advice advice.<locals>.<genexpr>",
         "rootless.init":
-            "<listcomp> _accept _become_root _become_root.<locals>.<genexpr> _become_user "
+            "_accept _become_root _become_root.<locals>.<genexpr> _become_user "
             "_become_user.<locals>.<listcomp> _die_with_runtime _wait_for_start main",
         "rootless.kernel.caps":
-            "<dictcomp> <genexpr> <listcomp> _check_subset _read_set _union all_capabilities apply_bounding "
-            "apply_capabilities grantable guard last_cap names names.<locals>.<dictcomp> "
+            "<dictcomp> _check_subset _read_set _union all_capabilities apply_bounding apply_capabilities "
+            "grantable grantable.<locals>.<genexpr> guard last_cap names names.<locals>.<dictcomp> "
             "names.<locals>.<listcomp> read_capabilities read_capabilities.<locals>.<dictcomp>",
         "rootless.kernel.cgroup_view":
-            "View View.__init__ __init__ own read",
+            "View View.__init__ own read",
         "rootless.kernel.channel":
             "_receive_one pair receive send",
         "rootless.kernel.child":
@@ -61,22 +61,20 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.find_program":
             "search",
         "rootless.kernel.host":
-            "<genexpr> <listcomp> Host Host.__init__ Host.all_capabilities Host.cgroup_mount "
-            "Host.cgroup_view Host.gid Host.hard_limit Host.hard_limits Host.is_directory Host.is_root_here "
-            "Host.is_root_on_host Host.own_cgroup Host.tries_cgroups Host.uid __get__ __init__ cgroup_mount "
-            "cgroup_view effective_capabilities fact fact.__get__ fact.__init__ grantable in_userns "
-            "is_directory is_root_here is_root_on_host own_cgroup read_cgroup_view read_id_map tries_cgroups "
-            "uid uid_map",
+            "Host Host.__init__ Host.all_capabilities Host.cgroup_mount Host.cgroup_view Host.gid "
+            "Host.grantable Host.hard_limit Host.hard_limits Host.in_userns Host.is_directory "
+            "Host.is_root_here Host.is_root_on_host Host.own_cgroup Host.tries_cgroups Host.uid Host.uid_map "
+            "effective_capabilities fact fact.__get__ fact.__init__ read_cgroup_view read_id_map "
+            "read_id_map.<locals>.<genexpr> read_id_map.<locals>.<listcomp>",
         "rootless.kernel.loopback":
             "loopback_up",
         "rootless.kernel.mountinfo":
             "Mount",
         "rootless.kernel.namespaces":
-            "<dictcomp> <genexpr> Join Namespaces Namespaces.__init__ Namespaces.has Namespaces.joins_one "
-            "Namespaces.joins_one.<locals>.<genexpr> Namespaces.needs_joiner __init__ has joins_one "
-            "needs_joiner",
+            "<dictcomp> Join Namespaces Namespaces.__init__ Namespaces.has Namespaces.joins_one "
+            "Namespaces.joins_one.<locals>.<genexpr> Namespaces.needs_joiner",
         "rootless.kernel.paths":
-            "<genexpr> is_below normal_path tidy_path tidy_path.<locals>.<genexpr>",
+            "is_below normal_path tidy_path tidy_path.<locals>.<genexpr>",
         "rootless.kernel.proc":
             "open_proc own_identity start_time",
         "rootless.kernel.signals":
@@ -84,38 +82,37 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "address_at create pair receive_fds",
         "rootless.kernel.syscalls":
-            "<genexpr> _Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range "
-            "fail fsconfig fsmount fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr "
-            "move_mount name_process open_in_root open_tree openat2 pinned pivot_root prctl prlimit "
-            "setgroups sethostname setresgid setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
+            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fail fsconfig fsmount "
+            "fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount name_process "
+            "open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups sethostname setresgid "
+            "setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
         "rootless.kernel.units":
             "parse_numbers read_numbers",
         "rootless.log":
             "configure debug debugging rfc3339",
         "rootless.plan.call":
-            "Call Call.__init__ __init__",
+            "Call Call.__init__",
         "rootless.plan.compiler":
-            "<genexpr> <listcomp> Plan Plan.__init__ Plan.hands_over_cgroup "
-            "Plan.hands_over_cgroup.<locals>.<genexpr> Plan.mounts Plan.mounts.<locals>.<listcomp> "
-            "Plan.outside Plan.outside.<locals>.<listcomp> Plan.waits_for_runtime __init__ _compile_cgroup "
-            "_compile_init _compile_init.<locals>.<listcomp> _compile_label _compile_mounts "
-            "_compile_mounts.<locals>.<genexpr> _compile_net_devices _compile_network _compile_resctrl "
-            "_mount_context check_version check_version.<locals>.<genexpr> compile "
-            "compile.<locals>.<genexpr> hands_over_cgroup mounts outside waits_for_runtime",
+            "Plan Plan.__init__ Plan.hands_over_cgroup Plan.hands_over_cgroup.<locals>.<genexpr> Plan.mounts "
+            "Plan.mounts.<locals>.<listcomp> Plan.outside Plan.outside.<locals>.<listcomp> "
+            "Plan.waits_for_runtime _compile_cgroup _compile_init _compile_init.<locals>.<listcomp> "
+            "_compile_label _compile_mounts _compile_mounts.<locals>.<genexpr> _compile_net_devices "
+            "_compile_network _compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> "
+            "compile compile.<locals>.<genexpr>",
         "rootless.plan.devices":
-            "<genexpr> <listcomp> <setcomp> compile_devices compile_devices.<locals>.<genexpr> "
-            "compile_devices.<locals>.<listcomp> compile_devices.<locals>.<setcomp>",
+            "compile_devices compile_devices.<locals>.<genexpr> compile_devices.<locals>.<listcomp> "
+            "compile_devices.<locals>.<setcomp>",
         "rootless.plan.hooks":
-            "<genexpr> compile_hooks compile_hooks.<locals>.<genexpr>",
+            "compile_hooks compile_hooks.<locals>.<genexpr>",
         "rootless.plan.mounts":
-            "<genexpr> <listcomp> _check_proc_and_sys _combine _compile_mount "
-            "_compile_mount.<locals>.<genexpr> _read_option check_overlap check_overlap.<locals>.<genexpr> "
-            "compile_mounts compile_mounts.<locals>.<listcomp> complete_overlays read_mappings",
+            "_check_proc_and_sys _combine _compile_mount _compile_mount.<locals>.<genexpr> _read_option "
+            "check_overlap check_overlap.<locals>.<genexpr> compile_mounts "
+            "compile_mounts.<locals>.<listcomp> complete_overlays read_mappings",
         "rootless.plan.namespaces":
-            "<listcomp> _check_permitted _read_maps _read_time_offsets compile_namespaces "
+            "_check_permitted _read_maps _read_time_offsets compile_namespaces "
             "compile_namespaces.<locals>.<listcomp>",
         "rootless.plan.paths":
-            "<dictcomp> _read_paths compile_paths compile_paths.<locals>.<dictcomp>",
+            "_read_paths compile_paths compile_paths.<locals>.<dictcomp>",
         "rootless.plan.process":
             "_check_mapped _check_mapped.<locals>.<genexpr> _read_env _read_scheduling _read_size _read_user "
             "compile_domain compile_process keeps_groups",
@@ -130,99 +127,94 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.process.console":
             "check_holder",
         "rootless.process.hooks":
-            "Hook HookContext HookContext.__init__ __init__",
+            "Hook HookContext HookContext.__init__",
         "rootless.process.program":
-            "<genexpr> <listcomp> _home_of check_cwd close_all_but forget_imports "
-            "forget_imports.<locals>.<listcomp> look_up look_up.<locals>.<genexpr> passed_on "
-            "passed_on.<locals>.<listcomp> set_home set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
+            "_home_of check_cwd close_all_but forget_imports forget_imports.<locals>.<listcomp> look_up "
+            "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> set_home "
+            "set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
             "<dictcomp> apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
             "Bundle Bundle.__init__ CreateRequest CreateRequest.__init__ CreateRequest.needs_helpers "
-            "CreateRequest.needs_monitor CreateRequest.wants_terminal __init__ find_bundle load_bundle "
-            "needs_helpers needs_monitor open_bundle parse_config read_config wants_terminal",
+            "CreateRequest.needs_monitor CreateRequest.wants_terminal find_bundle load_bundle open_bundle "
+            "parse_config read_config",
         "rootless.runtime.container":
             "Container Container.__init__ Container.close Container.container_id Container.pid "
-            "Container.report Container.save TakingBack __init__ close container_id pid report save",
+            "Container.report Container.save TakingBack",
         "rootless.runtime.create":
-            "<listcomp> Created Created.__init__ Creation Creation.__init__ Creation._bind_notify_socket "
+            "Created Created.__init__ Creation Creation.__init__ Creation._bind_notify_socket "
             "Creation._follow_setup Creation._make_cgroup Creation._open_hook_streams "
             "Creation._prepare_mounts Creation._prepare_mounts.<locals>.<listcomp> "
             "Creation._record_host_side_effects Creation.clone Creation.clone.<locals>.<listcomp> "
             "Creation.clone_init Creation.clone_init.<locals>.leave_runtime "
-            "Creation.clone_init.<locals>.live Creation.execute Creation.follow Creation.prepare __init__ "
-            "_bind_notify_socket _follow_setup _listen _make_cgroup _open_hook_streams _passed_sockets "
-            "_possible_maps _prepare_mounts _record_host_side_effects _warn clone clone_init compile_plan "
-            "create execute first_state follow leave_runtime live note_made_cgroup note_planned_cgroup "
-            "prepare",
+            "Creation.clone_init.<locals>.live Creation.execute Creation.follow Creation.prepare _listen "
+            "_passed_sockets _possible_maps _warn compile_plan create first_state note_made_cgroup "
+            "note_planned_cgroup",
         "rootless.runtime.interpreter":
             "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect writable",
         "rootless.runtime.lock":
-            "Lock Lock.__init__ Lock._write_note Lock.give_up Lock.take _Rings __init__ _write_note give_up "
-            "take",
+            "Lock Lock.__init__ Lock._write_note Lock.give_up Lock.take _Rings",
         "rootless.runtime.state":
             "StateDir StateDir.__init__ StateDir._link StateDir.close StateDir.close_copy StateDir.make "
-            "StateDir.note_init StateDir.rename StateDir.unlink StateDir.write __init__ _check_owner _link "
-            "_make_root _open_own check_id close close_copy make note_cgroup note_init open_root rename "
-            "write",
+            "StateDir.note_cgroup StateDir.note_init StateDir.rename StateDir.unlink StateDir.write "
+            "_check_owner _make_root _open_own check_id open_root",
         "rootless.startup.jsonlite":
-            "<listcomp> _Context dumps dumps.<locals>.<listcomp> loads",
+            "_Context dumps dumps.<locals>.<listcomp> loads",
         "rootless.startup.lean_os":
             "<dictcomp> fsdecode fsencode",
         "rootless.startup.lean_path":
             "_mode abspath basename dirname exists isdir normpath",
         "rootless.steps":
-            "Step Step.__init__ StepFailed __init__ execute",
+            "Step Step.__init__ StepFailed execute",
         "rootless.steps.binds":
             "BindMount",
         "rootless.steps.builder":
             "RootBuilder RootBuilder.__init__ RootBuilder.apply_late_readonly RootBuilder.make_private "
             "RootBuilder.own_netns RootBuilder.tty_group_mapped "
-            "RootBuilder.tty_group_mapped.<locals>.<genexpr> __init__ apply_late_readonly make_private "
-            "own_netns tty_group_mapped",
+            "RootBuilder.tty_group_mapped.<locals>.<genexpr>",
         "rootless.steps.cgroup":
-            "CreateCgroup CreateCgroup.__init__ CreateCgroup.execute __init__ execute",
+            "CreateCgroup CreateCgroup.__init__ CreateCgroup.execute",
         "rootless.steps.context":
-            "Becoming Becoming.__init__ Ending Init Init.__init__ Joiner Prepared Prepared.__init__ __init__",
+            "Becoming Becoming.__init__ Ending Init Init.__init__ Joiner Prepared Prepared.__init__",
         "rootless.steps.devices":
             "AttachDevice BindDevice BindDevice.execute Device Device.__init__ Device.rdev Link "
-            "Link.__init__ Link.execute MakeDevice RequirePlainDirectory __init__ _bind_device execute rdev",
+            "Link.__init__ Link.execute MakeDevice MakeDevice.execute RequirePlainDirectory _bind_device",
         "rootless.steps.file_systems":
-            "<genexpr> MountFileSystem MountFileSystem.execute _copy_up_source _make_file_system "
-            "_mount_file_system _set_context _with_mode _with_mode.<locals>.<genexpr> empty_tmpfs execute",
+            "MountFileSystem MountFileSystem.execute _copy_up_source _make_file_system _mount_file_system "
+            "_set_context _with_mode _with_mode.<locals>.<genexpr> empty_tmpfs",
         "rootless.steps.hooks":
             "RunHook",
         "rootless.steps.masks":
             "MakePathReadonly MakePathReadonly.__init__ MakePathReadonly.execute MaskPath MaskPath.__init__ "
-            "MaskPath.execute __init__ _open_covered execute",
+            "MaskPath.execute _open_covered",
         "rootless.steps.mount_flags":
             "_set_attributes map_ids set_mount_flags",
         "rootless.steps.mounts":
-            "IdMapping Mount Mount.__init__ MountOptions MountOptions.__init__ __init__",
+            "IdMapping Mount Mount.__init__ MountOptions MountOptions.__init__",
         "rootless.steps.names":
-            "SetDomainname SetHostname SetHostname.__init__ SetHostname.execute WriteSysctl __init__ execute",
+            "SetDomainname SetHostname SetHostname.__init__ SetHostname.execute WriteSysctl",
         "rootless.steps.namespaces":
             "CloneNamespaces CloneNamespaces.__init__ CloneNamespaces.execute JoinNamespace SetTimeOffsets "
-            "WriteIdMaps WriteIdMaps.__init__ WriteIdMaps.execute __init__ execute make_cgroup_namespace "
-            "namespace_steps time_steps",
+            "WriteIdMaps WriteIdMaps.__init__ WriteIdMaps.execute make_cgroup_namespace namespace_steps "
+            "time_steps",
         "rootless.steps.places":
             "attach_node attach_rootfs check_place check_plain is_same_place make_directory make_file",
         "rootless.steps.process":
-            "<genexpr> ChangeUser ChangeUser.__init__ ChangeUser.execute EnterWorkingDirectory "
+            "ChangeUser ChangeUser.__init__ ChangeUser.execute EnterWorkingDirectory "
             "EnterWorkingDirectory.__init__ EnterWorkingDirectory.execute Process Process.__init__ "
             "Process.steps Process.steps.<locals>.<genexpr> Process.through_proc "
             "Process.through_proc.<locals>.<genexpr> SetCapabilities SetCapabilities.__init__ "
             "SetCapabilities.execute SetExecLabel SetNoNewPrivs SetNoNewPrivs.execute SetOomScore SetRlimit "
             "SetRlimit.__init__ SetRlimit.execute SetUmask SetUmask.__init__ SetUmask.execute User "
-            "User.__init__ __init__ execute steps through_proc",
+            "User.__init__",
         "rootless.steps.program":
             "Execute LoadFilter SetEnvironment StepSender",
         "rootless.steps.root":
             "AttachEmptyRoot AttachRootfs AttachRootfs.__init__ AttachRootfs.execute Chroot "
             "MakeParentPrivate MakeRootReadonly MakeRootReadonly.execute MakeWorkingDirectory "
             "MakeWorkingDirectory.__init__ MakeWorkingDirectory.execute PivotRoot PivotRoot.__init__ "
-            "PivotRoot.execute SetPropagation SetPropagation.__init__ SetPropagation.execute __init__ "
-            "_exchange_roots execute open_dev_null",
+            "PivotRoot.execute SetPropagation SetPropagation.__init__ SetPropagation.execute _exchange_roots "
+            "open_dev_null",
         "rootless.userns.idmap":
             "_is_own _write_single _write_text write_map write_map.<locals>.<genexpr> write_maps",
     },
@@ -232,11 +224,12 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.__main__":
             "_configure_log _module _open_standard_streams _run launcher main",
         "rootless.cgroup":
-            "<listcomp> _compile_resources _settle _wanted check_limits compile open settle",
+            "_compile_resources _compile_resources.<locals>.<listcomp> _settle _wanted check_limits compile "
+            "open settle",
         "rootless.cgroup.driver":
-            "<genexpr> Cgroup Cgroup.__init__ Cgroup.create Cgroup.fd Cgroup.path Cgroup.remove __init__ "
-            "_configure _controllers _make_directories _required close create directory_fd fd gone missing "
-            "note_identity path remove",
+            "Cgroup Cgroup.__init__ Cgroup._configure Cgroup._controllers Cgroup._make_directories "
+            "Cgroup._required Cgroup.close Cgroup.create Cgroup.directory_fd Cgroup.fd Cgroup.gone "
+            "Cgroup.missing Cgroup.note_identity Cgroup.path Cgroup.remove Cgroup.remove.<locals>.<genexpr>",
         "rootless.cgroup.place":
             "_below _delegated _delegated.<locals>.<genexpr> _directory _is_triple _scope can_be_made "
             "candidates candidates.<locals>.<genexpr> session usable",
@@ -247,31 +240,29 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options Options.__init__ UsageError __init__ _read_flags _set parse "
-            "parse_global",
+            "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_cgroup_manager _change_config make_request",
+            "_cgroup_manager make_request read_timeout",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
-            "<dictcomp> <listcomp> Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean "
-            "Node.choice Node.integer Node.items Node.items.<locals>.<listcomp> Node.members Node.required "
-            "Node.string Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
-            "Node.strings.<locals>.<listcomp> Node.uint32 __bool__ __getitem__ __init__ boolean choice "
-            "integer items members required string string_map strings uint32",
+            "Node Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer "
+            "Node.items Node.items.<locals>.<listcomp> Node.members Node.required Node.string "
+            "Node.string_map Node.string_map.<locals>.<dictcomp> Node.strings "
+            "Node.strings.<locals>.<listcomp> Node.uint32",
         "rootless.errors":
-            "<genexpr> IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory "
-            "ProgramNotExecutable ProgramNotFound RootlessError SpecError UnknownName advice",
+            "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
+            "ProgramNotFound RootlessError SpecError UnknownName advice advice.<locals>.<genexpr>",
         "rootless.init":
-            "<genexpr> <listcomp> _accept _become_root _become_root.<locals>.<genexpr> _become_user "
+            "_accept _become_root _become_root.<locals>.<genexpr> _become_user "
             "_become_user.<locals>.<listcomp> _die_with_runtime _wait_for_start "
             "_wait_for_start.<locals>.<genexpr> main",
         "rootless.kernel.caps":
-            "<dictcomp> <genexpr> <listcomp> _check_subset _read_set _union all_capabilities apply_bounding "
-            "apply_capabilities grantable guard last_cap names names.<locals>.<dictcomp> "
+            "<dictcomp> _check_subset _read_set _union all_capabilities apply_bounding apply_capabilities "
+            "grantable grantable.<locals>.<genexpr> guard last_cap names names.<locals>.<dictcomp> "
             "names.<locals>.<listcomp> read_capabilities read_capabilities.<locals>.<dictcomp>",
         "rootless.kernel.cgroup_view":
-            "View View.__init__ __init__ own read",
+            "View View.__init__ own read",
         "rootless.kernel.channel":
             "_receive_one pair receive send",
         "rootless.kernel.child":
@@ -283,25 +274,22 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.find_program":
             "search",
         "rootless.kernel.host":
-            "<genexpr> <listcomp> Host Host.__init__ Host.all_capabilities Host.cgroup_mount "
-            "Host.cgroup_view Host.gid Host.hard_limit Host.hard_limits Host.in_userns Host.is_directory "
-            "Host.is_root_here Host.is_root_on_host Host.own_cgroup Host.subgid Host.subuid "
-            "Host.tries_cgroups Host.uid Host.uid_map __get__ __init__ _user_name "
-            "_user_name.<locals>.<listcomp> cgroup_mount cgroup_view effective_capabilities fact "
-            "fact.__get__ fact.__init__ grantable in_userns is_directory is_root_here is_root_on_host "
-            "own_cgroup read_cgroup_view read_id_map read_id_map.<locals>.<genexpr> "
-            "read_id_map.<locals>.<listcomp> read_subids read_subids.<locals>.<listcomp> tries_cgroups uid "
-            "uid_map",
+            "Host Host.__init__ Host.all_capabilities Host.cgroup_mount Host.cgroup_view Host.gid "
+            "Host.grantable Host.hard_limit Host.hard_limits Host.in_userns Host.is_directory "
+            "Host.is_root_here Host.is_root_on_host Host.own_cgroup Host.subgid "
+            "Host.subgid.<locals>.<lambda> Host.subuid Host.subuid.<locals>.<lambda> Host.tries_cgroups "
+            "Host.uid Host.uid_map Host.user_name _read _user_name effective_capabilities fact fact.__get__ "
+            "fact.__init__ read_cgroup_view read_id_map read_id_map.<locals>.<genexpr> "
+            "read_id_map.<locals>.<listcomp> read_subids read_subids.<locals>.<listcomp>",
         "rootless.kernel.loopback":
             "loopback_up",
         "rootless.kernel.mountinfo":
             "Mount",
         "rootless.kernel.namespaces":
-            "<dictcomp> <genexpr> Join Namespaces Namespaces.__init__ Namespaces.has Namespaces.joins_one "
-            "Namespaces.joins_one.<locals>.<genexpr> Namespaces.needs_joiner __init__ has joins_one "
-            "needs_joiner",
+            "<dictcomp> Join Namespaces Namespaces.__init__ Namespaces.has Namespaces.joins_one "
+            "Namespaces.joins_one.<locals>.<genexpr> Namespaces.needs_joiner",
         "rootless.kernel.paths":
-            "<genexpr> is_below normal_path tidy_path tidy_path.<locals>.<genexpr>",
+            "is_below normal_path tidy_path tidy_path.<locals>.<genexpr>",
         "rootless.kernel.proc":
             "alive open_proc own_identity start_time",
         "rootless.kernel.signals":
@@ -309,38 +297,37 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "address_at connect_at create pair receive_fds",
         "rootless.kernel.syscalls":
-            "<genexpr> _Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range "
-            "fail fsconfig fsmount fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr "
-            "move_mount name_process open_in_root open_tree openat2 pinned pivot_root prctl prlimit "
-            "setgroups sethostname setresgid setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
+            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fail fsconfig fsmount "
+            "fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount name_process "
+            "open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups sethostname setresgid "
+            "setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
         "rootless.kernel.units":
             "parse_numbers read_numbers",
         "rootless.log":
             "configure debug debugging rfc3339",
         "rootless.plan.call":
-            "Call Call.__init__ __init__",
+            "Call Call.__init__",
         "rootless.plan.compiler":
-            "<genexpr> <listcomp> Plan Plan.__init__ Plan.hands_over_cgroup "
-            "Plan.hands_over_cgroup.<locals>.<genexpr> Plan.last Plan.mounts Plan.mounts.<locals>.<listcomp> "
-            "Plan.outside Plan.outside.<locals>.<listcomp> Plan.waits_for_runtime __init__ _compile_cgroup "
-            "_compile_init _compile_init.<locals>.<listcomp> _compile_label _compile_mounts "
-            "_compile_mounts.<locals>.<genexpr> _compile_net_devices _compile_network _compile_resctrl "
-            "_mount_context check_version check_version.<locals>.<genexpr> compile "
-            "compile.<locals>.<genexpr> hands_over_cgroup last mounts outside waits_for_runtime",
+            "Plan Plan.__init__ Plan.hands_over_cgroup Plan.hands_over_cgroup.<locals>.<genexpr> Plan.last "
+            "Plan.mounts Plan.mounts.<locals>.<listcomp> Plan.outside Plan.outside.<locals>.<listcomp> "
+            "Plan.waits_for_runtime _compile_cgroup _compile_init _compile_init.<locals>.<listcomp> "
+            "_compile_label _compile_mounts _compile_mounts.<locals>.<genexpr> _compile_net_devices "
+            "_compile_network _compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> "
+            "compile compile.<locals>.<genexpr>",
         "rootless.plan.devices":
-            "<genexpr> <listcomp> <setcomp> compile_devices compile_devices.<locals>.<genexpr> "
-            "compile_devices.<locals>.<listcomp> compile_devices.<locals>.<setcomp>",
+            "compile_devices compile_devices.<locals>.<genexpr> compile_devices.<locals>.<listcomp> "
+            "compile_devices.<locals>.<setcomp>",
         "rootless.plan.hooks":
-            "<genexpr> compile_hooks compile_hooks.<locals>.<genexpr>",
+            "compile_hooks compile_hooks.<locals>.<genexpr>",
         "rootless.plan.mounts":
-            "<genexpr> <listcomp> _check_proc_and_sys _combine _compile_mount "
-            "_compile_mount.<locals>.<genexpr> _read_option check_overlap check_overlap.<locals>.<genexpr> "
-            "compile_mounts compile_mounts.<locals>.<listcomp> complete_overlays read_mappings",
+            "_check_proc_and_sys _combine _compile_mount _compile_mount.<locals>.<genexpr> _read_option "
+            "check_overlap check_overlap.<locals>.<genexpr> compile_mounts "
+            "compile_mounts.<locals>.<listcomp> complete_overlays read_mappings",
         "rootless.plan.namespaces":
-            "<genexpr> <listcomp> _check_permitted _read_maps _read_time_offsets compile_namespaces "
+            "_check_permitted _read_maps _read_time_offsets compile_namespaces "
             "compile_namespaces.<locals>.<listcomp> has_one_id has_one_id.<locals>.<genexpr>",
         "rootless.plan.paths":
-            "<dictcomp> _read_paths compile_paths compile_paths.<locals>.<dictcomp>",
+            "_read_paths compile_paths compile_paths.<locals>.<dictcomp>",
         "rootless.plan.process":
             "_check_mapped _check_mapped.<locals>.<genexpr> _read_env _read_scheduling _read_size _read_user "
             "compile_domain compile_process keeps_groups",
@@ -355,119 +342,112 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.process.console":
             "check_holder",
         "rootless.process.hooks":
-            "Hook HookContext HookContext.__init__ __init__",
+            "Hook HookContext HookContext.__init__",
         "rootless.process.program":
-            "<genexpr> <listcomp> _home_of check_cwd close_all_but forget_imports "
-            "forget_imports.<locals>.<listcomp> look_up look_up.<locals>.<genexpr> passed_on "
-            "passed_on.<locals>.<listcomp> restore_handlers restore_signals set_home "
-            "set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
+            "_home_of check_cwd close_all_but forget_imports forget_imports.<locals>.<listcomp> look_up "
+            "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> restore_handlers "
+            "restore_signals set_home set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
             "<dictcomp> apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
             "Bundle Bundle.__init__ CreateRequest CreateRequest.__init__ CreateRequest.wants_terminal "
-            "__init__ find_bundle load_bundle parse_config read_config wants_terminal",
+            "find_bundle load_bundle parse_config read_config",
         "rootless.runtime.container":
-            "<genexpr> Container Container.__init__ Container.alive Container.cgroup Container.cgroup_record "
+            "Container Container.__init__ Container.alive Container.cgroup Container.cgroup_record "
             "Container.close Container.container_id Container.hooks Container.pid Container.report "
-            "Container.save Container.watch_oom TakingBack __init__ alive cgroup cgroup_record close "
-            "container_id hooks pid report save watch_oom",
+            "Container.save Container.watch_oom Container.watch_oom.<locals>.<genexpr> TakingBack",
         "rootless.runtime.create":
-            "<listcomp> Created Created.__init__ Creation Creation.__init__ Creation._bind_notify_socket "
+            "Created Created.__init__ Creation Creation.__init__ Creation._bind_notify_socket "
             "Creation._follow_setup Creation._make_cgroup Creation._open_hook_streams "
             "Creation._prepare_mounts Creation._prepare_mounts.<locals>.<listcomp> "
             "Creation._record_host_side_effects Creation.clone Creation.clone.<locals>.<listcomp> "
             "Creation.clone_init Creation.clone_init.<locals>.leave_runtime "
-            "Creation.clone_init.<locals>.live Creation.execute Creation.follow Creation.prepare __init__ "
-            "_bind_notify_socket _follow_setup _listen _make_cgroup _open_hook_streams _passed_sockets "
-            "_possible_maps _prepare_mounts _record_host_side_effects _warn clone clone_init compile_plan "
-            "create execute first_state follow leave_runtime live note_made_cgroup note_planned_cgroup "
-            "prepare",
+            "Creation.clone_init.<locals>.live Creation.execute Creation.follow Creation.prepare _listen "
+            "_passed_sockets _possible_maps _warn compile_plan create first_state note_made_cgroup "
+            "note_planned_cgroup",
         "rootless.runtime.delete":
-            "<genexpr> _poststop_hooks _undo_host_side_effects _undo_host_side_effects.<locals>.<genexpr> "
-            "remove remove_after",
+            "_poststop_hooks _undo_host_side_effects _undo_host_side_effects.<locals>.<genexpr> remove "
+            "remove_after",
         "rootless.runtime.escalation":
-            "Escalation Escalation.__init__ Escalation.look Escalation.timeout __init__ look timeout",
+            "Escalation Escalation.__init__ Escalation.look Escalation.timeout",
         "rootless.runtime.foreground":
             "_Terminal _loop be_ready exit_code listen wait",
         "rootless.runtime.interpreter":
             "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect writable",
         "rootless.runtime.lock":
-            "Lock Lock.__init__ Lock._write_note Lock.give_up Lock.take _Rings __init__ _write_note give_up "
-            "take",
+            "Lock Lock.__init__ Lock._write_note Lock.give_up Lock.take _Rings",
         "rootless.runtime.run":
-            "_Ahead _Ahead.__call__ _Ahead.__init__ __call__ __init__ run",
+            "_Ahead _Ahead.__call__ _Ahead.__init__ run",
         "rootless.runtime.start":
             "connect start",
         "rootless.runtime.state":
             "StateDir StateDir.__init__ StateDir._empty StateDir._link StateDir._read_link StateDir.close "
-            "StateDir.close_copy StateDir.has StateDir.make StateDir.note_init StateDir.noted "
-            "StateDir.remove StateDir.rename StateDir.unlink StateDir.write __init__ _check_owner _empty "
-            "_link _open_own _read_link check_id close close_copy has make note_cgroup note_init noted "
-            "open_root remove rename unlink write",
+            "StateDir.close_copy StateDir.has StateDir.make StateDir.note_cgroup StateDir.note_init "
+            "StateDir.noted StateDir.remove StateDir.rename StateDir.unlink StateDir.write _check_owner "
+            "_open_own check_id open_root",
         "rootless.runtime.verdict":
             "await_exec connect_agent",
         "rootless.startup.jsonlite":
-            "<listcomp> _Context dumps dumps.<locals>.<listcomp> loads",
+            "_Context dumps dumps.<locals>.<listcomp> loads",
         "rootless.startup.lean_os":
             "<dictcomp> fsdecode fsencode",
         "rootless.startup.lean_path":
             "_mode abspath basename dirname exists isdir normpath",
         "rootless.steps":
-            "Step Step.__init__ StepFailed __init__ execute",
+            "Step Step.__init__ StepFailed execute",
         "rootless.steps.binds":
             "BindMount",
         "rootless.steps.builder":
             "RootBuilder RootBuilder.__init__ RootBuilder.apply_late_readonly RootBuilder.make_private "
             "RootBuilder.own_netns RootBuilder.tty_group_mapped "
-            "RootBuilder.tty_group_mapped.<locals>.<genexpr> __init__ apply_late_readonly make_private "
-            "own_netns tty_group_mapped",
+            "RootBuilder.tty_group_mapped.<locals>.<genexpr>",
         "rootless.steps.cgroup":
-            "CreateCgroup CreateCgroup.__init__ CreateCgroup.execute __init__ execute",
+            "CreateCgroup CreateCgroup.__init__ CreateCgroup.execute",
         "rootless.steps.context":
             "Becoming Becoming.__init__ Ending Ending.__init__ Init Init.__init__ Joiner Prepared "
-            "Prepared.__init__ __init__",
+            "Prepared.__init__",
         "rootless.steps.devices":
             "AttachDevice BindDevice BindDevice.execute Device Device.__init__ Device.rdev Link "
-            "Link.__init__ Link.execute MakeDevice RequirePlainDirectory __init__ _bind_device execute rdev",
+            "Link.__init__ Link.execute MakeDevice MakeDevice.execute RequirePlainDirectory _bind_device",
         "rootless.steps.file_systems":
-            "<genexpr> MountFileSystem MountFileSystem.execute _copy_up_source _make_file_system "
-            "_mount_file_system _set_context _with_mode _with_mode.<locals>.<genexpr> empty_tmpfs execute",
+            "MountFileSystem MountFileSystem.execute _copy_up_source _make_file_system _mount_file_system "
+            "_set_context _with_mode _with_mode.<locals>.<genexpr> empty_tmpfs",
         "rootless.steps.hooks":
             "RunHook",
         "rootless.steps.masks":
             "MakePathReadonly MakePathReadonly.__init__ MakePathReadonly.execute MaskPath MaskPath.__init__ "
-            "MaskPath.execute __init__ _open_covered execute",
+            "MaskPath.execute _open_covered",
         "rootless.steps.mount_flags":
             "_set_attributes map_ids set_mount_flags",
         "rootless.steps.mounts":
-            "IdMapping Mount Mount.__init__ MountOptions MountOptions.__init__ __init__",
+            "IdMapping Mount Mount.__init__ MountOptions MountOptions.__init__",
         "rootless.steps.names":
-            "SetDomainname SetHostname SetHostname.__init__ SetHostname.execute WriteSysctl __init__ execute",
+            "SetDomainname SetHostname SetHostname.__init__ SetHostname.execute WriteSysctl",
         "rootless.steps.namespaces":
             "CloneNamespaces CloneNamespaces.__init__ CloneNamespaces.execute JoinNamespace SetTimeOffsets "
-            "WriteIdMaps WriteIdMaps.__init__ WriteIdMaps.execute __init__ execute make_cgroup_namespace "
-            "namespace_steps time_steps",
+            "WriteIdMaps WriteIdMaps.__init__ WriteIdMaps.execute make_cgroup_namespace namespace_steps "
+            "time_steps",
         "rootless.steps.places":
             "attach_node attach_rootfs check_place check_plain is_same_place make_directory make_file",
         "rootless.steps.process":
-            "<genexpr> ChangeUser ChangeUser.__init__ ChangeUser.execute EnterWorkingDirectory "
+            "ChangeUser ChangeUser.__init__ ChangeUser.execute EnterWorkingDirectory "
             "EnterWorkingDirectory.__init__ EnterWorkingDirectory.execute Process Process.__init__ "
             "Process.steps Process.steps.<locals>.<genexpr> Process.through_proc "
             "Process.through_proc.<locals>.<genexpr> SetCapabilities SetCapabilities.__init__ "
             "SetCapabilities.execute SetExecLabel SetNoNewPrivs SetNoNewPrivs.execute SetOomScore SetRlimit "
             "SetRlimit.__init__ SetRlimit.execute SetUmask SetUmask.__init__ SetUmask.execute User "
-            "User.__init__ __init__ execute steps through_proc",
+            "User.__init__",
         "rootless.steps.program":
-            "<dictcomp> <genexpr> <listcomp> Execute Execute.__init__ Execute.execute "
-            "Execute.execute.<locals>.<listcomp> LoadFilter SetEnvironment SetEnvironment.__init__ "
-            "SetEnvironment.execute SetEnvironment.execute.<locals>.<dictcomp> "
-            "SetEnvironment.execute.<locals>.<genexpr> StepSender __init__ execute run_program",
+            "Execute Execute.__init__ Execute.execute Execute.execute.<locals>.<listcomp> LoadFilter "
+            "SetEnvironment SetEnvironment.__init__ SetEnvironment.execute "
+            "SetEnvironment.execute.<locals>.<dictcomp> SetEnvironment.execute.<locals>.<genexpr> StepSender "
+            "run_program",
         "rootless.steps.root":
             "AttachEmptyRoot AttachRootfs AttachRootfs.__init__ AttachRootfs.execute Chroot "
             "MakeParentPrivate MakeRootReadonly MakeRootReadonly.execute MakeWorkingDirectory "
             "MakeWorkingDirectory.__init__ MakeWorkingDirectory.execute PivotRoot PivotRoot.__init__ "
-            "PivotRoot.execute SetPropagation SetPropagation.__init__ SetPropagation.execute __init__ "
-            "_exchange_roots execute open_dev_null",
+            "PivotRoot.execute SetPropagation SetPropagation.__init__ SetPropagation.execute _exchange_roots "
+            "open_dev_null",
         "rootless.userns.idmap":
             "_is_own _write_single _write_text write_map write_map.<locals>.<genexpr> write_maps",
     },
@@ -528,7 +508,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "pair receive_fds send_fds",
         "rootless.kernel.syscalls":
-            "_Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range fstatfs_type "
+            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fstatfs_type "
             "join_session_keyring keyctl name_process prctl prlimit setgroups setns setresgid setresuid "
             "syscall syscall.<locals>.<genexpr>",
         "rootless.log":
@@ -627,8 +607,6 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.errors":
             "IdInUse LauncherError NoSuchContainer ProgramError ProgramNotADirectory ProgramNotExecutable "
             "ProgramNotFound RootlessError SpecError UnknownName",
-        "rootless.init":
-            "<genexpr>",
         "rootless.kernel.channel":
             "_receive_one receive send",
         "rootless.kernel.files":
@@ -642,7 +620,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.log":
             "configure debugging",
         "rootless.plan.compiler":
-            "Plan.last last",
+            "Plan.last",
         "rootless.process.program":
             "restore_handlers restore_signals",
         "rootless.runtime.container":
@@ -665,12 +643,11 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.startup.lean_path":
             "abspath normpath",
         "rootless.steps.context":
-            "Ending Ending.__init__ __init__",
+            "Ending.__init__",
         "rootless.steps.program":
-            "<dictcomp> <genexpr> <listcomp> Execute Execute.__init__ Execute.execute "
-            "Execute.execute.<locals>.<listcomp> SetEnvironment SetEnvironment.__init__ "
+            "Execute.__init__ Execute.execute Execute.execute.<locals>.<listcomp> SetEnvironment.__init__ "
             "SetEnvironment.execute SetEnvironment.execute.<locals>.<dictcomp> "
-            "SetEnvironment.execute.<locals>.<genexpr> __init__ execute run_program",
+            "SetEnvironment.execute.<locals>.<genexpr> run_program",
     },
     "state": {
         "rootless":
@@ -729,7 +706,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cgroup":
             "open",
         "rootless.cgroup.driver":
-            "<lambda> Cgroup __init__ directory_fd path read",
+            "Cgroup Cgroup.__init__ Cgroup.directory_fd Cgroup.path Cgroup.read "
+            "Cgroup.read.<locals>.<lambda>",
         "rootless.cgroup.freezer":
             "is_frozen",
         "rootless.cgroup.tree":
@@ -739,8 +717,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root load name_of state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options Options.__init__ UsageError __init__ _read_flags _set parse "
-            "parse_global",
+            "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.errors":
@@ -753,16 +730,15 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.log":
             "configure",
         "rootless.runtime.container":
-            "Container Container.__init__ Container.alive Container.cgroup_path Container.pid "
-            "Container.require Container.status TakingBack __init__ alive cgroup cgroup_path cgroup_record "
-            "load pid require status",
+            "Container Container.__init__ Container.alive Container.cgroup Container.cgroup_path "
+            "Container.cgroup_record Container.pid Container.require Container.status TakingBack load",
         "rootless.runtime.kill":
             "kill send",
         "rootless.runtime.lock":
-            "Lock Lock.__init__ _Rings __init__",
+            "Lock Lock.__init__ _Rings",
         "rootless.runtime.state":
-            "StateDir StateDir.__init__ StateDir.has StateDir.open StateDir.read __init__ _check_owner "
-            "_open_own check_id has open open_root read",
+            "StateDir StateDir.__init__ StateDir.has StateDir.open StateDir.read _check_owner _open_own "
+            "check_id open_root",
         "rootless.startup.jsonlite":
             "_Context loads",
         "rootless.startup.lean_os":
@@ -778,14 +754,16 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cgroup":
             "_wanted open",
         "rootless.cgroup.driver":
-            "Cgroup Cgroup.__init__ Cgroup.close Cgroup.directory_fd Cgroup.gone Cgroup.kill Cgroup.path "
-            "Cgroup.procs Cgroup.procs.<locals>.<lambda> Cgroup.read Cgroup.read.<locals>.<lambda> "
-            "Cgroup.remove Cgroup.remove.<locals>.<genexpr> Cgroup.write Cgroup.write.<locals>.<lambda>",
+            "Cgroup Cgroup.__init__ Cgroup._remove_tree Cgroup._remove_tree.<locals>.<lambda> Cgroup.close "
+            "Cgroup.directory_fd Cgroup.gone Cgroup.keyed Cgroup.keyed.<locals>.<dictcomp> "
+            "Cgroup.keyed.<locals>.<genexpr> Cgroup.kill Cgroup.path Cgroup.procs "
+            "Cgroup.procs.<locals>.<lambda> Cgroup.read Cgroup.read.<locals>.<lambda> Cgroup.remove "
+            "Cgroup.remove.<locals>.<genexpr> Cgroup.write Cgroup.write.<locals>.<lambda>",
         "rootless.cgroup.freezer":
-            "is_frozen",
+            "_open_events is_frozen wait_for_event wait_until_empty",
         "rootless.cgroup.tree":
-            "list_below list_below.<locals>.<listcomp> read_file remove_directories retry_as_range_root "
-            "write_file",
+            "list_below list_below.<locals>.<listcomp> read_file remove_below "
+            "remove_below.<locals>.<genexpr> remove_directories retry_as_range_root write_file",
         "rootless.cli.commands.delete":
             "main",
         "rootless.cli.containers":
