@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # (long name, short name, kind, metavar, help). kind: flag, str, int, list, or maybe: a value only as --NAME=VALUE.
 Option = tuple[str, str, str, str, str]
+Command = tuple[str, tuple[str, ...], list[Option]]
 
 GLOBAL: list[Option] = [
     ("root", "", "str", "DIR", "keep the state of the containers in DIR"),
@@ -104,7 +105,7 @@ _TREE: list[Option] = [
 
 # name: (what it does, positionals, options). A positional that ends in "?" may be missing. One that ends in "*" takes
 # all words that remain.
-COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
+HOT: dict[str, Command] = {
     "create": (
         "create a container from a bundle",
         ("container_id?",),
@@ -131,35 +132,6 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             _TIMEOUT,
         ],
     ),
-    "checkpoint": (
-        "save a running container to files and end it (with criu, as root)",
-        ("container_id",),
-        [
-            *_CRIU,
-            ("parent-path", "", "str", "DIR", "image directory of an earlier --pre-dump, relative to --image-path"),
-            ("leave-running", "", "flag", "", "do not end the container"),
-            ("tcp-skip-in-flight", "", "flag", "", "leave out TCP connections that are not established yet"),
-            ("link-remap", "", "flag", "", "save open files that were unlinked and have other links"),
-            ("status-fd", "", "str", "FD", "write a 0 byte to FD when the lazy pages can be served"),
-            ("page-server", "", "str", "ADDRESS:PORT", "send the memory pages to this page server"),
-            ("pre-dump", "", "flag", "", "dump memory only and keep running"),
-        ],
-    ),
-    "restore": (
-        "restore a container from the files that checkpoint wrote (with criu, as root)",
-        ("container_id",),
-        [
-            *_CRIU,
-            ("bundle", "b", "str", "DIR", "the bundle (default: the current directory)"),
-            _CONSOLE_SOCKET,
-            _PID_FILE,
-            _DETACH,
-            _NO_SUBREAPER,
-            ("no-pivot", "", "flag", "", "ignored; criu makes the mounts"),
-            ("lsm-profile", "", "str", "TYPE:NAME", "use this AppArmor or SELinux profile instead"),
-            ("lsm-mount-context", "", "str", "CONTEXT", "use this SELinux context for the mounts instead"),
-        ],
-    ),
     "state": ("print a container's state as JSON", ("container_id",), []),
     "kill": (
         "send a signal to a container",
@@ -169,13 +141,6 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             _REGEX,
         ],
     ),
-    "stop": (
-        "end a container: its stop signal, and KILL after a time",
-        ("container_id",),
-        [("time", "t", "str", "DURATION", "how long to wait before KILL (default: 10s)")],
-    ),
-    "cp": ("copy files between a container and the host; - is a tar stream", ("source", "target"), []),
-    "wait": ("wait for a container's end and print its exit code", ("container_id",), []),
     "delete": (
         "delete a stopped container and everything that was created for it",
         ("container_id",),
@@ -210,6 +175,51 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], list[Option]]] = {
             ("ignore-paused", "", "flag", "", "allow a paused container; the program runs when it is resumed"),
         ],
     ),
+}  # fmt: skip
+COMMANDS: dict[str, Command] = {
+    "create": HOT["create"],
+    "start": HOT["start"],
+    "run": HOT["run"],
+    "checkpoint": (
+        "save a running container to files and end it (with criu, as root)",
+        ("container_id",),
+        [
+            *_CRIU,
+            ("parent-path", "", "str", "DIR", "image directory of an earlier --pre-dump, relative to --image-path"),
+            ("leave-running", "", "flag", "", "do not end the container"),
+            ("tcp-skip-in-flight", "", "flag", "", "leave out TCP connections that are not established yet"),
+            ("link-remap", "", "flag", "", "save open files that were unlinked and have other links"),
+            ("status-fd", "", "str", "FD", "write a 0 byte to FD when the lazy pages can be served"),
+            ("page-server", "", "str", "ADDRESS:PORT", "send the memory pages to this page server"),
+            ("pre-dump", "", "flag", "", "dump memory only and keep running"),
+        ],
+    ),
+    "restore": (
+        "restore a container from the files that checkpoint wrote (with criu, as root)",
+        ("container_id",),
+        [
+            *_CRIU,
+            ("bundle", "b", "str", "DIR", "the bundle (default: the current directory)"),
+            _CONSOLE_SOCKET,
+            _PID_FILE,
+            _DETACH,
+            _NO_SUBREAPER,
+            ("no-pivot", "", "flag", "", "ignored; criu makes the mounts"),
+            ("lsm-profile", "", "str", "TYPE:NAME", "use this AppArmor or SELinux profile instead"),
+            ("lsm-mount-context", "", "str", "CONTEXT", "use this SELinux context for the mounts instead"),
+        ],
+    ),
+    "state": HOT["state"],
+    "kill": HOT["kill"],
+    "stop": (
+        "end a container: its stop signal, and KILL after a time",
+        ("container_id",),
+        [("time", "t", "str", "DURATION", "how long to wait before KILL (default: 10s)")],
+    ),
+    "cp": ("copy files between a container and the host; - is a tar stream", ("source", "target"), []),
+    "wait": ("wait for a container's end and print its exit code", ("container_id",), []),
+    "delete": HOT["delete"],
+    "exec": HOT["exec"],
     "explain": (
         "tell step by step what run would do, why, and which manual page has it",
         ("bundle_dir?", "args*"),
@@ -395,10 +405,8 @@ def parse(argv: list[str]) -> Options:
     if options.help or not rest:
         return options
     name = rest.pop(0)
-    if name not in COMMANDS:
-        raise UsageError(f"no such command: {printable(repr(name))}", wrong=name)
+    _, positionals, table = HOT[name] if name in HOT else _find(name)
     options.command = name
-    _, positionals, table = COMMANDS[name]
     program = positionals[-1:] == ("args*",)
     words = _read_flags(options, table, rest, verbatim=name in VERBATIM, program=program)
     if options.help:
@@ -423,6 +431,13 @@ def parse(argv: list[str]) -> Options:
         hint = f"rootless {name} {getattr(options, key)} --output {words[0]}" if has_output else ""
         raise UsageError(f"{name}: unexpected argument {printable(repr(words[0]))}", name, hint=hint)
     return options
+
+
+def _find(name: str) -> Command:
+    """Return a command that is not hot. Only this function reads COMMANDS, so hot commands do not load it."""
+    if name not in COMMANDS:
+        raise UsageError(f"no such command: {printable(repr(name))}", wrong=name)
+    return COMMANDS[name]
 
 
 def parse_global(argv: list[str]) -> tuple[Options, list[str]]:

@@ -30,7 +30,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.options":
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_cgroup_manager make_request read_request read_timeout",
+            "_cgroup_manager make_request read_request",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
@@ -82,10 +82,10 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "address_at create pair receive_fds",
         "rootless.kernel.syscalls":
-            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fail fsconfig fsmount "
-            "fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount name_process "
-            "open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups sethostname setresgid "
-            "setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
+            "_Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range fail "
+            "fsconfig fsmount fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount "
+            "name_process open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups "
+            "sethostname setresgid setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
         "rootless.kernel.units":
             "parse_numbers read_numbers",
         "rootless.log":
@@ -242,7 +242,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.options":
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_cgroup_manager make_request read_timeout",
+            "_cgroup_manager make_request",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
@@ -297,10 +297,10 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "address_at connect_at create pair receive_fds",
         "rootless.kernel.syscalls":
-            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fail fsconfig fsmount "
-            "fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount name_process "
-            "open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups sethostname setresgid "
-            "setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
+            "_Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range fail "
+            "fsconfig fsmount fsopen fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount "
+            "name_process open_in_root open_tree openat2 pinned pivot_root prctl prlimit setgroups "
+            "sethostname setresgid setresuid syscall syscall.<locals>.<genexpr> umount2 unshare",
         "rootless.kernel.units":
             "parse_numbers read_numbers",
         "rootless.log":
@@ -508,7 +508,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.sockets":
             "pair receive_fds send_fds",
         "rootless.kernel.syscalls":
-            "_Char _Function _Int _Long _buffer capget capset clone3 close_range fstatfs_type "
+            "_Char _Function _Int _Long _QuickFunction _buffer capget capset clone3 close_range fstatfs_type "
             "join_session_keyring keyctl name_process prctl prlimit setgroups setns setresgid setresuid "
             "syscall syscall.<locals>.<genexpr>",
         "rootless.log":
@@ -754,16 +754,14 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cgroup":
             "_wanted open",
         "rootless.cgroup.driver":
-            "Cgroup Cgroup.__init__ Cgroup._remove_tree Cgroup._remove_tree.<locals>.<lambda> Cgroup.close "
-            "Cgroup.directory_fd Cgroup.gone Cgroup.keyed Cgroup.keyed.<locals>.<dictcomp> "
-            "Cgroup.keyed.<locals>.<genexpr> Cgroup.kill Cgroup.path Cgroup.procs "
-            "Cgroup.procs.<locals>.<lambda> Cgroup.read Cgroup.read.<locals>.<lambda> Cgroup.remove "
-            "Cgroup.remove.<locals>.<genexpr> Cgroup.write Cgroup.write.<locals>.<lambda>",
+            "Cgroup Cgroup.__init__ Cgroup.close Cgroup.directory_fd Cgroup.gone Cgroup.kill Cgroup.path "
+            "Cgroup.procs Cgroup.procs.<locals>.<lambda> Cgroup.read Cgroup.read.<locals>.<lambda> "
+            "Cgroup.remove Cgroup.remove.<locals>.<genexpr> Cgroup.write Cgroup.write.<locals>.<lambda>",
         "rootless.cgroup.freezer":
-            "_open_events is_frozen wait_for_event wait_until_empty",
+            "is_frozen",
         "rootless.cgroup.tree":
-            "list_below list_below.<locals>.<listcomp> read_file remove_below "
-            "remove_below.<locals>.<genexpr> remove_directories retry_as_range_root write_file",
+            "list_below list_below.<locals>.<listcomp> read_file remove_directories retry_as_range_root "
+            "write_file",
         "rootless.cli.commands.delete":
             "main",
         "rootless.cli.containers":

@@ -5,9 +5,9 @@ for __path__ and __spec__ in what is not a package. A copied name takes a tenth 
 names (Links), and the statements are left out.
 
 To make a class takes 10 us, and a function with its code 2 us, whether a command uses it or not. So a function that a
-command does not call (called.py), and a class of which it calls no method, is made late: when it is looked for. In the
-code, its name is an attribute of its module, which the module's __getattr__ answers (PEP 562), for modules outside the
-cache, too.
+command does not call (called.py), a class of which it calls no method, and a long table that only such code reads are
+made late: when they are looked for. In the code, such a name is an attribute of its module, which the module's
+__getattr__ answers (PEP 562), for modules outside the cache, too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from rootless.startup.codecache import Links
 
-    _Definition = ast.FunctionDef | ast.ClassDef
+    _Definition = ast.FunctionDef | ast.ClassDef | ast.Assign
 
+_LONG = 500  # characters of a table's source
 _MATCHES = (ast.MatchAs, ast.MatchStar)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -107,23 +108,39 @@ class Linker:
 
 
 def _late(tree: ast.Module, called: Container[str], bound: Counter[str]) -> dict[str, _Definition]:
-    """Return the functions and classes that can be made late: no code calls them, or needs them at once."""
+    """Return what can be made late: no other code calls it, or needs it at once."""
     late: dict[str, _Definition] = {}
     for node in tree.body:
-        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.decorator_list or bound[node.name] > 1:
-            continue
-        names = [node.name]
-        if isinstance(node, ast.ClassDef):
-            names = [f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)]
-        if not any(name in called for name in names):
-            late[node.name] = node
+        match node:
+            case ast.FunctionDef(name=name, decorator_list=[]):
+                names = [name]
+            case ast.ClassDef(name=name, decorator_list=[]):
+                names = [f"{name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)]
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if len(ast.unparse(value)) > _LONG:
+                names = []
+            case _:
+                continue
+        if bound[name] == 1 and not any(each in called for each in names):
+            late[name] = node
     if bound["__getattr__"]:  # the module has one of its own
         return {}
     while True:
-        needed = {name for node in tree.body if node not in late.values() for name in _read_at_once(node)}
-        if not needed & late.keys():
+        others = [node for node in tree.body if node not in late.values()]
+        at_once = {name for node in others for name in _read_at_once(node)}
+        ever = _read(others)
+        needed = at_once & late.keys()
+        # Other modules may read a table that no late code of this one reads.
+        tables = {name for name, node in late.items() if isinstance(node, ast.Assign)}
+        needed |= {name for name in tables if name in ever or name not in _read(late.values())}
+        if not needed:
             return late
         late = {name: node for name, node in late.items() if name not in needed}
+
+
+def _read(nodes: Iterable[ast.AST]) -> set[str]:
+    """Return the names that code reads, in the bodies of functions, too."""
+    parts = (part for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name))
+    return {part.id for part in parts if isinstance(part.ctx, ast.Load)}
 
 
 def _read_at_once(node: ast.AST) -> Iterator[str]:
@@ -161,7 +178,7 @@ class _Attributes(ast.NodeTransformer):
         self.places = places
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        if node.id not in self.places:
+        if node.id not in self.places or not isinstance(node.ctx, ast.Load):
             return node
         module, name = self.places[node.id]
         return ast.Attribute(ast.Name(module, ast.Load()), name, ast.Load())

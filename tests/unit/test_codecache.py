@@ -374,7 +374,16 @@ def called(x):
     return helper(x), TABLE["in"](x)
 
 TABLE = {"in": in_table}
-"""
+SHORT = [1, 2]
+LONG = [%s]
+READ = [%s]
+
+def reads():
+    return LONG, SHORT
+
+def reads_too():
+    return READ
+""" % (b"1, " * 200, b"2, " * 200)
 SECOND = b"""
 from first import Called, Failed, Late as Renamed, helper
 
@@ -393,7 +402,7 @@ def called(x):
 
 def test_what_is_made_late_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classes, their bases and functions, looked for by their module, another one of the cache, and one outside."""
-    called = ["called", "Called.method"]
+    called = ["called", "reads_too", "Called.method"]
     names = ("first", "second")
     whole: dict[str, Any] = {}
     for name, source in zip(names, (FIRST, SECOND), strict=True):
@@ -406,7 +415,8 @@ def test_what_is_made_late_does_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
         code, links, late = linker.compile(name, source, name, called)
         places = {each: store.add(store.thin(part, called)) for each, part in late.items()}
         entries.append((name, f"/{name}.py", False, store.thin(code, called), links, places))
-    assert [sorted(entry[5]) for entry in entries] == [["Decorated", "Failed", "Late", "helper"], ["Own", "shadows"]]
+    late = [sorted(entry[5]) for entry in entries]
+    assert late == [["Decorated", "Failed", "LONG", "Late", "helper", "reads"], ["Own", "shadows"]]
     monkeypatch.setattr(codecache, "_rest", memoryview(bytes(store.data)))
     monkeypatch.setattr(codecache, "_functions", {})
     for name in names:
@@ -420,6 +430,8 @@ def test_what_is_made_late_does_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
         assert ours[:-1] == theirs[:-1] and ours[-1] is first.Late and theirs[-1] is whole["first"].Late
         assert first.called(5) == whole["first"].called(5)
     assert vars(first)["Late"].__mro__[1] is first.Failed and first.Failed.__module__ == "first"
+    assert "LONG" not in vars(first) and first.reads() == whole["first"].reads() and first.reads_too() == [2] * 200
+    assert first.LONG is first.reads()[0]
     namespace: dict[str, Any] = {}
     exec("from first import Decorated", namespace)
     assert namespace["Decorated"].answer() == 42
