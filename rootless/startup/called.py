@@ -30,7 +30,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.options":
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_cgroup_manager make_request read_request",
+            "_cgroup_manager _change_config make_request read_request",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
@@ -242,7 +242,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.options":
             "<genexpr> <listcomp> Options Options.__init__ UsageError _read_flags _set parse parse_global",
         "rootless.cli.requests":
-            "_cgroup_manager make_request",
+            "_cgroup_manager _change_config make_request",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
