@@ -269,7 +269,7 @@ def test_what_is_no_archive(rootless: Rootless, tmp_path: Path) -> None:
     found = examine(rootless, tmp_path / "text")
     assert found["code"] == 1 and found["lines"]["archive"]["status"] == "missing"
     done = rootless("doctor", tmp_path / "nothing")
-    assert done.returncode == 1 and "neither a bundle nor an archive of images" in done.stderr
+    assert done.returncode == 1 and "no such bundle or image archive: " in done.stderr
 
 
 def test_an_image_of_another_machine() -> None:

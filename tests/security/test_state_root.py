@@ -215,7 +215,8 @@ def test_byte_code_that_others_may_write_is_not_run(tmp_path: Path) -> None:
     data = code.read_bytes()
     magic, signatures, entries, later, on_demand, rest = marshal.loads(data)
     planted = compile(f"open({str(tmp_path / 'marker')!r}, 'w')", "planted", "exec")
-    entries[0] = (*entries[0][:3], planted)
+    place = next(place for place, entry in enumerate(entries) if entry[0] == "rootless")
+    entries[place] = (*entries[place][:3], planted, *entries[place][4:])
     planted_data = marshal.dumps((magic, signatures, entries, later, on_demand, rest)) + data[len(data) - rest :]
     code.write_bytes(planted_data)
     code.chmod(0o666)
