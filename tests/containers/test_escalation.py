@@ -62,7 +62,7 @@ def test_the_third_interrupt_kills(container, script: str) -> None:
     assert told(process, "once more").startswith("rootless: warning: ")
     process.send_signal(signal.SIGINT)
     assert process.wait(TIMEOUT) == 137
-    assert process.communicate(timeout=TIMEOUT) == ("", "")
+    assert process.communicate(timeout=TIMEOUT) in (("", ""), ("caught\n", ""))  # the third comes just before the kill
 
 
 def test_with_a_terminal_of_its_own_interrupts_are_the_programs(container) -> None:

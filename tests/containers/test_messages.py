@@ -86,7 +86,7 @@ def test_what_is_not_an_archive(rootless: Rootless, tmp_path: Path, name: str, h
     ("words", "expected"),
     [
         (("--log-level", "loud", "list"), ["unknown log-level 'loud'", "trace, debug, info, warning or error"]),
-        (("doctor", "./bundle2"), ["no such bundle: ./bundle2", "did you mean ./bundle?"]),
+        (("doctor", "./bundle2"), ["no such bundle or image archive: ./bundle2", "did you mean ./bundle?"]),
         (("spec", "--validate", "./bundle2"), ["no such bundle: ./bundle2", "did you mean ./bundle?"]),
         (("convert", "bundle"), ["this is a bundle already, not an image archive", "rootless run bundle"]),
         (("run", "--cap-add", "FOO", "./bundle"), ["unknown capability", "capabilities(7) lists them"]),
