@@ -140,6 +140,8 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
             raise RootlessError("a container ID is missing", hint="it stands behind the options: --bundle DIR ID")
         return os.path.abspath(bundle), check_id(argument)
     if argument and "/" in argument and not os.path.isdir(argument):
+        if (config or os.path.exists("config.json")) and not argument.startswith(("./", "../", "/", "~")):
+            check_id(argument)  # in a bundle's directory a word is an ID, and no ID has a slash
         raise no_bundle(argument)
     argument = argument or ("." if name and os.path.exists("config.json") else "")
     is_path = "/" in argument or (argument in (".", "..") and not config)  # an ID may be neither

@@ -195,6 +195,7 @@ def test_in_a_bundles_directory_a_word_without_a_slash_is_an_id(
     shutil.copy(archive, bundle.path / name)
     monkeypatch.chdir(bundle.path)
     assert rootless("run", name).stdout == "bundle\n"
+    assert "invalid character '/' in container ID" in rootless("run", "this/is/no-id").stderr
     assert rootless("run", f"./{name}").stdout == "entry command\n"
 
 
