@@ -118,6 +118,8 @@ def test_little_memory_is_no_traceback(tmp_path: Path, megabytes: int, command: 
         return
     if megabytes < 18 and done.stderr.endswith("\nMemoryError\n") and "another exception" in done.stderr:
         return  # at the edge the launcher's own handler does not get the memory for its line
+    if megabytes < 18 and done.stderr.endswith("lost sys.stderr\n"):
+        return  # nor does Python 3.13 for its own report of that
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
