@@ -131,9 +131,9 @@ def test_interrupt_of_a_first_run_leaves_nothing_in_the_cache(tmp_path: Path) ->
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = [LAUNCHER, "--root", tmp_path / "state", "run", tree]
     code, errors = interrupt(command, tmp_path, env=environment)
-    assert code == 130 and "interrupted" in errors
+    assert code == 130 and ("interrupted" in errors or not errors), errors  # silent: before the unpacking was begun
     left = [path for path in (tmp_path / "cache/rootless/images").rglob("*") if not path.name.endswith(".lock")]
-    assert [path.name for path in left] == ["index"]
+    assert [path.name for path in left] in ([], ["index"])
     assert not (tmp_path / "state").exists() or os.listdir(tmp_path / "state") == []
 
 
