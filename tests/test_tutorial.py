@@ -63,7 +63,7 @@ def test_readme(shell: Callable[[str], str]) -> None:
     archive = f"{sys.executable} {CHECKOUT}/scripts/legacy_archive.py $(command -v busybox) busybox.tar"
     assert shell(archive) == ""
     steps = commands("README.md")
-    assert len(steps) == 4
+    assert len(steps) == 5
     for command, expected in steps:
         command, cut, _ = command.partition(" | head")
         output = shell(command)
