@@ -17,6 +17,7 @@ add_cluster_packages .venv
 # Leave tests that do not depend on the user to the ordinary user's run, if there will be one.
 same="--ignore tests/unit --ignore tests/oci/test_fuzz.py --ignore tests/oci/test_convert_run.py"
 same="$same --ignore tests/run/test_pages.py --ignore tests/api/test_guides.py --ignore tests/api/test_dask.py"
+same="$same --ignore tests/oci/test_internal_errors.py --ignore tests/oci/test_failing_calls.py"
 same="$same --ignore tests/faults" # `make fuzz` injects faults into root's commands, too
 command -v useradd >/dev/null || same=
 # shellcheck disable=SC2086 # words
