@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from oci.config import default_config
-from tests.support.checkout import BUSYBOX
+from tests.support.checkout import BUSYBOX, TIMEOUT
 from tests.support.containers import Bundle, Container, Patch, Rootless, leaks, merge
 
 try:
@@ -79,7 +79,7 @@ def rootless(tmp_path: Path) -> Iterator[Rootless]:
     """The program with `--root tmp_path/state`; at the end nothing of the test may be left."""
     program = Rootless(tmp_path / "state")
     yield program
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + TIMEOUT
     while (left := leaks(program, tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)  # a killed process is still listed until the kernel has taken it down
     for container_id in program.ids():

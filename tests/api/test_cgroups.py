@@ -11,7 +11,8 @@ import pytest
 
 import rootless
 from rootless.api.client import launcher_pid
-from tests.api.test_launcher import ended
+from tests.support.checkout import TIMEOUT
+from tests.support.processes import is_gone
 
 LIMITED: dict[str, Any] = {"config": {"linux": {"resources": {"unified": {"cgroup.max.depth": "5"}}}}}
 
@@ -49,8 +50,8 @@ def test_what_a_killed_launcher_leaves_is_removed_by_the_next() -> None:
     old = launcher_pid()
     os.kill(old, signal.SIGKILL)
     with pytest.raises(rootless.LauncherError):
-        box.wait(20)
+        box.wait(TIMEOUT)
     box.returncode = -9
-    assert ended(old) and ended(box.pid)
+    assert is_gone(old) and is_gone(box.pid)
     assert rootless.run(["true"], **LIMITED).returncode == 0
     assert left and not any(path.exists() for path in left)

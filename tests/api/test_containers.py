@@ -9,7 +9,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ import pytest
 
 import rootless
 from rootless.api.client import launcher_pid
+from tests.support.checkout import TIMEOUT
 from tests.support.containers import needs_libseccomp
-from tests.support.processes import running
+from tests.support.processes import begins, ends, long_sleep, running, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PIPE = subprocess.PIPE
@@ -57,7 +57,7 @@ def test_a_named_container_is_seen_by_the_command_line_and_leaves_nothing(busybo
         assert name in command("list", "-q").split()
         assert command("exec", name, "echo", "inside") == "inside\n"
         box.terminate()
-        assert box.wait(20) == -15
+        assert box.wait(TIMEOUT) == -15
     assert name not in command("list", "-q").split()
 
 
@@ -82,13 +82,13 @@ def test_exec_runs_one_more_program_in_it(busybox_root: Path, name: str, named: 
     with started(["sleep", "1000"], rootfs=busybox_root, hostname="box", **about) as box:
         done = box.exec("hostname; cat; exit 4", shell=True, input=b"in", stdout=PIPE)
         assert (done.returncode, done.stdout) == (4, b"box\nin")
-        assert box.exec(["ps"], capture_output=True, text=True).stdout.count("sleep") == 1
+        assert until(lambda: box.exec(["ps"], capture_output=True, text=True).stdout.count("sleep") == 1)
         with pytest.raises(FileNotFoundError):
             box.exec(["nosuch"])
         with pytest.raises(subprocess.TimeoutExpired):
             box.exec(["sleep", "1000"], timeout=0.5)
         box.kill()
-        box.wait(20)
+        box.wait(TIMEOUT)
     with pytest.raises(rootless.RootlessError, match="not running"):
         box.exec(["true"])
 
@@ -103,7 +103,7 @@ def test_hooks_of_a_bundle_are_run(bundle: Any, tmp_path: Path) -> None:
 HOLDER = """
 import os, sys
 from rootless.api.client import launcher_pid
-box = rootless.Popen(["sleep", "5438"], bundle=sys.argv[1])
+box = rootless.Popen(["sleep", sys.argv[2]], bundle=sys.argv[1])
 print(launcher_pid(), flush=True)
 input()
 """
@@ -113,35 +113,33 @@ input()
 def test_a_bundle_with_hooks_is_gone_with_python_or_the_launcher(bundle: Any, tmp_path: Path, victims: str) -> None:
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo hook >>{tmp_path}/log"]}
     bundle.patch({"hooks": {"poststop": [hook]}})
-    before = set(command("list", "-q").split())
-    process = python(HOLDER, str(bundle.path))
+    process = python(HOLDER, str(bundle.path), sleep := long_sleep())
     assert process.stdout and process.stdin
     launcher = int(process.stdout.readline())
-    assert running("sleep\0005438", 0)
+    assert begins(f"sleep\0{sleep}") and str(bundle.path) in command("list")
     if victims != "python":
         os.kill(launcher, signal.SIGKILL)
     if victims != "launcher":
         process.kill()
-    assert not running("sleep\0005438")
+    assert ends(f"sleep\0{sleep}")
     process.kill()
     process.communicate()
-    until = time.monotonic() + 20
-    while (left := set(command("list", "-q").split()) - before) and time.monotonic() < until:
-        time.sleep(0.1)  # other tests' containers come and go
-    assert not left
-    assert (tmp_path / "log").read_text() == "hook\n"
+    assert until(lambda: str(bundle.path) not in command("list"))
+    log = tmp_path / "log"
+    assert until(log.exists) and until(log.read_text) == "hook\n"  # poststop comes after the removal
 
 
 def test_a_container_that_waits_for_its_call_holds_no_other_container_s_end(bundle: Any) -> None:
     bundle.patch({"hooks": {"createRuntime": [{"path": "/bin/true"}]}})
-    box = rootless.Popen(["sleep", "5440"])
+    sleep = long_sleep()
+    box = rootless.Popen(["sleep", sleep])
     with rootless.Sandbox(bundle=bundle.path, warm=2) as sandbox:
         assert sandbox.run(["true"]).returncode == 0
         os.kill(launcher_pid(), signal.SIGKILL)
         with pytest.raises(rootless.LauncherError):
-            box.wait(20)
+            box.wait(TIMEOUT)
     box.returncode = -9
-    assert not running("sleep\0005440")
+    assert ends(f"sleep\0{sleep}")
 
 
 def test_exec_and_figures_of_a_bundle_with_hooks(bundle: Any) -> None:
@@ -155,23 +153,21 @@ def test_exec_and_figures_of_a_bundle_with_hooks(bundle: Any) -> None:
 
 
 def test_a_cancelled_task_leaves_nothing_of_a_bundle_with_hooks(bundle: Any, tmp_path: Path) -> None:
-    bundle.patch({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "5439"]}]}})
-    before = set(command("list", "-q").split())
+    sleep = long_sleep()
+    bundle.patch({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", sleep]}]}})
 
     async def main() -> None:
         task = asyncio.create_task(rootless.async_run(["true"], bundle=bundle.path))
-        while not running("sleep\0005439", 0):
+        while not running(f"sleep\0{sleep}"):
             await asyncio.sleep(0.05)
+        assert str(bundle.path) in command("list")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(main())
-    assert not running("sleep\0005439")
-    until = time.monotonic() + 20
-    while (left := set(command("list", "-q").split()) - before) and time.monotonic() < until:
-        time.sleep(0.1)  # other tests' containers come and go
-    assert not left
+    assert ends(f"sleep\0{sleep}")
+    assert until(lambda: str(bundle.path) not in command("list"))
 
 
 def test_a_sandbox_takes_a_bundle_with_hooks(bundle: Any, tmp_path: Path) -> None:

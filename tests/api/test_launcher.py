@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import pytest
 
 import rootless
 from rootless.api.client import launcher_pid
-from tests.support.processes import running
+from tests.support.checkout import TIMEOUT
+from tests.support.processes import LONGER_AND_LONGER, begins, ends, is_gone, long_sleep, running, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PIPE = subprocess.PIPE
@@ -60,8 +60,10 @@ def test_a_thread_that_ends_does_not_end_its_container() -> None:
 
 def test_nothing_is_kept_of_what_has_ended(busybox_root: Path) -> None:
     def figures() -> tuple[int, int, int]:
+        """Of a launcher that has no container left, neither one on its way out nor one that is set up ahead."""
         gc.collect()
         pid = launcher_pid()
+        assert until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text())
         status = Path(f"/proc/{pid}/statm").read_text().split()
         return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir("/proc/self/fd")), int(status[1])
 
@@ -70,6 +72,7 @@ def test_nothing_is_kept_of_what_has_ended(busybox_root: Path) -> None:
     before = figures()
     for _ in range(200):
         rootless.run(["true"], rootfs=busybox_root)
+    assert until(lambda: figures()[0] <= before[0])  # it closes the last one's descriptors after it has told the end
     after = figures()
     assert after[0] <= before[0] and after[1] <= before[1]
     assert after[2] - before[2] < 64  # pages; nothing per container
@@ -121,47 +124,56 @@ def test_multiprocessing(method: str) -> None:
 
 
 def test_a_killed_launcher_is_an_error_and_the_next_call_starts_another() -> None:
-    box = rootless.Popen(["sleep", "5432"])
+    sleep = long_sleep()
+    box = rootless.Popen(["sleep", sleep])
     old = launcher_pid()
     os.kill(old, signal.SIGKILL)
     with pytest.raises(rootless.LauncherError):
-        box.wait(20)
-    assert not running("sleep\0005432")
+        box.wait(TIMEOUT)
+    assert ends(f"sleep\0{sleep}")
     assert rootless.run(["true"]).returncode == 0
     assert launcher_pid() != old
     box.returncode = -9
 
 
 def test_containers_end_with_a_killed_python_process() -> None:
-    process = python("""
+    sleep = long_sleep()
+    process = python(
+        """
 from rootless.api.client import launcher_pid
-box = rootless.Popen(["sleep", "5433"])
+box = rootless.Popen(["sleep", sys.argv[1]])
 print(launcher_pid(), flush=True)
 input()
-""")
+""",
+        sleep,
+    )
     assert process.stdout
     launcher = int(process.stdout.readline())
-    assert running("sleep\0005433", 0)
+    assert begins(f"sleep\0{sleep}")
     process.kill()
     process.wait()
     process.stdout.close()
-    assert not running("sleep\0005433")
-    assert ended(launcher)
+    assert ends(f"sleep\0{sleep}")
+    assert is_gone(launcher)
 
 
 def test_containers_end_when_both_are_killed_at_once() -> None:
-    process = python("""
+    sleep = long_sleep()
+    process = python(
+        """
 import os
 from rootless.api.client import launcher_pid
-box = rootless.Popen(["sleep", "5434"])
+box = rootless.Popen(["sleep", sys.argv[1]])
 print("ready", flush=True)
 os.kill(launcher_pid(), 9)
 os.kill(os.getpid(), 9)
-""")
+""",
+        sleep,
+    )
     process.wait()
     assert process.stdout and process.stdout.read() == "ready\n"
     process.stdout.close()
-    assert not running("sleep\0005434")
+    assert ends(f"sleep\0{sleep}")
 
 
 def test_the_launcher_ends_with_the_interpreter() -> None:
@@ -170,11 +182,11 @@ def test_the_launcher_ends_with_the_interpreter() -> None:
     launcher = int(process.stdout.readline())
     process.stdout.close()
     assert process.wait() == 0
-    assert ended(launcher)
+    assert is_gone(launcher)
 
 
 ENDINGS = {
-    "a container is left": ("box = rootless.Popen(['sleep', '5437'])", ""),
+    "a container is left": ("box = rootless.Popen(['sleep', sys.argv[1]])", ""),
     "a sandbox is left": ("box = rootless.Sandbox(warm=2); box.run(['true'])", ""),
     "an exit handler runs one": (
         "import atexit; atexit.register(lambda: print(rootless.run(['echo', 'late'], stdout=-1).stdout)); "
@@ -189,11 +201,11 @@ ENDINGS = {
     ),
     "a daemon thread waits for one": (
         "import threading, time; "
-        "threading.Thread(target=lambda: rootless.run(['sleep', '5437']), daemon=True).start(); time.sleep(0.5)",
+        "threading.Thread(target=lambda: rootless.run(['sleep', sys.argv[1]]), daemon=True).start(); time.sleep(0.5)",
         "",
     ),
     "a process of asyncio is left": (
-        "import asyncio; box = asyncio.run(rootless.async_popen('sleep', '5437'))",
+        "import asyncio; box = asyncio.run(rootless.async_popen('sleep', sys.argv[1]))",
         "",
     ),
 }
@@ -203,25 +215,18 @@ ENDINGS = {
 def test_the_interpreter_ends_in_silence(name: str) -> None:
     script, expected = ENDINGS[name]
     program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n{script}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", program, sleep := long_sleep()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
-    assert not running("sleep\0005437")
-
-
-def ended(pid: int) -> bool:
-    """Whether a process ends within seconds."""
-    until = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}"):
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
+    assert ends(f"sleep\0{sleep}")
 
 
 # --- asyncio
 
 
 def test_async_run_is_run() -> None:
+    sleep = long_sleep()
+
     async def main() -> None:
         done = await rootless.async_run(["cat"], input="é\r\n", text=True, capture_output=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "é\n", "")
@@ -229,12 +234,15 @@ def test_async_run_is_run() -> None:
             await rootless.async_run(["nosuch"])
         with pytest.raises(subprocess.CalledProcessError):
             await rootless.async_run("exit 3", shell=True, check=True)
-        with pytest.raises(subprocess.TimeoutExpired) as caught:
-            await rootless.async_run("echo begun; sleep 5435", shell=True, stdout=PIPE, timeout=1)
+        for seconds in LONGER_AND_LONGER:
+            with pytest.raises(subprocess.TimeoutExpired) as caught:
+                await rootless.async_run(f"echo begun; sleep {sleep}", shell=True, stdout=PIPE, timeout=seconds)
+            if caught.value.stdout:
+                break
         assert caught.value.stdout == b"begun\n"
 
     asyncio.run(main())
-    assert not running("sleep\0005435")
+    assert ends(f"sleep\0{sleep}")
 
 
 def test_async_popen_is_asyncio_s_process() -> None:
@@ -251,21 +259,24 @@ def test_async_popen_is_asyncio_s_process() -> None:
 
 
 def test_a_cancelled_task_kills_its_container() -> None:
+    sleep = long_sleep()
+
     async def main() -> None:
-        task = asyncio.create_task(rootless.async_run(["sleep", "5436"]))
-        await asyncio.sleep(0.5)
+        task = asyncio.create_task(rootless.async_run(["sleep", sleep]))
+        while not running(f"sleep\0{sleep}"):
+            await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         for delay in (0, 0.001, 0.005):  # while it is set up
-            task = asyncio.create_task(rootless.async_run(["sleep", "5436"]))
+            task = asyncio.create_task(rootless.async_run(["sleep", sleep]))
             await asyncio.sleep(delay)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
     asyncio.run(main())
-    assert not running("sleep\0005436")
+    assert ends(f"sleep\0{sleep}")
 
 
 def test_fifty_at_once(busybox_root: Path) -> None:

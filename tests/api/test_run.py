@@ -17,7 +17,8 @@ import pytest
 
 import rootless
 from oci.config import default_config
-from tests.support.processes import running
+from tests.support.checkout import TIMEOUT
+from tests.support.processes import LONGER_AND_LONGER, ends, long_sleep
 
 PIPE = subprocess.PIPE
 
@@ -187,10 +188,14 @@ def test_what_has_no_meaning_is_refused() -> None:
 
 
 def test_timeout_has_the_output_so_far_and_leaves_nothing() -> None:
-    with pytest.raises(subprocess.TimeoutExpired) as caught:
-        rootless.run("echo begun; sleep 4321", shell=True, capture_output=True, timeout=1)
+    sleep = long_sleep()
+    for seconds in LONGER_AND_LONGER:
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            rootless.run(f"echo begun; sleep {sleep}", shell=True, capture_output=True, timeout=seconds)
+        if caught.value.stdout:
+            break
     assert caught.value.stdout == b"begun\n"
-    assert not running("sleep\0004321")
+    assert ends(f"sleep\0{sleep}")
 
 
 def test_check_raises_subprocess_s_error() -> None:
@@ -248,9 +253,14 @@ def test_streams_to_files_and_to_each_other(tmp_path: Path) -> None:
 
 
 def test_communicate_twice_and_after_a_timeout() -> None:
-    process = rootless.Popen("cat; sleep 1; echo more", shell=True, stdin=PIPE, stdout=PIPE)
+    reader, writer = os.pipe()
+    script = f"import os, sys; print(end=sys.stdin.read(), flush=True); os.read({reader}, 1); print('more')"
+    command = ["/usr/bin/python3", "-c", script]
+    process = rootless.Popen(command, stdin=PIPE, stdout=PIPE, pass_fds=[reader])
     with pytest.raises(subprocess.TimeoutExpired):
         process.communicate(b"in", timeout=0.2)
+    os.close(writer)
+    os.close(reader)
     assert process.communicate() == (b"inmore\n", None)
     assert process.communicate() == (b"", None) or process.returncode == 0
 
@@ -259,7 +269,7 @@ def test_communicate_twice_and_after_a_timeout() -> None:
 def test_signals_end_it_as_outside(init: bool) -> None:
     process = rootless.Popen(["sleep", "1000"], init=init)
     process.kill()
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(TIMEOUT) == -signal.SIGKILL
     assert process.poll() == -signal.SIGKILL
     process.send_signal(signal.SIGTERM)  # it has ended: no error
 
@@ -267,7 +277,7 @@ def test_signals_end_it_as_outside(init: bool) -> None:
 def test_terminate_ends_a_plain_program_and_abort_is_seen() -> None:
     process = rootless.Popen(["sleep", "1000"])
     process.terminate()
-    assert process.wait(10) == -signal.SIGTERM
+    assert process.wait(TIMEOUT) == -signal.SIGTERM
     assert rootless.run(["/usr/bin/python3", "-c", "import os; os.abort()"], stderr=PIPE).returncode == -signal.SIGABRT
 
 
@@ -275,13 +285,14 @@ def test_os_kill_with_its_pid_reaches_the_program() -> None:
     process = rootless.Popen("trap 'exit 9' USR1; echo ready; while :; do sleep 0.1; done", shell=True, stdout=PIPE)
     assert process.stdout and process.stdout.readline() == b"ready\n"
     os.kill(process.pid, signal.SIGUSR1)
-    assert process.wait(10) == 9
+    assert process.wait(TIMEOUT) == 9
     process.stdout.close()
 
 
 def test_what_the_program_leaves_behind_ends_with_it() -> None:
-    assert rootless.run("sleep 4322 & exit 0", shell=True).returncode == 0
-    assert not running("sleep\0004322")
+    sleep = long_sleep()
+    assert rootless.run(f"sleep {sleep} & exit 0", shell=True).returncode == 0
+    assert ends(f"sleep\0{sleep}")
 
 
 def test_the_context_manager_waits_and_closes() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 import rootless
-from tests.support.processes import running
+from tests.support.processes import LONGER_AND_LONGER, ends, long_sleep, running, until
 
 
 @pytest.fixture(params=[0, 2], ids=["cold", "warm"])
@@ -37,15 +36,19 @@ def test_each_call_has_a_root_of_its_own(busybox_root: Path, warm: int) -> None:
 
 
 def test_a_limit_is_a_verdict_and_no_exception(warm: int) -> None:
+    sleep = long_sleep()
     with rootless.Sandbox(warm=warm, output_limit=1000) as box:
-        slow = box.run("echo begun; sleep 6543", shell=True, timeout=0.5)
+        for seconds in LONGER_AND_LONGER:
+            slow = box.run(f"echo begun; sleep {sleep}", shell=True, timeout=seconds)
+            if slow.stdout:
+                break
         assert (slow.stopped_by, slow.stdout, slow.returncode) == ("timeout", b"begun\n", -9)
         loud = box.run(["yes"])
         assert (loud.stopped_by, len(loud.stdout)) == ("output", 1000)
         ended = box.run("kill -SEGV $$", shell=True)
         assert (ended.stopped_by, ended.returncode) == ("signal", -11)
         assert box.run(["true"]).stopped_by is None
-    assert not running("sleep\0006543")
+    assert ends(f"sleep\0{sleep}")
 
 
 def test_it_gives_no_rights_and_no_network(busybox_root: Path) -> None:
@@ -77,16 +80,19 @@ def test_map_yields_in_order_and_async_twins_too(busybox_root: Path, warm: int) 
 
 
 def test_a_cancelled_call_ends() -> None:
+    sleep = long_sleep()
+
     async def main() -> None:
         with rootless.Sandbox() as box:
-            task = asyncio.create_task(box.async_run(["sleep", "6544"]))
-            await asyncio.sleep(0.5)
+            task = asyncio.create_task(box.async_run(["sleep", sleep]))
+            while not running(f"sleep\0{sleep}"):
+                await asyncio.sleep(0.05)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
     asyncio.run(main())
-    assert not running("sleep\0006544")
+    assert ends(f"sleep\0{sleep}")
 
 
 def test_closing_ends_what_waits() -> None:
@@ -95,14 +101,8 @@ def test_closing_ends_what_waits() -> None:
     box = rootless.Sandbox(warm=3)
     box.run(["true"])
     children = Path(f"/proc/{launcher_pid()}/task/{launcher_pid()}/children")
-    until = time.monotonic() + 30
-    while len(children.read_text().split()) < 3 and time.monotonic() < until:
-        time.sleep(0.05)
-    assert len(children.read_text().split()) >= 3
+    assert until(lambda: len(children.read_text().split()) >= 3)
     box.close()
-    until = time.monotonic() + 10
-    while children.read_text().split() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert children.read_text().split() == []
+    assert until(lambda: not children.read_text().split())
     with pytest.raises(rootless.RootlessError, match="closed"):
         box.run(["true"])

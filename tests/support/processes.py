@@ -1,20 +1,66 @@
-"""Processes of this machine, looked for by their command lines."""
+"""Processes of this machine, looked for by their command lines, and waits for what they do."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+from tests.support.checkout import TIMEOUT
+
+Value = TypeVar("Value")
 
 
-def running(words: str, seconds: float = 5) -> bool:
-    """Return whether a process has these words in its command line, and does not end within that time."""
-    until = time.monotonic() + seconds
-    while any(words.encode() in command_line(pid) for pid in filter(str.isdigit, os.listdir("/proc"))):
-        if time.monotonic() > until:
-            return True
-        time.sleep(0.05)
-    return False
+def until(condition: Callable[[], Value], seconds: float = TIMEOUT) -> Value:
+    """Ask again and again until the answer is true, or so many seconds have passed; return the last answer."""
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return value
+
+
+# Timeouts for a call that has to run into one, after its program has said something: the first is enough unless the
+# machine stands still, and then a longer one is tried.
+LONGER_AND_LONGER = (0.5, 5, 50)
+
+
+def long_sleep() -> str:
+    """Return an argument of sleep(1): some years, in a number that no other test's process has in its command line."""
+    return str(100_000_000 + secrets.randbelow(1_000_000_000))
+
+
+def running(words: str) -> bool:
+    """Return whether a process has these words in its command line now."""
+    return any(words.encode() in command_line(pid) for pid in filter(str.isdigit, os.listdir("/proc")))
+
+
+def begins(words: str) -> bool:
+    """Return whether a process has these words in its command line, at the latest in a minute.
+
+    One that has just been executed has an empty command line for a moment (execve(2): the memory is replaced first).
+    """
+    return until(lambda: running(words))
+
+
+def ends(words: str) -> bool:
+    """Return whether no process has these words in its command line, at the latest in a minute."""
+    return until(lambda: not running(words))
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether a process has ended and was reaped, at the latest in a minute."""
+    return until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process is gone, or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def command_line(pid: str) -> bytes:
