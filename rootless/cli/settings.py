@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rootless.runtime.bundle import Bundle
 
 _LIMIT = 4 << 20  # bytes of a file of variables or a seccomp profile
+# The empty value of other flags asks for the default, as docker's. Here it is a variable of a script that nobody has
+# set, and the program would run without the limit.
+_NEVER_EMPTY = ("cpus", "cpuset-cpus", "memory", "memory-swap", "pids-limit", "shm-size")
 
 
 def read_settings(options: Options, bundle: Bundle, args: list[str] | None = None) -> Settings:
@@ -26,7 +29,10 @@ def read_settings(options: Options, bundle: Bundle, args: list[str] | None = Non
     for keyword, flag, _ in TABLE:
         key = flag.replace("-", "_")
         if key in options.given and key not in ("env", "ephemeral"):
-            setattr(settings, keyword, getattr(options, key))
+            value = getattr(options, key)
+            if value == "" and flag in _NEVER_EMPTY:
+                raise RootlessError("a value is missing", f"--{flag} ''", hint=f"leave --{flag} out for the default")
+            setattr(settings, keyword, value)
     settings.env = read_env(options.env_file, options.env)
     if options.no_root_emulation:
         settings.root_emulation = "none"
@@ -81,7 +87,9 @@ def _seccomp(options: list[str], spec: dict[str, Any]) -> str | dict[str, Any]:
     from rootless.kernel.syscalls import MACHINE
     from rootless.plan.seccomp_profile import read_profile
 
-    document = parse_config(_read(value, "seccomp profile").encode("utf-8", "surrogateescape"), value)
+    document = parse_config(
+        _read(value, "seccomp profile").encode("utf-8", "surrogateescape"), value, "the seccomp profile"
+    )
     process = spec.get("process")
     capabilities = process.get("capabilities") if isinstance(process, dict) else None
     return read_profile(document, capabilities or {}, MACHINE, value)

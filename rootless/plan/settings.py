@@ -365,7 +365,12 @@ def _apply_cap_drop(change: Change, names: list[str]) -> None:
 
 
 def _apply_cap_add(change: Change, names: list[str]) -> None:
+    """Add capabilities. A name is stronger than --cap-drop, but `all` means all but the dropped ones, as docker's."""
     added = _capabilities("cap-add", names)
+    if any(name.upper() == "ALL" for name in names):
+        dropped = [name for name in change.settings.cap_drop if name.upper() != "ALL"]
+        left_out = _capabilities("cap-drop", dropped)
+        added = [name for name in added if name not in left_out]
     sets = change.part("process", "capabilities")
     for kind in ("bounding", "effective", "permitted"):
         sets[kind] = list(dict.fromkeys([*change.array(sets, kind), *added]))

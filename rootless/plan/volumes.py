@@ -61,7 +61,10 @@ def read_volume(text: str, base: str, host: Host) -> MountEntry:
         raise _wrong(text, "not a volume", _VOLUME)
     source = _source(parts[0], text, base, host, "volume")
     options: list[str] = []
-    for option in parts[2].split(",") if len(parts) == 3 else []:
+    modes = parts[2].split(",") if len(parts) == 3 else []
+    if "rw" in modes and ("ro" in modes or "readonly" in modes):
+        raise _wrong(text, "both ro and rw are asked for", "leave one of them out")
+    for option in modes:
         if option in ("ro", "readonly"):
             options += ["ro", "rro"]
         elif option in _PROPAGATION or option in _ATTRIBUTES:

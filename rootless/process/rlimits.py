@@ -6,6 +6,7 @@ import errno
 
 from rootless.errors import SpecError, advice
 from rootless.kernel import syscalls
+from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _NAMES = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
 RLIMITS = {f"RLIMIT_{name}": number for number, name in enumerate(_NAMES.split())}
 
+_NOFILE = RLIMITS["RLIMIT_NOFILE"]
 _INFINITY = 2**64 - 1  # RLIM64_INFINITY, prlimit(2)
 
 
@@ -61,12 +63,27 @@ def check_rlimits(limits: list[Rlimit], hard_limit: Callable[[int], int]) -> Non
 
 
 def apply_rlimit(limit: Rlimit) -> None:
-    """Set one limit of this process with prlimit(2). Raises OSError that names the limit."""
+    """Set one limit of this process with prlimit(2). Raises OSError that names the limit, or SpecError."""
     number, soft, hard, _ = limit
     try:
         syscalls.prlimit(number, (soft, hard))
     except OSError as error:
         raise OSError(error.errno, f"{name_of(number)}: {error.strerror}") from None
+    if number == _NOFILE:
+        _check_start(limit)
+
+
+def _check_start(limit: Rlimit) -> None:
+    """Try whether RLIMIT_NOFILE leaves a descriptor, because init takes one for the connection that starts the program.
+
+    Without one, init would wait for that connection for ever. Raises SpecError.
+    """
+    try:
+        os.close(os.dup(2))
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            what = f"RLIMIT_NOFILE is too low to start a program: {limit[1]}"
+            raise SpecError(what, f"{limit[3]}/soft", errno.EMFILE, hint=advice("few-descriptors")) from None
 
 
 def name_of(number: int) -> str:

@@ -189,14 +189,14 @@ def read_config(path: str) -> bytes:
     return data
 
 
-def parse_config(text: bytes, path: str) -> dict[str, Any]:
-    """Return config.json as an object. Raises RootlessError."""
+def parse_config(text: bytes, path: str, what: str = "config.json") -> dict[str, Any]:
+    """Return config.json, or another file of JSON, as an object. Raises RootlessError."""
     try:
         spec = jsonlite.loads(text)
     except ValueError as error:
-        raise RootlessError(f"config.json is not JSON: {error}", path) from None
+        raise RootlessError(f"{what} is not JSON: {error}", path) from None
     if type(spec) is not dict:
-        raise RootlessError("config.json does not hold an object", path)
+        raise RootlessError(f"{what} does not hold an object", path)
     return spec
 
 

@@ -133,7 +133,7 @@ CALLED: dict[str, dict[str, str]] = {
             "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> set_home "
             "set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
-            "<dictcomp> apply_rlimit check_rlimits read_rlimits",
+            "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
             "Bundle Bundle.__init__ CreateRequest CreateRequest.__init__ CreateRequest.needs_helpers "
             "CreateRequest.needs_monitor CreateRequest.wants_terminal find_bundle load_bundle open_bundle "
@@ -348,7 +348,7 @@ CALLED: dict[str, dict[str, str]] = {
             "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> restore_handlers "
             "restore_signals set_home set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
-            "<dictcomp> apply_rlimit check_rlimits read_rlimits",
+            "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
             "Bundle Bundle.__init__ CreateRequest CreateRequest.__init__ CreateRequest.wants_terminal "
             "find_bundle load_bundle parse_config read_config",
@@ -530,7 +530,7 @@ CALLED: dict[str, dict[str, str]] = {
             "restore_handlers restore_signals set_home set_home.<locals>.<genexpr> "
             "set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
-            "<dictcomp> apply_rlimit check_rlimits read_rlimits",
+            "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
             "Bundle CreateRequest",
         "rootless.runtime.container":

@@ -219,6 +219,16 @@ def test_bad_images_are_one_line_and_leave_nothing(
     assert rootless.ids() == [] and bundles(tmp_path) == []
 
 
+def test_a_directory_that_is_neither_a_bundle_nor_an_image_is_named(
+    rootless: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    result = rootless("run", name, "true")
+    words = f"rootless: the directory holds neither a bundle (config.json) nor an image (oci-layout): {name}; hint: "
+    assert result.returncode == 1 and result.stderr.startswith(words) and result.stderr.count("\n") == 1
+
+
 def test_a_wrong_tag_lists_what_there_is(rootless: Any, archive: Path) -> None:
     result = rootless("run", archive, "--tag", "other:1")
     assert result.returncode == 1 and "it holds box:1" in result.stderr

@@ -117,6 +117,8 @@ def test_capabilities_and_no_new_privileges(run: Run) -> None:
     script = "grep -E 'CapBnd|NoNewPrivs' /proc/self/status"
     out = run("--cap-drop", "all", "--cap-add", "chown", "--security-opt", "no-new-privileges", script=script)
     assert out.split() == ["CapBnd:", f"{1:016x}", "NoNewPrivs:", "1"]
+    out = run("--cap-add", "all", "--cap-drop", "net_raw", script="grep CapEff /proc/self/status")
+    assert int(out.split()[1], 16) & 1 << 13 == 0 != int(out.split()[1], 16) & 1 << 21
 
 
 def test_the_default_seccomp_profile_denies_what_a_capability_would_open(run: Run) -> None:
@@ -217,6 +219,9 @@ def test_spec_writes_the_settings_down(rootless: Any, run: Run, tmp_path: Path) 
         (["--security-opt", "seccomp=/dev/null"], "not JSON"), (["--timeout", "soon"], "not a duration"),
         (["--timeout", "0"], "not a duration"), (["--ephemeral=disc"], "unknown place"),
         (["--ephemeral=tmpfs:size=x"], "not a size"), (["--name", "a/b"], "invalid character"),
+        (["--memory", ""], "a value is missing: --memory"), (["--timeout="], "not a duration"),
+        (["--pids-limit="], "a value is missing"), (["--security-opt", "seccomp=/etc/passwd"], "profile is not JSON"),
+        (["--ulimit", "nofile=3"], "RLIMIT_NOFILE is too low"), (["-v", "/tmp:/d:ro,rw"], "both ro and rw"),
         (["--cpus", "many"], "not a number of CPUs"), (["--network", "bridge"], "unknown network"),
     ],
 )  # fmt: skip

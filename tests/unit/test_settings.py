@@ -185,6 +185,7 @@ def test_the_rest() -> None:
         ("volumes", ["./data"], "needs a source"), ("volumes", ["/nowhere:/a"], "the source does not exist: /nowhere"),
         ("volumes", ["/there:a"], "not absolute"), ("volumes", ["/there:/"], "over the whole root"),
         ("volumes", ["/there:/a:rq"], "unknown option"), ("volumes", ["/there:/a:ro:x"], "not a volume"),
+        ("volumes", ["/there:/a:ro,rw"], "both ro and rw"),
         ("volumes", ["/there:/a", "/there:/a/"], "two mounts"), ("mounts", ["src=data,dst=/a"], "named volumes"),
         ("mounts", ["type=bind,dst=/a"], "needs a source"), ("mounts", ["type=bind,srcx=/there"], "did you mean"),
         ("mounts", ["type=nfs,dst=/a"], "unknown type"), ("tmpfs", ["/t:sizx=1"], "unknown option"),

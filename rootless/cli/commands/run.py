@@ -5,7 +5,7 @@ from __future__ import annotations
 from rootless.cli.commands.create import print_plan
 from rootless.cli.containers import state_root
 from rootless.cli.requests import make_request, read_timeout
-from rootless.errors import IdInUse, RootlessError
+from rootless.errors import IdInUse, RootlessError, printable
 from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
 from rootless.runtime.bundle import Bundle, find_bundle, load_bundle, no_bundle
@@ -36,7 +36,7 @@ def main(options: Options) -> int:
             "only a detached container has a log file", f"--log-file {options.log_file}", hint="--detach"
         )
     keep = options.keep or ("rm" in options.given and not options.rm)
-    timeout = read_timeout(options.timeout) if options.timeout else 0.0
+    timeout = read_timeout(options.timeout) if "timeout" in options.given else 0.0
     while True:
         request = read_run_request(options, timeout)
         if options.dry_run:
@@ -103,6 +103,9 @@ def _of_image(options: Options, timeout: float) -> CreateRequest | None:
     from rootless.cli import archive
 
     if not operand.endswith(_ARCHIVES) and not archive.is_image(operand):
+        if "/" not in operand and operand not in (".", "..") and not options.config:
+            what = "the directory holds neither a bundle (config.json) nor an image (oci-layout)"
+            raise RootlessError(what, printable(operand), hint="rootless spec --bundle DIR writes a config.json")
         return None
     if options.unpacked is None:
         options.unpacked = archive.unpack(operand, options.tag, options.platform)
