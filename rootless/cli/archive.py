@@ -18,7 +18,7 @@ from typing import Any
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
-from rootless.runtime.caches import cache_directory
+from rootless.runtime.caches import cache_directory, is_whole
 from rootless.startup import jsonlite
 
 _VERSION = 1
@@ -104,7 +104,7 @@ def _indexed(store: str, index: str) -> str:
         key = os.readlink(f"{store}/index/{index}")
     except OSError:
         return ""
-    return key if "/" not in key and os.path.isfile(f"{store}/{key}/config.json") else ""
+    return key if "/" not in key and is_whole(f"{store}/{key}") else ""
 
 
 def _record(bundle: str) -> dict[str, Any]:

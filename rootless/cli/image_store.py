@@ -26,7 +26,7 @@ from rootless.errors import RootlessError, advice
 from rootless.kernel.hints import HINTS
 from rootless.kernel.host import Host
 from rootless.runtime import upper
-from rootless.runtime.caches import cache_directory
+from rootless.runtime.caches import cache_directory, is_whole
 from rootless.runtime.users import users_of
 from rootless.userns import job
 
@@ -65,10 +65,11 @@ def unpack(source: str, tag: str, platform: str, index: str) -> tuple[str, str]:
         image = choose(images, tag, platform, opened.source, lambda text: _refuse(text, source, platform))
         key = _key(image, how)
         with locked(store, key):
-            if os.path.lexists(f"{store}/{key}"):
+            if is_whole(f"{store}/{key}"):
                 log.debug(f"the image is in the cache: {store}/{key}")
             else:
-                _build(image, f"{store}/{key}", source, owners, (uid_map, gid_map))
+                damaged = _set_aside(store, key)
+                _build(image, f"{store}/{key}", source, owners, (uid_map, gid_map), damaged)
         _note_index(store, index, key)
         return key, image.label
 
@@ -82,8 +83,30 @@ def _refuse(text: str, source: str, platform: str) -> None:
     raise RootlessError(text, source, hint=hint)
 
 
-def _build(image: Image, target: str, source: str, owners: Owners, id_maps: tuple[IdMap, IdMap]) -> None:
-    """Unpack an image into the store. Raises SystemExit after an error that has been printed."""
+def _set_aside(store: str, key: str) -> str:
+    """Move what is left of a damaged image out of the way, and say so. Return its new path, "" if there is none.
+
+    `prune` removes such a directory, too. Raises RootlessError.
+    """
+    place = f"{store}/{key}"
+    if not os.path.lexists(place):
+        return ""
+    log.warn(f"the image in the cache is damaged, so it is unpacked again: {place}")
+    aside = f"{store}/.{key}.{os.urandom(4).hex()}"
+    try:
+        os.rename(place, aside)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot replace the damaged image", place, f"rm -r {place}") from None
+    return aside
+
+
+def _build(
+    image: Image, target: str, source: str, owners: Owners, id_maps: tuple[IdMap, IdMap], damaged: str = ""
+) -> None:
+    """Unpack an image into the store. Raises SystemExit after an error that has been printed.
+
+    damaged: what is left of an earlier one and is removed, "" for nothing.
+    """
     host = Host()
     before = _stat(source)
 
@@ -102,6 +125,8 @@ def _build(image: Image, target: str, source: str, owners: Owners, id_maps: tupl
     def work() -> int:
         notes: list[str] = []
         request.note = notes.append
+        if damaged:
+            remove_tree(damaged)
         try:
             oci.bundle.build(request)
         except OciError as error:

@@ -13,3 +13,15 @@ def cache_directory(name: str) -> str:
     home = os.path.expanduser("~")
     cache = os.environ.get("XDG_CACHE_HOME") or f"{home if home.startswith('/') else ''}/.cache"
     return os.path.join(os.path.abspath(cache), "rootless", name)
+
+
+def is_whole(bundle: str) -> bool:
+    """Return whether an unpacked image has all its parts.
+
+    It gets its name when it is complete, but after a power cut a file may be empty, and people clean caches by hand.
+    """
+    try:
+        sizes = [os.stat(f"{bundle}/{name}").st_size for name in ("config.json", ".oci/image.json")]
+    except OSError:
+        return False
+    return all(sizes) and os.path.isdir(f"{bundle}/rootfs")

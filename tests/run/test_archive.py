@@ -234,6 +234,22 @@ def test_a_wrong_tag_lists_what_there_is(rootless: Any, archive: Path) -> None:
     assert result.returncode == 1 and "it holds box:1" in result.stderr
 
 
+@pytest.mark.parametrize("part", ["config.json", ".oci/image.json", "rootfs"])
+def test_a_damaged_image_in_the_cache_is_unpacked_again(
+    rootless: Any, archive: Path, tmp_path: Path, part: str
+) -> None:
+    """As after a power cut, or a hand that cleans up. It says so once, and nothing of the old one is left."""
+    assert rootless("run", archive, "--", "true").returncode == 0
+    (place,) = bundles(tmp_path)
+    (place / part).rename(tmp_path / "taken")
+    if part == "config.json":
+        (place / part).touch()
+    result = rootless("run", archive, "--", "echo", "hello")
+    assert result.stdout == "entry echo hello\n" and "damaged, so it is unpacked again" in result.stderr, result.stderr
+    assert bundles(tmp_path) == [place] and not list(place.parent.glob(f".{place.name}*"))
+    assert rootless("run", archive, "--", "echo", "hello").stderr == ""
+
+
 def test_a_cache_of_another_users_or_full_is_named(rootless: Any, archive: Path, tmp_path: Path) -> None:
     (tmp_path / "cache/rootless").mkdir(parents=True)
     (tmp_path / "cache/rootless/images").mkdir(mode=0o777)
