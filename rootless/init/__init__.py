@@ -134,7 +134,7 @@ def _become_user(plan: Plan, init: Init, tell: StepSender | None) -> Becoming:
         attributes.join_keyring(prepared.keyring)
     context = Becoming(
         prepared.proc_fd, prepared.last_cap, list(plan.process.env), setgroups=prepared.setgroups,
-        filtered=bool(plan.filter or plan.emulation), guarded=True,
+        filtered=bool(plan.filter or plan.emulation), guarded=True, lends=plan.namespaces.has(sc.CLONE_NEWUSER),
     )  # fmt: skip
     context.oom_score_written = prepared.oom_score_written
     attributes.make_null_writable(prepared.proc_fd)

@@ -227,7 +227,8 @@ def _become_user(life: Life) -> Becoming:
         attributes.join_keyring(prepared.keyring)
     context = Becoming(
         prepared.proc_fd, prepared.last_cap, list(plan.process.env), setgroups=prepared.setgroups,
-        filtered=bool(plan.filter), stays=life.spawns and not (life.call and life.call.pid1),
+        filtered=bool(plan.filter), lends=plan.namespaces.has(sc.CLONE_NEWUSER),
+        stays=life.spawns and not (life.call and life.call.pid1),
     )  # fmt: skip
     context.oom_score_written = prepared.oom_score_written
     execute(plan.process.through_proc(), context, None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from _stat import S_ISBLK, S_ISCHR
+from _stat import S_ISBLK, S_ISCHR, S_ISREG
 from fcntl import F_GETFL, fcntl
+from struct import pack, unpack_from
 
 from rootless.errors import RootlessError, advice
 from rootless.kernel import syscalls as sc
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _KEYRING_PERMISSIONS = 0x3F1B0000
 _NULL = os.makedev(1, 3)  # null(4)
 _KILL = 9
+_ACL = "system.posix_acl_access"
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 1, 2, 4, 16, 32  # linux/posix_acl.h
 
 
 def join_keyring(name: str) -> None:
@@ -79,16 +82,53 @@ def make_null_writable(proc_fd: int) -> None:
                 raise
 
 
-def own_stdio(uid: int, gid: int) -> None:
-    """Give the standard streams, except for devices, to the program's user, so that it can open /dev/stdout again."""
+def own_stdio(uid: int, gid: int, *, lends: bool) -> None:
+    """Let the program's user open /dev/stdout again: give it the standard streams, except for devices.
+
+    lends: whether the files are an ordinary user's, who could neither read nor write them afterwards. Such a file stays
+    the user's; the program's user may write it by an ACL (acl(5)). It gets the file where there are no ACLs. One that
+    the program only reads stays as it is.
+    """
     for fd in (0, 1, 2):
         try:
-            mode = os.fstat(fd).st_mode
-            if not (S_ISCHR(mode) or S_ISBLK(mode)):
-                os.fchown(fd, uid, gid)
+            status = os.fstat(fd)
+            mode = status.st_mode
+            if S_ISCHR(mode) or S_ISBLK(mode) or status.st_uid == uid:
+                continue
+            if lends and S_ISREG(mode) and (_is_read_only(fd) or _lend(fd, uid, mode)):
+                continue
+            os.fchown(fd, uid, gid)
         except OSError as error:
             if error.errno not in (errno.EBADF, errno.EPERM, errno.EINVAL, errno.EROFS):
                 raise
+
+
+def _is_read_only(fd: int) -> bool:
+    return bool(fcntl(fd, F_GETFL) & os.O_ACCMODE == os.O_RDONLY)
+
+
+def _lend(fd: int, uid: int, mode: int) -> bool:
+    """Let a user read and write a file by its ACL; return whether that worked (acl(5), linux/posix_acl_xattr.h)."""
+    nobody = 0xFFFFFFFF
+    try:
+        old = os.getxattr(fd, _ACL)
+    except OSError:  # ENODATA, or a file system without ACLs
+        old = b""
+    found = [unpack_from("<HHI", old, place) for place in range(4, len(old) - 7, 8)]
+    rights = {(tag, who): bits for tag, bits, who in found}
+    if not rights:
+        rights = {(_OWNER, nobody): mode >> 6 & 7, (_GROUP, nobody): mode >> 3 & 7, (_OTHER, nobody): mode & 7}
+    mask = rights.get((_MASK, nobody), 7)
+    if mask & 6 != 6:  # a wider mask would give other users more, too
+        return False
+    rights[_MASK, nobody] = mask if found else rights[_GROUP, nobody] | 6
+    rights[_USER, uid] = 6
+    entries = [pack("<HHI", tag, bits, who) for (tag, who), bits in sorted(rights.items())]
+    try:
+        os.setxattr(fd, _ACL, pack("<I", 2) + b"".join(entries))
+    except OSError:
+        return False
+    return True
 
 
 def write_oom_score(proc_fd: int, value: int, who: str = "self") -> None:

@@ -481,6 +481,7 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
             list(process.env),
             setgroups=target.setgroups,
             filtered=bool(task.filter or task.emulation),
+            lends=bool(target.flags & sc.CLONE_NEWUSER),
         )
         context.oom_score_written = True  # the joiner has written it
         tell = _Tell(gate) if log.debugging() else None

@@ -117,14 +117,15 @@ class Becoming:
 
     proc_fd: the host's /proc, -1 once it is closed; last_cap: the highest capability of this kernel; setgroups: whether
     setgroups(2) works here; filtered: whether a seccomp filter follows; guarded: whether it keeps a capability that no
-    process of the container can get; stays: whether it starts the program and goes on itself; env: the program's
-    environment; in_cwd: whether the working directory is entered; left_groups: the supplementary groups that were given
-    up; oom_score_written: as in Prepared.
+    process of the container can get; lends: whether it is in a user namespace, so that the files of its standard
+    streams are an ordinary user's (attributes.own_stdio); stays: whether it starts the program and goes on itself; env:
+    the program's environment; in_cwd: whether the working directory is entered; left_groups: the supplementary groups
+    that were given up; oom_score_written: as in Prepared.
     """
 
     __slots__ = (
-        "env", "filtered", "guarded", "in_cwd", "last_cap", "left_groups", "oom_score_written", "proc_fd", "setgroups",
-        "stays",
+        "env", "filtered", "guarded", "in_cwd", "last_cap", "left_groups", "lends", "oom_score_written", "proc_fd",
+        "setgroups", "stays",
     )  # fmt: skip
 
     def __init__(
@@ -136,6 +137,7 @@ class Becoming:
         setgroups: bool,
         filtered: bool,
         guarded: bool = False,
+        lends: bool = False,
         stays: bool = False,
     ) -> None:
         self.proc_fd = proc_fd
@@ -144,6 +146,7 @@ class Becoming:
         self.setgroups = setgroups
         self.filtered = filtered
         self.guarded = guarded
+        self.lends = lends
         self.stays = stays
         self.in_cwd = False
         self.left_groups: list[int] = []

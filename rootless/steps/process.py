@@ -168,7 +168,7 @@ class ChangeUser(Step):
         program.set_home(context.env, user.uid)
         caps.apply_bounding(self.bounding, context.last_cap)
         if user.uid:
-            attributes.own_stdio(user.uid, user.gid)
+            attributes.own_stdio(user.uid, user.gid, lends=context.lends)
         if context.setgroups and not user.keep_groups:
             context.left_groups = os.getgroups()  # for a hint, if the program misses one of them
             sc.setgroups(user.groups)

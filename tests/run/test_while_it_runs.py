@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rootless.cli.help import INSTEAD
+from tests.support.containers import has_range
 
 BOX = f"box-{os.getpid()}"  # cgroups are named after containers, whatever state root they have
 HANDLES = "trap 'echo stopping; exit 5' TERM; echo up; while :; do sleep 0.1; done"
@@ -58,6 +59,34 @@ def test_a_log_file_has_the_output_and_wait_the_exit_code(box: Any, rootless: An
     assert (tmp_path / "log").read_text() == "out\nerr\n"
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
     assert rootless("delete", BOX).returncode == 0
+
+
+@pytest.mark.skipif(not os.getuid() or not has_range(), reason="it takes a user with a range of ids")
+def test_files_of_the_caller_stay_its_own(box: Any, rootless: Any, tmp_path: Path) -> None:
+    """Those that the program has as standard streams, where it runs as another user and opens them again."""
+    script = "cat; echo first; echo second >>/dev/stdout; echo third >>/dev/stderr"
+    (tmp_path / "in").write_text("data\n")
+    command = rootless.command("run", "-u", "5", f"./{BOX}", "sh", "-c", script)
+    with open("in") as data, open("out", "a") as out, open("err", "a") as errors:
+        assert subprocess.run(command, stdin=data, stdout=out, stderr=errors, timeout=60, check=False).returncode == 0
+    assert [(tmp_path / name).read_text() for name in ("out", "err")] == ["data\nfirst\nsecond\n", "third\n"]
+    assert {(tmp_path / name).stat().st_uid for name in ("in", "out", "err")} == {os.getuid()}
+    for count in (1, 2):
+        words = (
+            "--rm",
+            "--log-file",
+            "log",
+            "-u",
+            "5",
+            f"./{BOX}",
+            "sh",
+            "-c",
+            "echo first; echo second >>/dev/stdout",
+        )
+        assert detach(rootless, *words).returncode == 0
+        until("first\nsecond\n" * count, tmp_path / "log")
+    assert (tmp_path / "log").stat().st_uid == os.getuid()
+    assert (tmp_path / "log").stat().st_mode & 0o007 == 0
 
 
 def test_rm_deletes_a_detached_container_at_its_end(box: Any, rootless: Any) -> None:
