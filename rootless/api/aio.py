@@ -6,7 +6,6 @@ The event loop waits on the container's two sockets, so no thread and no child w
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from asyncio import base_subprocess
 from asyncio.subprocess import Process, SubprocessStreamProtocol
@@ -27,6 +26,14 @@ class AsyncProcess(Process):
     """An asyncio.subprocess.Process; name and oom_killed as in Popen."""
 
     _popen: Popen[bytes]
+    _lost: LauncherError | None = None  # the launcher was killed before the container's end
+
+    async def wait(self) -> int:
+        """Wait for the end and return the exit status. Raises LauncherError if the launcher was killed before."""
+        code = await super().wait()
+        if self._lost:
+            raise self._lost
+        return code
 
     @property
     def name(self) -> str:
@@ -73,19 +80,22 @@ async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> Async
 
     The program and its arguments are words, or one list. Raises what Popen raises.
     """
-    if len(args) == 1 and not isinstance(args[0], (str, bytes, os.PathLike)):
-        (args,) = args
+    command = _command(args, keywords)
     for name in ("text", "universal_newlines", "encoding", "errors"):
         if keywords.pop(name, None):
             raise ValueError(f"{name} must be None or False: asyncio's streams are of bytes")
     if keywords.pop("bufsize", 0):
         raise ValueError("bufsize must be 0")
     loop = asyncio.get_running_loop()
-    words: Any = args[0] if keywords.get("shell") and len(args) == 1 else list(args)
-    popen = _Deferred(words, 0, **keywords)
+    popen = _Deferred(command, 0, **keywords)
     try:
         await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
-        popen._finish_start()
+        try:
+            popen._finish_start()
+        except LauncherError:  # it was killed just now, and has not started the program
+            popen._ask()
+            await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
+            popen._finish_start()
     except BaseException as error:
         for stream in (popen.stdin, popen.stdout, popen.stderr):
             if stream:
@@ -93,20 +103,30 @@ async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> Async
         if popen._answers and isinstance(error, asyncio.CancelledError):
             popen._answers.abandon()
         raise
+    finally:
+        popen._close_childs_ends()
     protocol = SubprocessStreamProtocol(limit=limit, loop=loop)
     given = [subprocess.PIPE if stream else None for stream in (popen.stdin, popen.stdout, popen.stderr)]
     waiter = loop.create_future()
-    words = popen.args
-    transport: Any = _Transport(loop, protocol, words, False, *given, 0, waiter, popen=popen)  # type: ignore[arg-type, call-arg]
+    transport: Any = _Transport(loop, protocol, popen.args, False, *given, 0, waiter, popen=popen)  # type: ignore[arg-type, call-arg]
     try:
         await waiter
     except BaseException:
         transport.close()
         raise
-    _watch_end(loop, popen, transport)
     process = AsyncProcess(transport, protocol, loop)
     process._popen = popen
+    _watch_end(loop, process, transport)
     return process
+
+
+def _command(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Return the program and its arguments as the caller gave them: one object, or several words. Raises TypeError."""
+    if not args and "args" in keywords:
+        return keywords.pop("args")
+    if not args:
+        raise TypeError("missing 1 required positional argument: 'args'")
+    return args[0] if len(args) == 1 else list(args)
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, sock: Any) -> None:
@@ -124,16 +144,18 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _watch_end(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], transport: Any) -> None:
+def _watch_end(loop: asyncio.AbstractEventLoop, process: AsyncProcess, transport: Any) -> None:
     """Tell the transport as soon as the container has ended."""
+    popen = process._popen
     assert popen._answers
     fd = popen._answers.end.fileno()
 
     def look() -> None:
         try:
             code = popen._internal_poll()
-        except LauncherError:
-            code = popen.returncode = -9  # the launcher was killed, and the container with it
+        except LauncherError as error:
+            process._lost = error
+            code = popen.returncode = -9  # so the container was, too
         if code is not None:
             loop.remove_reader(fd)
             transport._process_exited(code)
@@ -222,7 +244,11 @@ async def async_run(
         if keywords.get("stdout") is not None or keywords.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         keywords["stdout"] = keywords["stderr"] = subprocess.PIPE
-    convert = _Text(decode)
+    if not isinstance(keywords.pop("bufsize", 0), int):  # nobody sees the buffers of what is collected here
+        raise TypeError("bufsize must be an integer")
+    pipes = [keywords.get(name) == subprocess.PIPE for name in ("stdin", "stdout", "stderr")]
+    convert = _Text(decode, checks=any(pipes))
+    data = convert.encode(input)
     process = await async_popen(*args, **keywords)
     collected: list[bytearray | None] = [bytearray() if s else None for s in (process.stdout, process.stderr)]
     tasks = [
@@ -231,7 +257,7 @@ async def async_run(
         if stream
     ]
     if process.stdin is not None:
-        tasks.append(asyncio.ensure_future(_feed(process.stdin, convert.encode(input) if input else b"")))
+        tasks.append(asyncio.ensure_future(_feed(process.stdin, data)))
     everything = asyncio.gather(process.wait(), *tasks)
     try:
         await asyncio.wait_for(everything, timeout)
@@ -257,7 +283,10 @@ async def _end(process: AsyncProcess, tasks: list[Any]) -> None:
             process.kill()
         except ProcessLookupError:
             pass
-    await asyncio.shield(process.wait())
+    try:
+        await asyncio.shield(process.wait())
+    except LauncherError:
+        pass  # it has ended all the same
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -269,7 +298,7 @@ async def _collect(stream: asyncio.StreamReader, into: bytearray | None) -> None
         into += piece
 
 
-async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
+async def _feed(stream: asyncio.StreamWriter, data: memoryview) -> None:
     try:
         if data:
             stream.write(data)
@@ -280,20 +309,30 @@ async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
 
 
 class _Text:
-    """Encode and decode as subprocess does with `text`, `encoding` and `errors`."""
+    """Encode and decode as subprocess does with `text`, `encoding` and `errors`.
 
-    def __init__(self, asked: dict[str, Any]) -> None:
+    checks: whether an unknown encoding is an error. Raises SubprocessError and LookupError.
+    """
+
+    def __init__(self, asked: dict[str, Any], *, checks: bool) -> None:
         self.is_text = any(asked.values())
+        text, newlines = asked["text"], asked["universal_newlines"]
+        if None not in (text, newlines) and bool(text) != bool(newlines):
+            raise subprocess.SubprocessError("text and universal_newlines are given, and are not the same")
         self.encoding = asked["encoding"] or "locale"
         self.errors = asked["errors"] or "strict"
         if self.is_text and self.encoding == "locale":
             import locale
 
             self.encoding = locale.getpreferredencoding(False)
+        if self.is_text and checks:
+            "".encode(self.encoding)
 
-    def encode(self, data: Any) -> bytes:
-        """Return what goes to the program."""
-        return data.encode(self.encoding, self.errors) if self.is_text else bytes(data)
+    def encode(self, data: Any) -> memoryview:
+        """Return what goes to the program. Raises what subprocess raises for what is not of the right type."""
+        if data is None:
+            return memoryview(b"")
+        return memoryview(data.encode(self.encoding, self.errors) if self.is_text else data).cast("B")
 
     def decode(self, data: bytearray | None) -> Any:
         """Return what came from it, with universal newlines."""

@@ -69,18 +69,28 @@ def environment(env: Any) -> list[bytes] | None:
     return entries
 
 
-def streams(stdin: int, stdout: int, stderr: int) -> tuple[list[int], list[int]]:
+def passed_fds(fds: Iterable[Any]) -> list[int]:
+    """Return pass_fds in order, each once. Raises ValueError, TypeError, and OSError for one that is not open."""
+    numbers = sorted({int(fd) for fd in fds})
+    if numbers and not 0 <= numbers[0] <= numbers[-1] < 2**31:
+        raise ValueError("bad value(s) in fds_to_keep")
+    for number in numbers:
+        os.fstat(number)
+    return numbers
+
+
+def streams(stdin: int, stdout: int, stderr: int, passed: Iterable[int] = ()) -> tuple[list[int], list[int]]:
     """Return (which of 0, 1 and 2 are closed in the program, the fds of the others): -1 is the caller's own.
 
     If the caller has closed one of its own, its number may be a pipe of this very call by now. Such a pipe is not
-    inheritable, so execve(2) would close it in subprocess's child.
+    inheritable, so execve(2) would close it in subprocess's child, unless pass_fds (`passed`) names it.
     """
     closed, fds = [], []
     for number, fd in enumerate((stdin, stdout, stderr)):
         if fd != -1:
             os.fstat(fd)
             fds.append(fd)
-        elif _is_inheritable(number):
+        elif number in passed or _is_inheritable(number):
             fds.append(number)
         else:
             closed.append(number)
@@ -107,7 +117,9 @@ def check_ids(user: Any, group: Any, groups: Any) -> None:
     for value in groups or ():
         if not isinstance(value, (str, int)):
             raise TypeError(f"Items in extra_groups must be a string or integer, not {type(value)}")
-        if isinstance(value, int) and not 0 <= value < 2**32:
+        if isinstance(value, int) and value < 0:
+            raise ValueError(f"Group ID cannot be negative, got {value}")
+        if isinstance(value, int) and value >= 2**32:
             raise ValueError(f"invalid group id {value}")
 
 

@@ -222,7 +222,9 @@ class Answers:
             if data[:1] == channel.FAILED:
                 if pidfd >= 0:
                     os.close(pidfd)
-                raise channel.read_failure(data[1:])
+                from rootless.api.keyword_errors import name_keywords
+
+                raise name_keywords(channel.read_failure(data[1:]))
             if data[:1] != channel.EXECUTING:
                 return pid, pidfd, payload
             payload = data[1:]

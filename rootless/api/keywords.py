@@ -28,7 +28,7 @@ class ContainerKeywords(TypedDict, total=False):
     hostname: str | None
     volumes: Sequence[str | os.PathLike[str]] | None
     tmpfs: Sequence[str | os.PathLike[str]] | None
-    read_only: bool
+    read_only: bool | None
     root_emulation: Literal["errno", "notify"] | bool
     ephemeral: bool
     network: str | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import select
 import sys
-from _signal import SIG_IGN, signal  # type: ignore[import-not-found]
+from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from rootless.api import wire
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from rootless.api.plans import Plans
     from rootless.cgroup.driver import Cgroup
+
+_SIGCHLD = 17
 
 
 class Launcher:
@@ -195,6 +197,9 @@ def main(requests_fd: str, parent_fd: str) -> None:
     os.chdir("/")
     for signum in (1, 2, 3, 15):
         signal(signum, SIG_IGN)
+    # Both come from the caller by execve(2). With SIGCHLD ignored the kernel would reap the containers itself.
+    signal(_SIGCHLD, SIG_DFL)
+    pthread_sigmask(SIG_SETMASK, [])
     sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, requests)
     gc.collect()
     gc.freeze()

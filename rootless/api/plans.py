@@ -207,6 +207,8 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
     elif kind == "rootfs":
         from oci.config import default_config
 
+        if not host.is_directory(path):
+            raise RootlessError("the rootfs is not a directory", path, hint="rootfs= names it")
         bundle = os.path.dirname(path)
         spec = default_config(not host.is_root_on_host, host.uid, host.gid)
         spec["root"]["path"] = path

@@ -16,7 +16,7 @@ from rootless.errors import LauncherError, RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any, AnyStr, Literal, TypeVar, Unpack, overload
 
     from rootless.api.keywords import Command, Data, ExecKeywords, FilePath, PopenKeywords, RunKeywords
@@ -126,10 +126,9 @@ class Popen(subprocess.Popen[AnyStr]):
         args, executable = arguments.command(given["args"], given["executable"], shell=given["shell"])
         sys.audit("subprocess.Popen", executable or args[0], given["args"], given["cwd"], given["env"])
         fds: list[int]
-        closed, fds = arguments.streams(given["p2cread"], given["c2pwrite"], given["errwrite"])
-        passed: list[int] = [int(fd) for fd in given["pass_fds"]]
-        for fd in passed:
-            os.fstat(fd)
+        passed: list[int] = arguments.passed_fds(given["pass_fds"])
+        closed, fds = arguments.streams(given["p2cread"], given["c2pwrite"], given["errwrite"], passed)
+        passed = [fd for fd in passed if fd > 2]  # the program's own streams are there already, as in subprocess
         group = given.get("process_group")
         words = arguments.words_of(
             args, executable, env=given["env"], cwd=given["cwd"], umask=given["umask"],
@@ -137,26 +136,36 @@ class Popen(subprocess.Popen[AnyStr]):
             group=-1 if group is None else group, pid1=self._settings.pid1, closed=closed, passed=passed,
         )  # fmt: skip
         self._asked: tuple[list[Any], Any, Any] = (args, executable, given["cwd"])
+        self._request: tuple[tuple[Any, ...], list[int]] = (words, [*fds, *passed])
+        self._childs_ends = given
+        self._ask()
+        if not self._deferred:
+            try:
+                self._finish_start()
+            except LauncherError:  # it was killed just now, and has not started the program
+                self._ask()
+                self._finish_start()
+            self._close_childs_ends()
+
+    def _ask(self) -> None:
+        """Send the request for this process to the launcher. Raises OSError and RootlessError."""
+        words, fds = self._request
         answers = client.Answers()
         try:
-            client.request(self._message(answers.number, words), answers.ask([*fds, *passed]))
+            client.request(self._message(answers.number, words), answers.ask(fds))
             answers.sent()
         except BaseException:
             answers.close()
             raise
         self._answers = answers
-        if not self._deferred:
-            self._finish_start()
-            self._close_childs_ends(given)
-        else:
-            self._close_childs_ends(given)
 
     def _message(self, number: int, words: Any) -> tuple[Any, ...]:
         """Return the request for this process."""
         return "run", number, self._settings.data, words
 
-    def _close_childs_ends(self, given: Mapping[str, Any]) -> None:
+    def _close_childs_ends(self) -> None:
         """Close what only the child needs of the pipes, as subprocess does."""
+        given, self._childs_ends, self._request = self._childs_ends, {}, ((), [])
         devnull = getattr(self, "_devnull", None)
         for ours, theirs in (("p2cwrite", "p2cread"), ("c2pread", "c2pwrite"), ("errread", "errwrite")):
             if given[ours] != -1 and given[theirs] not in (-1, devnull):
@@ -320,7 +329,7 @@ class Popen(subprocess.Popen[AnyStr]):
 
     def _control(self, action: str, words: Any) -> str:
         """Have the launcher do something to the container; return its answer. Raises RootlessError."""
-        self._require_running(action)
+        self._require_running("read the figures of" if action == "stats" else action)
         answers = client.Answers()
         try:
             client.request(("control", answers.number, self.number, action, words), answers.ask([]))

@@ -23,7 +23,7 @@ _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 
 def translate(error: RootlessError, args: Any, executable: Any, cwd: Any, *, is_host: bool) -> RootlessError:
     """Return the error as subprocess's callers know it: mostly an OSError with the program's or directory's name."""
-    if error.where in ("/etc/passwd", "/etc/group"):
+    if error.where in ("/etc/passwd", "/etc/group") and error.what.startswith("unknown "):
         return UnknownName(error.what, error.where, error.errno, error.hint)
     if error.where.startswith("/process/user"):  # such as setgroups(2), whose error in subprocess names no file
         return ProgramNotExecutable(error.what, error.where, error.errno or errno.EPERM, error.hint)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rootless.api import arguments, client, settings
 from rootless.api.program_errors import translate
-from rootless.errors import RootlessError
+from rootless.errors import LauncherError, RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ else:
     from rootless.api.generics import Generic, Output
 
 _PIECE = 65536
+_THREADS = 1000  # calls of async_run at once; more wait for each other
 _LIMIT = 16 << 20  # bytes of output that one call may have, unless output_limit= says otherwise
 
 
@@ -123,6 +124,7 @@ class Sandbox(Generic[Output]):
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._closed = False
+        self._threads: ThreadPoolExecutor | None = None  # of async_run
         self._refill()
 
     def _defaults(self, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -130,10 +132,6 @@ class Sandbox(Generic[Output]):
         full: dict[str, Any] = {"network": "none", "no_new_privileges": True, "seccomp": "default", **keywords}
         if rooted:
             full.setdefault("ephemeral", True)
-            config = dict(full.get("config") or {})
-            if full["ephemeral"] and not full.get("read_only"):
-                config.setdefault("root", {"readonly": False})
-            full["config"] = config
             full["cap_drop"] = [*(full.get("cap_drop") or []), "ALL"]
         if self._workspace:
             full["volumes"] = [*(full.get("volumes") or []), f"{self._workspace}:/workspace"]
@@ -214,7 +212,9 @@ class Sandbox(Generic[Output]):
         """Run a program as `run` does, beside other tasks. A task that is cancelled kills its container."""
         run = _Run(self, args, **keywords)
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(None, run.finish)
+        if self._threads is None:  # the loop's own executor has few threads, and they are for others, too
+            self._threads = ThreadPoolExecutor(_THREADS, "rootless-sandbox")
+        work = loop.run_in_executor(self._threads, run.finish)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -251,7 +251,9 @@ class Sandbox(Generic[Output]):
             if self._closed:
                 raise RootlessError("the sandbox is closed")
             if self._owner != os.getpid():  # a forked child: the pool is the parent's
-                self._pool.clear()
+                while self._pool:
+                    self._pool.pop().close()  # its copies only
+                self._threads = None
                 self._owner = os.getpid()
             if self._pool:
                 return self._pool.popleft(), True
@@ -277,9 +279,12 @@ class Sandbox(Generic[Output]):
         with self._lock:
             self._closed = True
             pool, self._pool = self._pool, deque()
+            threads, self._threads = self._threads, None
         if self._owner == os.getpid():
             for answers in pool:
                 answers.close()  # a warm container ends when its socket is closed
+            if threads:
+                threads.shutdown(wait=False)
 
     def __enter__(self) -> Sandbox[Output]:
         return self
@@ -316,42 +321,43 @@ class _Run:
         self.began = time.monotonic()
         self.stopped_by: str | None = None
         self.pidfd = -1
-        self.data = input.encode() if isinstance(input, str) else bytes(input or b"")
+        self.data = memoryview(input.encode() if isinstance(input, str) else b"" if input is None else input).cast("B")
         self.asked = arguments.command(args, executable, shell=shell)
         self.cwd = cwd
-        words = arguments.words_of(*self.asked, env=env, cwd=cwd, umask=umask)
-        self.pipes = [os.pipe(), os.pipe(), os.pipe()]
-        (stdin, self.stdin), (self.stdout, stdout), (self.stderr, stderr) = self.pipes
+        self.words = arguments.words_of(*self.asked, env=env, cwd=cwd, umask=umask)
+        self.stopped = False
+        self._start()
+
+    def _start(self) -> None:
+        """Make the pipes, and give the call and their other ends to a container."""
+        (stdin, self.stdin), (self.stdout, stdout), (self.stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
         try:
-            self.answers = self._begin(words, [stdin, stdout, stderr])
+            self.answers, self.is_warm = self._begin([stdin, stdout, stderr])
         except BaseException:
             self._close(self.stdin, self.stdout, self.stderr)
+            self.stdin = self.stdout = self.stderr = -1
             raise
         finally:
             self._close(stdin, stdout, stderr)
 
-    def _begin(self, words: Any, fds: list[int]) -> client.Answers:
+    def _begin(self, fds: list[int]) -> tuple[client.Answers, bool]:
         """Give the call to a container. One that has ended meanwhile gives way to another."""
         while True:
             answers, warm = self.sandbox._take()
             try:
-                answers.call(words, fds)
-                return answers
+                answers.call(self.words, fds)
             except OSError:
-                if not warm:  # it was made just now: its error says why it has ended
-                    return answers
-                answers.close()
+                if warm:
+                    answers.close()
+                    continue
+            return answers, warm  # one that was made just now says itself why it has ended
 
     def finish(self) -> SandboxResult[Any]:
         """Exchange data until the end. Raises the errors of a program that cannot be executed."""
         try:
-            try:
-                _, self.pidfd = self.answers.await_verdict()
-            except RootlessError as error:
-                raise translate(error, *self.asked, self.cwd, is_host=self.sandbox._settings.is_host) from None
+            self.pidfd = self._await_program()
             streams = self._exchange()
-            status = self.answers.wait(None, complete=self.sandbox._settings.has_cgroup)
-            assert status is not None
+            status = self._await_end()
         except BaseException:
             self.stop()
             raise
@@ -367,6 +373,26 @@ class _Run:
             return SandboxResult(self.args, code, *text, self._verdict(code), seconds)
         return SandboxResult(self.args, code, out, err, self._verdict(code), seconds)
 
+    def _await_program(self) -> int:
+        """Wait until the program runs, and return its pidfd.
+
+        A container that has ended with a killed launcher before it took the call gives way to another.
+        """
+        attempts = 0
+        while True:
+            try:
+                return self.answers.await_verdict()[1]
+            except LauncherError:
+                attempts += not self.is_warm
+                if attempts > 1 or self.stopped:
+                    raise
+                self.answers.close()
+                self._close(self.stdin, self.stdout, self.stderr)
+                self.stdin = self.stdout = self.stderr = -1
+                self._start()
+            except RootlessError as error:
+                raise translate(error, *self.asked, self.cwd, is_host=self.sandbox._settings.is_host) from None
+
     def _verdict(self, code: int) -> str | None:
         if self.stopped_by:
             return self.stopped_by
@@ -376,6 +402,7 @@ class _Run:
 
     def stop(self) -> None:
         """Kill the container, also one that is still being set up."""
+        self.stopped = True
         if self.pidfd >= 0:
             self._kill()
         else:
@@ -392,7 +419,7 @@ class _Run:
         collected = {self.stdout: bytearray(), self.stderr: bytearray()}
         out, err = collected.values()
         poller = select.poll()
-        view = memoryview(self.data)
+        view = self.data
         if view:
             os.set_blocking(self.stdin, False)
             poller.register(self.stdin, select.POLLOUT)
@@ -400,7 +427,7 @@ class _Run:
             self._end_input()
         for fd in collected:
             poller.register(fd, select.POLLIN)
-        while collected:
+        while collected or self.stdin >= 0:  # it may read on when it has closed its streams
             ready = poller.poll(self._left())
             if not ready and self._left() == 0:
                 self._stop_by("timeout")
@@ -411,6 +438,17 @@ class _Run:
                     poller.unregister(fd)
                     del collected[fd]
         return out, err
+
+    def _await_end(self) -> int:
+        """Return the wait status. The program may run on when it has closed its streams, until the time is over."""
+        complete = self.sandbox._settings.has_cgroup
+        left = self._left()
+        status = self.answers.wait(None if left is None else left / 1000, complete=complete)
+        if status is None:
+            self._stop_by("timeout")
+            status = self.answers.wait(None, complete=complete)
+        assert status is not None
+        return status
 
     def _left(self) -> float | None:
         """Return the milliseconds until the time is over, None for any time."""

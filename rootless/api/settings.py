@@ -56,7 +56,9 @@ class Packed:
             if value is not None:
                 passed[name] = _plain(name, value)
         if keywords.get("ephemeral"):
-            passed["upper"] = "tmpfs"
+            passed.setdefault("read_only", False)  # a throw-away root is there to be written to
+            if not self.is_host:  # whose places that can be written to are the container's own
+                passed["upper"] = "tmpfs"
         if keywords.get("seccomp") is not None:
             passed["seccomp"] = _read_profile(keywords["seccomp"])
         base = os.getcwd() if passed.get("volumes") else "/"

@@ -191,8 +191,7 @@ def _with_image(image: str | os.PathLike[str] | None, keywords: dict[str, Any]) 
         return keywords
     if keywords.get("bundle") is not None or keywords.get("rootfs") is not None:
         raise ValueError("image= cannot be used with bundle= or rootfs=")
-    config = {"root": {"readonly": False}, **(keywords.get("config") or {})}
-    return {"ephemeral": True, **keywords, "bundle": unpack(image), "config": config}
+    return {"ephemeral": True, **keywords, "bundle": unpack(image)}
 
 
 def _with_job(keywords: dict[str, Any]) -> dict[str, Any]:

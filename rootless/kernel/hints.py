@@ -188,6 +188,7 @@ HINTS = {
     "tmpfs-without-xattrs": Hint(
         "Linux 6.6 brought them; --ephemeral without a value keeps the changes on disk meanwhile"
     ),
+    "no-memory-root-from-python": Hint("Linux 6.6 brought them; ephemeral=False changes the root itself"),
     "no-tasks": Hint("pip install 'rootless[tasks]'"),
     "task-memory": Hint("it reached its memory limit: give it more with memory="),
     "memory-limit-reached": Hint("the memory limit was reached"),

@@ -64,7 +64,7 @@ class Settings:
     no_new_privileges: bool | None
     pids: str | int
     publish: list[str]
-    read_only: bool
+    read_only: bool | None
     root_emulation: str | bool | None
     seccomp: str | dict[str, Any]
     security_opt: list[str]
@@ -94,11 +94,12 @@ class Settings:
     def __bool__(self) -> bool:
         """Return whether any setting asks for a change."""
         asked = (getattr(self, name) for name in self.__slots__ if name not in _SURROUNDINGS)
-        return self.no_new_privileges is not None or any(value not in NOTHING for value in asked)
+        either = self.no_new_privileges, self.read_only
+        return either != (None, None) or any(value not in NOTHING for value in asked)
 
 
 def _default(name: str) -> Any:
-    if name in ("no_new_privileges", "user_ids"):
+    if name in ("no_new_privileges", "read_only", "user_ids"):
         return None
     kind = str(Settings.__annotations__[name])
     if kind.startswith("list"):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rootless.kernel.host import Host
 
 _KEEP_GROUPS = "run.oci.keep_original_groups"
+_SWITCHES = ("no_new_privileges", "read_only")  # False asks for something, None for nothing
 _PERIOD = 100000  # microseconds: docker's period for --cpus, and the kernel's default (cgroup-v2.rst, cpu.max)
 
 
@@ -34,7 +35,7 @@ def apply_settings(spec: Mapping[str, Any], settings: Settings, host: Host) -> d
     change = Change(changed, settings, host)
     for keyword, _, apply in TABLE:
         value = getattr(settings, keyword)
-        if value not in NOTHING or (keyword == "no_new_privileges" and value is False):
+        if value not in NOTHING or (keyword in _SWITCHES and value is False):
             apply(change, value)
     if settings.gives_names and not settings.network:
         _give_names(change)
@@ -162,8 +163,8 @@ def _escape(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
-def _apply_read_only(change: Change, _: bool) -> None:
-    change.part("root")["readonly"] = True
+def _apply_read_only(change: Change, value: bool) -> None:
+    change.part("root")["readonly"] = value
 
 
 def _apply_volumes(change: Change, texts: list[str]) -> None:

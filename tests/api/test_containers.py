@@ -201,11 +201,21 @@ def test_pause_and_resume(busybox_root: Path, name: str) -> None:
 
 def test_ephemeral_containers_share_a_root_and_see_no_changes(busybox_root: Path) -> None:
     script = "echo x >/etc/new && cat /etc/new; ls /etc"
-    keywords: dict[str, Any] = {"rootfs": busybox_root, "ephemeral": True, "config": {"root": {"readonly": False}}}
+    keywords: dict[str, Any] = {"rootfs": busybox_root, "ephemeral": True}
     for _ in range(2):
         done = rootless.run(script, shell=True, capture_output=True, text=True, **keywords)
         assert (done.stderr, done.stdout) == ("", "x\nnew\npasswd\n")
     assert not (busybox_root / "etc" / "new").exists()
+    done = rootless.run(script, shell=True, capture_output=True, text=True, read_only=True, **keywords)
+    assert "Read-only file system" in done.stderr
+
+
+def test_a_root_is_read_only_unless_the_caller_says_otherwise(busybox_root: Path) -> None:
+    script = "echo x 2>/dev/null >/tmp/new && rm /tmp/new"
+    for keywords, code in (({}, 1), ({"read_only": True}, 1), ({"read_only": False}, 0)):
+        assert rootless.run(script, shell=True, rootfs=busybox_root, **keywords).returncode == code  # type: ignore[arg-type]
+    done = rootless.run("touch /tmp/new && ! touch /usr/new", shell=True, ephemeral=True, stderr=subprocess.DEVNULL)
+    assert done.returncode == 0  # the host's own system stays as it is
 
 
 @needs_libseccomp

@@ -136,6 +136,33 @@ def test_a_killed_launcher_is_an_error_and_the_next_call_starts_another() -> Non
     box.returncode = -9
 
 
+def test_a_call_at_the_moment_of_the_launcher_s_end_is_made_again() -> None:
+    async def main() -> None:
+        for _ in range(5):
+            os.kill(launcher_pid(), signal.SIGKILL)
+            assert (await rootless.async_run(["echo", "here"], stdout=PIPE)).stdout == b"here\n"
+
+    for _ in range(5):
+        os.kill(launcher_pid(), signal.SIGKILL)
+        assert rootless.run(["echo", "here"], stdout=PIPE).stdout == b"here\n"
+    asyncio.run(main())
+
+
+def test_a_caller_that_ignores_sigchld_and_blocks_signals() -> None:
+    script = """
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])
+for _ in range(3):
+    print(rootless.run(["sh", "-c", "exit 5"]).returncode, flush=True)
+with rootless.Popen(["sleep", "1000"]) as box:
+    box.terminate()
+    print(box.wait())
+"""
+    with python(script) as process:
+        assert process.communicate(timeout=TIMEOUT)[0].split() == ["5", "5", "5", "-15"]
+
+
 def test_containers_end_with_a_killed_python_process() -> None:
     sleep = long_sleep()
     process = python(
@@ -243,6 +270,43 @@ def test_async_run_is_run() -> None:
 
     asyncio.run(main())
     assert ends(f"sleep\0{sleep}")
+
+
+def test_async_run_takes_what_run_takes() -> None:
+    async def main() -> None:
+        for args in ("true", ("true",), b"true", Path("/bin/true")):
+            assert (await rootless.async_run(args)).args == args
+        assert (await rootless.async_run(args=["true"], bufsize=-1)).args == ["true"]
+        assert (await rootless.async_run("echo", "a", stdout=PIPE)).args == ["echo", "a"]
+        assert (await rootless.async_run(["cat"], input=memoryview(b"x"), stdout=PIPE)).stdout == b"x"
+        for error, arguments, keywords in (
+            (TypeError, (), {}),
+            (TypeError, (["cat"],), {"input": "text"}),
+            (TypeError, (["cat"],), {"bufsize": "1"}),
+            (LookupError, (["cat"],), {"stdout": PIPE, "encoding": "nosuch"}),
+            (subprocess.SubprocessError, (["cat"],), {"text": True, "universal_newlines": False}),
+        ):
+            with pytest.raises(error):  # before anything has started
+                await rootless.async_run(*arguments, **keywords)
+
+    asyncio.run(main())
+
+
+def test_a_killed_launcher_is_an_error_in_asyncio_too() -> None:
+    async def main() -> None:
+        process = await rootless.async_popen("sleep", "1000")
+        os.kill(launcher_pid(), signal.SIGKILL)
+        with pytest.raises(rootless.LauncherError):
+            await process.wait()
+        assert process.returncode == -signal.SIGKILL
+        sleep = long_sleep()
+        task = asyncio.create_task(rootless.async_run(["sleep", sleep], stdout=PIPE))
+        await asyncio.to_thread(begins, f"sleep\0{sleep}")
+        os.kill(launcher_pid(), signal.SIGKILL)
+        with pytest.raises(rootless.LauncherError):
+            await task
+
+    asyncio.run(main())
 
 
 def test_async_popen_is_asyncio_s_process() -> None:

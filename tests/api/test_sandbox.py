@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import signal
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,39 @@ def test_a_limit_is_a_verdict_and_no_exception(warm: int) -> None:
     assert ends(f"sleep\0{sleep}")
 
 
+def test_the_time_is_over_for_a_program_that_has_closed_its_streams(warm: int, tmp_path: Path) -> None:
+    sleep = long_sleep()
+    with rootless.Sandbox(warm=warm, workspace=tmp_path) as box:
+        for data in (b"", b"x" * 3_000_000):
+            slow = box.run(f"exec >&- 2>&-; exec sleep {sleep}", shell=True, input=data, timeout=0.5)
+            assert (slow.stopped_by, slow.returncode) == ("timeout", -9)
+        script = "exec >&- 2>&-; cat >/workspace/read; exit 3"
+        done = box.run(script, shell=True, input=data, timeout=60)
+        assert (done.stopped_by, done.returncode) == (None, 3)
+    assert (tmp_path / "read").read_bytes() == data
+    assert ends(f"sleep\0{sleep}")
+
+
+def test_input_is_text_or_bytes() -> None:
+    with rootless.Sandbox() as box:
+        for data in ("ab", b"ab", bytearray(b"ab"), memoryview(b"ab")):
+            assert box.run(["cat"], input=data).stdout == b"ab"
+        with pytest.raises(TypeError):
+            box.run(["cat"], input=5)  # type: ignore[call-overload]
+
+
+def test_a_call_after_a_killed_launcher_is_a_call_as_any_other() -> None:
+    from rootless.api.client import launcher_pid
+
+    with rootless.Sandbox(warm=3) as box:
+        for _ in range(3):
+            pidfd = os.pidfd_open(launcher_pid())
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], 60)  # a warm container that is quicker than the kernel would take the call
+            os.close(pidfd)
+            assert box.run(["echo", "here"]).stdout == b"here\n"
+
+
 def test_it_gives_no_rights_and_no_network(busybox_root: Path) -> None:
     with rootless.Sandbox(rootfs=busybox_root, text=True) as box:
         status = dict(line.split(":\t", 1) for line in box.run(["cat", "/proc/self/status"]).stdout.splitlines())
@@ -77,6 +112,19 @@ def test_map_yields_in_order_and_async_twins_too(busybox_root: Path, warm: int) 
             return [r.stdout async for r in box.async_map(programs, parallel=3)]
 
         assert asyncio.run(main()) == [f"{n}\n" for n in range(6)]
+
+
+def test_as_many_tasks_run_at_once_as_are_asked_for(tmp_path: Path) -> None:
+    """Each of the programs waits for all the others."""
+    count = 12
+    script = f"mkdir /workspace/$0; while [ $(ls /workspace | wc -l) -lt {count} ]; do sleep 0.05; done"
+
+    async def main() -> int:
+        with rootless.Sandbox(workspace=tmp_path, timeout=120) as box:
+            calls = (["sh", "-c", script, str(number)] for number in range(count))
+            return sum([result.returncode == 0 async for result in box.async_map(calls, parallel=count)])
+
+    assert asyncio.run(main()) == count
 
 
 def test_a_cancelled_call_ends() -> None:
