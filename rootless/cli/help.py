@@ -141,10 +141,10 @@ def _write_examples(formatter: click.HelpFormatter, name: str) -> None:
 
 
 def _width() -> int:
-    """Return the columns of the help: those of the terminal or of COLUMNS, at most 100; 100 elsewhere."""
+    """Return the columns of the help: those of the terminal or of COLUMNS, at most 100; 80 elsewhere."""
     import shutil
 
-    return max(40, min(100, shutil.get_terminal_size((100, 24)).columns))
+    return max(40, min(100, shutil.get_terminal_size((80, 24)).columns))
 
 
 def _option(option: Option) -> click.Option:

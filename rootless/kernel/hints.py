@@ -51,6 +51,7 @@ HINTS = {
     "noexec": Hint("{path} lies on a file system mounted noexec: put the bundle elsewhere"),
     "closed-directory": Hint("the directory {path} cannot be entered with the program's ids: chmod a+x {path}"),
     "id-in-use": Hint("rootless {command} -b {bundle} {id}2, rootless exec {id} CMD, or rootless delete -f {id}"),
+    "name-in-use": Hint("--name {id}-2, rootless exec {id} CMD, or rootless delete -f {id}"),
     "id-taken": Hint("choose another ID, or rootless delete -f {id}"),
     "few-descriptors": Hint("ask for at least 16; a shell needs about as many"),
     "closed-rootfs": Hint("the program's ids may not enter the bundle's rootfs: chmod a+rx it"),

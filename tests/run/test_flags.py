@@ -162,7 +162,7 @@ def test_a_name_that_is_taken_gets_a_number(run: Run, rootless: Any) -> None:
         assert out[0].returncode == 0 and rootless.ids() == [BOX]
         assert run("--hostname", "x", script="true") == ""  # box-2, which is gone again
         taken = rootless("run", "--name", BOX, f"./{BOX}", "true")
-        assert taken.returncode == 1 and "already exists" in taken.stderr
+        assert taken.returncode == 1 and "already exists" in taken.stderr and f"hint: --name {BOX}-2, " in taken.stderr
         assert rootless("run", "--name", "other", f"./{BOX}", "true").returncode == 0
     finally:
         rootless("delete", "--force", BOX)

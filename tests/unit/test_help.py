@@ -38,6 +38,14 @@ def test_every_command_has_examples_that_parse() -> None:
         assert any(line.startswith(f"rootless {name}") for line, _ in examples)
 
 
+def test_without_a_terminal_the_help_has_80_columns(capsys, monkeypatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("os.get_terminal_size", lambda _: (_ for _ in ()).throw(OSError))
+    show_help("run")
+    lines = capsys.readouterr().out.splitlines()
+    assert 70 < max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("columns", [60, 80, 100])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_help_fits(name: str, columns: int, capsys, monkeypatch) -> None:
