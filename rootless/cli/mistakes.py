@@ -45,7 +45,7 @@ def _say_who_has_it(error: IdInUse, options: Options) -> None:
     name, since = error.container_id, _clock(report["created"])
     error.what += f": it is {report['status']}{f' since {since}' if since else ''}"
     key = "id-in-use" if report["status"] in ("running", "paused") else "id-taken"
-    if key == "id-in-use" and getattr(options, "name", ""):  # an image's bundle is in the cache, where nobody looks
+    if key == "id-in-use" and "name" in options.given:  # an image's bundle is in the cache, where nobody looks
         key = "name-in-use"
     bundle = printable(_short(report["bundle"]))
     error.hint = advice(key, id=name, command=options.command, bundle=bundle)

@@ -53,6 +53,7 @@ HINTS = {
     "id-in-use": Hint("rootless {command} -b {bundle} {id}2, rootless exec {id} CMD, or rootless delete -f {id}"),
     "name-in-use": Hint("--name {id}-2, rootless exec {id} CMD, or rootless delete -f {id}"),
     "id-taken": Hint("choose another ID, or rootless delete -f {id}"),
+    "finite-locks": Hint("--root-emulation=errno needs none; root lifts it in limits.conf(5): - locks unlimited"),
     "few-descriptors": Hint("ask for at least 16; a shell needs about as many"),
     "closed-rootfs": Hint("the program's ids may not enter the bundle's rootfs: chmod a+rx it"),
     "not-executable": Hint("the file is not executable: chmod a+x it in the bundle's rootfs"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from rootless.errors import RootlessError
+from rootless.emulation.filter import RLIMIT_LOCKS
+from rootless.errors import RootlessError, advice
 from rootless.steps.emulation import ConfigureApt, EmulateRoot
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 ANNOTATION = "org.rootless.root-emulation"
 MODES = ("auto", "errno", "notify", "none")
 _SYNC_WAKE_UP = (6, 6)  # a notification is cheaper since then: SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+_INFINITE = 2**64 - 1
 _POINTER = f"/annotations/{ANNOTATION}"
 APT = "/dev/rootless-apt.conf"
 
@@ -47,7 +49,9 @@ def add_emulation(plan: Plan, spec: Node, host: Host) -> None:
         if wish:
             plan.warnings.append("root emulation is left out: root of the host may do what it would emulate")
         return
-    mode = choose_mode(wish, host.kernel)
+    limits = [hard for number, _, hard, _ in plan.process.rlimits if number == RLIMIT_LOCKS]
+    mode, warning = choose_mode(wish, host.kernel, min([host.hard_limit(RLIMIT_LOCKS), *limits]), _POINTER)
+    plan.warnings += [warning] if warning else []
     if mode == "notify" and plan.filter and plan.filter.profile["notify"]:
         if wish == "notify":
             raise RootlessError(
@@ -63,11 +67,19 @@ def add_emulation(plan: Plan, spec: Node, host: Host) -> None:
         _configure_apt(plan)
 
 
-def choose_mode(wish: str, kernel: tuple[int, int]) -> str:
-    """Return `errno` or `notify`. wish: one of those, or what leaves the choice."""
-    if wish in ("errno", "notify"):
-        return wish
-    return "notify" if kernel >= _SYNC_WAKE_UP else "errno"
+def choose_mode(wish: str, kernel: tuple[int, int], locks: int, where: str) -> tuple[str, str]:
+    """Return (`errno` or `notify`, a warning or ""). Raises RootlessError for a wish that cannot be met.
+
+    wish: one of those, or what leaves the choice; locks: the hard limit RLIMIT_LOCKS of the program; where: who wishes.
+    `notify` keeps identities in that limit (emulation/processes.py), far above each that somebody may have set.
+    """
+    mode = wish if wish in ("errno", "notify") else "notify" if kernel >= _SYNC_WAKE_UP else "errno"
+    if mode == "errno" or locks == _INFINITE:
+        return mode, ""
+    what = f"root emulation by notify needs the hard limit RLIMIT_LOCKS, which is {locks} here"
+    if wish == "notify":
+        raise RootlessError(what, where, hint=advice("finite-locks"))
+    return "errno", f"root emulation: errno, not notify, because the hard limit RLIMIT_LOCKS is {locks}"
 
 
 def _configure_apt(plan: Plan) -> None:

@@ -21,6 +21,7 @@ from tests.support.containers import USER, Container, Patch, needs_libseccomp
 pytestmark = needs_libseccomp
 CALLS = CHECKOUT / "tests/containers/emulated_calls.py"
 XATTRS = Host().kernel >= (6, 6)  # of users on tmpfs, where these tests may lie
+needs_wake_up = pytest.mark.skipif(not XATTRS, reason="before Linux 6.6 errno is the default")
 ONE_ID: Patch = {
     "linux": {
         "uidMappings": [{"containerID": 0, "hostID": os.geteuid(), "size": 1}],
@@ -242,6 +243,30 @@ def test_a_listener_of_the_config_excludes_notify(emulated, tmp_path) -> None:
     c.bundle.patch({"annotations": {"org.rootless.root-emulation": "auto"}})
     result = c.rootless("run", "--dry-run", "-b", c.bundle.path, c.id)
     assert "root-emulation errno" in result.stdout and "seccomp listener" in result.stderr
+
+
+@needs_wake_up
+def test_a_finite_limit_of_locks_excludes_notify(emulated) -> None:
+    """Because identities are numbers in that limit, and only root of the host raises a hard one."""
+    limit = [{"type": "RLIMIT_LOCKS", "soft": 100, "hard": 100}]
+    c = emulated("notify", {"process": {"rlimits": limit}})
+    result = c.run("true")
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+    assert "RLIMIT_LOCKS, which is 100 here" in result.stderr and "--root-emulation=errno" in result.stderr
+    c.bundle.patch({"annotations": {"org.rootless.root-emulation": "auto"}})
+    result = c.run("sh", "-c", "chown 33 /etc/passwd && echo done")
+    assert result.stdout == "done\n" and "errno, not notify, because the hard limit RLIMIT_LOCKS" in result.stderr
+
+
+@needs_wake_up
+@pytest.mark.skipif(not USER, reason="root may change owners")
+def test_unshare_under_a_finite_limit_of_locks(rootless, tmp_path) -> None:
+    words = rootless.command("unshare", "--root-emulation", "chown", "33", tmp_path)
+    script = 'ulimit -x 100 && exec "$@"'
+    result = subprocess.run(
+        ["bash", "-c", script, "bash", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0 and "errno, not notify" in result.stderr, result.stderr
 
 
 @pytest.mark.skipif(not USER, reason="root may change owners")

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from rootless import log
+from rootless.emulation.filter import RLIMIT_LOCKS
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.plan.root_emulation import choose_mode
@@ -48,4 +49,9 @@ def _emulation(options: Options, host: Host) -> str:
         if wish and not options.no_root_emulation:
             log.warn("root emulation is left out: root may do what it would emulate")
         return ""
-    return choose_mode(wish, host.kernel) if wish or not (host.subuid and host.subgid) else ""
+    if not wish and host.subuid and host.subgid:
+        return ""
+    mode, warning = choose_mode(wish, host.kernel, host.hard_limit(RLIMIT_LOCKS), f"--root-emulation {wish}".rstrip())
+    if warning:
+        log.warn(warning)
+    return mode
