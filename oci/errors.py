@@ -87,6 +87,7 @@ _HINTS = {
     _errno.EDQUOT: "no-quota",
     _errno.EROFS: "read-only",
     _errno.ENAMETOOLONG: "long-name",
+    _errno.ENOMEM: "no-memory",
 }
 
 

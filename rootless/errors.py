@@ -64,6 +64,8 @@ class RootlessError(Exception):
             parts.append(errno_text(self.errno))
         line = ": ".join(parts)
         hint = self.hint
+        if self.errno in _SHORT and _REPORT not in hint:  # then no other advice helps, such as another directory
+            hint = SHORTAGES[_SHORT[self.errno]]
         if _instead and self.errno in (_errno.EPERM, _errno.EACCES, _errno.EROFS):
             hint = f"{hint}; {_instead}" if hint else _instead
         if hint:
@@ -158,12 +160,15 @@ class LauncherError(RootlessError):
 
 _SOURCES = __file__.rpartition("/")[0].rpartition("/")[0] + "/"  # the directory of the packages rootless and oci
 _REPORT = "please report this with what --debug prints"
-# What has run out, and which limit to raise (getrlimit(2); ulimit in a shell).
-_SHORT = {
-    _errno.EMFILE: "no open file is left (ulimit -n)",
-    _errno.ENFILE: "no open file is left on this machine (sysctl fs.file-max)",
-    _errno.ENOMEM: "no memory is left (ulimit -v, a cgroup's limit)",
+# What has run out, and which limit to raise (getrlimit(2); ulimit in a shell). A part of the table in kernel/hints.py,
+# and kept here, because the table cannot be imported where a process has no file or memory left.
+SHORTAGES = {
+    "no-files": "no open file is left (ulimit -n)",
+    "no-files-at-all": "no open file is left on this machine (sysctl fs.file-max)",
+    "no-memory": "memory is short here (ulimit -v, a cgroup's limit)",
+    "no-code": "has this process too few files or memory (ulimit -n, ulimit -v), or is a package missing?",
 }
+_SHORT = {_errno.EMFILE: "no-files", _errno.ENFILE: "no-files-at-all", _errno.ENOMEM: "no-memory"}
 
 
 def unexpected(error: BaseException) -> RootlessError:
@@ -177,19 +182,16 @@ def unexpected(error: BaseException) -> RootlessError:
         return error
     text, place = printable(error), code_place(error.__traceback__)
     if isinstance(error, MemoryError):
-        return RootlessError("out of memory", place, hint=f"{_SHORT[_errno.ENOMEM]}; else {_REPORT}")
+        return RootlessError("out of memory", place, hint=f"{SHORTAGES['no-memory']}; else {_REPORT}")
     if isinstance(error, ModuleNotFoundError) and error.name in ("attr", "attrs"):
         return RootlessError("this command needs the Python package attrs", hint=advice("no-attrs"))
     if isinstance(error, ImportError):  # Python raises it, too, if it cannot list a module's directory
-        hint = (
-            f"has this process too few files or memory (ulimit -n, ulimit -v), or is a package missing? Else {_REPORT}"
-        )
-        return RootlessError(f"cannot load code: {text}", place, hint=hint)
+        return RootlessError(f"cannot load code: {text}", place, hint=f"{SHORTAGES['no-code']} Else {_REPORT}")
     if isinstance(error, OSError):
         what = (error.strerror or "failed").rpartition(": ")[
             0
         ] or "failed"  # a wrapper in kernel/syscalls.py puts the call's name before the colon
-        hint = _SHORT.get(error.errno or 0, "")
+        hint = SHORTAGES.get(_SHORT.get(error.errno or 0, ""), "")
         if error.errno == _errno.ENOENT and printable(error.filename).startswith("/proc/self/"):
             hint = advice("no-proc")
         if error.filename is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import oci.hints
 from oci.hints import ROOT, USER, Hint
+from rootless import errors
 
 __all__ = ["HINTS", "ROOT", "USER", "Hint", "follow", "hint"]
 
@@ -154,7 +155,11 @@ HINTS = {
         ROOT,
     ),
     "no-vsyscall": Hint("the kernel parameter vsyscall=xonly", "add vsyscall=xonly to the kernel's command line", ROOT),
-    "no-fuse": Hint("root loads the module fuse and opens the node to all", "modprobe fuse; chmod 666 /dev/fuse", ROOT),
+    "no-fuse": Hint(
+        "root loads the module fuse and opens the node to all: modprobe fuse; chmod 666 /dev/fuse",
+        "modprobe fuse; chmod 666 /dev/fuse",
+        ROOT,
+    ),
     "slow-launcher": Hint("bin/rootless is the fast way to start", "run rootless instead of python -m rootless", USER),
     "trial-hangs": Hint("doctor --clean removes what is left of it", "rootless doctor --clean", USER),
     "no-sys-nice": Hint(
@@ -167,7 +172,7 @@ HINTS = {
     "no-numa": Hint("this kernel is built without CONFIG_NUMA"),
     "small-pipes": Hint("sysctl fs.pipe-max-size={lazy_pipe}, or CAP_SYS_RESOURCE"),
     "criu-as-root": Hint("run it as root, outside of a user namespace"),
-    "no-criu": Hint("Debian's package criu has it; --criu names another"),
+    "no-criu": Hint("Debian's package criu has it; --criu names another", "apt install criu", ROOT),
     "criu-check": Hint("criu check says what it lacks"),
     "exit-code-unknown": Hint(
         "only its parent gets it, unless `wait` begins before the end on Linux 6.15, or `run --detach --rm` starts it"
@@ -199,6 +204,7 @@ HINTS = {
     "stuck-command": Hint("end that process, then delete it again"),
     "own-interpreter": Hint("use one that root owns, /usr/bin/python3"),
     "state-elsewhere": Hint("choose another with --root", "export ROOTLESS_ROOT=DIRECTORY", USER),
+    **{name: Hint(text) for name, text in errors.SHORTAGES.items()},
     **oci.hints.HINTS,
 }
 

@@ -21,6 +21,7 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.kernel.hints import Hint
     from rootless.steps.network import ConnectNetwork, Port
 
 TUN = "/dev/net/tun"
@@ -65,13 +66,18 @@ def _bind(port: Port, *, only_ipv4: bool) -> None:
             raise RootlessError.from_os(error, what, f"--publish {port}", _hint(error, port)) from None
 
 
-def _hint(error: OSError, port: Port) -> str:
+def low_port_hint(port: int, to: int) -> Hint:
+    """Return the hint for a port of the host that only root may have. to: the container's port."""
     from rootless.kernel.hints import hint
 
+    with open(_FIRST_FREE, "rb") as file:
+        first = int(file.read())
+    return hint("low-port", first=first, port=port, other=8000 + port % 1000, to=to)
+
+
+def _hint(error: OSError, port: Port) -> str:
     if error.errno == errno.EACCES:
-        with open(_FIRST_FREE, "rb") as file:
-            first = int(file.read())
-        return hint("low-port", first=first, port=port.host, other=8000 + port.host % 1000, to=port.container).text
+        return low_port_hint(port.host, port.container).text
     if error.errno == errno.EADDRINUSE:
         return f"another program has it (`ss -lnp sport = :{port.host}` shows it); choose another number"
     if error.errno == errno.EADDRNOTAVAIL:

@@ -7,7 +7,7 @@ keeps them in its daemon.
 from __future__ import annotations
 
 from rootless.config_node import closest
-from rootless.errors import RootlessError, printable
+from rootless.errors import RootlessError, advice, printable
 from rootless.kernel.paths import normal_path, tidy_path
 from rootless.kernel.units import parse_size
 
@@ -161,13 +161,14 @@ def _tmpfs_size(text: str, value: str, flag: str) -> int:
 
 def read_device(text: str, host: Host) -> tuple[DeviceEntry, str]:
     """Return (an entry of linux.devices, its access) of `PATH[:PATH[:ACCESS]]`. Raises RootlessError."""
-    hint = "a device of the host, such as /dev/fuse"
     parts = text.split(":")
     access = parts.pop() if len(parts) > 1 and not parts[-1].startswith("/") else "rwm"
     if len(parts) > 2 or not access or set(access) - set("rwm") or not all(part.startswith("/") for part in parts):
         raise _wrong(text, "not a device", "/dev/PATH[:/dev/PATH[:rwm]]", "device")
     numbers = host.device_of(parts[0])
     if numbers is None:
+        missing = {"/dev/fuse": "no-fuse", "/dev/net/tun": "no-tun"}.get(parts[0], "")
+        hint = advice(missing) if missing else "a device of the host, such as /dev/fuse"
         raise _wrong(text, "there is no such device", hint, "device")
     kind, major, minor = numbers
     return {"path": normal_path(parts[-1]), "type": kind, "major": major, "minor": minor}, access

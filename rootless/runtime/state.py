@@ -319,7 +319,8 @@ def open_root(root: str, *, make: bool = False) -> int:
         what = "the state directory is a symbolic link, or not a directory"
         raise RootlessError(what, root, errno.ENOTDIR, "name a directory itself with --root") from None
     except OSError as error:
-        raise RootlessError.from_os(error, "cannot open the state directory", root) from None
+        hint = advice("own-state-root") if error.errno == errno.EACCES else ""
+        raise RootlessError.from_os(error, "cannot open the state directory", root, hint) from None
     try:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() and not status.st_mode & 0o022:

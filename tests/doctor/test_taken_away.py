@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +13,10 @@ from rootless.kernel.find_program import find_program
 from rootless.kernel.hints import HINTS
 from rootless.process.libseccomp import library_version
 from rootless.runtime.caches import cache_directory
+from tests.doctor.taken import FILTERED, Make, Words, both_say, changed, error_says, filters, is_of, run, same, without
 from tests.doctor.test_doctor import USERS_OWN, examine, hint_of, parse
 from tests.support import archives as a
-from tests.support.checkout import TIMEOUT, driver
-from tests.support.containers import USER, Container, Rootless, needs_libseccomp, needs_range
-
-Make = Callable[..., Container]
-Words = tuple[str, ...]
-
-
-def is_of(text: str, name: str) -> bool:
-    """Whether a text is that hint of the table, with whatever words filled in."""
-    pattern = re.sub(r"\\\{\w+\\\}", ".*", re.escape(HINTS[name].text))
-    return re.fullmatch(pattern, text) is not None
-
-
-def without(script: str) -> Words:
-    """A prefix that takes a thing away in a mount namespace; the user stays an ordinary one."""
-    script = f'{script} && exec setpriv --ambient-caps=-all --inh-caps=-all "$@"'
-    return ("unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "sh", "-c", script, "sh")
-
-
-def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, **options)
-
-
-def changed(program: str, rootless: Rootless, *args: str | Path) -> list[str]:
-    """The argv of a program that first does something to its process."""
-    ending = "\nfrom rootless.__main__ import main\nsys.exit(main())\n"
-    return driver(program + ending, "--root", rootless.state, *args)
-
+from tests.support.containers import USER, Rootless, needs_libseccomp, needs_range
 
 # ------------------------------------------------------------------------------------------- what a config asks for
 
@@ -79,18 +50,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "no-net-cls": {"linux": {"resources": {"network": {"classID": 5}}}},
     "no-resctrl": {"linux": {"intelRdt": {"l3CacheSchema": "L3:0=f"}}},
 }
-
-
-def both_say(rootless: Rootless, c: Container, name: str, before: Words = ()) -> None:
-    """Check that `run` fails with a hint, and that `doctor BUNDLE` has the same words; nothing is left."""
-    error = run([*before, *rootless.command("run", "-b", c.bundle.path, "none")])
-    found = examine(rootless, c.bundle.path, before=before)
-    line = found["lines"]["config"]
-    assert error.returncode, "it runs"
-    assert is_of(hint_of(error.stderr), name), error.stderr
-    assert found["code"] == 1 and line["status"] == "missing"
-    assert is_of(line["hint"], name), line
-    assert rootless.ids() == []
 
 
 @USERS_OWN
@@ -155,14 +114,6 @@ def test_doctor_leaves_hooks_cgroups_and_namespaces_of_others_alone(rootless: Ro
 # ------------------------------------------------------------------------------------------------- the surroundings
 
 
-def same(error: subprocess.CompletedProcess[str], found: dict[str, Any], line: str, name: str) -> None:
-    """Check that an error's hint and a line's are the same one of the table."""
-    assert error.returncode, error
-    assert is_of(hint_of(error.stderr), name), error.stderr
-    assert found["lines"][line]["hint"] == hint_of(error.stderr), found["lines"][line]
-    assert found["lines"][line]["status"] != "ok"
-
-
 @USERS_OWN
 def test_a_user_without_subordinate_ids(rootless: Rootless, tmp_path: Path) -> None:
     (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END]))
@@ -193,6 +144,9 @@ def test_no_network_engine_and_no_ps_are_installed(rootless: Rootless, container
     found = parse(run(changed(NO_PROGRAMS, rootless, "doctor", "--json")))
     error = run(changed(NO_PROGRAMS, rootless, "run", "--network", "pasta", "--host", "--", "/bin/true"))
     same(error, found, "network-engines", "no-engine")
+    error_says(
+        run(changed(NO_PROGRAMS, rootless, "run", "--network", "slirp4netns", "--host", "--", "true")), "no-slirp4netns"
+    )
     same(run(changed(NO_PROGRAMS, rootless, "ps", c.id)), found, "ps", "no-ps")
 
 
@@ -232,22 +186,6 @@ def test_proc_is_not_mounted(rootless: Rootless) -> None:
     assert error.returncode and is_of(hint_of(error.stderr), "no-proc"), error.stderr
     assert done.returncode and "Traceback" not in done.stderr
     assert HINTS["no-proc"].text in done.stdout + done.stderr
-
-
-# What docker's default filter does: clone3 is not implemented, and unshare is forbidden (seccomp(2)).
-FILTERED = """
-import ctypes, struct, os
-numbers = {"x86_64": 272, "aarch64": 97}  # of unshare
-allow, refuse = 0x7FFF0000, 0x00050000
-rules = [(0x20, 0, 0, 0), (0x15, 0, 1, 435), (0x06, 0, 0, refuse | 38), (0x15, 0, 1, numbers[os.uname().machine]),
-         (0x06, 0, 0, refuse | 1), (0x06, 0, 0, allow)]
-program = b"".join(struct.pack("HBBI", *rule) for rule in rules)
-code = ctypes.create_string_buffer(program, len(program))
-header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(rules), ctypes.addressof(code)))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, header) == 0
-"""
-filters = pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="the filter has their numbers")
 
 
 @filters

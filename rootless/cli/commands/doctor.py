@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rootless.cli.containers import enter_state_root, state_root
 from rootless.cli.doctor import cgroups, installation, machine, places, trial, users
-from rootless.cli.doctor.line import MISSING, Line
+from rootless.cli.doctor.line import MISSING, Line, failed
 from rootless.cli.table import columns
 from rootless.errors import EXIT_ERROR, RootlessError, printable, unexpected
 from rootless.kernel.hints import ROOT
@@ -32,6 +32,8 @@ CHECKS: tuple[Callable[[Host], Iterable[Line]], ...] = (
     machine.security_modules,
     machine.programs,
     machine.devices,
+    machine.low_ports,
+    machine.tmpfs_attributes,
     machine.vsyscall,
     places.runtime_directory,
     places.cache,
@@ -78,9 +80,8 @@ def _examine(root: str, subject: str) -> Iterator[Line]:
 def _safely(name: str, check: Callable[[], Iterable[Line]]) -> list[Line]:
     try:
         return list(check())
-    except (OSError, RootlessError) as error:
-        known = unexpected(error)
-        return [Line(name, MISSING, known.message(), "this could not be looked at")]
+    except Exception as error:
+        return [failed(name, unexpected(error), "this could not be looked at")]
 
 
 def _table(lines: list[Line]) -> Iterator[str]:

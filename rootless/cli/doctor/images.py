@@ -10,11 +10,11 @@ from oci.image import read_images
 from oci.image.blobs import open_archive
 from rootless.cli.archive import is_image
 from rootless.cli.doctor import places
-from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
+from rootless.cli.doctor.line import LIMITED, OK, Line, failed
 from rootless.cli.doctor.trial import config
 from rootless.cli.images import read_size, translated
 from rootless.errors import RootlessError, printable
-from rootless.kernel.hints import Hint, hint
+from rootless.kernel.hints import hint
 from rootless.runtime.nothing_there import no_such_bundle
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def bundle_or_archive(path: str, root: str) -> Iterator[Line]:
     elif is_image(path):
         yield from archive(path)
     elif not os.path.lexists(path):
-        hint = no_such_bundle(path, is_new=False).hint
+        hint = no_such_bundle(path).hint if "/" in path else no_such_bundle(path, is_new=False).hint
         raise RootlessError("no such bundle or image archive", path, hint=hint)
     else:
         raise RootlessError("neither a bundle nor an archive of images", path)
@@ -48,8 +48,7 @@ def archive(path: str) -> Iterator[Line]:
             platforms = sorted({image.platform for image in images})
     except (RootlessError, OSError) as error:
         known = error if isinstance(error, RootlessError) else RootlessError.from_os(error, "cannot read the archive")
-        shown = RootlessError(known.what, known.where, known.errno).message()
-        yield Line("archive", MISSING, shown, "it does not run", Hint(known.hint))
+        yield failed("archive", known, "it does not run")
         return
     yield Line("archive", OK, f"{len(images)} images in {printable(path)}")
     if platforms:

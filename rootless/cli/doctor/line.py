@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rootless.kernel.hints import Hint
+
 if TYPE_CHECKING:
     from typing import TypedDict
 
-    from rootless.kernel.hints import Hint
+    from rootless.errors import RootlessError
 
     class LineDocument(TypedDict):
         """Declare the keys of a line in `doctor --json`; they are stable."""
@@ -54,3 +56,9 @@ class Line:
             "command": self.command,
             "who": self.who,
         }
+
+
+def failed(name: str, error: RootlessError, cost: str) -> Line:
+    """Return the line for something that an error has ended, with the error's hint as its own."""
+    what, _, mend = error.message().partition("; hint: ")
+    return Line(name, MISSING, what, cost, Hint(mend) if mend else None)

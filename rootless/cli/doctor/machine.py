@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.errors import RootlessError, errno_text
 from rootless.kernel.find_program import find_program
 from rootless.kernel.hints import hint
+from rootless.outside.ports import low_port_hint
 from rootless.process.libseccomp import library_version
+from rootless.runtime import criu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from rootless.kernel.hints import Hint
     from rootless.kernel.host import Host
 
+_HTTP = 80  # the port that servers have in examples
 _OLDEST = (5, 12)  # mount_setattr(2)
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
@@ -74,12 +78,17 @@ def vsyscall(_host: Host) -> Iterator[Line]:
     yield Line("vsyscall", LIMITED, "the kernel has no vsyscall page", cost, mend)
 
 
-def programs(_host: Host) -> Iterator[Line]:
+def programs(host: Host) -> Iterator[Line]:
     """Check the programs of others that some commands start."""
     if path := find_program("ps"):
         yield Line("ps", OK, path)
     else:
         yield Line("ps", LIMITED, "ps is not installed", "`rootless ps` prints no table", hint("no-ps"))
+    try:
+        yield Line("criu", OK, criu.find())
+    except RootlessError as error:
+        mend = hint("no-criu" if host.is_root_on_host else "criu-as-root")
+        yield Line("criu", LIMITED, error.what, "`rootless checkpoint` and `restore` are refused", mend)
 
 
 def devices(_host: Host) -> Iterator[Line]:
@@ -93,6 +102,36 @@ def devices(_host: Host) -> Iterator[Line]:
         yield Line("network-engines", LIMITED, "neither pasta nor slirp4netns is installed", cost, hint("no-engine"))
     mend = hint("no-fuse")
     yield _device("fuse", "/dev/fuse", "sshfs, fuse-overlayfs and their like do not work", mend)
+
+
+def low_ports(_host: Host) -> Iterator[Line]:
+    """Check whether the ports that servers usually have can be published, by taking one for a moment (ip(7))."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", _HTTP))
+        except PermissionError:
+            mend = low_port_hint(_HTTP, _HTTP)
+            cost = "a container's server gets a higher port of the host"
+            yield Line("low-ports", LIMITED, f"only root may have port {_HTTP}", cost, mend)
+            return
+        except OSError:  # another program has it, or there is no such address
+            pass
+    yield Line("low-ports", OK, f"port {_HTTP} can be published")
+
+
+def tmpfs_attributes(host: Host) -> Iterator[Line]:
+    """Check whether a tmpfs keeps attributes of users, by a file on the kernel's own one (memfd_create(2))."""
+    if host.is_root_on_host:  # an overlay of root keeps its notes in attributes of the class trusted
+        return
+    fd = os.memfd_create("rootless-doctor")
+    try:
+        os.setxattr(fd, "user.rootless", b"")
+        yield Line("tmpfs-attributes", OK, "a tmpfs keeps attributes of users")
+    except OSError as error:
+        detail = f"a tmpfs keeps no attributes of users: {errno_text(error.errno or errno.EIO)}"
+        yield Line("tmpfs-attributes", LIMITED, detail, "--ephemeral=tmpfs is refused", hint("tmpfs-without-xattrs"))
+    finally:
+        os.close(fd)
 
 
 def _device(name: str, path: str, cost: str, mend: Hint) -> Line:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rootless.cli.doctor.line import MISSING, OK, Line
+from rootless.kernel import syscalls
 from rootless.kernel.hints import Hint, hint
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 60  # seconds for a container that runs `true`; nothing is measured by it
 _PREFIX = "rootless: "
+_CAP_NET_ADMIN = 12  # linux/capability.h
+_DIRECTORY = ["cgroup", "cgroupfs"]  # the words of --dry-run before the path of a cgroup's directory
 
 
 def itself() -> list[str]:
@@ -58,7 +62,7 @@ def config(path: str, root: str) -> Iterator[Line]:
     ]
     if not checked.returncode:
         planned = _run([*itself(), "--root", root, "run", "--dry-run", "--bundle", path, "doctor"])
-        errors = planned.stderr.splitlines()[-1:] if planned.returncode else _created(path, root)
+        errors = planned.stderr.splitlines()[-1:] if planned.returncode else _created(path, root, planned.stdout)
     for line in errors:
         detail, mend = _last_error(line)
         yield Line("config", MISSING, detail, "this bundle does not run here", mend)
@@ -66,22 +70,24 @@ def config(path: str, root: str) -> Iterator[Line]:
         yield Line("config", OK, f"{path}/config.json can be carried out here")
 
 
-def _created(path: str, root: str) -> list[str]:
+def _created(path: str, root: str, plan: str) -> list[str]:
     """Create a container of a bundle, and delete it; return the error line, [] for none.
 
-    Return [] without a try if creating would do something outside of the container: hooks run programs, and what lies
-    in a cgroup or namespace that config.json names may belong to others.
+    plan: what --dry-run prints of it. Return [] without a try if creating would touch what may belong to others.
     """
     with open(f"{path}/config.json") as file:
         document = json.load(file)
-    linux, process = document.get("linux") or {}, document.get("process") or {}
-    kinds = {namespace["type"]: namespace.get("path") for namespace in linux.get("namespaces") or []}
-    touches = [linux.get(name) for name in ("cgroupsPath", "intelRdt", "netDevices")]
-    if document.get("hooks") or process.get("terminal") or any(touches) or any(kinds.values()) or "mount" not in kinds:
+    if _touches_others(document, plan):
         return []
     name = f"doctor-{os.urandom(4).hex()}"
+    command = [*itself(), "--root", root, "create", "--bundle", path]
     try:
-        created = _run([*itself(), "--root", root, "create", "--bundle", path, name], timeout=_PATIENCE)
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+            if (document.get("process") or {}).get("terminal"):  # nobody reads from it, because nothing is started
+                listener.bind(f"{directory}/console")
+                listener.listen()
+                command += ["--console-socket", f"{directory}/console"]
+            created = _run([*command, name], timeout=_PATIENCE)
     except subprocess.TimeoutExpired:
         return [f"{_PREFIX}a container of this bundle is not created within {_PATIENCE} seconds"]
     finally:
@@ -89,14 +95,41 @@ def _created(path: str, root: str) -> list[str]:
     return created.stderr.splitlines()[-1:] if created.returncode else []
 
 
+def _touches_others(document: dict[str, Any], plan: str) -> bool:
+    """Return whether creating a container would do something outside of it.
+
+    Hooks run programs. What lies in a namespace or cgroup that config.json names may belong to others, unless the
+    cgroup does not exist yet, or is frozen, so that `create` refuses it. A network device or a class of resctrl changes
+    hands only if this process has the right; otherwise the kernel says what the trial is for.
+    """
+    linux = document.get("linux") or {}
+    kinds = {namespace["type"]: namespace.get("path") for namespace in linux.get("namespaces") or []}
+    if document.get("hooks") or any(kinds.values()) or "mount" not in kinds:
+        return True
+    if linux.get("cgroupsPath"):
+        place = next((words[3] for line in plan.splitlines() if (words := line.split())[1:3] == _DIRECTORY), "")
+        if not place or (os.path.exists(place) and not _is_frozen(place)):
+            return True
+    if linux.get("intelRdt") and os.geteuid() == 0:
+        return True
+    return bool(linux.get("netDevices")) and bool(syscalls.capget()[0] >> _CAP_NET_ADMIN & 1)
+
+
+def _is_frozen(cgroup: str) -> bool:
+    try:
+        with open(f"{cgroup}/cgroup.freeze") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
 def _run(command: list[str], timeout: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Its output goes to a file, because a created container keeps it open."""
-    with tempfile.TemporaryFile("w+", errors="replace") as said:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, timeout=timeout, check=False
-        )
+    """Run a command to its end. Its output goes to files, because a created container keeps them open."""
+    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as said:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said, timeout=timeout, check=False)
+        out.seek(0)
         said.seek(0)
-        return subprocess.CompletedProcess(command, done.returncode, "", said.read())
+        return subprocess.CompletedProcess(command, done.returncode, out.read(), said.read())
 
 
 def _last_error(stderr: str) -> tuple[str, Hint | None]:
