@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 INFINITY = 2**64 - 1
 PATIENCE = 30  # seconds to wait for systemd's answer, and for the end of a job
+_MOST = 64  # scopes of one name, for containers of different state roots
+_UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
 _NO_UNIT = ("org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.ScopeNotRunning")
 
 
@@ -39,6 +41,11 @@ class Scope(Cgroup):
     """A container's cgroup that is a systemd scope. `create` needs a pid, because a scope starts with a process."""
 
     needs_pid = True
+    _avoids_others = False
+
+    def avoid_others(self) -> None:
+        """Let `create` name the scope `rootless-ID-2`, and so on, if there is a unit with the name."""
+        self._avoids_others = True
 
     def create(self, pid: int = 0) -> None:
         """Start the scope with `pid` in it, wait for it, and write the files.
@@ -46,7 +53,7 @@ class Scope(Cgroup):
         Raises RootlessError, after removing the scope but not the process.
         """
         with _Manager(self.record["user"]) as manager:
-            manager.run("StartTransientUnit", "ssa(sv)a(sa(sv))", (self.unit, "replace", self._properties(pid), []))
+            self._start(manager, pid)
             self._find(pid)
             try:
                 self.note_identity()
@@ -56,6 +63,19 @@ class Scope(Cgroup):
                 self._leave(pid)
                 manager.stop(self.unit)
                 raise
+
+    def _start(self, manager: _Manager, pid: int) -> None:
+        """Start the scope with a name that no unit has. Raises RootlessError."""
+        number, stem = 1, self.unit.removesuffix(".scope")
+        while True:
+            try:
+                manager.run("StartTransientUnit", "ssa(sv)a(sa(sv))", (self.unit, "replace", self._properties(pid), []))
+                return
+            except _Refused as error:
+                if error.name != _UNIT_EXISTS or not self._avoids_others or number == _MOST:
+                    raise
+            number += 1
+            self.record["unit"] = f"{stem}-{number}.scope"
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Write the files, then tell systemd the same values, because a later daemon-reload would write its own."""

@@ -259,7 +259,8 @@ class Creation:
         If the runtime is killed in between, `delete --force` removes the noted cgroup and nothing else.
         """
         group, directory = self.group, self.container.directory
-        if group.path and os.path.isdir(group.path) and not (self.request.spec.get("linux") or {}).get("cgroupsPath"):
+        may_be_taken = group.needs_pid or (bool(group.path) and os.path.isdir(group.path))
+        if may_be_taken and not (self.request.spec.get("linux") or {}).get("cgroupsPath"):
             group.avoid_others()
         self.undo_stack.append(group.remove)
         note_planned_cgroup(directory, group)

@@ -154,7 +154,8 @@ def test_two_state_roots_with_one_id_do_not_share_a_cgroup(container, rootless, 
             json.loads((root / c.id / "state.json").read_text())["cgroup"]["path"]
             for root in (rootless.state, other.state)
         )
-        assert second == f"{first}-2" and c.state()["pid"]
+        stem, dot, scope = first.partition(".scope")
+        assert second == f"{stem}-2{dot}{scope}" and c.state()["pid"]
     finally:
         assert other("delete", "--force", c.id).returncode == 0
     assert c.status() == "created" and os.path.isdir(first) and not os.path.exists(second)
