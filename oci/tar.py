@@ -167,7 +167,9 @@ class _Reader:
             from oci.foreign import describe
 
             if known := describe(self._first):
-                return OciError(f"not a tar archive: it looks like {known}", self._where)
+                is_bundles = str(self._where).endswith("config.json")
+                hint = "a bundle is the directory that holds it" if is_bundles else ""
+                return OciError(f"not a tar archive: it looks like {known}", self._where, hint=hint)
         return OciError(f"broken tar archive: {what}", f"{self._where} at byte {self._source.position}")
 
     def _skip(self, size: int) -> None:

@@ -179,9 +179,9 @@ def _source(source: str, text: str, base: str, host: Host, flag: str, *, named: 
         raise _wrong(text, "named volumes do not exist", f"./{source}", flag)
     path = tidy_path(source, base)
     if not host.exists(path):
-        raise _wrong(
-            text, f"the source does not exist: {printable(path)}", f"mkdir {printable(source)} makes one", flag
-        )
+        is_systems = path.startswith(("/dev/", "/proc/", "/sys/"))
+        hint = "" if is_systems else f"mkdir {printable(source)} makes one"
+        raise _wrong(text, f"the source does not exist: {printable(path)}", hint, flag)
     return path
 
 

@@ -155,10 +155,9 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
             raise RootlessError(
                 f"the bundle's name is not a container ID ({error})", argument, hint="rootless run --bundle DIR ID"
             ) from None
-    if is_path:
-        raise RootlessError(
-            "no config.json in the bundle", printable(argument), hint="rootless spec --bundle DIR writes one"
-        )
+    if is_path or (named and not config and os.path.isdir(argument)):
+        hint = f"rootless spec --bundle {printable(argument)} writes one"
+        raise RootlessError("no config.json in the bundle", printable(argument), hint=hint)
     if not argument:
         here = os.path.exists("config.json")
         hint = "rootless run . runs the bundle in this directory" if here else "rootless run ./BUNDLE"
@@ -181,7 +180,9 @@ def read_config(path: str) -> bytes:
         with open(path, "rb", buffering=0) as file:
             data = file.read(_CONFIG_LIMIT + 1) or b""
     except FileNotFoundError as error:
-        raise RootlessError.from_os(error, "no config.json", path, "rootless spec writes one") from None
+        from rootless.runtime.nothing_there import no_config
+
+        raise no_config(error, path) from None
     except OSError as error:
         raise RootlessError.from_os(error, "cannot read the config", path) from None
     if len(data) > _CONFIG_LIMIT:

@@ -28,6 +28,14 @@ def no_such_bundle(argument: str, *, is_new: bool = True) -> RootlessError:
     return RootlessError(f"no bundle {printable(repr(argument))} here", hint=known)
 
 
+def no_config(error: OSError, path: str) -> RootlessError:
+    """Return the error for a config.json that is not there, or whose directory is not."""
+    directory = os.path.dirname(path)
+    if directory and not os.path.isdir(directory):
+        return RootlessError.from_os(error, "no such bundle", directory)
+    return RootlessError.from_os(error, "no config.json", path, "rootless spec writes one")
+
+
 def _is_runnable(path: str) -> bool:
     """Return whether `run` takes a path: a bundle, a layout, or a file with an archive's name."""
     if os.path.isdir(path):

@@ -261,3 +261,20 @@ def test_the_limit_of_namespaces_that_is_reached_is_named(container, kind: str) 
     if kind == "user" and "id map" in line:
         return
     assert f"the limit of {kind} namespaces is reached: sysctl user.max_{kind}_namespaces" in line, done.stderr
+
+
+def test_a_directory_or_a_file_that_is_not_a_bundle(rootless: Rootless, container, tmp_path: Path) -> None:
+    (tmp_path / "box").mkdir()
+    said(rootless("run", "box", cwd=tmp_path), "no config.json in the bundle: box", "rootless spec --bundle box")
+    said(rootless("run", "-b", "nosuch", "x", cwd=tmp_path), f"no such bundle: {tmp_path}/nosuch: ENOENT")
+    said(rootless("create", "-b", "box", "x", cwd=tmp_path), "no config.json: ", "rootless spec writes one")
+    file = container().bundle.path / "config.json"
+    said(rootless("run", file, cwd=tmp_path), "it looks like a JSON file", "a bundle is the directory that holds it")
+    said(rootless("doctor", "alpine", cwd=tmp_path), "nothing is pulled")
+    said(rootless("spec", "--bundle", "nosuch", cwd=tmp_path), "ENOENT", "hint: mkdir nosuch")
+
+
+def test_no_directory_is_made_for_a_device_that_is_not_there(container) -> None:
+    c = container()
+    assert "hint" not in said(c.run("true", flags=("-v", "/dev/nosuch:/x")), "the source does not exist: /dev/nosuch")
+    assert "hint: mkdir ./nosuch" in said(c.run("true", flags=("-v", "./nosuch:/x")))

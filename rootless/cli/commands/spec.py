@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from oci.config import default_config
 from rootless import log
 from rootless.cli.setting_flags import SETTING_KEYS
-from rootless.errors import EXIT_ERROR, RootlessError, SpecError
+from rootless.errors import EXIT_ERROR, RootlessError, SpecError, printable
 from rootless.kernel.host import Host
 from rootless.plan.validate import validate
 from rootless.runtime.bundle import Bundle, CreateRequest, load_bundle
@@ -42,7 +42,9 @@ def main(options: Options) -> int:
     except FileExistsError:
         raise RootlessError("config.json exists", path, hint="remove it first") from None
     except OSError as error:
-        raise RootlessError.from_os(error, "cannot write config.json", path) from None
+        directory = os.path.dirname(path) or "."
+        hint = "" if os.path.isdir(directory) else f"mkdir {printable(directory)} makes the bundle's directory"
+        raise RootlessError.from_os(error, "cannot write config.json", path, hint) from None
     with open(fd, "w") as file:
         file.write(dumps(config, 4) + "\n")
     return 0

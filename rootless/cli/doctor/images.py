@@ -34,7 +34,7 @@ def bundle_or_archive(path: str, root: str) -> Iterator[Line]:
     elif is_image(path):
         yield from archive(path)
     elif not os.path.lexists(path):
-        hint = no_such_bundle(path).hint if "/" in path else no_such_bundle(path, is_new=False).hint
+        hint = no_such_bundle(path).hint
         raise RootlessError("no such bundle or image archive", path, hint=hint)
     else:
         raise RootlessError("neither a bundle nor an archive of images", path)
