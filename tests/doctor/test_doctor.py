@@ -443,3 +443,32 @@ def test_a_cgroup_whose_state_cannot_be_looked_at_is_not_left_over(
 
     monkeypatch.setattr(residues.os, "lstat", closed)
     assert not residues._is_nameless(str(cgroup)) and state.exists()
+
+
+def test_the_verdict_tells_a_bundle_that_does_not_run_from_a_machine(rootless: Rootless, bundle: Bundle) -> None:
+    bundle.patch({"process": {"args": ["nosuch"]}})
+    done = rootless("doctor", bundle.path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == f"a plain run works here, but not {bundle.path}"
+
+
+@USERS_OWN
+def test_a_bundle_that_cannot_be_entered_is_not_taken_for_something_else(rootless: Rootless, bundle: Bundle) -> None:
+    bundle.path.chmod(0)
+    try:
+        done = rootless("doctor", bundle.path)
+    finally:
+        bundle.path.chmod(0o755)
+    assert done.returncode == 1 and "cannot enter the bundle" in done.stderr and "EACCES" in done.stderr
+
+
+def test_cleaning_is_not_about_one_bundle(rootless: Rootless, bundle: Bundle) -> None:
+    done = rootless("doctor", "--clean", bundle.path)
+    assert (done.returncode, done.stdout) == (1, "") and str(bundle.path) in done.stderr
+
+
+def test_a_pipe_is_neither_a_bundle_nor_an_id(rootless: Rootless, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for command in ("run", "explain", "doctor"):
+        done = rootless(command, "pipe", cwd=tmp_path)
+        assert done.returncode == 1 and "neither a bundle nor an archive of images: pipe" in done.stderr, done

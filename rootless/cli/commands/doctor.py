@@ -52,6 +52,8 @@ def main(options: Options) -> int:
         enter_state_root(options)
     root = state_root(options)
     if options.clean:
+        if options.subject:
+            raise RootlessError("--clean is about the whole state root, not about one bundle", options.subject)
         return _clean(root, as_json=options.json)
     lines = list(_examine(root, options.subject))
     works = not any(line.status == MISSING and line.name in _ESSENTIAL for line in lines)
@@ -60,8 +62,18 @@ def main(options: Options) -> int:
     else:
         for text in _table(lines):
             print(text)
-        print("a plain run works here" if works else "a plain run does not work here")
+        print(_verdict(lines, options.subject))
     return 0 if works else EXIT_ERROR
+
+
+def _verdict(lines: list[Line], subject: str) -> str:
+    """Return the last line for people: whether a container runs here, and whether this one does."""
+    missing = {line.name for line in lines if line.status == MISSING}
+    if "run" in missing:
+        return "a plain run does not work here"
+    return (
+        f"a plain run works here, but not {printable(subject)}" if missing & {*_ESSENTIAL} else "a plain run works here"
+    )
 
 
 def _examine(root: str, subject: str) -> Iterator[Line]:

@@ -25,6 +25,12 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "38
 
 def bundle_or_archive(path: str, root: str) -> Iterator[Line]:
     """Say what of a bundle or an archive cannot work here. Raises RootlessError for what is neither."""
+    try:
+        os.stat(f"{path}/config.json")
+    except PermissionError as error:
+        raise RootlessError.from_os(error, "cannot enter the bundle", path) from None
+    except OSError:
+        pass
     if os.path.isfile(f"{path}/config.json"):
         yield from places.bundle(path)
         yield from config(path, root)

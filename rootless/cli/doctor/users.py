@@ -55,7 +55,7 @@ def user_namespaces(host: Host) -> Iterator[Line]:
     if host.in_userns:
         ids = sum(size for _, _, size in host.uid_map)
         cost = "a bundle can map only these ids; device nodes are bound from here, and not made"
-        yield Line("nested", LIMITED, f"this is a user namespace itself, which has {ids} uids", cost)
+        yield Line("nested", LIMITED, f"this is a user namespace itself, which has {ids} uid{'s' * (ids != 1)}", cost)
 
 
 def _limits(full: list[str]) -> Iterator[Line]:
