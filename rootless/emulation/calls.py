@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless.emulation.identity import Identity, Ids
+    from rootless.emulation.layouts import Shown
     from rootless.emulation.processes import Notification, Processes
 
     Handler = Callable[[Processes, Notification], int | None]
 
+_NOFOLLOW = sc.AT_SYMLINK_NOFOLLOW
 _AT_FDCWD = sc.AT_FDCWD & 0xFFFFFFFF
 _MOST_GROUPS = 65536  # limits.h: NGROUPS_MAX
 _CAPABILITY_VERSION_1 = 0x19980330  # linux/capability.h; this version has sets of 32 bits
@@ -141,7 +143,9 @@ def _wide(number: int) -> int:
 def _stat(processes: Processes, call: Notification) -> int | None:
     path, address, _, _, _, _ = call.args
     try:
-        return _show(processes, call, _place(processes, call, path), address, 0)
+        place = _place(processes, call, path)
+        shown = processes.shown(place, 0)
+        return None if shown is None else _show(processes, call, place, shown, address, 0)
     except OSError:
         return None  # the kernel says what is wrong
 
@@ -149,7 +153,9 @@ def _stat(processes: Processes, call: Notification) -> int | None:
 def _lstat(processes: Processes, call: Notification) -> int | None:
     path, address, _, _, _, _ = call.args
     try:
-        return _show(processes, call, _place(processes, call, path), address, sc.AT_SYMLINK_NOFOLLOW)
+        place = _place(processes, call, path)
+        shown = processes.shown(place, _NOFOLLOW)
+        return None if shown is None else _show(processes, call, place, shown, address, _NOFOLLOW)
     except OSError:
         return None
 
@@ -157,7 +163,9 @@ def _lstat(processes: Processes, call: Notification) -> int | None:
 def _fstat(processes: Processes, call: Notification) -> int | None:
     fd, address, _, _, _, _ = call.args
     try:
-        return _show(processes, call, _descriptor(processes, call, fd), address, 0)
+        place = _descriptor(processes, call, fd)
+        shown = processes.shown(place, 0)
+        return None if shown is None else _show(processes, call, place, shown, address, 0)
     except OSError:
         return None
 
@@ -166,19 +174,18 @@ def _fstatat(processes: Processes, call: Notification) -> int | None:
     fd, path, address, flags, _, _ = call.args
     try:
         place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
-        return _show(processes, call, place, address, _flags_at(place, flags) & sc.AT_SYMLINK_NOFOLLOW if flags else 0)
+        flags = _flags_at(place, flags) & _NOFOLLOW if flags else 0
+        shown = processes.shown(place, flags)
+        return None if shown is None else _show(processes, call, place, shown, address, flags)
     except OSError:
         return None
 
 
-def _show(processes: Processes, call: Notification, path: bytes, address: int, flags: int) -> int | None:
-    """Write struct stat of a file, if it is not the one that the kernel would write.
+def _show(processes: Processes, call: Notification, path: bytes, shown: Shown, address: int, flags: int) -> int:
+    """Write struct stat of a file that the kernel would show otherwise. Raises OSError, Refused.
 
-    flags: AT_SYMLINK_NOFOLLOW or 0. Raises OSError, Refused.
+    flags: AT_SYMLINK_NOFOLLOW or 0. The callers look for `shown` themselves, because most files have none.
     """
-    shown = processes.records.shown(path, flags)
-    if shown is None:
-        return None
     if call.arch == I386 and call.name in ("stat", "lstat", "fstat"):
         processes.write(call, address, processes.results.old_stat(path, shown, flags))
     else:
@@ -198,7 +205,7 @@ def _statx(processes: Processes, call: Notification) -> int | None:
     try:
         place = _place(processes, call, path, fd & 0xFFFFFFFF, flags)
         flags = _flags_at(place, flags) if flags else 0
-        shown = processes.records.shown(place, flags & sc.AT_SYMLINK_NOFOLLOW)
+        shown = processes.shown(place, flags & _NOFOLLOW)
         if shown is None:
             return None
         result = processes.results.statx(place, shown, flags, mask & 0xFFFFFFFF)

@@ -60,11 +60,12 @@ class Processes:
 
     __slots__ = (
         "_changes_roots", "_id", "_listener", "_numbers", "_open", "_proc_fd", "_reader", "all_are_root", "here",
-        "identities", "owner", "read_path", "records", "results",
+        "identities", "owner", "read_path", "records", "results", "shown",
     )  # fmt: skip
 
     def __init__(self, listener: int, proc_fd: int, native: Identity) -> None:
         self.records = Records()
+        self.shown = self.records.shown
         self.results = Results()
         self.identities = [native]
         self.owner = native.uids[0], native.gids[0]

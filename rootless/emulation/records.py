@@ -126,9 +126,9 @@ class Records:
         """
         try:
             names = os.listxattr(path, follow_symlinks=False) if flags else os.listxattr(path)
-            if _DEVICE in names:
+            if names and _DEVICE in names:
                 return self._device(path, follow=not flags)
-            if _OWNER in names:
+            if names and _OWNER in names:
                 value = os.getxattr(path, _OWNER, follow_symlinks=not flags)
                 return self._owners.get(value) or self._decode(value)
         except ValueError:

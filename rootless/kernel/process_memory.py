@@ -28,10 +28,13 @@ class Reader:
         """Fill the buffer; return the number of bytes. Raises OSError."""
         self._place.value = address
         self._length.value = size
-        count = self._call(pid, self._ours, 1, self._theirs, 1, self._flags)
-        if count < 0:
-            return sc.syscall("process_vm_readv", pid, self._ours, 1, self._theirs, 1, self._flags)
-        return count
+        try:
+            count = self._call(pid, self._ours, 1, self._theirs, 1, self._flags)
+            if count < 0:
+                return sc.syscall("process_vm_readv", pid, self._ours, 1, self._theirs, 1, self._flags)
+            return count
+        finally:
+            self._length.value = _SHORT  # what read_string expects
 
     def read(self, pid: int, address: int, size: int) -> bytes:
         """Return up to `size` bytes, at most a page; less if the memory ends before. Raises OSError."""
@@ -41,7 +44,6 @@ class Reader:
     def read_string(self, pid: int, address: int) -> bytes:
         """Return the bytes up to NUL, at most PATH_MAX. Raises OSError."""
         self._place.value = address
-        self._length.value = _SHORT
         count = self._call(pid, self._ours, 1, self._theirs, 1, self._flags)  # up to memory that is not mapped
         text: bytes = self._buffer.value  # up to NUL, or with bytes of an earlier call
         if len(text) < count:
