@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from rootless.errors import RootlessError
 from rootless.runtime.exec import parse_user
 from rootless.runtime.interpreter import writable
 from tests.support.checkout import LAUNCHER, TIMEOUT
+from tests.support.processes import command_line, until
 
 KINDS = "user ipc uts net pid cgroup mnt"
 
@@ -149,7 +149,7 @@ def test_detached_with_a_pid_file(running, tmp_path):
         result = execute(c, "-d", "--pid-file", str(tmp_path / "pid"), "--", "sleep", "1000", **streams)
     assert (result.returncode, out.read_text()) == (0, "")
     pid = int((tmp_path / "pid").read_text())
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0001000\0"
+    assert until(lambda: command_line(str(pid)) == b"sleep\0001000\0")
     assert os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(f"/proc/{c.state()['pid']}/ns/mnt")
 
 
@@ -183,7 +183,10 @@ def test_console_socket(running, tmp_path):
         with connection:
             _, ancillary, _, _ = connection.recvmsg(100, socket.CMSG_LEN(4))
     (master,) = array.array("i", ancillary[0][2])
-    assert os.read(master, 100) == b"on a terminal\r\n"
+    said = b""
+    while not said.endswith(b"\n"):
+        said += os.read(master, 100)
+    assert said == b"on a terminal\r\n"
     os.close(master)
 
 
@@ -337,7 +340,8 @@ def test_the_session_keyring_is_the_containers(running):
 
     found = serials(output(c, "cat", "/proc/keys"))
     assert len(found) == 1
-    assert serials((c.bundle.rootfs / "keys").read_text()) == found
+    kept = c.bundle.rootfs / "keys"
+    assert until(lambda: kept.exists() and serials(kept.read_text())) == found
 
 
 def test_without_a_new_keyring_exec_makes_none_either(container):
@@ -358,7 +362,7 @@ def test_pidfd_socket(running, tmp_path):
         with connection:
             message, fds, _, _ = socket.recv_fds(connection, 100, 1)
     assert message == b"setns"
-    assert "sleep 1234" in c.rootless("ps", c.id).stdout
+    assert until(lambda: "sleep 1234" in c.rootless("ps", c.id).stdout)
     signal.pidfd_send_signal(fds[0], signal.SIGKILL)
     assert select.select(fds, [], [], TIMEOUT)[0]
     os.close(fds[0])

@@ -8,20 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.checkout import LAUNCHER, TIMEOUT, driver
+from tests.support.processes import has_ended, until
 
 
 def wait_for(condition: Any) -> None:
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    assert until(condition)
 
 
 def processes(text: str) -> list[int]:
@@ -204,7 +201,7 @@ def test_a_process_that_cannot_be_looked_at_is_not_gone(container, rootless, wor
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert (c.status(), c.state()["pid"]) == ("created", pid)
     assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
-    assert not os.path.exists(f"/proc/{pid}") or Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    assert until(lambda: has_ended(pid))
 
 
 @pytest.mark.parametrize("number", [24, 12])
@@ -245,7 +242,7 @@ def test_run_that_cannot_wait_ends_its_container(container, rootless, what: str)
     command = driver(BROKEN, what, "--root", rootless.state, "run", "-b", c.bundle.path, c.id)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     assert (done.returncode, "ENOMEM" in done.stderr) == (1, True)
-    assert processes(f"sleep {mark}") == []
+    wait_for(lambda: not processes(f"sleep {mark}"))
     assert c.delete("--force").returncode == 0
     assert rootless.ids() == []
 
@@ -257,7 +254,7 @@ def test_exec_that_cannot_wait_ends_its_process(container, rootless) -> None:
     command = driver(BROKEN, "poll", "--root", rootless.state, "exec", c.id, "sleep", mark)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     assert (done.returncode, "ENOMEM" in done.stderr) == (255, True)
-    assert processes(f"/bin/sleep {mark}") == [] and processes(f"sleep {mark}") == []
+    wait_for(lambda: not processes(f"sleep {mark}"))
     assert c.status() == "running"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.checkout import TIMEOUT, driver
 from tests.support.containers import with_user
+from tests.support.processes import command_line, until
 
 
 def begin(rootless, *words, **options) -> subprocess.Popen[str]:
@@ -208,8 +209,8 @@ def test_exec_detached_lets_its_process_live(container, tmp_path) -> None:
     streams = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     words = ("exec", "-d", "--pid-file", str(tmp_path / "pid"), c.id, "sleep", "1001")
     assert c.rootless(*words, **streams).returncode == 0
-    pid = int((tmp_path / "pid").read_text())
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001001\0"
+    pid = (tmp_path / "pid").read_text()
+    assert until(lambda: command_line(pid) == b"sleep\x001001\0")
 
 
 @pytest.mark.parametrize("how", ["create", "detach"])

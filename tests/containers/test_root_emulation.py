@@ -7,7 +7,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from oci.rootlesscontainers import decode, decode_device
 from rootless.kernel.host import Host
 from tests.support.checkout import CHECKOUT
 from tests.support.containers import USER, Container, Patch, needs_libseccomp
+from tests.support.processes import has_ended, until
 
 pytestmark = needs_libseccomp
 CALLS = CHECKOUT / "tests/containers/emulated_calls.py"
@@ -170,7 +170,7 @@ def test_create_and_start_have_it_too(emulated) -> None:
     c = emulated("notify", {"process": {"args": ["sh", "-c", "touch /f; chown 33 /f; stat -c %u /f"]}})
     assert c.create().returncode == 0
     assert c.start().returncode == 0
-    assert eventually(lambda: (c.bundle.path / "stdout").read_text() == "33\n")
+    assert until(lambda: (c.bundle.path / "stdout").read_text() == "33\n")
 
 
 def supervisor_of(c: Container) -> int:
@@ -178,36 +178,20 @@ def supervisor_of(c: Container) -> int:
     return int(note.rpartition(".")[2])
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def runs(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-
-
 def test_the_supervisor_ends_with_the_container(emulated) -> None:
     c = emulated("notify", {"process": {"args": ["sleep", "1000"]}})
     assert c.run_detached().returncode == 0
     pid = supervisor_of(c)
-    assert runs(pid)
+    assert not has_ended(pid)
     assert c.rootless("kill", c.id, "KILL").returncode == 0
-    assert eventually(lambda: not runs(pid))
+    assert until(lambda: has_ended(pid))
 
 
 def test_without_its_supervisor_a_container_does_not_hang(emulated) -> None:
     c = emulated("notify", {"process": {"args": ["sh", "-c", "while :; do stat / ; sleep 0.05; done"]}})
     assert c.run_detached().returncode == 0
     os.kill(supervisor_of(c), signal.SIGKILL)
-    assert eventually(lambda: "Function not implemented" in (c.bundle.path / "stderr").read_text())
+    assert until(lambda: "Function not implemented" in (c.bundle.path / "stderr").read_text())
     assert c.delete("--force").returncode == 0
 
 
@@ -217,7 +201,7 @@ def test_a_stopped_supervisor_goes_with_delete(emulated) -> None:
     pid = supervisor_of(c)
     os.kill(pid, signal.SIGSTOP)
     assert c.delete("--force").returncode == 0
-    assert eventually(lambda: not runs(pid))
+    assert until(lambda: has_ended(pid))
 
 
 def test_the_container_can_neither_see_nor_end_its_supervisor(emulated) -> None:

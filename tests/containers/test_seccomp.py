@@ -140,16 +140,17 @@ def test_no_agent_no_start(container) -> None:
 
 
 def test_personality_scheduler_and_io_priority(container) -> None:
+    nice = max(7, os.nice(0))  # a user may not have a lower one than the tests have
     patch = {
         "process": {
-            "scheduler": {"policy": "SCHED_BATCH", "nice": 7},
+            "scheduler": {"policy": "SCHED_BATCH", "nice": nice},
             "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6},
         },
         "linux": {"personality": {"domain": "LINUX32"}, "memoryPolicy": {"mode": "MPOL_DEFAULT"}},
     }
     out = container(patch).sh("uname -m; ionice -p $$; awk '{print $19, $41}' /proc/self/stat")
     assert "best-effort: prio 6" in out
-    assert out.split()[-2:] == ["7", "3"]  # nice, SCHED_BATCH: proc_pid_stat(5)
+    assert out.split()[-2:] == [str(nice), "3"]  # nice, SCHED_BATCH: proc_pid_stat(5)
     if os.uname().machine == "x86_64":
         assert out.split()[0] == "i686"
 

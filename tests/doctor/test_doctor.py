@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from rootless.kernel.cgroup_view import View
 from rootless.kernel.hints import HINTS, hint
 from tests.support.checkout import TIMEOUT, driver
 from tests.support.containers import USER, Bundle, Container, Rootless, needs_range
+from tests.support.processes import until
 
 KEYS = ["name", "status", "detail", "cost", "hint", "command", "who"]
 USERS_OWN = pytest.mark.skipif(not USER, reason="root needs no user namespace, no range and no session")
@@ -377,10 +377,7 @@ def test_clean_removes_cgroups_that_no_state_names(rootless: Rootless, container
     try:
         assert cgroup["path"] not in rootless("doctor", "--clean").stdout and os.path.isdir(cgroup["path"])
         os.kill(pid, signal.SIGKILL)
-        for _ in range(1000):
-            if not Path(cgroup["path"], "cgroup.procs").read_text():
-                break
-            time.sleep(0.01)
+        assert until(lambda: not Path(cgroup["path"], "cgroup.procs").read_text())
         try:
             os.getxattr(cgroup["path"], "user.rootless")
         except OSError:

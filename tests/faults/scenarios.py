@@ -15,7 +15,7 @@ from typing import Any
 
 from oci.config import default_config
 from tests.support import archives as a
-from tests.support.checkout import BUSYBOX, LAUNCHER
+from tests.support.checkout import BUSYBOX, LAUNCHER, TIMEOUT
 
 SECONDS = int(os.environ.get("ROOTLESS_TEST_TIMEOUT", "60"))  # until something hangs
 ID = f"faulty-{os.getpid()}"
@@ -172,7 +172,7 @@ def remove(path: Path) -> None:
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
-def living_children(seconds: float = 5) -> list[tuple[int, str]]:
+def living_children(seconds: float = TIMEOUT) -> list[tuple[int, str]]:
     """Who is still there of all that were left to this process, after so long: (pid, name). The dead are reaped."""
     until = time.monotonic() + seconds
     while True:
@@ -311,7 +311,7 @@ class Exec(Scenario):
     def clean(self) -> None:
         if self.world.status() != "running":
             raise Wrong(f"the container is {self.world.status() or 'not there'}")
-        until = time.monotonic() + 5
+        until = time.monotonic() + TIMEOUT
         while others := namesakes(self.world):
             if time.monotonic() > until:
                 raise Wrong(f"left in the container: {others}")
@@ -331,7 +331,7 @@ class Kill(Scenario):
     def check_done(self, code: int, said: str) -> None:
         if code:
             raise Wrong(f"it ends with {code}")
-        until = time.monotonic() + 5
+        until = time.monotonic() + TIMEOUT
         while self.world.status() != "stopped":
             if time.monotonic() > until:
                 raise Wrong(f"the container is {self.world.status() or 'not there'}")

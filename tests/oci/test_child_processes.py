@@ -19,6 +19,7 @@ from oci.reader import Reader, SharedSource
 from oci.stream import read_all, read_range
 from tests.support import archives as a
 from tests.support.commands import rootless
+from tests.support.processes import has_ended, until
 
 
 def layer(chunks: Iterable[bytes], told: int = 0) -> Callable[[Callable[[int], None], NextBuffer], Chunks]:
@@ -251,15 +252,7 @@ def test_a_reader_that_waits_for_a_pipe_ends_with_the_process_that_made_it(tmp_p
     readers = int(os.read(told, 100))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    for _ in range(500):
-        try:
-            if b") Z " in Path(f"/proc/{readers}/stat").read_bytes():
-                break
-        except FileNotFoundError:
-            break
-        time.sleep(0.01)
-    else:
-        pytest.fail("it still waits")
+    assert until(lambda: has_ended(readers)), "it still waits"
     for fd in (silent, held, told, tell):
         os.close(fd)
 

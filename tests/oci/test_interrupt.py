@@ -8,14 +8,15 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from oci.progress import ProgressLine
 from tests.support import archives as a
-from tests.support.checkout import LAUNCHER
+from tests.support.checkout import LAUNCHER, driver
+from tests.support.processes import until
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -71,20 +72,44 @@ def test_killed_job_is_taken_back_by_its_parent(tmp_path: Path, signum: signal.S
     assert os.listdir(tmp_path) == []
 
 
+# The child that does the work stops itself when it has used so many seconds of the processor: it is under way then, and
+# cannot end before the test has seen it. Its own children do not.
+STOPPING = f"""
+sys.path.append({sysconfig.get_path("purelib")!r})
+import os, signal
+from rootless.__main__ import launcher
+real = os.fork
+def fork():
+    pid = real()
+    if pid == 0:
+        os.fork = real
+        signal.signal(signal.SIGPROF, lambda *_: os.kill(os.getpid(), signal.SIGSTOP))
+        signal.setitimer(signal.ITIMER_PROF, 0.004)
+    return pid
+os.fork = fork
+launcher()
+"""
+
+
 def stopped_child(process: subprocess.Popen[bytes]) -> int:
-    """The child that does the work, stopped as soon as it is there; the test has a minute for this."""
-    for _ in range(6000):
-        words = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if words:
-            os.kill(int(words[0]), signal.SIGSTOP)
-            return int(words[0])
-        time.sleep(0.01)
-    raise AssertionError("no child does the work")
+    """The child that does the work, when it has stopped."""
+
+    def find() -> int:
+        for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{word}/stat").read_text().rpartition(") ")[2].startswith("T"):
+                    return int(word)
+        assert process.poll() is None, "it has ended before it could be stopped"
+        return 0
+
+    child = until(find)
+    assert child, "no child does the work"
+    return child
 
 
-def interrupt(command: list[object], cwd: Path, **more: object) -> tuple[int, str]:
+def interrupt(*words: object, cwd: Path, **more: object) -> tuple[int, str]:
     """Send SIGINT to a command and its child, as a terminal does; return the exit code and standard error."""
-    with subprocess.Popen([str(word) for word in command], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    with subprocess.Popen(driver(STOPPING, *map(str, words)), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, start_new_session=True, **more) as process:  # type: ignore[call-overload] # fmt: skip
         child = stopped_child(process)
         os.killpg(process.pid, signal.SIGINT)
@@ -111,14 +136,14 @@ def work(tmp_path: Path) -> Path:
 
 
 def test_interrupt_of_pack_leaves_nothing(work: Path) -> None:
-    code, errors = interrupt([LAUNCHER, "pack", "b", "--flatten", "-o", "new.tar"], work)
+    code, errors = interrupt("pack", "b", "--flatten", "-o", "new.tar", cwd=work)
     assert code == 130 and ("interrupted" in errors or not errors)  # silent: before the file was begun
     assert sorted(os.listdir(work)) == ["b", "tree.tar"]
     subprocess.run([LAUNCHER, "remove", "b"], cwd=work, check=True)
 
 
 def test_interrupt_of_remove_leaves_nothing(work: Path) -> None:
-    code, errors = interrupt([LAUNCHER, "remove", "b"], work)
+    code, errors = interrupt("remove", "b", cwd=work)
     assert code == 130, errors
     if (work / "b").exists():  # the signal came before the removal had begun
         subprocess.run([LAUNCHER, "remove", "b"], cwd=work, check=True)
@@ -129,8 +154,7 @@ def test_interrupt_of_a_first_run_leaves_nothing_in_the_cache(tmp_path: Path) ->
     tree = tmp_path / "tree.tar"
     tree.write_bytes(a.docker_archive([a.file("f", bytes(32 << 20)) + a.END]))
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [LAUNCHER, "--root", tmp_path / "state", "run", tree]
-    code, errors = interrupt(command, tmp_path, env=environment)
+    code, errors = interrupt("--root", tmp_path / "state", "run", tree, cwd=tmp_path, env=environment)
     assert code == 130 and ("interrupted" in errors or not errors), errors  # silent: before the unpacking was begun
     left = [path for path in (tmp_path / "cache/rootless/images").rglob("*") if not path.name.endswith(".lock")]
     assert [path.name for path in left] in ([], ["index"])

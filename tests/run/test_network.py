@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,9 @@ import pytest
 import rootless as run_in_container
 from rootless.kernel.find_program import find_program
 from rootless.kernel.network_facts import read_gateways
+from tests.support.checkout import TIMEOUT
 from tests.support.echo import ASK, ENGINES, PYTHON, SERVE, V4, V6, ask, free_port, host_server, needs
+from tests.support.processes import has_ended, until
 
 both = pytest.mark.parametrize("engine", ENGINES)
 INSIDE = ("--", PYTHON, "-c")
@@ -51,16 +52,8 @@ def engines_of(rootless: Any) -> list[int]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, soon."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        try:
-            if ") Z " in Path(f"/proc/{pid}/stat").read_text():
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.05)
-    return False
+    """Whether a process has ended, at the latest in a minute."""
+    return until(lambda: has_ended(pid))
 
 
 @both
@@ -90,7 +83,7 @@ def test_a_server_on_the_hosts_loopback_is_reached_from_the_container(engine: st
     needs(engine)
     with host_server("127.0.0.1") as four, host_server("::1") as six:
         words = [
-            f"{protocol},host.rootless.internal,{port},{family},20"
+            f"{protocol},host.rootless.internal,{port},{family},{TIMEOUT}"
             for port, family in ((four, V4), (six, V6))
             for protocol in ("tcp", "udp")
         ]
@@ -157,10 +150,7 @@ def test_a_created_container(engine: str, container: Any, rootless: Any) -> None
     (pid,) = engines_of(rootless)
     assert f"127.0.0.1:{number}:80/tcp" in rootless("list").stdout
     assert c.start().returncode == 0
-    end = time.monotonic() + 30
-    while "hello" not in (page := fetch(number)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert "hello" in page
+    assert until(lambda: "hello" in fetch(number))
     waiting = rootless.popen("wait", c.id)
     (c.bundle.rootfs / "tmp/go").touch()
     assert waiting.communicate(timeout=60) == ("5\n", "")
@@ -326,9 +316,9 @@ def test_from_python() -> None:
         assert program.stdout.readline() == "up\n"
         assert ask("tcp", "127.0.0.1", inner) == ask("udp", "127.0.0.1", inner) == "inside ask"
         program.kill()
-    assert ask("tcp", "127.0.0.1", inner) == "ConnectionRefusedError", "the engine has ended, too"
+    assert until(lambda: ask("tcp", "127.0.0.1", inner) == "ConnectionRefusedError"), "the engine has ended, too"
     with host_server("127.0.0.1") as port:
-        words = [PYTHON, "-c", ASK, f"tcp,host.rootless.internal,{port},{V4},20"]
+        words = [PYTHON, "-c", ASK, f"tcp,host.rootless.internal,{port},{V4},{TIMEOUT}"]
         result = run_in_container.run(words, network="auto", capture_output=True, text=True)
         assert (result.stdout, result.stderr) == ("host ask\n", "")
         words = [PYTHON, "-c", ASK, f"tcp,host.rootless.internal,{port},{V4},0"]

@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import pytest
 
 from tests.support.checkout import CHECKOUT, TIMEOUT
 from tests.support.containers import Rootless
+from tests.support.processes import until
 
 PAGE = (CHECKOUT / "docs/guide/services.md").read_text()
 UNIT = CHECKOUT / "contrib/systemd/rootless@.service"
@@ -60,19 +60,16 @@ class Systemd:
         return [os.path.basename(words[0]), *words[1:]] if words else []
 
     def start(self, words: list[str], cwd: Path) -> subprocess.Popen[bytes]:
-        with open(self.log, "ab") as log:
+        with open(self.log, "wb") as log:
             return subprocess.Popen(
                 words, cwd=cwd, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def await_container(self, process: subprocess.Popen[bytes], name: str) -> None:
-        for _ in range(TIMEOUT * 20):
-            state = self.rootless("state", name)
-            if state.returncode == 0 and json.loads(state.stdout)["status"] == "running":
-                return
-            assert process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
-        raise AssertionError("the container does not run")
+        """Wait until the program serves: from then on it has a handler for TERM."""
+        assert until(lambda: "it serves" in self.log.read_text() or process.poll() is not None)
+        assert process.poll() is None, self.log.read_text()
+        assert json.loads(self.rootless("state", name).stdout)["status"] == "running"
 
 
 def verify(place: Path, name: str, unit: str) -> None:

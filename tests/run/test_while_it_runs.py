@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import subprocess
 import time
@@ -16,6 +15,7 @@ import pytest
 
 from rootless.cli.help import INSTEAD
 from tests.support.containers import has_range
+from tests.support.processes import until
 
 BOX = f"box-{os.getpid()}"  # cgroups are named after containers, whatever state root they have
 HANDLES = "trap 'echo stopping; exit 5' TERM; echo up; while :; do sleep 0.1; done"
@@ -37,14 +37,6 @@ def detach(rootless: Any, *words: str) -> Any:
         result = rootless("run", "-d", *words, capture_output=False, stdin=null, stdout=said, stderr=said)
         said.seek(0)
         return subprocess.CompletedProcess(result.args, result.returncode, said.read(), "")
-
-
-def until(text: str, path: Path) -> None:
-    """Until a file holds a text."""
-    end = time.monotonic() + 60
-    while text not in path.read_text():
-        assert time.monotonic() < end, path.read_text()
-        select.select([], [], [], 0.05)
 
 
 def test_a_log_file_has_the_output_and_wait_the_exit_code(box: Any, rootless: Any, tmp_path: Path) -> None:
@@ -94,10 +86,7 @@ def test_rm_deletes_a_detached_container_at_its_end(box: Any, rootless: Any) -> 
     assert detach(rootless, "--rm", f"./{BOX}", "sh", "-c", script).returncode == 0
     assert rootless.ids() == [BOX]
     (box.rootfs / "go").touch()
-    end = time.monotonic() + 60
-    while rootless.ids() and time.monotonic() < end:
-        select.select([], [], [], 0.05)
-    assert rootless.ids() == []
+    assert until(lambda: not rootless.ids())
 
 
 def test_a_detached_time_limit(box: Any, rootless: Any) -> None:
@@ -113,8 +102,8 @@ def test_a_program_that_is_not_there_is_told_at_once(box: Any, rootless: Any) ->
 
 def test_stop_asks_first(box: Any, rootless: Any, tmp_path: Path) -> None:
     assert detach(rootless, "--log-file", "log", f"./{BOX}", "sh", "-c", HANDLES).returncode == 0
-    until("up", tmp_path / "log")
-    assert rootless("stop", BOX).returncode == 0
+    assert until(lambda: "up" in (tmp_path / "log").read_text())
+    assert rootless("stop", "--time", "50s", BOX).returncode == 0
     assert rootless("wait", BOX).stdout == "5\n"
     assert (tmp_path / "log").read_text() == "up\nstopping\n"
     assert rootless("stop", BOX).returncode == 0, "a stopped one is fine"
@@ -123,7 +112,7 @@ def test_stop_asks_first(box: Any, rootless: Any, tmp_path: Path) -> None:
 def test_stop_kills_what_does_not_listen(box: Any, rootless: Any, tmp_path: Path) -> None:
     script = "trap '' TERM; echo up; while :; do sleep 1; done"
     assert detach(rootless, "--log-file", "log", f"./{BOX}", "sh", "-c", script).returncode == 0
-    until("up", tmp_path / "log")
+    assert until(lambda: "up" in (tmp_path / "log").read_text())
     assert rootless("stop", "--time", "0.2s", BOX).returncode == 0
     assert rootless("wait", BOX).stdout == "137\n"
 
@@ -162,10 +151,7 @@ def test_create_deletes_the_container_at_its_end_if_asked_for(container: Callabl
     c = container({"process": {"args": ["true"]}})
     assert rootless("create", "--rm", "-b", c.bundle.path, c.id, capture_output=False).returncode == 0
     assert rootless("start", c.id).returncode == 0
-    deadline = time.monotonic() + 30
-    while rootless.ids() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert rootless.ids() == []
+    assert until(lambda: not rootless.ids())
 
 
 def test_delete_ends_what_a_killed_monitor_has_left(box: Any, rootless: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from rootless.kernel.find_program import find_program
+from tests.support.checkout import TIMEOUT
 
 ENGINES = ("pasta", "slirp4netns")
 PYTHON = "/usr/bin/python3"  # the host's, which a container of `run --host` has, too
@@ -100,7 +101,7 @@ def ask(protocol: str, address: str, port: int) -> str:
     """Return what a server of this machine answers, the name of the error otherwise."""
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as sock:
-        sock.settimeout(10)
+        sock.settimeout(TIMEOUT)
         try:
             sock.connect((address, port))
             sock.sendall(b"ask")
