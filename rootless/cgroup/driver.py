@@ -41,6 +41,7 @@ class Cgroup:
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.must_be_new = self.is_taken = False
         self._fd = -1
 
     @property
@@ -66,7 +67,7 @@ class Cgroup:
         """Make the directory, enable its controllers, write the files, load the device program, and add `pid`.
 
         A failure removes what was made. A container that asks for no limits continues without a cgroup if none can be
-        made. Raises RootlessError.
+        made. Raises RootlessError, with `is_taken` if another container has made the cgroup since its name was free.
         """
         if not self.path:
             return
@@ -84,16 +85,17 @@ class Cgroup:
             self.record["path"] = ""  # the directory there is somebody else's, and `remove` must not touch it
             raise
 
-    def avoid_others(self) -> None:
-        """Take the name `ID-2`, and so on, if there are processes in the cgroup whose name is the container's ID.
+    def take_free_name(self, path: str) -> None:
+        """Take a path that no cgroup has: `path`, or `path-2`, and so on. If one appears, `create` sets `is_taken`.
 
-        A container of another state root may have the same ID. Call this only if config.json does not name the cgroup.
+        A container of another state root may have the same ID. Its cgroup may be empty because it is being created or
+        has ended; in each case its `delete` kills whoever is in there. Call this only if config.json names no cgroup.
         """
-        number, path = 1, self.path
-        while os.path.isdir(self.path) and self.procs():
+        number, self.record["path"] = 1, path
+        while os.path.isdir(self.path):
             number += 1
-            self.close()  # the fd is of the cgroup with the old name
             self.record["path"] = f"{path}-{number}"
+        self.must_be_new, self.is_taken = True, False
 
     def note_identity(self) -> None:
         """Remember the directory's inode, because another cgroup may have the same path later."""
@@ -275,6 +277,9 @@ class Cgroup:
             created.clear()
             self.record["manager"], self.record["path"] = "disabled", ""
             return
+        if self.must_be_new and self.path not in created:
+            self.is_taken = True
+            raise RootlessError("another container has just made a cgroup of this name", self.path)
         if self.path not in created and (count := len(self.procs())):
             raise RootlessError(f"the container's cgroup is not empty: {count} process(es) found", self.path)
         if self.path not in created and self._is_frozen():  # init would be frozen before its first instruction

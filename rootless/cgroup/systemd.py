@@ -41,11 +41,6 @@ class Scope(Cgroup):
     """A container's cgroup that is a systemd scope. `create` needs a pid, because a scope starts with a process."""
 
     needs_pid = True
-    _avoids_others = False
-
-    def avoid_others(self) -> None:
-        """Let `create` name the scope `rootless-ID-2`, and so on, if there is a unit with the name."""
-        self._avoids_others = True
 
     def create(self, pid: int = 0) -> None:
         """Start the scope with `pid` in it, wait for it, and write the files.
@@ -65,14 +60,14 @@ class Scope(Cgroup):
                 raise
 
     def _start(self, manager: _Manager, pid: int) -> None:
-        """Start the scope with a name that no unit has. Raises RootlessError."""
+        """Start the scope, named `rootless-ID-2` and so on if it must be new and is not. Raises RootlessError."""
         number, stem = 1, self.unit.removesuffix(".scope")
         while True:
             try:
                 manager.run("StartTransientUnit", "ssa(sv)a(sa(sv))", (self.unit, "replace", self._properties(pid), []))
                 return
             except _Refused as error:
-                if error.name != _UNIT_EXISTS or not self._avoids_others or number == _MOST:
+                if error.name != _UNIT_EXISTS or not self.must_be_new or number == _MOST:
                     raise
             number += 1
             self.record["unit"] = f"{stem}-{number}.scope"

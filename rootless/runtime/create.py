@@ -259,12 +259,19 @@ class Creation:
         If the runtime is killed in between, `delete --force` removes the noted cgroup and nothing else.
         """
         group, directory = self.group, self.container.directory
-        may_be_taken = group.needs_pid or (bool(group.path) and os.path.isdir(group.path))
-        if may_be_taken and not (self.request.spec.get("linux") or {}).get("cgroupsPath"):
-            group.avoid_others()
+        is_named = bool((self.request.spec.get("linux") or {}).get("cgroupsPath"))
+        path, group.must_be_new = group.path, not is_named
         self.undo_stack.append(group.remove)
-        note_planned_cgroup(directory, group)
-        self.execute([self.plan.cgroup])
+        while True:
+            if group.must_be_new and path and (group.is_taken or os.path.isdir(path)):
+                group.take_free_name(path)
+            note_planned_cgroup(directory, group)
+            try:
+                self.execute([self.plan.cgroup])
+                break
+            except RootlessError:
+                if not group.is_taken:
+                    raise
         note_made_cgroup(directory, group)
 
     def _make_upper(self) -> None:

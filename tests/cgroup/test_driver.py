@@ -107,6 +107,25 @@ def test_a_populated_cgroup_of_somebody_else_is_refused_and_left_alone(record, g
     assert group.procs() == [sleeper.pid]
 
 
+def test_a_name_that_another_container_takes_meanwhile_is_given_up(record):
+    """The other has made its cgroup, and has no process yet."""
+    path = record["path"]
+    mine, other = cgroup.open(record), cgroup.open(dict(record))
+    mine.take_free_name(path)
+    assert record["path"] == path
+    other.create()
+    with pytest.raises(RootlessError, match="has just made"):
+        mine.create()
+    assert mine.is_taken
+    mine.remove()
+    assert os.path.isdir(path)
+    mine.take_free_name(path)
+    mine.create()
+    assert (record["path"], mine.is_taken) == (f"{path}-2", False)
+    other.remove()
+    mine.remove()
+
+
 def test_a_limit_that_cannot_be_set_leaves_nothing_behind(record):
     record["files"] = [["nosuch.max", "1", "/linux/resources/unified/nosuch.max"]]
     path = record["path"]

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.checkout import TIMEOUT
+from tests.support.containers import Container, Rootless
 
 SLEEP = {"process": {"args": ["sleep", "1000"]}}
 
@@ -65,6 +66,24 @@ def test_of_many_at_once_one_succeeds(container, command) -> None:
         assert c.status() == {"create": "created", "start": "running", "pause": "paused"}[command]
     else:
         assert not (c.rootless.state / c.id).exists()
+
+
+def test_containers_of_one_name_in_two_state_roots_have_cgroups_of_their_own(container, tmp_path) -> None:
+    """One has ended, and its cgroup is empty: its `delete` would kill what is in there."""
+    ended = container({"process": {"args": ["true"]}})
+    assert ended.create().returncode == 0 and ended.start().returncode == 0
+    ended.wait()
+    other = Container(Rootless(tmp_path / "other"), container(SLEEP).bundle, ended.id)
+    try:
+        assert other.run_detached().returncode == 0
+        path = json.loads((tmp_path / "other" / ended.id / "state.json").read_text())["cgroup"].get("path")
+        if not path:
+            pytest.skip("no cgroup may be made here: run it in a delegated cgroup v2")
+        assert ended.delete().returncode == 0
+        assert (other.status(), os.path.basename(path)) == ("running", f"{ended.id}-2")
+    finally:
+        assert other.delete("--force").returncode == 0
+    assert not os.path.exists(path)
 
 
 @pytest.mark.parametrize("length", [0, 1, 0.5, -1])

@@ -362,7 +362,9 @@ def test_clean_removes_half_written_cache_entries_only(rootless: Rootless, tmp_p
     assert whole.exists() and not half.exists() and not layer.exists()
 
 
-def test_clean_removes_cgroups_that_no_state_names(rootless: Rootless, container: Callable[..., Container]) -> None:
+def test_clean_removes_cgroups_that_no_state_names(
+    rootless: Rootless, container: Callable[..., Container], tmp_path: Path
+) -> None:
     """The state directory is lost; a cgroup with processes stays, and one that the runtime has not made."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.create().returncode == 0
@@ -372,10 +374,12 @@ def test_clean_removes_cgroups_that_no_state_names(rootless: Rootless, container
         pytest.skip("this user may make no cgroup here")
     pid = c.state()["pid"]
     shutil.rmtree(rootless.state / c.id)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}  # not what other tests are writing
     mine = os.path.join(os.path.dirname(cgroup["path"]), f"{c.id}-mine")
     os.mkdir(mine)
     try:
-        assert cgroup["path"] not in rootless("doctor", "--clean").stdout and os.path.isdir(cgroup["path"])
+        assert cgroup["path"] not in rootless("doctor", "--clean", env=environment).stdout
+        assert os.path.isdir(cgroup["path"])
         os.kill(pid, signal.SIGKILL)
         assert until(lambda: not Path(cgroup["path"], "cgroup.procs").read_text())
         try:
@@ -383,7 +387,7 @@ def test_clean_removes_cgroups_that_no_state_names(rootless: Rootless, container
         except OSError:
             os.rmdir(cgroup["path"])
             pytest.skip("cgroups have no attributes of users here")
-        assert f"cgroup     {cgroup['path']}\n" in rootless("doctor", "--clean").stdout
+        assert f"cgroup     {cgroup['path']}\n" in rootless("doctor", "--clean", env=environment).stdout
         assert not os.path.exists(cgroup["path"]) and os.path.isdir(mine)
     finally:
         os.rmdir(mine)

@@ -76,7 +76,7 @@ def test_files_of_the_caller_stay_its_own(box: Any, rootless: Any, tmp_path: Pat
             "echo first; echo second >>/dev/stdout",
         )
         assert detach(rootless, *words).returncode == 0
-        until("first\nsecond\n" * count, tmp_path / "log")
+        assert until(lambda: "first\nsecond\n" * count in (tmp_path / "log").read_text())  # noqa: B023
     assert (tmp_path / "log").stat().st_uid == os.getuid()
     assert (tmp_path / "log").stat().st_mode & 0o007 == 0
 
