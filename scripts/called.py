@@ -1,9 +1,11 @@
-"""Write rootless/startup/called.py: the functions that each hot command calls for an ordinary container.
+"""Write rootless/startup/called.py: what each hot command calls and looks for, for an ordinary container.
 
     python scripts/called.py            # `make called`
 
 It runs each hot command with the bundle that `spec` writes, as root and as an ordinary user, under a profile function
-(sys.setprofile), which init and the joiner inherit, because they are copies of the runtime.
+(sys.setprofile), which init and the joiner inherit, because they are copies of the runtime. Then it runs the commands
+once more from caches that hold just what they have called. What these make late (linking.py), such as the handler of a
+signal or a class without methods, is added.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ launcher = sys.argv[1]
 seen = set()
 def note(frame, event, argument):
     code = frame.f_code
-    if event == "call" and code not in seen and "/rootless/" in code.co_filename:
+    is_function = code.co_flags & 1  # CO_OPTIMIZED, which the body of a class has not
+    if event == "call" and is_function and code not in seen and "/rootless/" in code.co_filename:
         seen.add(code)
         posix.write(2, ("@ " + code.co_filename + " " + code.co_qualname + "\\n").encode())
 with open(launcher) as file:
@@ -38,13 +41,34 @@ sys.argv = sys.argv[1:]
 sys.setprofile(note)
 exec(code, {"__name__": "__main__"})
 """
+# Runs bin/rootless with its cache and notes what is made late, in the same words.
+NOTING = """
+plain_maker = _maker
+def _maker(names, late):
+    make = plain_maker(names, late)
+    def note(name):
+        if name in late:
+            posix.write(2, ("@ " + names["__file__"] + " " + name + "\\n").encode())
+        return make(name)
+    return note
+"""
+PROGRAM_WITH_CACHE = f"""
+import sys
+launcher = sys.argv[1]
+with open(launcher) as file:
+    text = file.read().replace("codecache.start()", "exec(noting, codecache.__dict__); codecache.start()")
+sys.argv = sys.argv[1:]
+exec(compile(text, launcher, "exec"), {{"__name__": "__main__", "noting": {NOTING!r}}})
+"""
 # Of root's calls alone, because an ordinary user's container has no limits unless config.json asks for some.
 FOR_ROOT = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf")
+Called = dict[str, set[tuple[str, str]]]  # by command: (module, name)
 MACHINERY = [f"rootless.startup.{name}" for name in ("codecache", "leancode", "linking", "making", "hot", "called")]
-HEAD = '''"""List the functions that each hot command calls for an ordinary container, by module.
+HEAD = '''"""List what each hot command calls for an ordinary container, and what else it looks for, by module.
 
-The code caches hold these; any other function is loaded at its first call (leancode.py), which takes some 20
-microseconds more. scripts/called.py writes this file: `make called`. It is not read while a command's cache is valid.
+The code caches hold these. Any other function is loaded at its first call (leancode.py), any other class or table
+when it is looked for (linking.py), which takes some 20 microseconds more. `make called` writes this file
+(scripts/called.py). It is not read while a command's cache is valid.
 """
 
 # fmt: off
@@ -65,10 +89,22 @@ def make_bundle(path: Path, *args: str) -> None:
     (path / "config.json").write_text(json.dumps(config))
 
 
-def record(work: Path) -> dict[str, set[tuple[str, str]]]:
-    """Return (module, function) of each call, by command."""
+def record(work: Path) -> Called:
+    """Return what the commands call, and what else they look for."""
     make_bundle(work / "ends", "true")
     make_bundle(work / "sleeps", "sleep", "1000")
+    called = run_commands(work, CHECKOUT, "-ISB", PROGRAM)
+    copy = work / "copy"
+    for name in ("bin", "rootless", "oci"):
+        shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    write(called, copy)
+    run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)  # it makes the caches
+    looked_for = run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)
+    return {command: called[command] | looked_for[command] for command in COMMANDS}
+
+
+def run_commands(work: Path, checkout: Path, flags: str, program: str) -> Called:
+    """Run each hot command of a checkout under a program; return what that has noted."""
     calls: list[list[object]] = [
         ["create", "-b", work / "sleeps", "called"],
         ["state", "called"],
@@ -80,25 +116,43 @@ def record(work: Path) -> dict[str, set[tuple[str, str]]]:
         ["create", "-b", work / "sleeps", "called"],
         ["delete", "--force", "called"],
     ]
-    called: dict[str, set[tuple[str, str]]] = {command: set() for command in COMMANDS}
-    report = work / "report"
-    for call in calls:
-        command = [sys.executable, "-ISB", "-c", PROGRAM, CHECKOUT / "bin/rootless", "--root", work / "state"]
+    called: Called = {command: set() for command in COMMANDS}
+    reports = [work / f"report-{number}" for number in range(len(calls))]
+    for call, report in zip(calls, reports, strict=True):
+        command = [sys.executable, flags, "-c", program, checkout / "bin/rootless", "--root", work / "state"]
         with report.open("w") as said:  # a created container would hold a pipe open
             nothing = subprocess.DEVNULL
             words = [str(word) for word in (*command, *call)]
             done = subprocess.run(words, stdin=nothing, stdout=nothing, stderr=said, check=False)
         if done.returncode:
             raise SystemExit(report.read_text())
+    for call, report in zip(calls, reports, strict=True):  # now, because the init of `create` goes on after it
         for line in report.read_text().splitlines():
             if not line.startswith("@ "):
                 continue
             path, name = line[2:].split(" ", 1)
             file = Path(path).resolve()
-            if file.is_relative_to(CHECKOUT):
-                module = ".".join(file.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
+            if file.is_relative_to(checkout):
+                module = ".".join(file.relative_to(checkout).with_suffix("").parts).removesuffix(".__init__")
                 called[str(call[0])].add((module, name))
     return called
+
+
+def write(called: Called, checkout: Path) -> None:
+    """Write called.py of a checkout."""
+    lines = [HEAD, "CALLED: dict[str, dict[str, str]] = {\n"]
+    for command, names in called.items():
+        lines.append(f'    "{command}": {{\n')
+        modules: dict[str, list[str]] = {}
+        for module, name in sorted(names):
+            if module.startswith("rootless") and name != "<module>" and module not in MACHINERY:
+                modules.setdefault(module, []).append(name)
+        for module, functions in modules.items():
+            lines.append(f'        "{module}":\n')
+            lines += [f"            {json.dumps(text)}\n" for text in wrap(functions)]
+            lines[-1] = lines[-1].rstrip("\n") + ",\n"
+        lines.append("    },\n")
+    (checkout / "rootless/startup/called.py").write_text("".join([*lines, "}\n"]))
 
 
 def main() -> None:
@@ -113,19 +167,7 @@ def main() -> None:
     for path in sys.argv[1:]:  # what --print said as another user
         for command, names in json.loads(Path(path).read_text()).items():
             called[command] |= {(module, name) for module, name in names}
-    lines = [HEAD, "CALLED: dict[str, dict[str, str]] = {\n"]
-    for command, names in called.items():
-        lines.append(f'    "{command}": {{\n')
-        modules: dict[str, list[str]] = {}
-        for module, name in sorted(names):
-            if module.startswith("rootless") and name != "<module>" and module not in MACHINERY:
-                modules.setdefault(module, []).append(name)
-        for module, functions in modules.items():
-            lines.append(f'        "{module}":\n')
-            lines += [f"            {json.dumps(text)}\n" for text in wrap(functions)]
-            lines[-1] = lines[-1].rstrip("\n") + ",\n"
-        lines.append("    },\n")
-    (CHECKOUT / "rootless/startup/called.py").write_text("".join([*lines, "}\n"]))
+    write(called, CHECKOUT)
 
 
 def wrap(words: list[str]) -> list[str]:

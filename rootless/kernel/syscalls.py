@@ -76,6 +76,10 @@ MOUNT_ATTR_NODIRATIME = 0x00000080
 MOUNT_ATTR_IDMAP = 0x00100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
 
+# --- asm-generic/mman.h
+_PROT_READ = 1
+_MAP_PRIVATE = 2
+
 # --- linux/fcntl.h, linux/openat2.h
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -213,6 +217,28 @@ def fail(name: str, path: Path | None = None) -> None:
     """Raise the OSError for the call that has just failed."""
     number = _ctypes.get_errno()
     raise OSError(number, f"{name}: {os.strerror(number)}", path)
+
+
+def map_file(fd: int, size: int) -> Callable[[int, int], bytes]:
+    """Map a file for reading (mmap(2)); return what reads it: (begin, length in bytes) -> bytes.
+
+    The kernel reads a page when it is needed first. The module `mmap` would do the same, but it is a library to load.
+    Raises OSError.
+    """
+    address: Any = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "mmap"))(
+        None, size, _PROT_READ, _MAP_PRIVATE, fd, 0
+    )
+    if address == -1:
+        fail("mmap")
+
+    def read(begin: int, length: int) -> bytes:
+        # It uses nothing that startup/codecache.py may have to read first: no function, and no class but these two.
+        memory: Any = (_Long * (length // 8 + 1))()
+        copy = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "memcpy"))
+        copy(memory, _Long(address + begin), _Long(length))
+        return bytes(memory)[:length]
+
+    return read
 
 
 # --- processes

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from types import CodeType, FunctionType, ModuleType
     from typing import Any
 
-    # What a module imports at its top: each module, and pairs of the name here and the name there, "" for the module.
-    Links = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    # What a module imports at its top: modules (the name here, the module's name, the next name here, ...), and names
+    # of other modules (the module's name, then the names). Flat, because each start makes these tuples.
+    Links = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]
     # (name, file relative to PACKAGE or absolute, whether it is a package, code or None for what is not Python, links,
     # the functions and classes that are made when they are looked for, and their places in `_rest`). The file is "" for
     # a module that is built into the interpreter.
     Entry = tuple[str, str, bool, CodeType | None, Links, dict[str, int]]
 
-_LIMIT = 1 << 24
+LIMIT = 1 << 24  # bytes of a file
 # Those of hot.py, which is read only when a cache is made.
 COMMANDS = ("create", "run", "exec", "start", "state", "kill", "delete")
 # The byte code's format, and the interpreter's build: another of the same version may have other built-in modules.
@@ -36,6 +37,7 @@ if __file__[0] != "/":  # make it absolute: the caches must not hold paths relat
     __file__ = f"{posix.getcwd()}/{__file__}"
 PACKAGE = __file__.rpartition("/startup/")[0] + "/"
 
+HEAD = 8  # bytes at the beginning, which give the length of what each start reads
 END = b"end"  # of a file that is complete
 
 _interpreters_own = frozenset(sys.modules)
@@ -43,10 +45,12 @@ _missing = ""  # the command whose cache is missing or out of date, else ""
 _imported: "list[str]" = []
 _imported_later: "list[str]" = []
 _stored: "tuple[int, int] | None" = None  # set in bin/rootless' copy of this code: the `signature` of the file
-_later = b""  # the second blob: marshal data for `load_later`
-_rest: "memoryview" = memoryview(b"")  # the code of the functions that are loaded at their first call
+# Of what is loaded when it is needed, the code is read by `_rest` (where it begins, length). A place is both numbers:
+# the first times LIMIT, plus the second.
+_rest: "Callable[[int, int], bytes]"
+_later = 0  # the place of the modules for `load_later`, 0 for none
 _functions: "dict[int, FunctionType]" = {}  # those that are loaded
-# Modules that are loaded when they are imported: file, signature, place in `_rest`.
+# Modules that are loaded when they are imported: file, signature, place.
 _on_demand: "dict[str, tuple[str, tuple[int, int], int]]" = {}
 
 
@@ -104,25 +108,59 @@ def _load(path: str, owners: "tuple[int, ...]") -> bool:
     global _missing, _later, _rest, _on_demand
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
-        status = posix.fstat(fd)
-        if status.st_mode & 0o022 or status.st_uid not in owners:
-            posix.close(fd)
-            return False  # other users may have written it, so it is not executed
-        data = posix.read(fd, min(status.st_size, _LIMIT))
-        # marshal ignores the `rest` bytes at the end.
-        magic, signatures, entries, later, on_demand, rest = marshal.loads(data)
-        posix.close(fd)
-        directory = posix.open(PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
-        current = magic == MAGIC and all(signature(file, directory) == known for file, known in signatures)
-        posix.close(directory)
-        if not current or data[-len(END) :] != END:
-            return False
-    except (OSError, EOFError, ValueError, TypeError):
+    except OSError:
         return False
-    _missing, _later, _on_demand, _rest = "", later, on_demand, memoryview(data)[len(data) - rest :]
-    sys.meta_path.insert(0, sys.modules[__name__])
-    _import(entries)
-    return True
+    try:
+        parts = _first_part(fd, owners)
+    except (OSError, EOFError, ValueError, TypeError):
+        parts = None
+    if parts:
+        start, end, entries, _later, _on_demand = parts
+        _missing, _rest = "", lambda begin, size: posix.pread(fd, size, start + begin)
+        sys.meta_path.insert(0, sys.modules[__name__])
+        _import(entries)
+        _rest = _held(fd, start, end)
+    posix.close(fd)
+    return bool(parts)
+
+
+def _first_part(fd: int, owners: "tuple[int, ...]") -> "tuple[Any, ...] | None":
+    """Read what each start needs of a file, which is half of it: the length of that part, marshal data, and END.
+
+    Return where the rest of the file begins and ends, and what `making.save` has written; None if it is not valid.
+    Raises OSError, EOFError, ValueError, TypeError.
+    """
+    status = posix.fstat(fd)
+    if status.st_mode & 0o022 or status.st_uid not in owners:
+        return None  # other users may have written it, so it is not executed
+    length = int.from_bytes(posix.read(fd, HEAD), "little")
+    magic, signatures, *parts = marshal.loads(posix.read(fd, min(length, LIMIT)))
+    directory = posix.open(PACKAGE, posix.O_PATH | posix.O_CLOEXEC)
+    current = magic == MAGIC and all(signature(file, directory) == known for file, known in signatures)
+    posix.close(directory)
+    if not current or posix.pread(fd, len(END), status.st_size - len(END)) != END:
+        return None
+    return HEAD + length, status.st_size, *parts
+
+
+def _held(fd: int, start: int, end: int) -> "Callable[[int, int], bytes]":
+    """Return what reads the rest of the file, also when the file cannot be read any more: in init, and in its children.
+
+    It is mapped, so that no page of it is copied before it is needed. Commands without ctypes read it.
+    """
+    if syscalls := sys.modules.get("rootless.kernel.syscalls"):
+        try:
+            read = syscalls.map_file(fd, end)
+            return lambda begin, size: read(start + begin, size)
+        except OSError:  # no address space is left
+            pass
+    rest = posix.pread(fd, end - start, start)
+    return lambda begin, size: rest[begin : begin + size]
+
+
+def _code(place: int) -> "Any":
+    """Return the code at a place of the rest."""
+    return marshal.loads(_rest(*divmod(place, LIMIT)))
 
 
 def find_spec(name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
@@ -142,24 +180,24 @@ def exec_module(module: "ModuleType") -> None:
     """Execute a module's code from the cache (importlib.abc.Loader)."""
     file, _, place = _on_demand[module.__name__]
     module.__file__ = absolute(file)
-    exec(marshal.loads(_rest[place:]), module.__dict__)
+    exec(_code(place), module.__dict__)
 
 
 def function(place: int) -> "FunctionType":
     """Return a function whose code was left out (leancode.py), for its stand-in, which calls it with its arguments."""
     function = _functions.get(place)
     if not function:
-        code, module = marshal.loads(_rest[place:]), sys._getframe(1).f_globals
+        code, module = _code(place), sys._getframe(1).f_globals
         function = _functions[place] = type(absolute)(code, module)  # type: ignore[misc]
     return function
 
 
 def load_later() -> None:
-    """Import the modules of the second blob, while init sets up its mounts and the runtime would only wait."""
+    """Import the second list of modules, while init sets up its mounts and the runtime would only wait."""
     global _later
-    data, _later = _later, b""
-    if data:
-        _import([entry for entry in marshal.loads(data) if entry[0] not in sys.modules])
+    place, _later = _later, 0
+    if place:
+        _import([entry for entry in _code(place) if entry[0] not in sys.modules])
 
 
 def _import(entries: "list[Entry]") -> None:
@@ -186,10 +224,14 @@ def _import(entries: "list[Entry]") -> None:
             modules[parent].__dict__[child] = module
         if late:
             names["__getattr__"] = _maker(names, late)
-        for source, pairs in links:
+        imported, taken = links
+        words = iter(imported)
+        for ours, source in zip(words, words, strict=True):
+            names[ours] = modules[source]
+        for source, *theirs in taken:
             there = modules[source].__dict__
-            for ours, theirs in pairs:
-                names[ours] = there[theirs] if theirs else modules[source]
+            for each in theirs:
+                names[each] = there[each]
         exec(code, names)
 
 
@@ -199,7 +241,7 @@ def _maker(names: "dict[str, Any]", late: "dict[str, int]") -> "Callable[[str], 
     def make(name: str) -> "Any":
         if name not in late:
             raise AttributeError(f"module {names['__name__']!r} has no attribute {name!r}")
-        exec(marshal.loads(_rest[late[name] :]), names)
+        exec(_code(late[name]), names)
         return names[name]
 
     return make

@@ -13,6 +13,8 @@ from collections.abc import Container
 from types import CodeType
 from typing import Any
 
+from rootless.startup import codecache
+
 _SHORT = 250  # bytes of marshal data; the stand-in for a shorter function would not be shorter
 
 
@@ -40,10 +42,11 @@ class Store:
         self.data = bytearray()
         self.shared: dict[object, object] = {}
 
-    def add(self, code: CodeType) -> int:
-        """Store code; return its place."""
-        place = len(self.data)
-        self.data += marshal.dumps(code)
+    def add(self, code: Any) -> int:
+        """Store code, or a list of entries; return its place."""
+        data = marshal.dumps(code)
+        place = len(self.data) * codecache.LIMIT + len(data)
+        self.data += data
         return place
 
     def thin(self, code: CodeType, called: Container[str], prefix: str = "") -> CodeType:

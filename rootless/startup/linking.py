@@ -54,30 +54,31 @@ class Linker:
         late = _late(tree, called, bound) if called is not None else {}
         self.late[name] = set(late)
         places = {each: (f".{name}", each) for each in late}  # no variable's name begins with a dot
-        links = {name: [(f".{name}", "")]} if late else {}
+        modules = {f".{name}": name} if late else {}  # by their names in this module
+        taken: dict[str, dict[str, None]] = {}  # names of other modules, in order
         body = []
         for statement in tree.body:
             found = self._imported(statement)
             if not found and statement not in late.values():
                 body.append(statement)
             for module, ours, theirs in found:
-                pair = ours, theirs
-                if theirs in self.late.get(module, ()):
-                    if bound[ours] > 1:  # a local variable has the same name, so the name must be there
-                        body.append(ast.ImportFrom(module, [ast.alias(theirs, ours)], 0))
-                        continue
+                is_late = theirs in self.late.get(module, ())
+                if not theirs:
+                    modules[ours] = module
+                elif is_late and bound[ours] == 1:
                     places[ours] = f".{module}", theirs
-                    pair = f".{module}", ""
-                pairs = links.setdefault(module, [])
-                if pair not in pairs:
-                    pairs.append(pair)
+                    modules[f".{module}"] = module
+                elif is_late or ours != theirs:  # a local variable has the same name, so the name must be there
+                    body.append(ast.ImportFrom(module, [ast.alias(theirs, ours)], 0))
+                else:
+                    taken.setdefault(module, {})[ours] = None
         attributes = _Attributes(places)
         parts = {each: ast.Module([attributes.visit(node)], []) for each, node in late.items()}
         tree.body = [attributes.visit(statement) for statement in body]
         self.loaded.add(name)
         return (
             compiled(tree, file),
-            tuple((module, tuple(pairs)) for module, pairs in links.items()),
+            (sum(modules.items(), ()), tuple((module, *names) for module, names in taken.items())),
             {each: compiled(part, file) for each, part in parts.items()},
         )
 
@@ -115,9 +116,9 @@ def _late(tree: ast.Module, called: Container[str], bound: Counter[str]) -> dict
             case ast.FunctionDef(name=name, decorator_list=[]):
                 names = [name]
             case ast.ClassDef(name=name, decorator_list=[]):
-                names = [f"{name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)]
+                names = [name, *(f"{name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef))]
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if len(ast.unparse(value)) > _LONG:
-                names = []
+                names = [name]
             case _:
                 continue
         if bound[name] == 1 and not any(each in called for each in names):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rootless.startup import codecache
 from rootless.startup.called import CALLED
-from rootless.startup.hot import MODULES, ON_DEMAND, READS_ANNOTATIONS
+from rootless.startup.hot import AT_HAND, MODULES, ON_DEMAND, READS_ANNOTATIONS
 from rootless.startup.leancode import Store, compile_lean
 from rootless.startup.linking import Linker
 
@@ -39,8 +39,8 @@ def save(command: str, names: list[str], later_names: list[str]) -> None:
         if name not in names and spec and spec.origin:
             file = spec.origin.removeprefix(codecache.PACKAGE)
             on_demand[name] = file, codecache.signature(file), store.add(_compile(spec.origin))
-    parts = signatures, entries, marshal.dumps(later) if later else b"", on_demand, len(store.data) + len(codecache.END)
-    data = marshal.dumps((codecache.MAGIC, *parts)) + store.data + codecache.END
+    first = marshal.dumps((codecache.MAGIC, signatures, entries, store.add(later) if later else 0, on_demand))
+    data = len(first).to_bytes(codecache.HEAD, "little") + first + store.data + codecache.END
     try:
         _write(codecache.path_of(command), data)
         _write(codecache.path_of("launch"), _own_code())
@@ -89,11 +89,11 @@ def _entry(name: str, called: dict[str, str] | None, store: Store, linker: Linke
     file = "" if spec.origin == "built-in" else (module.__file__ or "").removeprefix(codecache.PACKAGE)
     if spec.origin == "built-in" or kind == "ExtensionFileLoader":
         linker.loaded.add(name)
-        return name, file, False, None, (), {}
+        return name, file, False, None, ((), ()), {}
     if kind != "SourceFileLoader" or not module.__file__:
         return None
     is_thin = called is not None and name in MODULES
-    words = called.get(name, "").split() if called else []
+    words = [*called.get(name, "").split(), *AT_HAND.get(name, ())] if called else []
     with open(module.__file__, "rb") as source:
         code, links, late = linker.compile(name, source.read(), module.__file__, words if is_thin else None)
     if is_thin:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import LAUNCHER, TIMEOUT, driver
+from tests.support.code_cache import read_cache, write_cache
 
 COMMANDS = {
     "state": ["c"],
@@ -212,19 +213,16 @@ def test_byte_code_that_others_may_write_is_not_run(tmp_path: Path) -> None:
     for _ in range(2):
         subprocess.run(words, check=False, capture_output=True)
     (code,) = (tmp_path / "copy/rootless/__pycache__").glob("state.*.code")
-    import marshal
-
-    data = code.read_bytes()
-    magic, signatures, entries, later, on_demand, rest = marshal.loads(data)
+    parts, rest = read_cache(code)
+    entries = parts[2]
     planted = compile(f"open({str(tmp_path / 'marker')!r}, 'w')", "planted", "exec")
     place = next(place for place, entry in enumerate(entries) if entry[0] == "rootless")
     entries[place] = (*entries[place][:3], planted, *entries[place][4:])
-    planted_data = marshal.dumps((magic, signatures, entries, later, on_demand, rest)) + data[len(data) - rest :]
-    code.write_bytes(planted_data)
+    write_cache(code, parts, rest)
     code.chmod(0o666)
     assert subprocess.run(words, check=False, capture_output=True).returncode == 1
     assert not (tmp_path / "marker").exists()
-    code.write_bytes(planted_data)
+    write_cache(code, parts, rest)
     code.chmod(0o644)
     subprocess.run(words, check=False, capture_output=True)
     assert (tmp_path / "marker").exists(), "code that nobody else may write is run"

@@ -1,7 +1,6 @@
 """The byte code cache of the hot commands: it changes nothing but the time."""
 
 import dis
-import marshal
 import os
 import shutil
 import subprocess
@@ -11,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from rootless.kernel import syscalls
 from rootless.startup import codecache, hot
 from rootless.startup.leancode import Store, compile_lean
 from rootless.startup.linking import Linker
+from tests.support.code_cache import read_cache, write_cache
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -109,12 +110,11 @@ def test_a_cache_of_another_build_of_this_version_is_made_anew(copy) -> None:
     """Interpreters of one version have other modules built in, and the cache names those that need no file."""
     first = state(copy)
     (cache,) = caches(copy)
-    data = cache.read_bytes()
-    magic, *parts = marshal.loads(data)
+    (magic, *parts), rest = read_cache(cache)
     assert magic == codecache.MAGIC and sys.version.encode() in magic
-    cache.write_bytes(marshal.dumps((magic[:-1] + b"?", *parts)) + data[len(data) - parts[-1] :])
+    write_cache(cache, [magic[:-1] + b"?", *parts], rest)
     assert state(copy) == first
-    assert marshal.loads(cache.read_bytes())[0] == codecache.MAGIC
+    assert read_cache(cache)[0][0] == codecache.MAGIC
 
 
 def test_where_none_may_be_written_none_is(copy) -> None:
@@ -157,11 +157,12 @@ def test_the_folder_is_in_the_users_home(closed: Path, monkeypatch: pytest.Monke
 
 def plant(cache: Path, marker: Path) -> None:
     """Exchange the first module's code for some that leaves a file."""
-    data = cache.read_bytes()
-    magic, signatures, entries, later, on_demand, rest = marshal.loads(data)
+    parts, rest = read_cache(cache)
+    entries = parts[2]
     number = next(number for number, entry in enumerate(entries) if entry[3])
-    entries[number] = (*entries[number][:3], compile(f"open({str(marker)!r}, 'w')", "planted", "exec"))
-    cache.write_bytes(marshal.dumps((magic, signatures, entries, later, on_demand, rest)) + data[len(data) - rest :])
+    planted = compile(f"open({str(marker)!r}, 'w')", "planted", "exec")
+    entries[number] = (*entries[number][:3], planted, *entries[number][4:])
+    write_cache(cache, parts, rest)
 
 
 @pytest.mark.parametrize("how", ["the folder is open", "the file is open", "a link to a folder", "a link to a file"])
@@ -195,6 +196,30 @@ def test_another_users_code_is_not_run(closed: Path, whose: str) -> None:
     assert not (closed / "marker").exists()
     if whose != "file":  # root replaces a file in its own folder
         assert cache.stat() == before and users_caches(closed) == [cache]
+
+
+@pytest.mark.parametrize("how", ["mapped", "read"])
+def test_what_is_not_read_at_the_start_outlives_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Init reads it when it has another root and has closed its files; a command without ctypes has read it."""
+    if how == "read":
+        monkeypatch.delitem(sys.modules, syscalls.__name__)
+    file = tmp_path / "file"
+    file.write_bytes(b"first part" + bytes(range(256)) * 40)
+    fd = os.open(file, os.O_RDONLY)
+    read = codecache._held(fd, len("first part"), file.stat().st_size)
+    os.close(fd)
+    file.unlink()
+    assert [read(0, 3), read(256, 2), read(10239, 1)] == [b"\0\1\2", b"\0\1", b"\xff"]
+    assert read(0, 10240) == bytes(range(256)) * 40
+
+
+def test_a_file_that_cannot_be_mapped_is_an_error(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(OSError, match="mmap: No such device"):
+        syscalls.map_file(fd, 10)
+    os.close(fd)
 
 
 SOURCE = b'''
@@ -276,7 +301,7 @@ def test_a_function_that_is_stored_apart_does_the_same(monkeypatch: pytest.Monke
     exec(code, whole)
     store = Store()
     exec(store.thin(code, ["hot"]), thin)
-    monkeypatch.setattr(codecache, "_rest", memoryview(bytes(store.data)))
+    monkeypatch.setattr(codecache, "_rest", lambda begin, size: bytes(store.data[begin : begin + size]), raising=False)
     monkeypatch.setattr(codecache, "_functions", {})
     sizes = {name: len(thin[name].__code__.co_code) < len(whole[name].__code__.co_code) for name in ("hot", "cold")}
     assert sizes == {"hot": False, "cold": True}
@@ -302,7 +327,8 @@ import errno
 import errno as numbers
 import os.path
 import not_in_the_cache
-from posix import O_RDONLY as reading, open as opened
+from posix import O_RDONLY, open
+from posix import close as closed
 from rootless.startup import codecache
 from rootless import startup
 from struct import *
@@ -317,21 +343,18 @@ def test_the_imports_at_the_top_become_links() -> None:
     """Only those of modules that the cache loads before: another one may import this module first."""
     loaded = ("errno", "posix", "struct", "os", "os.path", "rootless", "rootless.startup")
     code, links, late = Linker(loaded).compile("imports", IMPORTS, "imports.py")
-    assert links == (
-        ("errno", (("errno", ""), ("numbers", ""))),
-        ("posix", (("reading", "O_RDONLY"), ("opened", "open"))),
-        ("rootless.startup", (("startup", ""),)),
-    )
+    modules = ("errno", "errno", "numbers", "errno", "startup", "rootless.startup")
+    assert links == (modules, (("posix", "O_RDONLY", "open"),))
     left = [instruction.argval for instruction in dis.get_instructions(code) if instruction.opname == "IMPORT_NAME"]
-    assert left == ["os.path", "not_in_the_cache", "rootless.startup", "struct"] and not late
+    assert left == ["os.path", "not_in_the_cache", "posix", "rootless.startup", "struct"] and not late
 
 
 def test_no_hot_command_imports_at_the_top_what_its_cache_has(copy: Path) -> None:
     state(copy)
-    entries = marshal.loads(caches(copy)[0].read_bytes())[2]
+    entries = read_cache(caches(copy)[0])[0][2]
     known = {name for name, *_ in entries} | {"posix", "sys", codecache.__name__}
-    for name, _, _, code, links, _ in entries:
-        assert {source for source, _ in links} <= known, name
+    for name, _, _, code, (modules, taken), _ in entries:
+        assert {*modules[1::2], *(source for source, *_ in taken)} <= known, name
         for instruction in dis.get_instructions(code or (lambda: None)):
             if instruction.opname == "IMPORT_NAME" and instruction.argval not in ("posix", "_struct"):  # import *
                 assert instruction.argval not in known, name
@@ -417,7 +440,7 @@ def test_what_is_made_late_does_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
         entries.append((name, f"/{name}.py", False, store.thin(code, called), links, places))
     late = [sorted(entry[5]) for entry in entries]
     assert late == [["Decorated", "Failed", "LONG", "Late", "helper", "reads"], ["Own", "shadows"]]
-    monkeypatch.setattr(codecache, "_rest", memoryview(bytes(store.data)))
+    monkeypatch.setattr(codecache, "_rest", lambda begin, size: bytes(store.data[begin : begin + size]), raising=False)
     monkeypatch.setattr(codecache, "_functions", {})
     for name in names:
         monkeypatch.setitem(sys.modules, name, sys)  # so that what is loaded in its place is taken back
