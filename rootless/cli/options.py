@@ -453,13 +453,7 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
     follow belong to the program: `run ID ls -d` does not detach. A `--` ends the flags and is dropped; options.dashes
     says whether it stood before the first word.
     """
-    by_name: dict[str, Option] = {"--help": _HELP, "-help": _HELP, "-h": _HELP}
-    for option in table:
-        # One dash serves, too, because runc's flags (Go's package flag) accept it.
-        by_name["--" + option[0]] = by_name["-" + option[0]] = option
-        if option[1]:
-            by_name["-" + option[1]] = option
-        setattr(options, option[0].replace("-", "_"), _DEFAULTS[option[2]])
+    by_name = _set_defaults(options, table)
     options.help = options.dashes = False
     options.given = set()
     words: list[str] = []
@@ -498,6 +492,18 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
             position += 1
         _set(options, matching, value, bool(equals))
     return words + signals
+
+
+def _set_defaults(options: Options, table: list[Option]) -> dict[str, Option]:
+    """Set the flags of a table to what they are if they are not given; return the flags by their names with dashes."""
+    by_name: dict[str, Option] = {"--help": _HELP, "-help": _HELP, "-h": _HELP}
+    for option in table:
+        # One dash serves, too, because runc's flags (Go's package flag) accept it.
+        by_name["--" + option[0]] = by_name["-" + option[0]] = option
+        if option[1]:
+            by_name["-" + option[1]] = option
+        setattr(options, option[0].replace("-", "_"), _DEFAULTS[option[2]])
+    return by_name
 
 
 _DEFAULTS: dict[str, Any] = {"flag": False, "str": "", "int": 0, "list": None, "maybe": ""}

@@ -64,10 +64,7 @@ def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: N
             make_cgroup_namespace()
         execute(plan.prepare, init, tell)
         place = ("init", "")
-        channel.receive(init.sync, channel.SAVED)
-        if plan.waits_for_runtime:
-            channel.send(init.sync, channel.MOUNTED)
-            channel.receive(init.sync, channel.HOOKED)
+        _await_runtime(plan, init)
         os.fchdir(init.root.fd)  # relative paths of hooks start here, like with runc
         execute(plan.hooks.get("createContainer", ()), HookContext(init.prepared.state, "creating"), tell)
         execute(plan.enter, init, tell)
@@ -75,10 +72,7 @@ def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: N
         place = ("process", "/process")
         context = _become_user(plan, init, tell)
         place = ("args", "/process/args")
-        args, options = plan.process.args, init.prepared.options
-        name = options.executable if options and options.executable else args[0] if args else ""
-        path = program.look_up(name, context.env, context.left_groups) if args else ""
-        program.check_cwd()
+        path = _look_up_program(plan, init, context)
         # The kernel drops a signal to pid 1 of a pid namespace if pid 1 has no handler for it: pid_namespaces(7).
         for signum in ENDING:
             signal(signum, _leave)
@@ -89,6 +83,23 @@ def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: N
         channel.send_failure(init.sync, error, *place)
         return
     _wait_for_start(plan, init, context, path, numbering)
+
+
+def _await_runtime(plan: Plan, init: Init) -> None:
+    """Wait until the runtime has saved the state and, if there are any, until its hooks have ended."""
+    channel.receive(init.sync, channel.SAVED)
+    if plan.waits_for_runtime:
+        channel.send(init.sync, channel.MOUNTED)
+        channel.receive(init.sync, channel.HOOKED)
+
+
+def _look_up_program(plan: Plan, init: Init, context: Becoming) -> str:
+    """Return the program's path as its user sees it, "" without args, and check the working directory."""
+    args, options = plan.process.args, init.prepared.options
+    name = options.executable if options and options.executable else args[0] if args else ""
+    path = program.look_up(name, context.env, context.left_groups) if args else ""
+    program.check_cwd()
+    return path
 
 
 def _die_with_runtime(init: Init) -> None:

@@ -128,10 +128,7 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
     Raises SpecError, with the JSON pointer, for a value that is wrong or not possible here, and RootlessError if the
     rootfs is missing.
     """
-    check_version(spec["ociVersion"])
-    for platform in PLATFORMS:
-        if spec[platform]:
-            spec[platform].refuse(f"this config is for {platform}, not for Linux")
+    _check_version_and_platform(spec)
     linux = spec["linux"]
     namespaces = compile_namespaces(linux, host)
     resctrl = _compile_resctrl(linux, host)
@@ -139,11 +136,7 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
     network = _compile_network(spec, namespaces, host)
     rootfs, readonly = compile_root(spec["root"], call.bundle)
     context, label_warnings = _compile_label(spec, host)
-    names: list[Mount] = []
-    if network:
-        from rootless.plan.network import mount_names
-
-        names = mount_names(network, spec, host, rootfs, call.state)
+    names = _compile_name_files(network, spec, host, rootfs, call)
     prepare, propagation, warnings = _compile_mounts(spec, host, namespaces, call.bundle, rootfs, context, names)
     process = _compile_init(spec, namespaces, host, call.listen_fds)
     prepare.append(MakeWorkingDirectory("/process/cwd", process.cwd))
@@ -152,18 +145,10 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
         from rootless.steps.terminal import OpenTerminal
 
         prepare.append(OpenTerminal(process.size, process.user.uid))
-    enter = compile_paths(linux, _mount_context(context, "tmpfs"))
-    if readonly:
-        enter.append(MakeRootReadonly("/root/readonly"))
-    change_root = PivotRoot if namespaces.has(sc.CLONE_NEWNS) else Chroot
-    enter.append(change_root("/root/path", propagation))
+    enter = _compile_enter(linux, namespaces, context, propagation, readonly=readonly)
     hooks = compile_hooks(spec)
     annotations = spec["annotations"].string_map()
-    warnings = [*process.warnings, *warnings]
-    if any(key.startswith("run.oci.") for key in annotations):
-        from rootless.plan.annotations import read_annotation_warnings
-
-        warnings += read_annotation_warnings(spec["annotations"])
+    warnings = [*process.warnings, *warnings, *_annotation_warnings(spec, annotations)]
     process.user.keep_groups = keeps_groups(annotations)
     profile = compile_seccomp(spec)
     warnings += label_warnings
@@ -182,6 +167,43 @@ def compile(spec: Node, host: Host, call: Call) -> Plan:
     if not host.is_directory(rootfs):
         raise RootlessError("the rootfs is not a directory", rootfs, hint="/root/path in config.json names it")
     return plan
+
+
+def _check_version_and_platform(spec: Node) -> None:
+    """Refuse a config of another major version, or for another system."""
+    check_version(spec["ociVersion"])
+    for platform in PLATFORMS:
+        if spec[platform]:
+            spec[platform].refuse(f"this config is for {platform}, not for Linux")
+
+
+def _compile_name_files(network: ConnectNetwork | None, spec: Node, host: Host, rootfs: str, call: Call) -> list[Mount]:
+    """Return the mounts of /etc/resolv.conf and /etc/hosts, none without a network engine."""
+    if not network:
+        return []
+    from rootless.plan.network import mount_names
+
+    return mount_names(network, spec, host, rootfs, call.state)
+
+
+def _compile_enter(
+    linux: Node, namespaces: Namespaces, context: tuple[str, str], propagation: int, *, readonly: bool
+) -> list[Step]:
+    """Return what init does after the createContainer hooks: masks and read-only paths, then it changes the root."""
+    enter = compile_paths(linux, _mount_context(context, "tmpfs"))
+    if readonly:
+        enter.append(MakeRootReadonly("/root/readonly"))
+    change_root = PivotRoot if namespaces.has(sc.CLONE_NEWNS) else Chroot
+    enter.append(change_root("/root/path", propagation))
+    return enter
+
+
+def _annotation_warnings(spec: Node, annotations: dict[str, str]) -> list[str]:
+    if not any(key.startswith("run.oci.") for key in annotations):
+        return []
+    from rootless.plan.annotations import read_annotation_warnings
+
+    return read_annotation_warnings(spec["annotations"])
 
 
 def _compile_mounts(

@@ -80,11 +80,7 @@ def exec_in(container: Container, request: ExecRequest) -> int:
     # If the container has no user namespace of its own, its maps hold all ids of this one.
     protect(target.uid_map, target.gid_map)
     process = _compile(request, container, target)
-    task = Task(process, compile_seccomp(Node(container.config)))
-    task.emulate(container)
-    task.keyring = "" if container.state.get("no_new_keyring") else f"_ses.{container.container_id}"
-    task.preserve_fds = request.preserve_fds
-    task.foreground = not request.detach
+    task = _task(container, request, process)
     status = "running"
     if container.directory.has(START_SOCKET):
         status = "created"
@@ -99,10 +95,7 @@ def exec_in(container: Container, request: ExecRequest) -> int:
     except RootlessError as error:
         error.hint = error.hint or container.describe_oom(oom.look() if oom else 0)
         raise
-    # Only runc's test suite needs these lines: its debug.bats greps for them, with runc's words nsexec and setns_init.
-    log.debug(f"nsexec container setup: joined namespaces {target.flags:#x}")
-    log.debug(f"child process in init(): pid {spawned.pid}")
-    log.debug(f"setns_init: about to exec {process.args[0]!r}")
+    _log_for_runcs_suite(target, spawned, process)
     try:
         if request.pidfd_socket:
             console.send_pidfd(request.pidfd_socket, spawned.pidfd, b"setns")
@@ -127,6 +120,22 @@ def exec_in(container: Container, request: ExecRequest) -> int:
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     return code
+
+
+def _task(container: Container, request: ExecRequest, process: Process) -> Task:
+    task = Task(process, compile_seccomp(Node(container.config)))
+    task.emulate(container)
+    task.keyring = "" if container.state.get("no_new_keyring") else f"_ses.{container.container_id}"
+    task.preserve_fds = request.preserve_fds
+    task.foreground = not request.detach
+    return task
+
+
+def _log_for_runcs_suite(target: RunningContainer, spawned: Spawned, process: Process) -> None:
+    """Log three lines that only runc's test suite needs: its debug.bats greps for its words nsexec and setns_init."""
+    log.debug(f"nsexec container setup: joined namespaces {target.flags:#x}")
+    log.debug(f"child process in init(): pid {spawned.pid}")
+    log.debug(f"setns_init: about to exec {process.args[0]!r}")
 
 
 def _require(container: Container, request: ExecRequest) -> None:
@@ -484,7 +493,7 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
             lends=bool(target.flags & sc.CLONE_NEWUSER),
         )
         context.oom_score_written = True  # the joiner has written it
-        tell = _Tell(gate) if log.debugging() else None
+        tell = _GatedSender(gate) if log.debugging() else None
         attributes.make_null_writable(target.proc_fd)
         execute(process.through_proc(), context, tell)
         # From here on paths of the container are looked up. If a directory of the host were still open, a link to
@@ -530,8 +539,8 @@ def _send_failure(gate: _Gate, error: BaseException, step: str, pointer: str) ->
     channel.send_failure(gate.sync, error, step, pointer)
 
 
-class _Tell:
-    """Send the lines of a step to the runtime, which logs them."""
+class _GatedSender:
+    """Send the lines of a step to the runtime, which logs them, as soon as this process may send messages."""
 
     def __init__(self, gate: _Gate) -> None:
         self.gate = gate

@@ -148,14 +148,12 @@ def _loop(
     engine: Engine | None,
 ) -> None:
     poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    poller.register(reader, select.POLLIN)
+    sources: tuple[int | Listener | Engine | None, ...] = (pidfd, reader, listener, engine)
+    for source in sources:
+        if source is not None:
+            poller.register(source, select.POLLIN)
     if oom and oom.fd >= 0:
         poller.register(oom.fd, select.POLLPRI)
-    if listener:
-        poller.register(listener, select.POLLIN)
-    if engine:
-        poller.register(engine, select.POLLIN)
     if terminal:
         terminal.register(poller)
     escalation = Escalation(pid, pidfd)

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
 
+    from rootless.cgroup.oom import Watch
     from rootless.kernel.host import Host
     from rootless.runtime.bundle import CreateRequest
     from rootless.runtime.container import Container
     from rootless.runtime.create import Created
+    from rootless.runtime.notify import Listener
 
 
 class _Ahead:
@@ -63,53 +65,12 @@ def run(
     block(set(FORWARDED).difference(ENDING))
     created = create(request, host, ahead)
     container = created.container
-    try:
-        unblock(ENDING)
-        from rootless.runtime.foreground import adopt, be_ready, wait
-        from rootless.runtime.start import start
-
-        if not request.detached:
-            be_ready()
-            oom = container.watch_oom()
-            if created.master >= 0:
-                adopt(created.master)
-        if at_start:
-            at_start(created)
-        listener = start(container, ahead.sock)
-        if request.detached:
-            container.close()
-    except BaseException:
-        with TakingBack(container):
-            from rootless.runtime.delete import remove
-
-            remove(container)
-        raise
+    oom, listener = _start(created, ahead, at_start)
     if request.detached:
         if listener:
             listener.wait(container.pid)
         return 0
-    try:
-        container.directory.lock.give_up()
-        limit = None
-        if request.timeout:
-            from rootless.runtime.limit import EXIT_TIMEOUT, TimeLimit
-
-            limit = TimeLimit(request.timeout, container.pid, created.pidfd)
-        engine = created.engine
-        code = wait(
-            container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener, limit=limit,
-            engine=engine,
-        )  # fmt: skip
-        if engine:
-            engine.end()
-        if limit and limit.over:
-            code = EXIT_TIMEOUT
-    except BaseException:
-        with TakingBack(container):
-            from rootless.runtime.delete import remove_failed
-
-            remove_failed(container)
-        raise
+    code = _wait(created, ahead, oom, listener, request.timeout)
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
     if at_end:
@@ -119,3 +80,59 @@ def run(
 
         remove_after(container)
     return code
+
+
+def _start(
+    created: Created, ahead: _Ahead, at_start: Callable[[Created], None] | None
+) -> tuple[Watch | None, Listener | None]:
+    """Start the program; return what watches its memory limit, and the listener of a service. A failure undoes all."""
+    container, oom = created.container, None
+    try:
+        unblock(ENDING)
+        from rootless.runtime.foreground import adopt, be_ready
+        from rootless.runtime.start import start
+
+        if not ahead.detached:
+            be_ready()
+            oom = container.watch_oom()
+            if created.master >= 0:
+                adopt(created.master)
+        if at_start:
+            at_start(created)
+        listener = start(container, ahead.sock)
+        if ahead.detached:
+            container.close()
+        return oom, listener
+    except BaseException:
+        with TakingBack(container):
+            from rootless.runtime.delete import remove
+
+            remove(container)
+        raise
+
+
+def _wait(created: Created, ahead: _Ahead, oom: Watch | None, listener: Listener | None, timeout: float) -> int:
+    """Wait for the end of the program; return its exit code. A failure removes the container."""
+    container, limit = created.container, None
+    try:
+        from rootless.runtime.foreground import wait
+
+        container.directory.lock.give_up()
+        if timeout:
+            from rootless.runtime.limit import EXIT_TIMEOUT, TimeLimit
+
+            limit = TimeLimit(timeout, container.pid, created.pidfd)
+        engine = created.engine
+        code = wait(
+            container.pid, created.pidfd, ahead.reader, created.master, oom=oom, listener=listener, limit=limit,
+            engine=engine,
+        )  # fmt: skip
+        if engine:
+            engine.end()
+        return EXIT_TIMEOUT if limit and limit.over else code
+    except BaseException:
+        with TakingBack(container):
+            from rootless.runtime.delete import remove_failed
+
+            remove_failed(container)
+        raise

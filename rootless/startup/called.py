@@ -28,7 +28,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options.__init__ _read_flags _set parse parse_global",
+            "<genexpr> <listcomp> Options.__init__ _read_flags _set _set_defaults parse parse_global",
         "rootless.cli.requests":
             "_cgroup_manager _change_config make_request read_request",
         "rootless.cli.setting_flags":
@@ -40,9 +40,9 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.errors":
             "RootlessError advice advice.<locals>.<genexpr> printable",
         "rootless.init":
-            "_accept _become_root _become_root.<locals>.<genexpr> _become_user "
-            "_become_user.<locals>.<listcomp> _die_with_runtime _leave _say_nothing _wait_for_start "
-            "_wait_for_start.<locals>.<genexpr> main",
+            "_accept _await_runtime _become_root _become_root.<locals>.<genexpr> _become_user "
+            "_become_user.<locals>.<listcomp> _die_with_runtime _leave _look_up_program _say_nothing "
+            "_wait_for_start _wait_for_start.<locals>.<genexpr> main",
         "rootless.kernel.caps":
             "<dictcomp> _check_subset _read_set _union all_capabilities apply_bounding apply_capabilities "
             "grantable grantable.<locals>.<genexpr> guard last_cap names names.<locals>.<dictcomp> "
@@ -92,10 +92,11 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.plan.compiler":
             "Plan.__init__ Plan.hands_over_cgroup Plan.hands_over_cgroup.<locals>.<genexpr> Plan.last "
             "Plan.mounts Plan.mounts.<locals>.<listcomp> Plan.outside Plan.outside.<locals>.<listcomp> "
-            "Plan.waits_for_runtime _compile_cgroup _compile_init _compile_init.<locals>.<listcomp> "
-            "_compile_label _compile_mounts _compile_mounts.<locals>.<genexpr> _compile_net_devices "
-            "_compile_network _compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> "
-            "compile compile.<locals>.<genexpr>",
+            "Plan.waits_for_runtime _annotation_warnings _annotation_warnings.<locals>.<genexpr> "
+            "_check_version_and_platform _compile_cgroup _compile_enter _compile_init "
+            "_compile_init.<locals>.<listcomp> _compile_label _compile_mounts "
+            "_compile_mounts.<locals>.<genexpr> _compile_name_files _compile_net_devices _compile_network "
+            "_compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> compile",
         "rootless.plan.devices":
             "compile_devices compile_devices.<locals>.<genexpr> compile_devices.<locals>.<listcomp> "
             "compile_devices.<locals>.<setcomp>",
@@ -230,7 +231,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options.__init__ _read_flags _set parse parse_global",
+            "<genexpr> <listcomp> Options.__init__ _read_flags _set _set_defaults parse parse_global",
         "rootless.cli.requests":
             "_cgroup_manager _change_config make_request",
         "rootless.cli.setting_flags":
@@ -242,9 +243,9 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.errors":
             "RootlessError advice advice.<locals>.<genexpr> printable",
         "rootless.init":
-            "_accept _become_root _become_root.<locals>.<genexpr> _become_user "
-            "_become_user.<locals>.<listcomp> _die_with_runtime _leave _say_nothing _wait_for_start "
-            "_wait_for_start.<locals>.<genexpr> main",
+            "_accept _await_runtime _become_root _become_root.<locals>.<genexpr> _become_user "
+            "_become_user.<locals>.<listcomp> _die_with_runtime _leave _look_up_program _say_nothing "
+            "_wait_for_start _wait_for_start.<locals>.<genexpr> main",
         "rootless.kernel.caps":
             "<dictcomp> _check_subset _read_set _union all_capabilities apply_bounding apply_capabilities "
             "grantable grantable.<locals>.<genexpr> guard last_cap names names.<locals>.<dictcomp> "
@@ -296,10 +297,11 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.plan.compiler":
             "Plan.__init__ Plan.hands_over_cgroup Plan.hands_over_cgroup.<locals>.<genexpr> Plan.last "
             "Plan.mounts Plan.mounts.<locals>.<listcomp> Plan.outside Plan.outside.<locals>.<listcomp> "
-            "Plan.waits_for_runtime _compile_cgroup _compile_init _compile_init.<locals>.<listcomp> "
-            "_compile_label _compile_mounts _compile_mounts.<locals>.<genexpr> _compile_net_devices "
-            "_compile_network _compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> "
-            "compile compile.<locals>.<genexpr>",
+            "Plan.waits_for_runtime _annotation_warnings _annotation_warnings.<locals>.<genexpr> "
+            "_check_version_and_platform _compile_cgroup _compile_enter _compile_init "
+            "_compile_init.<locals>.<listcomp> _compile_label _compile_mounts "
+            "_compile_mounts.<locals>.<genexpr> _compile_name_files _compile_net_devices _compile_network "
+            "_compile_resctrl _mount_context check_version check_version.<locals>.<genexpr> compile",
         "rootless.plan.devices":
             "compile_devices compile_devices.<locals>.<genexpr> compile_devices.<locals>.<listcomp> "
             "compile_devices.<locals>.<setcomp>",
@@ -362,7 +364,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.runtime.lock":
             "Lock.__init__ Lock._write_note Lock.give_up Lock.take",
         "rootless.runtime.run":
-            "_Ahead.__call__ _Ahead.__init__ run",
+            "_Ahead.__call__ _Ahead.__init__ _start _wait run",
         "rootless.runtime.start":
             "connect start",
         "rootless.runtime.state":
@@ -446,7 +448,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root load name_of state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options.__init__ _read_flags _set parse parse_global",
+            "<genexpr> <listcomp> Options.__init__ _read_flags _set _set_defaults parse parse_global",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.config_node":
@@ -511,8 +513,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.runtime.exec":
             "ExecRequest.__init__ RunningContainer.__init__ RunningContainer._differs Spawned.__init__ "
             "Spawned.reap Task.__init__ Task.emulate Task.last _Gate.__init__ _Gate.wait _await_verdict "
-            "_become _become.<locals>.<genexpr> _cgroup_fd _compile _derive _join _require "
-            "compile_process_of exec_in spawn spawn.<locals>.join",
+            "_become _become.<locals>.<genexpr> _cgroup_fd _compile _derive _join _log_for_runcs_suite "
+            "_require _task compile_process_of exec_in spawn spawn.<locals>.join",
         "rootless.runtime.foreground":
             "_loop _noted exit_code listen wait",
         "rootless.runtime.interpreter":
@@ -565,7 +567,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root load name_of state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options.__init__ _read_flags _set parse parse_global",
+            "<genexpr> <listcomp> Options.__init__ _read_flags _set _set_defaults parse parse_global",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.kernel.channel":
@@ -616,7 +618,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root load name_of state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options.__init__ _read_flags _set parse parse_global",
+            "<genexpr> <listcomp> Options.__init__ _read_flags _set _set_defaults parse parse_global",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.kernel.files":
@@ -659,7 +661,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.containers":
             "enter_state_root load name_of state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options.__init__ _read_flags _set parse parse_global",
+            "<genexpr> <listcomp> Options.__init__ _read_flags _set _set_defaults parse parse_global",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.kernel.proc":
@@ -693,22 +695,20 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cgroup":
             "_wanted open",
         "rootless.cgroup.driver":
-            "Cgroup.__init__ Cgroup._remove_tree Cgroup._remove_tree.<locals>.<lambda> Cgroup.close "
-            "Cgroup.directory_fd Cgroup.gone Cgroup.keyed Cgroup.keyed.<locals>.<dictcomp> "
-            "Cgroup.keyed.<locals>.<genexpr> Cgroup.kill Cgroup.path Cgroup.procs "
-            "Cgroup.procs.<locals>.<lambda> Cgroup.read Cgroup.read.<locals>.<lambda> Cgroup.remove "
-            "Cgroup.remove.<locals>.<genexpr> Cgroup.write Cgroup.write.<locals>.<lambda>",
+            "Cgroup.__init__ Cgroup.close Cgroup.directory_fd Cgroup.gone Cgroup.kill Cgroup.path "
+            "Cgroup.procs Cgroup.procs.<locals>.<lambda> Cgroup.read Cgroup.read.<locals>.<lambda> "
+            "Cgroup.remove Cgroup.remove.<locals>.<genexpr> Cgroup.write Cgroup.write.<locals>.<lambda>",
         "rootless.cgroup.freezer":
-            "_open_events is_frozen wait_for_event wait_until_empty",
+            "is_frozen",
         "rootless.cgroup.tree":
-            "list_below list_below.<locals>.<listcomp> read_file remove_below "
-            "remove_below.<locals>.<genexpr> remove_directories retry_as_range_root write_file",
+            "list_below list_below.<locals>.<listcomp> read_file remove_directories retry_as_range_root "
+            "write_file",
         "rootless.cli.commands.delete":
             "main",
         "rootless.cli.containers":
             "enter_state_root name_of state_root",
         "rootless.cli.options":
-            "<genexpr> <listcomp> Options.__init__ _read_flags _set parse parse_global",
+            "<genexpr> <listcomp> Options.__init__ _read_flags _set _set_defaults parse parse_global",
         "rootless.cli.setting_flags":
             "<genexpr>",
         "rootless.kernel.files":
