@@ -14,7 +14,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rootless"
 # Each room imports only from those that stand behind it; then come errors, log and config_node, for everybody.
-ORDER = ("cli", "api", "runtime", "init", "outside", "plan", "steps", "cgroup", "userns", "process", "kernel")
+ORDER = (
+    "cli", "api", "runtime", "init", "outside", "plan", "steps", "cgroup", "userns", "emulation", "process", "kernel",
+)  # fmt: skip
 
 
 def modules() -> dict[str, Path]:
