@@ -98,7 +98,7 @@ def record(work: Path) -> Called:
     for name in ("bin", "rootless", "oci"):
         shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     write(called, copy)
-    run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)  # it makes the caches
+    run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)  # this round makes the caches
     looked_for = run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)
     return {command: called[command] | looked_for[command] for command in COMMANDS}
 

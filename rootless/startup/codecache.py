@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Entry = tuple[str, str, bool, CodeType | None, Links, dict[str, int]]
 
 LIMIT = 1 << 24  # bytes of a file
+_S_IFMT, _S_IFDIR = 0o170000, 0o040000  # inode(7); to import the module `stat` takes longer than what they are for
 # Those of hot.py, which is read only when a cache is made.
 COMMANDS = ("create", "run", "exec", "start", "state", "kill", "delete")
 # The byte code's format, and the interpreter's build: another of the same version may have other built-in modules.
@@ -303,7 +304,7 @@ def users_folder(*, make: bool = False) -> str:
         status = posix.lstat(folder)
     except OSError:
         return ""
-    is_private = status.st_mode & 0o170022 == 0o040000 and status.st_uid == user
+    is_private = status.st_mode & (_S_IFMT | 0o022) == _S_IFDIR and status.st_uid == user
     return folder if is_private else ""
 
 
