@@ -41,8 +41,8 @@ class RootlessError(Exception):
         if self.raw_hint[:1] != _REFERENCE:
             return self.raw_hint
         # By name and late, because this module stands below all rooms, and the table is read for an error only.
-        table = __import__("rootless.kernel.hints", None, None, ("follow",))
-        return str(table.follow(self.raw_hint))
+        table = __import__("rootless.kernel.hints", None, None, ("text_of",))
+        return str(table.text_of(self.raw_hint))
 
     @hint.setter
     def hint(self, text: str) -> None:

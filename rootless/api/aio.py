@@ -177,7 +177,7 @@ class _Kept:
         return getattr(self.sock, name)
 
     def close(self) -> None:
-        if not self.loop.is_closed():  # at the interpreter's end it is, and Popen.__del__ looks for the end once more
+        if not self.loop.is_closed():  # the interpreter's end closes it before Popen.__del__ looks for the exit code
             self.loop.remove_reader(self.sock.fileno())
         self.sock.close()
 
@@ -341,5 +341,5 @@ class _Text:
         return data.decode(self.encoding, self.errors).replace("\r\n", "\n").replace("\r", "\n")
 
     def so_far(self, data: bytearray | None) -> Any:
-        """Return it as TimeoutExpired has it: bytes, None for nothing."""
+        """Return the output so far as bytes, None for nothing, as subprocess.TimeoutExpired holds it."""
         return bytes(data) if data else None

@@ -60,7 +60,7 @@ class Launcher:
         wire.send(self.requests, message, fds)
         if self.process:
             process, self.process = self.process, None  # type: ignore[assignment]
-            process.wait()  # it ends as soon as the launcher is a process of its own
+            process.wait()  # it has forked the launcher, and ends at once
 
     def close(self) -> None:
         """Give it up."""

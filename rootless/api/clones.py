@@ -153,13 +153,13 @@ def _sweep(parent: str) -> None:
             try:
                 os.rmdir(f"{parent}/{name}")
             except OSError:
-                continue  # something runs in it, or somebody else was quicker
+                continue  # a process is in it, or another launcher has removed it meanwhile
 
 
 def clone_runtime(compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any, own: Own) -> Running:
     """Clone the runtime of a container that has a state directory (api/named.py).
 
-    It makes the container when its call is there: one that waits for its call would be no faster with a runtime.
+    The runtime sets the container up when the call has come. To do so before would save nothing.
     """
     from rootless.api import named
 
@@ -167,12 +167,12 @@ def clone_runtime(compiled: Compiled, number: int, verdict: socket, fds: list[in
 
     def live() -> None:
         own.leave()
-        if not call:  # it may wait long, and must not hold the sockets of other containers open meanwhile
+        if not call:  # a warm container may wait long, and must not hold other containers' sockets open meanwhile
             program.close_all_but([verdict.fileno(), fds[0], own.pidfd])
         try:
             its_call = call or read_call(*wire.receive(verdict))
         except EOFError:
-            return  # no call comes any more
+            return  # the caller has closed the socket: no call comes
         named.main(compiled, container_id, its_call, verdict, fds[0], own.pidfd)
 
     container_id = compiled.name or f"rootless-{os.urandom(6).hex()}"

@@ -1,4 +1,4 @@
-"""What is done to a container that runs: exec, pause, resume, stats, update. A copy of the launcher does it."""
+"""Carry out exec, pause, resume, stats and update for a running container, in a copy of the launcher."""
 
 from __future__ import annotations
 

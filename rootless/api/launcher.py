@@ -20,6 +20,7 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.api.plans import Plans
@@ -42,6 +43,11 @@ class Launcher:
         from rootless.api.spares import Spares
 
         self.spares = Spares(self.own)
+        # By the first word of a request. A function gets what follows, and the fds: the end's socket, the verdict's,
+        # 0, 1, 2, then those of pass_fds.
+        self.operations: dict[str, Callable[..., None]] = {
+            "run": self._run, "ping": self._ping, "kill": self._kill, "control": self._control,
+        }  # fmt: skip
         for fd in (requests.fileno(), parent):
             self.poller.register(fd, select.EPOLLIN)
 
@@ -53,7 +59,7 @@ class Launcher:
                 if spare := self.spares.refill():
                     self._watch(spare)
                     continue
-                ready = self.poller.poll(self.spares.left())
+                ready = self.poller.poll(self.spares.seconds_left())
                 self.spares.end_old()
             for fd, _ in ready:
                 if fd == self.parent:
@@ -74,7 +80,7 @@ class Launcher:
             return
         verdict = socket(fileno=fds[1])
         try:
-            getattr(self, f"do_{operation}")(number, verdict, fds, *arguments)
+            self.operations[operation](number, verdict, fds, *arguments)
         except BaseException as error:
             channel.send_failure(verdict, error, operation, "")
         finally:
@@ -83,9 +89,9 @@ class Launcher:
                 if fd >= 0:
                     os.close(fd)
 
-    # --- requests. fds: the end's socket, the verdict's, 0, 1, 2, then those of pass_fds
+    # --- the operations
 
-    def do_run(self, number: int, verdict: socket, fds: list[int], settings: bytes, words: Any) -> None:
+    def _run(self, number: int, verdict: socket, fds: list[int], settings: bytes, words: Any) -> None:
         """Clone a container; its call is there already, or comes later (a warm one: words is None)."""
         from rootless.api import clones
 
@@ -100,19 +106,19 @@ class Launcher:
         running.compiled = compiled
         self._watch(running)
 
-    def do_ping(self, number: int, verdict: socket, fds: list[int]) -> None:
-        """Say that this is the launcher: its pid goes along (unix(7), SCM_CREDENTIALS)."""
+    def _ping(self, number: int, verdict: socket, fds: list[int]) -> None:
+        """Answer that this is the launcher. The kernel adds its pid to the message (unix(7), SCM_CREDENTIALS)."""
         from rootless.kernel import channel
 
         channel.send(verdict, channel.EXECUTING)
 
-    def do_kill(self, number: int, verdict: socket, fds: list[int], target: int) -> None:
+    def _kill(self, number: int, verdict: socket, fds: list[int], target: int) -> None:
         """Kill a container whose caller does not wait for it any more."""
         running = self.numbers.get(target)
         if running:
             running.kill()
 
-    def do_control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
+    def _control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
         """Do something to a container that runs, in a copy of this process: it may take its time."""
         from rootless.api import controls
         from rootless.errors import RootlessError

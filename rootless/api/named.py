@@ -106,11 +106,11 @@ def _await_end(created: Created, call: Call, end: int, oom: Watch | None) -> Non
         remove_after(container)
     finally:
         if call.pid1:
-            _say(end, wire.STATUS + wire.pack_end(status, 0)[1:5])
-        _say(end, wire.pack_end(status, kills))
+            _report(end, wire.STATUS + wire.pack_end(status, 0)[1:5])
+        _report(end, wire.pack_end(status, kills))
 
 
-def _say(end: int, data: bytes) -> None:
+def _report(end: int, data: bytes) -> None:
     try:
         os.write(end, data)
     except OSError:
@@ -118,7 +118,7 @@ def _say(end: int, data: bytes) -> None:
 
 
 def refuse(verdict: socket, error: BaseException) -> None:
-    """Tell the caller why there is no container; a program that is missing is ENOENT, as execve(2) has it."""
+    """Tell the caller why no container was started. A missing program becomes ENOENT, as from execve(2)."""
     if isinstance(error, RootlessError) and error.where.startswith("/process/args") and not error.errno:
         error.errno = errno.ENOENT
     channel.send_failure(verdict, error, "run", "")

@@ -87,7 +87,7 @@ class Compiled:
         return record
 
     def is_outdated(self) -> bool:
-        """Return whether what the plan was compiled from has changed: config.json, or what is closed in /etc."""
+        """Return whether config.json, or the list of the files in /etc that others may not read, has changed since."""
         if self.signature:
             return self.signature != _signature(f"{self.bundle}/config.json")
         return self.masked is not None and self.masked != closed_paths("/etc")
@@ -109,7 +109,7 @@ def _renamed(value: Any, name: str) -> Any:
 
 
 def _takes_scope(record: Record) -> bool:
-    """Return whether the limits lie in a scope, which systemd makes around a process that is there already."""
+    """Return whether the limits need a scope of systemd, which takes a process only after that has been cloned."""
     return bool(record["files"]) and cgroup.open(_renamed(record, "rootless")).needs_pid
 
 

@@ -119,7 +119,7 @@ class Popen(subprocess.Popen[AnyStr]):
         """Return the container's settings for the launcher."""
         return settings.Packed(about, user, group, groups)  # type: ignore[arg-type]
 
-    # --- subprocess's own places to make and to wait for a child
+    # --- methods of subprocess.Popen that start a child and wait for it
 
     def _execute_child(self, *values: Any) -> None:
         given: dict[str, Any] = dict(zip(_EXECUTE_NAMES, values, strict=False))
@@ -328,7 +328,7 @@ class Popen(subprocess.Popen[AnyStr]):
         self._control("update", {name: value for name, value in limits.items() if value is not None})
 
     def _control(self, action: str, words: Any) -> str:
-        """Have the launcher do something to the container; return its answer. Raises RootlessError."""
+        """Ask the launcher to change the container, such as to pause it; return its answer. Raises RootlessError."""
         self._require_running("read the figures of" if action == "stats" else action)
         answers = client.Answers()
         try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rootless.api.keywords import ContainerKeywords
 
-# Those that plan/settings.py reads under the same name.
+# The keywords that plan/settings.py reads under the same name.
 _SAME = (
     "hostname", "volumes", "tmpfs", "read_only", "network", "memory", "cpus", "pids", "ulimits", "cap_add", "cap_drop",
     "no_new_privileges", "root_emulation", "config", "publish", "no_host_loopback",
@@ -73,7 +73,7 @@ class Packed:
                 "base": base,
                 "keywords": passed,
             },
-            2,  # a version without references: equal data is equal bytes
+            2,  # marshal's version without references, so that equal data gives equal bytes
         )
 
 

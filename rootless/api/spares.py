@@ -1,7 +1,7 @@
-"""Keep one container ahead: the launcher sets it up for settings that are asked for again and again.
+"""Keep spares: containers that the launcher sets up ahead, for settings that callers ask for again and again.
 
-A spare is a fresh container that waits for its call, as a warm one of a Sandbox does. A call takes it if nothing that
-its set-up has looked at can be another by now; otherwise the call gets a container that is set up for it alone.
+A spare waits for its call, as a warm container of a Sandbox does. A call gets it only if everything that its set-up has
+found on the host is still the same. Otherwise the launcher sets up a container for this call alone.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     from rootless.api.plans import Compiled
     from rootless.api.running import Own, Running
 
-_OFTEN = 1.0  # seconds: calls that follow each other faster are expected to go on
-_CALLS = 3  # so many of them, until a spare is made
-_MOST = 4  # spares at once, each for settings of its own
+_OFTEN = 1.0  # seconds: after calls that follow each other faster, another one is expected
+_CALLS = 3  # the launcher makes a spare after this number of them
+_MOST = 4  # spares at a time, each for other settings
 
 
 class Spare:
-    """A container that waits for any call with the same settings.
+    """A container that waits for a call with the same settings.
 
-    calls: the socket for its call; places: what its set-up has found at the paths of the host; since: when it was made.
+    calls: the socket over which it gets the call; places: what its set-up has found at the host's paths; since: when it
+    was made, in seconds of time.monotonic.
     """
 
     __slots__ = ("calls", "places", "running", "since")
@@ -53,14 +54,17 @@ class Spares:
     def __init__(self, own: Own) -> None:
         self.own = own
         self.waiting: dict[Compiled, Spare] = {}
-        self.recent: dict[Compiled, list[float]] = {}  # when the last calls came
+        self.recent: dict[Compiled, list[float]] = {}  # the times of the last _CALLS calls
         self.number = 0
         self.mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self.changes = select.poll()  # reports an error when the host's mounts have changed (proc_pid_mountinfo(5))
         self.changes.register(self.mounts, select.POLLPRI)
 
     def take(self, compiled: Compiled, number: int, fds: list[int], words: Any) -> Running | None:
-        """Give a call to a spare. Return the container, None if there is none or the call cannot use it."""
+        """Pass a call on to a spare; return the spare's container, None if no spare fits.
+
+        fds: as clones.clone_container takes them; words: the call, as wire.py sends it.
+        """
         if clones.is_pid1(words) or not may_wait(compiled):
             return None
         self._count(compiled)
@@ -72,7 +76,7 @@ class Spares:
             return None
         try:
             wire.send(spare.calls, words, fds[1:])
-        except OSError:  # it has ended
+        except OSError:  # the spare has ended
             self._end(spare)
             return None
         spare.calls.close()
@@ -95,7 +99,7 @@ class Spares:
         return find_places(compiled) != spare.places
 
     def refill(self) -> Running | None:
-        """Make one spare for settings that were asked for often of late; None if there are none without a spare."""
+        """Make one spare, for settings of frequent calls that have none. Return it, None if no settings need one."""
         now = time.monotonic()
         for compiled, calls in list(self.recent.items()):
             if now - calls[-1] > _OFTEN or compiled.closed:
@@ -126,8 +130,8 @@ class Spares:
         self.waiting[compiled] = Spare(running, calls, places)
         return running
 
-    def left(self) -> float | None:
-        """Return the seconds until the next spare is too old, None without one."""
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the oldest spare has to end, None without a spare."""
         if not self.waiting:
             return None
         oldest = min(spare.since for spare in self.waiting.values())
@@ -161,8 +165,9 @@ class Spares:
 def may_wait(compiled: Compiled) -> bool:
     """Return whether a container of these settings may be set up before its call.
 
-    One with a cgroup or with warnings has something to say to its caller while it is set up. An overlay must not see
-    its lower directory change (overlayfs.rst, "Changes to underlying filesystems").
+    During its set-up a container with a cgroup or with warnings sends messages to its caller, and a spare has none yet.
+    The lower directory of an overlay must not change once it is mounted (overlayfs.rst, "Changes to underlying
+    filesystems"), and a caller may change it before the call.
     """
     plan = compiled.plan
     return not (

@@ -25,7 +25,7 @@ from rootless.errors import RootlessError, advice
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_PERIOD = 0.2  # seconds between two looks whether a task is cancelled
+_PERIOD = 0.2  # seconds between two checks whether the caller has cancelled the task
 _LIMITS = ("memory", "cpus", "limits")
 
 

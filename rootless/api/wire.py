@@ -1,12 +1,13 @@
-"""What a Python process and its launcher say to each other: one SOCK_SEQPACKET message a request, fds beside it.
+"""Exchange messages between a Python process and its launcher: one SOCK_SEQPACKET message a request, with its fds.
 
-A request is marshal data, because both sides are the same interpreter and each trusts the other. One that is larger
-than a message travels in a memfd, whose fd is then the first.
+A request is marshal data, because both sides are the same interpreter and each trusts the other. A request that is
+larger than a message travels in a memfd, whose fd comes first.
 
-The answers to a container come over two sockets of its own, so that no thread waits for another's:
-the verdict (SOCK_SEQPACKET), as in runtime/verdict.py, to which the program's process is the other end; and the end,
-which has `S` and a wait status from the container's small init, and `Z`, a wait status and the number of OOM kills from
-the launcher, when nothing of the container is left.
+Each container answers over two sockets of its own, so that no thread waits for another's answer:
+
+- the verdict (SOCK_SEQPACKET), as in runtime/verdict.py. The program's process holds the other end.
+- the end. The container's small init sends `S` and the wait status. When nothing of the container is left, the launcher
+  sends `Z`, the wait status and the number of OOM kills.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def refuse_narrower(node: Node, devices: Node) -> None:
             for rule, item in reversed(rules):
                 if not covers(rule, kind, major, minor, wanted):
                     continue
-                # Generated lists begin with a denial of everything, and do not mean the default devices.
+                # Clients write lists whose first rule denies everything. It is not meant to deny the default devices.
                 if not rule[0] and (named or rule[2] != -1):
                     raise item.error(
                         f"denies {wanted} on device {kind} {major}:{minor}, which the container has",

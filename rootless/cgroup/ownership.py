@@ -35,7 +35,7 @@ def hand_over(group: Cgroup, pid: int, uid: int, host: Host) -> None:
             f"({group.path})"
         )
     owner = uid
-    # Of a namespace that is also the reader's, the file shows the ids of its parent (user_namespaces(7)).
+    # A reader in that namespace itself would be shown ids of the parent namespace (user_namespaces(7)).
     if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
         owner = outer_id(read_id_map(f"/proc/{pid}/uid_map"), uid, -1)
     if owner < 0 or owner == os.fstat(group.fd).st_uid:

@@ -36,7 +36,7 @@ class Kernel:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.status = dict(line.split(":\t", 1) for line in self.read("status").splitlines() if ":\t" in line)
-        self.mounts: dict[str, str] = {}  # {mount point: its description}; of several at one place the upper one
+        self.mounts: dict[str, str] = {}  # {mount point: description of the uppermost mount there}
         for line in self.read("mountinfo").splitlines():
             number, parent, device, _, path, options, *rest = line.split(" ")
             fstype = rest[rest.index("-") + 1]

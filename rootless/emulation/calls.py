@@ -194,7 +194,7 @@ def _show(processes: Processes, call: Notification, path: bytes, shown: Shown, a
 
 
 def _flags_at(place: bytes, flags: int) -> int:
-    """Return the flags for the supervisor's own call. fd/N is a link itself, which leads to the open file."""
+    """Return the flags for the supervisor's own call. A path fd/N is a link to the open file, so it is followed."""
     is_descriptor = place.startswith(b"fd/") and place.count(b"/") == 1
     flags &= ~(sc.AT_EMPTY_PATH | (sc.AT_SYMLINK_NOFOLLOW if is_descriptor else 0))
     return flags & 0xFFFFFFFF

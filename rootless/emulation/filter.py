@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING
 
 from rootless.kernel import syscalls as sc
@@ -15,7 +16,7 @@ _NOTIFY = ACTIONS["SCMP_ACT_NOTIFY"]
 _EQUAL, _NOT_EQUAL = OPERATORS["SCMP_CMP_EQ"], OPERATORS["SCMP_CMP_NE"]
 _MASKED_EQUAL = OPERATORS["SCMP_CMP_MASKED_EQ"]
 RLIMIT_LOCKS = 10  # asm-generic/resource.h
-_FORMAT, _CHARACTER, _BLOCK = 0o170000, 0o020000, 0o060000  # inode(7): S_IFMT, S_IFCHR, S_IFBLK
+_FORMAT = stat.S_IFMT(0xFFFF)  # the bits of a mode that hold the type (inode(7))
 
 _OWNERS = ("chown", "lchown", "fchown", "fchownat", "chown32", "lchown32", "fchown32")
 _SET_IDS = (
@@ -39,7 +40,7 @@ def emulation_profile(mode: str, machine: str, *, kernel: tuple[int, int]) -> Pr
     """Return the profile of a mode: `errno` or `notify`. kernel: the version of this kernel."""
     action = _NOTIFY if mode == "notify" else _SUCCESS
     rules: list[Rule] = [((*_OWNERS, *_SET_IDS, "capset"), action, ())]
-    for kind in (_CHARACTER, _BLOCK):
+    for kind in (stat.S_IFCHR, stat.S_IFBLK):
         rules.append((("mknod",), action, ((1, _MASKED_EQUAL, _FORMAT, kind),)))
         rules.append((("mknodat",), action, ((2, _MASKED_EQUAL, _FORMAT, kind),)))
     flags = sc.SECCOMP_FILTER_FLAG_SPEC_ALLOW

@@ -53,7 +53,7 @@ def prepare(profile: Profile, ids: tuple[int, int], *, is_asked: bool) -> Callab
             raise RootlessError(what, "root emulation", hint=hint) from None
         if profile["notify"]:
             channel.send(waiting, channel.EMULATED, b"%d %d" % ids, fds=(fd,))
-            os.close(fd)  # the supervisor's is the only one: if it is killed, no call waits for it
+            os.close(fd)  # so only the supervisor has it: if that is killed, calls fail in place of waiting for ever
 
     return load
 
@@ -92,7 +92,7 @@ def enter_namespace(proc_fd: int, pid: int) -> None:
     try:
         fd = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
     except FileNotFoundError:
-        os._exit(0)  # it has ended already
+        os._exit(0)  # the process has ended already
     try:
         sc.setgroups([])  # root's groups are not the container's
     except OSError:
@@ -118,14 +118,14 @@ def become_root_of_namespace(proc_fd: int, uid: int, gid: int) -> None:
 
 
 def supervise(listener: int, proc_fd: int, uid: int, gid: int) -> None:
-    """Be the supervisor until no process has the filter any more."""
+    """Serve as the supervisor until no process has the filter any more."""
     from rootless.emulation.identity import Identity
     from rootless.emulation.processes import Processes
     from rootless.emulation.supervisor import serve
 
     sc.name_process(b"rootless:root")
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(signum, signal.SIG_IGN)  # those of the caller's terminal are for the program
+        signal.signal(signum, signal.SIG_IGN)  # the terminal sends them to the program, too
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.setsid()
@@ -136,7 +136,7 @@ def supervise(listener: int, proc_fd: int, uid: int, gid: int) -> None:
     program.close_all_but([listener, proc_fd, log.descriptor()])
     program.forget_imports()
     os.umask(0)
-    gc.enable()  # commands run without it, and this process may live long
+    gc.enable()  # bin/rootless has switched it off for short commands, but this process may live long
     try:
         serve(listener, Processes(listener, proc_fd, Identity((uid,) * 4, (gid,) * 4)))
     except Exception as error:

@@ -166,5 +166,5 @@ def _target(path: bytes, st: os.stat_result) -> str:
         return ""
     try:
         return os.fsdecode(os.readlink(path))
-    except OSError:  # a path such as fd/3 of a descriptor that is the link itself
+    except OSError:  # the path is fd/N of a descriptor that was opened for the link itself (O_PATH | O_NOFOLLOW)
         return ""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rootless.plan.compiler import Plan
     from rootless.steps.context import Prepared
 
-_SEARCH = "/bin:/usr/bin"  # os.defpath
+_SEARCH = "/bin:/usr/bin"  # where subprocess looks without PATH: os.defpath
 
 
 class Call:
@@ -136,7 +136,9 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
         place = ("process", "/process")
         context = _become_user(life)
         if context.stays and life.prepared.filter:
-            life.prepared.filter(life.verdict)  # before the call, because it is the longest step
+            life.prepared.filter(
+                life.verdict
+            )  # while a warm container waits for its call, because it is the longest step
         if call is None:
             assert waiting is not None
             call = waiting(life)
@@ -157,11 +159,11 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Waiting = Callable[[Life], Call]  # receives the call of a container that was set up before
+    Waiting = Callable[[Life], Call]  # receives the call of a warm container
 
 
 def _report(life: Life, error: BaseException, what: str, pointer: str, waiting: Waiting | None) -> None:
-    """Send a failure to the caller. A spare has one only if its call has come meanwhile."""
+    """Send a failure to the caller. A spare has a caller only if its call has come meanwhile."""
     if life.answers >= 0 and waiting:
         poller = select.poll()
         poller.register(life.verdict.fileno(), select.POLLIN)
@@ -191,7 +193,7 @@ def _die_with(launcher: int) -> None:
 
 
 def _become_root(life: Life) -> None:
-    """Get the id maps. If only its own id is mapped, this process writes them, else the launcher does."""
+    """Write the id maps, or wait until the launcher has written them if they hold more than the user's own id."""
     namespaces, prepared = life.plan.namespaces, life.prepared
     if not namespaces.uid_map:
         return
@@ -309,9 +311,8 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> None:
     except OSError as error:
         raise _exec_error(path, error) from None
     _, permitted, inheritable = sc.capget()
-    sc.capset(
-        permitted, permitted, inheritable
-    )  # with CAP_SYS_ADMIN a message may be sent in another process's name (unix(7))
+    # With CAP_SYS_ADMIN a process may name another one as the sender of a message (unix(7), SCM_CREDENTIALS).
+    sc.capset(permitted, permitted, inheritable)
     program_fd = os.pidfd_open(pid)
     mine = (program_fd,) if life.answers < 0 else (program_fd, life.answers)
     sockets.send_fds(life.verdict, channel.EXECUTING, mine, sender=pid)

@@ -16,7 +16,7 @@ from rootless.process.program import close_all_but
 from rootless.startup import lean_os as os
 
 _CHLD, _KILL = 17, 9
-_LEFT = frozenset((9, 11, 7, 8, 4, 5, 19, 32, 33))  # they cannot be waited for, or report a fault of this process
+_LEFT = frozenset((9, 11, 7, 8, 4, 5, 19, 32, 33))  # those that sigwaitinfo(2) cannot take, and faults of this process
 ALL = [number for number in range(1, 65) if number not in _LEFT]
 
 
@@ -31,7 +31,7 @@ def reap(program: int, status_fd: int) -> None:
         try:
             os.close(fd)
         except OSError:
-            pass  # the caller had closed it
+            pass  # the caller has started the container with this stream closed
     while True:
         info = sigwaitinfo(ALL)
         if info.si_signo != _CHLD:

@@ -4,7 +4,7 @@ The rule: a hint about the machine, the user's account, a missing program or the
 hint about the words that the user has typed or written (the form of a flag, the values of a property) stands with the
 code that reads them. tests/unit/test_hints.py finds a hint that is in the wrong place.
 
-Nothing on the way of a container that works imports this module: an error asks for its hint when it happens.
+A container that works never imports this module: an error looks its hint up when the line is printed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import oci.hints
 from oci.hints import ROOT, USER, Hint
 from rootless import errors
 
-__all__ = ["HINTS", "ROOT", "USER", "Hint", "follow", "hint"]
+__all__ = ["HINTS", "ROOT", "USER", "Hint", "hint", "text_of"]
 
 HINTS = {
     "userns-limit": Hint(
@@ -215,7 +215,7 @@ def hint(name: str, **words: object) -> Hint:
     return Hint(hint.text.format(**words), hint.command.format(**words), hint.who) if words else hint
 
 
-def follow(reference: str) -> str:
+def text_of(reference: str) -> str:
     """Return the text of a reference that errors.advice has made."""
     name, *words = reference[1:].split("\0")
     return hint(name, **dict(word.partition("=")[::2] for word in words)).text

@@ -82,7 +82,7 @@ class Host:
 
     @fact
     def is_root_here(self) -> bool:
-        """Whether this is root of its user namespace, with CAP_SYS_ADMIN, and so needs no other one."""
+        """Whether this is root of its user namespace, with CAP_SYS_ADMIN: a container needs no other one."""
         return self.uid == 0 and effective_capabilities() & caps.SYS_ADMIN != 0
 
     @fact

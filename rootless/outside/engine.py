@@ -70,7 +70,7 @@ class Engine:
 
         def live() -> None:
             os.close(opener)
-            if os.read(gate, 1):  # else the runtime has ended, and would not have noted this process
+            if os.read(gate, 1):  # b"" if the runtime was killed before it has noted this process
                 self._become(argv, ready_writer, self._entering(init, is_root=is_root, has_userns=has_userns))
 
         try:
@@ -182,7 +182,7 @@ class Engine:
         return RootlessError(f"{what}: {words}" if words else what, self.step.pointer)
 
     def last_words(self) -> str:
-        """Return the last lines that the engine has said, without what it says always."""
+        """Return the last two lines of the engine's output, without those that it always prints."""
         text = os.pread(self.output, _OUTPUT, 0).rstrip(b"\0").decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_NOISE)]
         return printable("; ".join(lines[-2:]))

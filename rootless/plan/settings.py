@@ -117,7 +117,7 @@ def _map_ids(change: Change, uids: list[int], gids: list[int]) -> None:
         elif wanted:
             linux[key] = [{"containerID": wanted[0], "hostID": own, "size": 1}]
     if not ranges and uids:
-        change.spec["process"]["user"].pop("additionalGids", None)  # because there is only one group
+        change.spec["process"]["user"].pop("additionalGids", None)  # because a single map has one group
 
 
 def _apply_groups(change: Change, groups: list[str]) -> None:

@@ -168,12 +168,12 @@ class Lock:
         )
 
 
-class _Rings(Exception):
+class _Alarm(Exception):
     """Interrupt flock(2) when the time is over."""
 
 
-def _ring(_signum: int, _frame: object) -> None:
-    raise _Rings
+def _raise_alarm(_signum: int, _frame: object) -> None:
+    raise _Alarm
 
 
 def _wait(fd: int, seconds: float) -> bool:
@@ -186,26 +186,26 @@ def _wait(fd: int, seconds: float) -> bool:
         return True
     except BlockingIOError:
         pass
-    before = signal(_ALRM, _ring)
+    before = signal(_ALRM, _raise_alarm)
     pthread_sigmask(SIG_UNBLOCK, (_ALRM,))
     try:
         setitimer(ITIMER_REAL, seconds, 0.1)
         flock(fd, LOCK_EX)
         return True
-    except _Rings:
+    except _Alarm:
         return False
     finally:
         _silence(before)
 
 
 def _silence(before: object) -> None:
-    """Stop the alarm, and ignore one that comes meanwhile. before: the handler to restore."""
+    """Stop the timer, and ignore an alarm that comes meanwhile. before: the signal's handler to restore."""
     while True:
         try:
             setitimer(ITIMER_REAL, 0)
             signal(_ALRM, before)
             return
-        except _Rings:
+        except _Alarm:
             continue
 
 

@@ -131,7 +131,7 @@ CALLED: dict[str, dict[str, str]] = {
             "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> restore_handlers "
             "restore_signals set_home set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
-            "<dictcomp> apply_rlimit check_rlimits read_rlimits",
+            "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
             "Bundle.__init__ CreateRequest.__init__ CreateRequest.needs_helpers CreateRequest.needs_monitor "
             "CreateRequest.wants_terminal find_bundle load_bundle open_bundle parse_config read_config",
@@ -336,7 +336,7 @@ CALLED: dict[str, dict[str, str]] = {
             "look_up.<locals>.<genexpr> passed_on passed_on.<locals>.<listcomp> restore_handlers "
             "restore_signals set_home set_home.<locals>.<genexpr> set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
-            "<dictcomp> apply_rlimit check_rlimits read_rlimits",
+            "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.bundle":
             "Bundle.__init__ CreateRequest.__init__ CreateRequest.wants_terminal find_bundle load_bundle "
             "parse_config read_config",
@@ -503,7 +503,7 @@ CALLED: dict[str, dict[str, str]] = {
             "restore_handlers restore_signals set_home set_home.<locals>.<genexpr> "
             "set_home.<locals>.<listcomp>",
         "rootless.process.rlimits":
-            "<dictcomp> apply_rlimit check_rlimits read_rlimits",
+            "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
         "rootless.runtime.container":
             "Container.__init__ Container.alive Container.cgroup Container.cgroup_path "
             "Container.cgroup_record Container.close Container.config Container.container_id Container.pid "

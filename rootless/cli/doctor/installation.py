@@ -30,7 +30,7 @@ _PACKAGES = {
     "isal": ("images are unpacked slower", "isal", ""),
     "mcp": ("python -m rootless.mcp does not start", "mcp", ""),
 }
-_ZSTD = ("compression.zstd", "backports.zstd")  # of Python 3.14, and for the older ones
+_ZSTD = ("compression.zstd", "backports.zstd")  # the module of Python 3.14, and the package for older ones
 
 
 def program(_host: Host) -> Iterator[Line]:

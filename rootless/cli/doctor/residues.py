@@ -140,7 +140,9 @@ def _nameless() -> list[str]:
     places = {own, os.path.dirname(own)} if own != os.path.normpath(view.mount) else {own}
     nameless: dict[str, None] = {}
     for path in (path for place in places for path in _below(place, 0)):  # deepest first
-        if _is_nameless(path) and nameless.keys() >= set(_children(path)):  # others' cgroups below it keep it
+        if _is_nameless(path) and nameless.keys() >= set(
+            _children(path)
+        ):  # a cgroup below it that is not ours keeps it
             nameless[path] = None
     return list(nameless)
 

@@ -64,7 +64,7 @@ def _limits(full: list[str]) -> Iterator[Line]:
         yield Line("namespace-limits", OK, f"one of each can be created: {', '.join(_COSTS)}")
     for kind in full:
         detail = f"no {kind} namespace can be created: {errno_text(errno.ENOSPC)}"
-        status = LIMITED if kind == "time" else MISSING  # a plain `run` makes all others
+        status = LIMITED if kind == "time" else MISSING  # `run` needs all the others for any bundle
         yield Line(f"{kind}-namespaces", status, detail, _COSTS[kind], hint("namespace-limit", kind=kind))
 
 
