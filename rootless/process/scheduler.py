@@ -116,7 +116,7 @@ def _check_deadline(node: Node, runtime: int, deadline: int, period: int) -> Non
     if runtime > deadline:
         raise node["deadline"].error(f"{said} runtime ({runtime}) must be <= deadline ({deadline})")
     if period and deadline > period:
-        raise node["period"].error(f"{said} deadline ({deadline}) must be <= period ({period}; 0 stands for it)")
+        raise node["period"].error(f"{said} deadline ({deadline}) must be <= period ({period}; 0: the deadline)")
 
 
 def apply_scheduler(scheduler: Scheduler) -> None:

@@ -22,8 +22,8 @@ def own() -> Path:
     return Path("/sys/fs/cgroup" + line[3:]).parent
 
 
-def made() -> list[Path]:
-    """The cgroups of this process's own launcher: other tests have theirs beside them."""
+def launchers_cgroups() -> list[Path]:
+    """Return the cgroups that this process's launcher has made, not those of other tests."""
     return list(own().glob(f"rootless-{launcher_pid()}-*"))
 
 
@@ -36,17 +36,17 @@ def delegated() -> None:
 def test_a_container_s_cgroup_goes_with_it() -> None:
     with rootless.Popen(["sleep", "1000"], **LIMITED) as box:
         try:
-            assert len(made()) == 1
+            assert len(launchers_cgroups()) == 1
             box.pause()
             box.resume()
         finally:
             box.kill()
-    assert made() == []
+    assert launchers_cgroups() == []
 
 
 def test_what_a_killed_launcher_leaves_is_removed_by_the_next() -> None:
     box = rootless.Popen(["sleep", "1000"], **LIMITED)
-    left = made()
+    left = launchers_cgroups()
     old = launcher_pid()
     os.kill(old, signal.SIGKILL)
     with pytest.raises(rootless.LauncherError):

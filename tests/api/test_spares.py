@@ -24,7 +24,7 @@ PIPE = subprocess.PIPE
 
 
 def children() -> list[int]:
-    """The processes that the launcher has made and that live: without a container that runs, these are spares."""
+    """Return the pids of the launcher's children. While no container runs, they are spares."""
     if not (pid := launcher_pid()):
         rootless.run(["true"])
         pid = launcher_pid()

@@ -147,7 +147,7 @@ def _allowed(rules, kind, major, minor, letter):
 
 
 def _execute(program, kind, major, minor, access):
-    """The few instructions of eBPF that the program uses."""
+    """Execute a device filter for one access: the few instructions of eBPF that it uses. Return its answer."""
     import struct
 
     wanted = sum({"m": 1, "r": 2, "w": 4}[letter] for letter in access)

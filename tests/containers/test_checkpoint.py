@@ -173,7 +173,7 @@ def may_have_large_pipes() -> bool:
 
 
 @pytest.mark.root
-def test_what_criu_says_is_told(container, criu, tmp_path) -> None:
+def test_the_error_quotes_criu(container, criu, tmp_path) -> None:
     if os.geteuid():
         pytest.skip("needs root")
     c = container({"process": {"args": ["sleep", "1000"]}})

@@ -63,7 +63,7 @@ def test_a_stopped_create(container, rootless) -> None:
 
 
 def test_a_waiting_command_is_not_ended(container, rootless) -> None:
-    """Who holds the lock is told by the kernel: a command that waits for it, too, gets its answer."""
+    """The kernel says who holds the lock, also to a command that waits for it."""
     mark = f"426{os.getpid()}"
     c = container({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", mark]}]}})
     nothing = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -154,7 +154,7 @@ def test_a_container_cannot_write_into_its_state_directory(container, rootless, 
 
 
 @pytest.mark.parametrize("command", ["create", "run"])
-def test_a_limit_of_file_sizes_is_told(container, rootless, command: str) -> None:
+def test_a_limit_of_file_sizes_is_reported(container, rootless, command: str) -> None:
     """write(2) takes a part, and the next one fails: neither is success."""
     c = container()
     python, *words = rootless.command(command, "-b", c.bundle.path, c.id)
@@ -276,7 +276,7 @@ __main__.launcher()
 
 @pytest.mark.parametrize("command", ["start", "run"])
 def test_what_cannot_be_taken_back_is_named(container, rootless, command: str) -> None:
-    """The error that came first is the one that is told."""
+    """The error that came first is the one that is reported."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     words = ["run", "--detach", "-b", c.bundle.path, c.id]
     if command == "start":

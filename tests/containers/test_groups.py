@@ -1,4 +1,4 @@
-"""The caller's supplementary groups: with a range of ids the program has none of them, and is told what it misses."""
+"""Supplementary groups of the caller: with a range of ids the program has none, and a warning says which it misses."""
 
 import os
 import subprocess

@@ -331,7 +331,7 @@ def test_closed_standard_streams_are_the_null_device(container, flags) -> None:
 
 @pytest.mark.parametrize(("closed", "said"), [("", "does not exist"), ("<&-", "/dev/null: ENOENT")])
 def test_without_a_null_device(rootless, closed, said) -> None:
-    """A chroot without /dev: only who needs it is told."""
+    """In a chroot without /dev only a command that needs the null device fails for it."""
     script = f'mount -t tmpfs none /dev && exec "$@" {closed}'
     command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *rootless.command("state", "none")]
     done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=TIMEOUT, check=False)

@@ -79,7 +79,7 @@ def said():
 
 
 def on_a_terminal(c, command, *words):
-    """run or exec with a terminal, which the program is told."""
+    """Return the argv of `run --tty` or `exec --tty` with these words as the program."""
     if command == "run":
         return c.rootless.command("run", "--tty", "-b", c.bundle.path, c.id, "--", *words)
     assert c.run_detached().returncode == 0
@@ -167,7 +167,7 @@ def test_signals_pass_while_nobody_reads_the_output(container, tmp_path) -> None
 
 
 def test_a_hangup_ends_the_program(container, said) -> None:
-    """The window is closed: the program is told by SIGHUP and no container is left."""
+    """The window is closed: the program gets SIGHUP, and no container is left."""
     terminal = Terminal(24, 80)
     c = container({"root": {"readonly": False}})
     line = said(c)
