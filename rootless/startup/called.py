@@ -695,14 +695,16 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cgroup":
             "_wanted open",
         "rootless.cgroup.driver":
-            "Cgroup.__init__ Cgroup.close Cgroup.directory_fd Cgroup.gone Cgroup.kill Cgroup.path "
-            "Cgroup.procs Cgroup.procs.<locals>.<lambda> Cgroup.read Cgroup.read.<locals>.<lambda> "
-            "Cgroup.remove Cgroup.remove.<locals>.<genexpr> Cgroup.write Cgroup.write.<locals>.<lambda>",
+            "Cgroup.__init__ Cgroup._remove_tree Cgroup._remove_tree.<locals>.<lambda> Cgroup.close "
+            "Cgroup.directory_fd Cgroup.gone Cgroup.keyed Cgroup.keyed.<locals>.<dictcomp> "
+            "Cgroup.keyed.<locals>.<genexpr> Cgroup.kill Cgroup.path Cgroup.procs "
+            "Cgroup.procs.<locals>.<lambda> Cgroup.read Cgroup.read.<locals>.<lambda> Cgroup.remove "
+            "Cgroup.remove.<locals>.<genexpr> Cgroup.write Cgroup.write.<locals>.<lambda>",
         "rootless.cgroup.freezer":
-            "is_frozen",
+            "_open_events is_frozen wait_for_event wait_until_empty",
         "rootless.cgroup.tree":
-            "list_below list_below.<locals>.<listcomp> read_file remove_directories retry_as_range_root "
-            "write_file",
+            "list_below list_below.<locals>.<listcomp> read_file remove_below "
+            "remove_below.<locals>.<genexpr> remove_directories retry_as_range_root write_file",
         "rootless.cli.commands.delete":
             "main",
         "rootless.cli.containers":
