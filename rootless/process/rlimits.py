@@ -83,7 +83,7 @@ def _check_start(limit: Rlimit) -> None:
     except OSError as error:
         if error.errno == errno.EMFILE:
             what = f"RLIMIT_NOFILE is too low to start a program: {limit[1]}"
-            raise SpecError(what, f"{limit[3]}/soft", errno.EMFILE, hint=advice("few-descriptors")) from None
+            raise SpecError(what, f"{limit[3]}/soft", hint=advice("few-descriptors")) from None
 
 
 def name_of(number: int) -> str:

@@ -162,8 +162,6 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
         here = os.path.exists("config.json")
         hint = "rootless run . runs the bundle in this directory" if here else "rootless run ./BUNDLE"
         raise RootlessError("a container ID or a bundle is missing", hint=hint)
-    if named and not config and os.path.lexists(argument):  # `run` has asked before whether it is an archive
-        raise RootlessError("neither a bundle nor an archive of images", printable(argument))
     if name:
         raise RootlessError("two IDs are given", f"{printable(argument)} and --name {printable(name)}")
     return os.getcwd(), check_id(argument)

@@ -265,7 +265,8 @@ def test_the_limit_of_namespaces_that_is_reached_is_named(container, kind: str) 
 
 def test_a_directory_or_a_file_that_is_not_a_bundle(rootless: Rootless, container, tmp_path: Path) -> None:
     (tmp_path / "box").mkdir()
-    said(rootless("run", "box", cwd=tmp_path), "no config.json in the bundle: box", "rootless spec --bundle box")
+    said(rootless("run", "box", cwd=tmp_path), "neither a bundle (config.json)", "rootless spec --bundle box")
+    said(rootless("create", "box", cwd=tmp_path), "no config.json in the bundle: box", "rootless spec --bundle box")
     said(rootless("run", "-b", "nosuch", "x", cwd=tmp_path), f"no such bundle: {tmp_path}/nosuch: ENOENT")
     said(rootless("create", "-b", "box", "x", cwd=tmp_path), "no config.json: ", "rootless spec writes one")
     file = container().bundle.path / "config.json"

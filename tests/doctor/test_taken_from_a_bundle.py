@@ -11,7 +11,7 @@ import pytest
 
 from tests.doctor.taken import V2_ALONE, Make, both_say, changed, error_says, filtered, filters, is_of, run, without
 from tests.doctor.test_doctor import USERS_OWN, examine, hint_of, parse
-from tests.support.containers import USER, Rootless, mapped, needs_range
+from tests.support.containers import USER, Rootless, mapped, needs_libseccomp, needs_range
 
 
 def ids(name: str, own: int) -> dict[str, Any]:
@@ -87,6 +87,21 @@ def test_the_kernel_has_no_bpf_for_cgroups(rootless: Rootless, container: Make) 
     doctor = changed(program, rootless, "doctor", "--json", c.bundle.path)
     line = parse(run([*V2_ALONE, *doctor]))["lines"]["config"]
     assert is_of(line["hint"], "no-cgroup-bpf"), line
+
+
+def test_too_few_descriptors_to_start_a_program(rootless: Rootless, container: Make) -> None:
+    """Init finds it out when it becomes the program, which doctor never starts."""
+    c = container({"process": {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 3}]}})
+    error_says(run(rootless.command("run", "-b", c.bundle.path, "none")), "few-descriptors")
+
+
+@needs_libseccomp
+@USERS_OWN
+def test_a_finite_limit_of_locks(rootless: Rootless, container: Make) -> None:
+    """Only what a flag of `run` asks for: a bundle has no such property, so that doctor cannot know."""
+    c = container({"process": {"rlimits": [{"type": "RLIMIT_LOCKS", "soft": 100, "hard": 100}]}})
+    words = ("run", "--root-emulation=notify", "-b", c.bundle.path, "none")
+    error_says(run(rootless.command(*words)), "finite-locks")
 
 
 def test_none_of_the_cpus_of_exec_is_there(rootless: Rootless, container: Make) -> None:

@@ -39,6 +39,7 @@ def sleeper(container: Make) -> Container:
 
 def test_an_id_is_in_use(rootless: Rootless, container: Make, sleeper: Container) -> None:
     error_says(rootless("run", "-b", sleeper.bundle.path, sleeper.id), "id-in-use")
+    error_says(rootless("run", "--name", sleeper.id, "-b", sleeper.bundle.path), "name-in-use")
     created = container(SLEEPS)
     assert created.create().returncode == 0
     error_says(rootless("run", "-b", created.bundle.path, created.id), "id-taken")
@@ -161,6 +162,14 @@ def test_a_limit_of_memory_is_reached() -> None:
     assert TaskDied("f", -9, oom_killed=False).hint == "its output says more"
     assert is_of(client._died(9, 1).hint, "memory-limit-reached")
     assert client._died(9, 0).hint == ""
+
+
+@filters
+@USERS_OWN
+def test_python_asks_for_a_root_in_memory_on_a_tmpfs_without_attributes(container: Make) -> None:
+    text = f"import rootless\nrootless.run(['true'], rootfs={str(container().bundle.rootfs)!r}, ephemeral=True)\n"
+    text = "import site; site.main()\n" + filtered(setxattr=errno.EOPNOTSUPP) + text
+    error_says(run(driver(text)), "no-memory-root-from-python")
 
 
 # ------------------------------------------------------------------------------------------------------- root's own

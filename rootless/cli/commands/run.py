@@ -103,9 +103,12 @@ def _of_image(options: Options, timeout: float) -> CreateRequest | None:
     from rootless.cli import archive
 
     if not operand.endswith(_ARCHIVES) and not archive.is_image(operand):
+        if not os.path.isdir(operand):
+            raise RootlessError("neither a bundle nor an archive of images", printable(operand))
         if "/" not in operand and operand not in (".", "..") and not options.config:
             what = "the directory holds neither a bundle (config.json) nor an image (oci-layout)"
-            raise RootlessError(what, printable(operand), hint="rootless spec --bundle DIR writes a config.json")
+            hint = f"rootless spec --bundle {printable(operand)} writes a config.json"
+            raise RootlessError(what, printable(operand), hint=hint)
         return None
     if options.unpacked is None:
         options.unpacked = archive.unpack(operand, options.tag, options.platform)
