@@ -296,16 +296,14 @@ def test_a_file_to_pack_is_unreadable(rootless: Rootless, bundle_of_an_image: Pa
 def test_memory_is_short(rootless: Rootless, tmp_path: Path) -> None:
     (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x", bytes(1 << 20)) + a.END]))
     found = []
-    for size in range(20, 200, 10):
+    for size in range(20, 300, 2):  # MiB: from what the interpreter cannot start with to what is enough
         command = ["prlimit", f"--as={size << 20}", *rootless.command("convert", "image.tar", "-o", f"b{size}")]
         error = run(command, cwd=tmp_path)
         found.append(error.stderr)
         if error.returncode == 0:
             break
-    shortage = (HINTS["no-memory"].text, HINTS["no-code"].text)
-    assert all("Traceback" not in text for text in found)
-    assert any(is_of(hint_of(text), "no-memory") for text in found if text), found
-    assert all(hint_of(text).startswith(shortage) for text in found if text), found
+    assert error.returncode == 0, found
+    assert any(hint_of(text).startswith(HINTS["no-memory"].text) for text in found if text), found
 
 
 @USERS_OWN
