@@ -63,9 +63,11 @@ def test_a_frozen_cgroup(rootless: Rootless, container: Make, above: Path) -> No
 
 
 def test_a_cgroup_with_processes_of_others(rootless: Rootless, container: Make, above: Path) -> None:
-    controllers = (above / "cgroup.controllers").read_text().split()
-    if "hugetlb" not in controllers:
-        (above.parent / "cgroup.subtree_control").write_text("+hugetlb")
+    if "hugetlb" not in (above / "cgroup.controllers").read_text().split():
+        try:
+            (above.parent / "cgroup.subtree_control").write_text("+hugetlb")
+        except OSError as error:
+            pytest.skip(f"this user has no controller to hand on: {error}")
     with subprocess.Popen(["sleep", "1000"]) as sleeper:
         try:
             (above / "cgroup.procs").write_text(str(sleeper.pid))
