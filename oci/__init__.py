@@ -11,8 +11,7 @@ Each name is loaded when it is first used, because `rootless spec` needs `oci.co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci.bundle import ConvertRequest, build
     from oci.config import default_config

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     Note = Callable[[str], None]
 
@@ -195,6 +194,8 @@ def convert_annotations(image: dict[str, Any], note: Note = lambda text: None) -
         if names := _keys(wanted, key):
             result[name] = ",".join(names)
     if wanted.get("Healthcheck"):
+        import json
+
         result[_OWN + "healthcheck"] = json.dumps(wanted["Healthcheck"], sort_keys=True)
     labels = wanted.get("Labels") or {}
     result.update({str(key): "" if value is None else str(value) for key, value in labels.items()})

@@ -37,7 +37,7 @@ _HOMES = {
     "async_popen": "rootless.api.aio",
     "async_run": "rootless.api.aio",
     "contained": "rootless.api.tasks",
-    "run": "rootless.api.popen",
+    "run": "rootless.api.first",
 }
 
 

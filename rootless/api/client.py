@@ -16,10 +16,8 @@ import struct
 import threading
 import time
 import warnings
-from subprocess import DEVNULL
-from subprocess import Popen as Child  # whatever takes its name later
 
-from rootless.api import launcher, wire
+from rootless.api import spawn, wire
 from rootless.errors import LauncherError, RootlessError, advice
 from rootless.kernel import channel
 
@@ -35,32 +33,20 @@ class Launcher:
     """A launcher that was started: the socket for its requests."""
 
     def __init__(self) -> None:
-        self.owner = os.getpid()
-        pair = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        self.requests, theirs = pair
-        parent = os.pidfd_open(self.owner)
         try:
-            self.process = Child(
-                launcher.command_line(theirs.fileno(), parent),
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                stderr=DEVNULL,
-                pass_fds=(theirs.fileno(), parent),
-            )
+            self.spawned: spawn.Spawned | None = spawn.take()
         except OSError as error:
-            self.requests.close()
             raise RootlessError.from_os(error, "cannot start the launcher") from None
-        finally:
-            theirs.close()
-            os.close(parent)
+        self.owner = self.spawned.owner
+        self.requests = self.spawned.requests
         self.pid = 0
 
     def send(self, message: tuple[Any, ...], fds: list[int]) -> None:
         """Send a request. Raises OSError if the launcher is gone."""
         wire.send(self.requests, message, fds)
-        if self.process:
-            process, self.process = self.process, None  # type: ignore[assignment]
-            process.wait()  # it has forked the launcher, and ends at once
+        if self.spawned:
+            spawned, self.spawned = self.spawned, None
+            spawned.reap()  # it has forked the launcher, and ends at once
 
     def close(self) -> None:
         """Give it up."""
@@ -77,8 +63,6 @@ def _forget() -> None:
     _lock = threading.Lock()
     if _launcher:
         _launcher.requests.close()
-        if _launcher.process:
-            _launcher.process.returncode = 0
     _launcher = None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import select
-import sys
 from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
@@ -184,18 +183,24 @@ def main(requests_fd: str, parent_fd: str) -> None:
     """Live the launcher's life: `requests_fd` is the socket of the Python process, `parent_fd` its pidfd."""
     requests, parent = int(requests_fd), int(parent_fd)
     from rootless.kernel.host import Host
+    from rootless.process.program import close_all_but
     from rootless.runtime.interpreter import protect
     from rootless.userns.idmap import default_maps
 
     protect(*default_maps(Host()))  # from here on the interpreter's file is safe from the containers
+    close_all_but([requests, parent])  # what the caller has made inheritable
     for fd in (requests, parent):
         os.set_inheritable(fd, False)
+    from oci import config
     from rootless.api import clones, spares
     from rootless.api.plans import Plans
+    from rootless.kernel import cgroup_view
+    from rootless.plan import network
+    from rootless.steps import network as network_steps
 
-    assert (
-        clones and spares
-    )  # what a clone needs is loaded: after its root has changed nothing may be imported any more
+    # What a clone needs is loaded: after its root has changed nothing may be imported any more. And what most plans
+    # need is in the stored code with it.
+    assert clones and spares and config and cgroup_view and network and network_steps
     if os.fork():  # init adopts the child, because wait(2) of the user's program must not return the launcher
         _store_code()
         os._exit(0)
@@ -207,9 +212,7 @@ def main(requests_fd: str, parent_fd: str) -> None:
     signal(_SIGCHLD, SIG_DFL)
     pthread_sigmask(SIG_SETMASK, [])
     sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, requests)
-    gc.collect()
     gc.freeze()
-    gc.disable()
     launcher = Launcher(sock, parent, Plans(Host()))
     launcher.serve()
     os._exit(0)
@@ -225,13 +228,3 @@ def _store_code() -> None:
             save(*noted)
     except Exception:  # only the next launcher would need it
         pass
-
-
-def command_line(requests: int, parent: int) -> list[str]:
-    """Return the argv that starts the launcher of this very package."""
-    package = __file__.rpartition("/rootless/api/")[0]
-    program = (
-        "import sys; sys.path.append(sys.argv[1]); from rootless.startup import codecache; "
-        "codecache.load_for('launcher'); from rootless.api.launcher import main; main(*sys.argv[2:])"
-    )
-    return [sys.executable, "-IS", "-c", program, package, str(requests), str(parent)]

@@ -68,6 +68,7 @@ ON_REQUEST = frozenset((
 # Imported by the API's launcher, which starts containers for rootless.run. The rest of rootless/api runs in the user's
 # process, or once.
 LAUNCHER = frozenset((
+    "oci", "oci.config",
     "rootless.init.launched", "rootless.init.reaper", "rootless.plan.host_system", "rootless.process.child_options",
 ))  # fmt: skip
 
