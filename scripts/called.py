@@ -64,6 +64,7 @@ exec(compile(text, launcher, "exec"), {{"__name__": "__main__", "noting": {NOTIN
 FOR_ROOT = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf")
 Called = dict[str, set[tuple[str, str]]]  # by command: (module, name)
 MACHINERY = [f"rootless.startup.{name}" for name in ("codecache", "leancode", "linking", "making", "hot", "called")]
+WIDTH = 120  # columns
 HEAD = '''"""List what each hot command calls for an ordinary container, and what else it looks for, by module.
 
 The code caches hold these. Any other function is loaded at its first call (leancode.py), any other class or table
@@ -148,6 +149,10 @@ def write(called: Called, checkout: Path) -> None:
             if module.startswith("rootless") and name != "<module>" and module not in MACHINERY:
                 modules.setdefault(module, []).append(name)
         for module, functions in modules.items():
+            line = f'        "{module}": "{" ".join(functions)}",\n'
+            if len(line) <= WIDTH:
+                lines.append(line)
+                continue
             lines.append(f'        "{module}":\n')
             lines += [f"            {json.dumps(text)}\n" for text in wrap(functions)]
             lines[-1] = lines[-1].rstrip("\n") + ",\n"
@@ -171,10 +176,10 @@ def main() -> None:
 
 
 def wrap(words: list[str]) -> list[str]:
-    """Return the words as lines of at most 100 characters."""
+    """Return the words as texts that fit a line of the file, quoted and indented."""
     lines = [""]
     for word in words:
-        if len(lines[-1]) + len(word) > 95:
+        if len(lines[-1]) + len(word) > WIDTH - 17:
             lines.append("")
         lines[-1] += f"{word} "
     lines[-1] = lines[-1].rstrip()

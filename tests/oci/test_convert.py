@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import bz2
-import contextlib
 import gzip
 import hashlib
 import json
 import lzma
 import os
-import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +21,9 @@ from oci import owners
 from oci.errors import OciError
 from oci.image import choose, read_images
 from oci.image.blobs import open_archive
-from oci.progress import ProgressLine
 from oci.remove import recorded_files
 from tests.support import archives as a
-from tests.support.checkout import LAUNCHER, driver
+from tests.support.checkout import LAUNCHER
 from tests.support.commands import call, rootless, tree
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:web:/srv/web:/bin/sh\n"
@@ -570,69 +566,6 @@ def test_volumes_on_request(work: Path) -> None:
     assert os.listdir(work / "b/volumes/0") == ["f"]
     refused = call("convert", work, volumes="x", **options)
     assert refused.returncode == 1 and "--volumes" in refused.stderr
-
-
-LIBRARIES = sysconfig.get_path("purelib")  # of this environment: attrs and click
-
-
-def on_a_terminal(work: Path, *args: str) -> str:
-    """What a conversion that shows its progress at once writes to a terminal as its standard error."""
-    program = """
-from oci import progress
-progress._PATIENCE = 0
-from rootless.__main__ import main
-raise SystemExit(main(sys.argv[1:]))
-"""
-    ours, theirs = os.openpty()
-    command = driver(f"sys.path.append({LIBRARIES!r})\n{program}", "convert", "image.tar", "-o", "b", *args)
-    with subprocess.Popen(command, cwd=work, stdout=subprocess.DEVNULL, stderr=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        with contextlib.suppress(OSError):  # EIO: the last one has closed it
-            while more := os.read(ours, 4096):
-                shown += more
-        os.close(ours)
-        assert process.wait() == 0
-    return shown.decode()
-
-
-def test_progress_on_a_terminal_and_nowhere_else(work: Path) -> None:
-    assert convert(work, a.docker_archive([ROOTFS, a.file("f", bytes(1 << 20)) + a.END])).stderr == ""
-    rootless("remove", "b", cwd=work)
-    shown = on_a_terminal(work)
-    assert re.match(r"\r\x1b\[Klayer 1 of 2  .* of 1\.1 MB  \[#* *\] .*%", shown)
-    assert shown.endswith("\r\x1b[K"), "the line is taken away at the end"
-    rootless("remove", "b", cwd=work)
-    assert on_a_terminal(work, "--quiet") == ""
-
-
-def test_progress_tells_the_time_that_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = ProgressLine(200_000_000, 4, live=True, clock=iter([0.0, 10.0]).__next__)
-    progress.next_layer()
-    progress.advance(50_000_000)
-    assert (
-        capsys.readouterr().err
-        == "\r\x1b[Klayer 1 of 4  50.0 MB of 200.0 MB  [#####               ]  25%  5.0 MB/s  30 s left"
-    )
-
-
-@pytest.mark.parametrize("width", [80, 60, 40])
-def test_progress_fits_the_terminal_and_keeps_the_time_that_is_left(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
-) -> None:
-    monkeypatch.setattr(os, "get_terminal_size", lambda _fd: os.terminal_size((width, 24)))
-    progress = ProgressLine(339_100_000, 1, live=True, clock=iter([0.0, 10.0]).__next__)
-    progress.next_layer()
-    progress.advance(35_700_000)
-    line = capsys.readouterr().err.removeprefix("\r\x1b[K")
-    assert len(line) < width and line.startswith("layer 1 of 1  35.7 MB")
-    assert width < 60 or line.endswith("  85 s left")
-
-
-def test_progress_of_more_than_was_expected_tells_no_time(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = ProgressLine(10, words="removing", is_bytes=False, live=True, clock=iter([0.0, 10.0]).__next__)
-    progress.advance(20)
-    assert capsys.readouterr().err == "\r\x1b[Kremoving  20 files  2 files/s"
 
 
 def test_the_record_of_a_bundle_counts_its_files(work: Path) -> None:
