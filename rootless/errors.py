@@ -65,7 +65,8 @@ class RootlessError(Exception):
         line = ": ".join(parts)
         hint = self.hint
         if self.errno in _SHORT and _REPORT not in hint:  # then no other advice helps, such as another directory
-            hint = SHORTAGES[_SHORT[self.errno]]
+            short = SHORTAGES[_SHORT[self.errno]]
+            hint = f"{short}; then {hint}" if hint.startswith("rootless ") else short  # what is left must be removed
         if _instead and self.errno in (_errno.EPERM, _errno.EACCES, _errno.EROFS):
             hint = f"{hint}; {_instead}" if hint else _instead
         if hint:
