@@ -17,7 +17,7 @@ from oci.remove import remove_tree
 from tests.support import archives as a
 
 ROUNDS = 20
-EACH = int(os.environ.get("ROOTLESS_FUZZ", "4000")) // ROUNDS
+EACH = int(os.environ.get("ROOTLESS_FUZZ", "2000")) // ROUNDS
 
 
 def seeds(outside: Path) -> list[bytes]:

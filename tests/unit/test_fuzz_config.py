@@ -30,7 +30,7 @@ from tests.support.full_config import FULL
 from tests.support.golden import CONFIGS, HOSTS
 
 SHARDS = 25
-CONFIGS_EACH = 4000
+CONFIGS_EACH = 2000
 SEEDS = [(path.parent.name, json.loads(path.read_text())) for path in CONFIGS]
 SEEDS += [(kind, FULL) for kind in HOSTS for _ in range(5)]
 STRINGS = [
