@@ -20,7 +20,7 @@ sys.path.insert(0, str(CHECKOUT))
 
 from tests.bench import python_api, runtime  # noqa: E402
 
-COLOURS = {"rootless": "#2a7", "rootless.run": "#2a7", "Sandbox, warm": "#2a7"}
+COLOURS = {"rootless": "#2a7", "rootless.run": "#2a7", "Sandbox, warm": "#2a7", "rootless, same mounts": "#2a7"}
 Bars = list[tuple[str, str, float]]  # group, name, ratio
 
 
