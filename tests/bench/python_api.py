@@ -143,7 +143,7 @@ def figures() -> dict[str, object]:
             f"{name:15} min {least:7.2f} ms ({least / base[0]:.2f})  median {median:7.2f} ms ({median / base[1]:.2f})"
         )
     for name, rate in rates.items():
-        print(f"{name:20} {rate:7.1f} containers a second, 50 at once")
+        print(f"{name:22} {rate:7.1f} containers a second, 50 at once")
     for name, values in starts.items():
         print(f"{name:15} min {min(values):7.2f} ms  median {statistics.median(values):7.2f} ms")
     print(f"launcher        {memory:7.1f} MB resident")
