@@ -35,7 +35,7 @@ while read -r python <&3; do
   "$copy/.venv/bin/pip" install -q --disable-pip-version-check 'click>=8.1' 'attrs>=22.2' jeepney pytest pytest-xdist hypothesis jsonschema
   chown -R "$user" "$copy/.venv"
   # shellcheck disable=SC2086 # words
-  if (cd "$copy" && as_user .venv/bin/python -m pytest -p no:cacheprovider -q -n "${JOBS:-2}" -m "not root and not vm and not client" $tests); then
+  if (cd "$copy" && as_user ./scripts/run-tests.sh .venv/bin/python -q -n "${JOBS:-2}" -m "not root and not vm and not client" $tests); then
     tested+=("$full")
   else
     failed+=("$full")

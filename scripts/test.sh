@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 [ -x .venv/bin/rootless ] || ./scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
 if [ "$(id -u)" != 0 ]; then
-  exec .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests
+  exec ./scripts/run-tests.sh .venv/bin/python -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests
 fi
 . scripts/ordinary_user.sh
 # Tests of Dask, of submitit and of the Kubernetes manifests skip by name without these packages, which nothing else uses.
@@ -21,7 +21,7 @@ same="$same --ignore tests/oci/test_internal_errors.py --ignore tests/oci/test_f
 same="$same --ignore tests/faults" # `make fuzz` injects faults into root's commands, too
 command -v useradd >/dev/null || same=
 # shellcheck disable=SC2086 # words
-.venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not vm and not client" $same "$@" tests
+./scripts/run-tests.sh .venv/bin/python -n "${JOBS:-2}" -m "not vm and not client" $same "$@" tests
 make_user || { echo "test: there is no useradd, so the tests as an ordinary user are left out"; exit 0; }
 copy=$(mktemp -d /tmp/rootless-test.XXXXXX)
 tun='' # the mode that /dev/net/tun gets back
@@ -41,7 +41,7 @@ copy_checkout "$copy"
 add_cluster_packages "$copy/.venv"
 rm -rf "$copy/build"
 chown -R "$user" "$copy"
-(cd "$copy" && as_user .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests)
+(cd "$copy" && as_user ./scripts/run-tests.sh .venv/bin/python -n "${JOBS:-2}" -m "not root and not vm and not client" "$@" tests)
 # The clients' scripts: podman and buildah run as the ordinary user, containerd and docker as root, each with a view of
 # cgroup v2 only.
 # RUNTIMES="[rootless] or [crun] or [runc]" runs the same scripts with the other runtimes, to tell whether a failing step
@@ -50,5 +50,5 @@ chown -R "$user" "$copy"
 # Where tools/debian13 is beside the checkout, they run with the clients of Debian 13 as well.
 tools=${ROOTLESS_SHARED:-$PWD/../shared}
 cd "$copy"
-env TEST_USER="$user" ROOTLESS_SHARED="$tools" .venv/bin/python -m pytest -p no:cacheprovider -n "${JOBS:-2}" -m client \
+env TEST_USER="$user" ROOTLESS_SHARED="$tools" ./scripts/run-tests.sh .venv/bin/python -n "${JOBS:-2}" -m client \
   -k "${RUNTIMES:-[rootless]}" "$@" tests/clients

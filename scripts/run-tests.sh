@@ -1,0 +1,20 @@
+#!/bin/sh
+# run-tests.sh PYTHON ARGUMENT...: run pytest with these arguments. If one to three tests fail, run these once more, one at a
+# time with nothing beside them, and name them: a test that fails only beside others is a bug of the test or of the program,
+# but not a reason to throw a whole run away. More failures, and one that fails again, are the end.
+set -eu
+python=$1
+shift
+cache=$(mktemp -d "${TMPDIR:-/tmp}/rootless-tests.XXXXXX")
+trap 'rm -rf "$cache"' EXIT
+status=0
+"$python" -m pytest -o cache_dir="$cache" "$@" || status=$?
+failed=$cache/v/cache/lastfailed
+[ $status = 1 ] && [ -s "$failed" ] || exit $status
+names=$(sed -n 's/^ *"\(.*\)": true,*$/\1/p' "$failed")
+[ "$(echo "$names" | wc -l)" -le 3 ] || exit $status
+echo "=== FAILED ONCE, and run again now with nothing beside them:"
+echo "$names"
+"$python" -m pytest -o cache_dir="$cache" --last-failed --last-failed-no-failures none "$@" -n 0
+echo "=== PASSED THE SECOND TIME, and need a look:"
+echo "$names"
