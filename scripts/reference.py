@@ -16,13 +16,14 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 from rootless import __version__  # noqa: E402
 from rootless.cli.commands.completion import SCRIPTS  # noqa: E402
+from rootless.cli.help_text import OPERANDS  # noqa: E402
 from rootless.cli.options import COMMANDS, GLOBAL, Option  # noqa: E402
 from rootless.kernel.hints import HINTS  # noqa: E402
 
 REFERENCE = CHECKOUT / "docs/reference"
 # The names under which the shells look for a script.
 COMPLETIONS = {"bash": "rootless", "zsh": "_rootless", "fish": "rootless.fish"}
-NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "args": "COMMAND [ARG...]", "subject": "BUNDLE|ARCHIVE"}
+NAMES = {"container_id": "ID", "bundle_dir": "BUNDLE", "subject": "BUNDLE|ARCHIVE"}
 ONE_LINE = "run and manage OCI containers without root and without a daemon"
 # The commands in the order of the page. A command that is in no group is an error.
 GROUPS = {
@@ -49,40 +50,41 @@ INTRODUCTION = """\
 Global flags stand before the command. Every flag takes one dash or two, and `--flag value` or `--flag=value`. What
 follows the id of `exec` and `ps`, and all that follows `unshare`, belongs to the program that is run.
 
-[Compatibility](compatibility.md) says how the commands behave beside runc's; [exit codes](exit-codes.md) and
-[environment variables](environment.md) have pages of their own. All of it is there as man pages, too:
+[Compatibility](compatibility.md) compares the commands with runc's; [exit codes](exit-codes.md) and
+[environment variables](environment.md) have pages of their own. The same text is in the man pages:
 `man rootless-run`.\
 """.splitlines()
 
 
 TROUBLESHOOTING = """\
 `rootless doctor` looks at everything that decides whether and how containers run on this machine. Each line says `ok`,
-`limited` or `missing`; below it stand what that costs, and the command that mends it. The last line, and the exit code,
-say whether a plain `run` works: doctor has run one.
+`limited` or `missing`; below it stand what does not work for that reason, and the command that mends it. The last line,
+and the exit code, say whether a plain `run` works: doctor has tried one.
 
-- `rootless doctor BUNDLE` and `rootless doctor IMAGE.tar` add what of the config or the archive cannot work here. Of a
-  bundle a container is created and deleted, whose program never starts. A config with hooks, a terminal, or the cgroup
-  or namespaces of others is only planned, because creating would do something outside of the container.
+- `rootless doctor BUNDLE` and `rootless doctor IMAGE.tar` also say what in the config or the archive cannot work here.
+  For a bundle, doctor creates and deletes a container whose program never starts. A config with hooks, a terminal, or
+  the cgroup or namespaces of others is only planned, because `create` would do something outside of the container.
 - `--json` prints the same for programs: `works`, and `lines` with `name`, `status`, `detail`, `cost`, `hint`, `command`
   and `who`.
 - `--clean` lists and removes what is left: ended containers with their cgroups and mounts, half-written entries of the
   cache, code of installations that are gone, and throw-away roots without a container. Do not use it where an engine
-  still asks for containers that have ended. Mounts are left by one kind of container alone, root's without a mount
-  namespace. All others are in a namespace that the kernel removes with its last process, also after `kill -9`.
+  still asks for containers that have ended. Only containers of root without a mount namespace can leave
+  mounts. All other mounts are in a namespace that the kernel removes with its last process, also after `kill -9`.
 
 An error message takes its hint from the same table as doctor:\
 """.splitlines()
 
 
 def usage(name: str) -> str:
-    """Return the usage line of a command: `rootless kill [OPTIONS] ID [SIGNAL]`."""
+    """Return the usage line of a command, as its help has it: `rootless kill [OPTIONS] ID [SIGNAL]`."""
+    if name in OPERANDS:
+        return f"rootless {name} {OPERANDS[name]}"
     _, positionals, options = COMMANDS[name]
     words = ["rootless", name] + (["[OPTIONS]"] if options else [])
     for positional in positionals:
         key = positional.rstrip("?*")
         word = NAMES.get(key, key.upper())
-        optional = positional.endswith("?") or (positional.endswith("*") and name != "exec")
-        words.append(f"[{word}]" if optional else word)
+        words.append(f"[{word}]" if positional[-1] in "?*" else word)
     return " ".join(words)
 
 
@@ -155,8 +157,7 @@ def _table(options: list[Option]) -> list[str]:
 
 def _escape_bars(row: str) -> str:
     """Return a table's row with the bars of `text|json` escaped, which would else end the cell."""
-    first, name, rest = row.split("`", 2)
-    return f"{first}`{name.replace('|', chr(92) + '|')}`{rest}"
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in row[2:-2].split(" | ")) + " |"
 
 
 # ---------------------------------------------------------------------------------------------------- man pages

@@ -82,16 +82,16 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "help": (("rootless help run", "the same as rootless run --help"),),
 }
 
-# What stands behind the command's name, where the table's words say too little.
+# What follows the command's name in its usage line, where the names in the table of options say too little.
 OPERANDS = {
     "run": "[OPTIONS] [ID|BUNDLE|IMAGE.tar|-] [CMD [ARG]...]",
     "explain": "[OPTIONS] [BUNDLE|ARCHIVE] [CMD [ARG]...]",
     "exec": "[OPTIONS] ID CMD [ARG]...",
-    "create": "[OPTIONS] ID",
+    "create": "[OPTIONS] ID|BUNDLE",
     "cp": "[OPTIONS] SOURCE|ID:PATH TARGET|ID:PATH",
     "kill": "[OPTIONS] ID [SIGNAL]",
     "ps": "[OPTIONS] ID [PS-OPTION]...",
-    "unshare": "[OPTIONS] CMD [ARG]...",
+    "unshare": "[OPTIONS] [CMD [ARG]...]",
     "cache": "[OPTIONS] add|ls|prune [IMAGE.tar]",
     "convert": "[OPTIONS] IMAGE.tar|DIRECTORY|-",
     "import": "[OPTIONS] ROOTFS.tar|-",

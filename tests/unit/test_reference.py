@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rootless.cli.options import COMMANDS, GLOBAL
+from tests.support.checkout import LAUNCHER
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REFERENCE = CHECKOUT / "docs/reference"
@@ -41,6 +42,20 @@ def test_they_name_every_command_and_every_flag() -> None:
     tables = {"Global flags": GLOBAL, **{name: table for name, (_, _, table) in COMMANDS.items()}}
     missing = [(name, o[0]) for name, table in tables.items() for o in table if f"--{o[0]}" not in sections[name]]
     assert not missing
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("help", "completion")])
+def test_the_page_has_the_usage_line_of_the_help(name: str) -> None:
+    usage = subprocess.run([LAUNCHER, name, "--help"], capture_output=True, text=True, check=True).stdout
+    expected = usage.partition("\n")[0].removeprefix("Usage: ").replace(" [OPTIONS]", "")
+    text = (REFERENCE / "commands.md").read_text()
+    assert expected in [line.replace(" [OPTIONS]", "") for line in text.splitlines()]
+
+
+def test_a_bar_in_a_cell_does_not_end_it() -> None:
+    rows = [line for line in (REFERENCE / "commands.md").read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) > 100
+    assert not [row for row in rows if len(re.findall(r"(?<!\\)\|", row)) != 3]
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in (REFERENCE / "man").glob("*.1")))
