@@ -40,7 +40,7 @@ class RootlessError(Exception):
         """The hint as text. Init may not read it, because the table cannot be imported from the container's root."""
         if self.raw_hint[:1] != _REFERENCE:
             return self.raw_hint
-        # By name and late, because this module stands below all rooms, and the table is read for an error only.
+        # By name and late, because this module stands below all packages, and the table is read for an error only.
         table = __import__("rootless.kernel.hints", None, None, ("text_of",))
         return str(table.text_of(self.raw_hint))
 

@@ -1,7 +1,7 @@
-"""Print the structure of rootless/ in figures: modules, imports between rooms, circles, imports that run upwards.
+"""Print the structure of rootless/ in figures: modules, imports between packages, circles, imports that run upwards.
 
 python scripts/import_graph.py            # the figures
-python scripts/import_graph.py --arrows   # each arrow between two rooms, with the number of imports it stands for
+python scripts/import_graph.py --arrows   # each arrow between two packages, with the number of imports it stands for
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rootless"
-# Each room imports only from those that stand behind it; then come errors, log and config_node, for everybody.
+# Each package imports only from those that come after it. errors, log and config_node come last, for all of them.
 ORDER = (
     "cli", "api", "runtime", "init", "outside", "plan", "steps", "cgroup", "userns", "emulation", "process", "kernel",
 )  # fmt: skip
@@ -42,7 +42,7 @@ def graph() -> dict[str, set[str]]:
     return {name: {target for target in imports(name, known) if target in known} - {name} for name in known}
 
 
-def room(name: str) -> str:
+def package_of(name: str) -> str:
     """Return the folder of a module, or the module itself at the top of the package."""
     return name.split(".")[1] if "." in name else name
 
@@ -54,7 +54,7 @@ def upward(arrows: dict[str, set[str]]) -> list[tuple[str, str]]:
         (name, target)
         for name, targets in arrows.items()
         for target in targets
-        if ranks.get(room(target), 99) < ranks.get(room(name), -1)
+        if ranks.get(package_of(target), 99) < ranks.get(package_of(name), -1)
     )
 
 
@@ -74,10 +74,10 @@ def main(arguments: list[str]) -> int:
     """Print the figures, or the arrows."""
     arrows = graph()
     between = Counter(
-        (room(name), room(target))
+        (package_of(name), package_of(target))
         for name, targets in arrows.items()
         for target in targets
-        if room(name) != room(target)
+        if package_of(name) != package_of(target)
     )
     if arguments == ["--arrows"]:
         for (source, target), count in sorted(between.items()):
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
         return 0
     top = [path for path in PACKAGE.glob("*.py")]
     print(f"modules: {len(arrows)}, of them {len(top)} at the top of the package")
-    print(f"arrows between rooms: {len(between)}")
+    print(f"arrows between packages: {len(between)}")
     print(f"circles: {len(circles(arrows))}")
     print(f"imports that run upwards: {len(upward(arrows))}")
     return 0

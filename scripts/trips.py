@@ -1,12 +1,12 @@
-"""Follow each option of a command through the code, and count how often it comes back to a room that it has left.
+"""Follow each option of a command through the code, and count how often it comes back to a package that it has left.
 
 python scripts/trips.py                                     # the options of `create`
 python scripts/trips.py rootless.cli.commands.run:main      # those of another command
-python scripts/trips.py --files                             # every module is a room
+python scripts/trips.py --files                             # every module is a package
 python scripts/trips.py --tree DIR ...                      # another checkout
 
-A room is a folder of rootless/. The program is read in the order in which it is executed; nothing is run. An option is
-in a room when a function there is called with its value, or reads it from an attribute: `options.pid_file`,
+A package is a folder of rootless/. The program is read in the order in which it is executed; nothing is run. An option
+is in a package when a function there is called with its value, or reads it from an attribute: `options.pid_file`,
 `request.pid_file`. It travels with calls, with what functions return, and with attributes that hold it; what an
 expression makes from it is still the option. These are not:
 
@@ -14,7 +14,7 @@ expression makes from it is still the option. These are not:
 - what is put into a dict, which is a record of many things (state.json, the cgroup's record);
 - errors.
 
-Rooms that all others use like a language are not counted: kernel, startup, errors, log, config_node. Branches are read
+Packages that every other one uses are not counted: kernel, startup, errors, log, config_node. Branches are read
 one after the other, loops once, and a function once for each set of options that it is called with.
 """
 
@@ -71,7 +71,7 @@ Scope = dict[str, Value]
 
 
 class Walk:
-    """Follow the options of one command. trips: {option: the rooms that it was in, one after the other}."""
+    """Follow the options of one command. trips: {option: the packages that it was in, one after the other}."""
 
     def __init__(self, tree: Path, *, files: bool = False) -> None:
         self.files = files
@@ -141,21 +141,21 @@ class Walk:
                     return name
         return ""
 
-    def room(self, module: str) -> str:
-        """Return the room that a module lies in, "" for one that is not counted."""
+    def package_of(self, module: str) -> str:
+        """Return the package that a module lies in, "" for one that is not counted."""
         parts = module.split(".")
-        room = parts[1] if len(parts) > 1 else module
-        return "" if room in GROUND or parts[-1] in GROUND else module if self.files else room
+        package = parts[1] if len(parts) > 1 else module
+        return "" if package in GROUND or parts[-1] in GROUND else module if self.files else package
 
     # --- the walk
 
     def note(self, module: Module, values: list[Value]) -> None:
         """Note that a function of the module is called with these values."""
-        room = self.room(module.name)
-        for option in NOTHING.union(*(value.options for value in values)) if room else ():
+        package = self.package_of(module.name)
+        for option in NOTHING.union(*(value.options for value in values)) if package else ():
             trip = self.trips.setdefault(option, [])
-            if not trip or trip[-1] != room:
-                trip.append(room)
+            if not trip or trip[-1] != package:
+                trip.append(package)
 
     def holds(self, value: Value) -> bool:
         """Return whether a value has, or holds in an attribute, an option."""
@@ -236,7 +236,7 @@ class Walk:
                 self.assign(element, elements[index] if elements else Value(value.options), scope, module)
         elif isinstance(target, ast.Attribute):
             holder = self.value(target.value, scope, module)
-            if holder.kind and (value.options or value.kind) and self.room(self.module_of(holder.kind).name):
+            if holder.kind and (value.options or value.kind) and self.package_of(self.module_of(holder.kind).name):
                 before = self.fields.get((holder.kind, target.attr), Value())
                 self.fields[holder.kind, target.attr] = Value(before.options | value.options, value.kind or before.kind)
 
@@ -341,12 +341,12 @@ class Walk:
 
 
 def returns(trip: list[str]) -> int:
-    """Return how often a trip leads into a room in which it was before."""
+    """Return how often a trip leads into a package in which it was before."""
     return len(trip) - len(set(trip))
 
 
 def follow(function: str, tree: Path, *, files: bool = False) -> dict[str, list[str]]:
-    """Return {option: its rooms in their order} for the main function of a command."""
+    """Return {option: its packages in their order} for the main function of a command."""
     walk = Walk(tree, files=files)
     for _ in range(2):  # what a function puts down in an attribute may be read by one that stands before it
         walk.trips.clear()
@@ -366,7 +366,7 @@ def main(arguments: list[str]) -> int:
     [function] = [a for a in arguments if a != "--files"] or ["rootless.cli.commands.create:main"]
     trips = follow(function, tree, files=files)
     for option, trip in trips.items():
-        print(f"{option:16} {returns(trip):3}  {' '.join(room.removeprefix('rootless.') for room in trip)}")
+        print(f"{option:16} {returns(trip):3}  {' '.join(package.removeprefix('rootless.') for package in trip)}")
     print(f"{'all':16} {sum(map(returns, trips.values())):3}")
     return 0
 

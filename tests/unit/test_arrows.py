@@ -1,4 +1,4 @@
-"""Imports point one way: a room imports what stands to the right of it, and the leaves at the end import nothing."""
+"""Imports point one way: a package imports what stands to the right of it, and the leaves at the end import nothing."""
 
 import ast
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-ROOMS = [
+PACKAGES = [
     "cli", "api", "runtime", "init", "outside", "plan", "steps", "cgroup", "userns", "emulation", "process", "kernel",
 ]  # fmt: skip
 TOP = {"errors", "log", "config_node"}
@@ -47,22 +47,22 @@ EDGES = {name: set(imports(name)) - {name} for name in SOURCES}
 
 
 def rank(name: str) -> int:
-    """How far right a module of `rootless` stands: its room, then errors, log and config_node, then the leaves."""
-    room = name.split(".")[1] if "." in name else name
+    """How far right a module of `rootless` stands: its package, then errors, log and config_node, then the leaves."""
+    package = name.split(".")[1] if "." in name else name
     if name in LEAVES:
-        return len(ROOMS) + 1
-    return ROOMS.index(room) if room in ROOMS else len(ROOMS) if room in TOP else -1
+        return len(PACKAGES) + 1
+    return PACKAGES.index(package) if package in PACKAGES else len(PACKAGES) if package in TOP else -1
 
 
-def test_a_room_imports_only_what_stands_to_its_right() -> None:
+def test_a_package_imports_only_what_stands_to_its_right() -> None:
     wrong = []
     for name, others in EDGES.items():
         for other in others:
             if not name.startswith("rootless.") or not other.startswith("rootless."):
                 continue
-            same_room = name.split(".")[1] == other.split(".")[1] or {name.split(".")[1], other.split(".")[1]} <= TOP
+            same_package = name.split(".")[1] == other.split(".")[1] or {name.split(".")[1], other.split(".")[1]} <= TOP
             cache = other in {f"rootless.startup.{each}" for each in ("codecache", "leancode", "linking", "making")}
-            allowed = name in STARTERS or same_room if cache else same_room or rank(name) < rank(other)
+            allowed = name in STARTERS or same_package if cache else same_package or rank(name) < rank(other)
             if not allowed:
                 wrong.append(f"{name} -> {other}")
     assert sorted(wrong) == []
@@ -79,5 +79,5 @@ def test_oci_knows_nothing_of_rootless() -> None:
 def test_the_top_holds_no_more_than_errors_log_and_config_node() -> None:
     top = {path.stem for path in (CHECKOUT / "rootless").glob("*.py")}
     assert top == {"__init__", "__main__", *TOP}
-    rooms = {path.parent.name for path in (CHECKOUT / "rootless").glob("*/__init__.py")}
-    assert rooms - {"startup", "api", "mcp"} == set(ROOMS) - {"api"}  # mcp: what `python -m rootless.mcp` starts
+    packages = {path.parent.name for path in (CHECKOUT / "rootless").glob("*/__init__.py")}
+    assert packages - {"startup", "api", "mcp"} == set(PACKAGES) - {"api"}  # mcp: what `python -m rootless.mcp` starts

@@ -67,7 +67,7 @@ def test_the_environment_without_os() -> None:
 PACKAGE = Path(rootless.__file__).parent
 IN_THE_CONTAINER = [
     "init/__init__", "runtime/enter", "outside/device_nodes",
-    *(f"{room}/{path.stem}" for room in ("kernel", "process", "steps") for path in (PACKAGE / room).glob("*.py")),
+    *(f"{name}/{path.stem}" for name in ("kernel", "process", "steps") for path in (PACKAGE / name).glob("*.py")),
 ]  # fmt: skip
 
 

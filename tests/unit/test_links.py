@@ -59,8 +59,8 @@ def missing_files(page: Path) -> list[str]:
     """The files of the checkout that a page names in code marks and that are not there. Capitals stand for any name."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     named = re.findall(r"`((?:rootless|oci|tests|scripts|contrib|docs)/[a-z0-9_./-]*)`", text)
-    rooms = r"`((?:cli|runtime|init|outside|plan|steps|cgroup|userns|process|kernel|startup)/[a-z0-9_./-]*)`"
-    named += [f"rootless/{name}" for name in re.findall(rooms, text)]
+    inside = r"`((?:cli|runtime|init|outside|plan|steps|cgroup|userns|process|kernel|startup)/[a-z0-9_./-]*)`"
+    named += [f"rootless/{name}" for name in re.findall(inside, text)]
     return [name for name in named if not (CHECKOUT / name).exists()]
 
 

@@ -1,4 +1,4 @@
-"""An option of `create` goes through the rooms one after the other, and seldom comes back to one that it has left."""
+"""An option of `create` goes through the packages one after the other, and seldom comes back to one that it left."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def trips(*arguments: str | Path) -> dict[str, tuple[int, list[str]]]:
-    """{option: (returns, rooms in their order)}, as scripts/trips.py prints them; `all` has the sum."""
+    """{option: (returns, packages in their order)}, as scripts/trips.py prints them; `all` has the sum."""
     command = [sys.executable, CHECKOUT / "scripts/trips.py", *arguments]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     rows = [line.split() for line in lines]
-    return {name: (int(count), rooms) for name, count, *rooms in rows}
+    return {name: (int(count), packages) for name, count, *packages in rows}
 
 
 def test_the_options_of_create_seldom_come_back() -> None:
