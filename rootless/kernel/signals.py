@@ -15,7 +15,7 @@ from rootless.errors import RootlessError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 SIGNALS = {
@@ -59,11 +59,15 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
 
-def end_on_signals() -> None:
-    """Raise the first HUP, INT, QUIT or TERM as Interrupted from now on; ignore the ones after it."""
+def end_on_signals(unless: Callable[[], bool] | None = None) -> None:
+    """Raise the first HUP, INT, QUIT or TERM as Interrupted from now on; ignore the ones after it.
+
+    unless: is asked when a signal has come, and says whether it shall only be noted.
+    """
+    handler = _raise if unless is None else lambda signum, frame: None if unless() else _raise(signum, frame)
     for signum in ENDING:
         if getsignal(signum) != SIG_IGN:  # nohup(1) ignores HUP, and that must stay so
-            signal(signum, _raise)
+            signal(signum, handler)
 
 
 def block(signums: Iterable[int]) -> None:

@@ -9,12 +9,14 @@ from _signal import set_wakeup_fd, signal  # type: ignore[import-not-found]
 from struct import pack
 
 from rootless.kernel import syscalls as sc
-from rootless.kernel.signals import ENDING, FORWARDED, SIGNALS, unblock
+from rootless.kernel.signals import ENDING, FORWARDED, SIGNALS, end_on_signals, unblock
 from rootless.runtime.escalation import Escalation
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.cgroup.oom import Watch
@@ -47,6 +49,29 @@ def be_ready() -> None:
     """Forward HUP, INT, QUIT and TERM to the program, too, from now on."""
     for signum in ENDING:
         signal(signum, _noted)
+
+
+def be_ready_with_hooks(*, poststart: bool) -> Callable[[socket], None]:
+    """Return what waits, on the socket to init, until the startContainer hooks have run, and then does as `be_ready`.
+
+    Until init says so there is no program to forward HUP, INT, QUIT and TERM to, and a hook may hang. So they are
+    raised as Interrupted. Init's word decides, also if it has not been read yet: after it the program may run.
+    poststart: there are poststart hooks, too, which keep the first signal waiting. So the second is raised.
+    """
+    first = iter((True,))
+
+    def await_hooks(sock: socket) -> None:
+        waiting, asking = select.poll(), select.poll()  # two, because one cannot be polled while it is polled
+        for poller in (waiting, asking):
+            poller.register(sock, select.POLLIN)
+        end_on_signals(unless=lambda: bool(asking.poll(0)))
+        waiting.poll()
+        if poststart:
+            end_on_signals(unless=lambda: next(first, False))
+        else:
+            be_ready()
+
+    return await_hooks
 
 
 def wait(

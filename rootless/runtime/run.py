@@ -89,17 +89,24 @@ def _start(
     container, oom = created.container, None
     try:
         unblock(ENDING)
-        from rootless.runtime.foreground import adopt, be_ready
+        from rootless.runtime.foreground import adopt, be_ready, be_ready_with_hooks
         from rootless.runtime.start import start
 
+        hooks = {"startContainer", "poststart"}.intersection(container.state.get("hooks", ()))
+        await_hooks = None
         if not ahead.detached:
-            be_ready()
+            if hooks:
+                await_hooks = be_ready_with_hooks(poststart="poststart" in hooks)
+            else:
+                be_ready()
             oom = container.watch_oom()
             if created.master >= 0:
                 adopt(created.master)
         if at_start:
             at_start(created)
-        listener = start(container, ahead.sock)
+        listener = start(container, ahead.sock, await_hooks)
+        if await_hooks:
+            be_ready()
         if ahead.detached:
             container.close()
         return oom, listener

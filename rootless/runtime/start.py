@@ -13,6 +13,7 @@ from rootless.runtime.container import START_SOCKET, Container, TakingBack
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable
 
     from rootless.runtime.notify import Listener
 
@@ -28,11 +29,14 @@ def connect(container: Container, name: str = START_SOCKET) -> socket:
     return sock
 
 
-def start(container: Container, sock: socket | None = None) -> Listener | None:
+def start(
+    container: Container, sock: socket | None = None, await_hooks: Callable[[socket], None] | None = None
+) -> Listener | None:
     """Run the program of a created container; return after execve and the poststart hooks. Raises RootlessError.
 
-    sock: a connection to init, None to connect here. The result receives what the program tells a service manager, None
-    without one. After an error the caller must end the container.
+    sock: a connection to init, None to connect here; await_hooks: is called with it when init has been told to go on.
+    The result receives what the program tells a service manager, None without one. After an error the caller must end
+    the container.
     """
     if container.state.get("without_process"):
         raise _no_process_error()
@@ -46,6 +50,8 @@ def start(container: Container, sock: socket | None = None) -> Listener | None:
             listener = notify.receive(sock)
         container.directory.unlink(START_SOCKET)
         channel.send(sock, channel.RUN, b"1" if log.debugging() else b"0")
+        if await_hooks:
+            await_hooks(sock)
         verdict.await_exec(sock, container, agent, "creating")
     except (EOFError, ConnectionResetError, ConnectionRefusedError, BrokenPipeError):
         raise _init_died_error(container) from None

@@ -163,6 +163,53 @@ def test_a_signal_during_the_set_up_takes_all_back(container, rootless, tmp_path
     assert rootless.ids() == []
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_hook_of_the_start_takes_all_back(container, rootless, signum) -> None:
+    """The runtime has told init to go on, but there is no program yet that a signal could be passed to."""
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo here >/fifo; exec sleep 1000"], "env": ["PATH=/bin"]}
+    c = container({"hooks": {"startContainer": [hook]}})
+    fifo = c.bundle.rootfs / "fifo"
+    os.mkfifo(fifo)
+    process = rootless.popen(
+        "run", "-b", c.bundle.path, c.id, preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL)
+    )  # fmt: skip
+    assert fifo.read_text() == "here\n"
+    rootless.note_cgroups()
+    process.send_signal(signum)
+    assert process.wait(60) == 128 + signum
+    assert process.communicate() == ("", "")
+    assert rootless.ids() == []
+
+
+def test_the_second_signal_during_a_poststart_hook_takes_all_back(container, rootless, tmp_path) -> None:
+    """The first waits for the hook, to be passed on to the program."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
+    c = container({"hooks": {"poststart": [hook]}})
+    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sleep", "1000")
+    assert fifo.read_text() == "here\n"
+    rootless.note_cgroups()
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + 15
+    assert process.communicate() == ("", "")
+    assert rootless.ids() == []
+
+
+def test_a_signal_after_the_hooks_of_the_start_reaches_the_program(container, rootless) -> None:
+    c = container({"hooks": {moment: [{"path": "/bin/true"}] for moment in ("startContainer", "poststart")}})
+    script = "trap 'exit 42' TERM; echo ready; while :; do sleep 1000 & wait $!; done"
+    process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", script)
+    assert process.stdout.readline() == "ready\n"
+    rootless.note_cgroups()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 42
+    assert process.communicate() == ("", "")
+
+
 def test_a_signal_for_the_program_waits_for_it(container, rootless, tmp_path) -> None:
     """During the set-up there is nobody to get it, and it ends nothing."""
     fifo, go = tmp_path / "fifo", tmp_path / "go"
