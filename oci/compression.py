@@ -1,15 +1,17 @@
-"""Decompress streams. The first bytes say how a stream is compressed; its name does not count.
+"""Decompress streams, and compress what is written. The first bytes say how a stream that is read is compressed.
 
 A decompressor takes an iterator of compressed chunks and returns an iterator of plain chunks, so memory stays bounded.
-It raises OciError for a stream that ends early, or has other data behind its end.
+It raises OciError for a stream that ends early, or has other data behind its end. What is written is compressed as the
+name of the file says.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 from oci.chunks import PLAIN_CHUNK, Chunks
 from oci.errors import OciError
@@ -34,6 +36,33 @@ def detect(head: bytes) -> str:
     if len(head) >= 4 and 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18":
         return "zstd"  # a skippable frame, RFC 8878 section 3.1.2; zstd:chunked may begin with one
     return ""
+
+
+def kind_of_name(path: str) -> str:
+    """Return how an archive with this name is to be compressed: a word of `detect`, "" for not at all."""
+    for kind, endings in _NAMES.items():
+        if path.endswith(endings):
+            return kind
+    return ""
+
+
+def check_library(kind: str, where: object) -> None:
+    """Raise OciError if compression of this kind needs a library that is not installed."""
+    if kind == "zstd":
+        _zstd(where)
+    elif kind == "lz4":
+        _lz4(where)
+
+
+def compressing(kind: str, file: IO[bytes], where: object) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """Return a file that compresses what is written to it into `file`, which stays open. Raises OciError.
+
+    kind: a word of `detect`, "" for none. The result depends on the data alone, so that archives are reproducible.
+    """
+    if not kind:
+        return contextlib.nullcontext(file)
+    opened: contextlib.AbstractContextManager[IO[bytes]] = _WRITERS[kind](file, where)
+    return opened
 
 
 def decompress(kind: str, chunks: Chunks, where: object) -> Chunks:
@@ -135,22 +164,46 @@ def _unxz(chunks: Chunks, where: object) -> Chunks:
     return _members(chunks, new, b"\xfd7zXZ\x00", (lzma.LZMAError,), "xz", where)
 
 
-def _unzstd(chunks: Chunks, where: object) -> Chunks:
+def _zstd(where: object) -> Any:
     for name in ("compression.zstd", "backports.zstd"):  # one module: in the standard library from Python 3.14 on
-        try:
-            zstd = importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-        return _members(chunks, zstd.ZstdDecompressor, b"", (zstd.ZstdError, EOFError), "zstd", where)
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(name)
     raise OciError("zstd compression needs a library", where, hint=HINTS["no-zstd"].text)
 
 
-def _unlz4(chunks: Chunks, where: object) -> Chunks:
+def _lz4(where: object) -> Any:
     try:
-        lz4 = importlib.import_module("lz4.frame")
+        return importlib.import_module("lz4.frame")
     except ModuleNotFoundError:
         raise OciError("lz4 compression needs a library", where, hint=HINTS["no-lz4"].text) from None
-    return _members(chunks, lz4.LZ4FrameDecompressor, b"\x04\x22\x4d\x18", (RuntimeError,), "lz4", where)
+
+
+def _unzstd(chunks: Chunks, where: object) -> Chunks:
+    zstd = _zstd(where)
+    return _members(chunks, zstd.ZstdDecompressor, b"", (zstd.ZstdError, EOFError), "zstd", where)
+
+
+def _unlz4(chunks: Chunks, where: object) -> Chunks:
+    new = _lz4(where).LZ4FrameDecompressor
+    return _members(chunks, new, b"\x04\x22\x4d\x18", (RuntimeError,), "lz4", where)
+
+
+def _to_gzip(file: IO[bytes], _: object) -> Any:
+    import gzip
+
+    return gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0, compresslevel=6)
+
+
+def _to_bzip2(file: IO[bytes], _: object) -> Any:
+    import bz2
+
+    return bz2.BZ2File(file, "wb")
+
+
+def _to_xz(file: IO[bytes], _: object) -> Any:
+    import lzma
+
+    return lzma.LZMAFile(file, "wb")
 
 
 _KINDS: dict[str, Callable[[Chunks, object], Chunks]] = {
@@ -159,4 +212,18 @@ _KINDS: dict[str, Callable[[Chunks, object], Chunks]] = {
     "xz": _unxz,
     "zstd": _unzstd,
     "lz4": _unlz4,
+}
+_NAMES = {
+    "gzip": (".tar.gz", ".tgz"),
+    "bzip2": (".tar.bz2", ".tbz2"),
+    "xz": (".tar.xz", ".txz"),
+    "zstd": (".tar.zst", ".tzst"),
+    "lz4": (".tar.lz4",),
+}
+_WRITERS: dict[str, Callable[[IO[bytes], object], Any]] = {
+    "gzip": _to_gzip,
+    "bzip2": _to_bzip2,
+    "xz": _to_xz,
+    "zstd": lambda file, where: _zstd(where).ZstdFile(file, "wb"),
+    "lz4": lambda file, where: _lz4(where).LZ4FrameFile(file, "wb"),
 }

@@ -25,6 +25,7 @@ from oci import config as runtime
 from oci import record, tar
 from oci.bundle import META, read_image_record, temporary_name
 from oci.chunks import Chunks
+from oci.compression import check_library, compressing, kind_of_name
 from oci.errors import OciError, printable
 from oci.image import Image, Layer, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
@@ -97,6 +98,8 @@ def pack(request: PackRequest) -> None:
         refuse_base(request.output, base)
     if os.path.lexists(request.output) and not request.force:
         raise OciError("the output exists already", request.output, hint="--force replaces it")
+    kind = kind_of_name(request.output)
+    check_library(kind, request.output)
     config = _image_config(request, document)
     temporary = request.temporary or temporary_name(request.output)
     try:
@@ -114,8 +117,12 @@ def pack(request: PackRequest) -> None:
             else:
                 config["history"] = [part.history for part in parts]
             out = open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb")
-            tar_file = tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT)
-            with out, tar_file as archive, _shown(request, parts) as shown:
+            with (
+                out,
+                compressing(kind, out, request.output) as packed,
+                tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+                _shown(request, parts) as shown,
+            ):
                 _WRITERS[request.format](archive, _named(request, document), config, shown)
         request.finishing()
         os.rename(temporary, os.path.abspath(request.output))

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from oci.bundle import read_image_record, temporary_name
+from oci.compression import check_library, kind_of_name
 from oci.errors import OciError
 from oci.owners import Owners
 from oci.pack import PackRequest, pack
@@ -36,6 +37,7 @@ def check_saving(request: CreateRequest, output: str) -> None:
     if not os.path.isdir(os.path.dirname(os.path.abspath(output))):
         raise RootlessError("its directory does not exist", flag, hint="mkdir makes one")
     with translated():
+        check_library(kind_of_name(output), flag)
         source = request.source or read_image_record(request.bundle)["source"]
     if not source or not os.path.exists(source):
         hint = "its layers are needed: run the image from a file, not from standard input"

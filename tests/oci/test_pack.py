@@ -7,13 +7,17 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from oci import record
-from oci.pack import FORMATS
+from oci import compression, record
+from oci.errors import OciError
+from oci.owners import Owners
+from oci.pack import FORMATS, PackRequest
+from oci.pack import pack as write_archive
 from oci.reference import is_name, name_of
 from tests.support import archives as a
 from tests.support.commands import Result, pack, rootless, tree
@@ -135,6 +139,38 @@ def test_owners_that_the_disk_cannot_keep_are_packed_from_the_record(tmp_path: P
     rootless("remove", "b", cwd=tmp_path)
 
 
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("x.tar", ""), ("x.tar.gz", "gzip"), ("x.tgz", "gzip"), ("x.tar.bz2", "bzip2"), ("x.tar.xz", "xz"),
+        ("x.tar.zst", "zstd"), ("x.tar.lz4", "lz4"), ("gz", ""),
+    ],
+)  # fmt: skip
+def test_archive_is_compressed_as_its_name_says(bundle: Path, layout: str, name: str, kind: str) -> None:
+    """And convert reads it, whose eyes are on the first bytes alone."""
+    if kind in ("zstd", "lz4"):
+        pytest.importorskip({"zstd": "backports.zstd", "lz4": "lz4"}[kind], reason=f"no Python package for {kind}")
+    run_inside(bundle, "echo new > new")
+    output = bundle.parent / name
+    done = rootless("pack", bundle, "-q", "-o", output, "--format", layout, cwd=bundle.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert compression.detect(output.read_bytes()[:8]) == kind
+    assert rootless("convert", output, "-q", "-o", "again", cwd=bundle.parent).returncode == 0
+    assert (bundle.parent / "again/rootfs/new").read_text() == "new\n"
+
+
+def test_compression_without_its_library_is_refused_before_the_work(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, module, None)
+    request = PackRequest(str(bundle), str(bundle.parent / "x.tar.zst"), Owners("map", [], []))
+    with pytest.raises(OciError, match=r"zstd compression needs a library.*pip install backports.zstd"):
+        write_archive(request)
+    assert not (bundle.parent / "x.tar.zst").exists()
+
+
 def test_legacy_archive_has_the_files_of_docker_before_1_10(bundle: Path) -> None:
     run_inside(bundle, "echo x > new")
     out = bundle.with_name("out.tar")
@@ -168,12 +204,15 @@ def test_changes_of_the_config(bundle: Path) -> None:
     assert config["annotations"]["a"] == "b"
 
 
-def test_archives_are_the_same_when_the_epoch_is_given(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["out.tar", "out.tar.gz", "out.tar.xz"])
+def test_archives_are_the_same_when_the_epoch_is_given(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1420070400")
     run_inside(bundle, "echo x > new; touch -d @1420070400 new .")
     sums = set()
     for _ in range(2):
-        out = bundle.with_name("out.tar")
+        out = bundle.with_name(name)
         assert pack(bundle, out, force=True).returncode == 0
         sums.add(hashlib.sha256(out.read_bytes()).hexdigest())
     assert len(sums) == 1

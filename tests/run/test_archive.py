@@ -275,6 +275,13 @@ def test_changes_are_saved_as_one_more_layer(rootless: Any, archive: Path, tmp_p
     assert os.listdir(tmp_path / "cache/rootless/upper") == []
 
 
+def test_changes_are_compressed_as_the_name_says(rootless: Any, archive: Path) -> None:
+    assert rootless("run", "--save-changes", "new.tar.gz", archive).returncode == 0
+    with tarfile.open("new.tar.gz", "r:gz") as tar:
+        assert "manifest.json" in tar.getnames()
+    assert rootless("run", "new.tar.gz").stdout == "entry command\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
