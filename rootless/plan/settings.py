@@ -35,7 +35,8 @@ def apply_settings(spec: Mapping[str, Any], settings: Settings, host: Host) -> d
     change = Change(changed, settings, host)
     for keyword, _, apply in TABLE:
         value = getattr(settings, keyword)
-        if value not in NOTHING or (keyword in _SWITCHES and value is False):
+        # A number of 0 is in NOTHING, because it equals False.
+        if value not in NOTHING or type(value) in (int, float) or (keyword in _SWITCHES and value is False):
             apply(change, value)
     if settings.gives_names and not settings.network:
         _give_names(change)
@@ -199,6 +200,8 @@ def _apply_mount_cwd(change: Change, _: bool) -> None:
 
 def _apply_shm_size(change: Change, size: str | int) -> None:
     number = read_size("shm-size", size)
+    if not number:
+        return  # docker: the default, which an image's configuration has
     for mount in change.array(change.spec, "mounts"):
         if type(mount) is dict and tidy(mount.get("destination")) == "/dev/shm" and mount.get("type") == "tmpfs":
             kept = [o for o in change.array(mount, "options") if not str(o).startswith("size=")]
@@ -224,7 +227,10 @@ def _apply_devices(change: Change, texts: list[str]) -> None:
 
 
 def read_size(flag: str, value: str | int, *, unlimited: bool = False) -> int:
-    """Return the bytes of `512m`, `1.5g` or a number; -1 is accepted with `unlimited`. Raises RootlessError."""
+    """Return the bytes of `512m`, `1.5g` or a number; 0 is docker's word for no limit or the default.
+
+    unlimited: -1 is accepted, too. Raises RootlessError.
+    """
     hint = "a number with b, k, m, g, t or p" + (", or -1 for no limit" if unlimited else "")
     if unlimited and str(value) == "-1":
         return -1
@@ -232,30 +238,36 @@ def read_size(flag: str, value: str | int, *, unlimited: bool = False) -> int:
         number = parse_size(str(value))
     except ValueError:
         raise wrong(flag, value, "not a size", hint) from None
-    if number <= 0:
+    if number < 0:
         raise wrong(flag, value, "not a size", hint)
     return number
 
 
 def _apply_memory(change: Change, size: str | int) -> None:
-    """Limit the memory, and without --memory-swap the swap to the same size, like docker.
+    """Limit the memory, and without --memory-swap the swap to the same size, like docker; 0 is no limit.
 
     Otherwise a machine with swap would slow a program down that should end. A kernel without swap has no such limit.
     """
     limit = read_size("memory", size)
     memory = change.part("linux", "resources", "memory")
-    memory["limit"] = limit
+    memory.pop("limit", None)
     memory.pop("swap", None)
-    if not change.settings.memory_swap and change.host.exists("/proc/swaps"):
-        memory["swap"] = 2 * limit  # memory and swap together (config-linux.md#memory)
+    if limit:
+        memory["limit"] = limit
+        if change.host.exists("/proc/swaps"):
+            memory["swap"] = 2 * limit  # memory and swap together (config-linux.md#memory)
 
 
 def _apply_memory_swap(change: Change, size: str | int) -> None:
+    """Limit memory plus swap, like docker: 0 is as if the flag were not there, -1 is no limit of the swap."""
     swap = read_size("memory-swap", size, unlimited=True)
     memory = change.part("linux", "resources", "memory")
-    if type(memory.get("limit")) is not int or memory["limit"] <= 0:
+    limited = type(memory.get("limit")) is int and memory["limit"] > 0
+    if not swap or (swap < 0 and not limited):
+        return
+    if not limited:
         raise wrong("memory-swap", size, "a limit of memory plus swap needs one of memory", "--memory SIZE")
-    if 0 <= swap < memory["limit"]:
+    if 0 < swap < memory["limit"]:
         what = "memory plus swap is less than the memory alone"
         raise wrong("memory-swap", size, what, f"at least {memory['limit']}, or -1 for no limit")
     memory["swap"] = swap
@@ -264,12 +276,16 @@ def _apply_memory_swap(change: Change, size: str | int) -> None:
 def _apply_cpus(change: Change, cpus: str | float) -> None:
     try:
         number = float(cpus)
-        if not 0.01 <= number < 100000:
+        if number != 0 and not 0.01 <= number < 100000:
             raise ValueError
     except ValueError:
-        raise wrong("cpus", cpus, "not a number of CPUs", "such as 0.5 or 2, at least 0.01") from None
+        hint = "such as 0.5 or 2, at least 0.01, or 0 for no limit"
+        raise wrong("cpus", cpus, "not a number of CPUs", hint) from None
     cpu = change.part("linux", "resources", "cpu")
-    cpu["period"], cpu["quota"] = _PERIOD, int(number * _PERIOD)
+    cpu.pop("period", None)
+    cpu.pop("quota", None)
+    if number:
+        cpu["period"], cpu["quota"] = _PERIOD, int(number * _PERIOD)
 
 
 def _apply_cpuset(change: Change, cpus: str) -> None:

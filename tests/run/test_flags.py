@@ -205,6 +205,18 @@ def test_a_small_init_reaps_and_passes_signals_on(run: Run) -> None:
     assert run("--init", "--timeout", "0.5s", script="exec sleep 100", fails=True).returncode == 124
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-m", "0"], ["--memory-swap", "0"], ["--memory-swap", "-1"], ["--cpus", "0"], ["--cpus=0.000"],
+        ["--pids-limit", "0"], ["--pids-limit", "-1"], ["--shm-size", "0"],
+    ],
+)  # fmt: skip
+def test_no_limit_needs_no_cgroup(run: Run, flags: list[str]) -> None:
+    """With these docker sets no limit, so none is refused for want of a controller."""
+    assert run(*flags, script="df /dev/shm | tail -n 1").split()[1] == "65536", "docker's default size"
+
+
 def test_spec_writes_the_settings_down(rootless: Any, run: Run, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     assert rootless("spec", "--bundle", "new", "-v", f"./{BOX}:/b:ro", "-m", "1g", "-e", "A=1").returncode == 0

@@ -120,6 +120,29 @@ def test_without_a_limit_of_swap_it_is_the_memorys_like_dockers() -> None:
     assert unlimited == {"limit": 64 << 20, "swap": -1}
 
 
+@pytest.mark.parametrize("zero", ["0", 0, "0b", "0g"])
+def test_a_limit_of_0_is_none_like_dockers(zero: str | int) -> None:
+    """Also where config.json has one (moby, daemon_unix.go: a resource of 0 is one that nobody has set)."""
+    limits = {"memory": {"limit": 1 << 20, "swap": 2 << 20}, "cpu": {"quota": 5, "period": 9}, "pids": {"limit": 9}}
+    spec = default_config(True, 1000, 1000)
+    spec["linux"]["resources"] = limits
+    number = zero if type(zero) is int else "0"
+    wanted = Settings(memory=zero, memory_swap=zero, cpus=number, pids=number, shm_size=zero)
+    changed = apply_settings(spec, wanted, machine())
+    assert changed["linux"]["resources"] == {"memory": {}, "cpu": {}, "pids": {"limit": -1}}
+    assert changed["mounts"] == spec["mounts"]
+
+
+def test_a_limit_of_swap_of_0_is_as_if_it_was_not_given() -> None:
+    assert applied(memory="64m", memory_swap="0") == applied(memory="64m")
+    with pytest.raises(RootlessError, match="needs one of memory"):
+        applied(memory="0", memory_swap="64m")
+
+
+def test_no_limit_of_swap_needs_no_limit_of_memory() -> None:
+    assert applied(memory_swap="-1")["linux"]["resources"] == {"memory": {}}
+
+
 def test_capabilities_are_dropped_before_they_are_added() -> None:
     caps = applied(cap_drop=["all"], cap_add=["net_raw", "CAP_CHOWN"])["process"]["capabilities"]
     assert set(map(tuple, caps.values())) == {("CAP_NET_RAW", "CAP_CHOWN")}
@@ -190,10 +213,11 @@ def test_the_rest() -> None:
         ("mounts", ["type=bind,dst=/a"], "needs a source"), ("mounts", ["type=bind,srcx=/there"], "did you mean"),
         ("mounts", ["type=nfs,dst=/a"], "unknown type"), ("tmpfs", ["/t:sizx=1"], "unknown option"),
         ("tmpfs", ["/t:size=x"], "not a size"), ("tmpfs", ["t"], "not absolute"), ("memory", "lots", "not a size"),
-        ("memory", "-1", "not a size"), ("memory_swap", "1m", "needs one of memory"), ("cpus", "0", "number of CPUs"),
+        ("memory", "-1", "not a size"), ("memory_swap", "1m", "needs one of memory"), ("cpus", "-1", "number of CPUs"),
         ("cpus", "nan", "number of CPUs"), ("cpuset_cpus", "3-1", "list of CPUs"), ("pids", "many", "processes"),
         ("ulimits", ["nofiles=1"], "did you mean 'nofile'"), ("ulimits", ["nofile=2:1"], "above the hard"),
-        ("ulimits", ["nofile"], "not a limit"), ("shm_size", "0", "not a size"),
+        ("ulimits", ["nofile"], "not a limit"), ("shm_size", "-1", "not a size"),
+        ("memory_swap", "-2", "not a size"), ("cpus", "0.001", "number of CPUs"),
         ("cap_add", ["NET_RAV"], "CAP_NET_RAW"),
         ("cap_drop", ["x"], "unknown capability"), ("security_opt", ["secomp=x"], "unknown security option"),
         ("seccomp", "nosuch", "not a seccomp profile"), ("devices", ["/dev/nosuch"], "no such device"),
