@@ -10,7 +10,7 @@ ROOT, USER = "root", "you"  # who has to type a command
 
 
 class Hint:
-    """Say what is wrong, and which command mends it.
+    """Say what to do about an error, and which command mends it.
 
     text: what follows `hint:` in an error message; command: what to type, "" if no command mends it; who: ROOT or
     USER, who has to type it.

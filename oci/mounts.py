@@ -134,7 +134,7 @@ def _plain(text: str) -> str:
 def _others(device: bytes) -> Iterator[tuple[int, dict[int, _Mount]]]:
     """Yield (pid, mounts) of each other mount namespace that the caller may look into and that has this device.
 
-    Namespaces of other users do not count. Otherwise any user could keep us from removing a directory.
+    Namespaces of other users do not count. Otherwise any user could prevent us from removing a directory.
     """
     seen = {os.stat("/proc/self/ns/mnt").st_ino}
     for pid in filter(str.isdigit, os.listdir("/proc")):

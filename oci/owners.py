@@ -59,7 +59,7 @@ class Owners:
         return fitted
 
     def way_out(self) -> str:
-        """Return what would keep the highest owner: a range of enough ids, or "" if no range can have so many.
+        """Return the hint how to keep the highest owner: a range of enough ids, or "" if no range can have so many.
 
         Container id N is the N-th of the range, and the kernel has no id above 2^32 - 2 (user_namespaces(7)).
         """

@@ -1,4 +1,4 @@
-"""Remove what an upper layer takes away from lower ones (image-spec layer.md, "Whiteouts").
+"""Remove what an upper layer removes from lower ones (image-spec layer.md, "Whiteouts").
 
 There are four cases. A whiteout `.wh.NAME` removes NAME of lower layers. An opaque marker `.wh..wh..opq` removes all
 that lower layers have in its directory. An entry replaces an entry of another type. A directory on the way to an entry

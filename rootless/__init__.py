@@ -1,7 +1,7 @@
 """rootless: a daemonless OCI runtime that needs no root.
 
-In Python: `rootless.run` and its kin are subprocess.run and its kin, in a container (docs/guide/python.md). Each name
-is loaded when it is first used, because commands and small programs need none of them.
+In Python: `rootless.run`, `Popen` and the other names are subprocess's, in a container (docs/guide/python.md). Each
+name is loaded when it is first used, because commands and small programs need none of them.
 """
 
 __version__ = "0.1.0"

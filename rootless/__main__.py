@@ -158,7 +158,7 @@ def _module(command: str) -> ModuleType:
 
 
 def launcher() -> None:
-    """Run the command line for bin/rootless, flush, and exit without taking the interpreter down, which costs time."""
+    """Run the command line for bin/rootless, flush, and exit without the interpreter's slow clean-up."""
     import gc
     from _signal import SIG_DFL, SIG_IGN, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 

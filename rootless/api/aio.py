@@ -161,7 +161,7 @@ def _watch_end(loop: asyncio.AbstractEventLoop, process: AsyncProcess, transport
             transport._process_exited(code)
 
     end = popen._answers.end
-    # The socket is closed by the poll that sees the end: its number is another's by then.
+    # The socket is closed by the poll that sees the end: its number may be another socket's by then.
     popen._answers.end = _Kept(end, loop)  # type: ignore[assignment]
     loop.add_reader(fd, look)
 

@@ -1,7 +1,8 @@
 """The program of a container that calls a function: `python /proc/self/fd/PROGRAM CALL RESULT` (api/tasks.py).
 
-It runs in the container's own Python, out of a zip that has cloudpickle beside it, so it imports nothing of ours. CALL
-and RESULT are descriptors: the version of Python and the call as pickles; whether it returned, and what, as a pickle.
+It runs in the container's own Python, out of a zip that has cloudpickle beside it, so it imports nothing of this
+package. CALL and RESULT are descriptors: the version of Python and the call as pickles; whether it returned, and what,
+as a pickle.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Launcher:
             spawned.reap()  # it has forked the launcher, and ends at once
 
     def close(self) -> None:
-        """Give it up."""
+        """Close the socket, after which the launcher ends."""
         self.requests.close()
 
 
@@ -129,11 +129,11 @@ class Answers:
         self.finished = False  # whether the launcher has sent END, its last message
 
     def ask(self, fds: list[int]) -> list[int]:
-        """Return all the fds of a request."""
+        """Return the fds of a request: the other ends of the two sockets, then those of the program."""
         return [self._their_end.fileno(), self._their_verdict.fileno(), *fds]
 
     def sent(self) -> None:
-        """Close the other sides, which the launcher has now."""
+        """Close the other ends, of which the launcher has its own copies now."""
         self._their_end.close()
         self._their_verdict.close()
 

@@ -126,7 +126,7 @@ def _make_cgroup(compiled: Compiled, number: int, verdict: socket) -> Cgroup | N
     try:
         group = cgroup.open(compiled.record(f"{os.getpid()}-{number}"))
         if group.needs_pid:
-            raise RootlessError("the cgroup takes a runtime", group.path)  # plans.py has seen to it
+            raise RootlessError("the cgroup takes a runtime", group.path)  # plans.py has given it one
         if not group.path:
             return None
         _sweep(os.path.dirname(group.path))

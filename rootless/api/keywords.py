@@ -1,4 +1,5 @@
-"""Declare the arguments of `run` and its kin. Type checkers read this module; nothing imports it at run time.
+"""Declare the arguments of `run`, `Popen` and the functions like them. Type checkers read this module; nothing imports
+it at run time.
 
 `text`, `encoding`, `errors`, `universal_newlines` and `input` decide whether output is str or bytes, so the functions'
 overloads declare them (rootless/api/popen.py), as typeshed does for subprocess.
@@ -18,7 +19,7 @@ Data: TypeAlias = bytes | bytearray | memoryview
 
 
 class ContainerKeywords(TypedDict, total=False):
-    """Declare what a container gets, beside what subprocess.Popen knows. Most stand in plan/settings.py, too."""
+    """Declare what a container gets, beside what subprocess.Popen knows. Most of them are in plan/settings.py, too."""
 
     bundle: str | os.PathLike[str] | None
     rootfs: str | os.PathLike[str] | None

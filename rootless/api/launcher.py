@@ -1,4 +1,4 @@
-"""The launcher: one small process for each Python process, which clones its containers and tells of their ends.
+"""The launcher: one small process for each Python process, which clones its containers and reports their ends.
 
 It is executed afresh, so it has one thread and a small heap whatever the Python process has. It keeps compiled plans
 (api/plans.py) and, of a container that runs, its pidfd and the socket that waits for its end; of one that has ended,
@@ -118,7 +118,7 @@ class Launcher:
             running.kill()
 
     def _control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
-        """Do something to a container that runs, in a copy of this process: it may take its time."""
+        """Clone a copy of this process that does something to a container that runs, because that may take long."""
         from rootless.api import controls
         from rootless.errors import RootlessError
 
@@ -136,7 +136,7 @@ class Launcher:
         self.poller.register(running.pidfd, select.EPOLLIN)
 
     def _tell_end(self, running: Running) -> None:
-        """Reap a container, take its cgroup away, and tell."""
+        """Reap a container that has ended, remove its cgroup, and send the caller its wait status and OOM kills."""
         _, status = os.waitpid(running.pid, 0)
         self._forget(running)
         kills = 0
@@ -180,7 +180,9 @@ class Launcher:
 
 
 def main(requests_fd: str, parent_fd: str) -> None:
-    """Live the launcher's life: `requests_fd` is the socket of the Python process, `parent_fd` its pidfd."""
+    """Run the launcher until the Python process has ended: `requests_fd` is the socket of the Python process,
+    `parent_fd` its pidfd.
+    """
     requests, parent = int(requests_fd), int(parent_fd)
     from rootless.kernel.host import Host
     from rootless.process.program import close_all_but

@@ -1,4 +1,4 @@
-"""`run` and `Popen`: subprocess's own, in a container. What is not said here is subprocess's.
+"""`run` and `Popen`: subprocess's own, in a container. What is not described here is as in subprocess.
 
 `Popen` is a subprocess.Popen whose child is made by the launcher, and waited for on a socket instead of by wait4(2).
 """
@@ -310,7 +310,7 @@ class Popen(subprocess.Popen[AnyStr]):
         self._control("pause", ())
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Let the processes of a paused container continue."""
         self._control("resume", ())
 
     def stats(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def translate(error: RootlessError, args: Any, executable: Any, cwd: Any, *, is_
 
 
 def _host_hint(name: str) -> str:
-    """Return what brings a program of the host's into the container that is there, but not in it; "" for none."""
+    """Return the hint how to bring a program into the container that exists on the host only; "" for none."""
     import shutil
 
     path = name if "/" in name else shutil.which(name) or ""

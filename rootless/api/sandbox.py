@@ -341,7 +341,7 @@ class _Run:
             self._close(stdin, stdout, stderr)
 
     def _begin(self, fds: list[int]) -> tuple[client.Answers, bool]:
-        """Give the call to a container. One that has ended meanwhile gives way to another."""
+        """Give the call to a container; if that has ended meanwhile, to another one."""
         while True:
             answers, warm = self.sandbox._take()
             try:
@@ -376,7 +376,7 @@ class _Run:
     def _await_program(self) -> int:
         """Wait until the program runs, and return its pidfd.
 
-        A container that has ended with a killed launcher before it took the call gives way to another.
+        If the container has ended with a killed launcher before it took the call, give the call to another one.
         """
         attempts = 0
         while True:

@@ -63,7 +63,10 @@ class Records:
         return True
 
     def has_owner(self, path: bytes, *, follow: bool) -> bool:
-        """Return whether a file may have another owner than the real one. It costs less than to forget none."""
+        """Return whether a file may have another owner than the real one.
+
+        To ask takes less time than to remove an attribute that is not there.
+        """
         try:
             return bool(self._kept) or _OWNER in os.listxattr(path, follow_symlinks=follow)
         except OSError:

@@ -82,7 +82,10 @@ class Engine:
                 os.close(fd)
 
     def _open_ready(self) -> int:
-        """Make what the engine says through that it is ready; return the end to hand over, -1 for a FIFO's."""
+        """Make the pipe or FIFO over which the engine says that it is ready.
+
+        Return the end for the engine, -1 for a FIFO.
+        """
         if self.step.engine == "slirp4netns":
             self.ready, writer = os.pipe2(os.O_CLOEXEC)
             return writer
@@ -211,7 +214,10 @@ class Engine:
 
 
 def _open_output() -> int:
-    """Return a memfd that takes the first lines of the engine's output. What follows is refused: it may say much."""
+    """Return a memfd that takes the first lines of the engine's output.
+
+    The kernel refuses what follows, because an engine may write much.
+    """
     fd = os.memfd_create("engine", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, _OUTPUT)
     fcntl.fcntl(fd, _F_ADD_SEALS, _F_SEAL_SHRINK | _F_SEAL_GROW)

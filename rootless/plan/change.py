@@ -1,4 +1,4 @@
-"""The settings of a caller, and config.json while they are applied to it (plan/settings.py). Pure."""
+"""Hold a caller's settings, and config.json while they are applied to it (plan/settings.py). Pure."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One file a property of `process`: read_ is pure, apply_ acts."""
+"""Read and apply the properties of `process`, one file for each: read_ functions are pure, apply_ functions act."""

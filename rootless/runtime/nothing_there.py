@@ -1,4 +1,4 @@
-"""Word the error for a bundle that is not there: what the user may have meant, and where images come from."""
+"""Make the error for a bundle that does not exist: it says what the user may have meant, and where images come from."""
 
 from __future__ import annotations
 

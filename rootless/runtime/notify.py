@@ -101,7 +101,7 @@ def receive(sock: socket) -> Listener | None:
 
 
 def _tell(host: str, lines: list[bytes], patience: float) -> None:
-    """Send the lines, then BARRIER=1 with a pipe, which the manager closes when it has read all.
+    """Send lines to the manager, then BARRIER=1 with a pipe, which the manager closes when it has read them.
 
     patience: seconds to wait for that, 0 for not at all. Raises OSError.
     """

@@ -24,7 +24,7 @@ _DIRECTORY = ["cgroup", "cgroupfs"]  # the words of --dry-run before the path of
 
 
 def itself() -> list[str]:
-    """Return the words that have started this program, without its arguments."""
+    """Return the command line of this program, without its arguments."""
     words = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
     return [sys.executable or words[0], *words[1:]]
 
