@@ -11,7 +11,6 @@ import time
 from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
 from rootless import log
-from rootless.startup import lean_os as os
 
 _INT, _KILL, _TERM = 2, 9, 15
 _PATIENCE = 10.0  # seconds
@@ -77,13 +76,7 @@ def notices(pid: int, signum: int) -> bool:
     A program that waits with sigwait(3) or signalfd(2) blocks the signal. Source: SigCgt and SigBlk of
     /proc/PID/status (proc(5)).
     """
-    try:
-        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-        text = os.read(fd, 8192)
-        os.close(fd)
-    except OSError:
-        return True
-    return _has_any(text, signum, (b"SigCgt:", b"SigBlk:"))
+    return _is_in_masks(pid, signum, (b"SigCgt:", b"SigBlk:"))
 
 
 def ends_by_default(pid: int, signum: int) -> bool:
@@ -91,16 +84,16 @@ def ends_by_default(pid: int, signum: int) -> bool:
 
     Return False if that cannot be read.
     """
+    return not _is_in_masks(pid, signum, (b"SigCgt:", b"SigBlk:", b"SigIgn:"))
+
+
+def _is_in_masks(pid: int, signum: int, names: tuple[bytes, ...]) -> bool:
+    """Return whether one of these masks of a process has a signal, True if they cannot be read (proc_pid_status(5))."""
     try:
-        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-        text = os.read(fd, 8192)
-        os.close(fd)
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            status = file.read(8192) or b""
     except OSError:
-        return False
-    return not _has_any(text, signum, (b"SigCgt:", b"SigBlk:", b"SigIgn:"))
-
-
-def _has_any(status: bytes, signum: int, names: tuple[bytes, ...]) -> bool:
+        return True
     masks = [line.split()[1] for line in status.split(b"\n") if line.startswith(names)]
     return not masks or any(int(mask, 16) & 1 << (signum - 1) for mask in masks)
 

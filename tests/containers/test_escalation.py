@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rootless.runtime.escalation import notices
+from rootless.runtime.escalation import ends_by_default, notices
 from tests.support.checkout import CHECKOUT, TIMEOUT
 
 WAITS = "echo ready; while :; do sleep 1000 & wait $!; done"
@@ -138,17 +138,21 @@ def test_the_second_term_kills_in_the_end_what_has_no_handler(container, script:
 
 
 def test_who_waits_with_the_signal_blocked_notices_it() -> None:
+    """A handler and a blocked signal count as noticed; the default action ends only a process that has neither."""
     script = "import signal, sys; {}; print('ready', flush=True); sys.stdin.read()"
-    for what, expected in (
-        ("signal.pthread_sigmask(signal.SIG_BLOCK, [15])", True), ("signal.signal(15, lambda *_: 0)", True),
-        ("signal.signal(15, signal.SIG_IGN)", False), ("signal.signal(15, signal.SIG_DFL)", False),
-    ):  # fmt: skip
-        command = [sys.executable, "-c", script.format(what)]
+    for call, expected in (
+        ("signal.pthread_sigmask(signal.SIG_BLOCK, [15])", (True, False)),
+        ("signal.signal(15, lambda *_: 0)", (True, False)),
+        ("signal.signal(15, signal.SIG_IGN)", (False, False)),
+        ("signal.signal(15, signal.SIG_DFL)", (False, True)),
+    ):
+        command = [sys.executable, "-c", script.format(call)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout and process.stdout.readline() == "ready\n"
-            assert notices(process.pid, 15) == expected, what
+            assert (notices(process.pid, 15), ends_by_default(process.pid, 15)) == expected, call
             process.communicate(timeout=TIMEOUT)
-    assert notices(2**22 + 1, 15)  # no such process: nobody to kill
+    gone = 2**22 + 1  # no process has this pid, so there is nobody to kill
+    assert notices(gone, 15) and not ends_by_default(gone, 15)
 
 
 def test_foreground_exec_is_killed_alone(container) -> None:
