@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 # These commands do not use the state root. For all others it is checked before they start.
-_STATELESS = ("doctor", "features", "spec", "convert", "import", "cache", "inspect", "pack", "remove", "unshare")
+_STATELESS = (
+    "doctor", "features", "spec", "convert", "import", "cache", "inspect", "pack", "remove", "unshare", "speedup",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -44,7 +44,7 @@ GROUPS = {
     "Look at containers": ("explain", "list", "state", "ps", "events"),
     "Images and bundles": ("convert", "import", "inspect", "pack", "spec", "remove", "unshare", "cache"),
     "Checkpoints": ("checkpoint", "restore"),
-    "About the program": ("doctor", "features", "completion", "help"),
+    "About the program": ("doctor", "features", "completion", "help", "speedup"),
 }
 INTRODUCTION = """\
 Global flags stand before the command. Every flag takes one dash or two, and `--flag value` or `--flag=value`. What

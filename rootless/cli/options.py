@@ -354,6 +354,14 @@ COMMANDS: dict[str, Command] = {
         ("args*",),
         [option for option in SETTINGS if option[0].endswith("root-emulation")],
     ),
+    "speedup": (
+        "let this program start without a shell: change the first line of its installed script",
+        (),
+        [
+            ("undo", "", "flag", "", "give the script the first line that it was installed with"),
+            ("dry-run", "", "flag", "", "say what would change, and change nothing"),
+        ],
+    ),
     "completion": ("print the completion script for bash, zsh or fish", ("shell?", "words*"), []),
     "help": ("print the help of a command", ("topic?",), []),
 }  # fmt: skip

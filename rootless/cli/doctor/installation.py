@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import site
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import rootless
+from rootless.cli import first_line
 from rootless.cli.doctor.line import LIMITED, OK, Line
+from rootless.errors import RootlessError
 from rootless.kernel.hints import HINTS, USER, Hint, hint
 from rootless.runtime.interpreter import writable
 from rootless.startup.codecache import users_folder
@@ -37,6 +40,9 @@ def program(_host: Host) -> Iterator[Line]:
     """Name the launcher and the interpreter, and say whether the launcher starts it without its site-packages."""
     detail = f"rootless {rootless.__version__}, Python {'.'.join(map(str, sys.version_info[:3]))}, {sys.executable}"
     if sys.flags.no_site:
+        with suppress(RootlessError):  # it is not an installed script, so nobody has to know what starts it
+            direct = first_line.read_own().is_direct
+            detail += "; no shell starts it" if direct else "; a shell starts it, which rootless speedup saves"
         yield Line("launcher", OK, detail)
     else:
         cost = "a command starts slower, because Python looks for its site-packages"
