@@ -205,5 +205,7 @@ def _end_with(life: int) -> None:
     """
     fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC)
-    if select.select([life], [], [], 0)[0]:  # the other end was closed before O_ASYNC was set
+    poller = select.poll()  # select(2) takes no descriptor above 1023
+    poller.register(life, select.POLLIN)
+    if poller.poll(0):  # the other end was closed before O_ASYNC was set
         os._exit(0)

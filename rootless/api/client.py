@@ -20,6 +20,7 @@ import warnings
 from rootless.api import spawn, wire
 from rootless.errors import LauncherError, RootlessError, advice
 from rootless.kernel import channel
+from rootless.kernel.waiting import milliseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -230,8 +231,9 @@ class Answers:
             if until is not None:
                 poller = select.poll()
                 poller.register(self.end, select.POLLIN)
-                left = until - time.monotonic()
-                if not poller.poll(max(left, 0) * 1000 if left > 0 else 0):
+                if not poller.poll(milliseconds(until - time.monotonic())):
+                    if time.monotonic() < until:
+                        continue
                     return None
             try:
                 data = self.end.recv(64)

@@ -19,6 +19,7 @@ from rootless.errors import RootlessError
 from rootless.kernel import channel, signals
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
+from rootless.kernel.waiting import wait_for
 from rootless.process import program
 from rootless.runtime.bundle import Bundle, CreateRequest
 from rootless.runtime.create import Created, create
@@ -71,7 +72,7 @@ def _end_on_sigterm(launcher: int) -> None:
     signals.end_on_signals()
     if launcher >= 0:
         sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGTERM)
-        if select.select([launcher], [], [], 0)[0]:  # it has ended before that call
+        if wait_for(launcher, 0):  # it has ended before that call
             os._exit(1)
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 from rootless.api import arguments, client, settings
 from rootless.api.program_errors import translate
@@ -201,7 +202,7 @@ class Popen(subprocess.Popen[AnyStr]):
     def _wait(self, timeout: float | None) -> int:
         lock = self._waitpid_lock  # type: ignore[attr-defined]
         while self.returncode is None:
-            if not lock.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+            if not lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             try:
                 if self.returncode is not None:

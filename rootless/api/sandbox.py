@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from rootless.api import arguments, client, settings
 from rootless.api.program_errors import translate
 from rootless.errors import LauncherError, RootlessError
+from rootless.kernel.waiting import milliseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -428,7 +429,8 @@ class _Run:
         for fd in collected:
             poller.register(fd, select.POLLIN)
         while collected or self.stdin >= 0:  # it may read on when it has closed its streams
-            ready = poller.poll(self._left())
+            left = self._left()
+            ready = poller.poll(None if left is None else milliseconds(left))
             if not ready and self._left() == 0:
                 self._stop_by("timeout")
             for fd, _ in ready:
@@ -442,8 +444,7 @@ class _Run:
     def _await_end(self) -> int:
         """Return the wait status. The program may run on when it has closed its streams, until the time is over."""
         complete = self.sandbox._settings.has_cgroup
-        left = self._left()
-        status = self.answers.wait(None if left is None else left / 1000, complete=complete)
+        status = self.answers.wait(self._left(), complete=complete)
         if status is None:
             self._stop_by("timeout")
             status = self.answers.wait(None, complete=complete)
@@ -451,10 +452,10 @@ class _Run:
         return status
 
     def _left(self) -> float | None:
-        """Return the milliseconds until the time is over, None for any time."""
+        """Return the seconds until the time is over, None for any time."""
         if self.timeout is None or self.stopped_by:
             return None
-        return max(0.0, (self.began + self.timeout - time.monotonic()) * 1000)
+        return max(0.0, self.began + self.timeout - time.monotonic())
 
     def _stop_by(self, reason: str) -> None:
         if not self.stopped_by:

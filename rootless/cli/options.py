@@ -514,6 +514,7 @@ def _set_defaults(options: Options, table: list[Option]) -> dict[str, Option]:
     return by_name
 
 
+_DIGITS = 18  # of a number in 64 bits; int() refuses more than 4300
 _DEFAULTS: dict[str, Any] = {"flag": False, "str": "", "int": 0, "list": None, "maybe": ""}
 
 
@@ -527,8 +528,9 @@ def _set(options: Options, option: Option, value: str, given: bool) -> None:
             raise UsageError(what, options.command, hint="true or false")
         setattr(options, key, not given or value.lower() in ("true", "1", "t"))
     elif kind == "int":
-        if not value.isascii() or not value.isdigit():
-            what = f"invalid value {printable(repr(value))} for --{option[0]}: a number is needed"
+        if not value.isascii() or not value.isdigit() or len(value) > _DIGITS:
+            shown = printable(repr(value[:40]))
+            what = f"invalid value {shown} for --{option[0]}: a number of at most {_DIGITS} digits is needed"
             raise UsageError(what, options.command)
         setattr(options, key, int(value))
     elif kind == "maybe":

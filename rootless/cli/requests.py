@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rootless.runtime.bundle import Bundle
 
 
+_DIGITS = 10  # more than any number of descriptors has
 _SHELLS = ("sh", "bash", "ash", "dash", "zsh", "fish", "ksh", "busybox")
 
 
@@ -57,6 +58,10 @@ def make_request(
     tty: give the program a terminal; args: the program and its arguments, in place of those in config.json; the others
     are as in CreateRequest.
     """
+    if options.preserve_fds:
+        from rootless.process.program import check_passed
+
+        check_passed(options.preserve_fds)
     bundle, upper = _change_config(options, bundle, args, image, tty=tty)
     root = state_root(options)
     notify = bool(os.environ.get("NOTIFY_SOCKET"))
@@ -83,7 +88,7 @@ def make_request(
         starts=starts,
         takes_name=takes_name,
         preserve_fds=options.preserve_fds,
-        listen_fds=int(sockets) if sockets.isdecimal() else 0,
+        listen_fds=int(sockets) if sockets.isdecimal() and len(sockets) < _DIGITS else 0,
         emulates_root=emulates_root,
         detached=detached,
     )

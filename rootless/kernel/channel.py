@@ -7,7 +7,7 @@ an error.
 from __future__ import annotations
 
 from rootless import log
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, unexpected
 from rootless.kernel import sockets
 from rootless.kernel.files import write_at_once
 from rootless.startup import jsonlite
@@ -121,7 +121,9 @@ def send_failure(sock: socket, error: BaseException, step: str = "", pointer: st
                 error.errno,
             )
         else:
-            error = RootlessError(f"{step or 'init'}: {type(error).__name__}: {error}", pointer)
+            known = unexpected(error)  # it says where in the code, and asks for a report
+            place = ": ".join(filter(None, (pointer, known.where)))
+            error = RootlessError(f"{step or 'init'}: {known.what}", place, known.errno, known.raw_hint)
     text = jsonlite.dumps([error.what[:4000], error.where[:4000], error.errno, error.raw_hint[:4000]])
     message = FAILED + text.encode("utf-8", "surrogateescape")
     fd = sock.fileno()

@@ -6,6 +6,8 @@ import fcntl
 import select
 from struct import pack, unpack_from
 
+from rootless.kernel.waiting import wait_for
+
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, struct pidfd_info), PIDFD_INFO_SIZE_VER0
 _SIZE = 64
 _PIDFD_INFO_EXIT = 1 << 3
@@ -18,7 +20,7 @@ def wait_status(pidfd: int) -> int | None:
 
     pidfd: opened while the process existed. The kernel says it only after the parent has reaped the process.
     """
-    select.select([pidfd], [], [])
+    wait_for(pidfd)
     poller = select.poll()
     poller.register(pidfd, 0)  # POLLHUP: it has been reaped
     poller.poll(_REAPED)

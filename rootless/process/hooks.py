@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from _signal import SIG_BLOCK, SIG_SETMASK, SIGKILL, pthread_sigmask  # type: ignore[import-not-found]
 from _stat import S_ISCHR
 
@@ -11,6 +10,7 @@ from rootless.errors import RootlessError, permissions_explained, printable
 from rootless.kernel import child, proc
 from rootless.kernel import syscalls as sc
 from rootless.kernel.signals import ENDING
+from rootless.kernel.waiting import wait_for
 from rootless.process import program
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
@@ -97,7 +97,7 @@ def _wait(pid: int, pidfd: int, hook: Hook, moment: str, mask: set[int]) -> int:
     """
     try:
         pthread_sigmask(SIG_SETMASK, mask)
-        if hook.timeout and not select.select([pidfd], [], [], hook.timeout)[0]:
+        if hook.timeout and not wait_for(pidfd, hook.timeout):
             raise RootlessError(f"{moment} hook took longer than {hook.timeout} s", hook.pointer)
         _, status = os.waitpid(pid, 0)
     except BaseException:

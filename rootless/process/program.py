@@ -238,6 +238,16 @@ def close_all_but(keep: Iterable[int] = ()) -> None:
     sc.close_range(first)
 
 
+def check_passed(preserve: int) -> None:
+    """Raise RootlessError for the first of the fds 3 to 3+preserve-1 that the runtime's caller has not passed.
+
+    It is called before anything is made. It ends at the first fd, so it is quick also for a number without sense.
+    """
+    for fd in range(3, 3 + preserve):
+        if not _is_inheritable(fd):
+            raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF)
+
+
 def passed_on(preserve: int) -> list[int]:
     """Return those of the fds 3 to 3+preserve-1 that the runtime's caller has passed.
 
@@ -259,7 +269,7 @@ def all_passed_on() -> list[int]:
 def _is_inheritable(fd: int) -> bool:
     try:
         return os.get_inheritable(fd)
-    except OSError:  # EBADF: not open
+    except (OSError, OverflowError):  # EBADF: not open; a number that is not an int of C
         return False
 
 

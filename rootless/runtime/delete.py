@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import select
-
 from rootless import log
 from rootless.errors import NoSuchContainer, RootlessError, unexpected
 from rootless.kernel import proc
 from rootless.kernel.signals import SIGNALS
+from rootless.kernel.waiting import wait_for
 from rootless.runtime.container import CREATING_SOCKET, MOUNTED, Container
 from rootless.runtime.kill import kill_all, send
 from rootless.runtime.state import StateDir
@@ -189,7 +188,7 @@ def end(container: Container) -> None:
         send(container, SIGNALS["KILL"])
         # Poll every second: there is no event for an init that has ended and waits for its children (kernel/proc.py).
         for _ in range(_PATIENCE):
-            if select.select([pidfd], [], [], 1)[0] or not container.alive():
+            if wait_for(pidfd, 1) or not container.alive():
                 return
         raise RootlessError(
             f"process {container.pid} does not end within {_PATIENCE} seconds after SIGKILL: it hangs in the kernel",
@@ -210,5 +209,5 @@ def _await_ending(container: Container) -> None:
         return
     pidfd = proc.open_pidfd(pid)
     if pidfd >= 0:
-        select.select([pidfd], [], [], 0.5)
+        wait_for(pidfd, 0.5)
         os.close(pidfd)

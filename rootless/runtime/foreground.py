@@ -394,6 +394,8 @@ def _write_waiting(fd: int, data: bytes) -> None:
         try:
             data = data[os.write(fd, data) :]
         except BlockingIOError:
-            select.select([], [fd], [])
+            from rootless.kernel.waiting import wait_for
+
+            wait_for(fd, event=select.POLLOUT)
         except OSError:
             return

@@ -6,10 +6,10 @@ waits for the container's end ends them, and so does `delete`.
 
 from __future__ import annotations
 
-import select
 from _signal import SIGKILL, pidfd_send_signal  # type: ignore[import-not-found]
 
 from rootless.kernel import proc
+from rootless.kernel.waiting import wait_for
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ def end_helpers(directory: StateDir) -> None:
         try:
             if proc.alive(pid, started):
                 pidfd_send_signal(pidfd, SIGKILL)
-                select.select([pidfd], [], [], _PATIENCE)
+                wait_for(pidfd, _PATIENCE)
             os.waitpid(pid, os.WNOHANG)  # `run` is its parent, and process 1 of a container may reap nobody
         except (ProcessLookupError, ChildProcessError):
             pass  # it has ended by itself, or is another process's child

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from _signal import pidfd_send_signal  # type: ignore[import-not-found]
 
+from rootless.kernel.waiting import milliseconds
 from rootless.runtime.escalation import ends_by_default
 
 EXIT_TIMEOUT = 124  # the exit code of timeout(1)
@@ -25,8 +26,8 @@ class TimeLimit:
         self.over = False
 
     def timeout(self) -> float | None:
-        """Return the milliseconds until `look` has to be called, None for never."""
-        return max(0.0, self.next - time.monotonic()) * 1000 if self.next else None
+        """Return how many milliseconds poll(2) may wait until `look` is called, None for any time."""
+        return milliseconds(self.next - time.monotonic()) if self.next else None
 
     def look(self) -> None:
         """Send TERM when the time has passed, and KILL when the program has not ended in its grace time.

@@ -14,6 +14,7 @@ from _socket import SOCK_DGRAM, socket
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel import channel, proc, sockets
+from rootless.kernel.waiting import wait_for
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -57,7 +58,10 @@ class Listener:
         pidfd = proc.open_pidfd(pid)
         if pidfd < 0:
             return
-        while self.fileno() in select.select([self.fileno(), pidfd], [], [])[0]:
+        poller = select.poll()
+        poller.register(self.fileno(), select.POLLIN)
+        poller.register(pidfd, select.POLLIN)
+        while self.fileno() in dict(poller.poll()):
             if self.forward(pid, _PATIENCE):
                 break
         os.close(pidfd)
@@ -115,7 +119,7 @@ def _tell(host: str, lines: list[bytes], patience: float) -> None:
             sockets.send_fds(sock, b"BARRIER=1", (writer,))
         finally:
             os.close(writer)
-        if patience and not select.select([reader], [], [], patience)[0]:
+        if patience and not wait_for(reader, patience):
             log.warn("NOTIFY_SOCKET: the service manager does not read its messages")
     finally:
         os.close(reader)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 from typing import TYPE_CHECKING
 
 from rootless.kernel import proc
+from rootless.kernel.waiting import wait_for
 from rootless.runtime.escalation import ends_by_default
 from rootless.runtime.kill import kill_all, send
 
@@ -37,11 +37,11 @@ def stop(container: Container, grace: float = GRACE) -> None:
             thaw(container.cgroup())
         if grace and not ends_by_default(container.pid, signum):
             send(container, signum)
-            if select.select([pidfd], [], [], grace)[0]:
+            if wait_for(pidfd, grace):
                 return
         kill_all(container, 9)
         send(container, 9)
-        select.select([pidfd], [], [])
+        wait_for(pidfd)
     finally:
         os.close(pidfd)
 

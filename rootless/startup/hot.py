@@ -22,6 +22,7 @@ ALWAYS = frozenset((
     "rootless.kernel.devices", "rootless.kernel.files", "rootless.kernel.find_program", "rootless.kernel.host",
     "rootless.kernel.loopback", "rootless.kernel.mountinfo", "rootless.kernel.namespaces", "rootless.kernel.paths",
     "rootless.kernel.proc", "rootless.kernel.signals", "rootless.kernel.sockets", "rootless.kernel.syscalls",
+    "rootless.kernel.waiting",
 
     "rootless.log", "rootless.config_node", "rootless.plan",
     "rootless.plan.call", "rootless.plan.compiler", "rootless.plan.devices", "rootless.plan.hooks",

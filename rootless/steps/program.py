@@ -94,9 +94,8 @@ def run_program(steps: list[Step], ending: Ending, tell: StepSender | None) -> N
     """
     count = ending.preserve_fds
     passed = program.passed_on(count)
-    for fd in range(3, 3 + count):
-        if fd not in passed:
-            raise RootlessError(f"fd {fd} of --preserve-fds is not open", errno=errno.EBADF)
+    if missing := set(range(3, 3 + count)).difference(passed):
+        raise RootlessError(f"fd {min(missing)} of --preserve-fds is not open", errno=errno.EBADF)
     for step in steps if tell else ():
         tell(step)  # type: ignore[misc]
     environment, *rest = steps

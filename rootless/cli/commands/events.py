@@ -14,6 +14,7 @@ from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import proc
 from rootless.kernel.files import write_all
 from rootless.kernel.units import parse_duration
+from rootless.kernel.waiting import milliseconds
 from rootless.runtime.container import Container
 from rootless.startup.jsonlite import dumps
 
@@ -52,7 +53,7 @@ def watch(container: Container, interval: float) -> None:
     following = time.monotonic() + interval
     try:
         while True:
-            ready = dict(poller.poll(max(0.0, following - time.monotonic()) * 1000))
+            ready = dict(poller.poll(milliseconds(following - time.monotonic())))
             for _ in range(oom.look()):
                 _print(container, "oom", None)
             if pidfd in ready:

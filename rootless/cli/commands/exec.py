@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless.cli.containers import load
 from rootless.errors import RootlessError, unexpected
+from rootless.process.program import check_passed
 from rootless.runtime.exec import ExecRequest, exec_in
 
 TYPE_CHECKING = False
@@ -35,6 +36,8 @@ def main(options: Options) -> int:
 
         request.env = read_env(options.env_file, request.env)
     try:
+        if options.preserve_fds:
+            check_passed(options.preserve_fds)
         container = load(options, lock=True)
         if any(part[:1].isalpha() or part[:1] == "_" for part in request.user.split(":")):
             from rootless.runtime.names import look_up
