@@ -1,8 +1,8 @@
-"""The fault injector: every system call of a command fails, once with each errno, or is where the command is killed.
+"""Inject faults: make each system call of a command fail once with each errno, or kill the command there.
 
-`python -m tests.faults.inject COMMAND...` tries all points of these commands; with `--sample 30` thirty, evenly spread
-and the same ones each time. What does not end as it should is printed, one line a fault, and the exit code is 1.
-docs/reliability.md has the promises that are checked here.
+`python -m tests.faults.inject COMMAND...` tries all points of these commands; `--sample 30` tries thirty, evenly spread
+and the same ones each time. Each command that does not end as it should is printed in one line, and then the exit code
+is 1. docs/reliability.md has the promises that are checked here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ QUIET = {0, 4, 5, 6, 8, 9, 10, 16, 17, 21, 72, 78, 79, 89, 138, 217, 257, 262, 3
 
 
 class Trial:
-    """What is done at which point: an errno (with `every`, from there on to each such call), KILL or STOP."""
+    """Say what is done at which point: an errno, KILL or STOP. every: the errno is for each such call from there on."""
 
     def __init__(self, point: Point, what: int, *, every: bool = False) -> None:
         self.point = point
@@ -63,14 +63,14 @@ class Trial:
         self.every = every
 
     def __call__(self, tracee: Tracee, point: Point) -> int:
-        """The Action for a Trace."""
+        """Return the Action for a Trace."""
         _, number, before = self.point
         if self.every:
             return self.what if number == point[1] and before <= point[2] else GO_ON
         return self.what if point == self.point else GO_ON
 
     def silences(self) -> bool:
-        """Whether it keeps the command from writing its line."""
+        """Return whether the trial keeps the command from writing its line."""
         return self.every and self.point[1] == WRITE
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class Trial:
 
 
 def name_of(number: int) -> str:
-    """The name of a system call, its number where it is not known."""
+    """Return the name of a system call, its number if the name is not known."""
     if not _names:
         for path in ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h"):
             if os.path.exists(path):
@@ -96,7 +96,7 @@ _names: dict[int, str] = {}
 
 
 def points(scenario: Scenario) -> list[Point]:
-    """All calls of the command, to its end. Raises Wrong where it does not succeed."""
+    """Return all calls of the command, to its end. Raises Wrong if the command does not succeed."""
     for _ in range(3):  # the first one fills caches and switches controllers on
         scenario.prepare()
         trace = begin(scenario)
@@ -112,7 +112,7 @@ def points(scenario: Scenario) -> list[Point]:
 
 
 def begin(scenario: Scenario) -> Trace:
-    """The command, with its output in the world's two files."""
+    """Start the command; its output goes to the world's two files."""
     world = scenario.world
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     streams = [os.open(path, flags, 0o644) for path in (world.said, world.told)]
@@ -124,7 +124,7 @@ def begin(scenario: Scenario) -> Trace:
 
 
 def fail(scenario: Scenario, trial: Trial) -> tuple[str, str]:
-    """One trial with an error: (how it ended, the path that was asked for). Raises Wrong."""
+    """Make one trial with an error; return (how the command ended, the path that the call named). Raises Wrong."""
     world = scenario.world
     scenario.prepare()
     trace = begin(scenario)
@@ -162,13 +162,12 @@ def fail(scenario: Scenario, trial: Trial) -> tuple[str, str]:
 
 
 def is_warning(line: str) -> bool:
-    """Whether it is one of the lines that say what a command had to do without."""
+    """Return whether it is a line in which the command says what it had to do without."""
     return line.startswith("rootless: warning: ")
 
 
 def end(scenario: Scenario, trial: Trial) -> str:
-    """One trial in which the process is killed, or stopped for good: afterwards `delete --force` cleans up. Raises
-    Wrong."""
+    """Make one trial in which the process is killed or stopped; then `delete --force` must clean up. Raises Wrong."""
     world = scenario.world
     scenario.prepare()
     trace = begin(scenario)
@@ -200,7 +199,7 @@ def end(scenario: Scenario, trial: Trial) -> str:
 
 
 def end_stopped(scenario: Scenario, trace: Trace) -> None:
-    """`delete --force` while the command stands still: it finishes, and what is stopped is let go on afterwards."""
+    """Run `delete --force` while the command is stopped: it must finish. Then let the stopped processes continue."""
     if not isinstance(scenario, (Convert, Pack, Exec)):
         code, text = scenario.world.call("delete", "--force", ID)
         if code:
@@ -218,12 +217,12 @@ def end_stopped(scenario: Scenario, trace: Trace) -> None:
 
 
 def errors_for(number: int) -> tuple[int, ...]:
-    """The errors to inject into a call."""
+    """Return the errors to inject into a call."""
     return () if number in INFALLIBLE else LIMITED.get(number, ERRNOS)
 
 
 def trials(found: list[Point], mode: str) -> Iterator[Trial]:
-    """All trials of a mode: each, every, kill, stop."""
+    """Yield all trials of a mode: each, every, kill, stop."""
     for point in found:
         if mode in ("kill", "stop"):
             if point[1] not in QUIET:
@@ -236,7 +235,10 @@ def trials(found: list[Point], mode: str) -> Iterator[Trial]:
 
 
 def spread(found: list[Trial], count: int) -> list[Trial]:
-    """So many of them, 0 for all. Neighbours are one call with another errno: an odd step takes all errnos in turn."""
+    """Return that many of the trials, evenly spread, all for 0.
+
+    Neighbours are one call with another errno, so an odd step takes all errnos in turn.
+    """
     step = max(len(found) // count, 1) if count else 1
     while step > 1 and step % len(ERRNOS) == 0:
         step += 1
@@ -244,7 +246,7 @@ def spread(found: list[Trial], count: int) -> list[Trial]:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commands", nargs="*", default=[*SCENARIOS])
     parser.add_argument("--mode", choices=("each", "every", "kill", "stop"), default="each")

@@ -1,4 +1,4 @@
-"""The commands that the fault injector tries: what each needs, and what must be true when it has ended."""
+"""Define the commands that the fault injector tries: what each needs, and what must be true when it has ended."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ID = f"faulty-{os.getpid()}"
 
 
 class Wrong(Exception):
-    """What a command did that was not promised."""
+    """Report that a command did not do what is promised."""
 
 
 class World:
-    """A directory with a bundle, an archive and a state root, and what has to be as before after each trial."""
+    """Hold a directory with a bundle, an archive and a state root, which every trial must leave as it found them."""
 
     def __init__(self, *, ranges: bool) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="rootless-faults-"))
@@ -79,16 +79,16 @@ class World:
         return config
 
     def set_args(self, *args: str) -> None:
-        """The container's program."""
+        """Set the container's program."""
         self.config["process"]["args"] = list(args)
         (self.bundle / "config.json").write_text(json.dumps(self.config))
 
     def words(self, *words: object) -> list[object]:
-        """A command line with this state root."""
+        """Return a command line with this state root."""
         return ["--root", self.state, *words]
 
     def call(self, *words: object) -> tuple[int, str]:
-        """A command that nothing is done to: its exit code, and what it says."""
+        """Run a command undisturbed; return its exit code and its output."""
         with open(self.place / "other", "w+") as file:
             command = [sys.executable, "-IS", LAUNCHER, *map(str, self.words(*words))]
             done = subprocess.run(
@@ -98,30 +98,30 @@ class World:
             return done.returncode, file.read()
 
     def must(self, *words: object) -> str:
-        """The same, which ends with 0."""
+        """Run a command undisturbed, which has to end with 0."""
         code, text = self.call(*words)
         if code:
             raise Wrong(f"{words[0]} ends with {code}: {text.strip()}")
         return text
 
     def create(self) -> None:
-        """A created container."""
+        """Create a container."""
         self.must("create", "-b", self.bundle, ID)
 
     def status(self) -> str:
-        """The container's status, "" where there is none."""
+        """Return the container's status, "" if there is no container."""
         code, text = self.call("state", ID)
         return str(json.loads(text)["status"]) if code == 0 else ""
 
     def clean(self) -> None:
-        """`delete --force` takes everything away. Raises Wrong where something is left."""
+        """Run `delete --force`. Raises Wrong if anything is left."""
         code, text = self.call("delete", "--force", ID)
         if code or text:
             raise Wrong(f"delete --force ends with {code}: {text.strip()}")
         self.check_nothing_left()
 
     def check_nothing_left(self) -> None:
-        """No state, cgroup, mount, file or process. Raises Wrong."""
+        """Check that there is no state, cgroup, mount, file or process. Raises Wrong."""
         forget_directory_of_python(self.work)
         left = [f"state of {name}" for name in (os.listdir(self.state) if self.state.exists() else [])]
         left += [f"file {name}" for name in os.listdir(self.work)]
@@ -135,7 +135,7 @@ class World:
             raise Wrong("left behind: " + ", ".join(left))
 
     def reset(self) -> None:
-        """After a fault that was told of: whatever it takes, so that the next trial finds nothing."""
+        """Remove by any means what a reported fault has left, so that the next trial finds nothing of it."""
         for pid, _ in living_children(0):
             os.kill(pid, signal.SIGKILL)
         try:
@@ -165,7 +165,7 @@ def forget_directory_of_python(work: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """A tree that may hold files of subordinate ids."""
+    """Remove a tree that may hold files of subordinate ids."""
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         command = [sys.executable, "-IS", LAUNCHER, "unshare", "rm", "-rf", path]
@@ -173,7 +173,11 @@ def remove(path: Path) -> None:
 
 
 def living_children(seconds: float = TIMEOUT) -> list[tuple[int, str]]:
-    """Who is still there of all that were left to this process, after so long: (pid, name). The dead are reaped."""
+    """Return (pid, name) of each child, and of each orphan that this process has adopted, that still runs after that
+    time.
+
+    Those that have ended are reaped.
+    """
     until = time.monotonic() + seconds
     while True:
         try:
@@ -188,7 +192,7 @@ def living_children(seconds: float = TIMEOUT) -> list[tuple[int, str]]:
 
 
 class Scenario:
-    """One command: what it needs, and what may be true when it has ended."""
+    """Describe one command: what it needs, and what may be true when it has ended."""
 
     failure = 1  # its exit code when it could not do it
 
@@ -196,32 +200,32 @@ class Scenario:
         self.world = world
 
     def prepare(self) -> None:
-        """Before each trial."""
+        """Make what the command needs; called before each trial."""
 
     def words(self) -> list[object]:
-        """The command line."""
+        """Return the command line."""
         raise NotImplementedError
 
     def check_done(self, code: int, said: str) -> None:
-        """It says that it did it (its exit code is not `failure`). Raises Wrong where it did not."""
+        """Check that a command did what it says it did (its exit code is not `failure`). Raises Wrong if it did not."""
         raise NotImplementedError
 
     def check_failed(self, said: str) -> None:
-        """It says that it failed. Raises Wrong where something is left that it neither took away nor named."""
+        """Check that a command that failed has removed or named everything that it made. Raises Wrong if it has not."""
         if not self.is_named():
             self.world.check_nothing_left()
 
     def is_named(self) -> bool:
-        """Whether it says that something is left, and what takes it away."""
+        """Return whether the command says that something is left, and which command removes it."""
         return f"delete --force {ID}" in self.world.told.read_text()
 
     def clean(self) -> None:
-        """After each trial, and after a kill: nothing is left. Raises Wrong."""
+        """Check, after each trial and after a kill, that nothing is left. Raises Wrong."""
         self.world.clean()
 
 
 class Create(Scenario):
-    """`create`."""
+    """Try `create`."""
 
     def words(self) -> list[object]:
         return ["create", "--pid-file", self.world.pid_file, "-b", self.world.bundle, ID]
@@ -245,7 +249,7 @@ class Create(Scenario):
 
 
 class Start(Scenario):
-    """`start`."""
+    """Try `start`."""
 
     def prepare(self) -> None:
         self.world.create()
@@ -263,7 +267,7 @@ class Start(Scenario):
 
 
 class Run(Scenario):
-    """`run` of a program that ends with 7."""
+    """Try `run` of a program that ends with 7."""
 
     def prepare(self) -> None:
         self.world.set_args("sh", "-c", "echo ran; exit 7")
@@ -287,7 +291,7 @@ class Run(Scenario):
 
 
 class Exec(Scenario):
-    """`exec` of a program that ends with 7."""
+    """Try `exec` of a program that ends with 7."""
 
     failure = 255
 
@@ -319,7 +323,7 @@ class Exec(Scenario):
 
 
 class Kill(Scenario):
-    """`kill` of a running container."""
+    """Try `kill` of a running container."""
 
     def prepare(self) -> None:
         self.world.create()
@@ -341,7 +345,7 @@ class Kill(Scenario):
 
 
 class Delete(Kill):
-    """`delete --force` of a running container."""
+    """Try `delete --force` of a running container."""
 
     def words(self) -> list[object]:
         return ["delete", "--force", ID]
@@ -353,7 +357,7 @@ class Delete(Kill):
 
 
 class Convert(Scenario):
-    """`convert` of an archive."""
+    """Try `convert` of an archive."""
 
     def is_named(self) -> bool:
         left = [str(path) for path in self.world.work.iterdir()]
@@ -373,7 +377,7 @@ class Convert(Scenario):
 
 
 class Pack(Scenario):
-    """`pack` of a bundle with a change."""
+    """Try `pack` of a bundle with a change."""
 
     def prepare(self) -> None:
         if not (self.world.place / "packed").exists():
@@ -398,7 +402,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
 
 
 def namesakes(world: World) -> list[str]:
-    """The processes of the container's pid namespace other than its init."""
+    """Return the names of the processes in the container's pid namespace, without its init."""
     pid = json.loads((world.state / ID / "state.json").read_text())["pid"]
     own = os.readlink(f"/proc/{pid}/ns/pid")
     others = []
@@ -420,8 +424,10 @@ def forget_same() -> None:
 
 
 def check_same(world: World, pid: int) -> None:
-    """What says that it succeeded has made the same container as ever: an error that is passed over takes nothing away.
-    The first call sets what is compared."""
+    """Check that a command that says it succeeded has made the same container as in an undisturbed run. Raises Wrong.
+
+    The first call stores what the others compare with.
+    """
     lines = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
     lines = [*{line[4]: line for line in lines}.values()]  # what another mount covers does not count
     # Where the own cgroup cannot be, it is another: that was noted, and is no fault.

@@ -1,4 +1,4 @@
-"""A small share of what `make fuzz` tries: each outcome is one line, the right exit code, and nothing is left."""
+"""Run a small sample of `make fuzz`: each outcome is one line and the right exit code, and nothing is left."""
 
 import subprocess
 import sys
@@ -29,18 +29,18 @@ def test_a_call_that_fails(command) -> None:
 
 @pytest.mark.parametrize("command", [*SCENARIOS])
 def test_a_call_that_fails_in_every_process_from_there_on(command) -> None:
-    """So that the steps that take back what was made fail as well."""
+    """The call fails from there on, so the steps that remove what was made fail as well."""
     inject(command, "--sample", "5", "--mode", "every")
 
 
 def test_an_init_that_cannot_accept_yet() -> None:
-    """`create` has succeeded when init waits for `start`: it must not end then."""
+    """`create` has succeeded when init waits for `start`, so init does not end when accept(2) fails."""
     inject("create", "--only", "accept4")
     inject("create", "--mode", "every", "--only", "accept4")
 
 
 def test_a_joiner_that_is_killed_before_it_names_its_child() -> None:
-    """The child has the joiner's end of the socket, so `exec` has to see the joiner end."""
+    """`exec` sees that the joiner has ended, although the joiner's child still holds the joiner's end of the socket."""
     inject("exec", "--mode", "kill", "--only", "sendmsg")
 
 
@@ -55,5 +55,8 @@ def test_a_command_that_is_killed(command) -> None:
 
 @pytest.mark.parametrize("command", ["create", "run", "exec", "delete"])
 def test_a_command_that_stands_still(command) -> None:
-    """Each trial waits for the two seconds that `delete --force` gives to who has the lock."""
+    """`delete --force` finishes although the command is stopped.
+
+    It waits two seconds for the command that has the lock.
+    """
     inject(command, "--sample", "2", "--mode", "stop")

@@ -1,8 +1,8 @@
-"""A command whose system calls are seen one by one (ptrace(2)), and at one of which something can be done to it.
+"""Run a command, see each of its system calls (ptrace(2)), and do something to it at one of them.
 
-strace(1) counts a call in each process by itself, from the interpreter's first on, and goes on in the user's program.
-Here a point is one call of one process: (the process's name, the call's number, how many such calls it made before).
-The count begins with the first call of our own code and ends where a process becomes another program.
+strace(1) counts the calls of each process by itself, from the interpreter's first call on, and continues in the user's
+program. Here a point is one call of one process: (the process's name, the call's number, how many such calls it made
+before). The count begins with the first call of our own code and ends when a process becomes another program.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ exec(code)
 
 
 class Hung(Exception):
-    """The command did not end in time."""
+    """Report that the command did not end in time."""
 
 
 def driver(launcher: Path, *words: object) -> list[str]:
-    """The argv of a command line that `Trace` can follow."""
+    """Return the argv of a command line that `Trace` can follow."""
     return [sys.executable, "-IS", "-c", DRIVER, str(launcher), *map(str, words)]
 
 
 def ptrace(request: int, pid: int, address: int = 0, data: int | ctypes.Array[ctypes.c_char] = 0) -> int:
-    """ptrace(2). Raises OSError."""
+    """Call ptrace(2). Raises OSError."""
     answer = int(libc.ptrace(request, pid, address, ctypes.cast(data, ctypes.c_void_p)))
     if answer < 0:
         raise OSError(ctypes.get_errno(), "ptrace")
@@ -72,12 +72,15 @@ def ptrace(request: int, pid: int, address: int = 0, data: int | ctypes.Array[ct
 
 
 def adopt_orphans() -> None:
-    """Whatever is left behind by a child becomes a child of this process, which can then see it and wait for it."""
+    """Make this process the parent of every orphan that a child leaves behind, so that it can wait for it."""
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Tracee:
-    """One process of the command: its name tells its parent's, and which of its children it is."""
+    """Hold one process of the command.
+
+    Its name has its parent's name in it, and which of the parent's children it is.
+    """
 
     def __init__(self, pid: int, name: str) -> None:
         self.pid = pid
@@ -89,7 +92,7 @@ class Tracee:
         self.arguments: tuple[int, ...] = ()
 
     def text(self) -> str:
-        """The path among the arguments of the call that it is in, "" where there is none that can be read."""
+        """Return the path among the arguments of the current call, "" if there is none that can be read."""
         for address in self.arguments[:2]:
             try:
                 with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
@@ -103,7 +106,7 @@ class Tracee:
 
 
 class Trace:
-    """A command that runs until it ends, and what was done to it on the way."""
+    """Run a command to its end, and record what was done to it on the way."""
 
     def __init__(self, command: Sequence[str], *, cwd: Path, stdout: int, stderr: int) -> None:
         ready, go = os.pipe2(os.O_CLOEXEC)
@@ -174,7 +177,7 @@ class Trace:
                 return os.waitpid(self.leader, 0)[1] if self.ended is None else self.ended
 
     def _stopped(self, tracee: Tracee, status: int, action: Action) -> int:
-        """Go on from one stop; KILL or STOP if that is what the action wants, and then it is stopped still."""
+        """Continue after one stop of a process. For KILL, kill it there; for STOP, leave it stopped."""
         event, signum, forwarded = status >> 16, os.WSTOPSIG(status), 0
         if event in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
             self._welcome(tracee)
@@ -206,7 +209,7 @@ class Trace:
             pass  # killed by another
 
     def _welcome(self, parent: Tracee) -> None:
-        """A new process, which stops before it does anything."""
+        """Take in a new process, which is stopped before it does anything."""
         message = ctypes.create_string_buffer(8)
         ptrace(PTRACE_GETEVENTMSG, parent.pid, 0, message)
         pid = int.from_bytes(message.raw, "little")
