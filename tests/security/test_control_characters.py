@@ -1,4 +1,6 @@
-"""Text of a container, an image or a hook reaches no terminal raw: it could move the cursor, or answer for the user."""
+"""Text of a container, an image or a hook never reaches a terminal raw, because it could move the cursor or type for
+the user.
+"""
 
 import hashlib
 import io
@@ -20,7 +22,7 @@ EVIL = "\x1b[2J\x1b]0;title\x07\b\x9b31m\rrootless: all is well\u202eX"
 
 
 def safe(text: str) -> bool:
-    """Whether a terminal shows each character of each line."""
+    """Return whether every character of each line is one that a terminal shows."""
     return all(line.isprintable() for line in text.split("\n"))
 
 
@@ -35,7 +37,7 @@ def tar_of(members: dict[str, bytes]) -> bytes:
 
 
 def image(path: Path, layer: bytes, config: dict[str, Any], tag: str) -> Path:
-    """A docker archive of one layer."""
+    """Return a docker archive of one layer."""
     digest = "sha256:" + hashlib.sha256(layer).hexdigest()
     document = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [digest]}, **config}
     manifest = [{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
@@ -80,7 +82,9 @@ def test_no_line_of_the_log_is_raw(tmp_path, capfd, level, as_json) -> None:
 
 @pytest.mark.parametrize("text", ['" level=info msg="all is well', "ends with \\", '\\" level=info msg="', "plain"])
 def test_no_text_ends_the_message_of_a_line(tmp_path, text) -> None:
-    """logfmt: a quoted value ends at the first quote that no backslash stands before."""
+    """In a line of the log (logfmt) a quoted value ends at the first quote without a backslash before it, so text is
+    escaped.
+    """
     path = tmp_path / "log"
     before = log._fd, log._json, log._debug
     try:
@@ -156,7 +160,7 @@ def test_the_name_of_a_program_of_a_directory_and_of_a_key(container, rootless) 
 
 
 def test_the_tables(container, tmp_path) -> None:
-    """`list` shows the bundle's path, `ps` what the processes call themselves; as JSON they stay what they are."""
+    """`list` escapes the bundle's path and `ps` the names of processes; as JSON they are unchanged."""
     c = container({"process": {"args": ["sh", "-c", "exec -a \"$(printf 'x\\033[31m')\" sleep 1000"]}})
     moved = tmp_path / "evil\x1b[31m\nc9  1  running"
     c.bundle.path.rename(moved)
@@ -171,7 +175,7 @@ def test_the_tables(container, tmp_path) -> None:
 
 
 def test_ps_of_a_system_that_prints_names_as_they_are(container, tmp_path) -> None:
-    """procps replaces control characters, other ps programs do not: what they print is not trusted."""
+    """`ps` escapes names also if the system's ps(1) does not, because only procps replaces control characters."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.run_detached().returncode == 0
     tools = tmp_path / "tools"
@@ -184,7 +188,7 @@ def test_ps_of_a_system_that_prints_names_as_they_are(container, tmp_path) -> No
 
 
 def test_what_an_image_says_of_itself(rootless, tmp_path) -> None:
-    """Tags, labels, history, platform: for people printable, as JSON unchanged."""
+    """Tags, labels, history and platform of an image are escaped for people, and unchanged as JSON."""
     inner = {"Labels": {f"label{EVIL}": EVIL}, "Env": [f"A={EVIL}"], "Cmd": [EVIL]}
     config = {"config": inner, "history": [{"created": EVIL, "created_by": EVIL}], "variant": EVIL}
     archive = image(tmp_path / "image.tar", tar_of({"a": b"x"}), config, f"x{EVIL}:1")
@@ -201,7 +205,7 @@ def test_what_an_image_says_of_itself(rootless, tmp_path) -> None:
 @pytest.mark.parametrize("command", [["convert"], ["inspect"], ["pack"], ["remove"], ["state"], ["kill"], ["run"],
                                      ["delete"], ["exec"], ["update"], ["nosuch"], ["--nosuch"]])  # fmt: skip
 def test_what_the_user_typed(rootless, command) -> None:
-    """It may have been pasted."""
+    """The user's own words are escaped too, because they may have been pasted."""
     result = rootless(*command, f"x{EVIL}")
     assert result.returncode != 0 and safe(result.stderr) and result.stderr.count("\n") == 1, result.stderr
 

@@ -1,7 +1,8 @@
-"""What `exec` starts in a created container, before its init is bound by its filter, cannot reach that init.
+"""What `exec` starts in a created container cannot reach its init, which has no filter yet.
 
-Init has to be dumpable (clients open /proc/PID/ns/* between create and start), so its capabilities are the fence: it
-keeps one that no program of the container can get, which ptrace(2)'s access check asks for.
+Init has to be dumpable, because clients open /proc/PID/ns/* between create and start. So it is protected by its
+capabilities: it keeps one that no program of the container can get, and ptrace(2)'s access check refuses a process that
+lacks it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def status_of(pid: int) -> dict[str, str]:
 
 @pytest.fixture
 def created(container):
-    """A created container of that config."""
+    """Return a created container of that config."""
 
     def make(patch=None):
         c = container({"process": {"args": ["sleep", "1000"]}})
@@ -51,7 +52,7 @@ def created(container):
 @pytest.mark.parametrize("user", [0, 1000])
 @pytest.mark.parametrize("no_new_privileges", [True, False])
 def test_nothing_of_init_can_be_opened(created, no_new_privileges, user) -> None:
-    """Neither by its own user nor by root."""
+    """Neither the program's user nor root of the container can open init's memory, environment or descriptors."""
     c = created(merge(with_user(user), {"process": {"noNewPrivileges": no_new_privileges}}))
     for flags in ([], ["--user", "0"]):
         result = c.rootless("exec", *flags, c.id, "sh", "-c", LOOK)
@@ -69,7 +70,7 @@ def test_nor_by_a_process_with_more_capabilities(created) -> None:
 
 @pytest.mark.parametrize("kind", ["bounding", "permitted", "flag", "file"])
 def test_who_could_trace_init_is_refused(created, tmp_path, kind) -> None:
-    """By one line: with CAP_SYS_PTRACE, now or after an execve, no fence holds."""
+    """`exec` refuses, in one line, a process that has CAP_SYS_PTRACE or can get it by an execve."""
     capabilities = {name: ALL if kind in ("bounding", name) else ALL[1:] for name in ("bounding", "permitted")}
     process = {"args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "capabilities": {"bounding": ALL}}
     (tmp_path / "process.json").write_text(json.dumps(process))
@@ -84,8 +85,11 @@ def test_who_could_trace_init_is_refused(created, tmp_path, kind) -> None:
 
 
 def test_a_fence_of_one_capability_is_enough(created) -> None:
-    """Init keeps CAP_SYS_PTRACE where the program has all the others (but those two, with which root of the host may
-    read any process: perfmon_capable of the kernel's mm_access)."""
+    """Init is protected by CAP_SYS_PTRACE alone, if the program has all other capabilities.
+
+    The program lacks two of them here, because with these root of the host may read any process (perfmon_capable of the
+    kernel's mm_access).
+    """
     every = sorted(CAPABILITIES.keys() - {"CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_PERFMON"})
     c = created({"process": {"capabilities": dict.fromkeys(("bounding", "permitted", "effective"), every)}})
     result = c.rootless("exec", c.id, "sh", "-c", LOOK)
@@ -99,7 +103,9 @@ def test_no_new_privileges_is_set_before_the_wait(created) -> None:
 
 
 def test_execs_process_is_bound_as_init_will_be(created, tmp_path) -> None:
-    """Also where its own file does not ask for it: the program could else be stronger than the container's."""
+    """A process of `exec` gets the container's no_new_privs also if its own file does not ask for it, because it could
+    become stronger than the container's program otherwise.
+    """
     c = created({"process": {"noNewPrivileges": True}})
     process = {"args": ["grep", "NoNewPrivs", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"]}
     (tmp_path / "process.json").write_text(json.dumps(process))
@@ -112,7 +118,7 @@ def test_execs_process_is_bound_as_init_will_be(created, tmp_path) -> None:
 
 
 def test_a_start_container_hook_cannot_reach_init_either(container) -> None:
-    """It is a program of the image, and may leave something running when init becomes the program."""
+    """A startContainer hook is a program of the image, so what it leaves running cannot reach init either."""
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"({LOOK}) >/seen"], "env": ["PATH=/bin"]}
     c = container({"hooks": {"startContainer": [hook]}, "root": {"readonly": False}})
     assert c.run("true").returncode == 0
@@ -126,7 +132,7 @@ def test_clients_open_the_namespaces_of_a_created_container(created) -> None:
 
 
 def test_init_holds_only_sockets(created) -> None:
-    """Seen from outside: were the fence to fall, there is no directory of the host's behind it."""
+    """Init has no directory of the host open, so an attacker who could look at it would find none."""
     pid = created().state()["pid"]
     held = {name: os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
     assert all(path.startswith("socket:[") for name, path in held.items() if int(name) > 2), held

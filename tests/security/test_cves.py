@@ -1,4 +1,4 @@
-"""Attacks that had a number against other runtimes, here as the image or the container would try them.
+"""Attacks on other runtimes that have a CVE number, made here as the image or the container would try them.
 
 docs/security.md says which test stands for which number.
 """
@@ -24,7 +24,7 @@ from tests.support.checkout import LAUNCHER, TIMEOUT
 
 
 def without_dev(c) -> None:
-    """The image's own /dev is the container's: nothing is mounted over it."""
+    """Return a patch that mounts nothing over the image's own /dev."""
     kept = [m for m in c.bundle.config["mounts"] if not m["destination"].startswith("/dev")]
     c.bundle.patch({"mounts": kept, "root": {"readonly": False}})
     (c.bundle.rootfs / "dev").rmdir()
@@ -36,7 +36,7 @@ def replace_dev(c, name: str, target: Path | str) -> None:
 
 
 def test_an_images_labels_command_no_runtime() -> None:
-    """CVE-2024-3154, CVE-2026-94603: a label becomes an annotation, and some annotations are orders."""
+    """CVE-2024-3154, CVE-2026-94603: labels become annotations, but those that command a runtime are left out."""
     orders = {
         "org.systemd.property.SuccessAction": "'poweroff-force'", "org.criu.config": "/tmp/criu.conf",
         "run.oci.keep_original_groups": "1", "run.oci.hooks.stdout": "/home/user/.profile",
@@ -54,7 +54,7 @@ def test_all_annotations_that_are_orders_are_known_to_the_converter(capfd) -> No
 
 @pytest.mark.parametrize("entry", ["SECRET", "SECRET*", "*", ""])
 def test_an_images_environment_takes_nothing_from_the_callers(monkeypatch, entry) -> None:
-    """CVE-2026-57231: an entry without a value took the host's variable of that name, or all of a pattern."""
+    """CVE-2026-57231: an entry without a value, or with a pattern, takes no variable from the caller's environment."""
     monkeypatch.setenv("SECRET", "of the host")
     config = convert_config({"os": "linux", "architecture": "amd64", "config": {"Cmd": ["sh"], "Env": ["A=1", entry]}})
     assert "A=1" in config["process"]["env"]
@@ -63,7 +63,9 @@ def test_an_images_environment_takes_nothing_from_the_callers(monkeypatch, entry
 
 @pytest.mark.parametrize("link", ["x]:/etc/x", "x]", "]:"])
 def test_a_mounts_place_does_not_name_another_source_to_criu(tmp_path, link) -> None:
-    """CVE-2026-119101, CVE-2026-115520: criu reads back what stands before the first "]:" as the place."""
+    """CVE-2026-119101, CVE-2026-115520: criu takes what stands before the first "]:" for the place, so a place with "]"
+    is refused.
+    """
     rootfs = tmp_path / "rootfs"
     (rootfs / link).mkdir(parents=True)
     (rootfs / "data").symlink_to(link)
@@ -81,7 +83,7 @@ def test_a_mounts_place_does_not_name_another_source_to_criu(tmp_path, link) -> 
 
 
 def test_dev_as_a_link_to_the_host_changes_nothing_there(container, tmp_path) -> None:
-    """CVE-2026-41579, CVE-2026-47766: device nodes and links are made where the image's /dev leads."""
+    """CVE-2026-41579, CVE-2026-47766: no device node or link is made where the image's /dev leads to."""
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o777)
     c = container()
@@ -93,7 +95,7 @@ def test_dev_as_a_link_to_the_host_changes_nothing_there(container, tmp_path) ->
 
 @pytest.mark.parametrize("name", ["console", "null", "ptmx", "stdin"])
 def test_a_link_in_dev_makes_no_file_of_the_host(container, tmp_path, name) -> None:
-    """CVE-2025-52565, CVE-2026-88264: /dev/console is made where the image's link of that name leads."""
+    """CVE-2025-52565, CVE-2026-88264: /dev/console is not made where the image's link of that name leads to."""
     outside = tmp_path / "made"
     c = container()
     without_dev(c)
@@ -107,7 +109,9 @@ def test_a_link_in_dev_makes_no_file_of_the_host(container, tmp_path, name) -> N
 
 
 def test_dev_null_as_a_link_gets_no_stream_and_no_owner(container, tmp_path) -> None:
-    """CVE-2026-88265, CVE-2025-31133: what lies at /dev/null is opened, bound over masked paths, or given away."""
+    """CVE-2026-88265, CVE-2025-31133: what lies at the image's /dev/null is neither opened, nor bound over masked
+    paths, nor given away.
+    """
     volume = tmp_path / "volume"
     volume.mkdir(mode=0o755)
     kept = volume / "kept"
@@ -127,7 +131,7 @@ def test_dev_null_as_a_link_gets_no_stream_and_no_owner(container, tmp_path) -> 
 
 
 def test_a_root_cannot_be_kept_writable_by_the_image(container) -> None:
-    """CVE-2026-115521: the image's /proc/self/fd would lead the read-only remount of the root to another mount."""
+    """CVE-2026-115521: the image's /proc/self/fd does not lead the read-only remount of the root to another mount."""
     c = container()
     c.bundle.patch({"root": {"readonly": True}})
     (c.bundle.rootfs / "proc/self/fd").mkdir(parents=True)
@@ -138,7 +142,7 @@ def test_a_root_cannot_be_kept_writable_by_the_image(container) -> None:
 
 
 def test_one_sysctl_is_no_list_of_them(container) -> None:
-    """CVE-2022-0811: a `+` in the value began the next name, which nobody had checked."""
+    """CVE-2022-0811: a `+` in a sysctl's value does not begin another sysctl, which nobody has checked."""
     before = Path("/proc/sys/kernel/core_pattern").read_text()
     result = container({"linux": {"sysctl": {"kernel.shm_rmid_forced": "1+kernel.core_pattern=|/tmp/x"}}}).create()
     assert result.returncode == 1 and "kernel.shm_rmid_forced" in result.stderr
@@ -146,7 +150,9 @@ def test_one_sysctl_is_no_list_of_them(container) -> None:
 
 
 def test_the_callers_environment_stays_outside(container) -> None:
-    """CVE-2020-14370, CVE-2021-21334, CVE-2021-3602: variables of the caller's, or of the container before."""
+    """CVE-2020-14370, CVE-2021-21334, CVE-2021-3602: the program gets no variable of the caller or of another
+    container.
+    """
     secret = {**os.environ, "SECRET": "of the host"}
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.run_detached(env=secret).returncode == 0
@@ -154,7 +160,9 @@ def test_the_callers_environment_stays_outside(container) -> None:
 
 
 def test_the_callers_terminal_is_not_the_containers(container) -> None:
-    """CVE-2017-5226: TIOCSTI types into the caller's shell where the terminal is the session's (ioctl_tty(2))."""
+    """CVE-2017-5226: TIOCSTI cannot type into the caller's shell, because the caller's terminal is not the session's
+    (ioctl_tty(2)).
+    """
     master, slave = pty.openpty()
     try:
         stat = container().output("cat", "/proc/self/stat", stdin=slave)
@@ -167,7 +175,9 @@ def test_the_callers_terminal_is_not_the_containers(container) -> None:
 
 
 def test_ps_is_the_hosts(container) -> None:
-    """CVE-2022-1227: `top` entered the container and ran the program that the image has there."""
+    """CVE-2022-1227: `ps` runs the host's ps(1) and does not enter the container, where `top` of podman ran the image's
+    program.
+    """
     c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
     (c.bundle.rootfs / "bin/ps").unlink()
     (c.bundle.rootfs / "bin/ps").write_text("#!/bin/sh\ntouch /ran\n")
@@ -178,7 +188,9 @@ def test_ps_is_the_hosts(container) -> None:
 
 
 def test_no_socket_of_ours_has_an_abstract_name(container) -> None:
-    """CVE-2020-15257: who shares the network namespace connects to an abstract socket, whoever it is (unix(7))."""
+    """CVE-2020-15257: there is no abstract socket, to which everybody in the same network namespace could connect
+    (unix(7)).
+    """
     c = container({"process": {"args": ["sleep", "1000"]}})
     kinds = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "network"]
     c.bundle.patch({"linux": {"namespaces": kinds}})
@@ -193,12 +205,12 @@ def test_no_socket_of_ours_has_an_abstract_name(container) -> None:
 
 
 def test_what_is_known_to_leak_is_masked_by_default() -> None:
-    """CVE-2017-16539 (/proc/scsi), CVE-2018-10892 (/proc/acpi), and the keyrings of others."""
+    """CVE-2017-16539 (/proc/scsi), CVE-2018-10892 (/proc/acpi), and the keyrings of others: all of them are masked."""
     assert {"/proc/acpi", "/proc/scsi", "/proc/keys", "/proc/timer_list"} <= set(MASKED_PATHS)
 
 
 def test_what_is_made_is_closed_to_other_users(container, tmp_path) -> None:
-    """CVE-2021-41091, CVE-2021-41103, CVE-2024-25621: set-user-ID files of an image, in reach of every user."""
+    """CVE-2021-41091, CVE-2021-41103, CVE-2024-25621: other users cannot reach set-user-ID files of an image."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.create().returncode == 0
     assert (c.rootless.state / c.id).stat().st_mode & 0o077 == 0
@@ -208,7 +220,9 @@ def test_what_is_made_is_closed_to_other_users(container, tmp_path) -> None:
 
 
 def test_cgroup_v1_is_never_mounted(container) -> None:
-    """CVE-2022-0492: release_agent, a program that the host's kernel runs as root, is version 1's."""
+    """CVE-2022-0492: only cgroup v1 has release_agent, a program that the host's kernel runs as root, and v1 is never
+    mounted.
+    """
     c = container()
     out = c.output("cat", "/proc/self/mountinfo")
     assert not [line for line in out.splitlines() if " - cgroup " in line]
@@ -216,7 +230,9 @@ def test_cgroup_v1_is_never_mounted(container) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="an ordinary user's cgroup is what the attack is about")
 def test_sys_without_a_cgroup_namespace_leaves_no_cgroup_writable(container) -> None:
-    """CVE-2023-25809: /sys bound from the host, no cgroup namespace: the user's own cgroup was writable."""
+    """CVE-2023-25809: if /sys is bound from the host and there is no cgroup namespace, the user's own cgroup is
+    read-only.
+    """
     script = "mkdir $(find /sys/fs/cgroup -type d -user 0 -maxdepth 3 | tail -1)/made && echo writable; echo tried"
     c = container({"process": {"args": ["sh", "-c", script]}})
     kinds = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "cgroup"]
@@ -230,7 +246,9 @@ def test_sys_without_a_cgroup_namespace_leaves_no_cgroup_writable(container) -> 
 
 
 def test_a_long_config_does_not_reach_the_wire_in_pieces(container) -> None:
-    """CVE-2021-43784: a length of 16 bits let a config's bytes be read as the next message."""
+    """CVE-2021-43784: a length of 16 bits let a config's bytes be read as the next message; here a message has no
+    length.
+    """
     c = container({"process": {"env": ["PATH=/bin"] + [f"LONG{n}=" + "x" * 65537 for n in range(8)], "args": ["true"]}})
     assert c.run().returncode == 0
     c = container({"process": {"args": ["/" + "x" * 70000]}})
@@ -239,7 +257,7 @@ def test_a_long_config_does_not_reach_the_wire_in_pieces(container) -> None:
 
 
 def test_nothing_of_ours_has_the_set_user_id_bit() -> None:
-    """CVE-2016-8659, CVE-2020-5291, CVE-2026-41163: bubblewrap as set-user-ID root was traced and redirected."""
+    """CVE-2016-8659, CVE-2020-5291, CVE-2026-41163: no file of ours is set-user-ID root, as bubblewrap could be."""
     top = LAUNCHER.parent.parent
     for directory in (top / "bin", top / "rootless", top / "oci"):
         for path in directory.rglob("*"):
@@ -248,7 +266,7 @@ def test_nothing_of_ours_has_the_set_user_id_bit() -> None:
 
 
 def test_no_module_comes_from_the_container(container) -> None:
-    """CVE-2019-14271: a process that is in the root already loads a library, which is then the image's."""
+    """CVE-2019-14271: a process that has entered the root imports no module, because it would be the image's."""
     c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
     top = LAUNCHER.parent.parent
     planted = 'import posix\nposix.close(posix.open("/loaded", posix.O_CREAT | posix.O_WRONLY))\n'

@@ -1,7 +1,7 @@
-"""Descriptors of the host that are open while the kernel looks up a path of the container's (CVE-2024-21626).
+"""No descriptor of the host is open while the kernel looks up a path of the container (CVE-2024-21626).
 
-execve(2) resolves the program, its `#!` line and its ELF interpreter before it closes what is close-on-exec. Each test
-is an image that names a file of the host's through /proc/self/fd, for every number that the runtime might use.
+execve(2) resolves the program, its `#!` line and its ELF interpreter before it closes what is close-on-exec. The image
+of each test names a file of the host through /proc/self/fd, for every number that the runtime might use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HOST = "said by the host's file"
 
 @pytest.fixture
 def host_tool(tmp_path, busybox):
-    """A program of the host's that the container has no name for."""
+    """Return a program of the host that the container has no name for."""
     folder = tmp_path / "host"
     folder.mkdir()
     (folder / "tool").write_text(f"#!/bin/busybox sh\necho {HOST}\n")
@@ -35,7 +35,7 @@ def host_tool(tmp_path, busybox):
 
 @pytest.fixture
 def running(container):
-    """A container with links to the host's files in /fd3, /fd4, ... which nothing in it holds open."""
+    """Return a container with links to the host's files in /fd3, /fd4 and so on, which no process in it has open."""
 
     def make(host_tool: Path):
         c = container({"process": {"args": ["sleep", "1000"]}})
@@ -76,7 +76,7 @@ def test_exec_with_a_search_path_of_descriptors(running, host_tool) -> None:
 
 
 def test_exec_of_a_script_whose_interpreter_is_the_hosts(running, host_tool) -> None:
-    """The script is the container's own; only the kernel follows its first line."""
+    """The script is the container's own, and the kernel does not find the interpreter of its first line."""
     c = running(host_tool)
     for number in NUMBERS:
         script = c.bundle.rootfs / f"script{number}"
@@ -93,7 +93,7 @@ def test_exec_in_a_working_directory_of_the_host(running, host_tool) -> None:
 
 @pytest.mark.parametrize("command", ["run", "exec"])
 def test_home_is_not_read_from_the_hosts_passwd(container, tmp_path, command) -> None:
-    """The image's /etc/passwd is a link: HOME would tell what a file of the host's says."""
+    """The image's /etc/passwd is a link to a file of the host, and HOME does not come from that file."""
     (tmp_path / "passwd").write_text(f"root:x:0:0::/{HOST.replace(' ', '-')}:/bin/sh\n")
     c = container({"process": {"args": ["sleep", "1000"]}})
     passwd = c.bundle.rootfs / "etc/passwd"
@@ -120,7 +120,7 @@ STANDARD = {"0", "1", "2", "3"}  # 3 is the directory that `ls` reads
 
 
 def with_open(number: int, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """The command as a caller runs it that has left a descriptor open under that number."""
+    """Run a command like a caller that has left a descriptor open under that number."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def leave_open() -> None:
@@ -144,7 +144,7 @@ def with_open(number: int, command: list[str]) -> subprocess.CompletedProcess[st
 )
 @pytest.mark.parametrize("number", [5, 3000])
 def test_a_hook_inherits_nothing_of_the_caller(container, tmp_path, moment, number) -> None:
-    """startContainer's path is looked up in the container, so this is its way to a directory of the host's too."""
+    """A startContainer hook's path is looked up in the container, and no directory of the host is open then."""
     out = "/seen" if moment == "startContainer" else f"{tmp_path}/seen"
     script = f"ls /proc/self/fd > {out}"
     hook = {"path": "/bin/busybox", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}
@@ -156,7 +156,7 @@ def test_a_hook_inherits_nothing_of_the_caller(container, tmp_path, moment, numb
 
 
 def test_newuidmap_inherits_nothing_of_the_caller(rootless, tmp_path) -> None:
-    """It is set-user-ID root."""
+    """newuidmap(1), which is set-user-ID root, gets no descriptor of the caller."""
     real = find_program("newuidmap")
     if os.geteuid() == 0 or not real:
         pytest.skip("newuidmap is for ordinary users, and comes with the package uidmap")
@@ -171,7 +171,9 @@ def test_newuidmap_inherits_nothing_of_the_caller(rootless, tmp_path) -> None:
 
 
 def test_unshare_passes_on_what_the_caller_has_and_nothing_of_ours(rootless) -> None:
-    """Like unshare(1): a shell's `<(command)` is /dev/fd/63."""
+    """`unshare` passes on the caller's descriptors like unshare(1), because a shell's `<(command)` is /dev/fd/63; ours
+    are closed.
+    """
     result = with_open(
         63, rootless.command("unshare", "python3", "-IS", "-c", "import os; print(os.listdir('/proc/self/fd'))")
     )
@@ -195,7 +197,7 @@ session.close()
 
 
 def test_unshare_says_in_the_log_that_there_is_no_such_program(rootless, tmp_path) -> None:
-    """The log is the one descriptor of ours that has to be open then; the program would not get it."""
+    """The log is the only descriptor of ours that is open at that time, and the program would not get it."""
     result = rootless("--log", tmp_path / "log", "unshare", "no-such-program")
     assert result.returncode == 1 and "no-such-program" in (tmp_path / "log").read_text()
     result = rootless("--log", tmp_path / "log", "unshare", "sh", "-c", "ls -l /proc/self/fd")

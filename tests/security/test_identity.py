@@ -1,4 +1,4 @@
-"""What `delete --force` and `kill` end is what was noted of this container, never what a config or a path suggests."""
+"""`delete --force` and `kill` end what was noted of this container, never what a config or a path suggests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __main__.launcher()
 
 
 def killed(rootless: Any, moment: str, bundle: Path, name: str) -> None:
-    """`create` of NAME, killed at that moment."""
+    """Run `create` of NAME, and kill it at that moment."""
     command = driver(KILLED, moment, "--root", rootless.state, "create", "-b", bundle, name)
     with open(os.devnull, "r+b") as nothing:
         done = subprocess.run(command, stdin=nothing, stdout=nothing, stderr=nothing, check=False, timeout=TIMEOUT)
@@ -36,7 +36,7 @@ def killed(rootless: Any, moment: str, bundle: Path, name: str) -> None:
 
 @pytest.fixture
 def running(container) -> Any:
-    """A container that runs in a cgroup of its own."""
+    """Return a container that runs in a cgroup of its own."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.run_detached().returncode == 0
     state = json.loads((c.rootless.state / c.id / "state.json").read_text())
@@ -47,7 +47,9 @@ def running(container) -> Any:
 
 @pytest.mark.parametrize("moment", ["create", "clone", "save"])
 def test_a_cgroup_that_another_container_runs_in(running, container, rootless, moment: str) -> None:
-    """B was killed before its state was written, and its config names the cgroup that A has by now."""
+    """B was killed before its state was written, and its config names the cgroup that A has: deleting B leaves A
+    running.
+    """
     a, path = running
     b = container({"process": {"args": ["sleep", "1000"]}})
     killed(rootless, moment, b.bundle.path, b.id)
@@ -61,7 +63,10 @@ def test_a_cgroup_that_another_container_runs_in(running, container, rootless, m
 
 @pytest.mark.parametrize("planned", [True, False])
 def test_a_noted_path_that_is_another_cgroup_by_now(running, container, rootless, planned: bool) -> None:
-    """B's cgroup is gone, and A's has its path: with the note of what is planned, and of what was made."""
+    """B has noted a path that is A's cgroup by now.
+
+    Deleting B leaves A running, whether B had made its cgroup or only planned it.
+    """
     a, path = running
     b = container()
     directory = rootless.state / b.id
@@ -92,7 +97,7 @@ def test_a_stopped_containers_cgroup_that_is_anothers_by_now(running, container,
 
 
 def test_the_own_cgroup_goes_without_a_state(running, rootless) -> None:
-    """The state is damaged: what was noted beside it is enough to end all of the container."""
+    """The state is damaged, and the notes beside it are enough to end all of the container."""
     c, path = running
     (rootless.state / c.id / "state.json").write_text("damaged")
     assert (c.delete("--force").returncode, rootless.ids(), os.path.exists(path)) == (0, [], False)

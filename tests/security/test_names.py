@@ -1,4 +1,4 @@
-"""A name is checked in the form in which it is used: sysctls, paths below /proc, and links of an image."""
+"""Names are checked in the form in which they are used: sysctls, paths below /proc, and links of an image."""
 
 import errno
 import os
@@ -113,7 +113,7 @@ def test_a_link_of_the_image_takes_no_mount_elsewhere(container, rootless, tmp_p
 
 @pytest.mark.parametrize("leads", ["/proc", "/"])
 def test_nor_before_proc_is_mounted(container, rootless, tmp_path, leads) -> None:
-    """The volume would be the container's root for `exec`, or its /proc, without a proc file system on top."""
+    """A volume may not be mounted there before /proc either: `exec` would take it for the container's root or /proc."""
     c = container()
     (c.bundle.rootfs / "data").symlink_to(leads)
     kept = [m for m in c.bundle.config["mounts"] if m["destination"] != "/proc"]
@@ -145,7 +145,9 @@ def test_a_read_only_path_that_leads_to_the_root_holds_for_exec_and_the_program(
 
 @pytest.mark.parametrize("place", ["dev/null", "dev/console"])
 def test_a_device_is_not_laid_over_a_piece_of_procfs(container, rootless, place) -> None:
-    """CVE-2025-52565's kind: the image makes the place of a device a link."""
+    """The image makes the place of a device a link into procfs (like CVE-2025-52565), and nothing is made or mounted
+    there.
+    """
     c = container({"process": {"terminal": False}})
     kept = [m for m in c.bundle.config["mounts"] if not m["destination"].startswith("/dev")]
     c.bundle.patch({"mounts": kept, "linux": {"devices": [{"path": f"/{place}", "type": "c", "major": 1, "minor": 3}]}})
@@ -160,14 +162,18 @@ def test_a_device_is_not_laid_over_a_piece_of_procfs(container, rootless, place)
 
 
 def test_the_rootfs_in_another_spelling_is_the_same(container, tmp_path) -> None:
-    """`rootfs/` and `./rootfs` name one directory: a destination as the host names it lies in it either way."""
+    """`rootfs/` and `./rootfs` name the same directory, so a destination that the host names lies in it in both
+    spellings.
+    """
     c = container({"root": {"path": ".//rootfs/"}})
     c.bundle.patch({"mounts": [*c.bundle.config["mounts"], mounted(tmp_path, f"{c.bundle.rootfs}/tmp")]})
     assert c.output("ls", "/tmp") == "own\n"
 
 
 def test_a_checkpoint_looks_a_mask_up_inside_the_root(tmp_path) -> None:
-    """Through /proc/PID/root the target of an absolute link would be looked up on the host."""
+    """The target of an absolute link is looked up inside the root; through /proc/PID/root it would be looked up on the
+    host.
+    """
     (tmp_path / "host").symlink_to("/etc/passwd")
     (tmp_path / "inside").symlink_to("/file")
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""What may be mounted onto /proc and /sys: a fake would take the masks and read-only paths, and leave the real bare."""
+"""Only a procfs may be mounted onto /proc, because a fake would get the masks and leave the real one open."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ PROC = {"destination": "/proc", "type": "proc", "source": "proc"}
 
 @pytest.fixture
 def with_proc(container):
-    """`with_proc(mount, ...)`: a container whose mounts onto /proc are these."""
+    """Return `with_proc(mount, ...)`, which makes a container with these mounts onto /proc."""
 
     def make(*mounts: dict[str, Any], **patch: Any):
         c = container(patch)
@@ -76,7 +76,7 @@ def test_the_pieces_that_lxcfs_brings_are_taken(with_proc) -> None:
 
 
 def test_the_root_of_a_procfs_may_be_bound(with_proc) -> None:
-    """As podman does inside a container: the masks and read-only paths lie over it."""
+    """podman does so inside a container; the masks and read-only paths lie on top of it."""
     c = with_proc(bind("/proc"), linux={"maskedPaths": ["/proc/cmdline"], "readonlyPaths": ["/proc/sys"]})
     c.bundle.patch({"linux": {"namespaces": [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "pid"]}})
     script = "stat -f -c %T /proc; stat -c %F /proc/cmdline; grep ' /proc/sys ' /proc/self/mountinfo | cut -d' ' -f6"
@@ -86,7 +86,9 @@ def test_the_root_of_a_procfs_may_be_bound(with_proc) -> None:
 
 
 def test_a_link_at_proc_takes_no_bind(with_proc, rootless) -> None:
-    """CVE-2019-19921's kind: the procfs would lie where no mask looks for it."""
+    """If the image makes /proc a link (like CVE-2019-19921), a bind mount of a procfs is refused, because masks would
+    miss it.
+    """
     c = with_proc(bind("/proc"))
     (c.bundle.rootfs / "proc").rmdir()
     (c.bundle.rootfs / "elsewhere").mkdir()

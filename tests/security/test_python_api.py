@@ -1,5 +1,6 @@
-"""Containers of the Python API: nothing of the host is open when a path of the container is looked up, and pid 1, a
-small init of ours, is closed to the container's processes."""
+"""Containers of the Python API look up no path with a directory of the host open, and their small init is closed to
+their programs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Root that is pointed at a user's states becomes that user: what the states say is done with that user's rights."""
+"""Root becomes the user whose states it works on, so what the states ask for is done with that user's rights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A user's state root with nothing in it."""
+    """Return an empty state root of another user."""
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == 0 and parent != Path("/"):
             parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o011)
@@ -54,7 +54,9 @@ def start_time(pid: int) -> int:
 
 
 def test_a_hook_runs_as_the_user(root: Path, tmp_path: Path) -> None:
-    """uid, gid, groups, no capability, no root's environment, and not on root's terminal."""
+    """The hook has the user's uid, gid and groups, no capability, nothing of root's environment, and not root's
+    terminal.
+    """
     out = tmp_path / "out"
     out.touch()
     os.chown(out, UID, UID)
@@ -86,7 +88,7 @@ def test_a_forged_pid_is_not_killed(root: Path, words: list[str]) -> None:
 
 
 def test_no_code_is_read_after_the_change(root: Path, tmp_path: Path) -> None:
-    """The program may lie where the user cannot read, such as below root's home."""
+    """All code is loaded before, because the program may lie where the user cannot read, such as below root's home."""
     closed = tmp_path / "closed"
     closed.mkdir(0o700)
     for name in ("rootless", "oci", "bin"):
@@ -152,7 +154,9 @@ def test_what_does_not_belong_to_one_user_is_refused(root: Path, mode: int) -> N
 
 
 def test_an_unknown_users_group_is_not_taken_from_a_set_group_id_parent(root: Path, tmp_path: Path) -> None:
-    """Whoever makes a directory below one with the set-group-ID bit gets its group without being in it."""
+    """A directory below one with the set-group-ID bit gets that group, even if its maker is not in it; so the group is
+    not used.
+    """
     os.chown(root, UID, 4)
     forge(root)
     done = run("--debug", "--root", root, "state", "c")

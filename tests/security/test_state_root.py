@@ -1,4 +1,4 @@
-"""The state root: a directory that somebody else made, owns or may write is never believed, by any command."""
+"""No command trusts a state root that another user made, owns or may write."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A directory that every user reaches."""
+    """Return a directory that every user can reach."""
     for parent in (tmp_path, *tmp_path.parents):
         found = parent.stat()
         if found.st_uid == os.geteuid() and parent != Path("/"):
@@ -50,7 +50,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def forge(root: Path, marker: Path, uid: int, mode: int = 0o755, **state: object) -> None:
-    """A state of `uid`'s: a stopped container whose poststop hook would tell who ran it."""
+    """Make a state of user `uid`: a stopped container whose poststop hook would tell who ran it."""
     (root / "c").mkdir(parents=True)
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"id -u >{marker}"]}
     (root / "c/config.json").write_text(json.dumps({"ociVersion": "1.0.0", "hooks": {"poststop": [hook]}}))
@@ -96,7 +96,7 @@ def test_nothing_is_made_in_what_others_may_write(container, tmp_path: Path, com
 @as_root
 @pytest.mark.parametrize("command", COMMANDS)
 def test_another_users_directory_is_not_believed(place: Path, command: str) -> None:
-    """/tmp/rootless-UID, made by somebody else while the victim has no XDG_RUNTIME_DIR."""
+    """/tmp/rootless-UID is refused if another user made it while the victim had no XDG_RUNTIME_DIR."""
     forge(place / "state", place / "marker", 4711)
     reach = "os.setgroups([]); os.setresgid(4712, 4712, 4712); os.setresuid(4712, 4712, 4712)"
     program = f"import os; {reach}\nfrom rootless.__main__ import launcher\nlauncher()"
@@ -110,7 +110,7 @@ def test_another_users_directory_is_not_believed(place: Path, command: str) -> N
 
 @as_root
 def test_another_users_container_in_a_root_of_ones_own(place: Path) -> None:
-    """The root was open to all once: what was planted then is still not believed."""
+    """A state that another user planted while the root was open to all is not trusted later."""
     forge(place / "state", place / "marker", 4711)
     os.chown(place / "state", 0, 0)
     done = run("--root", place / "state", "delete", "--force", "c")
@@ -171,7 +171,7 @@ def test_a_pid_file_that_cannot_be_put_in_place_leaves_nothing(container, tmp_pa
 
 
 def test_the_cache_of_layers(tmp_path: Path) -> None:
-    """Whoever could write there would put files into somebody's root file system."""
+    """A cache that others may write is refused, because its files would get into a root file system."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     trees = tmp_path / "cache/rootless/trees"
     trees.mkdir(parents=True)
@@ -204,7 +204,7 @@ open_private(sys.argv[2], make=True)
 
 
 def test_byte_code_that_others_may_write_is_not_run(tmp_path: Path) -> None:
-    """__pycache__ of an installation that was unpacked under `umask 0`."""
+    """The __pycache__ of an installation that was unpacked under `umask 0` is not used."""
     for name in ("bin", "rootless", "oci"):  # without __pycache__: other tests' commands write there meanwhile
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(LAUNCHER.parent.parent / name, tmp_path / "copy" / name, ignore=ignored)

@@ -1,4 +1,4 @@
-"""A number is an id, wherever it is given, and no line of the image's passwd makes another of it (CVE-2016-3697)."""
+"""A number is an id wherever it is given, and no line of the image's passwd turns it into another (CVE-2016-3697)."""
 
 from __future__ import annotations
 
