@@ -1,4 +1,6 @@
-"""Every client's own script in contrib/, with `rootless` and with the peers: so a step that fails is the runtime's."""
+"""Run the script of each client in contrib/, with `rootless` and with the peers, so that a step that fails is the
+runtime's fault.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.client
 
 @pytest.fixture(params=["rootless", "crun", "runc"])
 def runtime(request: pytest.FixtureRequest) -> str:
-    """The path of a runtime that this machine has."""
+    """Return the path of a runtime that this machine has."""
     name = str(request.param)
     path = str(CHECKOUT / "bin/rootless") if name == "rootless" else shutil.which(name)
     if not path:
@@ -34,7 +36,9 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def check(runtime: str, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """`check(client, needed, user)`: run contrib/CLIENT/check, or SCRIPT, to its end; every step must pass."""
+    """Return `check(client, needed, user)`, which runs contrib/CLIENT/check, or SCRIPT, to its end; every step must
+    pass.
+    """
 
     def run(client: str, needed: tuple[str, ...], user: str, script: str = "check") -> None:
         missing = [name for name in needed if not shutil.which(name)]
@@ -66,23 +70,26 @@ def check(runtime: str, record_property: Callable[[str, object], None]) -> Calla
 
 
 def test_kubernetes(check: Callable[..., None]) -> None:
-    """A RuntimeClass, a pod of it, and the streams of kubectl, through containerd's CRI plugin."""
+    """The script runs a RuntimeClass, a pod of it, and the streams of kubectl, through containerd's CRI plugin."""
     check("kubernetes", ("containerd", "ctr", "containerd-shim-runc-v2", "busybox"), "root")
 
 
 def test_kubernetes_of_an_ordinary_user(check: Callable[..., None]) -> None:
-    """The same in a user namespace, where a rootless kubelet has its containerd."""
+    """The same works in a user namespace, where a rootless kubelet has its containerd."""
     needed = ("containerd", "ctr", "containerd-shim-runc-v2", "newuidmap", "busybox")
     check("kubernetes", needed, ordinary_user(), script="check-rootless")
 
 
 def test_dask(check: Callable[..., None]) -> None:
-    """Two worker processes of an ordinary user's."""
+    """The script has two worker processes of an ordinary user."""
     check("dask", ("busybox",), ordinary_user())
 
 
 def test_newer_clients(runtime: str, record_property: Callable[[str, object], None]) -> None:
-    """Those of Debian 13, all at once in a tree of it, where a program beside the checkout makes such a tree."""
+    """The clients of Debian 13 pass their steps too, all at once in a tree of it.
+
+    This needs a program beside the checkout that makes such a tree.
+    """
     if os.geteuid():
         pytest.skip("only root can enter a tree of another system")
     done = subprocess.run(
@@ -97,7 +104,7 @@ def test_newer_clients(runtime: str, record_property: Callable[[str, object], No
 
 
 def ordinary_user() -> str:
-    """Whose the rootless clients are: TEST_USER, made by scripts/test.sh."""
+    """Return the user of the rootless clients: TEST_USER, whom scripts/test.sh has made."""
     user = os.environ.get("TEST_USER", "tester")
     if os.geteuid() == 0:
         try:
@@ -108,36 +115,36 @@ def ordinary_user() -> str:
 
 
 def test_podman(check: Callable[..., None]) -> None:
-    """As an ordinary user."""
+    """podman runs as an ordinary user."""
     check("podman", ("podman", "conmon", "newuidmap", "busybox"), ordinary_user())
 
 
 def test_buildah(check: Callable[..., None]) -> None:
-    """As an ordinary user, with both isolations that use a runtime."""
+    """buildah runs as an ordinary user, with both isolations that use a runtime."""
     check("buildah", ("buildah", "newuidmap", "busybox"), ordinary_user())
 
 
 def test_docker(check: Callable[..., None]) -> None:
-    """A daemon of its own, as root."""
+    """dockerd is one of the script's own, as root."""
     check("docker", ("dockerd", "docker", "containerd", "iptables", "busybox"), "root")
 
 
 def test_containerd(check: Callable[..., None]) -> None:
-    """`ctr` and a daemon of its own, as root: where there are no controllers, the peers start nothing."""
+    """`ctr` runs as root with a daemon of the script's own. Without controllers the peers start nothing."""
     check("containerd", ("containerd", "ctr", "containerd-shim-runc-v2", "busybox"), "root")
 
 
 def test_containerd_cri(check: Callable[..., None]) -> None:
-    """Its CRI plugin as kubelet uses it, by gRPC; root's as well."""
+    """The script uses the CRI plugin by gRPC, as kubelet does, as root."""
     needed = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox")
     check("containerd", needed, "root", script="check-cri")
 
 
 def test_slurm(check: Callable[..., None]) -> None:
-    """A cluster of two nodes in namespaces of its own, with two users of its own."""
+    """The script makes a cluster of two nodes in namespaces of its own, with two users of its own."""
     check("slurm", ("slurmctld", "slurmd", "srun", "munged", "busybox"), "root")
 
 
 def test_submitit(check: Callable[..., None]) -> None:
-    """Jobs of the Python package submitit, on such a cluster."""
+    """Jobs of the Python package submitit run on such a cluster."""
     check("submitit", ("slurmctld", "slurmd", "srun", "munged", "busybox"), "root")

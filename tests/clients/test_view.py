@@ -1,4 +1,4 @@
-"""tests/clients/view: what a client's script leaves running is a failure, unless it is about to end."""
+"""tests/clients/view reports as a failure what a client's script leaves running, unless it is about to end."""
 
 from __future__ import annotations
 
