@@ -1,4 +1,4 @@
-"""The fixtures: bundles, containers, and the check that a test leaves nothing behind: a real kernel, a user or root."""
+"""Make the fixtures: bundles, containers, and the check that a test leaves nothing behind, on a real kernel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GROUP = "root:x:0:\nuser:x:1000:\nwheel:x:10:user\n"
 
 @pytest.fixture(scope="session")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the host's static busybox that belongs to the user, so that bundles can link to it."""
+    """Return a copy of the host's static busybox that belongs to the user, so that bundles can link to it."""
     if not BUSYBOX.exists():
         pytest.skip("this machine lacks /bin/busybox (Debian: busybox-static)")
     copy = tmp_path_factory.mktemp("busybox") / "busybox"
@@ -41,13 +41,13 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def applets(busybox: Path) -> list[str]:
-    """The names of busybox's programs."""
+    """Return the names of busybox's programs."""
     return subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
 
 
 @pytest.fixture
 def make_bundle(tmp_path: Path, busybox: Path, applets: list[str]) -> Callable[..., Bundle]:
-    """`make_bundle(name, patch)`: a new bundle below the test's directory."""
+    """Return `make_bundle(name, patch)`, which makes a new bundle below the test's directory."""
     _make_reachable(tmp_path)
 
     def make(name: str = "bundle", patch: Patch | None = None) -> Bundle:
@@ -70,13 +70,13 @@ def make_bundle(tmp_path: Path, busybox: Path, applets: list[str]) -> Callable[.
 
 @pytest.fixture
 def bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
-    """A bundle with the default config, without a terminal."""
+    """Return a bundle with the default config, without a terminal."""
     return make_bundle()
 
 
 @pytest.fixture
 def rootless(tmp_path: Path) -> Iterator[Rootless]:
-    """The program with `--root tmp_path/state`; at the end nothing of the test may be left."""
+    """Return the program with `--root tmp_path/state`; at the end nothing of the test may be left."""
     program = Rootless(tmp_path / "state")
     yield program
     deadline = time.monotonic() + TIMEOUT
@@ -91,7 +91,7 @@ def rootless(tmp_path: Path) -> Iterator[Rootless]:
 def container(
     rootless: Rootless, make_bundle: Callable[..., Bundle], tmp_path: Path
 ) -> Iterator[Callable[..., Container]]:
-    """`container(config_patch)`: a container of a bundle of its own, deleted at the end."""
+    """Return `container(config_patch)`, which makes a container with a bundle of its own; it is deleted at the end."""
     made: list[Container] = []
 
     def make(patch: Patch | None = None, container_id: str = "") -> Container:
@@ -113,7 +113,7 @@ def container(
 
 
 def _make_reachable(path: Path) -> None:
-    """The directories of pytest are 0700: root of a user namespace must get through."""
+    """Let root of a user namespace enter the directories of pytest, whose mode is 0700."""
     for parent in (path, *path.parents):
         found = parent.stat()
         if found.st_uid == os.geteuid() and parent != Path("/") and not found.st_mode & 0o001:
@@ -121,7 +121,7 @@ def _make_reachable(path: Path) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The last lines: how many steps of the clients' scripts passed with which runtime, docs/conformance.md's table."""
+    """Print how many steps of the clients' scripts passed with which runtime: the table of docs/conformance.md."""
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, ()):
             for name, value in getattr(report, "user_properties", ()):

@@ -1,4 +1,4 @@
-"""The tutorial and the README's session, replayed: their commands in order, in one directory, the output compared."""
+"""Replay the tutorial and the README's session: run their commands in one directory, and compare the output."""
 
 import os
 import re
@@ -31,7 +31,10 @@ def matches(expected: str, output: str) -> bool:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Callable[[str], str]:
-    """`shell(command)`: what a shell prints on both streams, warnings left out; all of a test in one directory."""
+    """Return `shell(command)`, which returns what a shell prints on both streams, without warnings.
+
+    All commands of a test run in one directory.
+    """
     if not any(os.access(f"{d}/busybox", os.X_OK) for d in os.environ["PATH"].split(":")):
         pytest.skip("this machine lacks busybox (Debian: busybox-static)")
     path = f"{CHECKOUT / 'bin'}:{os.environ['PATH']}"
@@ -59,7 +62,9 @@ def test_tutorial(shell: Callable[[str], str]) -> None:
 
 
 def test_readme(shell: Callable[[str], str]) -> None:
-    """The README shows real output: what differs between users and machines (ids, the cgroup) is not compared."""
+    """The README's session prints what the README shows, except for what differs between users and machines (ids, the
+    cgroup).
+    """
     archive = f"{sys.executable} {CHECKOUT}/scripts/legacy_archive.py $(command -v busybox) busybox.tar"
     assert shell(archive) == ""
     steps = commands("README.md")
