@@ -61,7 +61,7 @@ def owner(path, **options):
 
 
 def in_child(function):
-    """What the function returns in a child process."""
+    """Return what the function returns in a child process."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
@@ -360,7 +360,7 @@ def the_file_systems_user():
 
 @check
 def limits_do_not_touch_ids():
-    """pam_limits(8) sets all limits to those of process 1."""
+    """Set all limits to those of process 1, as pam_limits(8) does: the emulated ids stay."""
 
     def change():
         os.setgroups([5])
@@ -411,7 +411,7 @@ def another_root():
 
 @check
 def thirty_two_bits():
-    """int 0x80 makes the calls of i386, with pointers below 4 GiB."""
+    """Make the calls of i386 by int 0x80, with pointers below 4 GiB."""
     if MACHINE != "x86_64":
         return
     memory = mmap.mmap(-1, 8192, mmap.MAP_PRIVATE | 0x40, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)

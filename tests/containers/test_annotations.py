@@ -1,4 +1,4 @@
-"""Annotations: kept for whoever asks, and those of crun's that mean something to the runtime."""
+"""Annotations are kept for programs that ask for them, and those of crun that change a container have their effect."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""The attacks on runtimes that had a name, against `exec` and `create`: each test is what the container would do."""
+"""Known attacks on runtimes, against `exec` and `create`: each test does what the container would do."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ HOST_LIBRARIES = [
 
 @pytest.fixture
 def own_python(tmp_path):
-    """A copy of the interpreter that belongs to this user, and so to root of the containers it makes."""
+    """Return a copy of the interpreter that belongs to this user, and so to root of the user's containers."""
     python = tmp_path / "python3"
     shutil.copy(os.path.realpath("/usr/bin/python3"), python)
     python.chmod(0o755)
@@ -47,7 +47,7 @@ def call(python, c, *words):
 
 @pytest.mark.parametrize("command", ["exec", "run"])
 def test_the_runtimes_own_file_cannot_be_overwritten(container, own_python, command) -> None:
-    """CVE-2019-5736, with a script as the program."""
+    """CVE-2019-5736: a script as the program names /proc/self/exe, and cannot write the runtime's file."""
     c = container({"process": {"args": ["/evil"] if command == "run" else ["sleep", "1000"]}})
     c.bundle.config["mounts"] += HOST_LIBRARIES
     c.bundle.write()
@@ -68,7 +68,7 @@ def test_the_runtimes_own_file_cannot_be_overwritten(container, own_python, comm
 
 @pytest.mark.parametrize("through", ["/proc/self/fd/{}", "/link{}"])
 def test_exec_does_not_begin_in_a_directory_of_the_host(container, through) -> None:
-    """CVE-2024-21626: a directory of the host that the runtime holds open, named as the working directory."""
+    """CVE-2024-21626: a working directory that names an open directory of the host is refused."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     for number in range(3, 12):
         (c.bundle.rootfs / f"link{number}").symlink_to(f"/proc/self/fd/{number}")
@@ -80,7 +80,7 @@ def test_exec_does_not_begin_in_a_directory_of_the_host(container, through) -> N
 
 
 def test_a_created_container_holds_nothing_of_the_host(container) -> None:
-    """Seen from outside, for what `exec` starts in it may not look (tests/security/test_created.py)."""
+    """The test looks from outside, because a program of `exec` may not look (tests/security/test_created.py)."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.create().returncode == 0
     pid = c.state()["pid"]
@@ -92,8 +92,9 @@ def test_a_created_container_holds_nothing_of_the_host(container) -> None:
 
 
 def test_a_process_on_its_way_in_is_not_traced(container) -> None:
-    """A container's root waits in /proc for the next `exec` and reads the memory, the environment or a descriptor of
-    what comes in before it has become the program."""
+    """Root of a container waits in /proc for the next `exec`, and cannot read memory, environment or descriptors of a
+    process that has not become the program yet.
+    """
     script = """
         while [ ! -e /stop ]; do
             for p in /proc/[0-9]*; do

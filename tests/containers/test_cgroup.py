@@ -1,4 +1,4 @@
-"""A container's own cgroup as it sees it: read-only or writable, whose it is, what it makes of it, and its end."""
+"""What a container sees of its own cgroup: read-only or writable, its owner, the cgroups that it makes, and its end."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ READY = "echo ready; exec sleep 1000"
 
 @pytest.fixture
 def boxed(container, rootless):
-    """`boxed(option, script, uid)`: a running container that has its cgroup mounted with that option and has said
-    `ready`, and the cgroup's directory."""
+    """Return `boxed(option, script, uid)`: it returns a running container, whose cgroup is mounted with that option and
+    which has said `ready`, and the cgroup's directory.
+    """
     made = cgroup.compile(Node({}, "/linux"), container_id="x", manager="", host=Host())
     cgroup.open(made)
     scope = made["manager"] == "systemd"
@@ -61,7 +62,9 @@ NESTED = "cd /sys/fs/cgroup && mkdir -p init child/deep && echo 1 >init/cgroup.p
 
 @pytest.mark.parametrize("uid", [0, 1000])
 def test_a_writable_cgroup_belongs_to_the_containers_user_who_divides_it(boxed, uid):
-    """config-linux.md#cgroup-ownership: the directory and what /sys/kernel/cgroup/delegate names, nothing else."""
+    """The user owns the directory and what /sys/kernel/cgroup/delegate names, nothing else
+    (config-linux.md#cgroup-ownership).
+    """
     box, path = boxed("rw", f"{NESTED} && {READY}", uid)
     listed = Path("/sys/kernel/cgroup/delegate").read_text().split()
     files = [name for name in listed if (path / name).exists()]
@@ -96,7 +99,10 @@ def test_a_read_only_cgroup_stays_the_callers(boxed):
 
 
 def test_a_container_cannot_lift_its_own_limits_or_its_user_is_warned(boxed):
-    """nsdelegate (cgroups(7)) makes the namespace a border; without it nothing holds a writable cgroup's owner."""
+    """With nsdelegate (cgroups(7)) the namespace is a border.
+
+    Without it the owner of a writable cgroup can lift its limits, so `create` warns.
+    """
     lift = "echo 9 >/sys/fs/cgroup/cgroup.max.depth"
     limit = {"unified": {"cgroup.max.depth": "5"}}
     box, path = boxed("rw", f"({lift}) 2>/dev/null; {READY}", resources=limit)
@@ -106,7 +112,9 @@ def test_a_container_cannot_lift_its_own_limits_or_its_user_is_warned(boxed):
 
 @pytest.mark.parametrize("form", ["relative", "absolute"])
 def test_cgroups_path(boxed, rootless, form):
-    """config-linux.md#cgroups-path: an absolute path counts from the mount, a relative one is ours to place."""
+    """An absolute cgroupsPath counts from the mount, and the runtime chooses where a relative one lies
+    (config-linux.md#cgroups-path).
+    """
     _, first = boxed("ro", READY)
     if first.suffix == ".scope":
         pytest.skip("a scope's place is systemd's to choose")
@@ -121,7 +129,9 @@ def test_cgroups_path(boxed, rootless, form):
 
 @pytest.mark.parametrize("uid", [0, 1000])
 def test_a_container_that_shuts_its_cgroup_is_seen_killed_and_deleted_all_the_same(boxed, uid):
-    """The attack: its cgroup is of our own id, or of one of ours, and it takes the modes away."""
+    """The attack: the cgroup belongs to one of the user's ids, and the container takes all permissions from its
+    directory.
+    """
     box, path = boxed("rw", f"{NESTED} && chmod 0 child/deep child cgroup.* . 2>/dev/null; {READY}", uid)
     assert path.stat().st_mode & 0o777 == 0
     assert box.status() == "running"
@@ -130,7 +140,7 @@ def test_a_container_that_shuts_its_cgroup_is_seen_killed_and_deleted_all_the_sa
 
 
 def test_resources_are_in_the_containers_cgroup(boxed):
-    """By a file that every cgroup has: the limits themselves need controllers (tests/vm/test_limits.py)."""
+    """The test looks at a file that every cgroup has, because limits need controllers (tests/vm/test_limits.py)."""
     _, path = boxed("ro", READY, resources={"unified": {"cgroup.max.descendants": "7"}})
     assert (path / "cgroup.max.descendants").read_text() == "7\n"
 

@@ -1,4 +1,4 @@
-"""checkpoint and restore: with criu as root, and in one line why not otherwise."""
+"""checkpoint and restore work as root with criu, and elsewhere one line says why not."""
 
 import json
 import os
@@ -18,7 +18,7 @@ FLAGS = ("--manage-cgroups-mode", "ignore")
 
 
 class Streams:
-    """The pipes of a container that counts lines."""
+    """Hold the pipes of a container that counts lines."""
 
     def __init__(self) -> None:
         self.stdin, self.to = os.pipe()
@@ -38,7 +38,7 @@ class Streams:
 
 
 def begin(c, *words):
-    """A command whose streams go on in the container."""
+    """Start a command whose streams the container keeps."""
     streams = Streams()
     flags = {"capture_output": False, "stdin": streams.stdin, "stdout": streams.stdout, "stderr": streams.stdout}
     result = c.rootless(*words, c.id, **flags)
@@ -49,7 +49,7 @@ def begin(c, *words):
 
 @pytest.fixture
 def criu():
-    """A criu that works here."""
+    """Return a criu that works here."""
     path = shutil.which("criu", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if not path:
         pytest.skip("this machine lacks criu")
@@ -95,7 +95,7 @@ def require_feature(criu, name) -> None:
 
 @pytest.fixture
 def counting(container, criu):
-    """A container that counts lines and was asked once, and its streams."""
+    """Return a container that counts lines and has counted one, and its streams."""
     if os.geteuid():
         pytest.skip("needs root")
     c = container({"process": {"args": ["sh", "-c", COUNT]}})
@@ -107,7 +107,7 @@ def counting(container, criu):
 
 @pytest.mark.root
 def test_memory_can_be_dumped_ahead(counting, criu, tmp_path) -> None:
-    """--pre-dump: the memory of a container that goes on; the checkpoint holds what has changed since."""
+    """With --pre-dump the container goes on, and the checkpoint holds only what has changed since."""
     require_feature(criu, "mem_dirty_track")
     c, streams = counting
     ahead = ("--image-path", tmp_path / "ahead", *FLAGS)
@@ -126,7 +126,7 @@ def test_memory_can_be_dumped_ahead(counting, criu, tmp_path) -> None:
 
 @pytest.mark.root
 def test_memory_can_follow(counting, criu, tmp_path) -> None:
-    """--lazy-pages: the restored runs, and gets the memory when it needs it from the one that was stopped."""
+    """With --lazy-pages the restored container runs, and gets memory when it needs it from the one that was stopped."""
     require_feature(criu, "uffd-noncoop")
     c, _ = counting
     image = ("--image-path", tmp_path / "image", "--work-path", tmp_path / "image", *FLAGS)

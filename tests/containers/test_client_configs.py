@@ -1,7 +1,7 @@
-"""The configs that clients write, run: a bundle made for runc or crun runs here unchanged.
+"""A bundle that a client made for runc or crun runs here unchanged.
 
-Only what is of another machine is changed in them: paths and ids of the host, namespaces and hooks of processes that
-are no more, and real limits, which the tests of limits are about. What asks for nothing is put into all of them.
+The tests change only what belongs to another machine: paths and ids of the host, namespaces and hooks of processes that
+have ended, and real limits, which have tests of their own. Limits that ask for nothing are added to all configs.
 """
 
 import json
@@ -37,7 +37,7 @@ LONG = {"root": "root/docker-run", "user": "userns/podman-run", "userns": "usern
 
 
 def localized(config: dict[str, Any], kind: str, rootfs: Path) -> dict[str, Any]:
-    """The config with what is of this machine."""
+    """Return the config with the paths and ids of this machine."""
     linux, process = config["linux"], config["process"]
     config["root"]["path"] = str(rootfs)
     process.update(args=["/bin/true"], terminal=False)

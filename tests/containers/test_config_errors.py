@@ -1,4 +1,4 @@
-"""Bad input: one line with place and hint, exit code 1, no traceback, nothing left behind."""
+"""Bad input gives one line with place and hint, exit code 1 and no traceback, and nothing is left."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def test_an_id_is_refused(rootless, bundle, name, word) -> None:
 
 
 def test_without_a_process_start_says_so_and_the_container_ends(container) -> None:
-    """config.md#process: it is required when `start` is called; the exit code is crun's."""
+    """`start` needs the property `process` (config.md#process). The exit code is crun's."""
     c = container({"process": None})
     created = c.create()
     assert created.returncode == 0, created.stderr
@@ -112,7 +112,7 @@ def test_an_id_in_use_is_refused(container) -> None:
 
 
 def test_a_link_to_the_hosts_root_stays_inside(container, tmp_path) -> None:
-    """A mount target through a link of the rootfs is resolved in the rootfs."""
+    """A mount target behind a link of the rootfs is resolved inside the rootfs."""
     mounts = [{"destination": "/out/mnt", "type": "tmpfs", "source": "tmpfs"}]
     c = container()
     (c.bundle.rootfs / "out").symlink_to(tmp_path)
@@ -195,7 +195,7 @@ def test_dry_run_changes_nothing(container, rootless) -> None:
 
 
 def test_dry_run_names_the_cgroup_that_will_be_used(container) -> None:
-    """Which is perhaps none: then neither the plan nor the container has one."""
+    """If there is none, neither the plan nor the container has one."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     plan = c.output("true", flags=("--dry-run",))
     assert c.run_detached().returncode == 0
@@ -209,7 +209,7 @@ def test_dry_run_names_the_cgroup_that_will_be_used(container) -> None:
 
 
 def test_dry_run_names_no_cgroup_where_none_can_be_made(container, tmp_path) -> None:
-    """For root, who may write everywhere else: below a read-only mount of cgroup2, as in a container."""
+    """Root, who may write everywhere else, gets none below a read-only mount of cgroup2, as in a container."""
     mount = Host().cgroup_mount
     if os.geteuid() != 0 or not mount:
         record = {"manager": "cgroupfs", "path": "/proc/c", "files": [], "devices": []}

@@ -1,4 +1,4 @@
-"""What goes wrong in a clone of the runtime is said once, by the runtime, and undone once."""
+"""A failure in a clone of the runtime is reported once and undone once, by the runtime."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The working directory is entered before and after the change of ids: only where both fail is it an error.
+"""The working directory is entered before and after the change of ids, and only if both fail is it an error.
 
-runc, crun and docker do so; an image with `WORKDIR /root` and `USER 1000` runs there.
+runc, crun and docker do so: an image with `WORKDIR /root` and `USER 1000` runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def test_a_directory_that_the_user_may_not_enter(container, command) -> None:
 
 
 def test_without_the_capability_to_pass(container) -> None:
-    """For one id alone: root inside enters a directory of mode 0 before it gives its capabilities up."""
+    """With a single id, root of the container enters a directory of mode 0 before it gives its capabilities up."""
     c = container({"process": {"cwd": "/closed", "capabilities": {"bounding": [], "permitted": [], "effective": []}}})
     (c.bundle.rootfs / "closed").mkdir()
     (c.bundle.rootfs / "closed").chmod(0)
@@ -64,7 +64,7 @@ def test_it_is_made_where_it_is_missing_and_belongs_to_root(container) -> None:
 
 @pytest.mark.parametrize("through", ["/proc/self/fd/{}", "/link{}"])
 def test_one_outside_of_the_root_is_refused(container, through) -> None:
-    """CVE-2024-21626, for the first of the two attempts too, which has all capabilities."""
+    """CVE-2024-21626: the first of the two attempts, which has all capabilities, refuses it too."""
     for number in range(3, 10):
         c = container({"process": {"cwd": through.format(number)}})
         (c.bundle.rootfs / f"link{number}").symlink_to(f"/proc/self/fd/{number}")

@@ -1,4 +1,4 @@
-"""--debug logs each step of the plan when it is executed, whoever does it, in the words and numbers of --dry-run."""
+"""--debug logs each step of the plan when it is executed, in any process, with the words and numbers of --dry-run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STEP = re.compile(r'time="[^"]+" level=debug msg="\+[0-9]+\.[0-9]{3} ms +(.*)"')
 
 
 def planned_and_logged(c: Any, *flags: str) -> tuple[list[str], list[str]]:
-    """The lines of --dry-run, and those of the steps that --debug logs."""
+    """Return the lines of --dry-run, and the lines of the steps that --debug logs."""
     planned = c.run("true", flags=("--dry-run", *flags))
     assert planned.returncode == 0, planned.stderr
     done = c.rootless("--debug", "run", *flags, "-b", c.bundle.path, c.id, "--", "true")

@@ -1,4 +1,4 @@
-"""Devices in a real rootfs: the default ones, and those of linux.devices."""
+"""A real rootfs has the default devices and those of linux.devices."""
 
 import os
 
@@ -9,7 +9,7 @@ DEFAULT = {"null": "1:3", "zero": "1:5", "full": "1:7", "random": "1:8", "urando
 
 
 def writable(container, device):
-    """A container with a writable root and one device of its own."""
+    """Return a container with a writable root and one device of its own."""
     return container({"root": {"readonly": False}, "linux": {"devices": [device]}})
 
 
@@ -32,7 +32,9 @@ def test_a_fifo_as_a_device(container) -> None:
 
 @pytest.mark.root
 def test_roots_nodes_in_a_user_namespace(container) -> None:
-    """mknod(2) is EPERM there: they are made outside, with mode and owner, and work."""
+    """mknod(2) is EPERM in the user namespace, so the runtime makes the nodes outside of it, with mode and owner, and
+    they work.
+    """
     if USER:
         pytest.skip("real root alone")
     ids = [{"containerID": 0, "hostID": 100000, "size": 1000}]

@@ -1,4 +1,4 @@
-"""A program that does not end: the third Ctrl-C kills it, and the second TERM does, if nobody there can notice it."""
+"""The third Ctrl-C kills a program that does not end, and so does the second TERM if the program cannot notice it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWERS = f"trap 'echo here' USR1; {WAITS}"
 
 
 def started(c: Any, *command: str, **options: Any) -> subprocess.Popen[str]:
-    """`run` in the foreground, of a program that says `ready`."""
+    """Start `run` in the foreground, of a program that says `ready`; return the process."""
     process = c.rootless.popen("run", "-b", c.bundle.path, c.id, "--", *command, **options)
     assert process.stdout.readline() == "ready\n"
     c.rootless.note_cgroups()
@@ -26,7 +26,7 @@ def started(c: Any, *command: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def told(process: subprocess.Popen[str], text: str) -> str:
-    """The line on standard error that has the text."""
+    """Return the line on standard error that has the text."""
     assert select.select([process.stderr], [], [], TIMEOUT)[0], "nothing is said"
     line = process.stderr.readline()
     assert text in line
@@ -40,7 +40,7 @@ def answers(process: subprocess.Popen[str]) -> None:
 
 
 def test_interrupts_that_reach_nobody_kill(container) -> None:
-    """Pid 1 without a handler: only the kernel's own rule is there, and it lets nothing through."""
+    """Pid 1 has no handler, so the kernel drops each signal, and the third kills the container."""
     process = started(container(), "sh", "-c", "echo ready; exec sleep 1000")
     while not select.select([process.stderr], [], [], 0.5)[0]:
         process.send_signal(signal.SIGINT)
@@ -108,7 +108,7 @@ launcher()
     ids=["no handler", "ignored", "handled"],
 )
 def test_the_second_term_kills_in_the_end_what_has_no_handler(container, script: str, killed: bool) -> None:
-    """The ten seconds are half of one here."""
+    """The test shortens the ten seconds to half a second."""
     c = container()
     command = [sys.executable, "-IS", "-c", QUICK.format(checkout=str(CHECKOUT)), "--root", str(c.rootless.state)]
     script = f"trap 'echo here' USR1; {script} {WAITS}"

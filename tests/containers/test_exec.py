@@ -1,4 +1,4 @@
-"""`exec`: one more process, in all of the container's namespaces, with nothing of the host about it."""
+"""`exec` runs one more process in all of the container's namespaces, with nothing of the host in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = "user ipc uts net pid cgroup mnt"
 
 @pytest.fixture
 def running(container):
-    """`running(patch)`: a container whose program sleeps."""
+    """Return `running(patch)`, which makes a container whose program sleeps."""
 
     def make(patch=None):
         c = container()
@@ -39,7 +39,7 @@ def running(container):
 
 
 def execute(c, *words, **options):
-    """`exec FLAGS... ID CMD...`: words up to "--" are flags."""
+    """Run `exec FLAGS... ID CMD...`; the words up to "--" are flags."""
     flags, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else ((), words)
     return c.rootless("exec", *flags, c.id, *command, **options)
 
@@ -51,7 +51,7 @@ def output(c, *words, **options):
 
 
 def refused(result, *said):
-    """exec's own failure: 255 and one line."""
+    """Check that `exec` has failed by itself: with 255 and one line."""
     assert result.returncode == 255, (result.stdout, result.stderr)
     assert result.stderr.startswith("rootless: exec failed: ")
     assert len(result.stderr.splitlines()) == 1
@@ -166,7 +166,7 @@ def test_terminal(running):
 
 @contextlib.contextmanager
 def listening(directory):
-    """(path, listener) of a socket that somebody is to connect to."""
+    """Return (path, listener) of a socket that the command is to connect to."""
     with socket.socket(socket.AF_UNIX) as listener:
         path = str(directory / "s")
         listener.bind(path)
@@ -191,7 +191,7 @@ def test_console_socket(running, tmp_path):
 
 
 def test_the_program_begins_when_its_terminal_was_handed_over(container, tmp_path):
-    """Not before: it would see a terminal without its size."""
+    """If it began earlier, it would see a terminal without its size."""
     c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
     assert c.run_detached().returncode == 0
     os.mkfifo(c.bundle.rootfs / "begun")
@@ -275,8 +275,10 @@ def test_paused(running):
 
 
 def test_an_interpreter_of_the_containers_root_is_not_shown_to_it(container, tmp_path):
-    """CVE-2019-5736: root in the container owns the file, so chmod through /proc/1/exe would change it. Init runs from
-    a sealed copy, and does not show even that."""
+    """CVE-2019-5736: root of the container owns the interpreter's file, and could change it by /proc/1/exe.
+
+    Init therefore runs from a sealed copy, and does not show even that.
+    """
     python = tmp_path / "python"
     shutil.copy(os.path.realpath("/usr/bin/python3"), python)
     python.chmod(0o755)
@@ -320,7 +322,7 @@ def test_user_is_parsed_whole():
 
 
 def test_exec_cpu_affinity_is_execs_alone(container) -> None:
-    """config.md#linux-process: execCPUAffinity is not for the container's init."""
+    """execCPUAffinity does not apply to the container's init (config.md#linux-process)."""
     affinity = {"initial": "0", "final": "0"}
     c = container({"process": {"args": ["sleep", "1000"], "execCPUAffinity": affinity}})
     assert c.run_detached().returncode == 0
@@ -331,7 +333,7 @@ def test_exec_cpu_affinity_is_execs_alone(container) -> None:
 
 
 def test_the_session_keyring_is_the_containers(running):
-    """`create` makes one for each container, which exec finds by its name (session-keyring(7))."""
+    """`create` makes a session keyring for each container, and `exec` finds it by its name (session-keyring(7))."""
     c = running({"process": {"args": ["sh", "-c", "cat /proc/keys >/keys; exec sleep 1000"]},
                  "root": {"readonly": False}, "linux": {"maskedPaths": None}})  # fmt: skip
 
@@ -352,7 +354,7 @@ def test_without_a_new_keyring_exec_makes_none_either(container):
 
 
 def test_pidfd_socket(running, tmp_path):
-    """--pidfd-socket gets a pidfd of the process: it is what ends it here."""
+    """--pidfd-socket gets a pidfd of the process, with which the test ends it."""
     c = running()
     with listening(tmp_path) as (path, listener):
         streams = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

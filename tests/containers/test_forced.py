@@ -1,4 +1,4 @@
-"""`delete --force` comes to its end, whatever holds the container, and whatever is in its state directory."""
+"""`delete --force` always finishes, whatever holds the container and whatever is in its state directory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def wait_for(condition: Any) -> None:
 
 
 def processes(text: str) -> list[int]:
-    """The pids of the processes whose command line holds the text."""
+    """Return the pids of the processes whose command line holds the text."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -35,7 +35,7 @@ def processes(text: str) -> list[int]:
 
 @pytest.mark.parametrize("moment", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"])
 def test_a_hook_that_hangs(container, rootless, tmp_path, moment: str) -> None:
-    """The command that waits for it holds the lock: it is ended, and the hook with it."""
+    """The command that waits for the hook holds the lock. `delete --force` kills it, and the hook ends too."""
     mark = f"424{os.getpid()}"
     inside = moment in ("createContainer", "startContainer")
     program = "/bin/sleep" if not inside or moment == "startContainer" else "/bin/busybox"
@@ -63,7 +63,7 @@ def test_a_stopped_create(container, rootless) -> None:
 
 
 def test_a_waiting_command_is_not_ended(container, rootless) -> None:
-    """The kernel says who holds the lock, also to a command that waits for it."""
+    """The kernel says which process holds the lock, so `delete --force` does not kill one that waits for it."""
     mark = f"426{os.getpid()}"
     c = container({"hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", mark]}]}})
     nothing = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -77,7 +77,7 @@ def test_a_waiting_command_is_not_ended(container, rootless) -> None:
 
 
 def test_a_stale_note_ends_nobody(container, rootless) -> None:
-    """The pid of a command that was killed is another process's by now."""
+    """The note names a command that was killed, and whose pid another process has by now: it is not killed."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.create().returncode == 0
     with subprocess.Popen(["sleep", "1000"]) as other:
@@ -132,7 +132,9 @@ def test_whatever_is_in_the_state_directory_goes(container, rootless) -> None:
 
 
 def test_a_container_cannot_write_into_its_state_directory(container, rootless, tmp_path) -> None:
-    """With CAP_SYS_ADMIN a read-only mount is made writable: of NOTIFY_SOCKET only the socket itself is mounted."""
+    """A container with CAP_SYS_ADMIN can make a read-only mount writable, so only the socket of NOTIFY_SOCKET is
+    mounted, not its directory.
+    """
     everything = ["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_CHOWN", "CAP_FOWNER", "CAP_MKNOD"]
     sets = {name: everything for name in ("bounding", "effective", "permitted", "inheritable")}
     script = (
@@ -155,7 +157,7 @@ def test_a_container_cannot_write_into_its_state_directory(container, rootless, 
 
 @pytest.mark.parametrize("command", ["create", "run"])
 def test_a_limit_of_file_sizes_is_reported(container, rootless, command: str) -> None:
-    """write(2) takes a part, and the next one fails: neither is success."""
+    """write(2) takes a part, and the next one fails: the command fails with EFBIG, and nothing is left."""
     c = container()
     python, *words = rootless.command(command, "-b", c.bundle.path, c.id)
     # Without byte code (-B): CPython 3.11 would store the part of it that the limit allows, for all other tests.
@@ -276,7 +278,7 @@ __main__.launcher()
 
 @pytest.mark.parametrize("command", ["start", "run"])
 def test_what_cannot_be_taken_back_is_named(container, rootless, command: str) -> None:
-    """The error that came first is the one that is reported."""
+    """The first error is the one that is reported, and a warning names what is left."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     words = ["run", "--detach", "-b", c.bundle.path, c.id]
     if command == "start":
@@ -333,7 +335,9 @@ __main__.launcher()
 
 
 def test_a_delete_that_stands_still_before_the_last_call(container, rootless, tmp_path) -> None:
-    """It has the lock, and its note is gone: nothing is left that would have to be protected."""
+    """The stopped `delete` holds the lock and has removed its note, and `delete --force`
+    still removes the directory.
+    """
     c = container()
     assert c.create().returncode == 0
     there = tmp_path / "there"
@@ -354,7 +358,10 @@ __main__.launcher()
 
 
 def test_an_init_that_stands_still_with_the_lock(container, rootless) -> None:
-    """It has a copy of the lock until its first line: it is noted before, and is ended with the command."""
+    """Init has a copy of the lock until its first line.
+
+    It was noted before, so `delete --force` kills it with the command.
+    """
     c = container()
     command = driver(STANDING, "--root", rootless.state, "create", "-b", c.bundle.path, c.id)
     nothing = subprocess.DEVNULL

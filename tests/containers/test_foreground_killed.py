@@ -25,7 +25,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def is_over(c) -> None:
-    """It has ended by itself, and an ordinary `delete` takes it away."""
+    """Check that the container has ended by itself, and that an ordinary `delete` removes it."""
     c.wait()
     assert c.status() == "stopped"
     result = c.delete()
@@ -45,7 +45,7 @@ def test_while_the_program_runs(container, rootless, uid) -> None:
 
 
 def test_with_a_filter_and_without_no_new_privileges(container, rootless) -> None:
-    """Init keeps CAP_SYS_ADMIN until execve, which takes it away: that is no change that the kernel forgets it for."""
+    """Init keeps CAP_SYS_ADMIN until execve. Losing it there does not make the kernel forget the signal."""
     filtered = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO"}]}
     c = container({"process": {"noNewPrivileges": False}, "linux": {"seccomp": filtered}})
     process = begin(rootless, "run", "-b", c.bundle.path, c.id, "--", "sh", "-c", "echo ready; exec sleep 1000")
@@ -58,7 +58,7 @@ def test_with_a_filter_and_without_no_new_privileges(container, rootless) -> Non
 
 @pytest.mark.parametrize("moment", ["createContainer", "startContainer"])
 def test_while_init_waits_for_a_hook(container, rootless, tmp_path, moment) -> None:
-    """The one before its last change of ids, the other after it."""
+    """createContainer runs before init's last change of ids, startContainer after it."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     inside = fifo if moment == "createContainer" else Path("/host/fifo")
@@ -86,7 +86,7 @@ def test_while_init_waits_for_a_hook(container, rootless, tmp_path, moment) -> N
 
 @pytest.mark.parametrize("moment", ["prestart", "createRuntime", "poststart"])
 def test_while_the_runtime_waits_for_a_hook(container, rootless, tmp_path, moment) -> None:
-    """Its own hook is the host's program, and ends when it likes; init ends with the runtime."""
+    """Init ends with the runtime. The hook is a program of the host and may go on."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo $$ >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
@@ -105,7 +105,7 @@ def test_while_the_runtime_waits_for_a_hook(container, rootless, tmp_path, momen
 
 
 def test_through_a_joiner(container, rootless) -> None:
-    """Init is then the runtime's child by CLONE_PARENT."""
+    """Init is the runtime's child by CLONE_PARENT, and ends with the runtime too."""
     first = container({"process": {"args": ["sleep", "1000"]}})
     assert first.run_detached().returncode == 0
     pid = first.state()["pid"]
@@ -143,7 +143,7 @@ __main__.launcher()
 
 
 def test_a_container_that_is_being_created_is_not_deleted(container, tmp_path) -> None:
-    """`list` and `state` see that somebody works on it, and an ordinary `delete` waits."""
+    """`list` and `state` show that it is being created, and an ordinary `delete` waits."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"read line <{fifo}"], "env": ["PATH=/bin"]}
@@ -158,7 +158,9 @@ def test_a_container_that_is_being_created_is_not_deleted(container, tmp_path) -
 
 
 def test_the_runtime_that_ends_before_the_kernel_is_asked(container, tmp_path) -> None:
-    """Init asks only then, and looks at the runtime's socket next: it does not wait for a start that cannot come."""
+    """Init looks at the runtime's socket after it has asked the kernel, so it does not wait for a start that cannot
+    come.
+    """
     program = """
 import os, sys
 from rootless.process import attributes

@@ -1,4 +1,6 @@
-"""Supplementary groups of the caller: with a range of ids the program has none, and a warning says which it misses."""
+"""With a range of ids the program has none of the caller's supplementary groups, and a warning says which one it
+misses.
+"""
 
 import os
 import subprocess
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a use
 
 
 def user_with_range() -> int:
-    """A user that may map a range, of whom newuidmap(1) knows."""
+    """Return a user who may map a range, and whom newuidmap(1) knows."""
     names = [line.partition(":")[0] for line in Path("/etc/subuid").read_text().splitlines()]
     for name in names:
         import pwd
@@ -31,7 +33,7 @@ def user_with_range() -> int:
 
 @pytest.fixture
 def as_member(container, tmp_path):
-    """`as_member(patch)`: run by a user who is in GROUP beside its own, with a directory of GROUP's on /data."""
+    """Return `as_member(patch)`, which runs a container as a member of GROUP, with a directory of GROUP on /data."""
     uid = user_with_range()
 
     def run(patch, *words):

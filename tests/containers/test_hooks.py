@@ -1,4 +1,6 @@
-"""Hooks: config.md#posix-platform-hooks and runtime.md#lifecycle, in moment, namespace, order and failure."""
+"""Hooks run at the moments, in the namespaces and in the order of config.md#posix-platform-hooks, and fail as
+runtime.md#lifecycle says.
+"""
 
 import json
 import os
@@ -16,7 +18,7 @@ def shell(script: str, **more: Any) -> dict[str, Any]:
 
 
 def test_the_moments_in_their_order(container, tmp_path) -> None:
-    """Those of the runtime's side write to the test's directory, startContainer to the container's."""
+    """Hooks on the runtime's side write to the test's directory, and startContainer to the container's."""
     log = tmp_path / "log"
     log.touch()
     hooks = {moment: [shell(f"echo {moment} >> {log}")] for moment in MOMENTS if moment != "startContainer"}
@@ -63,7 +65,7 @@ def test_hooks_of_the_runtimes_side_are_in_its_namespaces(container, tmp_path, m
 
 
 def test_create_runtime_sees_the_containers_namespaces_by_pid(container, tmp_path) -> None:
-    """What network set-up needs: /proc/PID/ns/net of the state's pid."""
+    """The hook finds /proc/PID/ns/net by the pid in the state, as a program that sets up the network does."""
     output = tmp_path / "net"
     script = f"pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net > {output}"
     c = container({"hooks": {"createRuntime": [shell(script)]}})
@@ -101,7 +103,7 @@ def test_a_failure_before_created_undoes_all(container, rootless, tmp_path, mome
 
 @pytest.mark.parametrize("moment", ["startContainer", "poststart"])
 def test_a_failure_at_start_destroys_it(container, rootless, tmp_path, moment) -> None:
-    """runtime.md#lifecycle: an error, stopped, destroyed; the poststop hooks run."""
+    """The command fails, the container is stopped and destroyed, and the poststop hooks run (runtime.md#lifecycle)."""
     hooks = {moment: [shell("exit 7")], "poststop": [shell(f"touch {tmp_path}/poststop")]}
     c = container({"hooks": hooks, "process": {"args": ["sleep", "1000"]}})
     assert c.create().returncode == 0
@@ -111,7 +113,7 @@ def test_a_failure_at_start_destroys_it(container, rootless, tmp_path, moment) -
 
 
 def test_annotations_name_files_for_their_output(container, tmp_path) -> None:
-    """crun's run.oci.hooks.stdout and .stderr, for all hooks, appended to."""
+    """crun's run.oci.hooks.stdout and .stderr name files to which the output of all hooks is appended."""
     out, err = tmp_path / "out", tmp_path / "err"
     hook = shell("echo said; echo complained >&2")
     annotations = {"run.oci.hooks.stdout": str(out), "run.oci.hooks.stderr": str(err)}
@@ -180,7 +182,7 @@ def test_a_hook_that_does_not_read_its_stdin(container) -> None:
 
 
 def test_a_talkative_hook_that_fails(container, rootless) -> None:
-    """More on standard error than a pipe holds: it must not hang."""
+    """A hook that writes more to standard error than a pipe holds does not hang."""
     script = "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 3"
     result = container({"hooks": {"createRuntime": [shell(script, timeout=30)]}}).create()
     assert result.returncode == 1 and "exit status 3" in result.stderr
@@ -188,7 +190,7 @@ def test_a_talkative_hook_that_fails(container, rootless) -> None:
 
 
 def test_hooks_do_not_see_the_bundle_changed(container, tmp_path) -> None:
-    """poststop is the one of the config as it was created."""
+    """The poststop hook is that of the config with which the container was created."""
     c = container({"hooks": {"poststop": [shell(f"touch {tmp_path}/ran")]}, "process": {"args": ["true"]}})
     assert c.create().returncode == 0
     c.bundle.patch({"hooks": None})
@@ -198,7 +200,7 @@ def test_hooks_do_not_see_the_bundle_changed(container, tmp_path) -> None:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_what_a_hook_prints_is_not_the_programs_output(container, moment) -> None:
-    """As with runc and crun: its standard output goes nowhere, even where nobody reads the runtime's (signal(7))."""
+    """As with runc and crun, a hook's standard output goes nowhere, also if nobody reads the runtime's (signal(7))."""
     hook = shell("echo noise; echo noise; echo complaint >&2; exec 1>&-; true")
     if moment == "startContainer":
         hook = {**hook, "path": "/bin/sh"}
@@ -216,7 +218,7 @@ def test_what_a_hook_prints_is_not_the_programs_output(container, moment) -> Non
 
 
 def test_a_hooks_complaint_is_in_the_log(container, tmp_path) -> None:
-    """On failure in the error line, which the log holds too; otherwise a line of --debug."""
+    """A failed hook's standard error is in the error line, which is in the log, too. Otherwise --debug logs it."""
     log = tmp_path / "log"
     c = container(
         {"hooks": {"prestart": [shell("echo note >&2")], "createRuntime": [shell("echo because >&2; exit 3")]}}
@@ -240,7 +242,7 @@ def test_what_a_hook_says_is_a_line_of_debug(container, tmp_path, moment) -> Non
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "file"])
 def test_a_container_without_a_null_device_does_not_hold_a_hook_up(container, kind) -> None:
-    """startContainer runs in the container, where the name /dev/null may stand for anything."""
+    """startContainer runs in the container, where /dev/null may be anything, and the hook still runs."""
     c = container({"hooks": {"startContainer": [shell("echo noise")]}, "process": {"args": ["echo", "program"]}})
     kept = [m for m in c.bundle.config["mounts"] if not m["destination"].startswith("/dev")]
     source = c.bundle.path / "dev"

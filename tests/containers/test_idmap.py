@@ -62,7 +62,7 @@ def test_a_source_in_the_rootfs_is_what_the_mounts_before_made_of_it(container, 
 @needs_tmpfs
 @pytest.mark.parametrize("option", ["idmap", "ridmap"])
 def test_a_tmpfs_with_the_containers_own_map(container, option) -> None:
-    """Without mappings the container's user namespace serves: each id stays itself."""
+    """Without mappings, those of the container's user namespace are used, so each id stays the same."""
     mount = {"destination": "/mnt", "type": "tmpfs", "source": SOURCE, "options": [option]}
     patch = {"linux": {"namespaces": [*NO_USERNS["linux"]["namespaces"], {"type": "user"}]}}
     if not USER:
@@ -74,7 +74,7 @@ def test_a_tmpfs_with_the_containers_own_map(container, option) -> None:
 
 @needs_tmpfs
 def test_a_tmpfs_with_mappings(container) -> None:
-    """What the container's root makes has the id that the map turns into root's, and is seen as root's there."""
+    """A file of the container's root has the id that the map turns into root's, and the container sees it as root's."""
     mount = {"destination": "/mnt", "type": "tmpfs", "source": SOURCE, "options": ["idmap", "uid=5,gid=5"]}
     mount |= mappings((5, own_id(), 1))
     if USER and not has_range():
@@ -84,7 +84,7 @@ def test_a_tmpfs_with_mappings(container) -> None:
 
 
 def test_ids_outside_of_the_containers_map(container, rootless) -> None:
-    """hostID is a host's id: one that the container does not have cannot be mapped to."""
+    """hostID is an id of the host, and one that the container does not have is refused."""
     mount = {"destination": "/mnt", "type": "tmpfs", "source": SOURCE, "options": ["idmap"]}
     mount |= mappings((0, 4_000_000, 10))
     patch = {"linux": {"namespaces": [*NO_USERNS["linux"]["namespaces"], {"type": "user"}]}}
@@ -145,7 +145,7 @@ def test_ridmap_reaches_what_lies_below(container, tmp_path, option, below) -> N
 
 @pytest.mark.parametrize("ids", [{}, mappings((0, 200000, 10))])
 def test_root_gives_a_user_namespace_its_files(container, tmp_path, ids) -> None:
-    """Files of root become the container's root's: by its own map, or by one that says the same."""
+    """Root's files belong to the container's root, by the container's own map or by one that is the same."""
     if USER:
         pytest.skip("real root alone")
     namespaces = [*NO_USERNS["linux"]["namespaces"], {"type": "user"}]

@@ -1,4 +1,4 @@
-"""Namespaces by path and time namespaces: what a container shares with another, and what is refused."""
+"""Namespaces by path and time namespaces: which a container can share with another, and which are refused."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ FILES = {"user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "p
 
 
 def listed(*kinds, paths=None, more=()):
-    """A patch: these namespaces, those in `paths` by path."""
+    """Return a patch with these namespaces, those in `paths` by path."""
     found = [{"type": kind} for kind in kinds]
     found += [{"type": kind, "path": path} for kind, path in (paths or {}).items()]
     return {"linux": {"namespaces": [*found, *more]}}
 
 
 def running(container, patch=None):
-    """A container whose program sleeps; its directory of namespaces."""
+    """Return a container whose program sleeps, and the directory of its namespaces."""
     c = container({**SLEEPER, **(patch or {})})
     result = c.run_detached()
     assert result.returncode == 0, result.stderr

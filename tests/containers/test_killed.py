@@ -1,7 +1,7 @@
-"""kill -9 of the runtime at any point: whatever is there then, `delete --force` takes it away.
+"""After kill -9 of the runtime at any point, `delete --force` removes everything.
 
-Each test traces one command (ptrace(2)) and ends it at one of its system calls: from the first that makes something
-to the last, so that no moment between two changes is left out.
+Each test traces one command (ptrace(2)) and kills it at one of its system calls, from the first that makes something to
+the last, so that no moment between two changes is left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ptrace(request: int, pid: int, address: int = 0, data: int | ctypes.Array[ct
 
 
 class Traced:
-    """A command that stops at each of its system calls."""
+    """Run a command that stops at each of its system calls."""
 
     def __init__(self, command: list[str], cwd: Path) -> None:
         self.pid = os.fork()
@@ -59,7 +59,7 @@ class Traced:
         ptrace(PTRACE_SETOPTIONS, self.pid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
 
     def next_call(self) -> int:
-        """Go on to the entry of the next system call: its number, -1 where the process has ended."""
+        """Continue to the entry of the next system call; return its number, -1 if the process has ended."""
         forwarded = 0
         while True:
             ptrace(PTRACE_SYSCALL, self.pid, 0, forwarded)
@@ -86,7 +86,7 @@ class Traced:
 
 
 def calls_of(command: list[str], cwd: Path) -> list[int]:
-    """All its system calls, to its end."""
+    """Return all its system calls, to its end."""
     traced, calls = Traced(command, cwd), []
     while (number := traced.next_call()) >= 0:
         calls.append(number)
@@ -122,7 +122,7 @@ def kill_at(command: list[str], cwd: Path, index: int, last: int = -1) -> int:
 
 
 def points(calls: list[int], begin: int, part: int) -> list[int]:
-    """Where to kill: this part's share of the calls from `begin` on, without those that change nothing."""
+    """Return where to kill: this part's share of the calls from `begin` on, without those that change nothing."""
     return [index for index in range(begin, len(calls)) if calls[index] not in QUIET][part::PARTS]
 
 
@@ -142,7 +142,7 @@ def test_a_container_in_the_making(container, rootless, words, status, part) -> 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_run_killed_until_it_waits(container, rootless, part) -> None:
-    """Init runs a program that nobody waits for, or none."""
+    """Afterwards init runs a program that no process waits for, or there is no init."""
     c = container({"process": {"args": ["true"]}})
     command = rootless.command("run", "-b", c.bundle.path, c.id)
     calls_of(command, c.bundle.path)  # the first one switches controllers on
@@ -158,7 +158,7 @@ def test_run_killed_until_it_waits(container, rootless, part) -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("command", ["start", "delete", "exec"])
 def test_a_later_command_killed(container, rootless, command, part) -> None:
-    """The last fifty calls: before them such a command only reads."""
+    """Only the last fifty calls are tried, because before them such a command only reads."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     words = rootless.command(*{"delete": ("delete", "--force")}.get(command, (command,)), c.id)
     words += ["true"] if command == "exec" else []
@@ -179,7 +179,7 @@ def make_ready(c: Any, command: str) -> None:
 
 
 def remove(c: Any, rootless: Any, adopter: int = 0) -> None:
-    """`delete --force`, and nothing is left: no state, no cgroup, no process."""
+    """Run `delete --force`, and check that no state, cgroup or process is left."""
     try:
         result = c.delete("--force")
         assert (result.returncode, result.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""runtime.md#lifecycle in full: what the small table of test_config_errors.py leaves out."""
+"""The lifecycle of runtime.md#lifecycle, as far as the table of test_config_errors.py does not have it."""
 
 import json
 import os
@@ -18,20 +18,20 @@ STATES = ("created", "running", "stopped")
 
 
 class Fifo:
-    """A fifo that a process of the container or a hook writes to when it is there."""
+    """Hold a fifo that a process of the container or a hook writes to when it runs."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o666)
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def wait(self) -> None:
-        """Until something was written."""
+        """Wait until something was written."""
         assert select.select([self.fd], [], [], TIMEOUT)[0], "nobody wrote"
         os.read(self.fd, 4096)
 
 
 def brought_to(container, status: str):
-    """A container in that status. The running one ends by TERM, for its program handles it."""
+    """Return a container in that status. A running one ends by TERM, because its program handles it."""
     script = "trap 'exit 3' TERM; echo > /ready; while :; do sleep 1000 & wait $!; done"
     c = container({"process": {"args": ["sh", "-c", script] if status == "running" else ["true"]}})
     ready = Fifo(c.bundle.rootfs / "ready")
@@ -58,7 +58,7 @@ def test_an_id_in_use_is_refused_in_every_state_and_stays_as_it_was(container, s
 
 
 def test_a_created_container_shows_its_init_by_name(container) -> None:
-    """ps(1) tells init, which waits for `start`, from the runtime; the program has its own name."""
+    """ps(1) shows an init that waits for `start` under another name than the runtime, and the program under its own."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.create().returncode == 0
     comm = Path(f"/proc/{c.state()['pid']}/comm")
@@ -146,7 +146,7 @@ def test_signals_are_forwarded_to_the_program(container, rootless) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["createRuntime", "createContainer"])
 def test_a_signal_during_the_set_up_takes_all_back(container, rootless, tmp_path, moment, signum) -> None:
-    """The hook keeps the set-up from going on: of the runtime's side, and of init's."""
+    """A hook stops the set-up, once of the runtime and once of init, and the signal undoes everything."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
@@ -165,7 +165,7 @@ def test_a_signal_during_the_set_up_takes_all_back(container, rootless, tmp_path
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_a_hook_of_the_start_takes_all_back(container, rootless, signum) -> None:
-    """The runtime has told init to go on, but there is no program yet that a signal could be passed to."""
+    """The runtime has told init to go on, but there is no program yet that could get the signal."""
     hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo here >/fifo; exec sleep 1000"], "env": ["PATH=/bin"]}
     c = container({"hooks": {"startContainer": [hook]}})
     fifo = c.bundle.rootfs / "fifo"
@@ -182,7 +182,7 @@ def test_a_signal_during_a_hook_of_the_start_takes_all_back(container, rootless,
 
 
 def test_the_second_signal_during_a_poststart_hook_takes_all_back(container, rootless, tmp_path) -> None:
-    """The first waits for the hook, to be passed on to the program."""
+    """The first signal waits for the end of the hook, to be passed on to the program; the second undoes everything."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
@@ -211,7 +211,7 @@ def test_a_signal_after_the_hooks_of_the_start_reaches_the_program(container, ro
 
 
 def test_a_signal_for_the_program_waits_for_it(container, rootless, tmp_path) -> None:
-    """During the set-up there is nobody to get it, and it ends nothing."""
+    """During the set-up no process can get the signal, and it ends nothing."""
     fifo, go = tmp_path / "fifo", tmp_path / "go"
     os.mkfifo(fifo)
     os.mkfifo(go)
@@ -249,7 +249,9 @@ __main__.launcher()
 
 @pytest.mark.parametrize(("moment", "code"), [("made", 143), ("created", 143), ("away", 7)])
 def test_a_signal_between_what_is_made_and_who_takes_it_back(container, rootless, moment, code) -> None:
-    """It is noted only; and while the container is taken away it does not keep it."""
+    """A signal between two steps of `run` ends the command only when its undo function is registered; during `delete`
+    it has no effect.
+    """
     c = container({"process": {"args": ["sh", "-c", "exit 7"]}})
     command = driver(SIGNALLED, moment, "--root", rootless.state, "run", "-b", c.bundle.path, c.id)
     done = subprocess.run(
@@ -286,7 +288,9 @@ os._exit(code)
 
 @pytest.mark.parametrize("moment", ["prestart", "createRuntime"])
 def test_a_signal_right_after_the_clone_of_a_hook_ends_the_hook_too(container, rootless, tmp_path, moment) -> None:
-    """Also before the command waits for it: the hook is ended and reaped before the rest is undone."""
+    """The signal comes before the command waits for the hook: the hook is ended and
+    reaped before the rest is undone.
+    """
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo here >{fifo}; exec sleep 1000"], "env": ["PATH=/bin"]}
@@ -323,7 +327,7 @@ def test_the_program_killed_from_outside_is_128_and_the_signal(container, rootle
 
 
 def test_deleted_by_force_while_run_waits(container, rootless) -> None:
-    """`run` and `delete --force` meet: one removes it, the other ends without a word."""
+    """`run` and `delete --force` remove the same container: one does it, and the other ends without an error."""
     c = container()
     process = rootless.popen("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", "echo ready; sleep 1000")
     assert process.stdout.readline() == "ready\n"
@@ -376,7 +380,7 @@ def as_argument(bundle: Path, name: str) -> list[tuple[str, Path]]:
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_bundle_is_an_argument(make_bundle: Callable, rootless, number) -> None:
-    """An absolute path, ./BUNDLE, BUNDLE/, and BUNDLE where the current directory has no config.json."""
+    """The argument is an absolute path, ./BUNDLE, BUNDLE/, or BUNDLE if the current directory has no config.json."""
     name = f"busybox-{os.getpid()}-{number}"
     bundle = make_bundle(name)
     argument, cwd = as_argument(bundle.path, name)[number]
@@ -428,7 +432,7 @@ def test_start_reports_what_only_execve_knows_and_leaves_it_stopped(container) -
 
 @pytest.mark.parametrize("moment", ["prestart", "createRuntime", "createContainer"])
 def test_the_runtime_killed_on_its_way_leaves_what_delete_force_removes(container, rootless, moment, tmp_path) -> None:
-    """kill -9 of `create` in the middle: whatever is there then, `delete --force` takes it away."""
+    """`create` is killed in the middle, and `delete --force` removes all that is there then."""
     here = Fifo(tmp_path / "here")
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo > {tmp_path}/here; exec sleep 1000"], "env": ["PATH=/bin"]}
     c = container({"process": {"args": ["true"]}, "hooks": {moment: [hook]}})

@@ -1,7 +1,7 @@
-"""The lifecycle table: every command in every state is carried out, or refused in one line that changes nothing.
+"""Every command in every state is carried out, or refused in one line and without a change.
 
-runtime.md#lifecycle, and runc where the specification says nothing. `died` is a container whose init was killed from
-outside before its start.
+The table follows runtime.md#lifecycle, and runc where the specification says nothing. `died` is a container whose init
+was killed from outside before its start.
 """
 
 import os

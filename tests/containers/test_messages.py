@@ -1,4 +1,4 @@
-"""Mistakes of a new user, each for its kind: the line names what is wrong and what to type, and nothing is left."""
+"""For each kind of mistake of a new user, the line names what is wrong and what to type, and nothing is left."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from tests.support.containers import USER, Container, Result, Rootless
 
 
 def said(result: Result, *words: str) -> str:
-    """The only line of a command that failed; it holds all these words."""
+    """Return the only line of a command that failed, after checking that it holds all these words."""
     lines = [line for line in result.stderr.splitlines() if not line.startswith("rootless: warning: ")]
     assert result.returncode and len(lines) == 1, (result.returncode, result.stderr)
     for word in words:

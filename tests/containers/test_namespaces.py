@@ -28,7 +28,7 @@ def test_a_namespace_that_is_not_listed_is_the_hosts(container):
 
 
 def test_without_a_pid_namespace_proc_is_the_callers(container):
-    """The kernel gives no procfs of its own to a user namespace that has no pid namespace: it is bound."""
+    """The kernel gives no new procfs to a user namespace without a pid namespace, so the caller's is bound."""
     c = container()
     kept = [n for n in c.bundle.config["linux"]["namespaces"] if n["type"] != "pid"]
     c.bundle.patch({"linux": {"namespaces": kept}})

@@ -1,4 +1,4 @@
-"""As root of a user namespace that exists (podman unshare, buildah unshare, rootlesskit): no second one is made."""
+"""Root of an existing user namespace (podman unshare, buildah unshare, rootlesskit) gets no second one."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ KINDS = ("mount", "pid", "ipc", "uts", "network", "cgroup")
 
 @pytest.fixture
 def nested(container):
-    """`nested(patch, *command, flags=())`: `run` in a user namespace made by unshare(1)."""
+    """Return `nested(patch, *command, flags=())`, which calls `run` in a user namespace made by unshare(1)."""
 
     def run(patch, *command, flags=(), mapping=("--map-root-user",), more=("--mount",)):
         linux = {"namespaces": [{"type": t} for t in KINDS], "uidMappings": None, "gidMappings": None}
@@ -33,14 +33,14 @@ def nested(container):
 
 
 def test_no_second_user_namespace(nested) -> None:
-    """The map inside is the one that unshare(1) wrote, and root is root."""
+    """The container has the map that unshare(1) wrote, and its root is that namespace's root."""
     result = nested({}, "sh", "-c", "cat /proc/self/uid_map; id -u; grep -c . /proc/self/mountinfo >/dev/null")
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["0", str(os.geteuid()), "1", "0"] and result.stderr == ""
 
 
 def test_its_ids_are_the_containers(nested) -> None:
-    """An id that this namespace lacks is named, as with a map of the container's own."""
+    """The error names an id that this namespace lacks, as it does for a map of the container's own."""
     result = nested({"process": {"user": {"uid": 5, "gid": 0}}}, "true")
     assert result.returncode == 1 and "/process/user/uid" in result.stderr and "not mapped" in result.stderr
 
@@ -55,7 +55,7 @@ def test_a_whole_range_serves_too(nested) -> None:
 
 
 def test_a_writable_cgroup_belongs_to_its_user(nested) -> None:
-    """buildah 1.39 writes such a config: no user namespace of its own, and a user who is not root."""
+    """buildah 1.39 writes such a config: it has no user namespace of its own, and a user who is not root."""
     if not USER or not has_range():
         pytest.skip(RANGE)
     place = cgroup.compile(Node({}, "/linux"), container_id="x", manager="", host=Host())
@@ -70,7 +70,7 @@ def test_a_writable_cgroup_belongs_to_its_user(nested) -> None:
 
 
 def test_a_network_program_reads_the_namespaces_of_a_users_created_container(container) -> None:
-    """pasta 2025 lists /proc/PID/ns, with CAP_SYS_PTRACE and without a capability to read what is not its own."""
+    """pasta of 2025 lists /proc/PID/ns with CAP_SYS_PTRACE, but without a capability to read files of others."""
     if not USER or not has_range():
         pytest.skip(RANGE)
     linux = {"namespaces": [{"type": t} for t in KINDS], "uidMappings": None, "gidMappings": None}
@@ -100,7 +100,9 @@ def test_one_that_config_lists_is_made(nested) -> None:
 
 @pytest.mark.parametrize("more", [("--mount",), ()])
 def test_one_with_a_bind_mount(nested, tmp_path, more) -> None:
-    """Where the caller's mount namespace is not its own user namespace's, only the container may clone a mount."""
+    """If the caller's mount namespace belongs to another user namespace than its own, only the container may clone a
+    mount.
+    """
     (tmp_path / "file").write_text("content\n")
     ids = [{"containerID": 0, "hostID": 0, "size": 1}]
     linux = {"namespaces": [{"type": t} for t in (*KINDS, "user")], "uidMappings": ids, "gidMappings": ids}
@@ -110,7 +112,7 @@ def test_one_with_a_bind_mount(nested, tmp_path, more) -> None:
 
 
 def test_without_a_pivot(nested) -> None:
-    """The old root cannot be reached where the new one was moved over it."""
+    """The old root, over which the new one was moved, cannot be reached."""
     result = nested({}, "sh", "-c", "ls -d /bin/busybox; ls /../..", flags=("--no-pivot",))
     assert result.returncode == 0, result.stderr
     assert "busybox" in result.stdout and "work" not in result.stdout.split()
@@ -122,7 +124,7 @@ def test_devices_are_bound_there(nested) -> None:
 
 
 def test_ids_that_do_not_exist_here_are_named(nested) -> None:
-    """A bundle that was converted outside: the kernel says EPERM, and AppArmor has nothing to do with it."""
+    """A bundle was converted outside: the kernel says EPERM, and the hint does not name AppArmor."""
     ids = [{"containerID": 0, "hostID": 0, "size": 1}, {"containerID": 1, "hostID": 231072, "size": 65536}]
     linux = {"namespaces": [{"type": t} for t in (*KINDS, "user")], "uidMappings": ids, "gidMappings": ids}
     result = nested({"linux": linux}, "true")

@@ -1,7 +1,7 @@
-"""linux.netDevices: devices of the host's network that go into the container, with names and addresses.
+"""linux.netDevices moves devices of the host's network into the container, with names and addresses.
 
-The host's network is root's. An ordinary user has one in a user namespace of its own (rootlesskit, `unshare -rn`): the
-test makes that one, as root a network namespace alone, so that nothing of the machine is touched.
+The host's network belongs to root. An ordinary user has one in a user namespace of its own (rootlesskit, `unshare
+-rn`), which the test makes. As root it makes only a network namespace, so that nothing of the machine is touched.
 """
 
 import os
@@ -40,7 +40,7 @@ sys.exit(status)
 
 @pytest.fixture
 def on_host(container):
-    """`on_host(devices, script)`: what `run` of a shell script gives where that pair is the host's network."""
+    """Return `on_host(devices, script)`, which calls `run` of a shell script where that pair is the host's network."""
 
     def run(devices, script, **patch):
         linux = {"netDevices": devices, "namespaces": NAMESPACES, "uidMappings": None, "gidMappings": None}
@@ -70,7 +70,7 @@ def test_a_device_gets_the_name_asked_for(on_host, name, shown) -> None:
 
 
 def test_a_sysctl_finds_the_device(on_host) -> None:
-    """Devices are there before config.json's sysctls are written."""
+    """Devices are in the container before config.json's sysctls are written."""
     sysctl = {"net.ipv4.conf.eth0.forwarding": "1"}
     script = "cat /proc/sys/net/ipv4/conf/eth0/forwarding"
     result = on_host({"host0": {"name": "eth0"}}, script, linux={"sysctl": sysctl})

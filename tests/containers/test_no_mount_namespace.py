@@ -1,4 +1,4 @@
-"""A container without a mount namespace: root's alone. What it mounts lies below its rootfs and goes with it."""
+"""Only root can run a container without a mount namespace. Its mounts lie below its rootfs and are removed with it."""
 
 import os
 import subprocess
@@ -112,7 +112,7 @@ def test_a_failure_leaves_nothing(container, rootless, tmp_path) -> None:
 
 
 def test_the_peers_of_a_mount_stay(container, tmp_path) -> None:
-    """A recursive bind of a shared tree: unmounting the container's does not reach the host's."""
+    """A shared tree is bound recursively, and unmounting the container's copy leaves the host's."""
     from rootless.kernel import syscalls as sc
 
     shared = tmp_path / "shared"

@@ -1,4 +1,4 @@
-"""NOTIFY_SOCKET, as a service manager uses it: READY of the program goes on, with the process to watch."""
+"""With NOTIFY_SOCKET, READY of the program reaches the service manager, with the process to watch."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ os.execv("/bin/busybox", ["sleep", sys.argv[1]])
 
 
 class Manager:
-    """The service manager's end: what it was sent, each barrier answered at once."""
+    """Play the service manager: it keeps what it was sent, and answers each barrier at once."""
 
     def __init__(self, path) -> None:
         self.path = str(path)
@@ -34,7 +34,7 @@ class Manager:
         self.sock.settimeout(TIMEOUT)
 
     def read(self) -> list[str]:
-        """All messages up to the barrier."""
+        """Return all messages up to the barrier."""
         said = []
         while True:
             data, fds, _, _ = socket.recv_fds(self.sock, 4096, 1)
@@ -54,7 +54,7 @@ def manager(tmp_path):
 
 @pytest.fixture
 def service(container):
-    """A container that says READY and goes on for so many seconds."""
+    """Return a container that says READY and runs for that many seconds."""
 
     def make(seconds: str):
         c = container({"process": {"args": ["/usr/bin/python3", "-ISc", READY, seconds]}})

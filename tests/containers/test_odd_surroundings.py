@@ -1,7 +1,7 @@
-"""What a caller may leave to us: masks, limits, descriptors, directories and signals as nobody expects them.
+"""Commands work under unusual masks, limits, descriptors, directories and signals of the caller.
 
-Each surrounding is tried with `run`, with `create`, `exec` and `delete`, and with `convert`. Either all is as ever, or
-one line says what is wrong; then nothing is left.
+Each is tried with `run`, with `create`, `exec` and `delete`, and with `convert`. Either everything works as usual, or
+one line says what is wrong, and then nothing is left.
 """
 
 import os
@@ -93,7 +93,10 @@ TABLE = pytest.mark.parametrize(("set_up", "works"), SURROUNDINGS.values(), ids=
 
 
 def call(rootless, directory: Path, set_up, *words):
-    """The command in its surroundings: (exit code, output, complaint). A container keeps the pipes open."""
+    """Run the command in its surroundings; return (exit code, output, error lines).
+
+    A container keeps the pipes open.
+    """
     command = rootless.command(*words)
     command.insert(1, "-B")  # CPython 3.11 would store a part of its byte code where a limit allows no more
     if set_up is directory_as_input:  # Python would refuse to start; the launcher says so in one line

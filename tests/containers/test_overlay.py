@@ -13,7 +13,7 @@ PROBE = "cat /m/below; echo new > /m/below; rm /m/gone; mkdir /m/dir2; rm -r /m/
 
 @pytest.fixture
 def layers(tmp_path):
-    """{lowerdir, upperdir, workdir} as directories, the lower one with something in it."""
+    """Return {lowerdir, upperdir, workdir} as directories; the lower one has files."""
     made = {name: tmp_path / "layers" / name for name in ("lowerdir", "upperdir", "workdir")}
     for directory in made.values():
         directory.mkdir(parents=True)
@@ -30,7 +30,7 @@ def overlay(destination: str, layers: dict[str, Path]) -> dict[str, object]:
 
 
 def test_an_overlay_mount(container, layers) -> None:
-    """Changed, removed and made anew: the upper directory gets it all, a user's opaque directories too (userxattr)."""
+    """The upper directory gets what is changed, removed and made anew, also a user's opaque directories (userxattr)."""
     c = container({"root": {"readonly": False}})
     c.bundle.patch({"mounts": [*c.bundle.config["mounts"], overlay("/m", layers)]})
     out = c.sh(PROBE)
@@ -52,7 +52,7 @@ def test_an_overlay_of_lower_directories_alone(container, layers, tmp_path) -> N
 
 
 def test_an_overlay_as_the_root(container, layers) -> None:
-    """A bundle whose rootfs stays as it is: it is the lower directory of a mount on `/`, the first of all."""
+    """The bundle's rootfs does not change, because it is the lower directory of the first mount, on `/`."""
     c = container({"root": {"readonly": False}})
     root = overlay("/", {**layers, "lowerdir": c.bundle.rootfs})
     c.bundle.patch({"mounts": [root, *c.bundle.config["mounts"]]})
@@ -73,7 +73,7 @@ def test_a_layer_that_is_not_there_is_named(container, rootless, layers) -> None
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="this machine lacks a tmpfs at /dev/shm")
 def test_a_rootfs_on_a_tmpfs_without_devices_and_set_user_id(container) -> None:
-    """/dev/shm is mounted nosuid and nodev, as network file systems are: the container's own /dev is not."""
+    """/dev/shm is mounted nosuid and nodev, as network file systems are; the container's own /dev is not."""
     c = container()
     rootfs = Path(f"/dev/shm/{c.id}")
     shutil.copytree(c.bundle.rootfs, rootfs, symlinks=True)
@@ -87,7 +87,7 @@ def test_a_rootfs_on_a_tmpfs_without_devices_and_set_user_id(container) -> None:
 
 @pytest.mark.skipif(not shutil.which("unshare"), reason="this machine lacks unshare(1)")
 def test_a_rootfs_on_overlay(container, layers, rootless) -> None:
-    """In the caller's own mount namespace, as podman and buildah have it."""
+    """The overlay is in the caller's own mount namespace, as podman and buildah have it."""
     c = container({"process": {"args": ["cat", "/below"]}})
     if USER:
         for key in ("uidMappings", "gidMappings"):

@@ -82,7 +82,7 @@ _OF_THE_MACHINE = ("cgroupsPath", "gidMappings", "resources", "sysctl", "uidMapp
 
 
 def runnable(config: dict[str, Any], rootfs: Path) -> dict[str, Any]:
-    """A client's config as it was reviewed, without what only that client's machine had."""
+    """Return a client's config as it was reviewed, without what only that client's machine had."""
     linux = {key: value for key, value in config["linux"].items() if key not in _OF_THE_MACHINE}
     linux["namespaces"] = [{"type": namespace["type"]} for namespace in linux.get("namespaces", [])]
     process = {key: value for key, value in config["process"].items()
@@ -96,7 +96,7 @@ def runnable(config: dict[str, Any], rootfs: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=[f"{path.parent.name}-{path.stem}" for path in GOLDEN])
 def test_the_plans_of_clients_are_the_same_when_they_were_executed(container, path: Path) -> None:
-    """Also when a step fails: that of a config which asks for more than this user may do."""
+    """A plan is unchanged also after a step has failed, as in a config that asks for more than this user may do."""
     c = container({})
     c.bundle.config = runnable(json.loads(path.read_text()), c.bundle.path / "rootfs")
     c.bundle.write()
@@ -138,7 +138,7 @@ def test_with_a_time_namespace(container) -> None:
 
 
 def test_with_limits(container) -> None:
-    """One that takes no controller: the driver notes in its own record what it makes."""
+    """The limit needs no controller, and the driver notes what it makes in a record of its own."""
     c = container({"process": {"args": ["true"]}, "linux": {"resources": {"unified": {"cgroup.max.depth": "5"}}}})
     result = run(c)
     if "there is no cgroup that may be written" in result.stderr:
@@ -147,7 +147,7 @@ def test_with_limits(container) -> None:
 
 
 def test_when_create_fails(container) -> None:
-    """Undoing does not write to it either."""
+    """The undo functions do not write to the plan either."""
     c = container({"process": {"args": ["no-such-program"]}})
     result = run(c)
     assert result.returncode == 1 and result.stderr.endswith("unchanged\n")

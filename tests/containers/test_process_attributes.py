@@ -1,4 +1,4 @@
-"""`process` in full: ids, groups, capability sets, limits, lookups, descriptors, and what execve(2) refuses."""
+"""All of `process`: ids, groups, capability sets, limits, lookups, descriptors, and what execve(2) refuses."""
 
 import os
 import resource
@@ -87,7 +87,7 @@ LIMITS = {"AS": 9, "CORE": 4, "CPU": 0, "DATA": 2, "FSIZE": 1, "LOCKS": 10, "MEM
 
 
 def test_every_kind_of_limit(container) -> None:
-    """All 16, just below the caller's own: what prlimit(2) says of PID 1 is what is asked for."""
+    """prlimit(2) of pid 1 returns what config.json asks for, for all 16 limits, just below the caller's own."""
     wanted = {}
     for name, number in LIMITS.items():
         _, hard = resource.getrlimit(number)
@@ -135,7 +135,7 @@ def test_cwd_through_a_link_stays_inside(container, tmp_path) -> None:
 
 
 def test_cwd_by_a_descriptor_of_the_host_is_refused(container) -> None:
-    """CVE-2024-21626: /proc/self/fd/N as cwd must never be a directory of the host."""
+    """CVE-2024-21626: a cwd of /proc/self/fd/N never leads to a directory of the host."""
     c = container()
     for number in range(3, 12):
         c.bundle.patch({"process": {"cwd": f"/proc/self/fd/{number}"}})
@@ -185,7 +185,7 @@ def test_what_execve_refuses_is_explained(container, rootless, kind) -> None:
 
 
 def test_a_missing_loader_is_explained(container) -> None:
-    """A dynamic program without its ld-linux: execve(2) says ENOENT of a file that is there."""
+    """A dynamic program lacks its ld-linux: execve(2) says ENOENT although the file is there, and the hint says why."""
     with open("/bin/ls", "rb") as file:
         content = file.read()
     if b"ld-linux" not in content[:4096]:
@@ -204,7 +204,7 @@ def test_exit_codes_come_through(container, code) -> None:
 
 
 def test_sigpipe_ends_a_writer_as_anywhere(container) -> None:
-    """With SIGPIPE ignored `yes` would complain and end with 1."""
+    """If SIGPIPE were ignored, `yes` would complain and end with 1."""
     result = container().run("sh", "-c", "{ yes; echo $? >&2; } | head -n 1")
     assert (result.stdout, result.stderr) == ("y\n", f"{128 + 13}\n")
 
@@ -230,7 +230,7 @@ def test_preserve_fds_that_are_not_open(container, rootless) -> None:
 
 
 def test_closed_standard_descriptors_do_not_confuse(container) -> None:
-    """The runtime is started with 0, 1 and 2 closed: its own sockets must not become the program's."""
+    """The runtime is started with 0, 1 and 2 closed, and its own sockets do not become the program's streams."""
     c = container({"root": {"readonly": False}})
     script = "for fd in 0 1 2; do readlink /proc/self/fd/$fd; done > /out 2>&1; ls /proc/self/fd >> /out"
     words = c.rootless.command("run", "-b", c.bundle.path, c.id, "--", "sh", "-c", script)
@@ -241,7 +241,7 @@ def test_closed_standard_descriptors_do_not_confuse(container) -> None:
 
 
 def test_tty_does_not_hand_in_the_callers(container) -> None:
-    """CVE-2017-5226: TIOCSTI on the caller's terminal is impossible, for the container never has it."""
+    """CVE-2017-5226: TIOCSTI on the caller's terminal is impossible, because the container never has it."""
     out = container().run("sh", "-c", "readlink /proc/self/fd/0; tty", flags=("--tty",)).stdout.split()
     assert out == ["/dev/pts/0", "/dev/pts/0"]
 
@@ -295,7 +295,10 @@ def test_much_output_through_a_terminal_is_whole(container) -> None:
 @needs_range
 @pytest.mark.parametrize("value", ["1", "0"])
 def test_the_original_groups_are_kept_where_the_annotation_says_so(container, value) -> None:
-    """crun's run.oci.keep_original_groups, for `run` and `exec`; of those that are not mapped the number is seen."""
+    """crun's run.oci.keep_original_groups works for `run` and `exec`.
+
+    A group that is not mapped shows the overflow gid.
+    """
     options = {} if USER else {"extra_groups": [11, 12]}
     kept = (len(os.getgroups()) if USER else 2) if value == "1" else 0
     annotations = {"run.oci.keep_original_groups": value}
@@ -310,7 +313,7 @@ def test_the_original_groups_are_kept_where_the_annotation_says_so(container, va
 
 @needs_range
 def test_a_user_owns_its_standard_streams(container, tmp_path) -> None:
-    """So that /dev/stdout can be opened again, as images do for their logs."""
+    """The program can open /dev/stdout again, as images do for their logs."""
     c = container(mapped({"process": {"user": {"uid": 5, "gid": 6}}}))
     with (tmp_path / "out").open("w") as out:
         result = c.run("sh", "-c", "echo first; echo second >> /dev/stdout", stdout=out, capture_output=False)
@@ -331,7 +334,7 @@ def test_closed_standard_streams_are_the_null_device(container, flags) -> None:
 
 @pytest.mark.parametrize(("closed", "said"), [("", "does not exist"), ("<&-", "/dev/null: ENOENT")])
 def test_without_a_null_device(rootless, closed, said) -> None:
-    """In a chroot without /dev only a command that needs the null device fails for it."""
+    """In a chroot without /dev only a command that needs the null device fails."""
     script = f'mount -t tmpfs none /dev && exec "$@" {closed}'
     command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *rootless.command("state", "none")]
     done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=TIMEOUT, check=False)

@@ -42,7 +42,7 @@ def test_rlimits_umask_and_oom_score(container) -> None:
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can map other ids without newuidmap")
 def test_oom_score_in_a_user_namespace_of_other_ids(container) -> None:
-    """As dockerd asks for with userns-remap: the file is not the container's own root's, proc(5)."""
+    """dockerd with userns-remap asks for this: the file does not belong to the container's root (proc(5))."""
     ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     c = container({"process": {"oomScoreAdj": 300}, "linux": {"uidMappings": ids, "gidMappings": ids}})
     c.bundle.config["linux"]["namespaces"].append({"type": "user"})
@@ -51,7 +51,7 @@ def test_oom_score_in_a_user_namespace_of_other_ids(container) -> None:
 
 
 def test_null_can_be_written_to(container) -> None:
-    """containerd's shim passes /dev/null open for reading as standard output."""
+    """The program can write to standard output, although containerd's shim passes /dev/null open for reading."""
     c = container({"process": {"args": ["sh", "-c", "echo unseen && echo unseen >&2"]}})
     with open(os.devnull, "rb") as null:
         result = c.rootless("run", "-b", c.bundle.path, c.id, capture_output=False, stdout=null, stderr=null)
@@ -74,7 +74,7 @@ def test_preserved_fds(container, tmp_path) -> None:
 
 
 def test_signals_are_default(container) -> None:
-    """CPython ignores SIGPIPE and SIGXFSZ: the program must not inherit that (execve(2))."""
+    """The program does not inherit that CPython ignores SIGPIPE and SIGXFSZ (execve(2))."""
     out = container().output("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status").split()
     libc = 3 << 31  # 32 and 33 belong to the C library, whose sigaction(3) sets nobody
     assert [int(out[1], 16) & ~libc, int(out[3], 16) & ~libc] == [0, 0]
@@ -112,20 +112,20 @@ def test_bind_mounts(container, tmp_path) -> None:
 
 
 def test_terminal_without_one_outside(container) -> None:
-    """A pty of the container's own devpts, also where stdin is no terminal."""
+    """The program gets a pty of the container's own devpts, also if standard input is not a terminal."""
     result = container().run("sh", "-c", "tty; test -c /dev/console && echo console", flags=("--tty",))
     assert result.stdout.split() == ["/dev/pts/0", "console"], result.stderr
 
 
 @pytest.mark.parametrize(("text", "code"), [("", 0), ("exit 4\n", 4), ("echo a\nsh\necho b\n", 0)])
 def test_a_shell_on_a_terminal_sees_the_end_of_a_pipe(container, text, code) -> None:
-    """It reads its terminal raw, and goes over to that only when it has begun."""
+    """The shell sees it although it puts its terminal into raw mode only after it has begun."""
     result = container().run("sh", flags=("--tty",), input=text)
     assert result.returncode == code, result.stderr
 
 
 def test_terminal_on_a_real_one(container) -> None:
-    """Raw mode and the window's size while it runs; everything as before afterwards."""
+    """The user's terminal is in raw mode and passes its size on while the program runs, and is restored afterwards."""
     import fcntl
     import struct
     import termios

@@ -1,8 +1,8 @@
-"""One row a property of config.json: the property, the probe inside the container, the expected answer.
+"""One row for each property of config.json: the property, the probe inside the container, the expected answer.
 
-Each runs as the ordinary user (in the default map, with the subordinate ids where there are some) and as root, where
-more is possible. What takes more than one probe has a test of its own, which ELSEWHERE names; that none is left out is
-checked against the shape of the specification (tests/unit/test_properties_are_tested.py).
+Each row runs as the ordinary user (in the default map, with the subordinate ids if there are any), and as root, for
+whom more is possible. A property that takes more than one probe has a test of its own, which ELSEWHERE names.
+tests/unit/test_properties_are_tested.py compares the rows with the shape of the specification.
 """
 
 import os
@@ -21,9 +21,10 @@ TERMINAL = {"process": {"terminal": True}}
 
 
 class Row(NamedTuple):
-    """patch: of config.json; probe: a shell script; expected: what it prints.
+    """Describe one row.
 
-    runs: for which of "user", "root"; ids: whether more ids than 0 are needed.
+    patch: of config.json; probe: a shell script; expected: what it prints; runs: which of "user" and "root" run it;
+    ids: whether it needs more ids than 0.
     """
 
     pointer: str
@@ -43,7 +44,7 @@ def linux(**patch: Any) -> dict[str, Any]:
 
 
 def mount(**entry: Any) -> dict[str, Any]:
-    """Beside the default mounts."""
+    """Return a patch that adds a mount to the default ones."""
     return {"more mounts": [{"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", **entry}]}
 
 
@@ -159,12 +160,12 @@ def test_property(container, row) -> None:
 
 
 def with_user_ids(patch: dict[str, Any]) -> dict[str, Any]:
-    """The default map, where config.json names none."""
+    """Give the config the default map if it names none."""
     return {**patch, "linux": {**patch.get("linux", {}), "uidMappings": None, "gidMappings": None}}
 
 
 def apply_own_keys(bundle, patch: dict[str, Any]) -> None:
-    """The keys of a row that are shorthand for more: "more mounts", "namespaces" and "map"."""
+    """Replace the keys of a row that are shorthand: "more mounts", "namespaces" and "map"."""
     config = bundle.config
     more = {key: config.pop(key) for key in ("more mounts", "namespaces", "map") if key in config}
     if "more mounts" in more:

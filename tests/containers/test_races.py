@@ -1,4 +1,4 @@
-"""Bad moments: two commands at once, a damaged state, sockets that nobody serves, a place that is gone."""
+"""Bad moments: two commands at once, a damaged state, sockets without a listener, a place that is gone."""
 
 import fcntl
 import json
@@ -29,7 +29,7 @@ def at_once(count, call):
 
 
 def test_the_second_command_waits_for_the_first(container) -> None:
-    """The first is this test: it holds the lock of the state directory."""
+    """The test itself is the first command: it holds the lock of the state directory."""
     c = container(SLEEP)
     assert c.create().returncode == 0
     fd = os.open(c.rootless.state / c.id, os.O_RDONLY)
@@ -46,7 +46,7 @@ def test_the_second_command_waits_for_the_first(container) -> None:
 
 @pytest.mark.parametrize("command", ["start", "delete", "create", "delete --force", "pause"])
 def test_of_many_at_once_one_succeeds(container, command) -> None:
-    """The others are told what they would have been told later."""
+    """The other commands fail with the error that they would get later."""
     c = container(SLEEP)
     if command != "create":
         assert c.create().returncode == 0
@@ -69,7 +69,10 @@ def test_of_many_at_once_one_succeeds(container, command) -> None:
 
 
 def test_containers_of_one_name_in_two_state_roots_have_cgroups_of_their_own(container, tmp_path) -> None:
-    """One has ended, and its cgroup is empty: its `delete` would kill what is in there."""
+    """One container has ended and its cgroup is empty.
+
+    The other gets another cgroup, because the first one's `delete` would kill what is in that one.
+    """
     ended = container({"process": {"args": ["true"]}})
     assert ended.create().returncode == 0 and ended.start().returncode == 0
     ended.wait()
@@ -190,7 +193,7 @@ def test_an_unknown_user(container, user) -> None:
 
 
 def test_init_that_died_before_exec_came_in(container) -> None:
-    """The state file says that it runs; its process has another start time."""
+    """The state says that the container runs, but the process has another start time."""
     c = container(SLEEP)
     assert c.run_detached().returncode == 0
     pidfd = os.pidfd_open(c.state()["pid"])
@@ -204,7 +207,9 @@ def test_init_that_died_before_exec_came_in(container) -> None:
 
 
 def test_an_init_that_waits_for_an_unreaped_process_counts_as_stopped(container, tmp_path) -> None:
-    """Its own parent here never reaps what `exec --detach` left behind: init cannot end before (pid_namespaces(7))."""
+    """Init cannot end before its pid namespace is empty (pid_namespaces(7)), and its parent never reaps what `exec
+    --detach` has left.
+    """
     c = container(SLEEP)
     assert c.run_detached().returncode == 0
     reader, writer = os.pipe()

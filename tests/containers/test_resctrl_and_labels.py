@@ -1,4 +1,4 @@
-"""What needs something of the host that this machine may lack: resctrl and SELinux, played by files and a driver.
+"""resctrl and SELinux, which this machine may lack, played by files and a driver.
 
 The driver runs `rootless` with one function replaced, in a process of its own; all the rest is real.
 """
@@ -52,7 +52,7 @@ def drive(program: str, *args: str, **options):
 
 
 class Resctrl:
-    """`rootless` where a directory is the resctrl file system, with the class `gold`."""
+    """Run `rootless` where a directory takes the place of the resctrl file system, with the class `gold`."""
 
     def __init__(self, tree: Path, container) -> None:
         self.tree = tree
@@ -78,7 +78,7 @@ class Resctrl:
 
 @pytest.fixture
 def resctrl(container, tmp_path):
-    """`resctrl(intelRdt)`."""
+    """Return `resctrl(intelRdt)`."""
     return lambda value: Resctrl(tmp_path / "resctrl", container({"linux": {"intelRdt": value}}))
 
 
@@ -150,7 +150,7 @@ def test_labels_are_left_out_with_a_warning_without_selinux(container) -> None:
 
 
 def test_a_mount_label_reaches_the_kernel(container, rootless) -> None:
-    """A kernel without SELinux knows no context: that it refuses shows that it was asked."""
+    """A kernel without SELinux refuses the option `context`, which shows that it got the label."""
     if os.path.exists("/sys/fs/selinux/enforce"):
         pytest.skip("this machine runs SELinux")
     c = container(
@@ -176,7 +176,7 @@ def test_a_mount_label_reaches_the_kernel(container, rootless) -> None:
     ],
 )
 def test_a_label_is_asked_of_the_kernel(container, program, key, said) -> None:
-    """One that no policy knows: the kernel refuses it, and the program does not run without it."""
+    """The kernel refuses a label that no policy knows, and the program does not run without it."""
     c = container({"process": {key: "no_such"}})
     root = ("--root", c.rootless.state)
     result = drive(program, *root, "run", "-b", c.bundle.path, c.id, "--", "echo", "ran", capture_output=True)

@@ -1,4 +1,4 @@
-"""Root emulation: a container with one id, whose root changes owners and users (docs/internals/root-emulation.md)."""
+"""Root of a container with one id changes owners and users (docs/internals/root-emulation.md)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ONE_ID: Patch = {
 
 @pytest.fixture
 def emulated(container: Callable[..., Container]) -> Callable[..., Container]:
-    """`emulated(mode, patch)`: a container with a single id and that mode of root emulation."""
+    """Return `emulated(mode, patch)`, which makes a container with a single id and that mode of root emulation."""
 
     def make(mode: str = "notify", patch: Patch | None = None) -> Container:
         c = container({**ONE_ID, "annotations": {"org.rootless.root-emulation": mode}})
@@ -121,7 +121,7 @@ def test_a_chown_cannot_leave_the_root(emulated, tmp_path) -> None:
 
 @pytest.mark.parametrize("start", ["/proc/self", "/proc/thread-self/../..", "/dev/fd/..", "/proc/self/fd/.."])
 def test_a_path_of_the_process_itself_does_not_leave_the_root(emulated, tmp_path, start) -> None:
-    """The supervisor's working directory is in the host's /proc, so `..` leads from there to the host's root."""
+    """`..` from the supervisor's working directory, which is in the host's /proc, does not lead to the host's root."""
     c = emulated()
     c.run("mknod", f"{start}/../..{tmp_path}/planted", "c", "1", "3")
     assert not (tmp_path / "planted").exists()
@@ -129,7 +129,7 @@ def test_a_path_of_the_process_itself_does_not_leave_the_root(emulated, tmp_path
 
 @pytest.mark.skipif(USER, reason="only root can map other users without a range")
 def test_a_device_belongs_to_the_containers_root(emulated, tmp_path) -> None:
-    """The supervisor that root starts must not stay root of the host."""
+    """A supervisor that root has started does not stay root of the host."""
     ids = [{"containerID": 0, "hostID": 100000, "size": 1}]
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -144,7 +144,7 @@ def test_a_device_belongs_to_the_containers_root(emulated, tmp_path) -> None:
 
 
 def test_a_path_that_another_thread_swaps_does_not_leave_the_root(emulated, tmp_path) -> None:
-    """The supervisor is in the container's root itself, so the link that it may meet leads nowhere else."""
+    """The supervisor's root is the container's, so a link that it meets leads nowhere else."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "f").write_text("")
@@ -231,7 +231,7 @@ def test_a_listener_of_the_config_excludes_notify(emulated, tmp_path) -> None:
 
 @needs_wake_up
 def test_a_finite_limit_of_locks_excludes_notify(emulated) -> None:
-    """Because identities are numbers in that limit, and only root of the host raises a hard one."""
+    """Identities are numbers in that limit, and only root of the host raises a hard one."""
     limit = [{"type": "RLIMIT_LOCKS", "soft": 100, "hard": 100}]
     c = emulated("notify", {"process": {"rlimits": limit}})
     result = c.run("true")

@@ -1,4 +1,4 @@
-"""Mounts, paths and devices in a real rootfs; links of the image that try to lead out of it."""
+"""Mounts, paths and devices in a real rootfs, and links of the image that try to lead out of it."""
 
 import os
 import subprocess
@@ -13,14 +13,14 @@ USER = os.geteuid() != 0
 
 
 def with_mounts(container, *mounts: dict[str, Any], readonly: bool = False, **linux: Any):
-    """A container with more mounts than the default ones."""
+    """Return a container with more mounts than the default ones."""
     c = container({"root": {"readonly": readonly}, "linux": linux})
     c.bundle.patch({"mounts": [*c.bundle.config["mounts"], *mounts]})
     return c
 
 
 def mount_of(c, target: str) -> tuple[list[str], list[str], str]:
-    """(options, superblock options, type) of the topmost mount at that target."""
+    """Return (options, superblock options, type) of the topmost mount at that target."""
     line = c.sh(f"awk '$5==\"{target}\"' /proc/self/mountinfo").splitlines()[-1]
     before, after = line.split(" - ")
     return before.split()[5].split(","), after.split()[2].split(","), after.split()[0]
@@ -68,7 +68,7 @@ def test_data_of_a_bind_mount_has_no_effect_and_is_said_so(container, tmp_path) 
 
 @pytest.mark.parametrize("option", ["noatime", "nodiratime"])
 def test_atime_of_a_bind_mount(container, tmp_path, option) -> None:
-    """In a user namespace the atime flags of the host's mounts are locked: mount_namespaces(7)."""
+    """In a user namespace the atime flags of the host's mounts are locked (mount_namespaces(7))."""
     c = bound(container, tmp_path, option)
     has_it_already = os.statvfs(tmp_path).f_flag & {"noatime": os.ST_NOATIME, "nodiratime": os.ST_NODIRATIME}[option]
     if has_it_already or not USER:
@@ -102,7 +102,9 @@ OPTIONS = {
 @pytest.mark.parametrize("group", OPTIONS)
 @pytest.mark.parametrize("fstype", ["tmpfs", "overlay"])
 def test_every_option_of_the_specification_is_taken(container, tmp_path, group, fstype) -> None:
-    """By fsconfig(2) and mount_setattr(2) on the one, by mount(2) on the other: config.md#linux-mount-options."""
+    """One mount uses fsconfig(2) and mount_setattr(2), the other mount(2): both accept the options
+    (config.md#linux-mount-options).
+    """
     for name in ("lower", "upper", "work"):
         (tmp_path / name).mkdir()
     layers = [f"{name}dir={tmp_path}/{name}" for name in ("lower", "upper", "work")] if fstype == "overlay" else []
@@ -121,7 +123,7 @@ def test_the_later_option_of_a_superblock_wins(container, options, shown) -> Non
 
 
 def test_recursive_readonly_reaches_what_lies_below(container, tmp_path) -> None:
-    """rro makes the submounts read-only too; ro alone does not."""
+    """rro makes the submounts read-only too, and ro does not."""
     (tmp_path / "source/below").mkdir(parents=True)
     source = str(tmp_path / "source")
     first = {"destination": "/a", "type": "tmpfs", "source": "tmpfs"}
@@ -176,7 +178,7 @@ def test_a_tmpfs_has_the_mode_of_the_directory_it_hides(container, options, ther
 
 
 def linked(container, tmp_path, *options: str):
-    """A bind mount on /target whose source is a link to a file; /target dangles in the image."""
+    """Return a bind mount on /target whose source is a link to a file; /target dangles in the image."""
     (tmp_path / "file").write_text("content\n")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     mount = {"destination": "/target", "type": "bind", "source": str(tmp_path / "link"), "options": ["bind", *options]}
@@ -197,7 +199,7 @@ def test_src_nofollow_mounts_the_link_itself(container, tmp_path) -> None:
 
 
 def test_copy_symlink(container, tmp_path) -> None:
-    """The link is made again, and found there by the next container of the bundle."""
+    """The container has the same link, and the bundle's next container finds it there."""
     c = linked(container, tmp_path, "copy-symlink")
     result = c.create()
     assert result.returncode == 1 and "/mounts/7: /target: EEXIST" in result.stderr
@@ -270,7 +272,7 @@ ESCAPES = ["/", "../../../../../..", "/proc/self/root", "/proc/1/root", "/host"]
 
 @pytest.mark.parametrize("link", ESCAPES)
 def test_a_target_through_a_link_of_the_image_stays_inside(container, tmp_path, link) -> None:
-    """CVE-2019-5736's family, CVE-2021-30465: /link leads to the root of the container, never to the host's."""
+    """CVE-2021-30465: /link leads to the root of the container, never to the host's."""
     name = f"rootless-{os.getpid()}"
     c = with_mounts(container, {"destination": f"/link/{name}", "type": "tmpfs", "source": "tmpfs"})
     (c.bundle.rootfs / "link").symlink_to(link)
@@ -285,7 +287,7 @@ def test_a_target_through_a_link_of_the_image_stays_inside(container, tmp_path, 
 
 @pytest.mark.parametrize("directory", ["proc", "sys", "dev"])
 def test_proc_sys_and_dev_as_links(container, tmp_path, directory) -> None:
-    """CVE-2019-19921, CVE-2025-52881: the image makes /proc a link; nothing of the host is mounted over."""
+    """CVE-2019-19921, CVE-2025-52881: the image makes /proc a link, and nothing of the host is mounted over."""
     (tmp_path / "outside").mkdir()
     c = container()
     (c.bundle.rootfs / directory).rmdir()
@@ -296,7 +298,7 @@ def test_proc_sys_and_dev_as_links(container, tmp_path, directory) -> None:
 
 
 def test_dev_as_a_link_is_no_place_for_devices(container, rootless, tmp_path) -> None:
-    """Without a mount on /dev the nodes go into the image's directory, and not where a link of it leads."""
+    """Without a mount on /dev the nodes go into the image's directory, and never to where a link of it leads."""
     c = container({"mounts": [{"destination": "/proc", "type": "proc"}]})
     (c.bundle.rootfs / "dev").rmdir()
     (c.bundle.rootfs / "dev").symlink_to(tmp_path)
@@ -334,7 +336,9 @@ umount $(awk '/\\/below / {print $5}' /proc/self/mountinfo) 2>/dev/null
     [("rshared", (), "1"), ("rslave", (), "0"), ("rprivate", (), "0"), ("rshared", ("--no-pivot",), "0")],
 )
 def test_a_shared_mount_brings_the_containers_mounts_out(container, tmp_path, rootfs, flags, seen) -> None:
-    """Kubernetes' Bidirectional: rootfsPropagation rshared, and a bind mount that is; nothing else changes outside."""
+    """With rootfsPropagation rshared and an rshared bind mount the container's mounts appear outside (Kubernetes'
+    Bidirectional), and nothing else changes there.
+    """
     if USER:
         pytest.skip("real root alone")
     (tmp_path / "shared").mkdir()
@@ -366,7 +370,7 @@ def test_a_shared_mount_brings_the_containers_mounts_out(container, tmp_path, ro
 
 @pytest.mark.parametrize("fstype", ["tmpfs", "bind"])
 def test_a_link_into_proc_is_no_target(container, tmp_path, fstype) -> None:
-    """CVE-2019-16884: by a link, the image would have /proc/self/attr lie elsewhere."""
+    """CVE-2019-16884: a link of the image cannot put a mount onto /proc/self/attr."""
     c = with_mounts(container, {"destination": "/link/sys", "type": fstype, "source": str(tmp_path)})
     (c.bundle.rootfs / "link").symlink_to("proc")
     result = c.create()
@@ -391,7 +395,9 @@ def test_a_file_target_that_dangles_out_is_made_inside(container, tmp_path) -> N
 
 
 def test_masks_and_readonly_paths_through_links(container, tmp_path) -> None:
-    """A masked path that the image made a link is masked where the link leads inside, and nothing outside is."""
+    """If the image makes a masked path a link, the mask lies where the link leads inside the root, and nothing outside
+    is masked.
+    """
     (tmp_path / "outside").write_text("seen\n")
     c = container({"linux": {"maskedPaths": ["/a", "/nowhere/at/all", "/b"], "readonlyPaths": ["/c", "/nope"]}})
     (c.bundle.rootfs / "a").symlink_to(tmp_path / "outside")
@@ -408,13 +414,13 @@ def test_a_masked_directory_is_empty_and_readonly(container) -> None:
 
 
 def test_masks_cannot_be_taken_off(container) -> None:
-    """Without CAP_SYS_ADMIN umount(2) is EPERM; the mask stays."""
+    """Without CAP_SYS_ADMIN umount(2) is EPERM, and the mask stays."""
     out = container().run("sh", "-c", "umount /proc/keys /sys/firmware /proc/sys 2>&1; cat /proc/keys | wc -c")
     assert out.stdout.split()[-1] == "0" and "not permitted" in out.stdout
 
 
 def test_what_is_below_proc_is_not_mounted_over(container, rootless) -> None:
-    """CVE-2019-16884, CVE-2023-27561."""
+    """CVE-2019-16884, CVE-2023-27561: `create` refuses such a mount."""
     for target in ("/proc/self/attr", "/proc/sys", "/proc/../proc/1"):
         mount = {"destination": target, "type": "tmpfs", "source": "tmpfs"}
         result = with_mounts(container, mount).create()
@@ -448,7 +454,7 @@ def test_devpts_is_the_containers_own(container) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("userns", [False, True])
 def test_a_bind_mount_with_flags_keeps_what_a_user_namespace_locks(container, tmp_path, userns) -> None:
-    """As runc: without a user namespace the config says it all, in one the host's flags stay."""
+    """As with runc, the mount has only the config's flags without a user namespace, and also the host's in one."""
     if os.geteuid():
         pytest.skip("real root alone")
     source = tmp_path / "source"
@@ -473,7 +479,10 @@ def test_a_bind_mount_with_flags_keeps_what_a_user_namespace_locks(container, tm
 
 @pytest.mark.root
 def test_a_mount_of_a_container_with_a_user_namespace_stays_in_it(container, tmp_path) -> None:
-    """Root binds for it what its own root could not reach: a shared mount of the host is not shared with it."""
+    """Root makes a bind mount that the container's root could not make.
+
+    Mounts in the container do not reach the host, though the source is shared.
+    """
     if os.geteuid():
         pytest.skip("real root alone")
     source = tmp_path / "source"
@@ -536,7 +545,7 @@ FSTAB = ["nofail", "_netdev", "x-systemd.automount", "x-systemd.requires=/mnt", 
 
 @pytest.mark.parametrize("kind", ["bind", "tmpfs", "proc"])
 def test_options_of_fstab_are_taken(container, kind) -> None:
-    """mount(8) reads them and no file system does; docker and kubernetes pass on what a user wrote."""
+    """Options that only mount(8) reads are accepted, because docker and Kubernetes pass on what a user wrote."""
     c = container()
     (c.bundle.path / "data").mkdir()
     mount = {"destination": "/x", "type": kind, "source": "data" if kind == "bind" else kind, "options": ["ro", *FSTAB]}

@@ -34,7 +34,7 @@ def test_a_forbidden_call_gets_its_errno(container, no_new_privs) -> None:
 @needs_libseccomp
 @pytest.mark.parametrize("denied", [["write"], ["write", "sendto"], ["write", "sendto", "sendmsg"]])
 def test_why_execve_fails_is_told_past_the_filter(container, rootless, denied) -> None:
-    """Its message goes out when the filter holds already; without it the program would count as running."""
+    """The error of execve is sent when the filter is active already; without it the program would count as running."""
     rule = {"names": denied, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
     seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
     c = container({"linux": {"seccomp": seccomp}, "process": {"args": ["/bin/broken"]}})
@@ -48,7 +48,7 @@ def test_why_execve_fails_is_told_past_the_filter(container, rootless, denied) -
 
 @needs_libseccomp
 def test_an_unknown_call_is_an_error_where_the_annotation_says_so(container, rootless) -> None:
-    """crun's annotation; a filter that was compiled without it is not taken from the cache."""
+    """crun's annotation asks for this, and a cached filter that was compiled without the annotation is not used."""
     rule = {"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
     c = container({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}}})
     assert c.output("echo", "ran") == "ran\n"
@@ -59,7 +59,7 @@ def test_an_unknown_call_is_an_error_where_the_annotation_says_so(container, roo
 
 
 def test_a_compiled_filter_by_annotation(container) -> None:
-    """crun's run.oci.seccomp_bpf_data takes the profile's place: here all is allowed, by one instruction."""
+    """crun's run.oci.seccomp_bpf_data replaces the profile; here it allows everything, by one instruction."""
     program = base64.b64encode(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)).decode()  # BPF_RET, SECCOMP_RET_ALLOW
     c = container({"linux": {"seccomp": FILTER}, "annotations": {"run.oci.seccomp_bpf_data": program}})
     c.bundle.patch({"root": {"readonly": False}})
@@ -172,7 +172,9 @@ def test_label_without_its_lsm_is_left_out(container) -> None:
 @needs_libseccomp
 @pytest.mark.parametrize("action", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"])
 def test_a_filter_that_lets_nothing_start_is_refused(container, rootless, action) -> None:
-    """Under it I would end at execve without a word, and `start` would take that for a program that runs."""
+    """Under such a filter init would end at execve without a message, and `start` would take that for a program that
+    runs.
+    """
     rules = [{"names": ["execve", "sendto", "write"], "action": action}]
     result = container({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}}}).create()
     assert result.returncode == 1 and "/linux/seccomp/syscalls" in result.stderr and "execve" in result.stderr
@@ -221,7 +223,7 @@ PROFILES = {
 @pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="this machine lacks /usr/bin/python3")
 @pytest.mark.parametrize("profile", PROFILES)
 def test_default_profiles_of_docker_and_podman_forbid_what_they_should(container, profile) -> None:
-    """The forbidden calls are made, with the host's Python; and the same ones without a filter."""
+    """The host's Python makes the forbidden calls, with the filter and without."""
     resolve = sc.load_library("libseccomp.so.2", {"seccomp_syscall_resolve_name": ("c_int", ["c_char_p"])})
     numbers = [resolve["seccomp_syscall_resolve_name"](name.encode()) for name in CALLS]
     words = [",".join(map(str, (n, *ARGUMENTS.get(c, (0, 0, 0, 0, 0))))) for c, n in zip(CALLS, numbers, strict=True)]

@@ -1,4 +1,4 @@
-"""sysctl: only what a namespace of the container isolates, and never the host's."""
+"""Only a sysctl that a namespace of the container isolates is set, never one of the host."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ READ = ["sh", "-c", "stty size >/said; trap 'stty size >/said' WINCH; while :; d
 
 
 class Terminal:
-    """A pty whose slave is the runtime's controlling terminal, as a terminal emulator gives it to a shell."""
+    """Hold a pty whose slave is the runtime's controlling terminal, as a terminal emulator gives it to a shell."""
 
     def __init__(self, rows: int, columns: int) -> None:
         self.master, self.slave = pty.openpty()
@@ -58,7 +58,7 @@ def terminal():
 
 @pytest.fixture
 def said():
-    """`said(c)`: what reads the next line that the program writes to /said."""
+    """Return `said(c)`, which reads the next line that the program writes to /said."""
     fds = []
 
     def open_fifo(c):
@@ -105,7 +105,9 @@ def test_size_input_and_the_end(container, terminal, said, command) -> None:
 
 
 def test_job_control(container, terminal, said) -> None:
-    """An interactive shell of the container stops and continues its jobs: the terminal is its controlling one."""
+    """An interactive shell of the container stops and continues its jobs, because the
+    terminal is its controlling one.
+    """
     c = container({"root": {"readonly": False}})
     line = said(c)
     running = terminal.run(on_a_terminal(c, "run", "sh", "-i"))
@@ -129,7 +131,9 @@ def test_all_output_comes_before_the_exit(container, terminal, command) -> None:
 
 
 def test_neither_side_waits_for_the_other(container) -> None:
-    """A program that does not read yet writes more than a terminal holds, and gets more input than that."""
+    """A program that does not read yet writes more than a terminal holds, and gets more
+    input than that; both arrive.
+    """
     c = container()
     command = c.rootless.command("run", "--tty", "-b", c.bundle.path, c.id, "--", "sh", "-c", "seq 20000; cat | wc -c")
     done = subprocess.run(command, input=b"y\n" * 20000, capture_output=True, timeout=TIMEOUT, check=False)
@@ -167,7 +171,7 @@ def test_signals_pass_while_nobody_reads_the_output(container, tmp_path) -> None
 
 
 def test_a_hangup_ends_the_program(container, said) -> None:
-    """The window is closed: the program gets SIGHUP, and no container is left."""
+    """When the window is closed, the program gets SIGHUP, and no container is left."""
     terminal = Terminal(24, 80)
     c = container({"root": {"readonly": False}})
     line = said(c)
@@ -181,7 +185,7 @@ def test_a_hangup_ends_the_program(container, said) -> None:
 
 @pytest.mark.parametrize("command", ["run", "exec"])
 def test_a_hangup_reaches_who_has_no_handler(container, said, command) -> None:
-    """pid 1 gets no signal without a handler, and a plain shell has none: the end of its terminal it does see."""
+    """Pid 1 gets no signal without a handler, so a plain shell ends because it sees the end of its terminal."""
     terminal = Terminal(24, 80)
     c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
     line = said(c)
@@ -208,7 +212,7 @@ def test_who_ignores_a_hangup_goes_on(container, said) -> None:
 
 
 def test_the_terminal_is_restored_when_the_runtime_is_ended(container, terminal, said) -> None:
-    """TERM goes to the program, whose end restores the terminal."""
+    """TERM goes to the program, and the runtime restores the terminal when the program has ended."""
     c = container({"root": {"readonly": False}})
     line = said(c)
     running = terminal.run(
@@ -268,7 +272,9 @@ def test_in_tmux(container, tmp_path, said) -> None:
 @pytest.mark.parametrize("command", ["run", "exec"])
 @pytest.mark.parametrize("at", [0, 1, 2, None])
 def test_the_size_is_that_of_the_first_stream_that_is_a_terminal(container, terminal, said, command, at) -> None:
-    """`run -t <file`, `exec -t 2>log`: the others are pipes or files; where all of them are, /dev/tty is asked."""
+    """With `run -t <file` or `exec -t 2>log` the other streams are asked; if all are
+    pipes or files, /dev/tty is asked.
+    """
     c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
     line = said(c)
     script = "trap 'stty size >/said; exit 7' WINCH; stty size >/said; while :; do sleep 1; done"

@@ -1,4 +1,4 @@
-"""Bad input beyond test_config_errors.py: what cannot be read, written or reached; one line each, nothing left."""
+"""Input that cannot be read, written or reached gives one line, and nothing is left."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def one_line(result, *words: str) -> None:
 
 @pytest.fixture
 def unreadable():
-    """Takes the mode of a path away, and gives it back at the end (so that the test's directory can go)."""
+    """Set the mode of a path to 0, and restore it at the end, so that pytest can remove the test's directory."""
     changed = []
 
     def take(path) -> None:
@@ -91,7 +91,9 @@ def test_bytes_that_are_no_config(container, rootless, text) -> None:
 )
 @pytest.mark.parametrize("value", [True, 7, "text", [1], {"a": {"b": 1}}, 1.5], ids=str)
 def test_wrong_types_at_the_top(container, rootless, key, value) -> None:
-    """Refused with the pointer, or (an object of unknown keys) taken; never a traceback."""
+    """The value is refused with its pointer, or accepted if it is an object with unknown keys; there is never a
+    traceback.
+    """
     c = container()
     c.bundle.config[key] = value
     c.bundle.write()
@@ -122,7 +124,7 @@ def test_nobody_listens_on_the_console_socket(container, rootless, tmp_path) -> 
 
 
 def test_nobody_would_come_to_the_console_socket(container, rootless, tmp_path) -> None:
-    """Its listener would wait forever."""
+    """--console-socket without a terminal is refused, because its listener would wait for ever."""
     c = container({"process": {"terminal": False}})
     one_line(c.create("--console-socket", str(tmp_path / "s")), "socket needs a terminal", "/process/terminal")
     assert rootless.ids() == []

@@ -1,4 +1,4 @@
-"""The words of a command line: which are ours, which are the program's, and which bundle they mean."""
+"""The words of a command line: which are the runtime's, which are the program's, and which bundle they mean."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_in_a_bundle_a_dot_and_two_dashes_mean_it(container) -> None:
 
 @pytest.mark.parametrize("command", ["run", "exec"])
 def test_a_terminal_has_a_kind(container, command) -> None:
-    """TERM is xterm where the config does not set it, and what it says where it does."""
+    """With a terminal TERM is xterm, unless the config or --env sets it."""
     c = container({"process": {"env": ["PATH=/bin"], "args": ["sleep", "1000"]}})
     name_after_id(c)
     script = ["sh", "-c", "echo $TERM"]
@@ -104,7 +104,7 @@ def test_a_terminal_has_a_kind(container, command) -> None:
 
 
 def test_an_error_is_in_the_log_and_on_stderr_and_a_warning_in_the_log_alone(container, tmp_path) -> None:
-    """What runc does: containerd reads the log, conmon stderr."""
+    """As with runc: containerd reads the log, and conmon reads standard error."""
     c = container({"annotations": {"run.oci.nosuch": "x"}, "process": {"args": ["nosuch"]}})
     log = tmp_path / "log"
     done = c.rootless("--log", log, "run", "-b", c.bundle.path, c.id)
@@ -116,7 +116,7 @@ def test_an_error_is_in_the_log_and_on_stderr_and_a_warning_in_the_log_alone(con
 
 
 def test_a_directory_as_standard_input_is_one_line(tmp_path) -> None:
-    """Python ends with a page of its own then, before any of our code; the launcher's shell looks first."""
+    """Python would print a long error before any of our code runs, so the launcher's shell checks first."""
     launcher = tmp_path / "rootless"
     launcher.write_text("#!/bin/sh\n" + LAUNCHER.read_text().partition("\n")[2])
     launcher.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The program as one file, beside nothing else: it converts, runs, helps, and says in a line what it cannot do."""
+"""The program as one file, alone in a directory, converts, runs and helps, and says in one line what it cannot do."""
 
 import json
 import os
