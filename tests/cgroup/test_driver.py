@@ -1,4 +1,4 @@
-"""The cgroupfs driver on a real cgroup (core files are enough): made, entered, frozen, killed, removed."""
+"""The cgroupfs driver makes, enters, freezes, kills and removes a real cgroup. Core files are enough for this."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_populated_cgroup_of_somebody_else_is_refused_and_left_alone(record, g
 
 
 def test_a_name_that_another_container_takes_meanwhile_is_given_up(record):
-    """The other has made its cgroup, and has no process yet."""
+    """The other container has made its cgroup, which has no process yet, and the driver takes another name."""
     path = record["path"]
     mine, other = cgroup.open(record), cgroup.open(dict(record))
     mine.take_free_name(path)
@@ -182,7 +182,7 @@ def test_a_limit_without_any_cgroup_is_refused_on_this_host():
 
 
 def test_a_controller_that_the_cgroups_above_can_hand_on_is_not_refused(tmp_path):
-    """systemd's slices lack hugetlb and rdma, which root enables from the top."""
+    """systemd's slices lack hugetlb and rdma, and root enables them from the top of the tree."""
     (tmp_path / "slice").mkdir()
     (tmp_path / "cgroup.controllers").write_text("hugetlb memory\n")
     (tmp_path / "slice/cgroup.controllers").write_text("memory\n")

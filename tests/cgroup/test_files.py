@@ -1,4 +1,4 @@
-"""linux.resources -> files: the whole table of runtime-spec 1.3, pure."""
+"""linux.resources become files: the whole table of runtime-spec 1.3. Pure."""
 
 from __future__ import annotations
 

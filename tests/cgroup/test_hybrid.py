@@ -1,5 +1,7 @@
-"""A host whose limits belong to cgroup v1: containers run, what cannot be set is refused with the reason, and the
-unified hierarchy beside it, where the user may write it, serves what it has: processes, freezing, killing."""
+"""On a host whose limits belong to cgroup v1 containers run, and limits are refused with the reason.
+
+If the user may write the unified hierarchy beside it, that one serves for what it has: processes, freezing, killing.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def test_a_limit_is_refused_with_the_place_and_the_way_out(container, place):
 
 
 def test_the_controllers_of_version_1_are_left_alone(container):
-    """The container stays in the v1 cgroups that it was started in."""
+    """The container stays in the v1 cgroups in which it was started."""
     box = container({"process": {"args": ["sleep", "1000"]}})
     assert box.run_detached().returncode == 0
     with open("/proc/self/cgroup") as ours, open(f"/proc/{box.state()['pid']}/cgroup") as theirs:
@@ -77,7 +79,7 @@ def test_without_a_cgroup_pause_says_why_and_kill_works_by_the_pid_namespace(con
 
 @pytest.mark.root
 def test_a_host_with_version_1_alone(container):
-    """The unified hierarchy unmounted, in a mount namespace of its own."""
+    """The test unmounts the unified hierarchy in a mount namespace of its own."""
     if os.geteuid():
         pytest.skip("unmounting needs root")
     box = container()

@@ -1,4 +1,4 @@
-"""Where a container's cgroup goes, which manager makes it, and which device rules an ordinary user may have: pure."""
+"""Where a container's cgroup goes, which manager makes it, and which device rules an ordinary user may have. Pure."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_paths_that_systemd_cannot_take(path):
 @pytest.mark.parametrize("uid", [0, 1000])
 @pytest.mark.parametrize("path", ["/", "//", "/.", ".", "./"])
 def test_a_cgroup_that_others_are_in_is_refused(path, uid):
-    """`delete` kills what is in the container's cgroup: it must not be everybody's."""
+    """A container may not take a cgroup with other processes in it, because its `delete` would kill them."""
     with pytest.raises(SpecError) as refused:
         compiled({"cgroupsPath": path}, uid=uid)
     assert refused.value.where == "/linux/cgroupsPath"
