@@ -78,7 +78,7 @@ def status(pid: int | str = "self") -> dict[str, int]:
 
 
 def test_apply_in_a_user_namespace() -> None:
-    """What the kernel says of a process that took the sets, before and after execve as container root."""
+    """The kernel shows the sets that the process took, before and after execve as root of the container."""
     wanted, _ = read(
         {
             "bounding": ["CAP_KILL", "CAP_CHOWN"],

@@ -1,4 +1,4 @@
-"""A copy of the runtime's process ends where its life ends: never on its parent's stack."""
+"""A copy of the runtime's process ends with its `life` function, and never runs its parent's code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_failed_clone_is_the_callers() -> None:
 
 
 def test_a_signal_between_the_two_ends_the_child(monkeypatch) -> None:
-    """It comes when the child is there and the caller does not know it."""
+    """The signal comes when the child exists and the caller does not know its pid yet."""
 
     def body() -> None:
         end_on_signals()

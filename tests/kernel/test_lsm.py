@@ -25,7 +25,7 @@ LABEL_LEFT_OUT = "/process/selinuxLabel: SELinux does not run here, the label u:
 
 @pytest.fixture
 def sys_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A /sys of a kernel that runs both modules, which the facts about the host are read from."""
+    """Return a /sys of a kernel that runs both modules, from which the facts about the host are read."""
     (tmp_path / "module/apparmor/parameters").mkdir(parents=True)
     (tmp_path / "module/apparmor/parameters/enabled").write_text("Y\n")
     (tmp_path / "fs/selinux").mkdir(parents=True)
@@ -72,7 +72,7 @@ def test_the_mount_label_is_every_new_file_systems_where_selinux_runs() -> None:
 
 
 def test_a_mount_label_that_the_kernel_refuses_is_named() -> None:
-    """Whichever modules run, none knows this label."""
+    """No module knows this label, whichever of them run."""
 
     def body() -> None:
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
@@ -83,7 +83,7 @@ def test_a_mount_label_that_the_kernel_refuses_is_named() -> None:
 
 
 def fake_proc(tmp_path: Path, *names: str) -> tuple[int, Path]:
-    """A tree in the shape of /proc, to see what is written where."""
+    """Return a directory like /proc, so that the test sees what is written to which file."""
     (tmp_path / "proc/7/attr/apparmor").mkdir(parents=True)
     (tmp_path / "proc/self").symlink_to("7")
     for name in names:
@@ -142,7 +142,7 @@ def test_a_link_out_of_proc_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_mount_on_top_of_proc_is_not_followed(tmp_path: Path) -> None:
-    """The attack of CVE-2019-16884: the label goes into a file that says yes to everything."""
+    """The attack of CVE-2019-16884: the label would be written to a file that accepts everything."""
     decoy = tmp_path / "decoy"
     decoy.touch()
 
@@ -158,7 +158,7 @@ def test_a_mount_on_top_of_proc_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_the_kernels_refusal_is_told() -> None:
-    """Whichever modules run, none knows this label."""
+    """No module knows this label, whichever of them run, and the error is the kernel's."""
     proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     with pytest.raises(RootlessError, match=r"cannot set the SELinux label no_such_label: /process/selinuxLabel: E"):
         lsm.apply_exec_label(proc_fd, lsm.SELINUX, "no_such_label")

@@ -33,7 +33,7 @@ def open_netns() -> int:
 
 
 def other_netns() -> int:
-    """A second network namespace, by fd; this thread goes back to its own."""
+    """Return an fd of a second network namespace; this thread returns to its own."""
     home = open_netns()
     syscalls.unshare(syscalls.CLONE_NEWNET)
     other = open_netns()
@@ -163,7 +163,7 @@ def test_all_or_nothing() -> None:
 
 
 def test_hosts_device_is_refused_to_an_ordinary_user() -> None:
-    """From a user namespace without power over the network namespace that it is in."""
+    """The caller is in a user namespace that has no rights over its network namespace."""
 
     uid, gid = os.geteuid(), os.getegid()
 

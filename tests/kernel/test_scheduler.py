@@ -16,7 +16,7 @@ FIRST_CPU = min(os.sched_getaffinity(0))
 
 
 def in_child(body: Callable[[], object]) -> str:
-    """repr of what body returns in a child, whose attributes nobody else inherits."""
+    """Return repr() of what `body` returns in a child, whose attributes no other process inherits."""
     return children.answer_of(body)[0]
 
 

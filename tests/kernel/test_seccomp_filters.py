@@ -43,7 +43,7 @@ def read(value: object, receiver: str = "") -> dict[str, object]:
 
 
 def docker_like(*rules: dict[str, object]) -> dict[str, object]:
-    """The shape of docker's default profile: EPERM for all but a list."""
+    """Return a profile like docker's default one: EPERM for all calls but those of a list."""
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 1,
@@ -55,7 +55,7 @@ def docker_like(*rules: dict[str, object]) -> dict[str, object]:
 
 
 def podman() -> dict[str, object]:
-    """podman's profile as it stands in the config.json of a container without capabilities."""
+    """Return podman's profile as it is in the config.json of a container without capabilities."""
     if not PODMAN.exists():
         pytest.skip(f"{PODMAN} is missing (Debian: golang-github-containers-common)")
     found = json.loads(PODMAN.read_text())
@@ -76,7 +76,7 @@ def podman() -> dict[str, object]:
 
 
 def in_child(body: Callable[[], object]) -> str:
-    """repr of what body returns in a child with no_new_privs, or how the child ended."""
+    """Return repr() of what `body` returns in a child with no_new_privs, or how the child ended."""
 
     def bound() -> object:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
@@ -87,7 +87,7 @@ def in_child(body: Callable[[], object]) -> str:
 
 
 def outcomes(profile: dict[str, object], *calls: tuple[object, ...]) -> str:
-    """The errno (0: none) of each call, made under the profile; a call is (name or number, arguments...)."""
+    """Return the errno (0 for none) of each call under the profile; a call is (name or number, arguments...)."""
     program = seccomp.compile_profile(profile)
     flags = seccomp.load_flags(profile)
 
@@ -246,7 +246,7 @@ def test_no_stub_where_new_calls_go_through(action: str, monkeypatch: pytest.Mon
 
 
 def run_bpf(program: bytes, arch: int, number: int) -> int | None:
-    """The stub's verdict, None where it goes on into the filter."""
+    """Return the stub's verdict, None if it continues in the filter."""
     code = [unpack_from("HBBI", program, i) for i in range(0, len(program), 8)]
     accumulator, at = 0, 0
     while at < len(code):
@@ -380,7 +380,7 @@ def spoil_fifo(entry: Path) -> None:
     ],
 )
 def test_untrusted_entries_are_not_loaded(cache: Path, spoil: Callable[[Path], object]) -> None:
-    """The attack: a filter that allows everything, put where the user's is expected."""
+    """The attack: a filter that allows everything lies where the user's own is expected."""
     profile = read(docker_like())
     program = seccomp.compile_profile(profile)
     (entry,) = cache.iterdir()
@@ -443,7 +443,7 @@ def agent(tmp_path: Path) -> Iterator[tuple[socket, str]]:
 
 
 def test_notify(agent: tuple[socket, str]) -> None:
-    """The listener goes from the container to R to the agent, whose answer is the call's result."""
+    """The listener goes from the container to the runtime and on to the agent, whose answer is the call's result."""
     listener, path = agent
     profile = read({**notify(listenerPath=path, listenerMetadata="m"),
                     "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", "SECCOMP_FILTER_FLAG_TSYNC"]})  # fmt: skip

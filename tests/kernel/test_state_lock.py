@@ -1,4 +1,4 @@
-"""The lock of a state directory between two processes: flock(2)."""
+"""Two processes and the lock of a state directory: flock(2)."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,9 @@ from rootless.runtime.state import StateDir
 
 
 def test_who_waited_for_a_deleted_one_is_told(tmp_path: Path) -> None:
-    """The lock is taken on a directory that is gone by then: it does not exist, as for who comes later."""
+    """A command that waited for the lock of a directory that is deleted fails like one that comes later: it does not
+    exist.
+    """
     root = str(tmp_path / "s")
     holder = StateDir.make(root, "c")
     reader, writer = os.pipe()

@@ -1,4 +1,4 @@
-"""rootless.kernel.syscalls.unshare, os.unshare and the package `unshare` make the same namespaces new."""
+"""rootless.kernel.syscalls.unshare, os.unshare and the package `unshare` make the same new namespaces."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ KINDS = {"user": sc.CLONE_NEWUSER, "uts": sc.CLONE_NEWUTS, "ipc": sc.CLONE_NEWIP
 
 
 def changed(unshare: Callable[[int], object], flags: int) -> set[str]:
-    """The namespaces that a child is in and this process is not."""
+    """Return the namespaces in which a child is and this process is not."""
     before = {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS}
     reader, writer = os.pipe()
     pid = os.fork()
