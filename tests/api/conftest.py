@@ -1,4 +1,4 @@
-"""A root with busybox, shared by the tests of the Python API: they run programs, not bundles."""
+"""Make a root with busybox for the tests of the Python API, which run programs and no bundles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUSYBOX = "/bin/busybox"
 
 @pytest.fixture(scope="session")
 def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root file system that holds busybox under all its names."""
+    """Return a root file system that holds busybox under all its names."""
     root = tmp_path_factory.mktemp("busybox")
     for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
         (root / name).mkdir()

@@ -1,10 +1,10 @@
-"""CPython's own test_subprocess, run with `rootless.Popen` and `rootless.run` in place of subprocess's.
+"""Run CPython's own test_subprocess with `rootless.Popen` and `rootless.run` in place of subprocess's.
 
-    cd "$(mktemp -d)" && /usr/bin/python3 CHECKOUT/tests/api/subprocess_suite.py [unittest's arguments]
+cd "$(mktemp -d)" && /usr/bin/python3 CHECKOUT/tests/api/subprocess_suite.py [unittest's arguments]
 
-The suite is Debian's libpython3.11-testsuite; nothing of it is copied here. Two directories are given to each container
-as volumes at their own paths, the temp directory and the test library, and `cwd` and `env` are this process's where a
-test names none: what the suite takes for granted of a child of its own. docs/conformance.md lists what does not pass.
+The suite is Debian's libpython3.11-testsuite; nothing of it is copied here. The suite expects some things of a child
+process, so each container gets two volumes at their own paths, the temp directory and the test library, and this
+process's `cwd` and `env` if a test names none. docs/conformance.md lists the tests that do not pass.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORDS = ("preexec_fn", "_posixsubprocess", "subprocess._", "mock.patch")
 
 
 class Popen(popen.Popen):
-    """What the suite's tests take for a child of their own process."""
+    """Give containers what the suite's tests expect of a child of their own process."""
 
     def __init__(self, args: Any, bufsize: int = -1, executable: Any = None, **keywords: Any) -> None:
         temp = tempfile.gettempdir()
@@ -42,7 +42,7 @@ class Popen(popen.Popen):
 
 
 class Result(unittest.TextTestResult):
-    """Tells the tests that count from the others."""
+    """Print how many of the tests that count have passed."""
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)

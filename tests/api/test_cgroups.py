@@ -1,4 +1,4 @@
-"""Cgroups of the Python API's containers, where an ordinary user may make them."""
+"""Containers of the Python API have cgroups, if an ordinary user may make them."""
 
 from __future__ import annotations
 

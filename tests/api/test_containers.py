@@ -1,4 +1,4 @@
-"""What a container has beside a process of one's own: a name, exec, pause, figures."""
+"""A container has more than a child process: a name, exec, pause, figures."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ PIPE = subprocess.PIPE
 
 
 def command(*args: str) -> str:
-    """What the command line prints, with the state root that the API uses."""
+    """Return what the command line prints, with the state root that the API uses."""
     words = [sys.executable, "-IS", str(CHECKOUT / "bin" / "rootless"), *args]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def python(script: str, *args: str) -> subprocess.Popen[str]:
-    """A Python process with a launcher of its own."""
+    """Run code in a Python process with a launcher of its own."""
     program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n{script}"
     return subprocess.Popen([sys.executable, "-c", program, *args], stdin=PIPE, stdout=PIPE, text=True)
 
 
 @contextlib.contextmanager
 def started(*args: Any, **keywords: Any) -> Iterator[rootless.Popen]:
-    """A container that is killed where the test fails, because leaving the `with` of a Popen waits for its end."""
+    """Return a container that is killed if the test fails, because leaving the `with` of a Popen waits for its end."""
     with rootless.Popen(*args, **keywords) as box:
         try:
             yield box

@@ -1,4 +1,6 @@
-"""contrib/dask on a cluster of two worker processes: what comes back, what is lost and run again, what is cancelled."""
+"""contrib/dask on a cluster of two worker processes: results come back, lost tasks run again, cancelled ones are
+killed.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ import rootless_dask  # noqa: E402
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[distributed.Client]:
-    """A client of two worker processes, each under a nanny, which starts another one when its worker has died."""
+    """Return a client of two worker processes. A nanny starts another worker when one has died."""
     place = tmp_path_factory.mktemp("dask")
     environment = {"PYTHONPATH": f"{CHECKOUT}:{CONTRIB}", "XDG_CACHE_HOME": str(place)}
     before = {name: os.environ.get(name) for name in environment}
@@ -121,7 +123,7 @@ def begun(client: distributed.Client, root: Path, place: Path, word: str) -> tup
 
 
 def test_a_killed_workers_task_runs_again(client: distributed.Client, busybox_root: Path, tmp_path: Path) -> None:
-    """By the other worker, or by the one that the nanny starts. The container has ended with its worker."""
+    """The other worker runs it, or the one that the nanny starts. The container has ended with its worker."""
     word = f"task-{uuid.uuid4()}"
     future, worker = begun(client, busybox_root, tmp_path, word)
     (tmp_path / "again").touch()
@@ -143,14 +145,16 @@ def test_a_cancelled_task_leaves_nothing(client: distributed.Client, busybox_roo
 
 
 def test_limits() -> None:
-    """Those of the task's own are kept or refused; the share of the worker's memory is kept as far as it can be."""
+    """The task's own limits are kept or refused; the share of the worker's memory is kept
+    as far as that is possible.
+    """
     assert rootless_dask.limits({"memory": 5e8, "cpus": 2, "GPU": 1}, 8e9, 4) == {"memory": "500000000", "cpus": 2.0}
     assert rootless_dask.limits({"GPU": 1}, 8e9, 4) == {"memory": "2000000000", "limits": "best-effort"}
     assert rootless_dask.limits({}, 0, 4) == {}
 
 
 def test_a_task_has_the_limits_that_it_was_submitted_with(client: distributed.Client, busybox_root: Path) -> None:
-    """Or it fails, and says what cannot be set."""
+    """If they cannot be set, the task fails and says which."""
     ask = {"rootfs": str(busybox_root), "resources": {"memory": 5e8}, "capture_output": True, "text": True}
     future = submit(client, rootless_dask.run, ["cat", "/sys/fs/cgroup/memory.max"], **ask)
     try:

@@ -1,4 +1,4 @@
-"""The first call of a process: the launcher is spawned before the caller's own imports, and only by a call."""
+"""A process spawns its launcher at the first call, before the call imports the rest, and not earlier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEGIN = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n"
 
 
 def python(script: str, **keywords: object) -> str:
-    """What a fresh interpreter prints."""
+    """Return what a fresh interpreter prints."""
     done = subprocess.run(
         [sys.executable, "-c", BEGIN + script],
         stdout=subprocess.PIPE,
@@ -121,7 +121,7 @@ os.waitpid(pid, 0)
 
 
 def test_the_launcher_imports_no_heavy_module() -> None:
-    """Its first plan is compiled while the caller waits."""
+    """The caller waits while the launcher compiles its first plan."""
     program = """
 import sys
 sys.path.append(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Every Python block of the guides is executed, those of a page in one process, in their order."""
+"""Execute every Python block of the guides, those of one page in one process and in their order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_blocks_of_a_page_work(page: str, busybox_root: Path, tmp_path: Path
 
 
 def test_the_block_about_conversion_makes_a_bundle_that_runs(busybox: Path, tmp_path: Path) -> None:
-    """Its ids are an example; so the bundle is for whoever runs this."""
+    """The block's ids are an example, so the test replaces them by those of its user."""
     (block,) = re.findall(r"^```python\n(.*?)^```", (CHECKOUT / "docs/guide/conversion.md").read_text(), re.S | re.M)
     archive = [sys.executable, str(CHECKOUT / "scripts/legacy_archive.py"), str(busybox), str(tmp_path / "busybox.tar")]
     subprocess.run(archive, check=True)

@@ -1,4 +1,4 @@
-"""The launcher: threads, asyncio, forks, kills; nothing of a container is left behind by any of them."""
+"""Threads, asyncio, forks and kills: the launcher leaves nothing of a container behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIPE = subprocess.PIPE
 
 
 def python(script: str, *args: str) -> subprocess.Popen[str]:
-    """A Python process with a launcher of its own."""
+    """Run code in a Python process with a launcher of its own."""
     program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n{script}"
     return subprocess.Popen([sys.executable, "-c", program, *args], stdout=PIPE, text=True)
 
@@ -60,7 +60,7 @@ def test_a_thread_that_ends_does_not_end_its_container() -> None:
 
 def test_nothing_is_kept_of_what_has_ended(busybox_root: Path) -> None:
     def figures() -> tuple[int, int, int]:
-        """Of a launcher that has no container left, neither one on its way out nor one that is set up ahead."""
+        """Return the figures of a launcher that has no container left, neither one that is ending nor a spare."""
         gc.collect()
         pid = launcher_pid()
         assert until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text())

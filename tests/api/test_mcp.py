@@ -1,4 +1,4 @@
-"""The MCP server, driven by the official package's own client over stdio."""
+"""Drive the MCP server by the official package's own client over stdio."""
 
 from __future__ import annotations
 

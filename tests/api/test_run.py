@@ -1,4 +1,4 @@
-"""`rootless.run` and `Popen` beside what subprocess's documentation says of their twins."""
+"""`rootless.run` and `Popen` do what the documentation of subprocess says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIPE = subprocess.PIPE
 
 
 def output(args: Any, **keywords: Any) -> str:
-    """What a program prints, if it ends with 0."""
+    """Return what a program prints, after checking that it ends with 0."""
     return str(rootless.run(args, check=True, stdout=PIPE, text=True, **keywords).stdout)
 
 
@@ -348,7 +348,9 @@ grep SigIgn /proc/$$/status
 
 
 def as_child(way: str, **keywords: Any) -> list[str]:
-    """What SHOW says of itself as the program of a container, with a name or without, or as one more in it."""
+    """Return what SHOW prints about itself as the program of a container, with a name or
+    without, or as one more in it.
+    """
     args = ["argv0", "-c", SHOW]
     if way == "exec":
         with rootless.Popen(["sleep", "1000"]) as box:
@@ -494,7 +496,7 @@ def test_an_error_names_the_keyword_and_not_the_flag(keywords: dict[str, Any], w
 
 
 def test_a_memory_root_without_attributes_names_the_keyword() -> None:
-    """Linux before 6.6 fails so, and the command line's way out has no keyword."""
+    """Linux before 6.6 fails, and the hint for Python names a keyword where the command line's names a flag."""
     error = RootlessError("cannot", "--ephemeral=tmpfs", 95, advice("tmpfs-without-xattrs"))
     assert "ephemeral=True: ENOTSUP" in str(name_keywords(error))
     assert "ephemeral=False" in error.hint
@@ -559,7 +561,9 @@ STATUS = "grep -E '^(Uid|Gid|Groups|NoNewPrivs|Seccomp|Sig(Ign|Blk|Cgt)|Cap.*):'
     ],
 )  # fmt: skip
 def test_a_program_has_the_same_rights_in_every_way(busybox_root: Path, keywords: dict[str, Any]) -> None:
-    """Below the small init, which may start it by posix_spawn(3), and as pid 1, which always executes it itself."""
+    """The program runs below the small init, which may start it by posix_spawn(3), and as pid 1, which always executes
+    it.
+    """
     seen = []
     for init in (True, False):
         try:

@@ -115,7 +115,7 @@ def test_map_yields_in_order_and_async_twins_too(busybox_root: Path, warm: int) 
 
 
 def test_as_many_tasks_run_at_once_as_are_asked_for(tmp_path: Path) -> None:
-    """Each of the programs waits for all the others."""
+    """Each program waits for all the others, so that fewer at once would never end."""
     count = 12
     script = f"mkdir /workspace/$0; while [ $(ls /workspace | wc -l) -lt {count} ]; do sleep 0.05; done"
 

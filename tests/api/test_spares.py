@@ -1,4 +1,4 @@
-"""Spares: the container that the launcher sets up ahead of a call that repeats itself (api/spares.py)."""
+"""The launcher sets up a container ahead of a call that is repeated: a spare (api/spares.py)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def children() -> list[int]:
 
 
 def init_of(container: rootless.Popen) -> int:
-    """The process that the launcher has made for a container: the parent of the program."""
+    """Return the process that the launcher has made for a container: the parent of the program."""
     return int(Path(f"/proc/{container.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
@@ -43,7 +43,7 @@ def call(**keywords: Any) -> int:
 
 
 def make_spare(**keywords: Any) -> int:
-    """The pid of a spare for `rootless.run(..., **keywords)`. It lives for a second, if nobody takes it."""
+    """Return the pid of a spare for `rootless.run(..., **keywords)`. It ends after a second if no call takes it."""
     assert until(lambda: not children())
     for _ in range(100):  # a busy machine may be too slow for calls in quick succession
         of_calls = {call(**keywords) for _ in range(3)}
@@ -55,7 +55,7 @@ def make_spare(**keywords: Any) -> int:
 
 def test_a_spare_takes_the_next_call_and_another_follows(busybox_root: Path) -> None:
     def takes_it() -> bool:
-        """Whether a call comes before the spare is too old for it: not if this machine stands still."""
+        """Return whether a call comes before the spare is too old for it; on a stopped machine it does not."""
         spare = make_spare(rootfs=busybox_root)
         taken = rootless.Popen(["sleep", "1000"], rootfs=busybox_root)
         is_taken = init_of(taken) == spare
@@ -111,7 +111,7 @@ def test_errors_signals_and_exec_are_those_of_any_container(busybox_root: Path) 
 
 @pytest.mark.parametrize("what", ["a directory", "a file", "the root"])
 def test_what_was_replaced_meanwhile_is_seen(busybox_root: Path, tmp_path: Path, what: str) -> None:
-    """A rename puts another inode at the path, and a spare still has the old one mounted."""
+    """A rename puts another inode at a path that the spare has mounted, and the spare is not used."""
     place, keywords = tmp_path / "place", {"rootfs": busybox_root}
     if what == "a file":
         place.write_text("old\n")
@@ -136,7 +136,7 @@ def test_what_was_replaced_meanwhile_is_seen(busybox_root: Path, tmp_path: Path,
 
 
 def test_what_was_mounted_meanwhile_is_seen(busybox_root: Path, tmp_path: Path) -> None:
-    """The host's mounts are those of the Python process, here in a mount namespace of its own."""
+    """The host's mounts are those of the Python process, which the test runs in a mount namespace of its own."""
     volume = tmp_path / "volume"
     volume.mkdir()
     tmp_path.chmod(0o755)

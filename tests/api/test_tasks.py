@@ -1,4 +1,4 @@
-"""rootless.api.tasks: what an engine's task runs in a container comes back, and a task that is lost leaves nothing."""
+"""What a task runs in a container comes back (rootless.api.tasks), and a lost task leaves nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYSTEM = Path("/usr/bin/python3")  # an interpreter that every user and every co
 
 @pytest.fixture
 def archive(busybox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An image of busybox, and a cache of the test's own."""
+    """Return an image of busybox, and use a cache of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "busybox.tar"
     subprocess.run([sys.executable, CHECKOUT / "scripts/legacy_archive.py", busybox, path], check=True)
@@ -32,7 +32,7 @@ def archive(busybox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def same_python() -> str:
-    """The system's interpreter, where it is of this one's version: its packages are not needed."""
+    """Return the system's interpreter if it is of this one's version: its packages are not needed."""
     words = [SYSTEM, "-c", "import sys; print(sys.version_info[:2])"]
     if not SYSTEM.exists() or subprocess.check_output(words, text=True).strip() != str(sys.version_info[:2]):
         pytest.skip(f"{SYSTEM} is missing, or of another version")
@@ -40,21 +40,21 @@ def same_python() -> str:
 
 
 class Point:
-    """A class of the caller's."""
+    """A class that only the caller has."""
 
     def __init__(self, x: int) -> None:
         self.x = x
 
 
 class Two(Exception):
-    """An exception that cannot be unpickled: its arguments are not those of the constructor."""
+    """An exception that cannot be unpickled, because its arguments are not those of the constructor."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
 
 
 def call(function: Callable[..., object], *args: object, **settings: object) -> object:
-    """Sent by value, with all that it needs: the container has none of the tests' modules."""
+    """Call a function in a container; it is sent by value, because the container has none of the tests' modules."""
     import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -1,4 +1,4 @@
-"""What type checkers are told of `run` and its kin: mypy reads this file (make lint), and pytest runs it."""
+"""What type checkers know of `run`, `Popen` and the rest: mypy reads this file (make lint), and pytest runs it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ def test_the_classes_take_a_parameter() -> None:
 
 
 def mistakes() -> None:
-    """Nobody calls this: each line is an error for the type checker, which says so if it is not one."""
+    """Hold lines of which each is an error for the type checker, which reports a line that is not.
+
+    Nothing calls this.
+    """
     rootless.run(["true"], nosuch=1)  # type: ignore[call-overload]
     rootless.run(["true"], close_fds=False)  # type: ignore[call-overload]
     rootless.run(["true"], limits="none")  # type: ignore[call-overload]
