@@ -1,4 +1,4 @@
-"""`run IMAGE`: unpacked once into the cache, run on a throw-away root, listed and pruned."""
+"""`run IMAGE` unpacks an image once into the cache and runs it on a throw-away root; `cache` lists and prunes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCKERS = 0xA80425FB  # CapEff of `docker run busybox grep CapEff /proc/self/sta
 
 
 def tar_of(members: dict[str, bytes | str | None], mode: int = 0o755) -> bytes:
-    """A tar of files (bytes), directories (None) and symbolic links (str)."""
+    """Return a tar of files (bytes), directories (None) and symbolic links (str)."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, data in members.items():
@@ -39,7 +39,7 @@ def tar_of(members: dict[str, bytes | str | None], mode: int = 0o755) -> bytes:
 
 
 def image_of(layer: bytes, config: dict[str, Any], **patch: Any) -> bytes:
-    """An archive of `docker save` with one layer."""
+    """Return an archive of `docker save` with one layer."""
     digest = "sha256:" + hashlib.sha256(layer).hexdigest()
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     document = {"os": "linux", "architecture": machine, "config": config, **patch}
@@ -59,7 +59,10 @@ def layer(busybox: Path) -> bytes:
 
 @pytest.fixture
 def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A name of the test process's own, because cgroups are named after containers; the test's cache and directory."""
+    """Return a name of the test process's own, because cgroups are named after containers.
+
+    The test gets a cache and a directory of its own, too.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
@@ -141,7 +144,7 @@ def test_a_changed_archive_is_unpacked_again(rootless: Any, archive: Path, layer
 
 
 def test_the_cache_lists_and_prunes_images(rootless: Any, archive: Path, tmp_path: Path, name: str) -> None:
-    """One that a container runs on stays."""
+    """An image that a container runs on is kept."""
     with open(os.devnull, "w") as null:
         options = {"capture_output": False, "stdout": null, "stderr": null}
         rootless("run", "-d", "--entrypoint", "/bin/sleep", archive, "100", **options)
@@ -238,7 +241,10 @@ def test_a_wrong_tag_lists_what_there_is(rootless: Any, archive: Path) -> None:
 def test_a_damaged_image_in_the_cache_is_unpacked_again(
     rootless: Any, archive: Path, tmp_path: Path, part: str
 ) -> None:
-    """As after a power cut, or a hand that cleans up. It says so once, and nothing of the old one is left."""
+    """A power cut, or a person who cleans up, has damaged it.
+
+    `run` says so once, and nothing of the old image is left.
+    """
     assert rootless("run", archive, "--", "true").returncode == 0
     (place,) = bundles(tmp_path)
     (place / part).rename(tmp_path / "taken")
@@ -260,7 +266,7 @@ def test_a_cache_of_another_users_or_full_is_named(rootless: Any, archive: Path,
 
 
 def test_changes_are_saved_as_one_more_layer(rootless: Any, archive: Path, tmp_path: Path) -> None:
-    """What was added, changed and removed is in the new image, which has the old one's format and config."""
+    """The new image has what was added, changed and removed, and the old one's format and config."""
     script = "echo new > /etc/new; echo 'root:x:0:0::/:' > /etc/passwd; exit 6"
     words = ["--entrypoint", "/bin/sh", archive, "--", "-c", script]
     result = rootless("run", "--save-changes", "new.tar", *words)
@@ -297,7 +303,7 @@ def test_what_cannot_be_saved_is_refused_before(rootless: Any, archive: Path, fl
 
 
 def test_the_hosts_own_system(rootless: Any, name: str, tmp_path: Path) -> None:
-    """Read-only, with the caller's ids, and nothing of the caller's files but what a volume brings."""
+    """The system is read-only, the caller's ids are kept, and only a volume shows the caller's files."""
     script = (
         f"id -u; touch /usr/x 2>/dev/null || echo denied; ls /home /root /tmp; ls {tmp_path} 2>/dev/null; echo $HOME"
     )

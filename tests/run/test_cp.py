@@ -1,4 +1,4 @@
-"""`cp`: files out of a container and into it, as files and as tar streams; and a container that attacks the copier."""
+"""`cp` copies files out of a container and into it, as files and as tar streams, also if the container attacks it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 @pytest.fixture
 def c(container: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A container that runs, with a tree in it; the test is in its own directory."""
+    """Yield a running container with a tree in it; the test runs in its own directory."""
     monkeypatch.chdir(tmp_path)
     made = container({"process": {"args": ["sleep", "100"]}, "root": {"readonly": False}})
     tree = made.bundle.rootfs / "tree/sub"
@@ -34,7 +34,7 @@ def run(rootless: Any, *words: str | Path, **options: Any) -> Any:
 
 
 def test_out_of_a_container(c: Any, rootless: Any, tmp_path: Path) -> None:
-    """docker's rules: into a directory that is there, else under the new name; `/.` is the contents."""
+    """As with docker, a copy goes into an existing directory, else it gets the new name; `/.` copies the contents."""
     (tmp_path / "there").mkdir()
     run(rootless, f"{c.id}:/tree", "there")
     run(rootless, f"{c.id}:/tree", "new")
@@ -64,7 +64,10 @@ def test_as_tar_streams(c: Any, rootless: Any, tmp_path: Path) -> None:
 
 
 def test_a_link_of_the_container_leads_nowhere_else(c: Any, rootless: Any, tmp_path: Path) -> None:
-    """The attack: a link in the container to a path of the host, on the way and at the end, out and in."""
+    """The attack: links in the container lead to a path of the host, on the way and at the end.
+
+    Nothing is read or written there.
+    """
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "key").write_text("of the host")
@@ -81,7 +84,7 @@ def test_a_link_of_the_container_leads_nowhere_else(c: Any, rootless: Any, tmp_p
 
 
 def test_a_tar_stream_leads_nowhere_else(c: Any, rootless: Any, tmp_path: Path) -> None:
-    """The attack: a member with `..`, and one below a link that an earlier member has made."""
+    """The attack: a member with `..`, and a member below a link that an earlier member has made."""
     victim = tmp_path / "victim"
     victim.mkdir()
     for members in ([("../../x", None)], [("l", str(victim)), ("l/x", None)]):

@@ -1,4 +1,4 @@
-"""Throw-away roots: any number of containers share one bundle, and none changes it."""
+"""Any number of containers share one bundle by throw-away roots, and none changes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOX = f"box-{os.getpid()}"  # cgroups are named after containers, whatever state
 
 @pytest.fixture
 def box(make_bundle: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A bundle, and a cache of the test's own, from whose directory the test runs."""
+    """Return a bundle, and use a cache of the test's own, from whose directory the test runs."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return make_bundle(BOX, {"root": {"readonly": False}})
@@ -47,7 +47,7 @@ def test_what_is_changed_is_thrown_away(box: Any, rootless: Any, tmp_path: Path)
 
 
 def test_in_memory(box: Any, rootless: Any, tmp_path: Path) -> None:
-    """A tmpfs has extended attributes of users since Linux 6.6; before, it is refused with the reason."""
+    """A tmpfs has extended attributes of users since Linux 6.6; before, the option is refused with the reason."""
     before = tree(box.rootfs)
     result = rootless(
         "run", "--ephemeral=tmpfs:size=1m", f"./{BOX}", "sh", "-c", f"{SCRIPT}; head -c 2m /dev/zero > /big"
@@ -61,7 +61,7 @@ def test_in_memory(box: Any, rootless: Any, tmp_path: Path) -> None:
 
 
 def test_many_at_once_do_not_see_each_other(box: Any, rootless: Any, tmp_path: Path) -> None:
-    """Twenty parallel calls: each gets a name and a root of its own."""
+    """Each of twenty parallel calls gets a name and a root of its own."""
     script = "ls / | grep -c mine; echo > /mine"
     started = [rootless.popen("run", "--ephemeral", f"./{BOX}", "sh", "-c", script) for _ in range(20)]
     results = [(process.communicate(timeout=100), process.returncode) for process in started]
@@ -89,7 +89,7 @@ def test_delete_takes_the_changes_away_after_a_kill(box: Any, rootless: Any, tmp
 
 
 def test_prune_finds_what_lost_its_container(box: Any, rootless: Any, tmp_path: Path) -> None:
-    """A container that is there keeps its changes; one whose state directory is gone does not."""
+    """A container that exists keeps its changes; those of one whose state directory is gone are removed."""
     with open(os.devnull, "w") as null:
         rootless("run", "-d", "--ephemeral", f"./{BOX}", "sleep", "100", capture_output=False, stdout=null, stderr=null)
     left = tmp_path / "cache/rootless/upper/left"
@@ -105,7 +105,7 @@ def test_prune_finds_what_lost_its_container(box: Any, rootless: Any, tmp_path: 
 @pytest.mark.parametrize("command", [("cache", "prune"), ("doctor", "--clean")])
 @pytest.mark.parametrize("name", ["upper", "images"])
 def test_nothing_is_removed_through_a_link(box: Any, rootless: Any, tmp_path: Path, command: Any, name: str) -> None:
-    """Another user may have made it, if root has that user's cache directory."""
+    """If root has another user's cache directory, that user may have made the link."""
     (tmp_path / "precious/.ssh").mkdir(parents=True)
     (tmp_path / "cache/rootless").mkdir(mode=0o700, parents=True, exist_ok=True)
     (tmp_path / f"cache/rootless/{name}").symlink_to(tmp_path / "precious")
@@ -134,7 +134,7 @@ def test_a_root_on_which_something_is_mounted_already_is_refused(box: Any, rootl
 
 
 def test_two_state_roots_with_one_name(box: Any, rootless: Any, tmp_path: Path) -> None:
-    """The upper directory is named after the container, which is another one's name in another state root."""
+    """The upper directory is named after the container, and another state root has a container of the same name."""
     other = [*rootless.command()[:3], "--root", str(tmp_path / "other")]
     process = rootless.popen("run", "--ephemeral", f"./{BOX}", "sh", "-c", "echo up; sleep 100")
     try:

@@ -1,4 +1,4 @@
-"""`rootless explain`, as people type it: on a bundle, on an archive, on a terminal, through a pipe."""
+"""`rootless explain` as people type it: on a bundle, on an archive, on a terminal, through a pipe."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.run.test_archive import image_of, tar_of
 
 
 def story(c: Any, *words: str | Path, **more: Any) -> str:
-    """What `explain` prints of a container's bundle, without a word on standard error."""
+    """Return what `explain` prints of a container's bundle, after checking that standard error is empty."""
     done = c.rootless("explain", *words, **more)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return str(done.stdout)
 
 
 def steps(text: str) -> tuple[list[str], list[str]]:
-    """The numbers and the pointers of the steps of a story, or of the plan."""
+    """Return the numbers and the pointers of the steps of a story, or of the plan."""
     return re.findall(r"^ +(\d+) ", text, re.MULTILINE), re.findall(r"\[(/[^ ]*)\]$", text, re.MULTILINE)
 
 
@@ -69,7 +69,7 @@ def test_what_is_wrong_is_one_line(container, tmp_path: Path) -> None:
 
 
 def on_a_terminal(c: Any, *words: str | Path, **environment: str) -> str:
-    """What `explain` writes to a terminal."""
+    """Return what `explain` writes to a terminal."""
     master, slave = pty.openpty()
     env = {**os.environ, "TERM": "xterm", **environment}
     with subprocess.Popen(c.rootless.command("explain", *words), stdin=slave, stdout=slave, stderr=slave, env=env):
@@ -95,7 +95,7 @@ def test_colours_are_for_terminals(container, monkeypatch: pytest.MonkeyPatch) -
 
 
 def answers(text: str) -> list[str]:
-    """What the kernel answered, line by line."""
+    """Return what the kernel answered, line by line."""
     return re.findall(r"^      => (.*)$", text, re.MULTILINE)
 
 
@@ -134,7 +134,7 @@ def test_hooks_after_the_program_are_told_after_it(container) -> None:
 
 
 def test_a_set_up_that_fails_is_told_as_far_as_it_came(container, tmp_path: Path) -> None:
-    """The error is in the log that was asked for, without the steps that only the story needs."""
+    """The error is in the log that the user asked for, without the steps that only the story needs."""
     c = container({"mounts": None})
     c.bundle.config["mounts"] = [{"destination": "/data", "type": "bind", "source": "/nowhere", "options": ["bind"]}]
     c.bundle.write()

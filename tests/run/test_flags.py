@@ -1,4 +1,4 @@
-"""`run` with the flags that people know from docker, as whoever runs the tests: with a range of ids, or with one."""
+"""`run` with docker's flags, as the user who runs the tests: with a range of ids, or with one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOX = f"box-{os.getpid()}"  # cgroups are named after containers, whatever state
 
 @pytest.fixture
 def run(rootless: Any, make_bundle: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`run(*flags, script)`: what a shell script in the bundle prints with these flags, or the whole result."""
+    """Return `run(*flags, script)`, which returns what a shell script in the bundle prints, or the whole result."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     make_bundle(BOX, {"root": {"readonly": False}})
@@ -43,7 +43,7 @@ def test_a_volume_is_there_and_can_be_written(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_read_only_volume_is_so_with_all_below_it(run: Run, tmp_path: Path) -> None:
-    """The second volume brings a mount below the first one: `ro` of the first alone would leave that writable."""
+    """`ro` of a volume also holds for what is mounted below its source, such as /dev/shm below /dev."""
     (tmp_path / "a/sub").mkdir(parents=True)
     out = run("-v", "./a:/a:ro", script="touch /a/x /a/sub/x 2>&1; true")
     assert out.count("Read-only file system") == 2
@@ -69,7 +69,7 @@ def test_the_entrypoint_takes_the_words_as_arguments(rootless: Any, run: Run) ->
 
 @pytest.mark.parametrize("user", ["user", "1000", "user:wheel", "1000:10"])
 def test_a_user_by_name_and_by_number(run: Run, user: str) -> None:
-    """With a range of ids all groups are there; with one id alone that one is the user."""
+    """With a range of ids the user has all groups; with one id that id is the user."""
     uid, gid, groups, home = run("-u", user, script='id -u; id -g; id -G; echo "$HOME"').split("\n")[:4]
     assert (uid, home) == ("1000", "/home/user") and gid == ("10" if ":" in user else "1000")
     if user == "user" and RANGED:
@@ -187,7 +187,7 @@ def test_a_detached_container_prints_the_name_that_it_got(run: Run, rootless: An
     [("exec sleep 100", ""), ("trap 'echo term; exit 3' TERM; while :; do sleep 0.1; done", "term\n")],
 )
 def test_a_time_limit_ends_the_program(run: Run, script: str, said: str) -> None:
-    """Pid 1 without a handler cannot get TERM and is killed; one with a handler has its say."""
+    """Pid 1 without a handler cannot get TERM and is killed; a handler runs."""
     for limit in ("0.5s", "5s", "50s"):  # the first is too short for the trap where the machine stands still
         result = run("--timeout", limit, script=script, fails=True)
         if result.stdout == said:
@@ -197,7 +197,7 @@ def test_a_time_limit_ends_the_program(run: Run, script: str, said: str) -> None
 
 
 def test_a_small_init_reaps_and_passes_signals_on(run: Run) -> None:
-    """Pid 1 without a handler would not get the ABRT that it sends to itself, and orphans would stay zombies."""
+    """Without it pid 1 would not get the ABRT that it sends to itself, and orphans would stay zombies."""
     aborted = run("--init", script="test $$ -ne 1 && kill -ABRT $$; echo not reached", fails=True)
     assert (aborted.returncode, aborted.stdout) == (134, "")
     script = "(sleep 0.1 & ) ; sleep 1; while ps -o stat,comm | grep -q '^Z'; do sleep 0.1; done; echo reaped"
@@ -213,7 +213,7 @@ def test_a_small_init_reaps_and_passes_signals_on(run: Run) -> None:
     ],
 )  # fmt: skip
 def test_no_limit_needs_no_cgroup(run: Run, flags: list[str]) -> None:
-    """With these docker sets no limit, so none is refused for want of a controller."""
+    """Flags that set no limit with docker need no controller, so `run` does not refuse them."""
     assert run(*flags, script="df /dev/shm | tail -n 1").split()[1] == "65536", "docker's default size"
 
 

@@ -1,4 +1,6 @@
-"""A network without root by pasta and slirp4netns: published ports and the host's loopback, on this machine alone."""
+"""pasta and slirp4netns connect a container without root: published ports and the host's loopback, on this machine
+alone.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,17 @@ INSIDE = ("--", PYTHON, "-c")
 
 
 def is_modern() -> bool:
-    """Whether this pasta has --map-host-loopback, and with it replies to remapped UDP ports."""
+    """Return whether this pasta has --map-host-loopback, and so replies to remapped UDP ports."""
     said = subprocess.run(["pasta", "--help"], capture_output=True, text=True, check=False)
     return "--map-host-loopback" in said.stdout + said.stderr
 
 
 @pytest.fixture
 def serve(rootless: Any) -> Iterator[Any]:
-    """`serve(port, flags)`: a container of the host's own system that answers on a port; ended at the end."""
+    """Return `serve(port, flags)`, which starts a server in a container of the host's own system.
+
+    It is ended at the end.
+    """
     running: list[subprocess.Popen[str]] = []
 
     def start(port: int, *flags: str) -> subprocess.Popen[str]:
@@ -47,18 +52,18 @@ def serve(rootless: Any) -> Iterator[Any]:
 
 
 def engines_of(rootless: Any) -> list[int]:
-    """The pids of the engines that the containers have noted."""
+    """Return the pids of the engines that the containers have noted."""
     return [int(note.name.split(".")[2]) for note in rootless.state.glob("*/helper.*")]
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, at the latest in a minute."""
+    """Return whether a process ends within a minute."""
     return until(lambda: has_ended(pid))
 
 
 @both
 def test_a_server_in_the_container_is_reached_from_the_host(engine: str, serve: Any) -> None:
-    """TCP and UDP, by 127.0.0.1 and ::1. slirp4netns publishes on IPv4 only."""
+    """TCP and UDP reach it by 127.0.0.1 and ::1. slirp4netns publishes on IPv4 only."""
     needs(engine)
     inner, number = free_port(), free_port()
     udp = number if engine == "slirp4netns" or is_modern() else inner
@@ -79,7 +84,7 @@ def test_udp_over_ipv6(serve: Any) -> None:
 
 @both
 def test_a_server_on_the_hosts_loopback_is_reached_from_the_container(engine: str, rootless: Any) -> None:
-    """As host.rootless.internal, over TCP and UDP, IPv4 and IPv6; while 127.0.0.1 is the container's own."""
+    """host.rootless.internal reaches it over TCP and UDP, IPv4 and IPv6, while 127.0.0.1 is the container's own."""
     needs(engine)
     with host_server("127.0.0.1") as four, host_server("::1") as six:
         words = [
@@ -94,7 +99,7 @@ def test_a_server_on_the_hosts_loopback_is_reached_from_the_container(engine: st
 
 @both
 def test_the_hosts_loopback_is_out_of_reach(engine: str, rootless: Any) -> None:
-    """With --no-host-loopback: neither the name is there, nor what the address led to."""
+    """With --no-host-loopback the name does not exist, and its address does not lead to the host."""
     needs(engine)
     gateway = "10.0.2.2" if engine == "slirp4netns" else read_gateways()[0]
     with host_server("127.0.0.1") as port:
@@ -129,7 +134,7 @@ def test_names_inside(engine: str, rootless: Any, make_bundle: Any) -> None:
 
 
 def fetch(port: int) -> str:
-    """The page of a web server, "" if it does not listen yet."""
+    """Return the page of a web server, "" if it does not listen yet."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
             return str(page.read())
@@ -139,7 +144,10 @@ def fetch(port: int) -> str:
 
 @both
 def test_a_created_container(engine: str, container: Any, rootless: Any) -> None:
-    """By an annotation: its engine runs from `create` on, ends with the container, and `wait` knows the exit code."""
+    """An annotation asks for the engine.
+
+    It runs from `create` on and ends with the container, and `wait` knows the exit code.
+    """
     needs(engine)
     number = free_port()
     annotations = {"org.rootless.network": engine, "org.rootless.publish": f"127.0.0.1:{number}:80"}
@@ -159,7 +167,10 @@ def test_a_created_container(engine: str, container: Any, rootless: Any) -> None
 
 @both
 def test_a_detached_container(engine: str, rootless: Any, make_bundle: Any) -> None:
-    """Its engine ends with it, also if its note is lost. After a SIGKILL of the monitor, `delete --force` ends it."""
+    """The engine ends with the container, also if its note is lost.
+
+    After SIGKILL of the monitor, `delete --force` ends it.
+    """
     needs(engine)
     bundle = make_bundle(f"net-{os.getpid()}")
     with open(os.devnull, "r+") as null:
@@ -184,7 +195,7 @@ def test_a_detached_container(engine: str, rootless: Any, make_bundle: Any) -> N
 
 @both
 def test_an_engine_that_is_killed(engine: str, rootless: Any, make_bundle: Any) -> None:
-    """A foreground `run` says so and goes on."""
+    """A foreground `run` warns and continues."""
     needs(engine)
     bundle = make_bundle(patch={"root": {"readonly": False}})
     running = rootless.popen(
@@ -231,7 +242,7 @@ def test_a_run_that_is_killed(engine: str, rootless: Any, make_bundle: Any) -> N
 
 
 def test_twenty_at_once(rootless: Any, make_bundle: Any) -> None:
-    """Ten of each engine."""
+    """Ten containers with each engine run at the same time."""
     for engine in ENGINES:
         needs(engine)
     bundle = make_bundle()
@@ -247,9 +258,10 @@ def test_twenty_at_once(rootless: Any, make_bundle: Any) -> None:
 
 @both
 def test_an_engine_that_cannot_start(engine: str, rootless: Any, make_bundle: Any, tmp_path: Path) -> None:
-    """Another program of that name: its last words are the reason, and nothing is left.
+    """The error quotes the last line that the engine wrote, and nothing is left.
 
-    It finds default signals, because pasta dies where SIGPIPE is ignored, and no descriptor of the runtime.
+    The test puts a program of its own in the engine's place. It also checks that the engine gets default signals,
+    because pasta dies where SIGPIPE is ignored, and no descriptor of the runtime.
     """
     needs(engine)
     bundle = make_bundle()
@@ -270,7 +282,7 @@ def test_an_engine_that_cannot_start(engine: str, rootless: Any, make_bundle: An
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_port_in_use(protocol: str, rootless: Any, make_bundle: Any) -> None:
-    """Before the tun device is looked at, and before anything is made."""
+    """The error comes before the tun device is opened, and before anything is made."""
     engine = next(filter(find_program, ENGINES), "")
     if not engine:
         pytest.skip("this machine lacks both pasta and slirp4netns")
@@ -293,7 +305,7 @@ def test_a_port_that_is_roots(rootless: Any, make_bundle: Any) -> None:
 
 
 def test_a_tun_device_that_cannot_be_opened(rootless: Any, make_bundle: Any, tmp_path: Path) -> None:
-    """In a mount namespace whose /dev/net is empty. The message names the node, and what root types."""
+    """In a mount namespace with an empty /dev/net, the message names the node and what root types."""
     if not any(map(find_program, ENGINES)) or not Path("/dev/net").is_dir():
         pytest.skip("this machine lacks both pasta and slirp4netns, or /dev/net")
     unshare = ["unshare", "-m", *(["-Ur"] if os.geteuid() else []), "--propagation", "private"]
@@ -308,7 +320,7 @@ def test_a_tun_device_that_cannot_be_opened(rootless: Any, make_bundle: Any, tmp
 
 
 def test_from_python() -> None:
-    """The keywords: a port is published while `Popen` runs, and `run` reaches the host's loopback."""
+    """The keywords publish a port while `Popen` runs, and let `run` reach the host's loopback."""
     needs("pasta")
     inner = free_port()
     command = [PYTHON, "-c", SERVE, str(inner)]

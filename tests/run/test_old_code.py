@@ -1,4 +1,4 @@
-"""The code cache of installations that are gone: `cache ls` lists it, `cache prune` and `doctor --clean` remove it."""
+"""`cache ls` lists the code cache of installations that are gone; `cache prune` and `doctor --clean` remove it."""
 
 import json
 import os

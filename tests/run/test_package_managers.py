@@ -1,7 +1,7 @@
-"""Package managers in containers whose user has one id: apk with a package made here, and apt where a Debian tree is.
+"""Package managers work in containers whose user has one id: apk with a package made here, and apt in a Debian tree.
 
 ROOTLESS_DEBIAN names a tar of a Debian root, such as `mmdebstrap --variant=apt --include=adduser bookworm debian.tar`
-makes. The test of apt takes a minute and needs Debian's mirror, so it runs only where that is set.
+makes. The test of apt takes a minute and needs Debian's mirror, so it runs only if that is set.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAIL = (8, 12, "mail", "mail")
 
 
 def members(files: list[tuple[str, int, tuple[int, int, str, str], bytes | None]], *, whole: bool) -> bytes:
-    """A gzipped tar, without its end unless it is whole: an .apk is two of them in a row."""
+    """Return a gzipped tar; with `whole` unset without its end, because an .apk is several of them in a row."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, mode, owner, data in files:
@@ -49,7 +49,7 @@ def members(files: list[tuple[str, int, tuple[int, int, str, str], bytes | None]
 
 
 def make_apk(path: Path) -> None:
-    """A package with a file of another user, and a script that adds a user and gives it a file."""
+    """Make a package with a file of another user, and with a script that adds a user and gives it a file."""
     directories: list[tuple[str, int, tuple[int, int, str, str], bytes | None]] = [("var", 0o755, ROOT, None)]
     data = members([*directories, ("var/letter", 0o640, MAIL, b"dear\n")], whole=True)
     info = "pkgname = letter\npkgver = 1.0-r0\npkgdesc = a letter\nurl = https://example.org\nsize = 5\narch = x86_64\n"

@@ -1,4 +1,4 @@
-"""docs/guide/run.md, coming-from.md and clusters.md, replayed: every block, and the right column of the table."""
+"""Replay docs/guide/run.md, coming-from.md and clusters.md: every block, and the right column of the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Shell = Callable[[str], tuple[int, str]]
 
 @pytest.fixture
 def make_shell(tmp_path: Path, busybox: Path) -> Callable[[str], Shell]:
-    """`make_shell(name)(command)`: the exit code and what a shell prints; in a new directory with busybox.tar."""
+    """Return `make_shell(name)(command)`, which returns the exit code and what a shell prints.
+
+    The shell runs in a new directory with busybox.tar.
+    """
     return lambda name: _shell(tmp_path / name, busybox)
 
 
@@ -49,12 +52,12 @@ def _shell(tmp_path: Path, busybox: Path) -> Shell:
 
 
 def text_of(page: str) -> str:
-    """A page, with a free port in place of 8080, because two of these tests may run at the same time."""
+    """Return a page with a free port in place of 8080, because two of these tests may run at the same time."""
     return (CHECKOUT / page).read_text().replace("8080", str(free_port()))
 
 
 def is_possible(command: str) -> bool:
-    """Whether a command needs no network engine, or there is one that works: then every block runs."""
+    """Return whether a command needs no network engine, or there is one that works. If there is, every block runs."""
     engines = ("--network auto", " -p ", " web", "wget", "/tcp")
     return not all(map(missing, ENGINES)) or not any(word in command for word in engines)
 
@@ -72,18 +75,18 @@ def steps(page: str) -> list[tuple[str, str]]:
 
 
 def test_the_pages(make_shell: Callable[[str], Shell]) -> None:
-    """One after the other: the containers of both have the same names, and with them the same cgroups."""
+    """The pages run one after the other, because their containers, and with them their cgroups, have the same names."""
     replay_blocks("docs/guide/run.md", make_shell("run"))
     replay_table("docs/guide/coming-from.md", make_shell("table"))
 
 
 def test_the_page_about_clusters(make_shell: Callable[[str], Shell]) -> None:
-    """Its blocks that a user can type on one machine; contrib/*/check are the others."""
+    """Only the blocks that a user can type on one machine run here; contrib/*/check runs the others."""
     replay_blocks("docs/guide/clusters.md", make_shell("clusters"), least=4)
 
 
 def test_the_page_about_exit_codes(make_shell: Callable[[str], Shell], tmp_path: Path) -> None:
-    """Its bundle has no root file system. The page has it in /tmp."""
+    """The page's bundle, in /tmp there, has no root file system."""
     shell = make_shell("exit-codes")
     assert shell("rootless spec -b empty 2>&1 || mkdir empty && rootless spec -b empty")[0] == 0
     ((command, expected),) = steps("docs/reference/exit-codes.md")

@@ -1,8 +1,8 @@
-"""docs/guide/services.md, replayed: every block, with stand-ins for the programs that need a running systemd.
+"""Replay docs/guide/services.md: every block, with stand-ins for the programs that need a running systemd.
 
-What they are given is given to systemd itself as far as it runs without a session: `systemd-analyze --user verify`
-reads each unit, with the properties and the command of the page. The command of the unit is then run as it stands.
-tests/vm/test_service.py has the session.
+As far as systemd works without a session, it checks what the stand-ins are given: `systemd-analyze --user verify` reads
+each unit, with the properties and the command of the page. Then the unit's command runs as it is.
+tests/vm/test_service.py has a session.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def commands() -> list[str]:
 
 
 class Systemd:
-    """What the page types, in one directory; units are processes that the test ends."""
+    """Run what the page types in one directory; units are processes that the test ends."""
 
     def __init__(self, place: Path, rootless: Rootless) -> None:
         self.work, self.rootless = place, rootless
@@ -100,7 +100,7 @@ def read(words: list[str]) -> tuple[dict[str, str], list[str], list[str]]:
 
 @pytest.fixture
 def systemd(tmp_path: Path, rootless: Rootless, busybox: Path) -> Iterator[Systemd]:
-    """The page's directory: web, a bundle whose program runs until it gets TERM, and web.tar, its image."""
+    """Return the page's directory: web, a bundle whose program runs until it gets TERM, and web.tar, its image."""
     if not os.access("/usr/bin/env", os.X_OK):
         pytest.skip("the unit needs /usr/bin/env")
     found = Systemd(tmp_path, rootless)

@@ -1,4 +1,4 @@
-"""Bundles that others run: made by one user with `convert --shared`, run by a second one."""
+"""One user makes a bundle with `convert --shared`, and a second user runs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECOND = 54321  # a user without a name and without subordinate ids
 
 @pytest.fixture
 def shared(rootless: Any, tmp_path: Path, busybox: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A shared bundle of an image with a file that only its owner may read."""
+    """Return a shared bundle of an image with a file that only its owner may read."""
     for parent in (tmp_path, *tmp_path.parents[:3]):
         status = parent.stat()
         if status.st_uid == os.geteuid():  # the second user has to get through; /tmp, which is root's, stays as it is
@@ -54,7 +54,7 @@ def test_a_shared_bundle_is_nobodys(shared: Path, rootless: Any, tmp_path: Path)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be a second user")
 def test_a_second_user_runs_it(shared: Path, tmp_path: Path) -> None:
-    """It is copied once into that user's cache and stays as it is; with --read-only it is used in place."""
+    """It is copied once into that user's cache and does not change; with --read-only it is used in place."""
     home = tmp_path / "second"
     home.mkdir()
     os.chown(home, SECOND, SECOND)

@@ -1,4 +1,4 @@
-"""What people type next: stop, wait, a log file, list; for containers of `run --detach` and of create/start."""
+"""Commands for containers that run: stop, wait, a log file, list, after `run --detach` and after create and start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HANDLES = "trap 'echo stopping; exit 5' TERM; echo up; while :; do sleep 0.1; do
 
 @pytest.fixture
 def box(make_bundle: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rootless: Any) -> Any:
-    """A bundle; the test runs in its directory's parent. Its containers are deleted."""
+    """Return a bundle, in whose parent directory the test runs. Its containers are deleted at the end."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield make_bundle(BOX, {"root": {"readonly": False}})
@@ -32,7 +32,7 @@ def box(make_bundle: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def detach(rootless: Any, *words: str) -> Any:
-    """`run --detach` with streams that nobody waits for."""
+    """Call `run --detach` with streams that nobody waits for."""
     with open(os.devnull, "r+") as null, open("said", "w+") as said:
         result = rootless("run", "-d", *words, capture_output=False, stdin=null, stdout=said, stderr=said)
         said.seek(0)
@@ -40,7 +40,7 @@ def detach(rootless: Any, *words: str) -> Any:
 
 
 def test_a_log_file_has_the_output_and_wait_the_exit_code(box: Any, rootless: Any, tmp_path: Path) -> None:
-    """`wait` that comes before the end, and one that comes after it."""
+    """Both a `wait` that begins before the end and one that begins after it print the exit code."""
     script = "echo out; echo err >&2; until test -e /go; do sleep 0.1; done; exit 7"
     result = detach(rootless, "--log-file", "log", f"./{BOX}", "sh", "-c", script)
     assert (result.returncode, result.stdout) == (0, f"{BOX}\n")
@@ -55,7 +55,7 @@ def test_a_log_file_has_the_output_and_wait_the_exit_code(box: Any, rootless: An
 
 @pytest.mark.skipif(not os.getuid() or not has_range(), reason="it takes a user with a range of ids")
 def test_files_of_the_caller_stay_its_own(box: Any, rootless: Any, tmp_path: Path) -> None:
-    """Those that the program has as standard streams, where it runs as another user and opens them again."""
+    """A program that runs as another user can open its standard streams again, and the caller stays their owner."""
     script = "cat; echo first; echo second >>/dev/stdout; echo third >>/dev/stderr"
     (tmp_path / "in").write_text("data\n")
     command = rootless.command("run", "-u", "5", f"./{BOX}", "sh", "-c", script)
@@ -119,7 +119,7 @@ def test_stop_kills_what_does_not_listen(box: Any, rootless: Any, tmp_path: Path
 
 @pytest.mark.parametrize("state", ["created", "running", "paused"])
 def test_stop_and_wait_of_a_container_of_create(container: Callable[..., Any], rootless: Any, state: str) -> None:
-    """Without a monitor the exit code is known on Linux 6.15 alone, and there only to who waits before the end."""
+    """Without a monitor only Linux 6.15 tells the exit code, and only to a command that waits before the end."""
     c = container({"process": {"args": ["sleep", "100"]}})
     assert c.create().returncode == 0
     if state != "created":
