@@ -1,8 +1,8 @@
-"""Conversion compared with GNU tar, umoci and podman: 40,000 files and 600 MB, written to a tmpfs, interleaved runs.
+"""Compare conversion with GNU tar, umoci and podman: 40,000 files and 600 MB, written to a tmpfs, in alternating runs.
 
-    python tests/oci/bench_convert.py [--files 40000] [--runs 3] [--svg docs/guide/convert.svg]
+python tests/oci/bench_convert.py [--files 40000] [--runs 3] [--svg docs/guide/convert.svg]
 
-Prints the least time of each, its ratio to `tar -x` of the same layers and ours to theirs, and the peak memory of ours.
+Print the least time of each, its ratio to `tar -x` of the same layers and ours to theirs, and the peak memory of ours.
 Peers that are not installed are left out. umoci and podman get the gzip archive, which is what they are made for.
 """
 
@@ -31,7 +31,7 @@ SIZES = [300, 900, 2000, 5000, 9000, 15000, 28000]  # and one file of 250 kB in 
 
 
 def make_layer(path: Path, number: int, files: int, rng: random.Random, text: bytes) -> None:
-    """A layer of Python's own sources, cut up: it compresses as programs do."""
+    """Return a layer of Python's own sources, cut up, because it compresses as programs do."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for index in range(files):
             if index % 40 == 0:
@@ -89,7 +89,7 @@ def run(*command: object, cwd: Path) -> int:
 
 
 def candidates(work: Path, layers: dict[str, list[Path]]) -> dict[str, tuple[Timed, After]]:
-    """name: (what is timed and returns its memory, what is done afterwards)."""
+    """Return {name: (what is timed and returns its memory, what is done afterwards)}."""
     launcher = CHECKOUT / "bin/rootless"
 
     def extract(kind: str) -> Timed:
@@ -130,7 +130,7 @@ def candidates(work: Path, layers: dict[str, list[Path]]) -> dict[str, tuple[Tim
 
 
 def plot(path: Path, least: dict[str, float], base: dict[str, float]) -> None:
-    """Bars of the ratios to tar, as an SVG of its own."""
+    """Write bars of the ratios to tar as an SVG."""
     rows = [(name, seconds / base[name]) for name, seconds in least.items()]
     widest = max(ratio for _, ratio in rows)
     size = f'width="640" height="{30 * len(rows) + 30}"'

@@ -1,4 +1,4 @@
-"""The package `oci` without the runtime beside it, as others may use it."""
+"""The package `oci` works without the runtime beside it, as others may use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The store of unpacked trees: the same bundle with it and without it, in all owner modes; bounded; parallel."""
+"""The store of unpacked trees gives the same bundle as without it, in all owner modes, is bounded, and works in
+parallel.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes that read layers and write files: what they are given, and how their end comes out."""
+"""The processes that read layers and write files do their jobs, and the unpacker raises the error that ends one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.processes import has_ended, until
 
 
 def layer(chunks: Iterable[bytes], told: int = 0) -> Callable[[Callable[[int], None], NextBuffer], Chunks]:
-    """What a Reader reads: these chunks, for each of which it is told of so many bytes."""
+    """Return what a Reader reads: these chunks. It calls the progress function with `told` for each."""
 
     def read(progress: Callable[[int], None], next_buffer: NextBuffer) -> Chunks:
         for chunk in chunks:
@@ -89,7 +89,7 @@ def test_an_error_here_ends_the_process(tmp_path: Path) -> None:
 
 def test_too_many_files_on_their_way_are_written_here(tmp_path: Path) -> None:
     class Full:
-        """A socket that takes no files."""
+        """Play a socket that takes no files."""
 
         def __init__(self, real: object) -> None:
             self.real = real
@@ -208,7 +208,7 @@ def test_a_file_is_written_here_rather_than_wait_for_the_reader(tmp_path: Path) 
 
 
 def test_the_pieces_of_a_file_find_their_places_in_any_order(tmp_path: Path) -> None:
-    """The first is sent to the process, the second is written here before."""
+    """The first piece is sent to the process, and the second is written here before that."""
     path = tmp_path / "file"
     file = new(path)
 
@@ -269,7 +269,9 @@ def test_reads_across_slots_are_what_came(tmp_path: Path) -> None:
 
 
 def test_what_follows_a_file_that_is_still_being_written(tmp_path: Path) -> None:
-    """A hard link to it, the same name again, a whiteout in the next layer: each as if it had been written."""
+    """A hard link to it, the same name again, and a whiteout in the next layer have the same effect as after the
+    writing.
+    """
     first = b"".join(a.file(f"d/f{n}", b"%d" % n * 9_000) for n in range(300))
     first += a.hard_link("d/hard", "d/f299") + a.file("d/f7", b"again") + a.file("d/f8", b"more" * 50_000)
     second = a.file("d/.wh.f299", b"") + a.file("d/f9", b"upper") + a.file("e", b"e" * 3_000_000)

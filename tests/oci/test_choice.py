@@ -1,4 +1,6 @@
-"""Which image of an archive is meant: platforms and their spellings, names, the same image twice, an archive inside."""
+"""`choose` finds the image that is meant: platforms and their spellings, names, an image twice, an archive in an
+archive.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ HOST = host_platform()[1]
 
 
 class Store:
-    """The blobs of a layout."""
+    """Hold the blobs of a layout."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
@@ -36,7 +38,7 @@ class Store:
         return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(data), **more}
 
     def image(self, architecture: str, *, layer: bytes = ROOTFS, **more: Any) -> dict[str, Any]:
-        """The descriptor of a manifest for linux/ARCHITECTURE."""
+        """Return the descriptor of a manifest for linux/ARCHITECTURE."""
         diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
         config = {"os": "linux", "architecture": architecture, "config": {"Cmd": ["/f"]}}
         config["rootfs"] = {"type": "layers", "diff_ids": [diff_id]}
@@ -49,7 +51,7 @@ class Store:
         return self.put(a.dumped(manifest), MANIFEST, platform={"os": "linux", "architecture": architecture}, **more)
 
     def attestation(self, about: dict[str, Any]) -> dict[str, Any]:
-        """What buildkit writes beside each image."""
+        """Return what buildkit writes beside each image."""
         notes = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": about["digest"]}
         unknown = {"architecture": "unknown", "os": "unknown"}
         return self.image("unknown", annotations=notes) | {"platform": unknown}
@@ -60,13 +62,15 @@ class Store:
 
 
 def listed(manifest: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The entry of manifest.json."""
+    """Return the entry of manifest.json."""
     config, *layers = (f"blobs/{e['digest'].replace(':', '/')}" for e in [manifest["config"], *manifest["layers"]])
     return {"Config": config, "RepoTags": list(names), "Layers": layers}
 
 
 def docker_29(*, nested: bool, named: bool) -> bytes:
-    """What `docker save` of the containerd store writes: two platforms with attestations, manifest.json with one."""
+    """Return what `docker save` of the containerd store writes: two platforms with attestations, and one in
+    manifest.json.
+    """
     store = Store()
     other, here = store.image("s390x"), store.image(HOST)
     manifest = store.last
@@ -174,7 +178,7 @@ def test_other_spelling_in_a_config_is_this_machine(tmp_path: Path, architecture
 
 
 def repacked(work: Path, directory: str, *, noise: bool = False) -> None:
-    """i.tar with everything below a directory, as `tar -c` of an unpacked image gives it."""
+    """Return i.tar with everything below a directory, as `tar -c` of an unpacked image gives it."""
     place = work / "in" / directory
     place.mkdir(parents=True)
     for name, data in (("config.json", b"{}"), ("manifest.json", b'[{"Config": "config.json"}]'), ("0.tar", ROOTFS)):

@@ -1,4 +1,4 @@
-"""The config.json of a converted image: `run` takes what `convert` writes, whatever the image says."""
+"""`run` accepts the config.json that `convert` writes, whatever the image says."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_number_out_of_range_is_refused_by_every_command(work: Path, user: str) 
 
 @pytest.mark.parametrize("ids", [{"uid": 2**32 - 1, "gid": 0}, {"uid": 0, "gid": 2**32 - 1}, {"uid": -1, "gid": 0}])
 def test_minus_one_of_setresuid_is_not_an_id_for_run(work: Path, ids: dict[str, int]) -> None:
-    """setresuid(2) takes it for no change: the program would stay root."""
+    """setresuid(2) takes it for no change, so the program would stay root."""
     assert convert(work, {}).returncode == 0
     config = config_of(work)
     for user in (ids, {"uid": 0, "gid": 0, "additionalGids": [2**32 - 1]}):
@@ -326,7 +326,7 @@ def test_package_managers_calls_and_su_work_in_a_range(work: Path, how: str) -> 
 
 
 def test_set_user_id_program_gains_privileges_in_the_container(work: Path) -> None:
-    """As with docker: noNewPrivileges would have su and sudo fail."""
+    """As with docker, because su and sudo would fail with noNewPrivileges."""
     busybox = Path("/bin/busybox")
     if not busybox.exists() or not has_range():
         pytest.skip("this needs /bin/busybox, and a range in /etc/subuid")

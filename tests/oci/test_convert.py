@@ -1,4 +1,4 @@
-"""Conversion: config.json, choice of image, compression, limits, interrupts; what the fixtures do not have."""
+"""Conversion beyond the fixtures: config.json, choice of image, compression, limits, interrupts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROOTFS = (
 
 @pytest.fixture
 def work(tmp_path: Path) -> Iterator[Path]:
-    """A directory whose bundles are taken away afterwards, the way a user would."""
+    """Return a directory whose bundles are removed afterwards as a user would remove them."""
     yield tmp_path
     for entry in os.listdir(tmp_path):
         if (tmp_path / entry / "config.json").exists():
@@ -208,7 +208,7 @@ def test_setgid_directory_above_hands_nothing_down(work: Path) -> None:
 
 
 def index(*images: tuple[str, str, str]) -> bytes:
-    """A layout of (ref name, architecture, variant)."""
+    """Return a layout of (ref name, architecture, variant)."""
     files: dict[str, bytes] = {}
     manifests = []
     for name, architecture, variant in images:

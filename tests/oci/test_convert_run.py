@@ -1,4 +1,4 @@
-"""convert, then run at once: every fixture with a static binary or a shell, in every owner mode."""
+"""Convert every fixture with a static binary or a shell, and run it at once, in every owner mode."""
 
 from __future__ import annotations
 

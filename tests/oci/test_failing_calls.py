@@ -1,4 +1,4 @@
-"""Whatever call fails midway, with whatever errno: one line, and nothing is left.
+"""Whichever call fails midway, with whatever errno, there is one line and nothing is left.
 
 strace(1) makes the given call fail, in the command and in each of its children.
 """
@@ -28,7 +28,7 @@ SQUASH = ("--quiet", "--owners", "squash")  # newuidmap is no set-user-ID progra
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Two layers with all kinds of members."""
+    """Return an archive of two layers with all kinds of members."""
     base = b"".join(a.file(f"dir{n}/file{n}", bytes(70_000 * n)) for n in range(1, 6))
     base += a.symlink("dir1/link", "file1") + a.hard_link("dir1/hard", "dir1/file1") + a.directory("empty", uid=3)
     path = tmp_path / "image.tar"

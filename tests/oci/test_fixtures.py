@@ -1,4 +1,4 @@
-"""Real archives: each gives exactly the tree that its expected listing holds, or is refused and leaves nothing."""
+"""Each real archive gives exactly the tree of its expected listing, or is refused and leaves nothing."""
 
 import gzip
 import os
@@ -58,7 +58,7 @@ def compare(row: list[str], want: list[str], owners: bool) -> bool:
 
 
 def read_tree(bundle: Path) -> dict[str, list[str]]:
-    """The listing of a bundle's rootfs, as the container sees the owners where they are mapped."""
+    """Return the listing of a bundle's rootfs, with the owners as the container sees them if they are mapped."""
     script = [sys.executable, str(CHECKOUT / "tests/support/listing.py"), str(bundle / "rootfs")]
     listing = rootless("unshare", *script, cwd=bundle)
     assert listing.returncode == 0, listing.stderr
@@ -66,7 +66,7 @@ def read_tree(bundle: Path) -> dict[str, list[str]]:
 
 
 def command_for(name: str, image: str) -> tuple[list[str], Path]:
-    """(convert or import with the right --tag, archive) for an expected listing."""
+    """Return (convert or import with the right --tag, archive) for an expected listing."""
     archive = IMAGES / name.split("@")[0]
     if archive.name.startswith(PLAIN):
         return ["import"], archive
@@ -121,7 +121,7 @@ def test_directory_gives_the_same_tree(name: str, tmp_path: Path, tmp_path_facto
 def test_without_a_map_everything_is_the_users(
     name: str, how: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """From a file, a pipe and a directory, by the package itself: it needs no user namespace for this."""
+    """The package itself converts a file, a pipe and a directory, and needs no user namespace for this."""
     image, want = read_expected(name)
     command, archive = command_for(name, image)
     tag = image if "@" in name else ""
@@ -143,7 +143,7 @@ def test_without_a_map_everything_is_the_users(
 
 
 def sources(archive: Path, work: Path, *, directory: bool) -> Iterator[tuple[str, Path]]:
-    """(what it is, path): the archive as it is, as a pipe, and unpacked where that makes sense."""
+    """Yield (what it is, path): the archive as it is, as a pipe, and unpacked if that makes sense."""
     yield "file", archive
     ours, theirs = os.pipe()
     with subprocess.Popen(["cat", archive], stdout=theirs):

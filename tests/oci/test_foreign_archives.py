@@ -1,4 +1,4 @@
-"""Archives in the forms in which other programs write them: the same tree out of each."""
+"""Archives in the forms that other programs write all give the same tree."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def manifest(config: str, layers: list[str], tag: str = "test:1") -> bytes:
 
 
 def compressed() -> tuple[bytes, list[bytes]]:
-    """The image's config, and its layers in gzip."""
+    """Return the image's config, and its layers in gzip."""
     return config_for(LAYERS), [gzip.compress(layer, mtime=0) for layer in LAYERS]
 
 
 def go_containerregistry() -> Members:
-    """kaniko, ko, crane: the config by its digest, layers compressed."""
+    """Return an archive of kaniko, ko or crane: the config is named by its digest, layers are compressed."""
     config, layers = compressed()
     names = [f"{sha256(layer)}.tar.gz" for layer in layers]
     name = f"sha256:{sha256(config)}"
@@ -62,7 +62,7 @@ def jib() -> Members:
 
 
 def bazel() -> Members:
-    """rules_docker: names with a dot before them, a layer of several images as a link."""
+    """Return an archive of rules_docker: names begin with a dot, and a layer of several images is a link."""
     config = config_for(LAYERS)
     return {
         "./1/layer.tar": LAYERS[0], "./1/json": b"{}", "./1/VERSION": b"1.0", "./2/layer.tar": "../shared/two.tar",
@@ -79,7 +79,7 @@ def rules_oci() -> Members:
 
 
 def podman() -> Members:
-    """save: layers by their digest, and the old places as links to them."""
+    """Return an archive of podman save: layers are named by their digest, and the old places are links to them."""
     config, members = config_for(LAYERS), {}
     names = [f"{sha256(layer)}.tar" for layer in LAYERS]
     for name, layer in zip(names, LAYERS, strict=True):
@@ -92,7 +92,7 @@ def podman() -> Members:
 
 
 def nix() -> Members:
-    """dockerTools: as docker 1.10 has it, names by nix's own sums."""
+    """Return an archive of dockerTools: as of docker 1.10, with names by nix's own sums."""
     config = config_for(LAYERS)
     name = "3l6dc8g5.json"
     layers = {f"{sha256(layer)}/layer.tar": layer for layer in LAYERS}
@@ -100,7 +100,7 @@ def nix() -> Members:
 
 
 def guix() -> Members:
-    """pack -f docker: one layer, a config without a history, its json beside it."""
+    """Return an archive of `pack -f docker`: one layer with its json beside it, and a config without a history."""
     layer = a.directory("./") + a.directory("./etc") + a.file("./etc/lower", b"1") + a.file("./etc/upper", b"2") + a.END
     return {
         "./id/layer.tar": layer, "./id/json": b'{"id": "id"}', "./id/VERSION": b"1.0",
@@ -110,7 +110,7 @@ def guix() -> Members:
 
 
 def buildkit(**descriptor: Any) -> Members:
-    """type=oci: an index in the index, and an attestation beside the image."""
+    """Return an archive of type=oci: an index in the index, and an attestation beside the image."""
     config, layers = compressed()
     members = a.layout(layers)
     (top,) = json.loads(members["index.json"])["manifests"]
@@ -136,7 +136,7 @@ def described(data: bytes, kind: str, **more: object) -> dict[str, object]:
 
 
 def docker_25() -> Members:
-    """Both layouts in one: OCI blobs, and manifest.json with names of them."""
+    """Return an archive with both layouts: OCI blobs, and a manifest.json that names them."""
     members = buildkit()
     config, layers = compressed()
     blobs = [f"blobs/sha256/{sha256(layer)}" for layer in layers]
@@ -144,7 +144,7 @@ def docker_25() -> Members:
 
 
 def directory_transport() -> Members:
-    """skopeo's dir: and podman's docker-dir: a manifest beside its blobs."""
+    """Return what skopeo's dir: and podman's docker-dir write: a manifest beside its blobs."""
     config, layers = compressed()
     members = a.layout(layers)
     (top,) = json.loads(members["index.json"])["manifests"]

@@ -1,4 +1,4 @@
-"""Ten thousand mutated archives: each converts or is refused by an OciError; nothing outside changes, nothing leaks.
+"""Each of ten thousand mutated archives converts or is refused by an OciError; nothing outside changes, nothing leaks.
 
 A failure names its seed: `mutate(random.Random(seed), ...)` makes the same archive again.
 """
@@ -21,7 +21,7 @@ EACH = int(os.environ.get("ROOTLESS_FUZZ", "2000")) // ROUNDS
 
 
 def seeds(outside: Path) -> list[bytes]:
-    """Small archives of every layout that hold every kind of member."""
+    """Return small archives of every layout that hold every kind of member."""
     lower = b"".join(
         (
             a.directory("d"), a.file("d/f", b"lower"), a.file("d/g", b"x" * 700), a.symlink("l", "d"),
@@ -55,7 +55,7 @@ def seeds(outside: Path) -> list[bytes]:
 
 
 def words(outside: Path) -> list[bytes]:
-    """What a mutation may write into a name."""
+    """Return what a mutation may write into a name."""
     place = os.fsencode(outside)
     return [
         b"..", b"../x", b"/", b".", b"", b"./", b"//", b".wh.", b".wh...", b".wh..wh..opq", b".wh..wh.plnk/1",
@@ -65,7 +65,9 @@ def words(outside: Path) -> list[bytes]:
 
 
 def mutate(rng: random.Random, data: bytes, names: list[bytes]) -> bytes:
-    """One to four changes: of bytes, of blocks, or of the fields of a header whose checksum is then made right."""
+    """Return an archive with one to four changes: of bytes, of blocks, or of header
+    fields with the checksum corrected.
+    """
     blocks = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         start = rng.randrange(max(1, len(blocks) // 512)) * 512

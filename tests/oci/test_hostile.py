@@ -1,4 +1,4 @@
-"""Hostile archives: each is refused with one line and leaves nothing, or is defused; nothing outside ever changes."""
+"""Each hostile archive is refused with one line and leaves nothing, or does no harm; nothing outside ever changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import archives as a
 
 
 class Place:
-    """An archive, a bundle to be, and a directory outside that must stay as it is."""
+    """Hold an archive, the path of a bundle, and a directory outside that must not change."""
 
     def __init__(self, top: Path) -> None:
         self.outside = top / "outside"
@@ -61,7 +61,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def up(place: Place) -> str:
-    """A relative path from the rootfs to what is outside."""
+    """Return a relative path from the rootfs to what is outside."""
     return "../" * 20 + str(place.outside).lstrip("/")
 
 
@@ -250,7 +250,9 @@ def test_member_below_a_whiteout_is_refused(place: Place) -> None:
 
 
 def test_directory_named_as_a_whiteout_is_one_and_keeps_what_is_below_it(place: Place) -> None:
-    """Archives of 2015 have them; docker removes `d` and has `.wh.d/f` as a file of that very path."""
+    """Archives of 2015 have directories named `.wh.d`: each removes `d`, and keeps the entries below its own path, as
+    with docker.
+    """
     upper = a.directory(".wh.d") + a.file(".wh.d/f", b"below") + a.directory(".wh.d/e") + a.file(".wh.d/e/g", b"deep")
     rootfs = place.layers(a.file("d/lower") + a.file("kept"), upper, a.file(".wh.d/.wh.f", b""))
     assert sorted(os.listdir(rootfs)) == [".wh.d", "kept"]
@@ -259,7 +261,7 @@ def test_directory_named_as_a_whiteout_is_one_and_keeps_what_is_below_it(place: 
 
 @pytest.mark.parametrize("number", [62, 63, 64, 65, 130])
 def test_hard_link_whose_directory_is_the_oldest_that_is_open(place: Place, number: int) -> None:
-    """Of the directories that are kept open, the oldest was closed while it was in use: EBADF."""
+    """Of the directories that are kept open, the oldest is not closed while it is in use (EBADF)."""
     members = [a.directory("x"), a.file("x/f")]
     for n in range(number):
         members += [a.directory(f"d{n}"), a.file(f"d{n}/f")]
@@ -300,7 +302,7 @@ IN_THE_WAY = {
 def test_what_a_lower_layer_has_in_the_way_becomes_a_directory(
     place: Place, lower: bytes, entry: bytes, path: str
 ) -> None:
-    """As with docker, which has a directory for each layer, in which nothing is in the way."""
+    """As with docker, which unpacks each layer into a directory of its own, where nothing is in the way."""
     rootfs = place.layers(lower, a.file("between"), entry)
     assert os.path.lexists(rootfs / path) and stat.S_ISDIR(os.lstat(rootfs / "w").st_mode)
     assert stat.S_IMODE(os.lstat(rootfs / "w").st_mode) == 0o755
@@ -415,7 +417,7 @@ def legacy(checksum: str, layer: bytes) -> bytes:
 
 
 def test_legacy_checksum_of_the_members_is_compared(place: Place) -> None:
-    """docker's TarSum: of each header's fields and contents, then of the sorted sums."""
+    """docker's TarSum covers each header's fields and contents, and then the sorted sums."""
     words = "name{}mode{}uid3gid4size{}typeflag{}linknameunamegnamedevmajor0devminor0{}"
     sums = (
         words.format("d/", 0o755, 0, 5, ""), words.format("d/f", 0o644, 4, 0, "user.abuser.bc") + "data",
@@ -457,7 +459,7 @@ def test_blob_with_other_contents_is_refused(place: Place) -> None:
 
 
 def test_manifest_that_is_an_index_too_is_refused(place: Place) -> None:
-    """CVE-2021-41190: one blob, two meanings."""
+    """CVE-2021-41190: one blob could be read in two ways."""
     files = a.layout([a.file("f") + a.END])
     index = json.loads(files["index.json"])
     name = "blobs/sha256/" + index["manifests"][0]["digest"].removeprefix("sha256:")

@@ -1,4 +1,4 @@
-"""Whatever ends a process of the converter is told in one line, and nothing is left: no silence, no traceback."""
+"""Whatever ends a process of the converter, there is one line and no traceback, and nothing is left."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def failing(place: Path, error: str, function: str, *words: str) -> subprocess.C
 
 
 def told(done: subprocess.CompletedProcess[str], place: Path, before: list[str]) -> str:
-    """The one line of a failure that has left nothing."""
+    """Return the one line of a failure, after checking that nothing is left."""
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("rootless: "), done
     assert sorted(os.listdir(place)) == before
     return done.stderr
@@ -118,7 +118,7 @@ def test_a_user_namespace_that_cannot_be_made_is_one_line(place: Path, command: 
 
 
 def limited(place: Path, limit: int, value: int, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command under a resource limit, started without the shell, which has words of its own."""
+    """Run a command under a resource limit, without the shell, which would print errors of its own."""
     return subprocess.run(
         [sys.executable, "-IS", LAUNCHER, *words], cwd=place, capture_output=True, text=True, check=False,
         preexec_fn=lambda: resource.setrlimit(limit, (value, value)),

@@ -1,4 +1,4 @@
-"""A conversion that a signal ends, sent to it or to its child: nothing is left behind."""
+"""A signal that ends a conversion, sent to it or to its child, leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.processes import until
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("whole_group", [True, False])
 def test_interrupt_leaves_nothing(tmp_path: Path, signum: signal.Signals, whole_group: bool) -> None:
-    """The archive comes through a pipe that stalls in the middle of a layer, when the signal is sent."""
+    """The signal comes while the archive's pipe stalls in the middle of a layer."""
     data = a.file("f", bytes(1 << 20)) + a.file("g", bytes(8 << 20)) + a.END
     command = [LAUNCHER, "import", "-", "-o", "b"]
     with subprocess.Popen(command, cwd=tmp_path, stdin=-1, stdout=-1, stderr=-1, start_new_session=True) as process:
@@ -41,7 +41,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path, signum: signal.Signals, whole_
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_while_the_archive_comes_in(tmp_path: Path, signum: signal.Signals) -> None:
-    """An image archive on standard input is copied first: its index comes behind its layers."""
+    """An image archive on standard input is copied first, because its index comes after its layers."""
     command = [LAUNCHER, "convert", "-", "-o", "b"]
     with subprocess.Popen(command, cwd=tmp_path, stdin=-1, stdout=-1, stderr=-1) as process:
         assert process.stdin is not None
@@ -57,7 +57,7 @@ def test_interrupt_while_the_archive_comes_in(tmp_path: Path, signum: signal.Sig
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_job_is_taken_back_by_its_parent(tmp_path: Path, signum: signal.Signals) -> None:
-    """The child of whatever cause it dies, too little memory say: its parent cleans up."""
+    """The child dies for any reason, such as too little memory, and its parent cleans up."""
     command = [LAUNCHER, "import", "-", "-o", "b"]
     with subprocess.Popen(command, cwd=tmp_path, stdin=-1, stdout=-1, stderr=-1) as process:
         assert process.stdin is not None
@@ -92,7 +92,7 @@ launcher()
 
 
 def stopped_child(process: subprocess.Popen[bytes]) -> int:
-    """The child that does the work, when it has stopped."""
+    """Return the child that does the work, when it has stopped."""
 
     def find() -> int:
         for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
@@ -120,7 +120,7 @@ def interrupt(*words: object, cwd: Path, **more: object) -> tuple[int, str]:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A directory with the bundle b, which has some thousand files."""
+    """Return a directory with the bundle b, which has some thousand files."""
     tree = tmp_path / "tree/files"
     tree.mkdir(parents=True)
     for number in range(2000):

@@ -1,4 +1,4 @@
-"""pack: what was changed is one new layer, in every format; the round trip gives the same tree."""
+"""`pack` writes what was changed as one new layer, in every format, and the round trip gives the same tree."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def top_layer(archive: Path) -> dict[str, tarfile.TarInfo]:
-    """The members of the topmost layer."""
+    """Return the members of the topmost layer."""
     with tarfile.open(archive) as tar:
         documents = {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}
     if "manifest.json" in documents:
@@ -148,7 +148,7 @@ def test_owners_that_the_disk_cannot_keep_are_packed_from_the_record(tmp_path: P
     ],
 )  # fmt: skip
 def test_archive_is_compressed_as_its_name_says(bundle: Path, layout: str, name: str, kind: str) -> None:
-    """And convert reads it, whose eyes are on the first bytes alone."""
+    """`convert` reads it too, and looks only at the first bytes."""
     if kind in ("zstd", "lz4"):
         pytest.importorskip({"zstd": "backports.zstd", "lz4": "lz4"}[kind], reason=f"no Python package for {kind}")
     run_inside(bundle, "echo new > new")
@@ -273,7 +273,7 @@ def test_umoci_unpacks_the_archive(bundle: Path) -> None:
     [(".wh.x", False), (".wh..wh..opq", True), (".wh.", False), ("d/.wh.x", True), (".wh.d/f", False)],
 )
 def test_a_name_that_would_remove_another_is_refused(tmp_path: Path, name: str, flatten: bool) -> None:
-    """As a whiteout it would take `x` out of the image; umoci refuses it too."""
+    """As a whiteout the name would remove `x` from the image; umoci refuses it too."""
     archive = tmp_path / "a.tar"
     archive.write_bytes(a.docker_archive([a.file("x") + a.file("d/x") + a.END]))
     assert rootless("convert", archive, "-o", "b", "--owners", "squash", cwd=tmp_path).returncode == 0

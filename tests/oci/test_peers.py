@@ -1,4 +1,4 @@
-"""The same archive converted by us and unpacked by umoci and podman: equal trees. What we pack, they run."""
+"""An archive that we convert and that umoci and podman unpack gives equal trees, and they run what we pack."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(*command: object, cwd: Path) -> str:
 
 
 def modern_archive(name: str, work: Path) -> Path:
-    """A docker archive that others read: legacy ones are packed anew by us, from the converted bundle."""
+    """Return a docker archive that others read: we pack legacy ones again, from the converted bundle."""
     if name == OWN:
         how = {"uid": 3, "gid": 4, "mode": 0o4755}  # of the link too: podman takes a link's header for the file
         lower = a.directory("d") + a.file("d/f", b"f", **how) + a.hard_link("d/g", "d/f", **how)
@@ -60,7 +60,9 @@ def ours(archive: Path, work: Path) -> dict[str, list[str]]:
 
 
 def differences(mine: dict[str, list[str]], theirs: dict[str, list[str]], owners: bool) -> list[object]:
-    """Path, type, mode, size, digest, links, attributes, owner; times of what is no directory."""
+    """Return the entries that differ in path, type, mode, size, digest, links, attributes, owner or (except for
+    directories) time.
+    """
     found: list[object] = sorted(set(mine) ^ set(theirs))
     for path in set(mine) & set(theirs):
         fields = [1, 2, 5, 6, 8, 9] + ([3, 4] if owners else []) + ([7] if mine[path][1] != "d" else [])
@@ -91,7 +93,7 @@ def test_umoci_unpacks_the_same_tree(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """podman with storage and run-time files of its own: nothing of the user's is seen or changed."""
+    """Return podman with storage and run-time files of its own, so that it neither sees nor changes the user's."""
     short = tempfile.mkdtemp(prefix="rootless-")  # podman refuses a runroot of more than 50 characters
     monkeypatch.setenv("XDG_RUNTIME_DIR", short)
     command = ["podman", "--root", f"{tmp_path}/storage", "--runroot", f"{short}/run", "--tmpdir", f"{short}/tmp"]
@@ -121,7 +123,7 @@ def test_podman_unpacks_the_same_tree(name: str, podman: list[str], tmp_path: Pa
 
 @pytest.fixture
 def docker(tmp_path: Path) -> Iterator[list[str]]:
-    """docker with a daemon of its own, which changes no network and tells by sd_notify(3) when it is ready."""
+    """Return docker with a daemon of its own, which changes no network and says by sd_notify(3) when it is ready."""
     short = tempfile.mkdtemp(prefix="rootless-")  # the path of a socket has at most 107 bytes, unix(7)
     own = [f"--data-root={tmp_path}/data", f"--exec-root={short}/e", f"--pidfile={short}/pid", "--storage-driver=vfs"]
     own += ["--iptables=false", "--ip6tables=false", "--bridge=none", f"--containerd-namespace={short[5:]}"]
@@ -164,7 +166,9 @@ def test_docker_loads_what_was_packed(docker: list[str], tmp_path: Path) -> None
 def test_podman_runs_what_was_packed(
     layout: str, podman: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under our own runtime, for crun refuses the cgroups of some machines and runc those of ordinary users."""
+    """podman uses our own runtime, because crun refuses the cgroups of some machines and
+    runc those of ordinary users.
+    """
     run(CHECKOUT / "bin/rootless", "convert", "-q", IMAGES / "busybox.tar", "-o", "b", cwd=tmp_path)
     inside = rootless("unshare", "sh", "-c", "echo changed > b/rootfs/new; rm b/rootfs/bin/arch", cwd=tmp_path)
     assert inside.returncode == 0, inside.stderr

@@ -1,4 +1,4 @@
-"""The progress line of a conversion: on a terminal and nowhere else, with the time that is left."""
+"""The progress line of a conversion appears on a terminal only, and says how much time is left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIBRARIES = sysconfig.get_path("purelib")  # of this environment: attrs and clic
 
 
 def on_a_terminal(work: Path, *args: str) -> str:
-    """What a conversion that shows its progress at once writes to a terminal as its standard error."""
+    """Return what a conversion that shows its progress at once writes to a terminal."""
     program = """
 from oci import progress
 progress._PATIENCE = 0

@@ -1,4 +1,4 @@
-"""Removal stops at mounts and at running containers, before anything is removed."""
+"""`remove` refuses mounts and running containers before it removes anything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUSYBOX = Path("/bin/busybox")
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Iterator[Path]:
-    """A bundle beside a directory whose contents must stay."""
+    """Return a bundle beside a directory whose contents must not change."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis").write_text("years of work")
     (tmp_path / "image.tar").write_bytes(a.docker_archive([ROOTFS + a.END]))
@@ -38,7 +38,7 @@ def bundle(tmp_path: Path) -> Iterator[Path]:
 
 
 def in_namespace(script: str, work: Path) -> Result:
-    """A shell that may mount, in mount and user namespaces of its own; $R is the program."""
+    """Return a shell that may mount, in mount and user namespaces of its own; $R is the program."""
     command = ["unshare", "--map-root-user", "--mount", "--propagation", "private", "sh", "-ec", script]
     done = subprocess.run(
         command, cwd=work, capture_output=True, text=True, check=False, env={**os.environ, "R": LAUNCHER}
@@ -142,7 +142,7 @@ def test_mount_in_the_cache_is_refused(bundle: Path, command: str) -> None:
 
 
 def test_mount_that_comes_after_the_look_is_not_entered(tmp_path: Path) -> None:
-    """What the walk itself does: the look before it is taken away."""
+    """The test leaves out the first search for mounts, so the removal itself has to stop at a mount."""
     script = (
         f"import sys, os; sys.path.insert(0, {str(CHECKOUT)!r})\n"
         "from oci import remove\n"
@@ -183,7 +183,7 @@ def test_image_in_the_bundle_that_it_would_replace_is_kept(bundle: Path) -> None
 
 @pytest.fixture
 def running(bundle: Path) -> Iterator[tuple[Path, str]]:
-    """(the bundle, the id of a container that runs in it)."""
+    """Return (the bundle, the id of a container that runs in it)."""
     if not BUSYBOX.exists():
         pytest.skip("this machine lacks /bin/busybox (Debian: busybox-static)")
     work, name = bundle.parent, f"c-{secrets.token_hex(4)}"

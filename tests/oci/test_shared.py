@@ -1,4 +1,4 @@
-"""The archives beside the checkout: where they cannot be read, they are not there."""
+"""Archives beside the checkout that cannot be read count as missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader of tar archives against the standard library's, which is its oracle."""
+"""Compare the reader of tar archives with the standard library's."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_reader_agrees_with_tarfile(layout: int) -> None:
 
 
 def test_headers_alike_are_read_for_what_differs() -> None:
-    """Behind a plain file: other times and sizes, twelve digits without an end among them, and a broken checksum."""
+    """After a plain file come other times and sizes, twelve digits without an end among them, and a broken checksum."""
     sizes = [b"%011o\0" % 3, b"%012o" % 3, b"%011o\0" % 700, b"%011o " % 3]
     headers = [a.header(f"f{number}", size, mtime=number * 7) for number, size in enumerate(sizes)]
     data = b"".join(header + bytes(1024 if number == 2 else 512) for number, header in enumerate(headers))

@@ -19,13 +19,15 @@ SECONDS = [-(1 << 63), -9_300_000_000, -1, 9_300_000_000, 1 << 35, 1 << 40, (1 <
 
 
 def base256(header: bytes, seconds: int) -> bytes:
-    """The header with a time as GNU tar writes what eleven octal digits do not hold."""
+    """Return the header with a time that eleven octal digits do not hold, as GNU tar writes it."""
     number = seconds.to_bytes(12, signed=True)
     return a.checked(header[:136] + bytes([number[0] | 0x80]) + number[1:] + header[148:])
 
 
 def members(seconds: int, form: str) -> bytes:
-    """A directory, a file in it, one that is kept back for its mode, a link and a fifo, all of that time."""
+    """Return a directory, files, a symbolic link and a fifo, all with that time; one file gets its time last because of
+    its mode.
+    """
     plain = {
         "d": a.directory("d"),
         "d/f": a.file("d/f", b"x" * 100),
