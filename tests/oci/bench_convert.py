@@ -31,7 +31,7 @@ SIZES = [300, 900, 2000, 5000, 9000, 15000, 28000]  # and one file of 250 kB in 
 
 
 def make_layer(path: Path, number: int, files: int, rng: random.Random, text: bytes) -> None:
-    """Return a layer of Python's own sources, cut up, because it compresses as programs do."""
+    """Write a layer of Python's own sources, cut up, because it compresses as programs do."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for index in range(files):
             if index % 40 == 0:

@@ -178,7 +178,7 @@ def test_other_spelling_in_a_config_is_this_machine(tmp_path: Path, architecture
 
 
 def repacked(work: Path, directory: str, *, noise: bool = False) -> None:
-    """Return i.tar with everything below a directory, as `tar -c` of an unpacked image gives it."""
+    """Write i.tar with everything below a directory, as `tar -c` of an unpacked image does."""
     place = work / "in" / directory
     place.mkdir(parents=True)
     for name, data in (("config.json", b"{}"), ("manifest.json", b'[{"Config": "config.json"}]'), ("0.tar", ROOTFS)):

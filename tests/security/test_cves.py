@@ -24,7 +24,7 @@ from tests.support.checkout import LAUNCHER, TIMEOUT
 
 
 def without_dev(c) -> None:
-    """Return a patch that mounts nothing over the image's own /dev."""
+    """Change the container so that nothing is mounted over the image's own /dev."""
     kept = [m for m in c.bundle.config["mounts"] if not m["destination"].startswith("/dev")]
     c.bundle.patch({"mounts": kept, "root": {"readonly": False}})
     (c.bundle.rootfs / "dev").rmdir()
