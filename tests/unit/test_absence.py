@@ -1,4 +1,4 @@
-"""Only the kernel's "there is none" is absence: an error that says that descriptors are short is not."""
+"""Only the kernel's "there is none" counts as absence; an error that says that descriptors are short does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rootless.userns import idmap, newuidmap
 
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """Every open fails with EMFILE."""
+    """Let every open fail with EMFILE."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
     try:
@@ -54,7 +54,7 @@ def test_a_path_of_the_container(tmp_path: Path) -> None:
 
 
 def test_the_check_that_a_place_is_not_proc(tmp_path: Path) -> None:
-    """Taken for absence, the error would let an image's link pass (CVE-2019-16884)."""
+    """If the error were taken for absence, an image's link would pass the check (CVE-2019-16884)."""
     (tmp_path / "proc").mkdir()
     root, proc_fd = os.open(tmp_path, os.O_PATH), os.open("/proc", os.O_PATH)
     place = os.open(tmp_path / "proc", os.O_PATH)
@@ -69,7 +69,7 @@ def test_the_check_that_a_place_is_not_proc(tmp_path: Path) -> None:
 
 
 def test_message_queues_of_the_containers_own() -> None:
-    """A refused mount (an LSM, for example) must not show the host's queues in a container that has its own."""
+    """If a mount is refused (by an LSM, for example), a container with queues of its own does not get the host's."""
     mount = Mount("/mounts/4", "/dev/mqueue", "mqueue", "mqueue", MountOptions())
     namespaces = Namespaces()
     namespaces.new = sc.CLONE_NEWIPC
@@ -84,7 +84,7 @@ def test_the_home_of_a_user() -> None:
 
 
 def test_the_name_of_a_user_with_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """getpwuid(3) says "not found" for EMFILE too: then the user would get a container with one id, and no word."""
+    """getpwuid(3) says "not found" for EMFILE too, and without a check the user would silently get a single id."""
     uid = os.geteuid()
     name = pwd.getpwuid(uid).pw_name
 
@@ -100,7 +100,7 @@ def test_the_name_of_a_user_with_ranges(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("number", "falls_back"), [(errno.ENOENT, True), (errno.EMFILE, False), (errno.ENOMEM, False)])
 def test_a_helper_that_cannot_run(monkeypatch: pytest.MonkeyPatch, number: int, falls_back: bool) -> None:
-    """The single map serves where newuidmap is missing, not where memory is short."""
+    """The single map is used if newuidmap is missing, and not if memory is short."""
 
     def fails(*_: object) -> None:
         raise RootlessError("cannot run newgidmap", "/usr/bin/newgidmap", number)

@@ -31,7 +31,7 @@ SOURCES = sources()
 
 
 def imports(name: str) -> Iterator[str]:
-    """The modules of this checkout that a module imports, in functions and under TYPE_CHECKING too."""
+    """Yield the modules of this checkout that a module imports, in functions and under TYPE_CHECKING too."""
     for node in ast.walk(ast.parse(SOURCES[name].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in SOURCES)
@@ -47,7 +47,9 @@ EDGES = {name: set(imports(name)) - {name} for name in SOURCES}
 
 
 def rank(name: str) -> int:
-    """How far right a module of `rootless` stands: its package, then errors, log and config_node, then the leaves."""
+    """Return how far right a module of `rootless` is: its package, then errors, log and
+    config_node, then the leaves.
+    """
     package = name.split(".")[1] if "." in name else name
     if name in LEAVES:
         return len(PACKAGES) + 1

@@ -1,4 +1,4 @@
-"""The wire between the runtime and the container's init."""
+"""Test the messages between the runtime and the container's init."""
 
 import pytest
 

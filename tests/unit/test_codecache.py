@@ -1,4 +1,4 @@
-"""The byte code cache of the hot commands: it changes nothing but the time."""
+"""The byte-code cache of the hot commands changes nothing but the time."""
 
 import dis
 import os
@@ -21,14 +21,14 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A checkout that may be written."""
+    """Return a checkout that may be written."""
     for name in ("bin", "rootless", "oci"):
         shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
 def state(copy: Path, *flags: str) -> str:
-    """What `state` says of a container that is not there."""
+    """Return what `state` prints for a container that does not exist."""
     launcher = os.path.relpath(copy / "bin/rootless")  # found by whatever path
     command = [sys.executable, "-IS", *flags, launcher, "--root", str(copy / "state"), "state", "nope"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -41,7 +41,7 @@ def caches(copy: Path) -> list[Path]:
 
 
 def is_used(copy: Path) -> bool:
-    """Whether `state` imports none of our modules in the usual way."""
+    """Return whether `state` imports none of our modules in the usual way."""
     lines = state(copy, "-X", "importtime").splitlines()
     imported = [line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")]
     return not [name for name in imported if name.startswith("rootless")]
@@ -57,7 +57,7 @@ def test_the_second_call_takes_what_the_first_left(copy) -> None:
 
 
 def test_run_takes_what_comes_later_too(copy, bundle) -> None:
-    """Loaded while the container is set up; where a source of it has changed, that one counts."""
+    """The later modules are loaded while the container is set up. If a source has changed, that one is used."""
     bundle.patch({"process": {"args": ["true"]}})
     command = [sys.executable, "-IS", "-X", "importtime", str(copy / "bin/rootless"), "--root", str(copy / "state")]
     command += ["run", "-b", str(bundle.path), f"later{os.getpid()}"]
@@ -85,7 +85,7 @@ def test_a_changed_source_counts_at_once(copy) -> None:
 
 
 def test_a_copy_is_not_taken_for_the_original(copy, tmp_path_factory) -> None:
-    """Made by a relative path, the cache holds no path of the place where it was made."""
+    """A cache that was made by a relative path holds no path of the directory in which it was made."""
     state(copy)
     moved = tmp_path_factory.mktemp("moved")
     for name in ("bin", "rootless", "oci"):
@@ -107,7 +107,7 @@ def test_a_damaged_cache_is_made_anew(copy, damage) -> None:
 
 
 def test_a_cache_of_another_build_of_this_version_is_made_anew(copy) -> None:
-    """Interpreters of one version have other modules built in, and the cache names those that need no file."""
+    """Builds of one version have different modules built in, and the cache names those that need no file."""
     first = state(copy)
     (cache,) = caches(copy)
     (magic, *parts), rest = read_cache(cache)
@@ -125,7 +125,7 @@ def test_where_none_may_be_written_none_is(copy) -> None:
 
 @pytest.fixture
 def closed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout where nobody can keep byte code, root included, and a user with a directory for caches."""
+    """Return a checkout where nobody can keep byte code, root included, and a user with a directory for caches."""
     (copy / "rootless/__pycache__").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(copy / "cache"))
     return copy
@@ -186,7 +186,7 @@ def test_code_that_others_may_have_planted_is_not_run(closed: Path, how: str) ->
 @pytest.mark.parametrize("whose", ["directory above", "folder", "file"])
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_another_users_code_is_not_run(closed: Path, whose: str) -> None:
-    """sudo may leave HOME as it was: root neither runs what lies there nor writes there."""
+    """sudo may leave HOME as it was, and root neither runs code from there nor writes there."""
     first = state(closed)
     (cache,) = users_caches(closed)
     plant(cache, closed / "marker")
@@ -202,7 +202,10 @@ def test_another_users_code_is_not_run(closed: Path, whose: str) -> None:
 def test_what_is_not_read_at_the_start_outlives_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """Init reads it when it has another root and has closed its files; a command without ctypes has read it."""
+    """Init can read it when it has another root and has closed its files.
+
+    A command without ctypes has read it before.
+    """
     if how == "read":
         monkeypatch.delitem(sys.modules, syscalls.__name__)
     file = tmp_path / "file"
@@ -294,7 +297,7 @@ class Thing(Base):
 
 
 def test_a_function_that_is_stored_apart_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parameters of each kind, defaults, generators, closures, methods, properties, private names."""
+    """This holds for all kinds of parameters, defaults, generators, closures, methods, properties and private names."""
     whole: dict[str, Any] = {"__name__": "whole"}
     thin: dict[str, Any] = {"__name__": "thin"}
     code = compile_lean(FUNCTIONS, "functions.py")
@@ -340,7 +343,9 @@ def number():
 
 
 def test_the_imports_at_the_top_become_links() -> None:
-    """Only those of modules that the cache loads before: another one may import this module first."""
+    """Only imports of modules that the cache loads before become links, because another module may import this one
+    first.
+    """
     loaded = ("errno", "posix", "struct", "os", "os.path", "rootless", "rootless.startup")
     code, links, late = Linker(loaded).compile("imports", IMPORTS, "imports.py")
     modules = ("errno", "errno", "numbers", "errno", "startup", "rootless.startup")
@@ -424,7 +429,7 @@ def called(x):
 
 
 def test_what_is_made_late_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Classes, their bases and functions, looked for by their module, another one of the cache, and one outside."""
+    """Classes, their bases and functions are found by their module, by another one of the cache, and by one outside."""
     called = ["called", "reads_too", "Called.method"]
     names = ("first", "second")
     whole: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from tests.support.checkout import LAUNCHER, TIMEOUT
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a bundle, a directory that is none, a file, and a state root with two containers."""
+    """Return a directory with a bundle, another directory, a file, and a state root with two containers."""
     for name in ("bundle", "other", "state/c1", "state/c2", "state2/d1"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "bundle/config.json").write_text("{}")
@@ -69,7 +69,7 @@ def test_every_flag_and_every_command_has_its_words_of_help(place: Path) -> None
 
 
 def in_bash(*words: str) -> list[str]:
-    """What bash's function offers for the last of the words, divided as bash divides them."""
+    """Return what bash's function offers for the last of the words, divided as bash divides them."""
     script = (
         'eval "$(rootless completion bash)"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _rootless_completion; '
         'printf "%s\\n" "${COMPREPLY[@]}"'
@@ -123,7 +123,7 @@ def test_the_script_of_fish(place: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_key_in_an_interactive_shell(place: Path, shell: str, typed: str, completed: str) -> None:
-    """The line is typed with a Tab, then run by `echo`, which the shell has under another name."""
+    """The test types the line with a Tab, and an alias runs `echo` in place of the command."""
     if not shutil.which(shell):
         pytest.skip(f"this machine lacks {shell}")
     start = {
@@ -146,7 +146,9 @@ def test_the_key_in_an_interactive_shell(place: Path, shell: str, typed: str, co
 
 
 def _read_until(master: int, text: str, after: int = 0) -> str:
-    """All that the shell has written, when `text` is in it beyond the first characters; or what came in the end."""
+    """Return all that the shell has written once `text` is in it beyond the first characters, or what came until the
+    time was over.
+    """
     seen, end = "", time.monotonic() + TIMEOUT
     while text not in seen[after:] and time.monotonic() < end:
         if select.select([master], [], [], 1)[0]:

@@ -1,4 +1,4 @@
-"""The files of contrib/ that others read: AppArmor's parser and systemd take the profile and the unit as they stand."""
+"""AppArmor's parser and systemd accept the profile and the unit in contrib/ unchanged."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md speaks of files that exist, and its worked example is what the code says."""
+"""CONTRIBUTING.md names files that exist, and its worked example is the code."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ DIFFS = re.findall(r"```diff\n(.*?)```", TEXT, re.DOTALL)
 
 
 def places() -> list[str]:
-    """What stands in backquotes in the right column of "To change X, go to Y", and is a path."""
+    """Return the paths in backquotes in the right column of "To change X, go to Y"."""
     table = TEXT.partition("## To change X, go to Y")[2].partition("\n## ")[0]
     rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ") and "go to" not in line]
     return [place for row in rows for place in re.findall(r"`([^`]+)`", row) if "/" in place]
@@ -27,7 +27,7 @@ def test_every_place_to_go_to_exists() -> None:
 
 @pytest.mark.parametrize("diff", DIFFS, ids=[re.findall(r"\+\+\+ b/(\S+)", diff)[0] for diff in DIFFS])
 def test_the_worked_example_is_in_the_code(diff: str, tmp_path: Path) -> None:
-    """Without the change the file is as it was before, and patch(1) applies the change to that."""
+    """The test takes the change out of the file, and patch(1) applies the example's change to that."""
     _, named, *lines = diff.splitlines()
     path = CHECKOUT / named.removeprefix("+++ b/")
     now = path.read_text()

@@ -1,4 +1,4 @@
-"""What `create` says of a failure."""
+"""Test what `create` says of a failure."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from tests.support.full_config import FULL, compiled
 
 
 def test_kills_are_counted_in_the_cgroup_that_the_driver_has_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plan does not know it: where systemd decides on the path, it has none, and never an inode number."""
+    """The plan does not know that cgroup: it has no path where systemd decides on it, and never an inode number."""
     creation = create.Creation.__new__(create.Creation)
     creation.plan = compiled(Node(FULL))
     creation.undo_stack = []

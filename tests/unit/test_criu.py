@@ -1,4 +1,4 @@
-"""criu's messages: protocol buffers by hand."""
+"""Encode and decode criu's messages: protocol buffers."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from rootless.runtime.criu import decode, encode
     ],
 )
 def test_encode(fields, data) -> None:
-    """The examples of protobuf.dev/programming-guides/encoding, and numbers beyond one byte."""
+    """The examples of protobuf.dev/programming-guides/encoding are right, and numbers beyond one byte."""
     assert encode(fields) == data
 
 

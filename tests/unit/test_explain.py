@@ -1,4 +1,4 @@
-"""`explain`: every kind of step has a story, and the stories of some configs are the reviewed ones.
+"""Every kind of step has a story, and the stories of some configs are the reviewed ones.
 
 `ROOTLESS_WRITE_PLANS=1` writes tests/plans/HOST/NAME.story anew, for review by diff.
 """
@@ -29,7 +29,7 @@ REVIEWED = [PLANS / "user/rootless-spec.json", PLANS / "root/podman-limits.json"
 
 
 def kinds() -> set[type[Step]]:
-    """The classes of steps that a plan can have: those of rootless.steps that have no subclass."""
+    """Return the classes of steps that a plan can have: those of rootless.steps that have no subclass."""
     for module in pkgutil.iter_modules(steps.__path__, "rootless.steps."):
         importlib.import_module(module.name)
 
@@ -130,7 +130,7 @@ def test_another_choice_of_colours_is_refused() -> None:
 
 
 def test_a_step_lasts_until_the_next_begins() -> None:
-    """All lines of a step are logged before it is executed, so its last line has the time."""
+    """All lines of a step are logged before it is executed, so the time stands at its last line."""
     texts = ["+1.000 ms   1 cgroup", "words", "+3.500 ms   2 uid_map", "+3.510 ms   3 gid_map", "+10.000 ms  4 execve"]
     begun = begun_steps([{"level": "debug", "msg": text, "time": ""} for text in texts])
     assert begun == {1: 1.0, 2: 3.5, 3: 3.51, 4: 10.0}
@@ -141,7 +141,7 @@ def test_a_step_lasts_until_the_next_begins() -> None:
 
 
 def test_what_cannot_be_read_is_no_answer() -> None:
-    """A process that is gone, or another user's: nothing is said, in place of something that is not so."""
+    """For a process that has ended or belongs to another user nothing is said, because it could be wrong."""
     pid = 2**22 + 1  # beyond PID_MAX_LIMIT
     plan = compiled(json.loads(REVIEWED[0].read_text()), "user")
     answers = [answer for step in plan.steps() for answer in Kernel(pid).answers(step)]
@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_no_answer() -> None:
 
 
 def test_the_answers_are_those_of_proc() -> None:
-    """Of this process, which has made none of the steps."""
+    """The test asks about its own process, which has executed none of the steps."""
     kernel = Kernel(os.getpid())
     plan = compiled(json.loads(REVIEWED[0].read_text()), "user")
     answers = {step.words()[0]: kernel.answers(step) for step in plan.steps()}

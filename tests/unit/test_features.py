@@ -1,4 +1,4 @@
-"""`features` is a contract that clients read."""
+"""`features` prints what clients rely on."""
 
 import json
 import os

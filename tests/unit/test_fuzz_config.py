@@ -1,8 +1,8 @@
-"""100,000 spoilt configs: the reader and the plan compiler answer each with a plan or with one line.
+"""For each of 100,000 damaged configs the reader and the plan compiler give a plan or one line.
 
-The seeds are the configs that clients write (tests/plans) and the one with every property. What comes out as a plan
-never leads out of its place: a target is a clean absolute path, to be looked up inside the root; a sysctl, a cgroup
-and its files, a resctrl class stay below their directories.
+The seeds are the configs that clients write (tests/plans) and the one with every property. No plan leads out of its
+place: a target is a clean absolute path, to be looked up inside the root; a sysctl, a cgroup and its files, and a
+resctrl class stay below their directories.
 """
 
 import json
@@ -49,19 +49,19 @@ NUMBERS = [
 
 
 class Mutator:
-    """Spoils configs, the same ones for the same number."""
+    """Damage configs, in the same way for the same number."""
 
     def __init__(self, number: int) -> None:
         self.random = random.Random(number)
 
     def mutated(self, config: Any) -> Any:
-        """A copy with one to four changes."""
+        """Return a copy with one to four changes."""
         for _ in range(self.random.choice((1, 1, 2, 3, 4))):
             config = self._changed(config)
         return config
 
     def _changed(self, value: Any) -> Any:
-        """One change at a random place below; what is not on the way is shared."""
+        """Return a copy with one change at a random place below; values that are not on the way to it are shared."""
         pick = self.random
         if isinstance(value, dict) and value and pick.random() < 0.93:
             key = pick.choice(list(value))
@@ -98,7 +98,7 @@ class Mutator:
         return text[:at] + self.random.choice(STRINGS) + text[at:]
 
     def spoilt(self, text: bytes) -> bytes:
-        """The bytes of a config with a few of them changed."""
+        """Return the bytes of a config with a few of them changed."""
         data = bytearray(text)
         for _ in range(self.random.randrange(1, 4)):
             at = self.random.randrange(len(data))

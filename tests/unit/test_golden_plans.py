@@ -1,8 +1,8 @@
-"""The plans of configs that real clients write: reviewed, and as they were reviewed.
+"""The plans of configs that real clients write are as they were reviewed.
 
 tests/plans/HOST/NAME.json is a config, NAME.txt its plan on a host of that kind; `ROOTLESS_WRITE_PLANS=1` writes the
-plans anew, for review by diff. The configs are what runc, crun, podman, buildah, docker, containerd and its CRI gave to
-their runtime, without what is of the machine; those of CRI-O are written after its own.
+plans anew, for review by diff. The configs are those that runc, crun, podman, buildah, docker, containerd and its CRI
+gave to their runtime, without what belongs to the machine; those of CRI-O are written like its own.
 """
 
 import json
@@ -28,7 +28,7 @@ def test_the_plan_is_the_reviewed_one(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[f"{path.parent.name}-{path.stem}" for path in CONFIGS])
 def test_looking_at_the_plan_does_not_write_to_it(path: Path) -> None:
-    """Neither --dry-run nor --debug, which asks for the same again; tests/containers/test_plan_kept.py executes it."""
+    """Neither --dry-run nor --debug changes the plan. tests/containers/test_plan_kept.py executes it."""
     made = compiled(json.loads(path.read_text()), path.parent.name)
     before = snapshot(made)
     lines = describe(made)

@@ -1,4 +1,4 @@
-"""The help: every command in one group, people's first; examples that parse; lines that fit the eye."""
+"""The help has every command in one group, the commands for people first, examples that parse, and lines that fit."""
 
 import shlex
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Hints about the machine stand in one table; the code asks for each that is there, and for no other."""
+"""Hints about the machine are in one table; the code uses each of them, and no other."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def literals(node: ast.expr) -> Iterator[str]:
-    """The texts that an expression can have."""
+    """Yield the texts that an expression can have."""
     if isinstance(node, (ast.Call, ast.Compare)):
         return
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -40,7 +40,7 @@ def literals(node: ast.expr) -> Iterator[str]:
 
 
 def hints(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """(line, text) of what is passed as `hint`, or assigned to such a name."""
+    """Yield (line, text) of what is passed as `hint`, or assigned to such a name."""
     for node in ast.walk(tree):
         values: list[ast.expr] = []
         if isinstance(node, ast.Call):
@@ -77,7 +77,7 @@ def test_a_hint_of_doctor_is_in_the_table() -> None:
 
 
 def asked_for() -> dict[str, str]:
-    """{name of a hint: where the code asks for it}."""
+    """Return {name of a hint: where the code uses it}."""
     found = {}
     for path, tree in sources():
         for node in ast.walk(tree):

@@ -1,6 +1,6 @@
-"""The list of hot modules and what the byte-code caches hold, against what each hot command really imports.
+"""Compare the list of hot modules and the byte-code caches with what each hot command really imports.
 
-An audit hook (sys.addaudithook) tells of every import, in init and the joiner too, which are copies of the runtime.
+An audit hook (sys.addaudithook) reports every import, also in init and the joiner, which are copies of the runtime.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ IDIOMS = re.compile(r"^TYPE_CHECKING = False|^\s*from _(socket|signal|stat) impo
 
 
 class Commands:
-    """The hot commands of a copy of the checkout, in which caches may be written."""
+    """Run the hot commands of a copy of the checkout, in which caches may be written."""
 
     def __init__(self, tmp_path: Path, bundle: Any) -> None:
         self.copy = tmp_path / "copy"
@@ -55,7 +55,7 @@ class Commands:
         self.flags = ["--root", tmp_path / "state", "--cgroup-manager", "cgroupfs"]
 
     def all(self) -> dict[str, set[str]]:
-        """What each hot command imports in the life of one container, and another one's `run`."""
+        """Return what each hot command imports in the life of one container, and in `run` of another one."""
         name = f"hot{os.getpid()}"
         calls: list[list[object]] = [
             ["create", "-b", self.bundle.path, name],
@@ -100,7 +100,9 @@ def test_a_hot_command_imports_what_the_list_names(commands: Commands) -> None:
 
 
 def test_no_module_that_a_hot_command_imports_is_missing_from_its_cache(commands: Commands) -> None:
-    """With a cache, nothing of ours is looked for: what is imported lazily is in LAZY or LATER of hot.py."""
+    """With a cache no module of ours is searched for, because LAZY and LATER of hot.py have those that are imported
+    lazily.
+    """
     assert set(hot.LAZY) == set(codecache.COMMANDS)
     commands.all()
     cached = {path.name.partition(".")[0] for path in (commands.copy / "rootless/__pycache__").glob("*.code")}
@@ -112,7 +114,7 @@ def test_no_module_that_a_hot_command_imports_is_missing_from_its_cache(commands
 
 
 def test_a_lazy_module_that_the_list_forgets_is_noticed(commands: Commands) -> None:
-    """The test before this one can fail."""
+    """This shows that the test before can fail."""
     source = commands.copy / "rootless/startup/hot.py"
     source.write_text(
         source.read_text().replace(

@@ -85,7 +85,7 @@ def test_what_is_no_mapping(mount, userns) -> None:
 
 
 def test_only_ids_that_are_missing_are_named() -> None:
-    """Ranges that adjoin are one to the kernel, and a map that is allowed needs no word."""
+    """The kernel takes adjoining ranges for one, and a map that is allowed gets no hint."""
     first = read_id_map("/proc/self/uid_map")[0][0]
     assert refusals.explain_missing("uid_map", [(7, first, 1)]) == ""
     assert "do not exist" in refusals.explain_missing("uid_map", [(7, first, 1), (8, 2**32 - 2, 9)])

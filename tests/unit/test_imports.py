@@ -1,4 +1,4 @@
-"""The hot path's import list is pinned: what creeps in is paid by every container."""
+"""The list of modules that the hot path imports is fixed, because every container pays for a new one."""
 
 import os
 import subprocess

@@ -68,7 +68,10 @@ def test_refused(text: str) -> None:
 
 
 def test_a_number_that_no_float_holds_is_not_written_as_a_word() -> None:
-    """1e999 reads as infinity; what is written must be JSON all the same, or the state could not be read again."""
+    """1e999 reads as infinity.
+
+    It is written as JSON all the same, because the state could not be read again otherwise.
+    """
     value = jsonlite.loads(b"1e999")
     assert math.isinf(value)
     assert outcome(strictly, jsonlite.dumps(value).encode()) != "refused"

@@ -1,6 +1,6 @@
-"""The files of contrib/kubernetes: the manifests against the published schemas, and the configurations as TOML.
+"""Check the manifests in contrib/kubernetes against the published schemas, and parse the configurations as TOML.
 
-Those that the page about clusters shows are there as they are, Nomad's job too.
+The page about clusters shows these files, and Nomad's job, unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROGRAM = "/usr/local/bin/rootless"
 @pytest.mark.parametrize("manifest", sorted(PLACE.glob("*.yaml")), ids=lambda path: path.name)
 @pytest.mark.parametrize("version", ["1.27", "1.33"])
 def test_a_manifest_is_as_kubernetes_publishes_it(manifest: Path, version: str) -> None:
-    """kubernetes-validate holds the JSON schemas that are made of Kubernetes' OpenAPI description."""
+    """kubernetes-validate has the JSON schemas made from Kubernetes' OpenAPI description."""
     validate = pytest.importorskip("kubernetes_validate", reason="the package kubernetes-validate is missing")
     import yaml
 

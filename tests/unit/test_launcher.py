@@ -15,7 +15,7 @@ HERE = "is not in this copy"  # said by the copy's own package alone
 
 @pytest.fixture(params=["a shell looks for the interpreter", "a shell knows it", "the first line names it"])
 def text(request: pytest.FixtureRequest) -> str:
-    """What pip leaves, what scripts/setup.sh makes of it, and what an installer may."""
+    """Return the text that pip leaves, that scripts/setup.sh makes of it, and that an installer may make."""
     text = (CHECKOUT / "bin/rootless").read_text()
     interpreter = os.path.realpath(sys.executable)
     if "names" in request.param:
@@ -29,7 +29,7 @@ def text(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["checkout", "venv", "debian"])
 def launcher(request: pytest.FixtureRequest, tmp_path: Path, text: str) -> Path:
-    """A copy of the launcher with the package where each layout has it."""
+    """Return a copy of the launcher with the package where each layout has it."""
     top = tmp_path / request.param
     (top / "bin").mkdir(parents=True)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -53,7 +53,7 @@ def launcher(request: pytest.FixtureRequest, tmp_path: Path, text: str) -> Path:
 
 
 def said(path: str | Path, *, cwd: Path, **environment: str) -> str:
-    """The one line about a container that is not there; twice, for the second call takes the cached byte code."""
+    """Return the one line about a container that does not exist. The second of two calls uses the cached byte code."""
     command = [str(path), "--root", "state", "state", "nope"]
     for _ in range(2):
         done = subprocess.run(
@@ -95,7 +95,7 @@ def test_through_links_as_pipx_makes_them(launcher: Path, tmp_path: Path) -> Non
 
 
 def test_the_packages_directory_names_the_version_of_python(tmp_path: Path) -> None:
-    """pip --user, with an interpreter that is not the system's: python3 in PATH may be another one."""
+    """pip --user was called with an interpreter that is not the system's, and python3 in PATH may be another one."""
     top, name = tmp_path / "home", "python3.97"
     (top / "bin").mkdir(parents=True)
     (top / "lib" / name / "site-packages/rootless").mkdir(parents=True)
@@ -115,7 +115,9 @@ def test_the_packages_directory_names_the_version_of_python(tmp_path: Path) -> N
 
 
 def test_a_link_beside_another_installation_leads_to_its_own(launcher: Path, tmp_path: Path, text: str) -> None:
-    """As with `pip install --user` and pipx at once: the link's package counts, and no process looks where it leads."""
+    """`pip install --user` and pipx may be used at the same time: the link's package is used, without a process that
+    looks where the link leads.
+    """
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     other = tmp_path / "other"
     (other / "bin").mkdir(parents=True)
@@ -137,7 +139,9 @@ def test_a_link_beside_another_installation_leads_to_its_own(launcher: Path, tmp
 
 @pytest.mark.parametrize("number", [12, 13, 14, 16, 20])
 def test_with_few_descriptors_no_shell_speaks_for_us(launcher: Path, tmp_path: Path, number: int) -> None:
-    """A shell keeps what it redirects at descriptor 10 or above: the launcher's redirects nothing on its way."""
+    """A shell keeps what it redirects at descriptor 10 or above, so the launcher's shell
+    redirects nothing on the way.
+    """
     script = f'ulimit -n {number}; exec "$@"'
     words = ["sh", "-c", script, "sh", str(launcher), "--root", "state", "state", "nope"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -156,7 +160,7 @@ def test_a_directory_as_standard_input_is_one_line(launcher: Path, tmp_path: Pat
 
 
 def test_setup_writes_the_interpreter_where_the_launcher_has_a_place_for_it(tmp_path: Path) -> None:
-    """The line of scripts/setup.sh itself."""
+    """The test runs the line of scripts/setup.sh itself."""
     setup = (CHECKOUT / "scripts/setup.sh").read_text()
     (command,) = re.findall(r"^  (sed -i .*) ;;$", setup, flags=re.MULTILINE)
     (tmp_path / "bin").mkdir()
@@ -168,7 +172,7 @@ def test_setup_writes_the_interpreter_where_the_launcher_has_a_place_for_it(tmp_
 
 
 def test_without_an_interpreter_it_says_so(tmp_path: Path) -> None:
-    """A name that is not a program is passed over, whatever else it is."""
+    """A name that is not a program is not taken for one, whatever else it is."""
     launcher = tmp_path / "bin/rootless"
     launcher.parent.mkdir()
     system = {"/usr/bin", "/usr/local/bin"}
@@ -182,5 +186,5 @@ def test_without_an_interpreter_it_says_so(tmp_path: Path) -> None:
 
 
 def _words(text: str) -> list[str]:
-    """The text in pieces, so that a word of the shell's can be exchanged."""
+    """Return the text in pieces, so that a word of the shell's can be replaced."""
     return re.split(r"(\s)", text)

@@ -1,4 +1,4 @@
-"""lean_os answers as os does."""
+"""lean_os gives the same results as os."""
 
 import os
 import re
@@ -73,7 +73,7 @@ IN_THE_CONTAINER = [
 
 @pytest.mark.parametrize("module", IN_THE_CONTAINER)
 def test_nothing_of_os_is_asked_for_where_an_import_would_read_the_container(module: str) -> None:
-    """What the container's init runs finds all in lean_os itself; `makedirs` is the runtime's, for its own cache."""
+    """lean_os itself has all that init uses. Only the runtime uses `makedirs`, for its own cache."""
     source = (PACKAGE / f"{module}.py").read_text()
     asked = set(re.findall(r"\bos\.((?:path\.)?\w+)", source)) - {"path", "makedirs"}
     for name in asked:

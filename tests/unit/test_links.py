@@ -14,7 +14,9 @@ PAGES = [
 
 
 def headings(page: Path) -> set[str]:
-    """The anchors of a page, as GitHub and mkdocs make them: lower case, blanks become dashes, the rest is dropped."""
+    """Return the anchors of a page, as GitHub and mkdocs make them: lower case, blanks become dashes, the rest is
+    dropped.
+    """
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower()) for title in titles]
@@ -22,7 +24,7 @@ def headings(page: Path) -> set[str]:
 
 
 def broken(page: Path) -> list[str]:
-    """The links of a page that lead nowhere."""
+    """Return the links of a page that lead nowhere."""
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
     wrong = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -49,14 +51,17 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_no_line_of_a_drawing_is_cut_short(page: Path) -> None:
-    """Mermaid ends a statement at a semicolon, and then shows an error in place of the picture."""
+    """No statement has a semicolon, where Mermaid would end it and show an error in place of the picture."""
     drawings = re.findall(r"```mermaid\n(.*?)```", page.read_text(), re.DOTALL)
     lines = [line for drawing in drawings for line in drawing.splitlines() if ">>" in line or "Note over" in line]
     assert not [line for line in lines if ";" in line]
 
 
 def missing_files(page: Path) -> list[str]:
-    """The files of the checkout that a page names in code marks and that are not there. Capitals stand for any name."""
+    """Return the files of the checkout that a page names in code marks and that do not exist.
+
+    Capitals stand for any name.
+    """
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     named = re.findall(r"`((?:rootless|oci|tests|scripts|contrib|docs)/[a-z0-9_./-]*)`", text)
     inside = r"`((?:cli|runtime|init|outside|plan|steps|cgroup|userns|process|kernel|startup)/[a-z0-9_./-]*)`"

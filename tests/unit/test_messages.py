@@ -1,4 +1,4 @@
-"""Messages whose circumstances cannot be had on every machine: the facts are replaced."""
+"""Test messages whose circumstances not every machine has: the tests replace the facts."""
 
 import errno
 import os

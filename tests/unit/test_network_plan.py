@@ -22,7 +22,7 @@ RESOLV = {"/etc/resolv.conf": "nameserver 192.0.2.53\nsearch example.org\n", "/e
 
 
 class Machine(Host):
-    """A machine with what the test names, and no other file that says how names are resolved."""
+    """Describe a machine with what the test names, and without other files that say how names are resolved."""
 
     def text(self, path: str) -> str:
         return self.texts.get(path, "")
@@ -47,7 +47,7 @@ def machine(**facts: Any) -> Machine:
 
 
 def step(host: Host, **settings: Any) -> ConnectNetwork:
-    """The step that flags lead to."""
+    """Return the step that flags lead to."""
     spec = apply_settings(default_config(True, 1000, 1000), Settings(base="/", bundle="/b", **settings), host)
     made = compile_network(Node(spec)["annotations"], compile_namespaces(Node(spec)["linux"], host), host)
     assert made
@@ -87,7 +87,7 @@ def test_pasta_gets_exactly_what_is_published() -> None:
 
 
 def test_the_name_of_the_host() -> None:
-    """The gateway under an old pasta, unless it needs a scope; an address of its own under a new one."""
+    """It means the gateway under an old pasta, unless that needs a scope, and an address of its own under a new one."""
     new, old = step(machine(), network="pasta"), step(machine(pasta_help=OLD), network="pasta")
     assert "--map-host-loopback 169.254.1.2" in " ".join(new.args)
     assert "169.254.1.2 host.rootless.internal\n" in new.names["hosts"]
@@ -122,7 +122,7 @@ def test_name_servers(engine: str, own: str, servers: str, resolved: str, expect
 
 
 def test_a_name_server_that_means_the_host_inside() -> None:
-    """Under an old pasta the gateway is the host itself, so a router that resolves names needs another address."""
+    """Under an old pasta the gateway is the host itself, so a router that resolves names gets another address."""
     texts = {"/etc/resolv.conf": "nameserver 192.0.2.1\n"}
     assert step(machine(texts=texts), network="pasta").names["resolv.conf"] == "nameserver 192.0.2.1\n"
     old = step(machine(texts=texts, pasta_help=OLD), network="pasta")
@@ -130,7 +130,7 @@ def test_a_name_server_that_means_the_host_inside() -> None:
 
 
 def test_udp_under_another_number() -> None:
-    """An old pasta loses the replies: `auto` takes slirp4netns then, and --network pasta says why not."""
+    """An old pasta loses the replies, so `auto` takes slirp4netns, and --network pasta says why it cannot be used."""
     remapped = ["5353:53/udp"]
     assert step(machine(), publish=remapped).engine == "pasta"
     assert step(machine(pasta_help=OLD), publish=remapped).engine == "slirp4netns"
@@ -202,7 +202,7 @@ def test_names_are_mounted_unless_the_bundle_mounts_its_own() -> None:
 
 @pytest.mark.parametrize("names", [True, False])
 def test_a_container_on_the_hosts_network_gets_the_hosts_names(names: bool) -> None:
-    """Started by our flags; a config that a client wrote stays as it is."""
+    """Our flags do this; a config that a client wrote does not change."""
     spec = default_config(True, 1000, 1000)
     spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "network"]
     settings = Settings(base="/", bundle="/own", env=["A=1"], gives_names=names)
@@ -217,7 +217,7 @@ def test_list_shows_ports() -> None:
 
 
 def test_gateways() -> None:
-    """Of the routes with the lowest metric."""
+    """The gateways are those of the routes with the lowest metric."""
     head = "eth0 00000000 010200C0 0003 0 0 {} 00000000 0 0 0"
     lines = [head.format(100).split(), head.replace("01", "02", 1).format(50).split(), ["eth0", "000200C0", "0", "1"]]
     assert _gateway4(lines) == "192.0.2.2" and _gateway4([]) == ""

@@ -1,4 +1,4 @@
-"""Node: values with their JSON pointers."""
+"""Test Node: values with their JSON pointers."""
 
 from typing import Any
 

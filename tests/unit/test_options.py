@@ -1,4 +1,4 @@
-"""The command line: Go's and GNU's spellings, and one error for everything else."""
+"""The command line accepts Go's and GNU's spellings, and has one error for everything else."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Plans: config.json to steps as data, and never anything but a RootlessError for a config that is wrong."""
+"""config.json becomes steps as data, and a wrong config gives a RootlessError and no other exception."""
 
 import copy
 import os
@@ -114,7 +114,7 @@ def test_wrong_linux_is_refused_at_its_place(linux: dict[str, Any], pointer: str
      ("apparmorProfile", "x"), ("selinuxLabel", "x")],
 )  # fmt: skip
 def test_what_is_not_read_is_never_ignored(key: str, value: Any) -> None:
-    """Either a step of the plan or of its process comes of it, or it is refused by its pointer."""
+    """Each property leads to a step of the plan or of its process, or is refused by its pointer."""
     made = config()
     before = describe(compiled(made))
     made["process"][key] = value
@@ -233,7 +233,9 @@ def test_any_config_gives_a_plan_or_a_rootless_error(mutations: list[Any], privi
 
 
 def _check_step_stays_inside(step: Step) -> None:
-    """Targets are clean absolute paths: they are looked up below the root's fd, where nothing climbs out."""
+    """Check that targets are clean absolute paths: they are looked up below the root's
+    fd, out of which no path leads.
+    """
     if isinstance(step, (Mount, Device, Link, MaskPath)):
         target = step.target if isinstance(step, Mount) else step.path
         assert target.startswith("/") and ".." not in target.split("/") and "\0" not in target

@@ -33,13 +33,15 @@ def test_every_property_is_tested() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.pointer)
 def test_a_row_looks_at_something(row) -> None:
-    """A probe that says only that it ran would pass whatever the runtime does about the property."""
+    """A probe that says only that it ran would pass whatever the runtime does with the property."""
     assert row.expected.strip() not in ("", "ran") or row.pointer == "/ociVersion"
 
 
 @pytest.mark.parametrize("pointer", ELSEWHERE)
 def test_the_test_runs_a_container_with_the_property(pointer: str) -> None:
-    """The file's code, not only its words, has the property's name; the test takes a fixture that runs one."""
+    """The name of the property is in the file's code and not only in its words, and the test takes a fixture that runs
+    a container.
+    """
     path, _, name = ELSEWHERE[pointer].partition("::")
     tree = ast.parse((CHECKOUT / "tests" / path).read_text())
     named = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]

@@ -31,7 +31,7 @@ def fields(step: EnterResctrlGroup) -> dict[str, Any]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A tree as resctrl shows it, with one class `gold` that was there before."""
+    """Return a directory like resctrl's, with one class `gold` that existed before."""
     (tmp_path / "info").mkdir()
     (tmp_path / "mon_groups").mkdir()
     (tmp_path / "gold/mon_groups").mkdir(parents=True)
@@ -141,7 +141,7 @@ def test_failure_quotes_the_kernel(root: Path) -> None:
 
 
 def test_failure_is_undone(root: Path) -> None:
-    """A umask that takes the owner's write bit away: no file can be made in the new directory."""
+    """The umask takes away the owner's write permission, so no file can be made in the new directory."""
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere")
     before = os.umask(0o222)

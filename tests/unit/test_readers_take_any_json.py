@@ -1,4 +1,4 @@
-"""Whatever JSON a reader gets, it answers with data or with a SpecError that has a place."""
+"""Whatever JSON a reader gets, it returns data or raises a SpecError that has a place."""
 
 from __future__ import annotations
 

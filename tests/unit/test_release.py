@@ -1,4 +1,4 @@
-"""What a release consists of besides its archives: the lock file, the bill of materials, the notes."""
+"""A release has a lock file, a bill of materials and notes besides its archives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def numbers(version: str) -> list[int]:
 
 @pytest.mark.parametrize("requirement", sorted(set(REQUIREMENTS)))
 def test_the_lock_satisfies_pyproject(requirement: str) -> None:
-    """All that is asked for is >=."""
+    """pyproject.toml uses no operator but >=."""
     parsed = re.fullmatch(r"([A-Za-z0-9._-]+)>=([0-9.]+)(; .*)?", requirement)
     assert parsed
     name = re.sub(r"[-_.]+", "-", parsed[1].lower())
@@ -51,7 +51,7 @@ def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """A wheel with the metadata that setuptools writes for this pyproject.toml."""
+    """Return a wheel with the metadata that setuptools writes for this pyproject.toml."""
     extras = PROJECT["optional-dependencies"].items()
     lines = [
         f"Name: rootless\nVersion: {__version__}\nSummary: {PROJECT['description']}\nLicense-Expression: Apache-2.0"

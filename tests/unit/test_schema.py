@@ -1,8 +1,8 @@
-"""Our reading against runtime-spec's shape of config.json: nothing that it rejects is taken, but for what is listed.
+"""What runtime-spec's shape of config.json rejects is refused, except for the differences that are listed.
 
-Taken on purpose besides schema.DIFFERENCES: null, as if the member were missing (Go's decoder does the same), and 1e3
-as the whole number that it is. Refused on purpose though the shape allows it: what the text of the spec, the kernel or
-cgroup v2 forbids, which the other tests are about.
+Besides schema.DIFFERENCES, two things are accepted on purpose: null, as if the member were missing (Go's decoder does
+the same), and 1e3 as the whole number that it is. What the shape allows, but the text of the spec, the kernel or cgroup
+v2 forbids, is refused; other tests are about that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def test_the_full_config_is_valid_and_holds_every_property() -> None:
 
 
 def properties(kind: schema.Kind, at: str = "") -> list[str]:
-    """The names of all properties, array elements as `*`."""
+    """Return the names of all properties, with `*` for array elements."""
     if isinstance(kind, list):
         return properties(kind[0], f"{at}/*")
     if isinstance(kind, dict):
@@ -57,7 +57,7 @@ def properties(kind: schema.Kind, at: str = "") -> list[str]:
 
 
 def held(kind: schema.Kind, value: Any, at: str = "") -> list[str]:
-    """The same for those that a value holds."""
+    """Return the names of the properties that a value holds."""
     if isinstance(kind, list):
         return [name for item in value for name in held(kind[0], item, f"{at}/*")]
     if isinstance(kind, dict):
@@ -72,7 +72,7 @@ VIOLATIONS = [(place, wrong) for place, wrong in schema.violations(RELAXED, FULL
 @pytest.mark.parametrize("section", ["ociVersion", "hooks", "annotations", "hostname", "domainname", "mounts", "root",
                                      "process", "linux"])  # fmt: skip
 def test_every_violation_is_refused_at_its_place(section: str) -> None:
-    """Each property in turn gets every wrong type and what is just out of its range, or is taken away."""
+    """Each property in turn gets every wrong type and what is just out of its range, or is removed."""
     accepted, misplaced = [], []
     for place, wrong in VIOLATIONS:
         if place[0] != section:
@@ -90,7 +90,7 @@ def test_every_violation_is_refused_at_its_place(section: str) -> None:
 @settings(max_examples=150, database=None)
 @given(st.data())
 def test_what_the_shape_rejects_is_refused(data: st.DataObject) -> None:
-    """Any config of the right shape, one value of it spoilt: no crash, and never taken."""
+    """A config of the right shape with one damaged value is never accepted, and never crashes the reader."""
     config = data.draw(schema.values(schema.CONFIG))
     assert schema.accepts(RELAXED, config)
     errors(config)
@@ -122,7 +122,7 @@ def test_a_good_example_is_taken(ours: Validator, path: Path) -> None:
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
 def test_a_bad_example_is_refused_at_the_place_of_the_schema(ours: Validator, path: Path) -> None:
-    """A member that is missing is reported by the schema at its object, and by the program at the member."""
+    """The schema reports a missing member at its object, and the program at the member."""
     config = json.loads(path.read_text())
     places = {"".join(f"/{key}" for key in error.absolute_path) for error in ours.iter_errors(config)}
     assert len(places) == 1
@@ -131,13 +131,15 @@ def test_a_bad_example_is_refused_at_the_place_of_the_schema(ours: Validator, pa
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_what_clients_write_is_of_the_shape(ours: Validator, path: Path) -> None:
-    """But for the propagation `rslave` and its like, and the file type in a device's mode: schema.DIFFERENCES."""
+    """Exceptions are the propagation `rslave` and its like, and the file type in a
+    device's mode: schema.DIFFERENCES.
+    """
     places = {"/".join(map(str, error.absolute_path)) for error in ours.iter_errors(json.loads(path.read_text()))}
     assert not [place for place in places if not re.fullmatch(r"linux/(rootfsPropagation|devices/\d+/fileMode)", place)]
 
 
 def test_the_kinds_are_what_the_file_says(ours: Validator) -> None:
-    """The values and violations of the other tests are made from kinds: both readings of the file agree."""
+    """The other tests make values and violations from kinds, so both ways to read the schema's file must agree."""
     assert ours.is_valid(FULL)
     differ = []
     for place, wrong in schema.violations(schema.CONFIG, FULL):
@@ -149,7 +151,7 @@ def test_the_kinds_are_what_the_file_says(ours: Validator) -> None:
 
 @pytest.fixture(scope="session")
 def theirs() -> Validator:
-    """The specification's files, where ROOTLESS_SCHEMA names them, or in ../shared/runtime-spec-schema."""
+    """Return the specification's files: where ROOTLESS_SCHEMA names them, or in ../shared/runtime-spec-schema."""
     directory = Path(os.environ.get("ROOTLESS_SCHEMA") or SHARED / "runtime-spec-schema")
     if not os.access(directory / "config-schema.json", os.R_OK):
         pytest.skip("ROOTLESS_SCHEMA does not name the directory schema/ of runtime-spec")
@@ -183,7 +185,7 @@ def test_the_specifications_files_accept_what_the_shape_makes(theirs: Validator,
 
 @pytest.mark.parametrize("verdict", ["good", "bad"])
 def test_the_specifications_examples(ours: Validator, theirs: Validator, verdict: str) -> None:
-    """Those for Linux: both schemas agree on each, and the program refuses each bad one."""
+    """Both schemas agree on each example for Linux, and the program refuses each bad one."""
     directory = Path(os.environ.get("ROOTLESS_SCHEMA") or SHARED / "runtime-spec-schema") / "test/config" / verdict
     examples = [path for path in directory.glob("*.json") if not path.name.startswith(("zos-", "freebsd-"))]
     assert examples
@@ -214,7 +216,7 @@ SILENT = (
 
 
 def changes(value: Any) -> list[Any]:
-    """Other values of the same type; None is none at all."""
+    """Return other values of the same type; None is none at all."""
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
@@ -223,7 +225,7 @@ def changes(value: Any) -> list[Any]:
 
 
 def test_a_change_of_any_property_changes_the_plan() -> None:
-    """Nothing is read and then forgotten."""
+    """No property is read and then forgotten."""
     before = describe(compiled(Node(FULL)))
     silent = []
     for place, value in schema.leaves(schema.CONFIG, FULL):

@@ -1,4 +1,6 @@
-"""The project's own scripts: what they do to the machine is said first, and the Makefile passes on what it is given."""
+"""The project's scripts say what they will do to the machine before they do it, and the
+Makefile passes arguments on.
+"""
 
 import os
 import shutil
@@ -11,7 +13,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def programs(directory: Path, **scripts: str) -> dict[str, str]:
-    """An environment in which these programs are shell scripts, before those of the machine."""
+    """Return an environment in which these programs are shell scripts, found before those of the machine."""
     directory.mkdir()
     for name, text in scripts.items():
         file = directory / name.replace("_", "-")
@@ -41,7 +43,7 @@ def test_a_user_that_exists_is_not_added(tmp_path: Path) -> None:
 
 
 def test_packages_are_installed_after_a_line_says_so(tmp_path: Path) -> None:
-    """The scripts run in a copy with an interpreter that lacks venv, and stop where apt-get would have brought it."""
+    """The scripts run in a copy with an interpreter that lacks venv, and stop where apt-get would have installed it."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(CHECKOUT / "scripts/setup.sh", tmp_path / "scripts/setup.sh")
     environment = programs(

@@ -1,4 +1,4 @@
-"""docs/security.md names a test for each known attack: every test that it names is there."""
+"""Every test that docs/security.md names for a known attack exists."""
 
 import re
 from pathlib import Path

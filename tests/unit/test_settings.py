@@ -1,4 +1,4 @@
-"""Settings: flags and keyword arguments become config.json, and what is wrong is told with its flag."""
+"""Flags and keyword arguments become config.json, and an error names the flag."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rootless.plan.settings import Settings, UserIds, apply_settings
 
 
 class Machine(Host):
-    """An ordinary user's machine on which everything below /there exists."""
+    """Describe an ordinary user's machine on which everything below /there exists."""
 
     def exists(self, path: str) -> bool:
         if path == "/proc/swaps":

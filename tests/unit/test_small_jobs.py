@@ -1,4 +1,4 @@
-"""The small jobs that are written once: what their copies disagreed about."""
+"""Functions of which there were several copies give the one right answer on which the copies disagreed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_resctrl_is_found_under_a_path_with_a_blank(monkeypatch: pytest.MonkeyPa
 
 
 def test_cgroup2_is_found_under_a_path_with_a_blank(tmp_path: Path) -> None:
-    """In a mount namespace with no cgroup2 at the usual places."""
+    """The mount namespace has no cgroup2 at the usual places."""
     place = tmp_path / "my own\tcgroups"
     place.mkdir()
     look = "from rootless.kernel import cgroup_view; print(cgroup_view.read().mount)"
@@ -53,7 +53,7 @@ def test_cgroup2_is_found_under_a_path_with_a_blank(tmp_path: Path) -> None:
 
 @pytest.fixture
 def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory whose path alone is longer than sun_path."""
+    """Return a directory whose path alone is longer than sun_path."""
     directory = tmp_path / ("d" * 120)
     directory.mkdir()
     monkeypatch.chdir(directory)
@@ -160,7 +160,7 @@ def test_other_errors_of_clone_have_their_own_hints() -> None:
 
 
 def test_a_value_that_is_taken_in_part_is_no_success(tmp_path: Path) -> None:
-    """write_at writes one value or fails; write_all goes on until all is written."""
+    """write_at writes one value or fails; write_all continues until all is written."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         with pytest.raises(OSError) as error:

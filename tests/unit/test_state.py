@@ -60,7 +60,7 @@ def test_large_files_are_written_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_cut_short_is_no_success(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE: write(2) takes a part of it, and Python ignores the signal that comes with the next."""
+    """Under RLIMIT_FSIZE write(2) takes a part, and Python ignores the signal that comes with the next call."""
     directory = StateDir.make(str(tmp_path / "s"), "c")
     directory.write("config.json", b"{}")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -95,7 +95,7 @@ def test_a_link_is_no_state_directory(tmp_path: Path) -> None:
 
 
 def test_a_linked_file_is_not_followed(tmp_path: Path) -> None:
-    """Nothing in a state directory makes the runtime read or write elsewhere."""
+    """No file in a state directory makes the runtime read or write elsewhere."""
     directory = StateDir.make(str(tmp_path / "s"), "c")
     (tmp_path / "victim").write_text("kept")
     (tmp_path / "s/c/.state.json.new").symlink_to(tmp_path / "victim")
@@ -116,7 +116,9 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, text: str) -> 
 
 
 def test_a_command_that_notes_itself_while_the_directory_is_removed_keeps_nothing(tmp_path: Path) -> None:
-    """It does so before it has the lock: the one that removes the directory may have listed it by then."""
+    """The command makes its note before it has the lock, when the one that removes the directory may have listed it
+    already.
+    """
     directory = StateDir.make(str(tmp_path / "s"), "c")
     empty, late = directory._empty, ["1 2", "3 4"]
 
@@ -133,7 +135,7 @@ def test_a_command_that_notes_itself_while_the_directory_is_removed_keeps_nothin
 
 
 def test_the_own_note_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it nobody could end a command that stops while it removes the directory."""
+    """Without the note no command could end one that stops while it removes the directory."""
     directory = StateDir.make(str(tmp_path / "s"), "c", (os.getpid(), 1))
     directory.write("state.json", b"{}")
     gone: list[str] = []
@@ -156,7 +158,7 @@ def test_a_directory_that_stays_is_named_with_the_way_out(tmp_path: Path, monkey
 
 
 def test_a_close_that_fails_leaves_no_command_undone(tmp_path: Path) -> None:
-    """close(2) may tell of an earlier write, on NFS for example; the descriptor is gone all the same."""
+    """close(2) may report an earlier write, as on NFS; the descriptor is closed all the same."""
     directory = StateDir.make(str(tmp_path / "s"), "c")
     for fd in (directory.fd, directory.root_fd):
         os.close(fd)

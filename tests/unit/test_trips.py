@@ -8,7 +8,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def trips(*arguments: str | Path) -> dict[str, tuple[int, list[str]]]:
-    """{option: (returns, packages in their order)}, as scripts/trips.py prints them; `all` has the sum."""
+    """Return {option: (returns, packages in their order)}, as scripts/trips.py prints them; `all` has the sum."""
     command = [sys.executable, CHECKOUT / "scripts/trips.py", *arguments]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     rows = [line.split() for line in lines]

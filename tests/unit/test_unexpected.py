@@ -1,4 +1,6 @@
-"""What nobody expected: one line that says where it happened and asks for a report, never a traceback or silence."""
+"""An unexpected failure gives one line that says where it happened and asks for a report,
+never a traceback or nothing.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,7 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     "command", [["state", "c"], ["exec", "c", "true"], ["run", "--dry-run", "c"], ["list"]], ids=" ".join
 )
 def test_little_memory_is_no_traceback(tmp_path: Path, megabytes: int, command: list[str]) -> None:
-    """Under a limit that lets the interpreter start: what comes next ends well or in one line."""
+    """Under a limit with which the interpreter starts, the command succeeds or fails with one line."""
     limit = megabytes << 20
     done = subprocess.run(
         [sys.executable, "-IS", str(LAUNCHER), "--root", str(tmp_path), *command],
@@ -157,7 +159,7 @@ def test_a_terminated_conversation_is_told_by_its_signal() -> None:
     "words", [["state"], ["nosuch"], ["run", "--nosuch", "c"], ["run", "--pid-file"]], ids=" ".join
 )
 def test_a_mistake_in_the_command_line_is_in_the_log_too(tmp_path: Path, words: list[str]) -> None:
-    """containerd shows its user the log's last error."""
+    """containerd shows its user the last error of the log."""
     log = tmp_path / "log"
     command = [sys.executable, "-IS", str(LAUNCHER), "--log", str(log), "--log-format=json", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)

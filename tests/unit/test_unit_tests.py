@@ -1,4 +1,4 @@
-"""What lies in tests/unit neither forks the test nor leaves its namespaces: that is for tests/kernel."""
+"""Tests in tests/unit neither fork the test nor leave its namespaces; those belong in tests/kernel."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""Sizes, durations and lists of numbers: one right answer, wherever they are read."""
+"""Sizes, durations and lists of numbers have one right answer, wherever they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`spec --validate`: all errors, each at its place, none that merely follows; `create` has the first of them."""
+"""`spec --validate` lists all errors, each at its place, but none that only follows from another.
+
+`create` has the first.
+"""
 
 import json
 import subprocess
