@@ -22,13 +22,13 @@ Words = tuple[str, ...]
 
 
 def is_of(text: str, name: str) -> bool:
-    """Whether a text is that hint of the table, with whatever words filled in."""
+    """Return whether a text is that hint of the table, with whatever words filled in."""
     pattern = re.sub(r"\\\{\w+\\\}", ".*", re.escape(HINTS[name].text))
     return re.fullmatch(pattern, text) is not None
 
 
 def without(script: str) -> Words:
-    """A prefix that takes a thing away in a mount namespace; the user stays an ordinary one."""
+    """Return a prefix that takes something away in a mount namespace; the user stays an ordinary one."""
     script = f'{script} && exec setpriv --ambient-caps=-all --inh-caps=-all "$@"'
     return ("unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "sh", "-c", script, "sh")
 
@@ -49,7 +49,7 @@ def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def changed(program: str, rootless: Rootless, *args: str | Path) -> list[str]:
-    """The argv of a program that first does something to its process."""
+    """Return the argv of a program that first changes something about its process."""
     ending = "\nfrom rootless.__main__ import main\nsys.exit(main())\n"
     return driver(program + ending, "--root", rootless.state, *args)
 
@@ -84,7 +84,7 @@ filters = pytest.mark.skipif(MACHINE not in ("x86_64", "aarch64"), reason="the f
 
 
 def filtered(**answers: int) -> str:
-    """A program for `changed`: a seccomp filter answers these system calls with these errnos (seccomp(2))."""
+    """Return a program for `changed`: a seccomp filter answers these system calls with these errnos (seccomp(2))."""
     return f"""
 import ctypes, os, struct
 from rootless.kernel.syscalls import _NR

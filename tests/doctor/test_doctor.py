@@ -1,4 +1,4 @@
-"""`doctor` says what works here, and an error message says the same when the thing is taken away."""
+"""`doctor` says what works here, and an error message says the same when something is taken away."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USERS_OWN = pytest.mark.skipif(not USER, reason="root needs no user namespace, n
 
 
 def examine(rootless: Rootless, *args: str | Path, before: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
-    """The lines of `doctor --json` by name, below "lines", with the exit code as "code"."""
+    """Return the lines of `doctor --json` by name, below "lines", and the exit code as "code"."""
     command = [*before, *rootless.command("doctor", "--json", *args)]
     return parse(subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, **options))
 
@@ -40,7 +40,7 @@ def parse(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def hint_of(stderr: str) -> str:
-    """The hint of the last error message."""
+    """Return the hint of the last error message."""
     return stderr.strip().splitlines()[-1].partition("; hint: ")[2]
 
 
@@ -106,7 +106,7 @@ def test_no_namespace_of_a_kind_is_left(rootless: Rootless, container: Callable[
 
 @pytest.mark.parametrize("kind", ["mnt", "time"])
 def test_the_limit_of_an_outer_user_namespace_counts(rootless: Rootless, kind: str) -> None:
-    """The inner one has a limit of its own, which is not the one that is reached."""
+    """The inner namespace has a limit of its own, which is not the one that is reached."""
     forbid = f'echo 0 >/proc/sys/user/max_{kind}_namespaces && exec unshare --user --map-root-user "$@"'
     before = ("unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh")
     line = examine(rootless, before=before)["lines"][f"{kind}-namespaces"]
@@ -304,12 +304,13 @@ def test_clean_removes_ended_containers_and_no_others(
 
 
 def cgroup_of(rootless: Rootless, container_id: str) -> str:
-    """The directory of a container's cgroup, "" if this user may make none."""
+    """Return the directory of a container's cgroup, "" if this user may make none."""
     return str(json.loads((rootless.state / container_id / "state.json").read_text())["cgroup"].get("path", ""))
 
 
 def clean(rootless: Rootless, *cgroups: str, **options: Any) -> list[tuple[str, str]]:
-    """What `doctor --clean` lists as (kind, place): of cgroups only these, because other tests run meanwhile.
+    """Return what `doctor --clean` lists as (kind, place). Of cgroups only these count, because other tests run
+    meanwhile.
 
     Doctor looks for cgroups of all state roots, and a container of another test may be killed at this moment.
     """
@@ -365,7 +366,7 @@ def test_clean_removes_half_written_cache_entries_only(rootless: Rootless, tmp_p
 def test_clean_removes_cgroups_that_no_state_names(
     rootless: Rootless, container: Callable[..., Container], tmp_path: Path
 ) -> None:
-    """The state directory is lost; a cgroup with processes stays, and one that the runtime has not made."""
+    """The state directory is lost. A cgroup with processes is kept, and so is one that the runtime has not made."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.create().returncode == 0
     cgroup = json.loads((rootless.state / c.id / "state.json").read_text())["cgroup"]
@@ -394,7 +395,7 @@ def test_clean_removes_cgroups_that_no_state_names(
 
 
 def marked(tmp_path: Path) -> tuple[Path, Path]:
-    """(a directory that looks like an empty cgroup, the state directory that its mark names)."""
+    """Return (a directory that looks like an empty cgroup, the state directory that its mark names)."""
     cgroup, state = tmp_path / "cgroup", tmp_path / "state"
     for directory in (cgroup, state):
         directory.mkdir()

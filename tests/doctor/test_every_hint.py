@@ -1,4 +1,4 @@
-"""Every hint of the table has a test that takes the thing away, or stands here with the reason why none can."""
+"""Every hint of the table has a test that takes its cause away, or a reason here why there can be none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ELSEWHERE = {
 
 
 def named() -> dict[str, str]:
-    """{name of a hint: a test file of this directory that names it}."""
+    """Return {name of a hint: a test file of this directory that names it}."""
     found: dict[str, str] = {}
     for path in sorted(HERE.glob("test_*.py")):
         if path.name != Path(__file__).name:

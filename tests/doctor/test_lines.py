@@ -1,4 +1,4 @@
-"""The lines of doctor for machines that this one is not: each fact is replaced, and the error message compared."""
+"""Test the lines of doctor for other machines: each fact is replaced, and the error message compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def ordinary(**facts: object) -> Host:
-    """A user of an initial user namespace who is not root."""
+    """Return a user of an initial user namespace who is not root."""
     one = [(0, 0, 2**32 - 1)]
     known = {"uid": 1000, "gid": 1000, "uid_map": one, "gid_map": one, "is_root_here": False, "is_root_on_host": False}
     return Host(**{**known, "subuid": [], "subgid": [], **facts})

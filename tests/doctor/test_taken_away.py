@@ -1,4 +1,4 @@
-"""A thing is taken away, as an ordinary user can: the error message and `doctor` have the same hint from the table."""
+"""When something is taken away by an ordinary user's means, the error message and `doctor` have the same hint."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_bundles_file_system_is_noexec(rootless: Rootless, container: Make, 
 
 
 def test_doctor_leaves_hooks_cgroups_and_namespaces_of_others_alone(rootless: Rootless, container: Make) -> None:
-    """Creating a container would run the hook; what the plan says is looked at all the same."""
+    """To create the container would run the hook, so doctor only checks what the plan says."""
     c = container({"process": {"args": ["nosuch"]}})
     mark = c.bundle.path / "mark"
     c.bundle.patch({"hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {mark}"]}]}})

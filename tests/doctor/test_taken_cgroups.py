@@ -1,4 +1,4 @@
-"""A cgroup is somebody else's, busy, frozen or missing: the error has the hint of the table, as `doctor` has."""
+"""When a cgroup is somebody else's, busy, frozen or missing, the error and `doctor` have the same hint."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ V2 = Path("/sys/fs/cgroup")
 
 
 def own() -> Path:
-    """This process's cgroup."""
+    """Return this process's cgroup."""
     line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
     return V2 / line[4:].lstrip("/")
 
 
 @pytest.fixture
 def above() -> Iterator[Path]:
-    """A cgroup of the test's own next to this process's, below which containers can have theirs."""
+    """Return a cgroup of the test's own next to this process's, below which containers can have theirs."""
     if not (V2 / "cgroup.procs").exists():
         pytest.skip("cgroup v2 is not mounted at /sys/fs/cgroup")
     place = own().parent / f"above-{os.getpid()}"
@@ -48,7 +48,7 @@ def in_v2(path: Path) -> str:
 
 @pytest.mark.root
 def test_a_cgroup_on_a_read_only_file_system(rootless: Rootless, container: Make) -> None:
-    """As for root in a container whose engine shows cgroups but lets nobody make one."""
+    """Root of a container is in this place if its engine shows cgroups but lets nobody make one."""
     if USER:
         pytest.skip("for a user such a cgroup is none")
     script = 'umount -R /sys/fs/cgroup; mount -t cgroup2 -o ro none /sys/fs/cgroup && exec "$@"'

@@ -1,4 +1,6 @@
-"""A config asks for what is not there, or not this user's to have: the error and `doctor BUNDLE` have the same hint."""
+"""When a config asks for what does not exist or is not this user's, the error and `doctor
+BUNDLE` have the same hint.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,7 @@ def test_the_kernel_has_no_bpf_for_cgroups(rootless: Rootless, container: Make) 
 
 
 def test_too_few_descriptors_to_start_a_program(rootless: Rootless, container: Make) -> None:
-    """Init finds it out when it becomes the program, which doctor never starts."""
+    """Init notices it when it becomes the program, which doctor never starts."""
     c = container({"process": {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 3}]}})
     error_says(run(rootless.command("run", "-b", c.bundle.path, "none")), "few-descriptors")
 
@@ -98,14 +100,14 @@ def test_too_few_descriptors_to_start_a_program(rootless: Rootless, container: M
 @needs_libseccomp
 @USERS_OWN
 def test_a_finite_limit_of_locks(rootless: Rootless, container: Make) -> None:
-    """Only what a flag of `run` asks for: a bundle has no such property, so that doctor cannot know."""
+    """Only a flag of `run` asks for this, and a bundle has no such property, so doctor cannot know."""
     c = container({"process": {"rlimits": [{"type": "RLIMIT_LOCKS", "soft": 100, "hard": 100}]}})
     words = ("run", "--root-emulation=notify", "-b", c.bundle.path, "none")
     error_says(run(rootless.command(*words)), "finite-locks")
 
 
 def test_none_of_the_cpus_of_exec_is_there(rootless: Rootless, container: Make) -> None:
-    """Only `exec` uses execCPUAffinity, so that `doctor` cannot try it without running something."""
+    """Only `exec` uses execCPUAffinity, so `doctor` cannot try it without running a program."""
     c = container({"process": {"args": ["sleep", "1000"], "execCPUAffinity": {"initial": "8000"}}})
     assert c.create().returncode == 0
     assert c.start().returncode == 0
@@ -132,7 +134,7 @@ def test_resctrl_is_roots_or_full(rootless: Rootless, container: Make, tmp_path:
 
 @USERS_OWN
 def test_doctor_moves_no_network_device(rootless: Rootless, container: Make) -> None:
-    """Whoever may move a device would have it moved by a trial: a user who is root of the network namespace."""
+    """A trial by root of the network namespace would move the device, so doctor makes none."""
     c = container({"linux": {"netDevices": {"lo": {"name": "lo2"}}}})
     line = examine(rootless, c.bundle.path, before=("unshare", "-Urn"))["lines"]["config"]
     assert line["status"] == "ok", line

@@ -1,4 +1,4 @@
-"""What only one command runs into: its error has the hint of the table. `doctor` has no line for these."""
+"""When only one command needs what is taken away, its error has the hint of the table. `doctor` has no line for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLEEPS = {"process": {"args": ["sleep", "1000"]}}
 
 @pytest.fixture
 def sleeper(container: Make) -> Container:
-    """A container that runs until somebody ends it."""
+    """Return a container that runs until it is ended."""
     c = container(SLEEPS)
     assert c.run_detached().returncode == 0
     return c
@@ -60,7 +60,7 @@ def test_the_exit_code_is_lost(rootless: Rootless, container: Make) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("who", ["another user's", "hidden"])
 def test_a_command_that_holds_the_lock_is_not_ours_to_end(rootless: Rootless, sleeper: Container, who: str) -> None:
-    """A process that this one may not end, or cannot see."""
+    """This process may not end, or cannot see, the one that holds the lock."""
     if USER and who == "another user's":
         pytest.skip("root has to start it")
     state = rootless.state / sleeper.id
@@ -101,7 +101,7 @@ def test_only_cgroup_v1_is_there(rootless: Rootless, container: Make) -> None:
 
 
 class FailingBus:
-    """A bus whose systemd answers with a job, and says that it failed."""
+    """Play a bus whose systemd answers with a job, and then reports that the job failed."""
 
     def __init__(self, result: str) -> None:
         self.result = result
@@ -127,7 +127,7 @@ class FailingBus:
 
 
 def test_systemd_says_only_that_a_job_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bus is played: no systemd fails a job of a scope at will."""
+    """The test plays the bus, because systemd cannot be made to fail a scope's job."""
     pytest.importorskip("jeepney")
     monkeypatch.setattr(systemd, "_connect", lambda _user: FailingBus("failed"))
     with systemd._Manager(user=True) as manager, pytest.raises(RootlessError) as error:
@@ -157,7 +157,7 @@ def test_python_lacks_a_package_or_a_cgroup(tmp_path: Path, program: str, name: 
 
 
 def test_a_limit_of_memory_is_reached() -> None:
-    """The kernel's count of kills is played, because controllers are delegated in the guest only: tests/vm."""
+    """The test plays the kernel's count of kills, because only the guest of tests/vm has controllers."""
     assert is_of(TaskDied("f", -9, oom_killed=True).hint, "task-memory")
     assert TaskDied("f", -9, oom_killed=False).hint == "its output says more"
     assert is_of(client._died(9, 1).hint, "memory-limit-reached")
@@ -216,7 +216,7 @@ def test_root_cannot_become_the_owner(rootless: Rootless, before: tuple[str, ...
 
 @USERS_OWN
 def test_the_state_root_is_another_users(container: Make, tmp_path: Path) -> None:
-    """Root's is closed, as everybody's is."""
+    """The user's own state root is closed to others, and so is root's."""
     if os.access("/root", os.X_OK):
         pytest.skip("this user may look into /root")
     rootless = Rootless(Path("/root"))
@@ -263,7 +263,7 @@ def test_no_open_file_is_left_on_the_machine(rootless: Rootless, container: Make
 
 @pytest.fixture
 def bundle_of_an_image(rootless: Rootless, tmp_path: Path) -> Path:
-    """A bundle that `convert` has made, so that `remove` and `pack` take it."""
+    """Return a bundle that `convert` has made, so that `remove` and `pack` accept it."""
     (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END]))
     done = rootless("convert", "--owners", "squash", tmp_path / "image.tar", "-o", tmp_path / "box")
     assert done.returncode == 0, done.stderr
@@ -309,7 +309,7 @@ def test_memory_is_short(rootless: Rootless, tmp_path: Path) -> None:
 @USERS_OWN
 @needs_range
 def test_a_throw_away_root_has_files_of_others(rootless: Rootless, container: Make) -> None:
-    """Only the range of ids can remove them, and `delete` has none here."""
+    """Only root of the range of ids can remove them, and `delete` has no range here."""
     c = container(mapped({**SLEEPS, "root": {"readonly": False}}))
     assert c.run_detached("--ephemeral").returncode == 0
     for user, script in (("0", "chmod 777 /tmp"), ("5", "mkdir /tmp/x && touch /tmp/x/y")):

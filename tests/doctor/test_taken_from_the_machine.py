@@ -1,4 +1,4 @@
-"""A part of the kernel, of the machine or of its programs is taken away: the error and `doctor` have the same hint."""
+"""When a part of the kernel, the machine or its programs is taken away, the error and `doctor` have the same hint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REFUSING = filtered(clone3=errno.EPERM, unshare=errno.EPERM)
 
 
 def switches(place: Path, **values: str) -> Words:
-    """A prefix that covers /proc/sys/kernel by a copy with these sysctls."""
+    """Return a prefix that covers /proc/sys/kernel by a copy with these sysctls."""
     place.mkdir()
     for name in ("overflowuid", "overflowgid", "osrelease", "pid_max", "cap_last_cap"):
         (place / name).write_text(Path("/proc/sys/kernel", name).read_text())
@@ -64,7 +64,7 @@ def test_the_kernel_restricts_user_namespaces(
 
 @USERS_OWN
 def test_a_sandbox_refuses_user_namespaces(rootless: Rootless, container: Make) -> None:
-    """A chroot, for example: clone(2), EPERM. No sysctl and no filter says so."""
+    """In a chroot clone(2) gives EPERM, and neither a sysctl nor a filter says why."""
     script = 'mount --rbind / /mnt && exec /usr/sbin/chroot /mnt setpriv --ambient-caps=-all --inh-caps=-all "$@"'
     before = ("unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "sh", "-c", script, "sh")
     error = run([*before, *rootless.command("run", "-b", container().bundle.path, "none")])
@@ -111,7 +111,7 @@ def test_the_kernel_has_no_vsyscall_page(rootless: Rootless, tmp_path: Path) -> 
 @filters
 @USERS_OWN
 def test_a_tmpfs_without_attributes(rootless: Rootless, container: Make) -> None:
-    """As before Linux 6.6. The guest of tests/vm has such a kernel."""
+    """Linux before 6.6 has no attributes there; the guest of tests/vm has such a kernel."""
     program = filtered(setxattr=errno.EOPNOTSUPP, fsetxattr=errno.EOPNOTSUPP)
     words = ("run", "--ephemeral=tmpfs", "-b", container().bundle.path, "none")
     found = parse(run(changed(program, rootless, "doctor", "--json")))
@@ -171,7 +171,7 @@ def test_a_slow_launcher(rootless: Rootless) -> None:
 
 
 def test_too_few_open_files(rootless: Rootless, container: Make) -> None:
-    """Whatever fails for it names the limit; below 4 the interpreter does not start."""
+    """Whatever fails because of it names the limit. Below 4 the interpreter does not start."""
     c = container({"process": {"rlimits": []}})
     shortage = (HINTS["no-files"].text, HINTS["no-code"].text)
     for count in range(4, 11):
