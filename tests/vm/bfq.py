@@ -1,4 +1,6 @@
-"""Weights with the BFQ scheduler, alone: while its module is loaded, everybody's weights go there."""
+"""Check weights with the BFQ scheduler, apart from the other tests, because all weights go to it while its module is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ MAJOR, MINOR = os.major(DISK), os.minor(DISK)
 
 @pytest.fixture
 def scheduler():
-    """The disk's, which is BFQ for this test."""
+    """Yield the disk's scheduler, which is BFQ for this test."""
     name = os.path.basename(os.readlink(f"/sys/dev/block/{MAJOR}:{MINOR}"))
     assert run("modprobe", "bfq").returncode == 0
     with open(f"/sys/block/{name}/queue/scheduler", "w") as file:

@@ -1,4 +1,4 @@
-"""Fixtures for the tests that run in the guest (tests/vm/run): who runs them, and containers with limits."""
+"""Make fixtures for the tests in the guest (tests/vm/run): who runs them, and containers with limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHO = os.environ.get("ROOTLESS_VM", "")  # root, delegated or login
 
 @pytest.fixture(scope="session")
 def who() -> str:
-    """Who runs this: root, delegated (a user in a delegated cgroup) or login (a user as a login leaves one)."""
+    """Return who runs this: root, delegated (a user in a delegated cgroup) or login (a user who has only logged in)."""
     if not WHO:
         pytest.skip("this machine is not the guest: make test-vm")
     return WHO
@@ -24,7 +24,7 @@ def who() -> str:
 
 @pytest.fixture(params=["cgroupfs", "systemd"])
 def manager(request: pytest.FixtureRequest, who: str) -> str:
-    """Both cgroup managers; a login has no cgroup of its own to write, so systemd's alone."""
+    """Return each cgroup manager in turn. A login has no cgroup of its own to write, so it has systemd's alone."""
     if who == "login" and request.param == "cgroupfs":
         pytest.skip("a plain login has no cgroup that it may write")
     return str(request.param)
@@ -32,13 +32,13 @@ def manager(request: pytest.FixtureRequest, who: str) -> str:
 
 @pytest.fixture
 def limited(container: Callable[..., Any], manager: str, rootless: Any) -> Iterator[Callable[..., Limited]]:
-    """`limited(resources, program...)`: a running container under the manager in turn."""
+    """Return `limited(resources, program...)`, which makes a running container under the manager in turn."""
     boxes: list[Limited] = []
 
     def make(
         resources: dict[str, Any], *args: str, stdin: int = subprocess.DEVNULL, data: int = 0, **patch: Any
     ) -> Limited:
-        """stdin: what the container reads; data: the size of a file /data; patch: more of config.json."""
+        """Make the container. stdin: what it reads; data: the size of a file /data; patch: more of config.json."""
         process = {"args": list(args or ("sleep", "1000"))}
         new = container({"process": process, "linux": {"resources": resources}, **patch})
         if data:

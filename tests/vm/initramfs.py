@@ -1,7 +1,7 @@
-"""initramfs.py COMMAND...: run it where the root is the initramfs, as before switch_root(8). Needs root.
+"""Run a command where the root is the initramfs, as before switch_root(8): `initramfs.py COMMAND...`. Needs root.
 
-The initramfs is still there, below the root of every mount namespace that the guest's came from: what lies over it is
-taken away in a new one. The guest's directories are bound where they were.
+The initramfs is still there, below the root of every mount namespace in the guest. This program unmounts what lies over
+it, in a new mount namespace, and binds the guest's directories where they were.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""AppArmor where it runs: a container's profile, that of `exec`, and what the kernel refuses; root's and a user's."""
+"""On a kernel with AppArmor, a container and `exec` get their profiles, and the kernel refuses what these forbid, for
+root and a user.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ NOT_LOADED = (
 
 @pytest.fixture
 def confined(container, who):
-    """`confined(profile, **process)`: a container whose process has a profile, with a /tmp to write."""
+    """Return `confined(profile, **process)`, which makes a container with a profile and a /tmp to write."""
 
     def make(profile, **process):
         return container({"process": {"apparmorProfile": profile, **process}, "root": {"readonly": False}})
@@ -53,7 +55,7 @@ def test_a_profile_that_is_not_loaded_is_refused_in_runcs_words(confined, rootle
 
 
 def test_a_confined_caller_adds_the_profile_to_its_own(confined, rootless, who):
-    """no_new_privs: the caller's profile may not be left, so both hold, if its rules allow that."""
+    """With no_new_privs the caller's profile cannot be left, so both apply, if its rules allow that."""
     if who == "root":
         pytest.skip("the kernel asks no different of root: an ordinary user shows it")
     box = confined("rootless-test", noNewPrivileges=True)

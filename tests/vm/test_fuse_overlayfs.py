@@ -1,4 +1,4 @@
-"""A root file system on fuse-overlayfs, mounted by an ordinary user: through fusermount3, and in a user namespace."""
+"""An ordinary user mounts a root file system by fuse-overlayfs: through fusermount3, and in a user namespace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHANGE = (
 
 @pytest.fixture
 def layered(container, who, tmp_path):
-    """(a container on `merged`, the mount options of fuse-overlayfs): its rootfs is the lower layer."""
+    """Return (a container on `merged`, the mount options of fuse-overlayfs). Its rootfs is the lower layer."""
     if who == "root":
         pytest.skip("root has overlayfs itself")
     box = container({"root": {"readonly": False, "path": str(tmp_path / "merged")}})
@@ -32,7 +32,7 @@ def layered(container, who, tmp_path):
 
 @pytest.fixture
 def mounted(layered, tmp_path):
-    """The container, and the mount is there, made by the user outside of any user namespace."""
+    """Yield the container; the user has made the mount outside of any user namespace."""
     box, options = layered
     server = subprocess.Popen(["fuse-overlayfs", "-f", "-o", options, str(tmp_path / "merged")])
     while server.poll() is None and not os.path.ismount(tmp_path / "merged"):
@@ -43,7 +43,7 @@ def mounted(layered, tmp_path):
 
 
 def check(upper, lower, owner):
-    """What CHANGE leaves: the new file and a whiteout in the upper directory, and the lower one as it was."""
+    """Check that the upper directory has the new file and a whiteout, and that the lower one is unchanged."""
     assert (upper / "etc/new").read_text() == "new\n"
     assert (upper / "etc/group").is_char_device()
     assert (upper / "etc/new").stat().st_uid == owner
@@ -64,7 +64,7 @@ def test_a_mount_of_the_user(mounted, tmp_path):
 
 
 def test_a_mount_of_a_user_namespaces_root(layered, tmp_path, rootless):
-    """As podman has it. All ids are there, and FUSE gives them all what their modes allow."""
+    """podman mounts it like this. All ids exist, and FUSE allows each of them what the modes allow."""
     box, options = layered
     kinds = [n for n in box.bundle.config["linux"]["namespaces"] if n["type"] != "user"]
     sets = {name: ["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"] for name in ("bounding", "effective", "permitted")}

@@ -1,4 +1,4 @@
-"""Limits on a kernel with all controllers: each file has its value, each limit bites, nothing is left."""
+"""On a kernel with all controllers each file has its value, each limit takes effect, and nothing is left."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_pids_limit_refuses_forks(limited):
 
 
 def test_half_a_core_is_half_a_core(limited):
-    """Counted by the container, in the scheduler's own periods, so that a slow machine changes nothing."""
+    """The container counts in the scheduler's own periods, so a slow machine changes nothing."""
     count = "while read k v; do [ $k = nr_periods ] && n=$v; done </sys/fs/cgroup/cpu.stat"
     script = f"n=0; while [ $n -lt 20 ]; do {count}; done; cat /sys/fs/cgroup/cpu.stat; echo; exec sleep 1000"
     box = limited({"cpu": {"quota": 50000, "period": 100000}}, "sh", "-c", script)
@@ -174,7 +174,9 @@ def test_update_changes_the_files_and_systemds_properties(limited, rootless, man
 
 
 def test_a_failed_update_leaves_all_as_it_was(limited, rootless):
-    """A CPU that is not there; then a limit below what is used, with the check that config.json asks for."""
+    """One update asks for a CPU that does not exist, the other for a limit below what is used, with config.json's
+    check.
+    """
     box = limited({"memory": {"limit": 64 * MIB, "checkBeforeUpdate": True}})
     result = rootless("update", "--memory", "48m", "--cpuset-cpus", "4000", box.container.id)
     assert result.returncode == 1
@@ -257,7 +259,7 @@ def _mounts(*more):
 
 
 def _in(box, *commands):
-    """The lines that commands print in the container's mounts."""
+    """Return the lines that commands print in the container's mount namespace."""
     pid = str(box.container.state()["pid"])
     flags = ["-m"] if os.geteuid() == 0 else ["-U", "-m", "--preserve-credentials"]
     result = run("nsenter", "-t", pid, *flags, "sh", "-c", "; ".join(commands))
@@ -275,7 +277,7 @@ def _properties(box, who):
 
 
 def test_device_rules_bite_for_root(container, rootless, who):
-    """A node that the rules do not allow is there and cannot be opened; the default ones can."""
+    """A node that the rules do not allow exists and cannot be opened; the default ones can."""
     if who != "root":
         pytest.skip("a device program needs root")
     fuse = {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}

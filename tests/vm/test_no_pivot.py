@@ -1,4 +1,4 @@
-"""Where the root is the initramfs pivot_root(2) cannot do it: `--no-pivot`, and the error that names it."""
+"""Where the root is the initramfs pivot_root(2) cannot work; `--no-pivot` can, and the error names it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOK = """sh -c "grep -c ' / r[ow].* - rootfs ' /proc/self/mountinfo; ls /; echo
 
 @pytest.fixture
 def on_initramfs(container, rootless, who):
-    """`on_initramfs(flags)`: what `run` with those flags and then `exec` print there."""
+    """Return `on_initramfs(flags)`, which returns what `run` with those flags and then `exec` print there."""
     if who != "root":
         pytest.skip("only root gets to the initramfs")
 

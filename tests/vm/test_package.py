@@ -1,4 +1,4 @@
-"""The Debian package, which tests/vm/run has built on the host: dpkg installs it, and a user runs it, in the guest."""
+"""In the guest dpkg installs the Debian package, which tests/vm/run has built on the host, and a user runs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(*words: str | Path) -> str:
 
 @pytest.fixture
 def installed(who: str) -> Iterator[Path]:
-    """The launcher, while the package is installed."""
+    """Yield the launcher while the package is installed."""
     if who != "root":
         pytest.skip("only root installs packages")
     packages = sorted((CHECKOUT / "dist").glob("rootless_*_all.deb"))

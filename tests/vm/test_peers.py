@@ -1,4 +1,4 @@
-"""The same resources under crun, runc and this runtime give the same file values: a differential test."""
+"""The same resources give the same file values under crun, runc and this runtime: a differential test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDS = ("containerID", "hostID", "size")
 
 
 def generate(seed, hugetlb):
-    """Resources of runtime-spec 1.0 by a seed: each property is there or not, with a value of its range."""
+    """Return resources of runtime-spec 1.0 by a seed: each property is there or not, with a value of its range."""
     pick = random.Random(seed)
     maybe = lambda value: value if pick.random() < 0.7 else None  # noqa: E731
     limit = pick.choice([-1, 4096 * pick.randrange(2000, 20000)])
@@ -50,7 +50,7 @@ def generate(seed, hugetlb):
 
 @pytest.mark.parametrize("seed", range(SAMPLES))
 def test_the_files_are_those_of_crun_and_runc(container, rootless, who, seed):
-    """cpu.weight apart: these versions of the peers still convert shares linearly."""
+    """cpu.weight is left out, because these versions of the peers convert shares linearly."""
     if who == "login" or (who == "delegated" and seed != 1):
         pytest.skip("root compares under both managers, an ordinary user under systemd")
     resources = generate(seed, hugetlb=who == "root")

@@ -1,4 +1,4 @@
-"""Which manager and which cgroup a container gets in each session, and the words where there is none."""
+"""Each session gives a container its manager and its cgroup, or the error says why there is none."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_scope_that_exists_is_refused_with_systemds_words(container, rootless)
 
 
 def test_moving_into_a_leaf_is_said_once(container, rootless, who):
-    """A scope of its own that holds this process has to hand on controllers."""
+    """The scope that holds this process has to hand on controllers, so the process moves to a leaf."""
     if who != "delegated":
         pytest.skip("only there a cgroup is both ours and full")
     patch = LIMIT | {"process": {"args": ["cat", "/proc/self/cgroup"]}}
@@ -78,7 +78,7 @@ def test_moving_into_a_leaf_is_said_once(container, rootless, who):
 
 
 def test_the_smallest_memory_limit_in_which_true_runs(container, rootless, who, manager):
-    """At most 5 MiB: what counts is the pages of the interpreter that are copied before execve."""
+    """It is at most 5 MiB, for the pages of the interpreter that are copied before execve."""
     if who == "login":
         pytest.skip("the delegated user's figure is the same")
 
@@ -101,13 +101,13 @@ def test_the_smallest_memory_limit_in_which_true_runs(container, rootless, who, 
 
 @pytest.fixture
 def short():
-    """podman takes no runroot of more than 50 characters."""
+    """Return a short path, because podman accepts no runroot of more than 50 characters."""
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as path:
         yield path
 
 
 def test_podman_with_limits(manager, who, tmp_path, short):
-    """podman drives the runtime under both managers: its limits are there, and it can read and change them."""
+    """podman uses the runtime under both managers; its limits are set, and it can read and change them."""
     if who == "login":
         pytest.skip("podman's own cgroups need a session of the user's manager")
     launcher = tmp_path / "rootless"

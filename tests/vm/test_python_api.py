@@ -1,4 +1,6 @@
-"""Limits from Python on a kernel with all controllers: each has its value, each bites, and who ended a call is said."""
+"""From Python, on a kernel with all controllers, each limit has its value and takes effect, and the result says what
+ended a call.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ def in_the_guest(who: str) -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root file system with busybox."""
+    """Return a root file system with busybox."""
     place = tmp_path_factory.mktemp("root")
     place.chmod(0o755)
     for name in ("bin", "dev", "proc", "sys", "tmp"):
@@ -44,7 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(params=["unnamed", "named"])
 def about(request: pytest.FixtureRequest, root: Path) -> dict[str, Any]:
-    """Which container: with a state directory, or without."""
+    """Return which container to make: with a state directory, or without."""
     name = f"vm-{secrets.token_hex(4)}" if request.param == "named" else ""
     return {"rootfs": root, "name": name}
 

@@ -1,4 +1,4 @@
-"""SELinux where it runs: the label of a container, those of `exec` and of its mounts, and what the policy refuses."""
+"""On a kernel with SELinux a container, `exec` and mounts get their labels, and the policy refuses what it forbids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_ALLOWED = (
 
 @pytest.fixture
 def labelled(container, who):
-    """`labelled(label, **process)`: a container whose process has a label."""
+    """Return `labelled(label, **process)`, which makes a container with a label."""
     if not os.path.exists("/sys/fs/selinux/enforce"):
         pytest.skip("this boot of the guest is one with AppArmor: tests/vm/run selinux")
 

@@ -1,4 +1,6 @@
-"""contrib/systemd in a user's session: ready when the program says so, stopped by TERM; killed, it leaves nothing."""
+"""A unit of contrib/systemd in a user's session is ready when the program says so, stops by TERM, and leaves nothing if
+killed.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ def shown(name: str) -> str:
 
 @pytest.fixture
 def unit(who: str, make_bundle: Callable[..., Any]) -> Iterator[None]:
-    """The unit as the page installs it, with the checkout's launcher and a bundle in ~/containers."""
+    """Return the unit as the page installs it, with the checkout's launcher and a bundle in ~/containers."""
     if who != "delegated":
         pytest.skip("a user's session starts it")
     config = Path.home() / ".config/systemd/user"
