@@ -1,6 +1,6 @@
-"""`make bench`: containers from one Python process, beside bubblewrap, crun and runc spawned by subprocess.run.
+"""`make bench`: time containers from one Python process, beside bubblewrap, crun and runc spawned by subprocess.run.
 
-The calls alternate in one process, so that a busy machine disturbs all alike. Only the ratios mean anything.
+The calls alternate in one process, so that a busy machine slows all of them alike. Compare the ratios only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUBBLEWRAPS = {
 
 
 def alternate(calls: dict[str, Callable[[], object]]) -> dict[str, tuple[float, float]]:
-    """(minimum, median) of each call in milliseconds."""
+    """Return (minimum, median) of each call in milliseconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -50,7 +50,7 @@ def alternate(calls: dict[str, Callable[[], object]]) -> dict[str, tuple[float, 
 
 
 def peers(bundle: Path, rootfs: Path) -> dict[str, list[str]]:
-    """The command of each peer that is installed, with the same namespaces and mounts."""
+    """Return the command of each peer that is installed, with the same namespaces and mounts."""
     found = {}
     if bwrap := shutil.which("bwrap"):
         mounts = ["--bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
@@ -62,7 +62,7 @@ def peers(bundle: Path, rootfs: Path) -> dict[str, list[str]]:
 
 
 async def throughput(start: Callable[[], object]) -> float:
-    """Containers a second, 50 at once."""
+    """Return the containers a second, 50 at once."""
     limit = asyncio.Semaphore(50)
 
     async def one() -> None:

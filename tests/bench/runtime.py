@@ -1,6 +1,6 @@
-"""`make bench`: run, create+start+delete, exec and state, beside crun and runc where they are installed.
+"""`make bench`: time run, create+start+delete, exec and state, beside crun and runc if they are installed.
 
-The commands alternate in one run, so that a busy machine disturbs all alike. Only the ratios mean anything.
+The commands alternate in one run, so that a busy machine slows all of them alike. Compare the ratios only.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Call = Callable[[str, Path, Path, str], float]  # ms
 
 
 def call(*command: object) -> float:
-    """Run it; milliseconds from the spawn to the end, without what it takes to prepare them here.
+    """Run a command; return the milliseconds from its spawn to its end, without the preparations here.
 
-    What it says is only shown when it fails. A file takes it: a created container keeps a pipe open.
+    Its output is shown only if it fails. It goes to a file, because a created container keeps a pipe open.
     """
     with tempfile.TemporaryFile() as said, open(os.devnull, "rb") as nothing:
         words = [str(c) for c in command]
@@ -41,7 +41,7 @@ def call(*command: object) -> float:
 
 
 def make_bundle(path: Path, version: str, *args: str) -> None:
-    """The default rootless bundle around the host's busybox, with that program."""
+    """Make the default rootless bundle around the host's busybox, with that program."""
     (path / "rootfs/bin").mkdir(parents=True)
     for name in ("proc", "sys", "dev"):
         (path / "rootfs" / name).mkdir()
@@ -76,7 +76,7 @@ def state(runtime: str, root: Path, bundle: Path, name: str) -> float:
 
 
 def measure(action: Call, runtimes: dict[str, str], work: Path) -> dict[str, list[float]]:
-    """Milliseconds of each run, the runtimes in turn."""
+    """Return the milliseconds of each run; the runtimes take turns."""
     times: dict[str, list[float]] = {name: [] for name in runtimes}
     for number in range(RUNS + 2):
         for name, program in runtimes.items():

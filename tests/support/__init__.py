@@ -1,1 +1,1 @@
-"""What the tests share and that is no test: containers and bundles, archives, forked children, schemas, snapshots."""
+"""Hold what the tests share: containers and bundles, archives, forked children, schemas, snapshots. No test is here."""

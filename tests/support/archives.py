@@ -1,4 +1,4 @@
-"""Archives made byte by byte, so that they can be wrong in any way, and a watch over what is outside the bundle."""
+"""Make archives byte by byte, so that they can be wrong in any way, and watch what is outside the bundle."""
 
 from __future__ import annotations
 

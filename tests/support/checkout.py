@@ -1,4 +1,4 @@
-"""Where the checkout and its program are, and how long a command of it may take."""
+"""Say where the checkout and its program are, and how long a command of it may take."""
 
 from __future__ import annotations
 

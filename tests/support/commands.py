@@ -1,4 +1,4 @@
-"""The commands of a checkout, run as processes; commands that the option table does not have yet, by their module."""
+"""Run the commands of a checkout as processes; those that the option table does not have yet, by their module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A test's bundle, its containers, the program with a state directory of its own, and the search for what is left."""
+"""Make a test's bundle and containers, run the program with a state directory of its own, and find what is left."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Bundle:
 
 
 class Rootless:
-    """`rootless(*args)` runs the checkout's program with a state directory of the test's own."""
+    """Run the checkout's program, by `rootless(*args)`, with a state directory of the test's own."""
 
     def __init__(self, state: Path) -> None:
         self.state = state

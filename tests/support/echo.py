@@ -1,4 +1,4 @@
-"""Servers that answer over TCP and UDP, in a container and on the host, and what asks them."""
+"""Run servers that answer over TCP and UDP, in a container and on the host, and ask them."""
 
 from __future__ import annotations
 

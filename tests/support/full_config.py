@@ -1,4 +1,4 @@
-"""A config with every property of the specification, and the plan of it on a host of fixed facts."""
+"""Make a config with every property of the specification, and its plan on a host of fixed facts."""
 
 from typing import Any
 

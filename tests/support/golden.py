@@ -1,4 +1,4 @@
-"""The configs of real clients in tests/plans, and the hosts on which their plans are made."""
+"""Find the configs of real clients in tests/plans, and describe the hosts on which their plans are made."""
 
 from __future__ import annotations
 

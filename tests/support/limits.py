@@ -1,4 +1,4 @@
-"""A running container with limits, for the tests in the guest (tests/vm)."""
+"""Run a container with limits, for the tests in the guest (tests/vm)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.containers import Container
 
 
 class Limited:
-    """A running container with limits, its cgroup, and the pipe that it prints into."""
+    """Hold a running container with limits, its cgroup, and the pipe that it prints into."""
 
     def __init__(self, container: Container, state: Path, out: int) -> None:
         self.container = container

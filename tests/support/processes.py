@@ -1,4 +1,4 @@
-"""Processes of this machine, looked for by their command lines, and waits for what they do."""
+"""Find processes of this machine by their command lines, and wait for what they do."""
 
 from __future__ import annotations
 

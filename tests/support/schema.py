@@ -1,4 +1,4 @@
-"""The shape of config.json: tests/data/config-schema.json, read into kinds from which values and violations are made.
+"""Read the shape of config.json, tests/data/config-schema.json, into kinds from which values and violations are made.
 
 The file is JSON Schema, written by this project after runtime-spec 1.3; tests/unit/test_schema.py validates with it and
 compares it with the specification's own files. A kind is one of: bool, str; a range of whole numbers; a tuple of the

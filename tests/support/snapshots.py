@@ -1,4 +1,4 @@
-"""A deep copy of an object as plain data, to see whether somebody has written to it meanwhile."""
+"""Copy an object deeply as plain data, to see whether somebody has written to it meanwhile."""
 
 from __future__ import annotations
 
