@@ -120,6 +120,9 @@ def _open_standard_streams() -> None:
         except OSError:
             os.open("/dev/null", os.O_RDWR)  # it gets this number, because open(2) takes the lowest free one
             os.set_inheritable(fd, True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # so says Python of a stream that was closed when it started
+            setattr(sys, name, open("/dev/null", "w"))
 
 
 _LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")  # those of runc

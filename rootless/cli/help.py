@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rootless import __version__
 from rootless.cli.help_text import COMMAND_GROUPS, EXAMPLES, OPERANDS, PAGES
 from rootless.cli.options import COMMANDS, GLOBAL, Option, UsageError
+from rootless.cli.output import say
 from rootless.config_node import closest
 from rootless.errors import RootlessError, advice, printable
 
@@ -204,14 +205,14 @@ def show_help(name: str) -> None:
         find()
     if name:
         command = root.commands[name]
-        click.echo(command.get_help(click.Context(command, info_name=name, parent=context)))
+        say(command.get_help(click.Context(command, info_name=name, parent=context)))
     else:
-        click.echo(root.get_help(context))
+        say(root.get_help(context))
 
 
 def show_version() -> None:
     """Print the version in the form of runc's, because clients look for "version", "commit:" and "spec:"."""
-    print(f"rootless version {__version__}\ncommit: v{__version__}\nspec: 1.3.0")
+    say(f"rootless version {__version__}\ncommit: v{__version__}\nspec: 1.3.0")
 
 
 # docker's commands that this program does not have, and what to use instead.

@@ -21,6 +21,14 @@ def write_all(fd: int, data: bytes) -> None:
             view = view[os.write(fd, view) :]
 
 
+def write_out(data: bytes) -> None:
+    """Write all bytes to standard output. Raises OSError, whose file name says so."""
+    try:
+        write_all(1, data)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write: {error.strerror}", "standard output") from None
+
+
 def write_at_once(fd: int, data: bytes) -> None:
     """Write a value in one call, because the kernel reads files of /proc and cgroup2, and messages, call by call.
 

@@ -155,9 +155,11 @@ def _become_hook(hook: Hook, stdin: int, stderr: int, context: HookContext, pare
         given = context.env if hook.env is None else hook.env
         environment = dict(os.environ) if given is None else dict(e.split("=", 1) for e in given if "=" in e)
         program.become(hook.path, hook.args, environment)
-    except OSError as error:
-        place = f"{printable(error.filename)}: " if error.filename not in (None, hook.path) else ""
-        said = f"{place}{error.strerror}".encode("utf-8", "replace")
+    except Exception as error:  # ValueError: what CPython's execve does not take, such as an empty args[0]
+        said = str(error).encode("utf-8", "replace")
+        if isinstance(error, OSError):
+            place = f"{printable(error.filename)}: " if error.filename not in (None, hook.path) else ""
+            said = f"{place}{error.strerror}".encode("utf-8", "replace")
         for fd in (stderr, 2):  # try both: the first may be closed, the second may be the file of an annotation
             try:
                 os.write(fd, said)

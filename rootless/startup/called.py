@@ -455,7 +455,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cli.options":
             "<genexpr> <listcomp> Options.__init__ _read_flags _set _set_defaults parse parse_global",
         "rootless.cli.setting_flags": "<genexpr>",
-        "rootless.kernel.files": "write_all",
+        "rootless.kernel.files": "write_all write_out",
         "rootless.kernel.proc": "alive start_time",
         "rootless.log": "configure",
         "rootless.runtime.container":

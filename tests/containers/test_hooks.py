@@ -264,3 +264,13 @@ def test_a_stream_of_a_hook_that_cannot_be_opened_is_named(container, rootless) 
     result = c.create()
     assert result.returncode == 1 and "/nosuch/out: No such file" in result.stderr
     assert rootless.ids() == []
+
+
+@pytest.mark.parametrize("moment", ["createRuntime", "createContainer", "startContainer", "poststop"])
+@pytest.mark.parametrize(
+    ("hook", "why"), [({"args": [""]}, "argv first element cannot be empty"), ({"env": ["=x"]}, "illegal environment")]
+)
+def test_a_hook_that_execve_does_not_take(container, moment, hook, why) -> None:
+    """It used to end with 127 and no word."""
+    result = container({"hooks": {moment: [{"path": "/bin/true", **hook}]}}).run("true")
+    assert len(result.stderr.splitlines()) == 1 and why in result.stderr

@@ -14,10 +14,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 NAMES = ["", *COMMANDS]
 
 
-def shown(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> str:
+def shown(name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> str:
     monkeypatch.setenv("COLUMNS", str(columns))
     show_help(name)
-    return capsys.readouterr().out
+    return capfd.readouterr().out
 
 
 def test_every_command_is_in_one_group_and_peoples_come_first() -> None:
@@ -38,20 +38,20 @@ def test_every_command_has_examples_that_parse() -> None:
         assert any(line.startswith(f"rootless {name}") for line, _ in examples)
 
 
-def test_without_a_terminal_the_help_has_80_columns(capsys, monkeypatch) -> None:
+def test_without_a_terminal_the_help_has_80_columns(capfd, monkeypatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr("os.get_terminal_size", lambda _: (_ for _ in ()).throw(OSError))
     show_help("run")
-    lines = capsys.readouterr().out.splitlines()
+    lines = capfd.readouterr().out.splitlines()
     assert 70 < max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_help_fits(name: str, columns: int, capsys, monkeypatch) -> None:
+def test_the_help_fits(name: str, columns: int, capfd, monkeypatch) -> None:
     if name in ("checkpoint", "restore"):
         pytest.skip("needs criu, as podman wants")
-    text = shown(name, capsys, monkeypatch, columns)
+    text = shown(name, capfd, monkeypatch, columns)
     typed = [line for line, _ in EXAMPLES[name]]
     too_long = [line for line in text.splitlines() if len(line) > columns and line.strip() not in typed]
     assert not [line for line in too_long if columns >= 80 or ("|" not in line and "--" not in line)], too_long
@@ -59,13 +59,13 @@ def test_the_help_fits(name: str, columns: int, capsys, monkeypatch) -> None:
     assert columns < 100 or len(text.splitlines()) < 110
 
 
-def test_wide_terminals_get_no_wider_help(capsys, monkeypatch) -> None:
+def test_wide_terminals_get_no_wider_help(capfd, monkeypatch) -> None:
     for name in ("", "run", "exec", "convert"):
-        assert max(map(len, shown(name, capsys, monkeypatch, 300).splitlines())) <= 100
+        assert max(map(len, shown(name, capfd, monkeypatch, 300).splitlines())) <= 100
 
 
-def test_runs_flags_are_grouped(capsys, monkeypatch) -> None:
-    text = shown("run", capsys, monkeypatch)
+def test_runs_flags_are_grouped(capfd, monkeypatch) -> None:
+    text = shown("run", capfd, monkeypatch)
     places = [text.index(f"\n{title} (such as ") for title in GROUPS]
     assert places == sorted(places) and text.index("\nOptions:") < places[0]
 

@@ -149,14 +149,16 @@ def test_with_few_descriptors_no_shell_speaks_for_us(launcher: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["a shell looks for the interpreter", "a shell knows it"], indirect=True)
-def test_a_directory_as_standard_input_is_one_line(launcher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stream", "name"), [("stdin", "standard input"), ("stdout", "standard output")])
+def test_a_directory_as_a_standard_stream_is_one_line(launcher: Path, tmp_path: Path, stream: str, name: str) -> None:
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
-        done = subprocess.run([launcher, "list"], stdin=directory, capture_output=True, text=True, check=False)
+        done = subprocess.run([launcher, "list"], **{**streams, stream: directory}, text=True, check=False)
     finally:
         os.close(directory)
     assert done.returncode == 1
-    assert re.fullmatch("rootless: standard input is a directory.*\n", done.stderr)
+    assert re.fullmatch(f"rootless: {name} is a directory.*\n", done.stderr)
 
 
 def test_setup_writes_the_interpreter_where_the_launcher_has_a_place_for_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from oci.image.blobs import open_input
 from rootless.cli import archive, image_store, old_code
 from rootless.cli.containers import state_root
 from rootless.cli.images import read_size, translated
+from rootless.cli.output import say, tell
 from rootless.cli.table import age, laid_out, size
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
@@ -41,10 +42,10 @@ def main(options: Options) -> int:
         with translated():
             removed = cache.prune(limit)
             images = image_store.prune(limit, used)
-        print(f"{len(removed)} trees removed, {sum(tree.size for tree in removed)} bytes", flush=True)
-        print(f"{len(images)} images removed, {sum(image.size for image in images)} bytes", flush=True)
+        tell(f"{len(removed)} trees removed, {sum(tree.size for tree in removed)} bytes")
+        tell(f"{len(images)} images removed, {sum(image.size for image in images)} bytes")
         if old:
-            print(f"code of {len(old)} old installations removed, {sum(code.size for code in old)} bytes", flush=True)
+            tell(f"code of {len(old)} old installations removed, {sum(code.size for code in old)} bytes")
         return 0
 
     used = image_store.busy(state_root(options))
@@ -66,7 +67,7 @@ def _add(options: Options) -> int:
         raise RootlessError(
             "not an image archive", printable(options.image), hint="a file, an OCI layout, or - for stdin"
         )
-    print(archive.unpack(options.image, options.tag, options.platform).bundle, flush=True)
+    tell(archive.unpack(options.image, options.tag, options.platform).bundle)
     return 0
 
 
@@ -78,7 +79,7 @@ def _list(cache: Cache, *, as_json: bool) -> int:
         listed = [attrs.asdict(tree) for tree in trees]
         listed += [{"kind": "image", **attrs.asdict(image)} for image in images]
         listed += [{"kind": "code", **attrs.asdict(code)} for code in old_code.kept()]
-        print(json.dumps(listed, indent=2))
+        say(json.dumps(listed, indent=2))
         return 0
     rows = [("TREE", "OWNERS", "LAYERS", "SIZE", "LAST USED", "NAMES")]
     for tree in trees:
@@ -89,5 +90,5 @@ def _list(cache: Cache, *, as_json: bool) -> int:
         rows.append((image.key[:12], "image", "-", size(image.size), age(image.used), names))
     for code in old_code.kept():
         rows.append(("-", "code", "-", size(code.size), age(code.used), f"{code.package} (not there any more)"))
-    print(laid_out(rows, right=(2, 3)), end="")
+    say(laid_out(rows, right=(2, 3)).rstrip("\n"))
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rootless.cli.completion import answer
 from rootless.errors import RootlessError, printable
+from rootless.kernel.files import write_out
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
@@ -92,5 +93,5 @@ def main(options: Options) -> int:
         if shell not in SCRIPTS:
             raise RootlessError(f"no completion for the shell {printable(repr(shell))}", hint="bash, zsh or fish")
         text = SCRIPTS[shell]
-    os.write(1, text.encode("utf-8", "surrogateescape"))
+    write_out(text.encode("utf-8", "surrogateescape"))
     return 0

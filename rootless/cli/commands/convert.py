@@ -19,6 +19,7 @@ from oci.owners import IdMap, Owners
 from oci.remove import remove_tree
 from rootless import log
 from rootless.cli.images import read_size, translated
+from rootless.cli.output import say, tell
 from rootless.errors import RootlessError
 from rootless.kernel.hints import HINTS
 from rootless.kernel.host import Host
@@ -87,7 +88,7 @@ def build(options: Options, image: Image, target: str) -> int:
         lambda: _build(request, quiet=options.quiet), maps, request.temporary, lambda: _take_back(request)
     )
     if code == 0:
-        print(target if "/" in target else f"./{target}")
+        tell(target if "/" in target else f"./{target}")
     return code
 
 
@@ -150,11 +151,11 @@ def _list(images: list[Image], *, as_json: bool) -> int:
     if as_json:
         keys = ("family", "names", "digest", "platform", "size")
         listed = [{key: getattr(image, key) for key in keys} | {"layers": len(image.layers)} for image in images]
-        print(json.dumps(listed, indent=2))
+        say(json.dumps(listed, indent=2))
         return 0
-    print(f"{'NAME':<40} {'DIGEST':<19} {'PLATFORM':<16} {'LAYERS':>6} {'SIZE':>12}")
+    say(f"{'NAME':<40} {'DIGEST':<19} {'PLATFORM':<16} {'LAYERS':>6} {'SIZE':>12}")
     for image in images:
         short = image.digest.removeprefix("sha256:")[:12]
         for name in image.names or ("-",):
-            print(printable(f"{name:<40} {short:<19} {image.platform:<16} {len(image.layers):>6} {image.size:>12}"))
+            say(printable(f"{name:<40} {short:<19} {image.platform:<16} {len(image.layers):>6} {image.size:>12}"))
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless import log
 from rootless.cli.requests import read_request
-from rootless.kernel.files import close_at_last, write_all
+from rootless.kernel.files import close_at_last, write_out
 from rootless.kernel.host import Host
 from rootless.runtime.create import compile_plan, create
 
@@ -36,5 +36,5 @@ def print_plan(request: CreateRequest) -> int:
     plan = compile_plan(request, Host())
     for line in [*plan.warnings, *filter(None, [plan.cgroup.refusal])]:
         log.warn(line)
-    write_all(1, ("\n".join(describe(plan)) + "\n").encode("utf-8", "surrogateescape"))
+    write_out(("\n".join(describe(plan)) + "\n").encode("utf-8", "surrogateescape"))
     return 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import textwrap
 from typing import TYPE_CHECKING
 
 from rootless.cli.containers import enter_state_root, state_root
 from rootless.cli.doctor import cgroups, installation, machine, places, trial, users
 from rootless.cli.doctor.line import MISSING, Line, failed
+from rootless.cli.output import say
 from rootless.cli.table import columns
 from rootless.errors import EXIT_ERROR, RootlessError, printable, unexpected
 from rootless.kernel.hints import ROOT
@@ -58,11 +58,11 @@ def main(options: Options) -> int:
     lines = list(_examine(root, options.subject))
     works = not any(line.status == MISSING and line.name in _ESSENTIAL for line in lines)
     if options.json:
-        print(json.dumps({"works": works, "lines": [line.document() for line in lines]}, indent=2))
+        say(json.dumps({"works": works, "lines": [line.document() for line in lines]}, indent=2))
     else:
         for text in _table(lines):
-            print(text)
-        print(_verdict(lines, options.subject))
+            say(text)
+        say(_verdict(lines, options.subject))
     return 0 if works else EXIT_ERROR
 
 
@@ -126,10 +126,9 @@ def _clean(root: str, *, as_json: bool) -> int:
 
     left = residues.find(root)
     if as_json:
-        print(json.dumps({"residues": [{"kind": each.kind, "place": each.place} for each in left]}, indent=2))
+        say(json.dumps({"residues": [{"kind": each.kind, "place": each.place} for each in left]}, indent=2))
     else:
         for each in left:
-            print(f"{each.kind:<10} {printable(each.place)}")
-        print("nothing is left over" if not left else "1 residue" if len(left) == 1 else f"{len(left)} residues")
-    sys.stdout.flush()
+            say(f"{each.kind:<10} {printable(each.place)}")
+        say("nothing is left over" if not left else "1 residue" if len(left) == 1 else f"{len(left)} residues")
     return EXIT_ERROR if residues.remove(root, left) else 0

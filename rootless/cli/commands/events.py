@@ -12,7 +12,7 @@ from rootless.cgroup.stats import collect
 from rootless.cli.containers import load
 from rootless.errors import RootlessError, advice, printable
 from rootless.kernel import proc
-from rootless.kernel.files import write_all
+from rootless.kernel.files import write_out
 from rootless.kernel.units import parse_duration
 from rootless.kernel.waiting import milliseconds
 from rootless.runtime.container import Container
@@ -80,4 +80,4 @@ def _print(container: Container, kind: str, data: dict[str, Any] | None) -> None
     event: dict[str, Any] = {"type": kind, "id": container.container_id}
     if data is not None:
         event["data"] = data
-    write_all(1, f"{dumps(event)}\n".encode())
+    write_out(f"{dumps(event)}\n".encode())

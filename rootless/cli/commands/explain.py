@@ -10,7 +10,7 @@ from rootless import log
 from rootless.cli.commands.run import read_dashes, read_run_request
 from rootless.cli.options import parse
 from rootless.errors import RootlessError, printable
-from rootless.kernel.files import write_all
+from rootless.kernel.files import write_out
 from rootless.kernel.host import Host
 from rootless.plan.explain import WIDTH, Line, introduction, layout, painted, tell, wrapped
 from rootless.runtime.bundle import no_bundle
@@ -37,7 +37,7 @@ def main(options: Options) -> int:
         log.warn(line)
 
     def show(lines: list[Line]) -> None:
-        write_all(1, painted(lines, colour=colour).encode("utf-8", "surrogateescape"))
+        write_out(painted(lines, colour=colour).encode("utf-8", "surrogateescape"))
 
     text = printable(introduction(request.container_id, request.bundle, plan))
     if not options.trace:

@@ -10,7 +10,7 @@ from rootless.cgroup.place import session
 from rootless.cgroup.systemd import library_found
 from rootless.errors import RootlessError
 from rootless.kernel import caps
-from rootless.kernel.files import write_all
+from rootless.kernel.files import write_out
 from rootless.kernel.host import Host
 from rootless.kernel.namespaces import NAMESPACES
 from rootless.plan.mounts import known_options
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def main(options: Options) -> int:
     """Run `rootless features`."""
-    write_all(1, dumps(features(), 2).encode() + b"\n")
+    write_out(dumps(features(), 2).encode() + b"\n")
     return 0
 
 

@@ -14,6 +14,7 @@ from oci.image import choose, read_images
 from oci.image.blobs import open_archive
 from rootless import log
 from rootless.cli.images import read_size, translated
+from rootless.cli.output import say
 from rootless.cli.table import age, columns
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ def main(options: Options) -> int:
     with translated():
         document = _document(options)
     if options.json:
-        print(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
         return 0
     for line in _table(document):
-        print(printable(line))
+        say(printable(line))
     return 0
 
 

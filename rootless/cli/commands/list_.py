@@ -14,7 +14,7 @@ from rootless.cli.containers import state_root
 from rootless.cli.setting_flags import IMAGE_ANNOTATION
 from rootless.cli.table import age, laid_out
 from rootless.errors import NoSuchContainer, RootlessError, printable
-from rootless.kernel.files import write_all
+from rootless.kernel.files import write_out
 from rootless.plan.network import ports_of
 from rootless.runtime.container import Container
 from rootless.runtime.state import StateDir, ids
@@ -40,7 +40,7 @@ def main(options: Options) -> int:
         text = dumps(reports or None) + "\n"
     else:
         text = _table(reports)
-    write_all(1, text.encode("utf-8", "surrogateescape"))
+    write_out(text.encode("utf-8", "surrogateescape"))
     return 0
 
 

@@ -12,6 +12,7 @@ from oci.pack import PackRequest, pack
 from oci.remove import remove_tree
 from rootless import log
 from rootless.cli.images import translated
+from rootless.cli.output import tell
 from rootless.userns import job
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def main(options: Options) -> int:
         lambda: remove_tree(request.temporary),
     )
     if code == 0:
-        print(request.output)
+        tell(request.output)
     return code
 
 

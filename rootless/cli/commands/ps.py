@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rootless.cli.containers import load
 from rootless.errors import RootlessError, advice, printable
-from rootless.kernel.files import write_all
+from rootless.kernel.files import write_out
 from rootless.kernel.find_program import find_program
 from rootless.runtime.container import Container
 from rootless.startup.jsonlite import dumps
@@ -31,7 +31,7 @@ def main(options: Options) -> int:
         text = dumps(pids) + "\n"
     else:
         text = _cut(_table(options.args or ["-ef"]), pids)
-    write_all(1, text.encode("utf-8", "surrogateescape"))
+    write_out(text.encode("utf-8", "surrogateescape"))
     return 0
 
 

@@ -6,7 +6,6 @@ from rootless.cli.commands.create import print_plan
 from rootless.cli.containers import state_root
 from rootless.cli.requests import make_request, read_timeout
 from rootless.errors import IdInUse, RootlessError, printable
-from rootless.kernel.files import write_all
 from rootless.kernel.host import Host
 from rootless.runtime.bundle import Bundle, find_bundle, load_bundle, no_bundle
 from rootless.runtime.run import run
@@ -57,7 +56,9 @@ def main(options: Options) -> int:
                 raise
             continue  # another command has taken the id meanwhile
         if request.takes_name and options.detach:
-            write_all(1, f"{request.container_id}\n".encode())
+            from rootless.cli.output import tell
+
+            tell(request.container_id)
         return code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rootless.cli import first_line
+from rootless.cli.output import say
 from rootless.errors import printable
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ def main(options: Options) -> int:
     script = first_line.read_own()
     line = first_line.SHELL if options.undo else first_line.direct_line()
     if script.line == line:
-        print(printable(f"{script.path} begins with {line} already"))
+        say(printable(f"{script.path} begins with {line} already"))
     elif options.dry_run:
-        print(printable(f"would change the first line of {script.path} from {script.line} to {line}"))
+        say(printable(f"would change the first line of {script.path} from {script.line} to {line}"))
     else:
         first_line.write(script, line)
         back = "" if options.undo else "; rootless speedup --undo changes it back"
-        print(printable(f"changed the first line of {script.path} from {script.line} to {line}{back}"))
+        say(printable(f"changed the first line of {script.path} from {script.line} to {line}{back}"))
     return 0

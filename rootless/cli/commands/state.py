@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rootless.cli.containers import load
-from rootless.kernel.files import write_all
+from rootless.kernel.files import write_out
 from rootless.startup import lean_os as os
 from rootless.startup.jsonlite import dumps
 
@@ -17,7 +17,7 @@ def main(options: Options) -> int:
     container = load(options)
     report = container.report()
     report["owner"] = owner_name(os.fstat(container.directory.fd).st_uid)
-    write_all(1, dumps(report, 2).encode() + b"\n")
+    write_out(dumps(report, 2).encode() + b"\n")
     return 0
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def main(options: Options) -> int:
     """Run `rootless unshare CMD ARG...`; return its exit code. Root, also of a user namespace, keeps its ids."""
     args = options.args or [os.environ.get("SHELL", "/bin/sh")]
+    if not args[0]:
+        raise RootlessError("the program's name is empty", hint="rootless unshare CMD ARG...")
     host = Host()
     mode = _emulation(options, host)
 
