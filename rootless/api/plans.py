@@ -196,42 +196,14 @@ def _signature(path: str) -> tuple[int, ...]:
 
 def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
     """Return the plan for the settings as the client packs them (api/settings.py). Raises RootlessError."""
-    kind, path = asked["root"]
-    signature: tuple[int, ...] = ()
-    masked: list[str] | None = None
-    bundle = path
-    if kind == "bundle":
-        config = f"{path}/config.json"
-        signature = _signature(config)
-        spec = parse_config(read_config(config), config)
-    elif kind == "rootfs":
-        from oci.config import default_config
-
-        if not host.is_directory(path):
-            raise RootlessError("the rootfs is not a directory", path, hint="rootfs= names it")
-        bundle = os.path.dirname(path)
-        spec = default_config(not host.is_root_on_host, host.uid, host.gid)
-        spec["root"]["path"] = path
-    else:
-        bundle = "/"
-        as_root = asked.get("user") in (0, "root", "0") and host.uid != 0
-        hides = host.is_root_here and can_hide_owners("/etc")
-        spec = host_system_config(host, as_root=as_root, hide_owners=hides)
-        masked = closed_paths("/etc") if host.uid == 0 and not hides else None
+    signature = _signature(f"{asked['root'][1]}/config.json") if asked["root"][0] == "bundle" else ()
+    spec, bundle, masked = _read_root(asked, host)
     spec.setdefault("process", {"cwd": "/"})["terminal"] = False
     spec["process"].setdefault("args", ["sh"])
     name = check_id(asked["name"]) if asked.get("name") else ""
     keywords = dict(asked["keywords"])
     if any(asked.get(key) is not None for key in ("user", "group", "groups")):
-        from rootless.api.users import find_user
-
-        rootfs = "/" if kind == "host" else os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
-        ids = find_user(spec["process"].get("user") or {}, asked, rootfs)
-        if [ids.uid, ids.gid, ids.groups] != _ids_of(spec):
-            if kind == "host" and ids.groups and (ids.uid, ids.gid) == (host.uid, host.gid):
-                what = "the host's own system gives the program the caller's ids, and no further group is mapped"
-                raise RootlessError(what, "/process/user/additionalGids", errno.EPERM, hint="leave extra_groups out")
-            keywords.update(user=f"{ids.uid}:{ids.gid}", user_ids=ids)
+        keywords |= _read_user(asked, host, spec, bundle)
     spec = apply_settings(spec, Settings(bundle=bundle, base=asked["base"], gives_names=True, **keywords), host)
     warning = ""
     if asked.get("best_effort"):
@@ -246,6 +218,41 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
     if warning:
         plan.warnings.append(warning)
     return compiled
+
+
+def _read_root(asked: dict[str, Any], host: Host) -> tuple[dict[str, Any], str, list[str] | None]:
+    """Return (the config of the root that the caller asks for, the bundle's directory, `masked` as in Compiled)."""
+    kind, path = asked["root"]
+    if kind == "bundle":
+        config = f"{path}/config.json"
+        return parse_config(read_config(config), config), path, None
+    if kind == "rootfs":
+        from oci.config import default_config
+
+        if not host.is_directory(path):
+            raise RootlessError("the rootfs is not a directory", path, hint="rootfs= names it")
+        spec = default_config(not host.is_root_on_host, host.uid, host.gid)
+        spec["root"]["path"] = path
+        return spec, os.path.dirname(path), None
+    as_root = asked.get("user") in (0, "root", "0") and host.uid != 0
+    hides = host.is_root_here and can_hide_owners("/etc")
+    masked = closed_paths("/etc") if host.uid == 0 and not hides else None
+    return host_system_config(host, as_root=as_root, hide_owners=hides), "/", masked
+
+
+def _read_user(asked: dict[str, Any], host: Host, spec: dict[str, Any], bundle: str) -> dict[str, Any]:
+    """Return the keywords of Settings for user, group and groups, {} if config.json has these ids already."""
+    from rootless.api.users import find_user
+
+    is_host = asked["root"][0] == "host"
+    rootfs = "/" if is_host else os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
+    ids = find_user(spec["process"].get("user") or {}, asked, rootfs)
+    if [ids.uid, ids.gid, ids.groups] == _ids_of(spec):
+        return {}
+    if is_host and ids.groups and (ids.uid, ids.gid) == (host.uid, host.gid):
+        what = "the host's own system gives the program the caller's ids, and no further group is mapped"
+        raise RootlessError(what, "/process/user/additionalGids", errno.EPERM, hint="leave extra_groups out")
+    return {"user": f"{ids.uid}:{ids.gid}", "user_ids": ids}
 
 
 def _ids_of(spec: dict[str, Any]) -> list[Any]:

@@ -136,9 +136,8 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
         place = ("process", "/process")
         context = _become_user(life)
         if context.stays and life.prepared.filter:
-            life.prepared.filter(
-                life.verdict
-            )  # while a warm container waits for its call, because it is the longest step
+            # The longest step is done before a warm container waits for its call.
+            life.prepared.filter(life.verdict)
         if call is None:
             assert waiting is not None
             call = waiting(life)
