@@ -90,7 +90,7 @@ def build(request: ConvertRequest) -> None:
     temporary = request.temporary or temporary_name(target)
     umask = os.umask(0)
     try:
-        with _named("cannot write the bundle", request.target):
+        with _as_oci_error("cannot write the bundle", request.target):
             _make_directory(temporary)
             _build_in(request, temporary)
             request.finishing()
@@ -104,7 +104,7 @@ def build(request: ConvertRequest) -> None:
 
 
 @contextlib.contextmanager
-def _named(what: str, target: str) -> Iterator[None]:
+def _as_oci_error(what: str, target: str) -> Iterator[None]:
     """Turn an OSError into an OciError that says `what` and names a file: the error's own, or the target."""
     try:
         yield

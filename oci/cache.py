@@ -72,7 +72,7 @@ class Cache:
         if not os.path.lexists(self.directory):
             return 0
         identities = [identity(layer) for layer in image.layers]
-        with self._named("cannot copy layers from the cache", _FULL), self._locked(fcntl.LOCK_SH) as here:
+        with self._as_oci_error("cannot copy layers from the cache", _FULL), self._locked(fcntl.LOCK_SH) as here:
             for count in range(len(identities), 0, -1):
                 path = f"{here}/{_key(identities[:count], owners)}"
                 document = _read(path)
@@ -102,7 +102,7 @@ class Cache:
         identities = [identity(layer) for layer in image.layers]
         key = _key(identities, owners)
         what = "cannot keep the layers in the cache"
-        with self._named(what), self._locked(fcntl.LOCK_SH, make=True) as here:
+        with self._as_oci_error(what), self._locked(fcntl.LOCK_SH, make=True) as here:
             path, temporary = f"{here}/{key}", f"{here}/.{key[:16]}.{os.urandom(4).hex()}"
             if os.path.lexists(path):
                 return
@@ -122,11 +122,11 @@ class Cache:
                         raise
             finally:
                 remove_tree(temporary)
-        with self._named("cannot remove old layers from the cache"):
+        with self._as_oci_error("cannot remove old layers from the cache"):
             self.prune(self.max_size)
 
     @contextlib.contextmanager
-    def _named(self, what: str, passed: tuple[int, ...] = ()) -> Iterator[None]:
+    def _as_oci_error(self, what: str, passed: tuple[int, ...] = ()) -> Iterator[None]:
         """Turn an OSError, except for the errnos in `passed`, into an OciError that says `what` and names the cache."""
         try:
             yield

@@ -50,7 +50,7 @@ def refuse_mounts(path: str, *, elsewhere: bool = False) -> None:
         raise _refusal(path, mount, 0)
     else:
         device, inside = mount.device, _joined(mount.root, os.path.relpath(path, mount.point))
-    for pid, mounts in [(0, own), *(_others(f" {device} ".encode()) if elsewhere and device else ())]:
+    for pid, mounts in [(0, own), *(_other_namespaces(f" {device} ".encode()) if elsewhere and device else ())]:
         for mount_inside in mounts.values():
             below = _place_below(mount_inside, mounts.get(mount_inside.parent), device, inside)
             if not pid and not below and not device and f"{mount_inside.point}/".startswith(f"{path}/"):
@@ -131,7 +131,7 @@ def _plain(text: str) -> str:
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), os.fsencode(text)))
 
 
-def _others(device: bytes) -> Iterator[tuple[int, dict[int, _Mount]]]:
+def _other_namespaces(device: bytes) -> Iterator[tuple[int, dict[int, _Mount]]]:
     """Yield (pid, mounts) of each other mount namespace that the caller may look into and that has this device.
 
     Namespaces of other users do not count. Otherwise any user could prevent us from removing a directory.

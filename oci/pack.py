@@ -123,7 +123,7 @@ def pack(request: PackRequest) -> None:
                 tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
                 _shown(request, parts) as shown,
             ):
-                _WRITERS[request.format](archive, _named(request, document), config, shown)
+                _WRITERS[request.format](archive, _image_name(request, document), config, shown)
         request.finishing()
         os.rename(temporary, os.path.abspath(request.output))
     except OSError as error:
@@ -192,7 +192,7 @@ def _entries(path: str) -> set[tuple[str, str]]:
     return files
 
 
-def _named(request: PackRequest, document: dict[str, Any]) -> str:
+def _image_name(request: PackRequest, document: dict[str, Any]) -> str:
     """Return NAME:TAG for the image, in lower case because registries demand it. Raises OciError."""
     known = next(iter(document["names"]), "")
     name = request.tag or known or name_of(os.path.basename(os.path.abspath(request.bundle)))

@@ -30,11 +30,11 @@ def read(archive: Archive) -> list[Image]:
                 raise OciError("a layer's json is not an object", archive.place(name))
             documents[match[1]] = document
     with shape("a layer's json", archive.source):
-        tops = _named(archive, documents) if archive.find("repositories") is not None else _leaves(archive, documents)
+        tops = _tops(archive, documents) if archive.find("repositories") is not None else _leaves(archive, documents)
         return [_image(archive, documents, top, names) for top, names in tops.items()]
 
 
-def _named(archive: Archive, documents: Chain) -> dict[str, list[str]]:
+def _tops(archive: Archive, documents: Chain) -> dict[str, list[str]]:
     repositories = archive.json("repositories", "repositories")
     tops: dict[str, list[str]] = {}
     with shape("repositories", archive.place("repositories")):

@@ -93,7 +93,7 @@ async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> Async
         try:
             popen._finish_start()
         except LauncherError:  # it was killed just now, and has not started the program
-            popen._ask()
+            popen._send_request()
             await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
             popen._finish_start()
     except BaseException as error:

@@ -108,7 +108,7 @@ def launcher_pid() -> int:
     if not current.pid:
         call = Answers()
         try:
-            request(("ping", call.number), call.ask([]))
+            request(("ping", call.number), call.request_fds([]))
             current.pid = call.await_verdict()[0]
         finally:
             call.close()
@@ -129,18 +129,18 @@ class Answers:
         self.kills = 0
         self.finished = False  # whether the launcher has sent END, its last message
 
-    def ask(self, fds: list[int]) -> list[int]:
+    def request_fds(self, fds: list[int]) -> list[int]:
         """Return the fds of a request: the other ends of the two sockets, then those of the program."""
         return [self._their_end.fileno(), self._their_verdict.fileno(), *fds]
 
-    def sent(self) -> None:
+    def close_other_ends(self) -> None:
         """Close the other ends, of which the launcher has its own copies now."""
         self._their_end.close()
         self._their_verdict.close()
 
     def close(self) -> None:
         """Close everything."""
-        self.sent()
+        self.close_other_ends()
         self.end.close()
         self.verdict.close()
 
@@ -148,7 +148,7 @@ class Answers:
         """End a container that nobody will wait for, and close everything."""
         answers = Answers()
         try:
-            request(("kill", answers.number, self.number), answers.ask([]))
+            request(("kill", answers.number, self.number), answers.request_fds([]))
         except (OSError, RootlessError):
             pass  # the launcher is gone, and its containers with it
         finally:
@@ -164,7 +164,7 @@ class Answers:
 
         Raises the RootlessError that says why it does not, LauncherError if the launcher was killed.
         """
-        self.sent()
+        self.close_other_ends()
         pid, pidfd, _ = self._receive_verdict()
         self.verdict.close()
         if pid:
@@ -176,7 +176,7 @@ class Answers:
 
     def await_answer(self) -> str:
         """Wait until something was done to a container. Return the answer; raises RootlessError."""
-        self.sent()
+        self.close_other_ends()
         pid, _, payload = self._receive_verdict()
         if not pid:
             raise LauncherError("the launcher was killed meanwhile")

@@ -139,22 +139,22 @@ class Popen(subprocess.Popen[AnyStr]):
         self._asked: tuple[list[Any], Any, Any] = (args, executable, given["cwd"])
         self._request: tuple[tuple[Any, ...], list[int]] = (words, [*fds, *passed])
         self._childs_ends = given
-        self._ask()
+        self._send_request()
         if not self._deferred:
             try:
                 self._finish_start()
             except LauncherError:  # it was killed just now, and has not started the program
-                self._ask()
+                self._send_request()
                 self._finish_start()
             self._close_childs_ends()
 
-    def _ask(self) -> None:
+    def _send_request(self) -> None:
         """Send the request for this process to the launcher. Raises OSError and RootlessError."""
         words, fds = self._request
         answers = client.Answers()
         try:
-            client.request(self._message(answers.number, words), answers.ask(fds))
-            answers.sent()
+            client.request(self._message(answers.number, words), answers.request_fds(fds))
+            answers.close_other_ends()
         except BaseException:
             answers.close()
             raise
@@ -333,7 +333,7 @@ class Popen(subprocess.Popen[AnyStr]):
         self._require_running("read the figures of" if action == "stats" else action)
         answers = client.Answers()
         try:
-            client.request(("control", answers.number, self.number, action, words), answers.ask([]))
+            client.request(("control", answers.number, self.number, action, words), answers.request_fds([]))
             return answers.await_answer()
         finally:
             answers.close()

@@ -258,13 +258,13 @@ class Sandbox(Generic[Output]):
                 self._owner = os.getpid()
             if self._pool:
                 return self._pool.popleft(), True
-        return self._ask(), False
+        return self._send_request(), False
 
-    def _ask(self) -> client.Answers:
+    def _send_request(self) -> client.Answers:
         answers = client.Answers()
         try:
-            client.request(("run", answers.number, self._settings.data, None), answers.ask([]))
-            answers.sent()
+            client.request(("run", answers.number, self._settings.data, None), answers.request_fds([]))
+            answers.close_other_ends()
         except BaseException:
             answers.close()
             raise
@@ -273,7 +273,7 @@ class Sandbox(Generic[Output]):
     def _refill(self) -> None:
         with self._lock:
             while not self._closed and len(self._pool) < self._warm:
-                self._pool.append(self._ask())
+                self._pool.append(self._send_request())
 
     def close(self) -> None:
         """End the warm containers. Calls that run go on."""

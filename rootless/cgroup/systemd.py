@@ -49,7 +49,7 @@ class Scope(Cgroup):
         """
         with _Manager(self.record["user"]) as manager:
             self._start(manager, pid)
-            self._find(pid)
+            self._find_cgroup(pid)
             try:
                 self.note_identity()
                 self._enable_rest()
@@ -117,7 +117,7 @@ class Scope(Cgroup):
         properties.update((name, (kind, value)) for name, kind, value in self.record.get("properties", ()))
         return list(properties.items())
 
-    def _find(self, pid: int) -> None:
+    def _find_cgroup(self, pid: int) -> None:
         """Read from the process which cgroup systemd made. Raises RootlessError."""
         here = view.read()
         own = view.own(pid)

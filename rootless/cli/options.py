@@ -413,7 +413,7 @@ def parse(argv: list[str]) -> Options:
     if options.help or not rest:
         return options
     name = rest.pop(0)
-    _, positionals, table = HOT[name] if name in HOT else _find(name)
+    _, positionals, table = HOT[name] if name in HOT else _find_command(name)
     options.command = name
     program = positionals[-1:] == ("args*",)
     words = _read_flags(options, table, rest, verbatim=name in VERBATIM, program=program)
@@ -441,7 +441,7 @@ def parse(argv: list[str]) -> Options:
     return options
 
 
-def _find(name: str) -> Command:
+def _find_command(name: str) -> Command:
     """Return a command that is not hot. Only this function reads COMMANDS, so hot commands do not load it."""
     if name not in COMMANDS:
         raise UsageError(f"no such command: {printable(repr(name))}", wrong=name)

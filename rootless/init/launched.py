@@ -258,7 +258,7 @@ def _look_up(life: Life, call: Call, context: Becoming) -> tuple[bytes, dict[byt
         except OSError as error:
             raise RootlessError("cannot enter the working directory", "/process/cwd", error.errno or 0) from None
     env = [os.fsdecode(entry) for entry in call.env] if call.env is not None else context.env
-    path = _find(call, env, context.left_groups)
+    path = _find_program(call, env, context.left_groups)
     program.check_cwd()
     if call.umask >= 0:
         os.umask(call.umask)
@@ -318,7 +318,7 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> None:
     reaper.reap(pid, life.status_fd)
 
 
-def _find(call: Call, env: list[str], left_groups: list[int]) -> bytes:
+def _find_program(call: Call, env: list[str], left_groups: list[int]) -> bytes:
     """Return the program's file: `executable`, or args[0] in the program's own PATH. Raises RootlessError."""
     name = call.options.executable or os.fsdecode(call.args[0])
     if "/" not in name and not any(entry.startswith("PATH=") for entry in env):

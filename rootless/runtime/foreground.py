@@ -40,7 +40,7 @@ def listen(*, ready: bool = True) -> int:
     set_wakeup_fd(writer, warn_on_full_buffer=False)
     for signum in FORWARDED:
         if ready or signum not in ENDING:
-            signal(signum, _noted)
+            signal(signum, _only_wake)
     unblock(FORWARDED)
     return reader
 
@@ -48,7 +48,7 @@ def listen(*, ready: bool = True) -> int:
 def be_ready() -> None:
     """Forward HUP, INT, QUIT and TERM to the program, too, from now on."""
     for signum in ENDING:
-        signal(signum, _noted)
+        signal(signum, _only_wake)
 
 
 def be_ready_with_hooks(*, poststart: bool) -> Callable[[socket], None]:
@@ -158,7 +158,7 @@ def exit_code(pid: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _noted(_signum: int, _frame: Any) -> None:
+def _only_wake(_signum: int, _frame: Any) -> None:
     """Do nothing, because the interpreter writes the signal's number to the wakeup fd."""
 
 

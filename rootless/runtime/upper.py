@@ -112,13 +112,13 @@ def remove_upper(path: str) -> None:
 
 def abandoned() -> list[str]:
     """Return the upper directories whose container is gone, sorted."""
-    return [path for path in _all() if not _is_used(path)]
+    return [path for path in _all_uppers() if not _is_used(path)]
 
 
 def lowers() -> list[str]:
     """Return the root file systems that throw-away roots of containers lie over."""
     roots = []
-    for path in _all():
+    for path in _all_uppers():
         try:
             if _is_used(path):
                 roots.append(os.readlink(f"{path}/{_LOWER}"))
@@ -127,7 +127,7 @@ def lowers() -> list[str]:
     return roots
 
 
-def _all() -> list[str]:
+def _all_uppers() -> list[str]:
     """Return all upper directories: [] if another user could have put them there, or a link leads elsewhere.
 
     They are removed when nobody uses them, and root may have the cache directory of another user (`sudo -E`).

@@ -275,7 +275,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.runtime.delete":
             "_poststop_hooks _undo_host_side_effects _undo_host_side_effects.<locals>.<genexpr> remove remove_after",
         "rootless.runtime.escalation": "Escalation.__init__ Escalation.look Escalation.timeout",
-        "rootless.runtime.foreground": "_loop _noted adopt be_ready exit_code listen wait",
+        "rootless.runtime.foreground": "_loop _only_wake adopt be_ready exit_code listen wait",
         "rootless.runtime.interpreter": "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect writable",
         "rootless.runtime.lock": "Lock.__init__ Lock._write_note Lock.give_up Lock.take",
         "rootless.runtime.run": "_Ahead.__call__ _Ahead.__init__ _start _wait run",
@@ -386,7 +386,7 @@ CALLED: dict[str, dict[str, str]] = {
             "Task.__init__ Task.emulate Task.last _Gate.__init__ _Gate.wait _await_verdict _become "
             "_become.<locals>.<genexpr> _cgroup_fd _compile _derive _join _log_for_runcs_suite _require _task "
             "compile_process_of exec_in spawn spawn.<locals>.join",
-        "rootless.runtime.foreground": "_loop _noted exit_code listen wait",
+        "rootless.runtime.foreground": "_loop _only_wake exit_code listen wait",
         "rootless.runtime.interpreter": "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect writable",
         "rootless.runtime.joiner": "await_child",
         "rootless.runtime.lock": "Lock.__init__ Lock._write_note Lock.give_up Lock.take",
