@@ -102,5 +102,5 @@ def _read(path: str, what: str) -> str:
     except OSError as error:
         raise RootlessError.from_os(error, f"cannot read the {what}", path) from None
     if len(data) > _LIMIT:
-        raise RootlessError(f"the {what} are larger than {_LIMIT >> 20} MiB", path)
+        raise RootlessError(f"there are more than {_LIMIT >> 20} MiB of {what}", path)
     return data.decode(sys.getfilesystemencoding(), "surrogateescape")

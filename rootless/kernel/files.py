@@ -29,6 +29,20 @@ def write_out(data: bytes) -> None:
         raise OSError(error.errno, f"cannot write: {error.strerror}", "standard output") from None
 
 
+def read_at_most(limit: int, path: str | int) -> bytes:
+    """Return what is in a file, or what an open fd yields, up to `limit` bytes; one byte more if there is more. Raises OSError.
+
+    A read of a pipe returns what has been written so far, so only an empty one is the end (pipe(7)).
+    """
+    parts = []
+    with open(path, "rb", buffering=0, closefd=isinstance(path, str)) as file:
+        left = limit + 1
+        while left and (part := file.read(left)):
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)
+
+
 def write_at_once(fd: int, data: bytes) -> None:
     """Write a value in one call, because the kernel reads files of /proc and cgroup2, and messages, call by call.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless.config_node import Node
 from rootless.errors import RootlessError, printable
+from rootless.kernel.files import read_at_most
 from rootless.runtime.state import check_id
 from rootless.startup import jsonlite
 from rootless.startup import lean_os as os
@@ -177,8 +178,7 @@ def no_bundle(argument: str) -> RootlessError:
 def read_config(path: str) -> bytes:
     """Return the bytes of config.json. Raises RootlessError, also for more than 16 MiB."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            data = file.read(_CONFIG_LIMIT + 1) or b""
+        data = read_at_most(_CONFIG_LIMIT, path)
     except FileNotFoundError as error:
         from rootless.runtime.nothing_there import no_config
 

@@ -11,6 +11,7 @@ from rootless.config_node import Node
 from rootless.errors import RootlessError, printable
 from rootless.kernel import caps, channel, child, proc
 from rootless.kernel import syscalls as sc
+from rootless.kernel.files import read_at_most
 from rootless.kernel.host import Host, read_id_map, read_setgroups
 from rootless.kernel.namespaces import NAMESPACES
 from rootless.plan.process import compile_domain, compile_process, keeps_groups
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from rootless.steps.context import Filter
     from rootless.steps.emulation import EmulateRoot
     from rootless.steps.process import Process
+
+
+_PROCESS_LIMIT = 16 << 20  # bytes of process.json, as of config.json
 
 
 class ExecRequest:
@@ -188,8 +192,10 @@ def compile_process_of(
 def _read_process(path: str) -> dict[str, Any]:
     """Return process.json as an object. Raises RootlessError."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            process = jsonlite.loads(file.read() or b"")
+        data = read_at_most(_PROCESS_LIMIT, path)
+        if len(data) > _PROCESS_LIMIT:
+            raise RootlessError(f"the process is larger than {_PROCESS_LIMIT >> 20} MiB", path)
+        process = jsonlite.loads(data)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot read the process", path) from None
     except ValueError as error:

@@ -43,7 +43,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.channel": "_receive_one pair receive send",
         "rootless.kernel.child": "_unblock clone",
         "rootless.kernel.devices": "host_path",
-        "rootless.kernel.files": "close_at_last write_all write_at write_at_once",
+        "rootless.kernel.files": "close_at_last read_at_most write_all write_at write_at_once",
         "rootless.kernel.find_program": "search",
         "rootless.kernel.host":
             "Host.__init__ Host.all_capabilities Host.cgroup_mount Host.cgroup_view Host.gid Host.grantable "
@@ -198,7 +198,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.channel": "_receive_one pair receive send",
         "rootless.kernel.child": "_unblock clone",
         "rootless.kernel.devices": "host_path",
-        "rootless.kernel.files": "close_at_last write_all write_at write_at_once",
+        "rootless.kernel.files": "close_at_last read_at_most write_all write_at write_at_once",
         "rootless.kernel.find_program": "search",
         "rootless.kernel.host":
             "Host.__init__ Host.all_capabilities Host.cgroup_mount Host.cgroup_view Host.gid Host.grantable "

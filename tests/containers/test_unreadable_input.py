@@ -2,8 +2,11 @@
 
 import json
 import os
+import time
 
 import pytest
+
+from tests.support.checkout import TIMEOUT
 
 USER = os.geteuid() != 0
 
@@ -192,3 +195,43 @@ def test_a_foreign_file_in_the_state_root_disturbs_nobody(rootless) -> None:
     assert rootless("list", "-q").returncode == 0
     one_line(rootless("state", "file"))
     (rootless.state / "file").unlink()
+
+
+def test_a_config_that_comes_through_a_pipe_in_pieces(container, rootless) -> None:
+    """A pipe holds 64 KiB at first, and a read of it returns what has been written so far (pipe(7))."""
+    c = container({"annotations": {f"a{number}": "x" * 100 for number in range(2000)}})
+    path = c.bundle.path / "config.json"
+    text = path.read_text()
+    os.rename(path, c.bundle.path / "moved.json")
+    reader, writer = os.pipe()
+    flags = ["-f", f"/dev/fd/{reader}"]
+    with rootless.popen("run", *flags, "-b", c.bundle.path, c.id, "--", "echo", "ran", pass_fds=[reader]) as command:
+        os.close(reader)
+        with open(writer, "w") as pipe:
+            pipe.write(text[:1000])
+            pipe.flush()
+            time.sleep(0.3)  # it is no promise that a piece is read alone, but nearly always it is
+            pipe.write(text[1000:])
+        assert (*command.communicate(timeout=TIMEOUT), command.returncode) == ("ran\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("run -f /dev/zero -b BUNDLE new", "the config is larger than 16 MiB: /dev/zero"),
+        ("exec --process /dev/zero ID", "the process is larger than 16 MiB: /dev/zero"),
+        ("exec --env-file /dev/zero ID true", "there are more than 4 MiB of variables: /dev/zero"),
+        ("update --resources /dev/zero ID", "the resources are larger than 16 MiB: /dev/zero"),
+        (
+            "run --security-opt seccomp=/dev/zero -b BUNDLE new",
+            "there are more than 4 MiB of seccomp profile: /dev/zero",
+        ),
+    ],
+)
+def test_a_file_without_end(container, rootless, words: str, what: str) -> None:
+    """It used to be read into memory until there was none."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.run_detached().returncode == 0
+    places = {"ID": c.id, "BUNDLE": c.bundle.path}
+    result = rootless(*(places.get(word, word) for word in words.split()))
+    assert result.returncode and result.stderr.count("\n") == 1 and what in result.stderr, result.stderr

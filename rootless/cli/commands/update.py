@@ -8,6 +8,7 @@ from rootless.cgroup import files
 from rootless.cli.containers import load
 from rootless.config_node import Node
 from rootless.errors import RootlessError, SpecError, printable
+from rootless.kernel.files import read_at_most
 from rootless.kernel.host import Host
 from rootless.kernel.units import parse_size
 from rootless.outside import resctrl
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     Resources = dict[str, Any]
 
+_LIMIT = 16 << 20  # bytes of --resources, as of config.json
 # flag: (the property of linux.resources, the kind of its value)
 _FLAGS = {
     "memory": ("memory/limit", "size"),
@@ -95,12 +97,9 @@ def apply(container: Container, changes: Resources) -> None:
 def _read(path: str) -> Resources:
     """Return linux.resources from a JSON file, or from standard input for "-" (--resources). Raises RootlessError."""
     try:
-        if path == "-":
-            with open(0, "rb", closefd=False) as file:
-                data = file.read()
-        else:
-            with open(path, "rb") as file:
-                data = file.read()
+        data = read_at_most(_LIMIT, 0 if path == "-" else path)
+        if len(data) > _LIMIT:
+            raise RootlessError(f"the resources are larger than {_LIMIT >> 20} MiB", path)
         changes = loads(data)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot read the resources") from None
