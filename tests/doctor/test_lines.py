@@ -12,7 +12,7 @@ import pytest
 from rootless.cgroup import without_cgroup
 from rootless.cgroup.place import candidates
 from rootless.cli.commands.convert import choose_owners
-from rootless.cli.doctor import cgroups, installation, machine, places, users
+from rootless.cli.doctor import cgroups, installation, machine, places, trial, users
 from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.config_node import Node
 from rootless.errors import RootlessError
@@ -33,6 +33,20 @@ def ordinary(**facts: object) -> Host:
 
 def by_name(lines: list[Line]) -> dict[str, Line]:
     return {line.name: line for line in lines}
+
+
+@pytest.mark.parametrize("failing", ["spec", "--dry-run", "create"])
+def test_a_trial_that_is_killed_without_a_word_is_not_ok(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    (tmp_path / "config.json").write_text('{"linux": {"namespaces": [{"type": "mount"}]}}')
+    script = tmp_path / "rootless"
+    script.write_text(f'#!/bin/sh\ncase " $* " in *" {failing} "*) kill -KILL $$;; esac\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(trial, "itself", lambda: [str(script)])
+    (line,) = trial.config(str(tmp_path), str(tmp_path / "states"))
+    assert (line.status, line.name) == (MISSING, "config")
+    assert "ended with exit code -9" in line.detail
 
 
 def test_a_user_without_a_range_of_ids() -> None:

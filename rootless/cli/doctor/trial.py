@@ -55,30 +55,32 @@ def config(path: str, root: str) -> Iterator[Line]:
     container that is created and deleted what the kernel refuses. Its program never starts.
     """
     checked = _run([*itself(), "spec", "--validate", path])
-    errors = [
-        line
-        for line in checked.stderr.splitlines()
-        if line.startswith(_PREFIX) and not line.startswith(f"{_PREFIX}warning")
-    ]
-    if not checked.returncode:
-        planned = _run([*itself(), "--root", root, "run", "--dry-run", "--bundle", path, "doctor"])
-        errors = planned.stderr.splitlines()[-1:] if planned.returncode else _created(path, root, planned.stdout)
+    not_tried = ""
+    if checked.returncode:
+        lines = (line for line in checked.stderr.splitlines() if line.startswith(_PREFIX))
+        errors = [line for line in lines if not line.startswith(f"{_PREFIX}warning")] or [_silent("spec", checked)]
+    elif (planned := _run([*itself(), "--root", root, "run", "--dry-run", "--bundle", path, "doctor"])).returncode:
+        errors = planned.stderr.splitlines()[-1:] or [_silent("run --dry-run", planned)]
+    else:
+        with open(f"{path}/config.json") as file:
+            document = json.load(file)
+        not_tried = _touches_others(document, planned.stdout)
+        errors = [] if not_tried else _created(path, root, document)
     for line in errors:
         detail, mend = _last_error(line)
         yield Line("config", MISSING, detail, "this bundle does not run here", mend)
     if not errors:
-        yield Line("config", OK, f"{path}/config.json can be carried out here")
+        but = f", as far as the plan tells: no container was created, because {not_tried}" if not_tried else ""
+        yield Line("config", OK, f"{path}/config.json can be carried out here{but}")
 
 
-def _created(path: str, root: str, plan: str) -> list[str]:
-    """Create a container of a bundle, and delete it; return the error line, [] for none.
+def _silent(what: str, done: subprocess.CompletedProcess[str]) -> str:
+    """Return the error line of a command that has failed without one: something has killed it."""
+    return f"{_PREFIX}{what} ended with exit code {done.returncode}, and without an error message"
 
-    plan: what --dry-run prints of it. Return [] without a try if creating would touch what may belong to others.
-    """
-    with open(f"{path}/config.json") as file:
-        document = json.load(file)
-    if _touches_others(document, plan):
-        return []
+
+def _created(path: str, root: str, document: dict[str, Any]) -> list[str]:
+    """Create a container of a bundle, and delete it; return the error line, [] for none."""
     name = f"doctor-{os.urandom(4).hex()}"
     command = [*itself(), "--root", root, "create", "--bundle", path]
     try:
@@ -92,27 +94,33 @@ def _created(path: str, root: str, plan: str) -> list[str]:
         return [f"{_PREFIX}a container of this bundle is not created within {_PATIENCE} seconds"]
     finally:
         _run([*itself(), "--root", root, "delete", "--force", name])
-    return created.stderr.splitlines()[-1:] if created.returncode else []
+    return created.stderr.splitlines()[-1:] or [_silent("create", created)] if created.returncode else []
 
 
-def _touches_others(document: dict[str, Any], plan: str) -> bool:
-    """Return whether creating a container would do something outside of it.
+def _touches_others(document: dict[str, Any], plan: str) -> str:
+    """Return why creating a container would do something outside of it, "" if it would not.
 
-    Hooks run programs. What lies in a namespace or cgroup that config.json names may belong to others, unless the
-    cgroup does not exist yet, or is frozen, so that `create` refuses it. A network device or a class of resctrl changes
-    hands only if this process has the right; otherwise the kernel says what the trial is for.
+    plan: --dry-run's output. Hooks run programs. What lies in a namespace or cgroup that config.json names may belong
+    to others, unless the cgroup does not exist yet, or is frozen, so that `create` refuses it. A network device or a
+    class of resctrl changes hands only if this process has the right; otherwise the kernel says what the trial is for.
     """
     linux = document.get("linux") or {}
     kinds = {namespace["type"]: namespace.get("path") for namespace in linux.get("namespaces") or []}
-    if document.get("hooks") or any(kinds.values()) or "mount" not in kinds:
-        return True
+    if document.get("hooks"):
+        return "it has hooks"
+    if any(kinds.values()):
+        return "it enters a namespace that exists"
+    if "mount" not in kinds:
+        return "it has no mount namespace of its own"
     if linux.get("cgroupsPath"):
         place = next((words[3] for line in plan.splitlines() if (words := line.split())[1:3] == _DIRECTORY), "")
         if not place or (os.path.exists(place) and not _is_frozen(place)):
-            return True
+            return "its cgroup exists already" if place else "it has a cgroup of its own"
     if linux.get("intelRdt") and os.geteuid() == 0:
-        return True
-    return bool(linux.get("netDevices")) and bool(syscalls.capget()[0] >> _CAP_NET_ADMIN & 1)
+        return "it has a class of resctrl"
+    if linux.get("netDevices") and syscalls.capget()[0] >> _CAP_NET_ADMIN & 1:
+        return "it takes network devices"
+    return ""
 
 
 def _is_frozen(cgroup: str) -> bool:
