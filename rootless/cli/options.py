@@ -264,7 +264,7 @@ COMMANDS: dict[str, Command] = {
         ("container_id",),
         [
             ("resources", "r", "str", "FILE", "read linux.resources as JSON from FILE, - for standard input"),
-            ("memory", "", "str", "SIZE", "memory limit, such as 512m; -1 for none"),
+            ("memory", "m", "str", "SIZE", "memory limit, such as 512m; -1 for none"),
             ("memory-reservation", "", "str", "SIZE", "memory that the kernel protects from reclaim"),
             ("memory-swap", "", "str", "SIZE", "limit of memory plus swap; -1 for none"),
             ("kernel-memory", "", "str", "SIZE", "ignored; cgroup v2 does not have it"),
@@ -369,6 +369,15 @@ MODULES = {"import": "import_", "list": "list_"}
 # Commands that read no flag after their first word: all words of `unshare`, and all after the ID of `exec` and `ps`,
 # belong to the program. The other commands accept their flags after the ID, too.
 VERBATIM = ("exec", "unshare", "ps")
+# Positionals that cannot be empty, and what they are for people.
+_PATHS = {
+    "subject": "bundle or image",
+    "image": "image",
+    "bundle": "bundle",
+    "bundle_dir": "bundle",
+    "source": "source",
+    "target": "target",
+}
 _HELP: Option = ("help", "h", "flag", "", "print this help and exit")
 
 
@@ -429,6 +438,8 @@ def parse(argv: list[str]) -> Options:
             setattr(options, key, words)
             words = []
         elif words:
+            if not words[0] and key in _PATHS and not options.dashes:  # such as an unset variable of a script
+                raise UsageError(f"{name}: the {_PATHS[key]} is an empty word", name)
             setattr(options, key, words.pop(0))
         elif positional.endswith("?"):
             setattr(options, key, "")

@@ -22,6 +22,10 @@ def test_spellings_of_a_flag(words: list[str]) -> None:
     assert (found.command, found.bundle, found.container_id) == ("run", "/b", "c")
 
 
+def test_update_has_the_short_flag_of_docker_and_podman() -> None:
+    assert parse(["update", "-m", "256m", "c"]).memory == "256m"
+
+
 def test_global_flags_stand_before_the_command() -> None:
     found = parse(["--root", "/r", "--log-format=json", "--debug", "state", "c"])
     assert (found.root, found.log_format, found.debug, found.command) == ("/r", "json", True, "state")
@@ -61,6 +65,8 @@ def test_a_negative_looking_value_belongs_to_its_flag() -> None:
         (["run", "--nosuch", "c"], "not defined: --nosuch"), (["run", "c", "--bundle"], "needs an argument"),
         (["run", "--preserve-fds", "x", "c"], "a number"), (["run", "--preserve-fds=-1", "c"], "a number"),
         (["delete", "--force=maybe", "c"], "boolean"), (["run", "-xb", "c"], "not defined"),
+        (["doctor", ""], "doctor: the bundle or image is an empty word"), (["remove", ""], "the bundle is an empty"),
+        (["convert", ""], "the image is an empty"), (["cp", "a", ""], "the target is an empty"),
     ],
 )  # fmt: skip
 def test_mistakes(words: list[str], text: str) -> None:
