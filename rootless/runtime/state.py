@@ -85,6 +85,11 @@ class StateDir:
         root_fd = open_root(root, make=True)
         fd, is_new = -1, False
         try:
+            spare = os.dup(root_fd)  # without two more fds nothing is made, because its removal needs them: see _empty
+            try:
+                os.close(os.dup(root_fd))
+            finally:
+                os.close(spare)
             try:
                 os.mkdir(container_id, 0o700, dir_fd=root_fd)
             except FileExistsError:

@@ -160,6 +160,16 @@ def test_create_exec_and_delete(container, rootless, tmp_path, set_up, works) ->
         one_line(code, told)
 
 
+@pytest.mark.parametrize("count", range(4, 12))
+def test_few_descriptors_leave_no_state(container, rootless, count) -> None:
+    """At five there were enough to make the state directory, and too few to list what is in it and remove it."""
+    c = container({"process": {"args": ["true"]}})
+    for words in (["run", "-b", c.bundle.path, c.id], ["create", "-b", c.bundle.path, c.id]):
+        done = rootless(*words, preexec_fn=lambda: limit(resource.RLIMIT_NOFILE, count))
+        assert done.returncode, "a container has more than eleven descriptors"
+        assert rootless.ids() == [], done.stderr
+
+
 @TABLE
 def test_convert(rootless, tmp_path, set_up, works) -> None:
     archive, work = tmp_path / "image.tar", tmp_path / "work"
