@@ -50,12 +50,15 @@ class Changes:
     suspects: list[bytes]
 
 
-def find_changes(root_fd: int, base: Entries, owners: Owners, stamp: int) -> Changes:
+def find_changes(
+    root_fd: int, base: Entries, owners: Owners, stamp: int, advance: Callable[[int], None] = lambda files: None
+) -> Changes:
     """Compare the tree at `root_fd` with the record `base`, which was complete at `stamp` (ns, by the file system).
 
-    owners: how the tree's owners were written. Raises OSError.
+    owners: how the tree's owners were written; advance: called with the number of files that were looked at since.
+    Raises OSError.
     """
-    walk = _Walk(root_fd, base, owners)
+    walk = _Walk(root_fd, base, owners, advance)
     walk.directory(root_fd, b"")
     now = walk.now
     added: set[bytes] = set()
@@ -110,15 +113,18 @@ def _user(xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
 class _Walk:
     """Read the tree as an image has it. Owners and devices come from the record if the disk cannot hold them."""
 
-    def __init__(self, root_fd: int, base: Entries, owners: Owners) -> None:
+    def __init__(self, root_fd: int, base: Entries, owners: Owners, advance: Callable[[int], None]) -> None:
         self.now: Entries = {b"": self._entry(os.fstat(root_fd), b"", root_fd, b".", base, owners)}
         self.changed_at: dict[bytes, int] = {}
         self._base = base
         self._owners = owners
+        self._advance = advance
         self._inodes: dict[tuple[int, int], Entry] = {}
 
     def directory(self, fd: int, path: bytes) -> None:
-        for name in sorted(map(os.fsencode, os.listdir(fd))):
+        names = sorted(map(os.fsencode, os.listdir(fd)))
+        self._advance(len(names))
+        for name in names:
             whole = path + b"/" + name if path else name
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
             self.changed_at[whole] = st.st_ctime_ns
@@ -286,8 +292,16 @@ def digest_of(root_fd: int, path: bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def settle_suspects(root_fd: int, changes: Changes, base_digests: Callable[[set[bytes]], dict[bytes, str]]) -> None:
-    """Move the suspects whose contents differ from the base's, or that the base lacks, to `added`."""
+def settle_suspects(
+    root_fd: int,
+    changes: Changes,
+    base_digests: Callable[[set[bytes]], dict[bytes, str]],
+    advance: Callable[[int], None],
+) -> None:
+    """Move the suspects whose contents differ from the base's, or that the base lacks, to `added`.
+
+    advance: called with the size of each file that was read.
+    """
     if not changes.suspects:
         return
     known = base_digests(set(changes.suspects))
@@ -296,6 +310,7 @@ def settle_suspects(root_fd: int, changes: Changes, base_digests: Callable[[set[
         entry = changes.now[path]
         if id(entry) not in by_entry:
             by_entry[id(entry)] = digest_of(root_fd, path)
+            advance(entry.size)
         if known.get(path, "") != by_entry[id(entry)]:
             changes.added.add(path)
     changes.suspects.clear()

@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import attrs
 
@@ -24,7 +24,7 @@ from oci import changes as tree
 from oci import config as runtime
 from oci import record, tar
 from oci.bundle import META, read_image_record, temporary_name
-from oci.chunks import Chunks
+from oci.chunks import Chunks, OnBytes
 from oci.compression import check_library, compressing, kind_of_name
 from oci.errors import OciError, printable
 from oci.image import Image, Layer, read_images
@@ -41,6 +41,7 @@ FORMATS = ("oci", "docker", "docker-legacy")
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_HEADER = 1536  # bytes of a tar for a file besides its contents, about: a header, its mtime, and half of a block
 _MOST_STEPS = 1000  # components to look up for one path, links included
 _IN_OCI = {"": "", "gzip": "+gzip", "zstd": "+zstd"}  # compression -> suffix of the media type
 
@@ -105,7 +106,7 @@ def pack(request: PackRequest) -> None:
     try:
         with contextlib.ExitStack() as stack:
             image = None if request.flatten else stack.enter_context(_base(request, document))
-            parts = [_base_part(layer, number, image) for number, layer in enumerate(image.layers)] if image else []
+            parts = _base_parts(request, image) if image else []
             added = stack.enter_context(_changed(request, document, image))
             if added is None:
                 request.note("nothing has changed, so the archive holds the image that was converted")
@@ -134,21 +135,25 @@ def pack(request: PackRequest) -> None:
 
 
 @contextlib.contextmanager
-def _shown(request: PackRequest, parts: list[_Part]) -> Iterator[list[_Part]]:
-    """Yield the parts; with `progress`, what is read of them moves a line on the terminal."""
-    if not request.progress:
-        yield parts
-        return
-    progress = ProgressLine(sum(part.size if request.format == "oci" else part.plain_size for part in parts),
-                            words="packing")  # fmt: skip
-
-    def counting(read: Callable[[], Chunks]) -> Callable[[], Chunks]:
-        return lambda: counted(read(), progress.advance)
-
+def _line(request: PackRequest, words: str, total: int, *, is_bytes: bool = True) -> Iterator[OnBytes]:
+    """Show a line of progress while a part of the work lasts; yield what counts its bytes or files."""
+    progress = ProgressLine(total, words=words, is_bytes=is_bytes, live=None if request.progress else False)
     try:
-        yield [attrs.evolve(part, open=counting(part.open), plain=counting(part.plain)) for part in parts]
+        yield progress.advance
     finally:
         progress.finish()
+
+
+@contextlib.contextmanager
+def _shown(request: PackRequest, parts: list[_Part]) -> Iterator[list[_Part]]:
+    """Yield the parts; what is read of them moves a line on the terminal."""
+    total = sum(part.size if request.format == "oci" else part.plain_size for part in parts)
+    with _line(request, "packing", total) as advance:
+
+        def counting(read: Callable[[], Chunks]) -> Callable[[], Chunks]:
+            return lambda: counted(read(), advance)
+
+        yield [attrs.evolve(part, open=counting(part.open), plain=counting(part.plain)) for part in parts]
 
 
 def refuse_base(output: str, base: str) -> None:
@@ -217,11 +222,21 @@ def _base(request: PackRequest, document: dict[str, Any]) -> Iterator[Image]:
     raise OciError("the archive does not hold the image that was converted", source, hint=hint)
 
 
-def _base_part(layer: Layer, number: int, image: Image) -> _Part:
-    """Return a layer of the base. It is read once to learn its digests and sizes, which not every layout has."""
+def _base_parts(request: PackRequest, image: Image) -> list[_Part]:
+    """Return the layers of the base. Each is read to learn its digests and sizes, which not every layout has."""
+    total = image.size + sum(layer.blob.size for layer in image.layers if layer.blob and not _is_known(layer))
+    with _line(request, "reading the base", total) as advance:
+        return [_base_part(layer, number, image, advance) for number, layer in enumerate(image.layers)]
+
+
+def _is_known(layer: Layer) -> bool:
+    return bool(layer.digest) and layer.size >= 0
+
+
+def _base_part(layer: Layer, number: int, image: Image, advance: OnBytes) -> _Part:
     assert layer.blob is not None or layer.stored()  # `stored` raises OciError if the blob is missing
-    plain_sum, plain_size = _sum(layer.tar(Budget(MAX_SIZE)))
-    digest, size = (layer.digest, layer.size) if layer.digest and layer.size >= 0 else _sum(layer.stored())
+    plain_sum, plain_size = _sum(layer.tar(Budget(MAX_SIZE), advance))
+    digest, size = (layer.digest, layer.size) if _is_known(layer) else _sum(layer.stored(advance))
     history = [entry for entry in image.history if not entry.get("empty_layer")]
     assert layer.blob is not None
     return _Part(
@@ -250,39 +265,84 @@ def _changed(request: PackRequest, document: dict[str, Any], image: Image | None
     root_fd = os.open(f"{request.bundle}/rootfs", READ_DIRECTORY)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, root_fd)
-        changes = tree.find_changes(root_fd, entries, request.owners, stamp)
+        with _line(request, "comparing", len(entries), is_bytes=False) as advance:
+            changes = tree.find_changes(root_fd, entries, request.owners, stamp, advance)
         if image is None:
             changes = tree.whole_tree(changes, entries)
         else:
-            layers = image.layers
-            tree.settle_suspects(root_fd, changes, lambda wanted: _base_digests(layers, wanted))
+            _settle_suspects(request, root_fd, changes, image)
             tree.complete(changes)
         tree.check_names(changes)
         if not changes.added and not changes.removed:
             yield None
             return
         spool = stack.enter_context(_spool(request))
-        tree.write_layer(root_fd, changes, spool)
-        history = {"created": _now(), "created_by": request.message or "rootless pack"}
+        added = tree.size_of(changes)
+        with _line(request, "reading", added + _HEADER * len(changes.added)) as advance:
+            plain = _Summed(spool, advance)
+            tree.write_layer(root_fd, changes, plain.file())
         packed = stack.enter_context(_spool(request))
-        yield _spooled(spool, packed, history, tree.size_of(changes), shown=request.progress)
+        with (
+            _line(request, "compressing", plain.size) as advance,
+            gzip.GzipFile(
+                fileobj=(stored := _Summed(packed)).file(), mode="wb", filename="", mtime=0, compresslevel=6
+            ) as out,
+        ):
+            for chunk in counted(_read(spool), advance):
+                out.write(chunk)
+        history = {"created": _now(), "created_by": request.message or "rootless pack"}
+        yield _Part(
+            plain.digest(), stored.digest(), stored.size, "gzip", lambda: _read(packed), lambda: _read(spool),
+            plain.size, history, added,
+        )  # fmt: skip
+
+
+def _settle_suspects(request: PackRequest, root_fd: int, changes: tree.Changes, image: Image) -> None:
+    """Compare the suspects with the base's files, of which its layers are read."""
+    if not changes.suspects:
+        return
+    total = image.size + sum(
+        {id(entry): entry.size for entry in map(changes.now.get, changes.suspects) if entry}.values()
+    )
+    with _line(request, "comparing", total) as advance:
+        tree.settle_suspects(root_fd, changes, lambda wanted: _base_digests(image.layers, wanted, advance), advance)
 
 
 def _spool(request: PackRequest) -> IO[bytes]:
     return tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(request.output)))
 
 
-def _spooled(spool: IO[bytes], packed: IO[bytes], history: dict[str, Any], added: int, *, shown: bool) -> _Part:
-    diff_id, plain_size = _sum(_read(spool))
-    progress = ProgressLine(plain_size, words="compressing", live=None if shown else False)
-    try:
-        with gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0, compresslevel=6) as out:
-            for chunk in counted(_read(spool), progress.advance):
-                out.write(chunk)
-    finally:
-        progress.finish()
-    digest, size = _sum(_read(packed))
-    return _Part(diff_id, digest, size, "gzip", lambda: _read(packed), lambda: _read(spool), plain_size, history, added)
+class _Summed:
+    """Write to a spool file, and learn the digest and the size of what is written. advance: called with each length."""
+
+    def __init__(self, spool: IO[bytes], advance: OnBytes = lambda size: None) -> None:
+        self.size = 0
+        self._digest = hashlib.sha256()
+        self._spool = spool
+        self._advance = advance
+
+    def file(self) -> IO[bytes]:
+        """Return this object as a file, of which tarfile and gzip use no more than it has."""
+        return cast("IO[bytes]", self)
+
+    def write(self, data: bytes) -> int:
+        """Write all of it."""
+        self._spool.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+        self._advance(len(data))
+        return len(data)
+
+    def tell(self) -> int:
+        """Return how much was written."""
+        return self.size
+
+    def flush(self) -> None:
+        """Do nothing: the spool file is read through the same object."""
+
+    def digest(self) -> str:
+        """Return the digest of what was written."""
+        return f"sha256:{self._digest.hexdigest()}"
 
 
 def _rewound(file: IO[bytes]) -> IO[bytes]:
@@ -296,11 +356,11 @@ def _read(file: IO[bytes]) -> Chunks:
         yield chunk
 
 
-def _base_digests(layers: tuple[Layer, ...], wanted: set[bytes]) -> dict[bytes, str]:
+def _base_digests(layers: tuple[Layer, ...], wanted: set[bytes], advance: OnBytes) -> dict[bytes, str]:
     """Return {path: SHA-256} of files of the base; of a path in several layers, the topmost file."""
     digests: dict[bytes, str] = {}
     for layer in layers:
-        source = StreamSource(layer.tar(Budget(MAX_SIZE)))
+        source = StreamSource(layer.tar(Budget(MAX_SIZE), advance))
         for member in tar.members(source, layer.name):
             path = normal(member.name)
             if path not in wanted:

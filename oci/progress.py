@@ -71,9 +71,11 @@ class ProgressLine:
         share = self._done / self._total
         done = self._amount(self._done) if self._is_bytes else f"{self._done}"
         amount = f"{words}  {done} of {self._amount(self._total)}"
-        speed = f" {share:4.0%}{speed}"
         if rate and self._done < self._total:
             speed += f"  {_time((self._total - self._done) / rate)} left"
+        percent = f" {share:4.0%}"
+        if len(amount + percent + speed) <= width:  # in a narrow terminal the rate and the time count for more
+            speed = percent + speed
         size = min(_BAR, width - len(amount) - len(speed) - 4)  # the bar gives way to the words
         bar = f"  [{'#' * round(share * size):<{size}}]" if size >= _LEAST_BAR else ""
         return (amount + bar + speed)[:width]
