@@ -79,14 +79,20 @@ def _change_owner(
     if call.name.endswith("16"):
         uid, gid = _wide(uid), _wide(gid)
     if (uid, gid) == processes.owner and processes.identity(call).is_root:
-        if processes.records.has_owner(path, follow=follow):
-            processes.check(call)
-            processes.records.forget_owner(path, follow=follow)
-        return None  # the kernel allows it
+        try:
+            if processes.records.has_owner(path, follow=follow):
+                processes.check(call)
+                processes.records.forget_owner(path, follow=follow)
+        except ProcessLookupError:
+            if processes.lost(call):
+                return _change_owner(processes, call, path, ids, follow=follow)
+        return None  # the kernel allows it, or says what is wrong
     processes.check(call)
     try:
         st = os.stat(path, follow_symlinks=follow)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        if processes.lost(call):
+            return _change_owner(processes, call, path, ids, follow=follow)
         if path.startswith(b"fd/") and not os.path.lexists(b"/".join(path.split(b"/")[:2])):
             raise Refused(EBADF) from None
         raise
@@ -147,7 +153,8 @@ def _stat(processes: Processes, call: Notification) -> int | None:
         shown = processes.shown(place, 0)
         return None if shown is None else _show(processes, call, place, shown, address, 0)
     except OSError:
-        return None  # the kernel says what is wrong
+        # None: the kernel says what is wrong.
+        return _stat(processes, call) if processes.lost(call) else None
 
 
 def _lstat(processes: Processes, call: Notification) -> int | None:
@@ -157,7 +164,7 @@ def _lstat(processes: Processes, call: Notification) -> int | None:
         shown = processes.shown(place, _NOFOLLOW)
         return None if shown is None else _show(processes, call, place, shown, address, _NOFOLLOW)
     except OSError:
-        return None
+        return _lstat(processes, call) if processes.lost(call) else None
 
 
 def _fstat(processes: Processes, call: Notification) -> int | None:
@@ -167,7 +174,7 @@ def _fstat(processes: Processes, call: Notification) -> int | None:
         shown = processes.shown(place, 0)
         return None if shown is None else _show(processes, call, place, shown, address, 0)
     except OSError:
-        return None
+        return _fstat(processes, call) if processes.lost(call) else None
 
 
 def _fstatat(processes: Processes, call: Notification) -> int | None:
@@ -178,7 +185,7 @@ def _fstatat(processes: Processes, call: Notification) -> int | None:
         shown = processes.shown(place, flags)
         return None if shown is None else _show(processes, call, place, shown, address, flags)
     except OSError:
-        return None
+        return _fstatat(processes, call) if processes.lost(call) else None
 
 
 def _show(processes: Processes, call: Notification, path: bytes, shown: Shown, address: int, flags: int) -> int:
@@ -210,7 +217,7 @@ def _statx(processes: Processes, call: Notification) -> int | None:
             return None
         result = processes.results.statx(place, shown, flags, mask & 0xFFFFFFFF)
     except OSError:
-        return None
+        return _statx(processes, call) if processes.lost(call) else None
     processes.write(call, address, result)
     return 0
 
@@ -231,6 +238,7 @@ def _mknodat(processes: Processes, call: Notification) -> int | None:
 def _make(processes: Processes, call: Notification, path: bytes, mode: int, device: int) -> int:
     if not processes.identity(call).is_root:
         raise Refused(EPERM)
+    processes.lost(call)
     mode &= 0xFFFF
     umask = int(_status_field(b"Umask:") or b"0", 8)
     processes.records.make_device(path, S_IFMT(mode) | mode & 0o7777 & ~umask, device & 0xFFFFFFFF)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from errno import EFAULT, ENOENT, EPERM, ESRCH
+from errno import EFAULT, EPERM
 from fcntl import ioctl
 from resource import prlimit
 from typing import TYPE_CHECKING
@@ -104,6 +104,17 @@ class Processes:
                 os.close(old)
         raise Gone
 
+    def lost(self, call: Notification) -> bool:
+        """Return whether `here` was another process, whose number the caller has now; enter the caller then.
+
+        Raises Gone. It is asked after ESRCH, which is what the kernel says below the directory of a dead process
+        (linux/fs/proc/base.c, proc_pid_permission). So a call that succeeds costs nothing.
+        """
+        if self.here != call.tid or os.access(b"fd", os.F_OK):
+            return False
+        self.enter(call)
+        return True
+
     def _open_process(self, call: Notification) -> int:
         if len(self._open) >= _MOST_OPEN:
             for fd in self._open.values():
@@ -141,11 +152,9 @@ class Processes:
             self.enter(call)
         try:
             fd = os.open("mem", os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (ENOENT, ESRCH):
-                self.here = 0
-                raise Gone from None
-            raise
+        except (FileNotFoundError, ProcessLookupError):
+            self.enter(call)  # `here` was another process with this number; raises Gone if this one has ended, too
+            fd = os.open("mem", os.O_RDWR | os.O_CLOEXEC)
         try:
             self.check(call)
             os.pwrite(fd, data, address)

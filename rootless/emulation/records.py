@@ -8,7 +8,7 @@ the container's root, or lead through its working directory, which is /proc/PID 
 from __future__ import annotations
 
 import os
-from errno import EACCES, ENODATA, ENOTSUP, EPERM
+from errno import EACCES, ENODATA, ENOTSUP, EPERM, ESRCH
 from stat import S_IFBLK, S_IFCHR, S_IFMT, S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING
 
@@ -65,10 +65,13 @@ class Records:
     def has_owner(self, path: bytes, *, follow: bool) -> bool:
         """Return whether a file may have another owner than the real one.
 
-        To ask takes less time than to remove an attribute that is not there.
+        To ask takes less time than to remove an attribute that is not there. Raises ProcessLookupError below /proc/PID
+        of a process that has ended.
         """
         try:
             return bool(self._kept) or _OWNER in os.listxattr(path, follow_symlinks=follow)
+        except ProcessLookupError:
+            raise
         except OSError:
             return False  # no attributes, or the kernel says what is wrong
 
@@ -125,7 +128,8 @@ class Records:
     def shown(self, path: bytes, flags: int) -> Shown | None:
         """Return what stat(2) shows of a file in place of the kernel's answer; None if that is right, or an error.
 
-        flags: AT_SYMLINK_NOFOLLOW or 0, because Python passes a keyword more slowly.
+        Raises ProcessLookupError below /proc/PID of a process that has ended. flags: AT_SYMLINK_NOFOLLOW or 0, because
+        Python passes a keyword more slowly.
         """
         try:
             names = os.listxattr(path, follow_symlinks=False) if flags else os.listxattr(path)
@@ -137,6 +141,8 @@ class Records:
         except ValueError:
             pass  # a damaged attribute
         except OSError as error:
+            if error.errno == ESRCH:
+                raise
             if error.errno != ENOTSUP:
                 return None
         if not self._kept:

@@ -278,6 +278,77 @@ def test_unshare(rootless, tmp_path, mode) -> None:
     assert result.returncode == 3
 
 
+NUMBERS = """
+import os, subprocess, sys
+asked, answered = os.pipe(), os.pipe()
+*command, program, place = sys.argv[1:]
+words = [*command, "/usr/bin/python3", "-c", program, place, str(asked[1]), str(answered[0])]
+process = subprocess.Popen(words, pass_fds=[asked[1], answered[0]])
+os.close(asked[1])
+while number := os.read(asked[0], 9):
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(int(number) - 1))
+    os.write(answered[1], b"x")
+sys.exit(process.wait())
+"""
+SAME_NUMBER = """
+import os, sys
+os.chdir(sys.argv[1])
+asked, answered = map(int, sys.argv[2:])
+for name in "abc":
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+    os.chown(name, 33, 44)
+opened = os.open("b", os.O_RDONLY)
+def owner(path):
+    st = os.stat(path)
+    return st.st_uid, st.st_gid
+def live(work):
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+        except BaseException as error:
+            os.write(2, f"{error!r}\\n".encode())
+            os._exit(1)
+        os._exit(0)
+    return pid, os.waitpid(pid, 0)[1]
+def check(path, wanted):
+    assert owner(path) == wanted, owner(path)
+first, _ = live(lambda: os.stat("a"))
+for number, work in enumerate([
+    lambda: check("a", (33, 44)),
+    lambda: check(sys.argv[1] + "/a", (33, 44)),
+    lambda: check(opened, (33, 44)),
+    lambda: os.chown("a", 5, 6),
+    lambda: os.fchown(opened, 7, 8),
+    lambda: os.chown("c", 0, 0),
+    lambda: os.mknod("d", 0o20666, os.makedev(1, 3)),
+    lambda: [check("a", (5, 6)), check("b", (7, 8)), check("c", (0, 0)), os.stat("d")],
+]):
+    last, _ = live(lambda: os.stat("a"))
+    os.write(asked, b"%d" % last)
+    os.read(answered, 1)
+    pid, status = live(work)
+    assert pid == last, (pid, last)
+    assert status == 0, number
+"""
+
+
+@needs_wake_up
+@pytest.mark.skipif(not USER, reason="a user's own pid namespace has numbers that the user may set")
+def test_a_process_with_the_number_of_a_dead_one_is_not_taken_for_it(rootless, tmp_path) -> None:
+    """The supervisor is in the directory of the last process that it served, /proc/PID, until another one calls."""
+    words = rootless.command("unshare", "--root-emulation=notify")
+    namespaces = ["unshare", "--map-current-user", "--keep-caps", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*namespaces, "test", "-w", "/proc/sys/kernel/ns_last_pid"], check=False).returncode:
+        pytest.skip("this machine has no ns_last_pid that may be written")
+    result = subprocess.run(
+        [*namespaces, "/usr/bin/python3", "-c", NUMBERS, *words, SAME_NUMBER, tmp_path],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_apt_gets_a_configuration_with_errno(emulated) -> None:
     c = emulated("errno")
     (c.bundle.rootfs / "etc/apt").mkdir()
