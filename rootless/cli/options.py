@@ -216,7 +216,11 @@ COMMANDS: dict[str, Command] = {
         ("container_id",),
         [("time", "t", "str", "DURATION", "how long to wait before KILL (default: 10s)")],
     ),
-    "cp": ("copy files between a container and the host; - is a tar stream", ("source", "target"), []),
+    "cp": (
+        "copy files between a container and the host; - is a tar stream",
+        ("source", "target"),
+        [("follow-link", "L", "flag", "", "copy what a link at the end of the source leads to, not the link")],
+    ),
     "wait": ("wait for a container's end and print its exit code", ("container_id",), []),
     "delete": HOT["delete"],
     "exec": HOT["exec"],

@@ -11,10 +11,9 @@ import errno
 import os
 import shutil
 import stat
-import tarfile
 from typing import TYPE_CHECKING
 
-from oci.root import Root
+from oci.root import Root, normal
 from rootless import log
 from rootless.errors import RootlessError, printable
 
@@ -23,11 +22,13 @@ if TYPE_CHECKING:
 
     from rootless.runtime.container import Container
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_MODE = 0o777  # no set-user-ID and set-group-ID bits: the owner is another one afterwards
-_DEPTH = 256
+MODE = 0o777  # no set-user-ID and set-group-ID bits: the owner is another one afterwards
+DEPTH = 256
+_KERNELS = (b"proc", b"sysfs", b"cgroup", b"cgroup2", b"devpts", b"mqueue", b"securityfs", b"debugfs", b"tracefs")
+COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO)  # what an ordinary user can make
 
 
 def open_root(container: Container) -> int:
@@ -64,17 +65,24 @@ class Place:
 
     def below(self, name: bytes) -> Place:
         """Return a place in this one, which is a directory. Its fd stays open until the command ends."""
-        return Place(os.open(self.name, _DIRECTORY, dir_fd=self.directory), name, f"{self.shown}/{os.fsdecode(name)}")
+        return Place(os.open(self.name, DIRECTORY, dir_fd=self.directory), name, f"{self.shown}/{os.fsdecode(name)}")
 
 
-def find_in(root: Root, path: str, shown: str) -> Place:
-    """Return a path of the container as a place; a link at its end is followed inside. Raises RootlessError."""
-    names = [part for part in os.fsencode(path).split(b"/") if part not in (b"", b".")]
-    whole = b"/".join(names)
+def find_in(root: Root, path: str, shown: str, *, follow: bool = True) -> Place:
+    """Return a path of the container as a place. Raises RootlessError.
+
+    follow: follow a link at its end, inside the root; otherwise the place is the link.
+    """
+    whole = normal(os.fsencode(path))
     try:
+        if not follow:
+            parent, _, name = whole.rpartition(b"/")
+            link = Place(os.open(b".", DIRECTORY, dir_fd=root.directory(parent).fd), name or b".", shown)
+            if link.kind() == stat.S_IFLNK:
+                return link
         try:
             directory = root.directory(whole)
-            return Place(os.open(b".", _DIRECTORY, dir_fd=directory.fd), b".", shown)
+            return Place(os.open(b".", DIRECTORY, dir_fd=directory.fd), b".", shown)
         except NotADirectoryError:
             pass
         except FileNotFoundError:
@@ -82,17 +90,18 @@ def find_in(root: Root, path: str, shown: str) -> Place:
                 raise
         resolved = root.resolve(whole)
         parent, _, name = resolved.rpartition(b"/")
-        return Place(os.open(b".", _DIRECTORY, dir_fd=root.directory(parent).fd), name, shown)
+        return Place(os.open(b".", DIRECTORY, dir_fd=root.directory(parent).fd), name, shown)
     except OSError as error:
         raise RootlessError.from_os(error, "no such place in the container", shown) from None
 
 
-def find_on_host(path: str) -> Place:
-    """Return a path of the host as a place. Raises RootlessError."""
+def find_on_host(path: str, *, follow: bool = True) -> Place:
+    """Return a path of the host as a place; as a link if it is one and `follow` is not set. Raises RootlessError."""
     try:
-        if os.path.isdir(path):
+        is_link = not follow and os.path.islink(path)
+        if os.path.isdir(path) and not is_link:
             return Place(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), b".", path)
-        whole = os.path.realpath(path)
+        whole = os.path.abspath(path) if is_link else os.path.realpath(path)
         parent, name = os.path.split(whole)
         if path.endswith("/"):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -101,18 +110,33 @@ def find_on_host(path: str) -> Place:
         raise RootlessError.from_os(error, "cannot open", path) from None
 
 
-def copy(source: Place, target: Place, name: str, *, contents: bool) -> None:
+def kernel_devices(pid: int) -> frozenset[int]:
+    """Return the devices of the file systems in a process's root that the kernel fills, such as /proc, and of /dev.
+
+    Raises OSError.
+    """
+    devices = set()
+    with open(f"/proc/{pid}/mountinfo", "rb") as file:
+        for fields in map(bytes.split, file):
+            major, _, minor = fields[2].partition(b":")
+            if fields[4] == b"/dev" or fields[fields.index(b"-") + 1] in _KERNELS:
+                devices.add(os.makedev(int(major), int(minor)))
+    return frozenset(devices)
+
+
+def copy(source: Place, target: Place, name: str, *, contents: bool, left_out: frozenset[int] = frozenset()) -> None:
     """Copy a file or a tree.
 
     name: what it is called in a target that is a directory; contents: copy what is in the source directory, not itself
-    (docker's `SRC/.`). Raises RootlessError.
+    (docker's `SRC/.`); left_out: devices of file systems of which only the mount point is copied, as an empty
+    directory, unless the source lies in one of them. Raises RootlessError.
     """
     kind = source.kind()
     if not kind:
         raise RootlessError("no such file or directory", source.shown, errno.ENOENT)
     if target.kind() == stat.S_IFDIR and not (contents and kind == stat.S_IFDIR):
         target = target.below(os.fsencode(name))
-    links = _Links()
+    links = _Links(leave_out(source, left_out))
     try:
         _copy(source, target, 0, links)
     except OSError as error:
@@ -121,17 +145,27 @@ def copy(source: Place, target: Place, name: str, *, contents: bool) -> None:
         links.close()
 
 
-class _Links:
-    """Remember the first copy of each file that has several names, by device and inode: its directory and name."""
+def leave_out(source: Place, devices: frozenset[int]) -> frozenset[int]:
+    """Return the devices to leave out of a copy: none if what is asked for lies on one of them. Raises OSError."""
+    status = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
+    return frozenset() if status.st_dev in devices else devices
 
-    def __init__(self) -> None:
+
+class _Links:
+    """Remember the first copy of each file that has several names, by device and inode: its directory and name.
+
+    left_out: devices whose directories are copied empty.
+    """
+
+    def __init__(self, left_out: frozenset[int]) -> None:
+        self.left_out = left_out
         self.first: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.directories: dict[tuple[int, int], int] = {}
 
     def note(self, status: os.stat_result, target: Place) -> None:
         """Note a copy of a file."""
-        status = os.fstat(target.directory)
-        key = status.st_dev, status.st_ino
+        directory = os.fstat(target.directory)
+        key = directory.st_dev, directory.st_ino
         if key not in self.directories:
             self.directories[key] = os.dup(target.directory)
         self.first[status.st_dev, status.st_ino] = self.directories[key], target.name
@@ -156,13 +190,13 @@ def _copy(source: Place, target: Place, depth: int, links: _Links) -> None:
     if kind == stat.S_IFDIR:
         _copy_directory(source, target, status, depth, links)
         return
-    if kind not in (stat.S_IFREG, stat.S_IFLNK):
-        log.warn(f"not copied, because it is neither a file, a directory nor a link: {printable(source.shown)}")
+    if kind not in COPIED:
+        warn_of_kind(source.shown)
         return
-    if target.kind() == stat.S_IFDIR:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if target.kind():
-        os.unlink(target.name, dir_fd=target.directory)
+    make_room(target)
+    if kind == stat.S_IFIFO:
+        os.mkfifo(target.name, stat.S_IMODE(status.st_mode), dir_fd=target.directory)
+        return
     if kind == stat.S_IFLNK:
         os.symlink(os.readlink(source.name, dir_fd=source.directory), target.name, dir_fd=target.directory)
         return
@@ -170,18 +204,35 @@ def _copy(source: Place, target: Place, depth: int, links: _Links) -> None:
         if links.link(status, target):
             return
         links.note(status, target)
-    with open(_open_file(source), "rb") as reader, _create(target) as writer:
+    with open(open_file(source), "rb") as reader, create(target) as writer:
         shutil.copyfileobj(reader, writer, 1 << 18)
         writer.flush()
-        os.fchmod(writer.fileno(), status.st_mode & _MODE)
+        os.fchmod(writer.fileno(), status.st_mode & MODE)
         os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _create(target: Place) -> IO[bytes]:
+def warn_of_kind(shown: str) -> None:
+    """Warn of a device or a socket, which is not copied."""
+    log.warn(f"not copied, because it is neither a file, a directory nor a link: {printable(shown)}")
+
+
+def make_room(target: Place) -> None:
+    """Remove what a copy replaces. Raises OSError for a directory, RootlessError for a device such as /dev/null."""
+    kind = target.kind()
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if kind and kind not in COPIED:
+        raise RootlessError("the target is neither a file nor a directory", target.shown)
+    if kind:
+        os.unlink(target.name, dir_fd=target.directory)
+
+
+def create(target: Place) -> IO[bytes]:
+    """Make a file that only its owner may use yet, and open it for writing. Raises OSError."""
     return open(os.open(target.name, _NEW, 0o600, dir_fd=target.directory), "wb")
 
 
-def _open_file(source: Place) -> int:
+def open_file(source: Place) -> int:
     """Open a regular file: what is looked at is what was opened, because the container may exchange it."""
     fd = os.open(source.name, _READ, dir_fd=source.directory)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -191,112 +242,22 @@ def _open_file(source: Place) -> int:
 
 
 def _copy_directory(source: Place, target: Place, status: os.stat_result, depth: int, links: _Links) -> None:
-    if depth > _DEPTH:
+    if depth > DEPTH:
         raise OSError(errno.ELOOP, "too deep")
     if not target.kind():
         os.mkdir(target.name, 0o700, dir_fd=target.directory)
         is_new = True
     else:
         is_new = False
-    here = os.open(source.name, _DIRECTORY, dir_fd=source.directory)
-    there = os.open(target.name, _DIRECTORY, dir_fd=target.directory)
+    here = os.open(source.name, DIRECTORY, dir_fd=source.directory)
+    there = os.open(target.name, DIRECTORY, dir_fd=target.directory)
     try:
-        for entry in map(os.fsencode, os.listdir(here)):
+        for entry in map(os.fsencode, [] if status.st_dev in links.left_out else os.listdir(here)):
             inside, outside = (f"{place.shown}/{os.fsdecode(entry)}" for place in (source, target))
             _copy(Place(here, entry, inside), Place(there, entry, outside), depth + 1, links)
         if is_new:
-            os.fchmod(there, status.st_mode & _MODE)
+            os.fchmod(there, status.st_mode & MODE)
             os.utime(there, ns=(status.st_atime_ns, status.st_mtime_ns))
     finally:
         os.close(here)
         os.close(there)
-
-
-# ------------------------------------------------------------------------------------------- tar streams
-
-
-def write_tar(source: Place, out: IO[bytes], name: str) -> None:
-    """Write a file or a tree as a tar stream, under a name. Raises RootlessError."""
-    if not source.kind():
-        raise RootlessError("no such file or directory", source.shown, errno.ENOENT)
-    try:
-        with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-            _add(archive, source, name, 0)
-    except OSError as error:
-        raise RootlessError.from_os(error, "cannot copy", source.shown) from None
-
-
-def _add(archive: tarfile.TarFile, source: Place, name: str, depth: int) -> None:
-    if depth > _DEPTH:
-        raise OSError(errno.ELOOP, "too deep")
-    status = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
-    member = tarfile.TarInfo(name)  # no names of owners: the host's passwd knows nothing of the container's ids
-    member.mode, member.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
-    member.uid, member.gid = status.st_uid, status.st_gid
-    if stat.S_ISDIR(status.st_mode):
-        member.type = tarfile.DIRTYPE
-        archive.addfile(member)
-        here = os.open(source.name, _DIRECTORY, dir_fd=source.directory)
-        try:
-            for entry in sorted(map(os.fsencode, os.listdir(here))):
-                below = Place(here, entry, f"{source.shown}/{os.fsdecode(entry)}")
-                _add(archive, below, f"{name}/{os.fsdecode(entry)}", depth + 1)
-        finally:
-            os.close(here)
-    elif stat.S_ISLNK(status.st_mode):
-        member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(os.readlink(source.name, dir_fd=source.directory))
-        archive.addfile(member)
-    elif stat.S_ISREG(status.st_mode):
-        with open(_open_file(source), "rb") as reader:
-            member.size = os.fstat(reader.fileno()).st_size
-            archive.addfile(member, reader)
-    else:
-        log.warn(f"not copied, because it is neither a file, a directory nor a link: {printable(source.shown)}")
-
-
-def read_tar(stream: IO[bytes], target: Place) -> None:
-    """Unpack a tar stream into a directory; nothing in it leads out of that. Raises RootlessError."""
-    if target.kind() != stat.S_IFDIR:
-        raise RootlessError("a tar stream needs a directory", target.shown, errno.ENOTDIR)
-    fd = os.open(target.name, _DIRECTORY, dir_fd=target.directory)
-    root = Root(fd)
-    try:
-        with tarfile.open(fileobj=stream, mode="r|*") as archive:
-            for member in archive:
-                _unpack(root, archive, member)
-    except tarfile.TarError as error:
-        raise RootlessError(f"not a tar stream: {error}", "standard input") from None
-    except OSError as error:
-        raise RootlessError.from_os(error, "cannot unpack", target.shown) from None
-    finally:
-        root.close()
-        os.close(fd)
-
-
-def _unpack(root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-    parts = [part for part in os.fsencode(member.name).split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise OSError(errno.EXDEV, "a member leads out of the directory", member.name)
-    if not parts:
-        return
-    parent = root.directory(b"/".join(parts[:-1]), create=True)
-    place = Place(parent.fd, parts[-1], member.name)
-    if member.isdir():
-        if place.kind() != stat.S_IFDIR:
-            os.mkdir(place.name, member.mode & _MODE, dir_fd=place.directory)
-        return
-    source = archive.extractfile(member) if member.isfile() else None
-    if source is None and not member.issym():
-        log.warn(f"not copied, because it is neither a file, a directory nor a link: {printable(member.name)}")
-        return
-    if place.kind():
-        os.unlink(place.name, dir_fd=place.directory)
-        root.forget()
-    if source is None:
-        os.symlink(member.linkname, place.name, dir_fd=place.directory)
-        return
-    with _create(place) as writer:
-        shutil.copyfileobj(source, writer, 1 << 18)
-        writer.flush()
-        os.fchmod(writer.fileno(), member.mode & _MODE)
-        os.utime(writer.fileno(), (member.mtime, member.mtime))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rootless.kernel.host import Host
+from rootless.userns.run import default_maps
 
 
 @pytest.fixture
@@ -63,6 +67,86 @@ def test_as_tar_streams(c: Any, rootless: Any, tmp_path: Path) -> None:
     assert rootless("exec", c.id, "cat", "/tmp/tree/sub/file").stdout == "content"
 
 
+def test_a_file_with_two_names_is_one_file_again(c: Any, rootless: Any, tmp_path: Path) -> None:
+    """Out and in, as a tree and as a tar stream, where one that GNU tar has written has such members, too."""
+    (tmp_path / "d/sub").mkdir(parents=True)
+    (tmp_path / "d/f").write_text("two names")
+    (tmp_path / "d/sub/g").hardlink_to(tmp_path / "d/f")
+    run(rootless, "d", f"{c.id}:/tmp")
+    run(rootless, f"{c.id}:/tmp/d", "out")
+    out = subprocess.run(rootless.command("cp", f"{c.id}:/tmp/d", "-"), capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
+        assert [m.name for m in archive if m.islnk()] == ["d/sub/g"]
+    made = subprocess.run(["tar", "-c", "d"], capture_output=True, check=True).stdout
+    for stream in (out, made, made):  # the second time over what is there
+        subprocess.run(rootless.command("cp", "-", f"{c.id}:/root"), input=stream, check=True)
+    script = "for d in /tmp /root; do stat -c %h $d/d/f; cat $d/d/sub/g; done"
+    assert rootless("exec", c.id, "sh", "-c", script).stdout == "2\ntwo names2\ntwo names"
+    assert (tmp_path / "out/f").samefile(tmp_path / "out/sub/g")
+
+
+def test_a_link_at_the_end_of_the_source_is_copied_as_one(c: Any, rootless: Any, tmp_path: Path) -> None:
+    """docker's rule, both ways; -L and a slash follow it. Where it leads does not matter."""
+    (tmp_path / "link").symlink_to("/nowhere")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/f").write_text("x")
+    (tmp_path / "dir").symlink_to("real")
+    run(rootless, "link", f"{c.id}:/tmp/in")
+    run(rootless, "dir", f"{c.id}:/tmp/one")
+    run(rootless, "dir/", f"{c.id}:/tmp/two")
+    run(rootless, "-L", "dir", f"{c.id}:/tmp/three")
+    script = "readlink /tmp/in; readlink /tmp/one; ls /tmp/two /tmp/three"
+    assert rootless("exec", c.id, "sh", "-c", script).stdout.split() == [
+        "/nowhere", "real", "/tmp/three:", "f", "/tmp/two:", "f",
+    ]  # fmt: skip
+    run(rootless, f"{c.id}:/tree/sub/link", "out")
+    assert os.readlink(tmp_path / "out") == "/etc/passwd"
+    run(rootless, "--follow-link", f"{c.id}:/tree/sub/link", "followed")
+    assert "root:" in (tmp_path / "followed").read_text()
+
+
+def test_pipes_are_made_and_devices_are_never_replaced(c: Any, rootless: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o640)
+    run(rootless, "pipe", f"{c.id}:/tmp/pipe")
+    out = subprocess.run(rootless.command("cp", f"{c.id}:/tmp/pipe", "-"), capture_output=True, check=True).stdout
+    subprocess.run(rootless.command("cp", "-", f"{c.id}:/root"), input=out, check=True)
+    script = "test -p /tmp/pipe && stat -c %A /root/pipe"
+    assert rootless("exec", c.id, "sh", "-c", script).stdout == "prw-r-----\n"
+    (tmp_path / "f").write_text("x")
+    result = rootless("cp", "f", f"{c.id}:/dev/null")
+    assert result.returncode == 1 and "neither a file nor a directory" in result.stderr
+    assert rootless("exec", c.id, "test", "-c", "/dev/null").returncode == 0
+
+
+def test_a_whole_root_is_copied_without_what_the_kernel_shows_in_it(c: Any, rootless: Any, tmp_path: Path) -> None:
+    """docker's copy has empty /proc, /sys and /dev, too. A file of /proc can still be asked for."""
+    run(rootless, f"{c.id}:/", "root")
+    assert [os.listdir(tmp_path / "root" / name) for name in ("proc", "sys", "dev")] == [[], [], []]
+    assert (tmp_path / "root/tree/sub/file").read_text() == "content"
+    out = subprocess.run(rootless.command("cp", f"{c.id}:/.", "-"), capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
+        names = archive.getnames()
+    assert "./tree/sub/file" in names and "./proc" in names and not any(n.startswith("./proc/") for n in names)
+    run(rootless, f"{c.id}:/proc/version", "version")
+    assert (tmp_path / "version").read_text().startswith("Linux")
+
+
+@pytest.mark.parametrize("ids", [{}, {"uidMappings": [], "gidMappings": []}])
+def test_a_tar_stream_keeps_its_owners_where_there_are_other_ids(
+    container: Callable[..., Any], rootless: Any, tmp_path: Path, ids: dict[str, list[object]]
+) -> None:
+    """docker's rule; with one id, which the test's configuration asks for, all belongs to root."""
+    c = container({"process": {"args": ["sleep", "100"]}, "root": {"readonly": False}, "linux": ids})
+    assert c.run_detached().returncode == 0
+    (tmp_path / "f").write_text("x")
+    words = ["tar", "-C", tmp_path, "-c", "--owner=33", "--group=44", "f"]
+    stream = subprocess.run(words, capture_output=True, check=True).stdout
+    subprocess.run(rootless.command("cp", "-", f"{c.id}:/tmp"), input=stream, check=True)
+    has_others = os.geteuid() == 0 or (ids and len(default_maps(Host())[0]) > 1)
+    wanted = "33:44\n" if has_others else "0:0\n"
+    assert rootless("exec", c.id, "stat", "-c", "%u:%g", "/tmp/f").stdout == wanted
+
+
 def test_a_link_of_the_container_leads_nowhere_else(c: Any, rootless: Any, tmp_path: Path) -> None:
     """The attack: links in the container lead to a path of the host, on the way and at the end.
 
@@ -74,7 +158,7 @@ def test_a_link_of_the_container_leads_nowhere_else(c: Any, rootless: Any, tmp_p
     for link, target in (("dir", str(secret)), ("up", "../../../../../.." + str(secret)), ("end", f"{secret}/key")):
         (c.bundle.rootfs / "tmp" / link).symlink_to(target)
     for path in ("/tmp/dir/key", "/tmp/up/key", "/tmp/end"):
-        result = rootless("cp", f"{c.id}:{path}", "stolen")
+        result = rootless("cp", "-L", f"{c.id}:{path}", "stolen")
         assert result.returncode == 1 and not (tmp_path / "stolen").exists(), path
     (tmp_path / "evil").write_text("evil")
     for path in ("/tmp/dir/key", "/tmp/up/key", "/tmp/end"):
@@ -87,30 +171,37 @@ def test_a_tar_stream_leads_nowhere_else(c: Any, rootless: Any, tmp_path: Path) 
     """The attack: a member with `..`, and a member below a link that an earlier member has made."""
     victim = tmp_path / "victim"
     victim.mkdir()
-    for members in ([("../../x", None)], [("l", str(victim)), ("l/x", None)]):
+    (tmp_path / "key").write_text("of the host")
+    symbolic, hard = tarfile.SYMTYPE, tarfile.LNKTYPE
+    for members in (
+        [("../../x", "", b"")], [("l", str(victim), symbolic), ("l/x", "", b"")], [("h", f"{tmp_path}/key", hard)],
+        [("l", str(tmp_path), symbolic), ("h", "l/key", hard)], [("h", "../../key", hard)],
+    ):  # fmt: skip
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as archive:
-            for name, link in members:
+            for name, link, kind in members:
                 info = tarfile.TarInfo(name)
                 if link:
-                    info.type, info.linkname = tarfile.SYMTYPE, link
+                    info.type, info.linkname = kind, link
                 archive.addfile(info, io.BytesIO())
         subprocess.run(
             rootless.command("cp", "-", f"{c.id}:/tmp"), input=out.getvalue(), capture_output=True, check=False
         )
         assert os.listdir(victim) == [] and not (tmp_path / "x").exists()
+        assert (tmp_path / "key").stat().st_nlink == 1
 
 
-def test_a_stopped_container_and_a_pipe(container: Callable[..., Any], rootless: Any, tmp_path: Path) -> None:
+def test_a_stopped_container_and_a_socket(container: Callable[..., Any], rootless: Any, tmp_path: Path) -> None:
     c = container({"process": {"args": ["true"]}})
-    os.mkfifo(c.bundle.rootfs / "pipe")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(c.bundle.rootfs / "s"))
     (c.bundle.rootfs / "f").write_text("x")
     assert c.create().returncode == 0 and c.start().returncode == 0
     c.wait()
     run(rootless, f"{c.id}:/f", tmp_path / "f")
     assert (tmp_path / "f").read_text() == "x"
-    result = rootless("cp", f"{c.id}:/pipe", tmp_path / "pipe")
-    assert result.returncode == 0 and "not copied" in result.stderr and not (tmp_path / "pipe").exists()
+    result = rootless("cp", f"{c.id}:/s", tmp_path / "s")
+    assert result.returncode == 0 and "not copied" in result.stderr and not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(

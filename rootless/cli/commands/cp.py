@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from oci.root import Root
 from rootless.cli.containers import name_of, state_root
 from rootless.errors import RootlessError
-from rootless.kernel.host import Host
+from rootless.kernel.host import Host, read_id_map
 from rootless.runtime import container
-from rootless.runtime.copy import copy, find_in, find_on_host, open_root, read_tar, write_tar
+from rootless.runtime.copy import copy, find_in, find_on_host, kernel_devices, open_root
+from rootless.runtime.copy_tar import read_tar, write_tar
 from rootless.userns.run import default_maps, run_in_userns
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
+    from rootless.kernel.host import IdMap
 
 _HINT = "rootless cp ID:PATH DEST, or rootless cp SRC ID:PATH; - is a tar stream"
 
@@ -28,26 +30,46 @@ def main(options: Options) -> int:
     container_id, path = source or target or ("", "")
     with container.load(state_root(options), name_of(container_id)) as loaded:
         root_fd = open_root(loaded)
+        left_out = kernel_devices(loaded.pid) if source and loaded.alive() else frozenset()
+        theirs = _maps(loaded)
     host = Host()
+    maps = ([], []) if host.is_root_here else default_maps(host)
+    from_path = source[1] if source else options.source
+    # docker: a link at the end of the source is copied as a link, unless it is followed by a slash.
+    follow = options.follow_link or from_path.endswith(("/", "/."))
+    contents = from_path == "." or from_path.endswith("/.")
 
     def work() -> int:
         root = Root(root_fd)
-        inside = find_in(root, path, f"{container_id}:{path}")
+        inside = find_in(root, path, f"{container_id}:{path}", follow=follow or not source)
         if source and options.target == "-":
             with open(1, "wb", closefd=False) as out:
-                write_tar(inside, out, _name(path) or "root")
+                write_tar(inside, out, "." if contents else _name(path) or ".", left_out)
         elif source:
-            copy(inside, find_on_host(options.target), _name(path) or container_id, contents=path.endswith("/."))
+            name = _name(path) or container_id
+            copy(inside, find_on_host(options.target), name, contents=contents, left_out=left_out)
         elif options.source == "-":
             with open(0, "rb", closefd=False) as stream:
-                read_tar(stream, inside)
+                read_tar(stream, inside, owners=theirs == maps)
         else:
-            contents = options.source.endswith("/.") or options.source == "."
-            copy(find_on_host(options.source), inside, _name(options.source), contents=contents)
+            copy(find_on_host(options.source, follow=follow), inside, _name(options.source), contents=contents)
         return 0
 
     # As root of the user's ids: files of subordinate ids can be read, and what is made belongs to the user.
-    return run_in_userns(*(([], []) if host.is_root_here else default_maps(host)), work)
+    return run_in_userns(*maps, work)
+
+
+def _maps(loaded: container.Container) -> tuple[IdMap, IdMap]:
+    """Return the id maps of a container; empty ones if it has no user namespace of its own."""
+    if loaded.alive():
+        theirs = read_id_map(f"/proc/{loaded.pid}/uid_map"), read_id_map(f"/proc/{loaded.pid}/gid_map")
+        return theirs if theirs != (Host().uid_map, Host().gid_map) else ([], [])
+    linux = loaded.config.get("linux") or {}
+    uids, gids = (
+        [(entry["containerID"], entry["hostID"], entry["size"]) for entry in linux.get(key) or []]
+        for key in ("uidMappings", "gidMappings")
+    )
+    return uids, gids
 
 
 def _split(argument: str) -> tuple[str, str] | None:

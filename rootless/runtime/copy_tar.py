@@ -1,0 +1,178 @@
+"""Copy files between a container and a tar stream, as `docker cp` does with `-`. The rules are those of copy.py."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tarfile
+from typing import TYPE_CHECKING
+
+from oci.root import Root, normal
+from rootless.errors import RootlessError, printable
+from rootless.runtime.copy import DEPTH, DIRECTORY, MODE, Place, create, leave_out, make_room, open_file, warn_of_kind
+
+if TYPE_CHECKING:
+    from typing import IO
+
+
+def write_tar(source: Place, out: IO[bytes], name: str, left_out: frozenset[int] = frozenset()) -> None:
+    """Write a file or a tree as a tar stream, under a name. left_out: as for `copy`. Raises RootlessError."""
+    if not source.kind():
+        raise RootlessError("no such file or directory", source.shown, errno.ENOENT)
+    try:
+        with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            _Writer(archive, leave_out(source, left_out)).add(source, name, 0)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot copy", source.shown) from None
+
+
+class _Writer:
+    """Write trees into an archive. A file with several names has its bytes once; the other names are links to it."""
+
+    def __init__(self, archive: tarfile.TarFile, left_out: frozenset[int]) -> None:
+        self.archive = archive
+        self.left_out = left_out
+        self.first: dict[tuple[int, int], str] = {}
+
+    def add(self, source: Place, name: str, depth: int) -> None:
+        """Add a file, or a directory with all below it. Raises OSError."""
+        if depth > DEPTH:
+            raise OSError(errno.ELOOP, "too deep")
+        status = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
+        member = tarfile.TarInfo(name)  # no names of owners: the host's passwd knows nothing of the container's ids
+        member.mode, member.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+        member.uid, member.gid = status.st_uid, status.st_gid
+        if stat.S_ISDIR(status.st_mode):
+            member.type = tarfile.DIRTYPE
+            self.archive.addfile(member)
+            if status.st_dev not in self.left_out:
+                self._add_entries(source, name, depth)
+        elif stat.S_ISLNK(status.st_mode):
+            target = os.readlink(source.name, dir_fd=source.directory)
+            member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(target)
+            self.archive.addfile(member)
+        elif stat.S_ISFIFO(status.st_mode):
+            member.type = tarfile.FIFOTYPE
+            self.archive.addfile(member)
+        elif stat.S_ISREG(status.st_mode):
+            self._add_file(source, member)
+        else:
+            warn_of_kind(source.shown)
+
+    def _add_entries(self, source: Place, name: str, depth: int) -> None:
+        here = os.open(source.name, DIRECTORY, dir_fd=source.directory)
+        try:
+            for entry in sorted(map(os.fsencode, os.listdir(here))):
+                below = Place(here, entry, f"{source.shown}/{os.fsdecode(entry)}")
+                self.add(below, f"{name}/{os.fsdecode(entry)}", depth + 1)
+        finally:
+            os.close(here)
+
+    def _add_file(self, source: Place, member: tarfile.TarInfo) -> None:
+        with open(open_file(source), "rb") as reader:
+            status = os.fstat(reader.fileno())
+            key = status.st_dev, status.st_ino
+            if status.st_nlink > 1 and key in self.first:
+                member.type, member.linkname = tarfile.LNKTYPE, self.first[key]
+                self.archive.addfile(member)
+                return
+            member.size = status.st_size
+            self.archive.addfile(member, reader)
+            if status.st_nlink > 1:
+                self.first[key] = member.name
+
+
+def read_tar(stream: IO[bytes], target: Place, *, owners: bool) -> None:
+    """Unpack a tar stream into a directory; nothing in it leads out of that. Raises RootlessError.
+
+    owners: give each file the owner that the stream names, if that may be had.
+    """
+    if target.kind() != stat.S_IFDIR:
+        raise RootlessError("a tar stream needs a directory", target.shown, errno.ENOTDIR)
+    fd = os.open(target.name, DIRECTORY, dir_fd=target.directory)
+    root = Root(fd)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*") as archive:
+            for member in archive:
+                _unpack(root, archive, member, owners=owners)
+    except tarfile.TarError as error:
+        raise RootlessError(f"not a tar stream: {error}", "standard input") from None
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot unpack", target.shown) from None
+    finally:
+        root.close()
+        os.close(fd)
+
+
+def _unpack(root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, *, owners: bool) -> None:
+    path = _inside(member.name, member)
+    if not path:
+        return
+    above, _, name = path.rpartition(b"/")
+    parent = root.directory(above, create=True)  # this keeps its fd open
+    place = Place(parent.fd, name, member.name)
+    if member.isdir():
+        if place.kind() != stat.S_IFDIR:
+            os.mkdir(place.name, member.mode & MODE, dir_fd=place.directory)
+            _give(place, member, owners=owners)
+        return
+    source = archive.extractfile(member) if member.isfile() else None
+    if source is None and not (member.issym() or member.islnk() or member.isfifo()):
+        warn_of_kind(member.name)
+        return
+    if member.islnk():
+        _link(root, place, _inside(member.linkname, member))
+        return
+    if place.kind():
+        make_room(place)
+        root.forget()
+    if source is not None:
+        with create(place) as writer:
+            shutil.copyfileobj(source, writer, 1 << 18)
+            writer.flush()
+            _give(place, member, owners=owners)
+            os.fchmod(writer.fileno(), member.mode & MODE)
+            os.utime(writer.fileno(), (member.mtime, member.mtime))
+        return
+    if member.issym():
+        os.symlink(member.linkname, place.name, dir_fd=place.directory)
+    else:
+        os.mkfifo(place.name, member.mode & MODE, dir_fd=place.directory)
+    _give(place, member, owners=owners)
+
+
+def _inside(name: str, member: tarfile.TarInfo) -> bytes:
+    """Return a member's path below the directory. Raises RootlessError if it leads out of that."""
+    path = normal(os.fsencode(name))
+    if b".." in path.split(b"/"):
+        raise RootlessError("a member of the tar stream leads out of the directory", printable(member.name))
+    return path
+
+
+def _link(root: Root, place: Place, first: bytes) -> None:
+    """Make the place another name of a file that an earlier member was, or that is there."""
+    above, _, name = first.rpartition(b"/")
+    parent = root.directory(above)  # this keeps its fd open
+    source = Place(parent.fd, name, place.shown)
+    old, new = (
+        os.stat(each.name, dir_fd=each.directory, follow_symlinks=False) if each.kind() else None
+        for each in (source, place)
+    )
+    if old and new and os.path.samestat(old, new):
+        return
+    if new:
+        make_room(place)
+        root.forget()
+    os.link(name, place.name, src_dir_fd=source.directory, dst_dir_fd=place.directory, follow_symlinks=False)
+
+
+def _give(place: Place, member: tarfile.TarInfo, *, owners: bool) -> None:
+    """Give a new file the member's owner. Without a range of ids there is no other owner than root."""
+    if owners and (member.uid or member.gid):
+        try:
+            os.chown(place.name, member.uid, member.gid, dir_fd=place.directory, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EPERM, errno.EOVERFLOW):
+                raise
