@@ -72,7 +72,7 @@ def test_nothing_is_kept_of_what_has_ended(busybox_root: Path) -> None:
     before = figures()
     for _ in range(200):
         rootless.run(["true"], rootfs=busybox_root)
-    assert until(lambda: figures()[0] <= before[0])  # it closes the last one's descriptors after it has told the end
+    assert until(lambda: figures()[0] <= before[0])  # it reports a container's end before it closes its descriptors
     after = figures()
     assert after[0] <= before[0] and after[1] <= before[1]
     assert after[2] - before[2] < 64  # pages; nothing per container

@@ -81,7 +81,7 @@ def test_a_call_after_a_killed_launcher_is_a_call_as_any_other() -> None:
         for _ in range(3):
             pidfd = os.pidfd_open(launcher_pid())
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], 60)  # a warm container that is quicker than the kernel would take the call
+            select.select([pidfd], [], [], 60)  # otherwise a warm container could still take the call
             os.close(pidfd)
             assert box.run(["echo", "here"]).stdout == b"here\n"
 

@@ -24,7 +24,7 @@ from tests.bench.runtime import make_bundle
 RUNS = int(os.environ.get("RUNS", "50"))
 MANY = int(os.environ.get("MANY", "1000"))  # containers of the throughput, 50 at once
 Figures = dict[str, float]
-# The mounts that bubblewrap makes with the words of `peers`: fewer than those of the config that `spec` writes.
+# The mounts that bubblewrap makes with the arguments of `peers`. The config that `spec` writes has more.
 BUBBLEWRAPS = {
     "mounts": [
         {"destination": "/proc", "type": "proc", "source": "proc"},

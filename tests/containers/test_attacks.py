@@ -109,7 +109,7 @@ def test_a_process_on_its_way_in_is_not_traced(container) -> None:
     for _ in range(10):
         done = c.rootless("exec", c.id, "true", env={**os.environ, "HOST_SECRET": "secret"})
         assert done.returncode == 0, done.stderr
-    # One that stays, as the program: in it the attacker does find what is there to find.
+    # The attacker finds what a process shows that has become its program, so the test can fail.
     done = c.rootless("exec", "--detach", c.id, "sleep", "1000", capture_output=False)
     assert done.returncode == 0
     until = time.monotonic() + TIMEOUT
@@ -117,6 +117,6 @@ def test_a_process_on_its_way_in_is_not_traced(container) -> None:
     while not found.exists() or not found.read_text():
         assert time.monotonic() < until, "the attacker has found nothing at all"
         time.sleep(0.01)
-    (c.bundle.rootfs / "stop").touch()  # by `exec` it could end with the container before it has ended
+    (c.bundle.rootfs / "stop").touch()  # not by `exec`, which could fail because the container ends
     c.wait()
     assert set(found.read_text().split()) == {"OF_ITS_OWN=1"}

@@ -13,7 +13,7 @@ import pytest
 from tests.support.checkout import TIMEOUT
 
 COUNT = "i=0; while read word; do i=$((i + 1)); echo $i $word; done"
-# Pipes are what criu hands over to the restored; a bare one cannot know about the machine's cgroups of v1.
+# criu passes pipes on to the restored processes. Without this flag it would look at the machine's cgroups of v1.
 FLAGS = ("--manage-cgroups-mode", "ignore")
 
 
@@ -216,7 +216,7 @@ def test_podmans_question_about_the_mount_context(rootless) -> None:
 def test_wrong_flags(container, tmp_path, flags, said) -> None:
     if os.geteuid():
         pytest.skip("needs root")
-    program = tmp_path / "criu"  # it is not asked
+    program = tmp_path / "criu"  # it is not run
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     c = container({"process": {"args": ["sleep", "1000"]}})

@@ -72,7 +72,7 @@ def test_a_waiting_command_is_not_ended(container, rootless) -> None:
         with rootless.popen("start", c.id) as waits:
             wait_for(lambda: len(list((rootless.state / c.id).glob(".lock.*"))) == 2)
             assert (c.delete("--force").returncode, rootless.ids()) == (0, [])
-            assert waits.wait(TIMEOUT) == 1  # there is nothing to start: not the -9 of one that is killed
+            assert waits.wait(TIMEOUT) == 1  # it fails because there is no container, and was not killed (-9)
         holder.wait(TIMEOUT)
 
 

@@ -180,7 +180,7 @@ sys.exit(main(sys.argv[1:]))
 """
     c = container({"process": {"args": ["sleep", "1000"]}, "root": {"readonly": False}})
     for namespace in list(c.bundle.config["linux"]["namespaces"]):
-        if namespace["type"] == "pid":  # else the runtime has no number in there
+        if namespace["type"] == "pid":  # otherwise the runtime would have no pid in the container
             c.bundle.config["linux"]["namespaces"].remove(namespace)
     c.bundle.write()
     words = driver(program, "--root", c.rootless.state, "run", "-b", c.bundle.path, c.id)
@@ -222,5 +222,5 @@ def test_a_container_that_was_meant_to_outlive_its_runtime_does(container, how) 
         assert c.create().returncode == 0 and c.start().returncode == 0
     else:
         assert c.run_detached().returncode == 0
-    assert c.status() == "running"  # its runtime has ended: else the kernel would have ended it, too
+    assert c.status() == "running"  # its runtime has ended, and the kernel has not ended it
     assert c.rootless("exec", c.id, "true").returncode == 0

@@ -46,7 +46,7 @@ def test_a_source_in_the_rootfs_is_what_the_mounts_before_made_of_it(container, 
     first = {"destination": "/mnt", "source": str(source), "options": ["bind"]}
     again = {"destination": "/again", "source": str(c.bundle.rootfs / "mnt"), "options": ["rbind"]}
     if kind == "userns":
-        source.parent.chmod(0o700)  # the container's root would not get there
+        source.parent.chmod(0o700)  # so the container's root cannot reach it
         namespaces = [*c.bundle.config["linux"]["namespaces"], {"type": "user"}]
         c.bundle.patch({"linux": {"namespaces": namespaces, **mappings((0, 100000, 65536))}})
         (c.bundle.rootfs / "again").mkdir()

@@ -445,7 +445,7 @@ def test_the_runtime_killed_on_its_way_leaves_what_delete_force_removes(containe
     process.kill()
     process.wait()
     if moment != "createContainer":
-        os.kill(int(hooks[-1]), signal.SIGKILL)  # the hook of a dead runtime is nobody's but ours
+        os.kill(int(hooks[-1]), signal.SIGKILL)  # no command ends the hook of a killed runtime
     result = c.delete("--force")
     assert (result.returncode, result.stderr) == (0, "")
     assert rootless.ids() == []

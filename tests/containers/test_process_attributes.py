@@ -247,7 +247,7 @@ def test_tty_does_not_hand_in_the_callers(container) -> None:
 
 
 def test_a_terminal_for_a_detached_one_is_refused(container, rootless) -> None:
-    # Said before anything of config.json that is wrong besides.
+    # This error comes before others in config.json, such as the wrong type of `args`.
     result = container({"process": {"terminal": True, "args": [1]}}).create()
     assert result.returncode == 1 and "/process/terminal" in result.stderr and "--console-socket" in result.stderr
     assert rootless.ids() == []

@@ -195,7 +195,7 @@ def test_a_failed_execve_is_told_under_a_filter_without_sockets(container) -> No
 
 # --- the profiles that clients ship
 
-# Number of arguments alike, and harmless if they went through: what each says without a filter is no errno of these.
+# Calls that do no harm if they succeed. Their errnos without a filter differ from those that the profiles return.
 CALLS = ("keyctl", "add_key", "setns", "unshare", "userfaultfd", "open_by_handle_at", "clone3", "getpid", "read",
          "chroot", "personality", "socket", "io_uring_setup")  # fmt: skip
 PROBE = """

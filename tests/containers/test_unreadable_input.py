@@ -80,7 +80,7 @@ BYTES = {"utf16": b"\xff\xfe{}", "arrays": b"[" * 100000, "objects": b'{"a":' * 
          "infinity": b'{"ociVersion": 1e999}', "nul": b"\0"}  # fmt: skip
 
 
-# Named, for pytest puts the id into the environment, where 128 KiB are too much for execve(2).
+# Named, because pytest puts the id into the environment, where 128 KiB are too much for execve(2).
 @pytest.mark.parametrize("text", BYTES.values(), ids=BYTES)
 def test_bytes_that_are_no_config(container, rootless, text) -> None:
     c = container()

@@ -99,7 +99,7 @@ def test_where_apparmor_restricts_them_a_profile_is_the_remedy(tmp_path: Path) -
     assert hint is not None and hint.text == hints.explain_refusal(errno.EPERM, str(tmp_path))
     profile = re.search("contrib/apparmor/[a-z]+", hint.command)
     assert profile and (CHECKOUT / profile[0]).exists() and profile[0] in hint.text
-    file.parent.joinpath("unprivileged_userns_clone").write_text("0\n")  # then both
+    file.parent.joinpath("unprivileged_userns_clone").write_text("0\n")  # now both switches forbid it
     both = hints.hint_of_refusal(errno.EPERM, str(tmp_path))
     assert both is not None and both.command == (
         "sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"

@@ -205,7 +205,7 @@ def end_stopped(scenario: Scenario, trace: Trace) -> None:
         if code:
             raise Wrong(f"delete --force ends with {code}: {text.strip()} ({trace.path})")
     try:
-        os.kill(trace.target, signal.SIGCONT)  # it had not come to its lock yet
+        os.kill(trace.target, signal.SIGCONT)  # it had not taken its lock yet
     except ProcessLookupError:
         pass
     try:
@@ -230,7 +230,7 @@ def trials(found: list[Point], mode: str) -> Iterator[Trial]:
             continue
         for number in errors_for(point[1]):
             if mode == "every" and number == errno.EINTR:
-                continue  # who asks again, as one should, would ask for ever
+                continue  # a caller that retries after EINTR, as it should, would retry for ever
             yield Trial(point, number, every=mode == "every")
 
 
@@ -256,7 +256,7 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     adopt_orphans()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the world is closed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` below removes the world
     wrong = 0
     world = World(ranges=options.ranges)
     try:

@@ -194,7 +194,7 @@ def living_children(seconds: float = TIMEOUT) -> list[tuple[int, str]]:
 class Scenario:
     """Describe one command: what it needs, and what may be true when it has ended."""
 
-    failure = 1  # its exit code when it could not do it
+    failure = 1  # the exit code of a failure
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -430,7 +430,7 @@ def check_same(world: World, pid: int) -> None:
     """
     lines = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
     lines = [*{line[4]: line for line in lines}.values()]  # what another mount covers does not count
-    # Where the own cgroup cannot be, it is another: that was noted, and is no fault.
+    # A container that cannot have its own cgroup is in another one. That was recorded, so it is not a fault.
     found = [" ".join(line[4:6] if line[4] == "/sys/fs/cgroup" else line[3:6]) for line in lines]
     found += [f"{name} {Path(f'/proc/{pid}/{name}').read_text().split()}" for name in ("uid_map", "gid_map")]
     kept = ("Cap", "NoNewPrivs", "Seccomp:", "Uid", "Gid", "Groups")

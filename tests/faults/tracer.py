@@ -39,8 +39,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 libc.ptrace.restype = ctypes.c_long
 
-# The interpreter stops itself when all of its own start is over, and then runs the launcher's file. One that executes
-# itself again after it was let go is not to wait for anybody.
+# The interpreter stops itself when its own start is over, and then runs the launcher's file. If it executes itself
+# again after it was released, it must not wait again.
 DRIVER = """
 import posix, sys
 sys.argv = sys.argv[1:]
@@ -122,8 +122,8 @@ class Trace:
             finally:
                 os._exit(127)
         self.tracees = {self.leader: Tracee(self.leader, RUNTIME)}
-        self.seen: dict[Point, None] = {}  # in the order in which they were met
-        self.unknown: set[int] = set()  # new processes that stopped before their parent told of them
+        self.seen: dict[Point, None] = {}  # in the order of their first calls
+        self.unknown: set[int] = set()  # new processes that stopped before their parent reported them
         self.starting = True
         self.acted = False
         self.target = 0  # who was killed or stopped
@@ -182,7 +182,7 @@ class Trace:
         if event in (EVENT_FORK, EVENT_VFORK, EVENT_CLONE):
             self._welcome(tracee)
         elif event == EVENT_EXEC:
-            if tracee.pid != self.leader:  # from here on it is a program of somebody else's
+            if tracee.pid != self.leader:  # from here on it runs a program that is not ours
                 del self.tracees[tracee.pid]
                 ptrace(PTRACE_DETACH, tracee.pid)
                 return GO_ON
@@ -271,7 +271,7 @@ class Trace:
                     if event or signum in (signal.SIGTRAP, signal.SIGTRAP | 0x80):
                         signum = 0
                 ptrace(PTRACE_DETACH, pid, 0, signum)
-            except ProcessLookupError:  # it is dead, which its parent does not hear before its tracer has
+            except ProcessLookupError:  # it has ended, which its parent learns only after its tracer
                 self._bury(pid)
             except ChildProcessError:
                 pass

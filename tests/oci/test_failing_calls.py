@@ -23,7 +23,7 @@ CALLS = {
 }  # fmt: skip
 
 
-SQUASH = ("--quiet", "--owners", "squash")  # newuidmap is no set-user-ID program where it is traced
+SQUASH = ("--quiet", "--owners", "squash")  # newuidmap loses its set-user-ID bit when it is traced
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ def take_kept_owners(rootfs: Path, want: dict[str, list[str]]) -> None:
     kept: dict[int, list[str]] = {}
     for path, row in want.items():
         if row[1] in "fd" and (row[3], row[4]) != ("0", "0"):
-            inode = os.lstat(rootfs / path).st_ino  # hard links have it together
+            inode = os.lstat(rootfs / path).st_ino  # hard links of one file have the same attribute
             kept.setdefault(inode, []).append(path)
     for paths in kept.values():
         row, path = want[paths[0]], rootfs / paths[0]

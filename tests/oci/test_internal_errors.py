@@ -153,7 +153,7 @@ def test_too_little_memory_is_one_line_and_leaves_nothing(place: Path, words: tu
             # The interpreter has ended itself, because it had no memory for the MemoryError. Nobody can clean up then.
             for name in {*os.listdir(place)} - {*before}:
                 subprocess.run(["rm", "-rf", place / name], check=True)
-        elif "rootless" in done.stderr:  # else Python has not even started
+        elif "rootless" in done.stderr:  # otherwise Python itself did not start
             told(done, place, before)
 
 

@@ -31,7 +31,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path, signum: signal.Signals, whole_
         process.stdin.flush()  # it was taken from the pipe: all but the last 64 kB went to the layer's reader
         partial = [name for name in os.listdir(tmp_path) if name.startswith(".b.")]
         (os.killpg if whole_group else os.kill)(process.pid, signum)
-        process.wait()  # with its input still open: the end of it would be another reason to stop
+        process.wait()  # its input stays open, because its end would be another reason to stop
         _, errors = process.communicate()
     assert partial, "it was not under way yet"
     assert process.returncode == 128 + signum

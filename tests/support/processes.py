@@ -22,8 +22,8 @@ def until(condition: Callable[[], Value], seconds: float = TIMEOUT) -> Value:
     return value
 
 
-# Timeouts for a call that has to run into one, after its program has said something: the first is enough unless the
-# machine stands still, and then a longer one is tried.
+# Timeouts for a call that has to time out after its program has printed something. On a machine that is too slow for
+# the first one, a longer one is tried.
 LONGER_AND_LONGER = (0.5, 5, 50)
 
 

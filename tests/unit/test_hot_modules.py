@@ -51,7 +51,7 @@ class Commands:
         self.errors = tmp_path / "errors"
         self.bundle = bundle
         bundle.patch({"process": {"args": ["sleep", "1000"]}})
-        # cgroupfs: what talks to systemd, the choice in a user's session, imports jeepney and half the library.
+        # In a user's session the manager would be systemd's, which imports jeepney and half of the standard library.
         self.flags = ["--root", tmp_path / "state", "--cgroup-manager", "cgroupfs"]
 
     def all(self) -> dict[str, set[str]]:

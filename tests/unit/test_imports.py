@@ -27,7 +27,7 @@ posix._exit(code)
 def imports(tmp_path: Path, *args: object) -> set[str]:
     report = tmp_path / "modules"
     report.unlink(missing_ok=True)
-    # cgroupfs: to talk to systemd, which is the choice in a user's session, takes jeepney and with it half the library.
+    # In a user's session the manager would be systemd's, which imports jeepney and half of the standard library.
     places = ["--root", tmp_path / "state", "--cgroup-manager", "cgroupfs"]
     command = [sys.executable, "-IS", "-c", PROGRAM, CHECKOUT, report, *places, *args]
     errors = tmp_path / "errors"  # no pipe: a created container would hold it open

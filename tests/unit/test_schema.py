@@ -201,7 +201,7 @@ def test_the_specifications_examples(ours: Validator, theirs: Validator, verdict
 # --- the plan
 
 
-# What a change of leaves no trace in the plan, and why.
+# Properties whose change does not change the plan, and why.
 SILENT = (
     "/annotations/", "/process/user/username", "/process/commandLine",  # nothing is done about them
     "/process/execCPUAffinity/",  # of `exec` alone

@@ -116,12 +116,12 @@ def test_little_memory_is_no_traceback(tmp_path: Path, megabytes: int, command: 
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )  # fmt: skip
     if done.returncode == 127 or "Fatal Python error" in done.stderr or "rootless" not in done.stderr + done.stdout:
-        assert megabytes < 26 or command == ["list"], done.stderr  # the loader's or the interpreter's own words
+        assert megabytes < 26 or command == ["list"], done.stderr  # an error of the loader or of the interpreter itself
         return
     if megabytes < 18 and done.stderr.endswith("\nMemoryError\n") and "another exception" in done.stderr:
-        return  # at the edge the launcher's own handler does not get the memory for its line
+        return  # just above that, the launcher's handler has no memory for its line
     if megabytes < 18 and done.stderr.endswith("lost sys.stderr\n"):
-        return  # nor does Python 3.13 for its own report of that
+        return  # and Python 3.13 has none for its own report
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
