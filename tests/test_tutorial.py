@@ -9,24 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pages import console_steps, matches
+
 CHECKOUT = Path(__file__).resolve().parents[1]
-
-
-def commands(page: str) -> list[tuple[str, str]]:
-    """(command, expected output) of every console block of a page."""
-    found: list[tuple[str, str]] = []
-    for block in re.findall(r"```console\n(.*?)```", (CHECKOUT / page).read_text(), re.DOTALL):
-        for line in block.splitlines(keepends=True):
-            if line.startswith("$ "):
-                found.append((line[2:].strip(), ""))
-            else:
-                found[-1] = (found[-1][0], found[-1][1] + line)
-    return found
-
-
-def matches(expected: str, output: str) -> bool:
-    pattern = "".join(".*" if part == "..." else re.escape(part) for part in re.split(r"(\.\.\.)", expected))
-    return re.fullmatch(pattern, output, re.DOTALL) is not None
 
 
 @pytest.fixture
@@ -54,7 +39,7 @@ def shell(tmp_path: Path) -> Callable[[str], str]:
 
 
 def test_tutorial(shell: Callable[[str], str]) -> None:
-    steps = commands("docs/guide/tutorial.md")
+    steps = console_steps((CHECKOUT / "docs/guide/tutorial.md").read_text())
     assert len(steps) > 30
     for command, expected in steps:
         output = shell(command)
@@ -67,7 +52,7 @@ def test_readme(shell: Callable[[str], str]) -> None:
     """
     archive = f"{sys.executable} {CHECKOUT}/scripts/legacy_archive.py $(command -v busybox) busybox.tar"
     assert shell(archive) == ""
-    steps = commands("README.md")
+    steps = console_steps((CHECKOUT / "README.md").read_text())
     assert len(steps) == 5
     for command, expected in steps:
         command, cut, _ = command.partition(" | head")
@@ -86,5 +71,5 @@ def test_readme(shell: Callable[[str], str]) -> None:
 
 def test_the_page_about_exit_codes_shows_real_errors(shell: Callable[[str], str]) -> None:
     assert shell("mkdir empty && rootless spec --bundle empty") == ""
-    (step,) = commands("docs/reference/exit-codes.md")
+    (step,) = console_steps((CHECKOUT / "docs/reference/exit-codes.md").read_text())
     assert shell(step[0]) == step[1].replace("/tmp", shell("pwd").strip())

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.echo import ENGINES, free_port, missing
+from tests.support.pages import console_steps, matches
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 Shell = Callable[[str], tuple[int, str]]
@@ -62,18 +63,6 @@ def is_possible(command: str) -> bool:
     return not all(map(missing, ENGINES)) or not any(word in command for word in engines)
 
 
-def steps(page: str) -> list[tuple[str, str]]:
-    """(command, expected output) of every console block of a page."""
-    found: list[tuple[str, str]] = []
-    for block in re.findall(r"```console\n(.*?)```", text_of(page), re.DOTALL):
-        for line in block.splitlines(keepends=True):
-            if line.startswith("$ "):
-                found.append((line[2:].strip(), ""))
-            else:
-                found[-1] = (found[-1][0], found[-1][1] + line)
-    return found
-
-
 def test_the_pages(make_shell: Callable[[str], Shell]) -> None:
     """The pages run one after the other, because their containers, and with them their cgroups, have the same names."""
     replay_blocks("docs/guide/run.md", make_shell("run"))
@@ -89,20 +78,19 @@ def test_the_page_about_exit_codes(make_shell: Callable[[str], Shell], tmp_path:
     """The page's bundle, in /tmp there, has no root file system."""
     shell = make_shell("exit-codes")
     assert shell("rootless spec -b empty 2>&1 || mkdir empty && rootless spec -b empty")[0] == 0
-    ((command, expected),) = steps("docs/reference/exit-codes.md")
+    ((command, expected),) = console_steps(text_of("docs/reference/exit-codes.md"))
     code, output = shell(command)
     assert (code, output) == (1, expected.replace("/tmp/empty", f"{tmp_path}/exit-codes/work/empty"))
 
 
 def replay_blocks(page: str, shell: Shell, least: int = 26) -> None:
-    found = steps(page)
+    found = console_steps(text_of(page))
     assert len(found) >= least
     for command, expected in found:
         if not is_possible(command):
             continue
         _, output = shell(command)
-        pattern = "".join(".*" if part == "..." else re.escape(part) for part in re.split(r"(\.\.\.)", expected))
-        assert re.fullmatch(pattern, output, re.DOTALL), f"$ {command}\n{output}\nexpected:\n{expected}"
+        assert matches(expected, output), f"$ {command}\n{output}\nexpected:\n{expected}"
 
 
 def replay_table(page: str, shell: Shell) -> None:

@@ -15,17 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import LAUNCHER, TIMEOUT, driver
+from tests.support.commands import launch
 
 UID = 4711
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")
-
-
-def run(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-IS", str(LAUNCHER), *map(str, args)]
-    nothing = subprocess.DEVNULL
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=TIMEOUT, stdin=nothing, **options
-    )  # type: ignore[call-overload]
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def test_a_hook_runs_as_the_user(root: Path, tmp_path: Path) -> None:
     script = f"grep -E '^(Uid|Gid|Groups|CapPrm|CapEff|CapInh|CapAmb):' /proc/self/status >{out}; env >>{out}"
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"{script}; cat /proc/$PPID/environ >>{out}"]}
     forge(root, {"ociVersion": "1.0.0", "hooks": {"poststop": [hook]}}, hooks=["poststop"])
-    done = run("--debug", "--root", root, "delete", "--force", "c", env={**os.environ, "SECRET_OF_ROOT": "s3cret"})
+    done = launch("--debug", "--root", root, "delete", "--force", "c", env={**os.environ, "SECRET_OF_ROOT": "s3cret"})
     assert done.returncode == 0
     assert f"belongs to uid {UID}: from here on this command has uid {UID}, gid {UID} and groups []" in done.stderr
     text = out.read_text()
@@ -79,7 +72,7 @@ def test_a_hook_runs_as_the_user(root: Path, tmp_path: Path) -> None:
 def test_a_forged_pid_is_not_killed(root: Path, words: list[str]) -> None:
     with subprocess.Popen(["sleep", "1000"]) as victim:
         forge(root, pid=victim.pid, start_time=start_time(victim.pid))
-        done = run("--root", root, *words)
+        done = launch("--root", root, *words)
         alive = victim.poll() is None
         victim.kill()
     assert (done.returncode, alive) == (1, True)
@@ -122,7 +115,7 @@ def test_every_module_is_imported_before_the_change() -> None:
 def test_what_only_root_could_do_is_said(root: Path) -> None:
     with subprocess.Popen(["sleep", "1000"]) as victim:
         forge(root, pid=victim.pid, start_time=start_time(victim.pid))
-        done = run("--root", root, "kill", "c", "KILL")
+        done = launch("--root", root, "kill", "c", "KILL")
         victim.send_signal(signal.SIGKILL)
     assert "EPERM" in done.stderr
     assert f"belong to uid {UID}, so that this command is not root but that user" in done.stderr
@@ -136,7 +129,7 @@ def test_a_forged_cgroup_stays(root: Path) -> None:
     group.mkdir()
     try:
         forge(root, cgroup={"manager": "cgroupfs", "path": str(group), "files": [], "devices": [], "made": []})
-        done = run("--root", root, "delete", "--force", "c")
+        done = launch("--root", root, "delete", "--force", "c")
         assert group.is_dir()
         assert done.returncode == 1
         assert "is not root but that user" in done.stderr
@@ -148,7 +141,7 @@ def test_a_forged_cgroup_stays(root: Path) -> None:
 def test_what_does_not_belong_to_one_user_is_refused(root: Path, mode: int) -> None:
     forge(root)
     root.chmod(mode)
-    done = run("--root", root, "delete", "--force", "c")
+    done = launch("--root", root, "delete", "--force", "c")
     assert (done.returncode, (root / "c").exists()) == (1, True)
     assert "may be written by its group or others" in done.stderr
 
@@ -159,7 +152,7 @@ def test_an_unknown_users_group_is_not_taken_from_a_set_group_id_parent(root: Pa
     """
     os.chown(root, UID, 4)
     forge(root)
-    done = run("--debug", "--root", root, "state", "c")
+    done = launch("--debug", "--root", root, "state", "c")
     assert f"uid {UID}, gid 65534 and groups []" in done.stderr
 
 
@@ -171,7 +164,7 @@ def test_an_unknown_users_group_is_not_taken_from_a_set_group_id_parent(root: Pa
 )  # fmt: skip
 def test_every_command_becomes_the_user(root: Path, words: list[str]) -> None:
     forge(root)
-    done = run("--debug", "--root", root, *words)
+    done = launch("--debug", "--root", root, *words)
     assert f"from here on this command has uid {UID}" in done.stderr
     assert "Traceback" not in done.stderr or "RootlessError" in done.stderr  # --debug shows where a refusal came from
 
@@ -187,5 +180,5 @@ def test_in_a_user_namespace_an_unmapped_owner_is_refused(root: Path) -> None:
 
 def test_roots_own_states_stay_roots(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(0o700)
-    done = run("--debug", "--root", tmp_path / "state", "list")
+    done = launch("--debug", "--root", tmp_path / "state", "list")
     assert (done.returncode, "from here on" in done.stderr) == (0, False)

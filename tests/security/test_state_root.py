@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.checkout import LAUNCHER, TIMEOUT, driver
 from tests.support.code_cache import read_cache, write_cache
+from tests.support.commands import launch
 
 COMMANDS = {
     "state": ["c"],
@@ -29,14 +30,6 @@ COMMANDS = {
     "events": ["--stats", "c"],
 }
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes another user's directory")
-
-
-def run(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-IS", str(LAUNCHER), *map(str, args)]
-    nothing = subprocess.DEVNULL
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=TIMEOUT, stdin=nothing, **options
-    )  # type: ignore[call-overload]
 
 
 @pytest.fixture
@@ -66,7 +59,7 @@ def forge(root: Path, marker: Path, uid: int, mode: int = 0o755, **state: object
 def test_a_link_is_not_followed(tmp_path: Path, command: str) -> None:
     forge(tmp_path / "real", tmp_path / "marker", os.geteuid())
     (tmp_path / "link").symlink_to("real")
-    done = run("--root", tmp_path / "link", command, *COMMANDS[command])
+    done = launch("--root", tmp_path / "link", command, *COMMANDS[command])
     assert done.returncode in (1, 255)
     assert "symbolic link" in done.stderr
     assert (tmp_path / "real/c/state.json").exists()
@@ -77,7 +70,7 @@ def test_a_link_is_not_followed(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_others_may_write_is_refused(tmp_path: Path, command: str, mode: int) -> None:
     forge(tmp_path / "state", tmp_path / "marker", os.geteuid(), mode)
-    done = run("--root", tmp_path / "state", command, *COMMANDS[command])
+    done = launch("--root", tmp_path / "state", command, *COMMANDS[command])
     assert done.returncode in (1, 255)
     assert "may be written by its group or others" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -89,7 +82,7 @@ def test_nothing_is_made_in_what_others_may_write(container, tmp_path: Path, com
     c = container()
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    done = run("--root", tmp_path / "open", command, "-b", c.bundle.path, "c")
+    done = launch("--root", tmp_path / "open", command, "-b", c.bundle.path, "c")
     assert (done.returncode, os.listdir(tmp_path / "open")) == (1, [])
 
 
@@ -113,7 +106,7 @@ def test_another_users_container_in_a_root_of_ones_own(place: Path) -> None:
     """A state that another user planted while the root was open to all is not trusted later."""
     forge(place / "state", place / "marker", 4711)
     os.chown(place / "state", 0, 0)
-    done = run("--root", place / "state", "delete", "--force", "c")
+    done = launch("--root", place / "state", "delete", "--force", "c")
     assert (done.returncode, "belongs to uid 4711" in done.stderr) == (1, True)
     assert not (place / "marker").exists()
 
@@ -133,9 +126,9 @@ def test_missing_parents_are_nobody_elses(container, tmp_path: Path, umask: int)
         assert list(modes.values()) == [0o700, 0o700, 0o1700]
         assert stat.S_IMODE((root / c.id).stat().st_mode) == 0o700
         assert [p for p in (root / c.id).iterdir() if p.is_file() and stat.S_IMODE(p.stat().st_mode) != 0o600] == []
-        assert run("--root", root, "start", c.id, umask=umask).returncode == 0
+        assert launch("--root", root, "start", c.id, umask=umask).returncode == 0
     finally:
-        deleted = run("--root", root, "delete", "--force", c.id, umask=umask)
+        deleted = launch("--root", root, "delete", "--force", c.id, umask=umask)
     assert (deleted.returncode, deleted.stderr, os.listdir(root)) == (0, "", [])
 
 
@@ -177,14 +170,14 @@ def test_the_cache_of_layers(tmp_path: Path) -> None:
     trees.mkdir(parents=True)
     trees.chmod(0o777)
     for words in (["ls"], ["prune"]):
-        done = run("cache", *words, env=environment)
+        done = launch("cache", *words, env=environment)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert "may write it" in done.stderr
     trees.rmdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/.precious").write_text("kept")
     trees.symlink_to(tmp_path / "elsewhere")
-    done = run("cache", "prune", env=environment)
+    done = launch("cache", "prune", env=environment)
     assert (done.returncode, "symbolic link" in done.stderr) == (1, True)
     assert (tmp_path / "elsewhere/.precious").read_text() == "kept"
 

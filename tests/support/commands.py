@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.checkout import CHECKOUT, LAUNCHER, SHARED
+from tests.support.checkout import CHECKOUT, LAUNCHER, SHARED, TIMEOUT
 
 IMAGES, EXPECTED = SHARED / "fixtures/images", SHARED / "fixtures/expected"
 Result = subprocess.CompletedProcess[str]
@@ -30,6 +30,14 @@ def rootless(*args: object, cwd: Path, **more: Any) -> Result:
         check=False,
         errors="surrogateescape",
         **more,
+    )
+
+
+def launch(*args: object, **options: Any) -> Result:
+    """Run the launcher's file by this interpreter, with -I and -S, as bin/rootless does."""
+    command = [sys.executable, "-IS", str(LAUNCHER), *map(str, args)]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=TIMEOUT, **options
     )
 
 
