@@ -115,11 +115,7 @@ def _become_root(init: Init) -> None:
         return
     if not namespaces.uid_map:
         return
-    if any(first == 0 for first, _, _ in namespaces.gid_map):
-        sc.setresgid(0)
-    if any(first == 0 for first, _, _ in namespaces.uid_map):
-        sc.prctl(sc.PR_SET_KEEPCAPS, 1)
-        sc.setresuid(0)
+    attributes.become_root(namespaces.uid_map, namespaces.gid_map)
 
 
 def _become_root_of_joined(init: Init) -> None:

@@ -204,11 +204,7 @@ def _become_root(life: Life) -> None:
         write_at(prepared.proc_fd, "self/setgroups", b"deny")
         for name, id_map in (("self/gid_map", namespaces.gid_map), ("self/uid_map", namespaces.uid_map)):
             write_at(prepared.proc_fd, name, "".join(f"{a} {b} {c}\n" for a, b, c in id_map).encode())
-    if any(first == 0 for first, _, _ in namespaces.gid_map):
-        sc.setresgid(0)
-    if any(first == 0 for first, _, _ in namespaces.uid_map):
-        sc.prctl(sc.PR_SET_KEEPCAPS, 1)
-        sc.setresuid(0)
+    attributes.become_root(namespaces.uid_map, namespaces.gid_map)
 
 
 def _fork_below_reaper(life: Life) -> None:

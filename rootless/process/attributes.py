@@ -14,7 +14,7 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    pass
+    from rootless.kernel.host import IdMap
 
 # keyctl_setperm(3): the possessor everything, its user view, read, search and link
 _KEYRING_PERMISSIONS = 0x3F1B0000
@@ -46,6 +46,18 @@ def try_chdir(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def become_root(uid_map: IdMap, gid_map: IdMap) -> None:
+    """Become root of the user namespace with these maps; keep an id that has no 0 there. Raises OSError.
+
+    The capabilities are kept, which the change of the user would remove otherwise (PR_SET_KEEPCAPS(2const)).
+    """
+    if any(first == 0 for first, _, _ in gid_map):
+        sc.setresgid(0)
+    if any(first == 0 for first, _, _ in uid_map):
+        sc.prctl(sc.PR_SET_KEEPCAPS, 1)
+        sc.setresuid(0)
 
 
 def die_with_parent() -> None:

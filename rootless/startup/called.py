@@ -32,7 +32,7 @@ CALLED: dict[str, dict[str, str]] = {
             "Node.string_map.<locals>.<dictcomp> Node.strings Node.strings.<locals>.<listcomp> Node.uint32",
         "rootless.errors": "RootlessError advice advice.<locals>.<genexpr> printable",
         "rootless.init":
-            "_accept _await_runtime _become_root _become_root.<locals>.<genexpr> _become_user "
+            "_accept _await_runtime _become_root _become_user "
             "_become_user.<locals>.<listcomp> _die_with_runtime _leave _look_up_program _say_nothing _wait_for_start "
             "_wait_for_start.<locals>.<genexpr> main",
         "rootless.kernel.caps":
@@ -92,7 +92,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.plan.root": "compile_propagation compile_root",
         "rootless.plan.seccomp": "compile_seccomp",
         "rootless.plan.sysctl": "compile_names compile_sysctl",
-        "rootless.process.attributes": "join_keyring make_null_writable try_chdir",
+        "rootless.process.attributes":
+            "become_root become_root.<locals>.<genexpr> join_keyring make_null_writable try_chdir",
         "rootless.process.console": "check_holder",
         "rootless.process.hooks": "HookContext.__init__",
         "rootless.process.program":
@@ -187,7 +188,7 @@ CALLED: dict[str, dict[str, str]] = {
             "Node.string_map.<locals>.<dictcomp> Node.strings Node.strings.<locals>.<listcomp> Node.uint32",
         "rootless.errors": "RootlessError advice advice.<locals>.<genexpr> printable",
         "rootless.init":
-            "_accept _await_runtime _become_root _become_root.<locals>.<genexpr> _become_user "
+            "_accept _await_runtime _become_root _become_user "
             "_become_user.<locals>.<listcomp> _die_with_runtime _leave _look_up_program _say_nothing _wait_for_start "
             "_wait_for_start.<locals>.<genexpr> main",
         "rootless.kernel.caps":
@@ -249,7 +250,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.plan.root": "compile_propagation compile_root",
         "rootless.plan.seccomp": "compile_seccomp",
         "rootless.plan.sysctl": "compile_names compile_sysctl",
-        "rootless.process.attributes": "die_with_parent join_keyring make_null_writable try_chdir",
+        "rootless.process.attributes":
+            "become_root become_root.<locals>.<genexpr> die_with_parent join_keyring make_null_writable try_chdir",
         "rootless.process.console": "check_holder",
         "rootless.process.hooks": "HookContext.__init__",
         "rootless.process.program":
