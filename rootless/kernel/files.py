@@ -30,7 +30,7 @@ def write_out(data: bytes) -> None:
 
 
 def read_at_most(limit: int, path: str | int) -> bytes:
-    """Return what is in a file, or what an open fd yields, up to `limit` bytes; one byte more if there is more. Raises OSError.
+    """Return up to `limit` bytes of a file, or of an open fd, and one more if there are more. Raises OSError.
 
     A read of a pipe returns what has been written so far, so only an empty one is the end (pipe(7)).
     """
