@@ -1,7 +1,7 @@
 #!/bin/sh
 # run-tests.sh PYTHON ARGUMENT...: run pytest with these arguments. If one to three tests fail, run these once more, one at a
-# time with nothing beside them, and name them: a test that fails only beside others is a bug of the test or of the program,
-# but not a reason to throw a whole run away. More failures, and one that fails again, are the end.
+# time with nothing else at the same time, and name them. A test that fails only beside others has a bug, or the program has,
+# but the other results of the run are still good. If more tests fail, or one fails again, the run fails.
 set -eu
 python=$1
 shift

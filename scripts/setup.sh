@@ -41,7 +41,7 @@ fi
 # A differential test compares with this package. It needs a C compiler; without it the test skips by name.
 "$venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation unshare >/dev/null 2>&1 || :
 rm -rf build rootless.egg-info
-# Here the interpreter is known: no shell has to look for it at each start. (A first line that names it would save the
+# The interpreter is known here, so no shell has to look for it at each start. (A first line that names it would save the
 # shell, a millisecond; but Python itself says in five lines that it cannot start with a directory as standard input.)
 interpreter=$(cd "$venv/bin" && pwd)/python3
 case $interpreter in *[!A-Za-z0-9_./+-]*) ;; *)

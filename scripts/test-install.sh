@@ -27,8 +27,8 @@ fi
 # block HEADING: print the commands that stand below a heading of the page.
 block() { awk -v heading="## $1" '/^## / { here = $0 == heading } /^```$/ { code = 0 } here && code; /^```sh$/ { code = 1 }' "$page"; }
 
-# clean HOME PYTHON CMD...: run CMD as the user in an empty home, where python3 is PYTHON. pip and uv use what is in
-# $work/wheels alone, so that nobody waits for an index.
+# clean HOME PYTHON CMD...: run CMD as the user in an empty home, where python3 is PYTHON. pip and uv use only what is in
+# $work/wheels, so that no command waits for an index.
 clean() {
   local home=$1 python=$2
   shift 2
