@@ -170,7 +170,7 @@ def test_setup_writes_the_interpreter_where_the_launcher_has_a_place_for_it(tmp_
     script = f"venv={tmp_path}; interpreter=/where/it/is; {command}"
     subprocess.run(["sh", "-euc", script], check=True, timeout=60)
     line = '[ -x /where/it/is ] && exec /where/it/is -IS "$0" "$@"'
-    assert (tmp_path / "bin/rootless").read_text().split("\n")[3] == line
+    assert line in (tmp_path / "bin/rootless").read_text().split("\n")[:9]
 
 
 def test_without_an_interpreter_it_says_so(tmp_path: Path) -> None:
