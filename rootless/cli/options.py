@@ -321,7 +321,7 @@ COMMANDS: dict[str, Command] = {
         [
             ("tag", "t", "str", "NAME:TAG", "with add, choose an image of the archive"),
             ("platform", "", "str", "OS/ARCH", "with add, choose a platform of the image"),
-            ("json", "", "flag", "", "with ls, print JSON"),
+            ("json", "", "flag", "", "print JSON"),
             ("max-size", "", "str", "SIZE", "with prune, keep the last used layers up to SIZE (default: keep none)"),
         ],
     ),

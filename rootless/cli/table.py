@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _GAP = "   "
 _LEAST = 8  # columns that a shortened cell keeps
+_READABLE = 16  # columns in which a shortened cell still tells something
 _UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
 
 
@@ -31,16 +32,30 @@ def columns() -> int:
     return shutil.get_terminal_size((0, 0)).columns
 
 
-def laid_out(rows: Iterable[Sequence[str]], width: int | None = None, right: Sequence[int] = ()) -> str:
+def laid_out(
+    rows: Iterable[Sequence[str]],
+    width: int | None = None,
+    right: Sequence[int] = (),
+    dispensable: Sequence[int] = (),
+) -> str:
     """Return rows, the first of which is the heading, as aligned lines.
 
-    width: the columns to fit into, 0 for no limit, None for the terminal's; right: the columns that are aligned right.
+    width: the columns to fit into, 0 for no limit, None for the terminal's; right: the columns that are aligned right;
+    dispensable: the columns that are left out, in this order, where the others would have to be shortened too much.
     The widest columns are shortened, down to 8 characters; where that is not enough, lines are longer than that.
     """
     width = columns() if width is None else width
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    while width and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
+    kept = list(range(len(widths)))
+    for column in dispensable:
+        if not width or _together(min(widths[each], _READABLE) for each in kept) <= width:
+            break
+        kept.remove(column)
+    cells = [[row[column] for column in kept] for row in cells]
+    widths = [widths[column] for column in kept]
+    right = [kept.index(column) for column in right if column in kept]
+    while width and _together(widths) > width:
         widest = max(range(len(widths)), key=widths.__getitem__)
         if widths[widest] <= max(_LEAST, len(cells[0][widest])):
             break
@@ -54,6 +69,11 @@ def laid_out(rows: Iterable[Sequence[str]], width: int | None = None, right: Seq
         ]
         lines.append(_GAP.join(sides).rstrip() + "\n")
     return "".join(lines)
+
+
+def _together(widths: Iterable[int]) -> int:
+    """Return how long a line with columns of these widths is."""
+    return sum(each + len(_GAP) for each in widths) - len(_GAP)
 
 
 def _cut(cell: str, width: int) -> str:

@@ -270,7 +270,10 @@ def test_several_images_are_listed_and_picked_by_name_digest_and_position(work: 
     assert [image["names"] for image in listed] == [["one"], ["two:v1"]]
     for tag in ("two:v1", "@1", listed[1]["digest"], listed[1]["digest"][7:19]):
         assert chosen(work, data, tag) == "linux/amd64/v2"
-    assert "linux/amd64/v2" in rootless("convert", "--list", "image.tar", cwd=work).stdout
+    head, *rows = rootless("convert", "--list", "image.tar", cwd=work).stdout.splitlines()
+    assert head.split() == ["NAME", "DIGEST", "PLATFORM", "LAYERS", "SIZE"]
+    assert [row.split()[0] for row in rows] == ["one", "two:v1"] and "linux/amd64/v2" in rows[1]
+    assert max(map(len, rows)) < 80 and rows[1].endswith("KB")
 
 
 def test_tag_may_leave_out_what_docker_adds(work: Path) -> None:

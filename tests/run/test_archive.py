@@ -157,6 +157,11 @@ def test_the_cache_lists_and_prunes_images(rootless: Any, archive: Path, tmp_pat
     assert rootless("delete", "--force", name).returncode == 0
     assert "1 images removed" in rootless("cache", "prune").stdout and bundles(tmp_path) == []
     assert rootless("run", archive).stdout == "entry command\n"
+    removed = json.loads(rootless("cache", "prune", "--json").stdout)
+    assert removed["images"] == {"removed": 1, "bytes": entry["size"]} and removed["trees"] == {
+        "removed": 0,
+        "bytes": 0,
+    }
 
 
 def test_a_shell_gets_a_terminal_where_there_is_one(rootless: Any, archive: Path, layer: bytes) -> None:
@@ -321,6 +326,7 @@ def test_cache_add_unpacks_an_image_ahead_of_its_first_run(rootless: Any, archiv
     assert (added.returncode, added.stderr) == (0, "")
     assert [Path(added.stdout.strip())] == bundles(tmp_path)
     assert rootless("cache", "add", archive).stdout == added.stdout
+    assert json.loads(rootless("cache", "add", "--json", archive).stdout) == {"bundle": added.stdout.strip()}
     assert rootless("run", archive).stdout == "entry command\n"
     assert [Path(added.stdout.strip())] == bundles(tmp_path)
 

@@ -2,10 +2,12 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rootless.cli import table
+from rootless.cli.commands import list_
 from rootless.cli.help import GROUPS, show_help
 from rootless.cli.help_text import COMMAND_GROUPS, EXAMPLES
 from rootless.cli.options import COMMANDS, parse
@@ -85,6 +87,25 @@ def test_a_table_is_aligned_and_fits() -> None:
     assert max(map(len, fitted)) <= 40 and fitted[1].startswith("a    /home/") and fitted[1].endswith("2 minutes ago")
     assert len({line.index(word) for line, word in zip(fitted, ("AGE", "2 min", "-"), strict=True)}) == 1
     assert table.laid_out(rows, 5)  # no terminal is too narrow
+
+
+def test_columns_that_a_narrow_terminal_can_do_without_are_left_out() -> None:
+    rows = [("ID", "WHEN", "PATH", "SIZE"), ("a" * 20, "w" * 30, "p" * 30, "1 B")]
+    words = [
+        (table.laid_out(rows, width, right=(3,), dispensable=(1, 3)).splitlines()[0].split())
+        for width in (0, 70, 45, 35)
+    ]
+    assert words == [list(rows[0]), list(rows[0]), ["ID", "PATH", "SIZE"], ["ID", "PATH"]]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_list_of_containers_fits(monkeypatch, columns: int) -> None:
+    monkeypatch.setattr("rootless.cli.table.columns", lambda: columns)
+    report: Any = {"id": "web-" + "x" * 60, "pid": 1 << 20, "status": "running", "bundle": "/home/somebody/a/bundle",
+                   "created": "2026-11-29T19:57:40.198334217Z", "owner": "somebody"}  # fmt: skip
+    lines = list_._table([report]).splitlines()
+    assert max(map(len, lines)) <= columns, lines
+    assert lines[0].split()[:4] == ["ID", "PID", "STATUS", "BUNDLE"] and "AGE" in lines[0] and "CREATED" not in lines[0]
 
 
 def test_nothing_is_shortened_where_there_is_no_terminal(monkeypatch) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """Run `rootless cache add IMAGE`, `cache ls [--json]` or `cache prune [--max-size SIZE]`; no size prunes all."""
+    """Run `rootless cache add IMAGE`, `cache ls` or `cache prune [--max-size SIZE]`; no size prunes all."""
     if options.action == "add":
         return _add(options)
     cache = Cache()
@@ -42,6 +42,12 @@ def main(options: Options) -> int:
         with translated():
             removed = cache.prune(limit)
             images = image_store.prune(limit, used)
+        if options.json:
+            tell(json.dumps({
+                kind: {"removed": len(gone), "bytes": sum(each.size for each in gone)}
+                for kind, gone in (("trees", removed), ("images", images), ("code", old))
+            }, indent=2))  # fmt: skip
+            return 0
         tell(f"{len(removed)} trees removed, {sum(tree.size for tree in removed)} bytes")
         tell(f"{len(images)} images removed, {sum(image.size for image in images)} bytes")
         if old:
@@ -67,7 +73,8 @@ def _add(options: Options) -> int:
         raise RootlessError(
             "not an image archive", printable(options.image), hint="a file, an OCI layout, or - for stdin"
         )
-    tell(archive.unpack(options.image, options.tag, options.platform).bundle)
+    bundle = archive.unpack(options.image, options.tag, options.platform).bundle
+    tell(json.dumps({"bundle": bundle}) if options.json else bundle)
     return 0
 
 

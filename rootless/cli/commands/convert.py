@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import oci.bundle
 from oci.cache import Cache
-from oci.errors import OciError, printable
+from oci.errors import OciError
 from oci.image import Image, choose, read_images
 from oci.image.blobs import open_archive
 from oci.layer import MAX_FILES
@@ -20,6 +20,7 @@ from oci.remove import remove_tree
 from rootless import log
 from rootless.cli.images import read_size, translated
 from rootless.cli.output import say, tell
+from rootless.cli.table import laid_out, size
 from rootless.errors import RootlessError
 from rootless.kernel.hints import HINTS
 from rootless.kernel.host import Host
@@ -153,9 +154,10 @@ def _list(images: list[Image], *, as_json: bool) -> int:
         listed = [{key: getattr(image, key) for key in keys} | {"layers": len(image.layers)} for image in images]
         say(json.dumps(listed, indent=2))
         return 0
-    say(f"{'NAME':<40} {'DIGEST':<19} {'PLATFORM':<16} {'LAYERS':>6} {'SIZE':>12}")
+    rows = [("NAME", "DIGEST", "PLATFORM", "LAYERS", "SIZE")]
     for image in images:
         short = image.digest.removeprefix("sha256:")[:12]
         for name in image.names or ("-",):
-            say(printable(f"{name:<40} {short:<19} {image.platform:<16} {len(image.layers):>6} {image.size:>12}"))
+            rows.append((name, short, image.platform, str(len(image.layers)), size(image.size)))
+    say(laid_out(rows, right=(3, 4)).rstrip("\n"))
     return 0

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from rootless.runtime.container import State
 
 
+_CREATED, _OWNER, _IMAGE, _PORTS = 4, 5, 6, 8  # columns that a narrow terminal can do without; AGE tells the time, too
+
+
 def main(options: Options) -> int:
     """Run `rootless list [--quiet] [--format table|json]`; columns and keys are those of runc."""
     form = "json" if getattr(options, "json", False) else options.format
@@ -87,4 +90,5 @@ def _table(reports: list[Report]) -> str:
             e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"], image, _age(e["created"]),
             ports_of(annotations),
         ))  # fmt: skip
-    return laid_out(rows)
+    empty = [column for column in (_IMAGE, _PORTS) if all(row[column] == "-" for row in rows[1:])]
+    return laid_out(rows, dispensable=(_CREATED, *empty, _OWNER))
