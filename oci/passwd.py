@@ -30,8 +30,9 @@ def find_user(root: Root, wanted: str) -> User:
     A number is never looked up as a name (image-spec conversion.md, "User"), because a line `1000:x:0:0::/:/bin/sh` in
     the image's passwd would turn user 1000 into root (CVE-2016-3697). The group and the home of a number still come
     from passwd; a number that passwd does not list has group 0. If no group is named, the group is that of passwd, and
-    the supplementary groups are those of etc/group. Raises OciError for a name that the image does not have, and for a
-    number that is not an id.
+    the supplementary groups are those of etc/group. The group is one of them, because a set-group-ID program would
+    otherwise take it from the process, and with it what the group is denied (CVE-2022-36109). Raises OciError for a
+    name that the image does not have, and for a number that is not an id.
     """
     name, colon, group = wanted.partition(":")
     name = name or "0"
@@ -47,12 +48,13 @@ def find_user(root: Root, wanted: str) -> User:
         uid = _read_id(entry[2], f"etc/passwd: the uid of {entry[0]}")
     home = entry[5] if entry and len(entry) > 5 and entry[5].startswith("/") else ""
     if colon and group:
-        return User(uid, _find_group(groups, group), (), home)
+        gid = _find_group(groups, group)
+        return User(uid, gid, (gid,), home)
     gid = _read_id(entry[3], f"etc/passwd: the gid of {entry[0]}") if entry else 0
     login = entry[0] if entry else ""
     members = [line for line in groups if login and len(line) > 3 and login in line[3].split(",")]
     extra = {_read_id(line[2], "") for line in members if is_id(line[2])}  # broken lines are skipped
-    return User(uid, gid, tuple(sorted(extra - {gid})[:_MAX_GROUPS]), home)
+    return User(uid, gid, (gid, *sorted(extra - {gid})[: _MAX_GROUPS - 1]), home)
 
 
 def find_group(root: Root, wanted: str) -> int:

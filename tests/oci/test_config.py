@@ -75,7 +75,7 @@ def root(tmp_path: Path) -> Iterator[Root]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "uid", "gid", "groups", "home"),
+    ("wanted", "uid", "gid", "more_groups", "home"),
     [
         ("1000", 1000, 0, (), ""),
         ("1000:1000", 1000, 1000, (), ""),
@@ -89,10 +89,10 @@ def root(tmp_path: Path) -> Iterator[Root]:
     ],
 )
 def test_number_is_never_looked_up_as_a_name(
-    root: Root, wanted: str, uid: int, gid: int, groups: tuple[int, ...], home: str
+    root: Root, wanted: str, uid: int, gid: int, more_groups: tuple[int, ...], home: str
 ) -> None:
     user = find_user(root, wanted)
-    assert (user.uid, user.gid, user.groups, user.home) == (uid, gid, groups, home)
+    assert (user.uid, user.gid, user.groups, user.home) == (uid, gid, (gid, *more_groups), home)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_group_beyond_the_range_is_left_out_and_told(work: Path) -> None:
     rootfs = a.directory("etc") + a.file("etc/passwd", b"wide:x:5:5::/:/bin/sh\n") + a.file("etc/group", GROUP)
     done = convert(work, {"User": "wide"}, rootfs=rootfs)
     assert done.returncode == 0 and "left out: 4000000000" in done.stderr
-    assert "additionalGids" not in config_of(work)["process"]["user"]
+    assert config_of(work)["process"]["user"]["additionalGids"] == [5]
 
 
 # The program

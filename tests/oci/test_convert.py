@@ -88,17 +88,18 @@ def test_working_directory_is_absolute(work: Path) -> None:
 @pytest.mark.parametrize(
     ("user", "ids", "groups"),
     [
-        ("", (0, 0), [50]),
-        ("web", (33, 44), [50, 60]),
-        ("33", (33, 44), [50, 60]),
-        ("web:staff", (33, 50), None),
-        ("web:7", (33, 7), None),
-        ("1234", (1234, 0), None),
-        ("1234:5678", (1234, 5678), None),
-        ("0:0", (0, 0), None),
+        ("", (0, 0), [0, 50]),
+        ("web", (33, 44), [44, 50, 60]),
+        ("33", (33, 44), [44, 50, 60]),
+        ("web:staff", (33, 50), [50]),
+        ("web:7", (33, 7), [7]),
+        ("1234", (1234, 0), [0]),
+        ("1234:5678", (1234, 5678), [5678]),
+        ("0:0", (0, 0), [0]),
     ],
 )
-def test_user_by_name_and_number(work: Path, user: str, ids: tuple[int, int], groups: list[int] | None) -> None:
+def test_user_by_name_and_number(work: Path, user: str, ids: tuple[int, int], groups: list[int]) -> None:
+    """The group is also a supplementary one, as with docker and podman since CVE-2022-36109 and CVE-2022-2989."""
     found = config_of(work, {"User": user})["process"]["user"]
     assert (found["uid"], found["gid"]) == ids
     assert found.get("additionalGids") == (None if is_single(work) else groups)
