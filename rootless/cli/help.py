@@ -231,6 +231,19 @@ INSTEAD = {
     "load": "rootless run image.tar runs an archive; rootless convert makes a bundle of it",
     "save": "rootless pack BUNDLE makes an archive",
     "unpause": "rootless resume ID",
+    "commit": "rootless run --save-changes NEW.tar IMAGE.tar makes a layer of your changes, and rootless pack BUNDLE",
+    "container": "the commands are those of rootless --help, without this word",
+    "diff": "rootless run --save-changes NEW.tar IMAGE.tar, then rootless inspect NEW.tar",
+    "export": "rootless cp ID:/ - writes a container's root as a tar stream",
+    "image": "rootless cache ls lists the unpacked images; an image is a file: ls *.tar",
+    "info": "rootless doctor says what works here, rootless features what there is",
+    "network": "there are no networks to manage: rootless run --network auto",
+    "port": "rootless list shows the published ports",
+    "prune": "rootless cache prune",
+    "rename": "a name is given when a container is made: rootless run --name NAME",
+    "restart": "rootless delete --force ID, then run it again",
+    "system": "rootless cache prune empties the cache, rootless doctor says what works here",
+    "volume": "there are no volumes to manage: rootless run -v ./data:/data",
 }
 
 

@@ -86,6 +86,9 @@ def test_the_words_follow_the_entrypoint_as_dockers_do(rootless: Any, archive: P
     assert rootless("run", archive).stdout == "entry command\n"
     assert rootless("run", archive, "--", "a", "-b").stdout == "entry a -b\n"
     assert rootless("run", "--entrypoint", "/bin/sh", archive, "--", "-c", 'echo "$FROM"').stdout == "image\n"
+    assert rootless("run", "--entrypoint", "", archive, "--", "/bin/echo", "none").stdout == "none\n"
+    refused = rootless("run", "--entrypoint=", archive)
+    assert refused.returncode == 1 and "no program is named: --entrypoint ''" in refused.stderr
 
 
 def test_every_form_of_an_image(rootless: Any, archive: Path, tmp_path: Path, name: str) -> None:

@@ -176,9 +176,16 @@ def test_what_does_not_exist_says_what_does(rootless: Any, command: str) -> None
     assert f"no such command: '{command}'; hint: " in result.stderr
 
 
+def test_inspect_of_a_container_says_what_shows_it(box: Any, rootless: Any) -> None:
+    assert rootless("run", "-d", "--name", "there", f"./{BOX}", "true").returncode == 0
+    result = rootless("inspect", "there")
+    assert result.returncode == 1 and result.stderr.endswith("hint: rootless state there\n")
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        (["run", "-d", "--log-file", "", f"./{BOX}"], "a value is missing"),
         (["stop", "nosuch"], "does not exist"), (["wait", "nosuch"], "does not exist"),
         (["stop", "--time", "soon", "x"], "does not exist|not a duration"),
         (["run", "--log-file", "f", "x"], "--detach"),

@@ -13,9 +13,11 @@ from oci.errors import printable
 from oci.image import choose, read_images
 from oci.image.blobs import open_archive
 from rootless import log
+from rootless.cli.containers import state_root
 from rootless.cli.images import read_size, translated
 from rootless.cli.output import say
 from rootless.cli.table import age, columns
+from rootless.errors import RootlessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +80,9 @@ def _age(created: str) -> str:
 def _document(options: Options) -> dict[str, Any]:
     if options.image != "-" and os.path.exists(f"{options.image}/{META}/image.json"):
         return read_image_record(options.image)
+    if not os.path.exists(options.image) and os.path.exists(f"{state_root(options)}/{options.image}/state.json"):
+        what = "inspect looks at images, and this is a container"
+        raise RootlessError(what, printable(options.image), hint=f"rootless state {printable(options.image)}")
     with open_archive(options.image, "", read_size("")) as archive:
         image = choose(read_images(archive), options.tag, options.platform, archive.source, log.warn)
         layers = [

@@ -30,6 +30,8 @@ def main(options: Options) -> int:
         options.container_id = ""
     elif options.dashes:
         read_dashes(options)
+    if "log_file" in options.given and not options.log_file:
+        raise RootlessError("a value is missing", "--log-file ''", hint="leave --log-file out for no log file")
     if options.log_file and not options.detach:
         raise RootlessError(
             "only a detached container has a log file", f"--log-file {options.log_file}", hint="--detach"
@@ -116,7 +118,11 @@ def _of_image(options: Options, timeout: float) -> CreateRequest | None:
     bundle = options.unpacked.bundle
     container_id = check_id(options.name) if options.name else free_name(state_root(options), options.unpacked.name)
     args = options.args
-    if args and not options.entrypoint:
+    if "entrypoint" in options.given:
+        if not options.entrypoint and not args:  # docker: an empty one takes the image's words away, too
+            hint = "--entrypoint PROGRAM, or words behind the image"
+            raise RootlessError("no program is named", "--entrypoint ''", hint=hint)
+    elif args:
         args = [*archive.entry_point(bundle), *args]
     return make_request(
         options,
