@@ -12,7 +12,7 @@ import attrs
 from oci.errors import OciError, printable
 from oci.image import layout
 from oci.image.blobs import MAX_JSON, Archive, read_json
-from oci.image.model import Image, Layer, read_platform, shape
+from oci.image.model import Image, Layer, read_history, read_platform, shape
 from oci.stream import verified
 
 
@@ -64,7 +64,7 @@ def _image(archive: Archive, entry: dict[str, Any]) -> Image:
             digest=f"sha256:{hashlib.sha256(data).hexdigest()}",
             config=config,
             layers=tuple(layers),
-            history=tuple(config.get("history") or []),
+            history=read_history(config),
             os=system,
             architecture=architecture,
             variant=variant,

@@ -9,7 +9,7 @@ import attrs
 
 from oci.errors import OciError, printable
 from oci.image.blobs import MAX_JSON, Archive, read_json
-from oci.image.model import Image, Layer, read_platform, shape, text
+from oci.image.model import Image, Layer, read_history, read_platform, shape, text
 from oci.stream import verified
 
 MAX_NESTING = 8
@@ -155,7 +155,7 @@ def _read_manifest(
             digest=digest,
             config=config,
             layers=tuple(_layers(archive, manifest["layers"], config, config_blob.where)),
-            history=tuple(config.get("history") or []),
+            history=read_history(config),
             os=system,
             architecture=architecture,
             variant=variant,

@@ -121,6 +121,14 @@ def read_platform(config: dict[str, Any], said: dict[str, Any] | None = None) ->
     return normal(*(text(config.get(k)) or text((said or {}).get(k)) for k in ("os", "architecture", "variant")))
 
 
+def read_history(config: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the history in an image's config, () if it is not a list of objects, because it is only for people."""
+    entries = config.get("history")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return ()
+    return tuple(entries)
+
+
 def text(value: object) -> str:
     """Return a JSON value that should be a string, "" if it is not one."""
     return value if isinstance(value, str) else ""

@@ -410,3 +410,23 @@ def test_inspect_of_an_import_has_the_size_or_says_that_it_is_not_known(tmp_path
     assert "unknown size" in rootless("inspect", "c", cwd=tmp_path).stdout
     for name in "bc":
         assert rootless("remove", name, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("history", [[None], "x", [{"created": 1, "created_by": []}]])
+@pytest.mark.parametrize("family", ["docker", "oci"])
+def test_history_of_any_form_is_packed_and_shown(tmp_path: Path, history: object, family: str) -> None:
+    """It is only for people, so what is not a list of objects is left out."""
+    archive = tmp_path / "base.tar"
+    if family == "docker":
+        archive.write_bytes(a.docker_archive([BASE + a.END], history=history))
+    else:
+        archive.write_bytes(a.tar_of(a.layout([BASE + a.END], patch={"history": history})))
+    assert rootless("inspect", archive, cwd=tmp_path).returncode == 0
+    assert rootless("convert", archive, "-q", "-o", "b", cwd=tmp_path).returncode == 0
+    try:
+        run_inside(tmp_path / "b", "touch new")
+        for form in ("oci", "docker-legacy"):
+            done = rootless("pack", "b", "-q", "--force", "--format", form, "-o", "new.tar", cwd=tmp_path)
+            assert (done.returncode, done.stderr) == (0, ""), form
+    finally:
+        rootless("remove", "b", cwd=tmp_path)

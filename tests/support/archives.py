@@ -106,9 +106,12 @@ def tar_of(members: dict[str, bytes]) -> bytes:
 
 
 def layout(
-    layers: list[bytes], media_type: str = "application/vnd.oci.image.layer.v1.tar", **index: Any
+    layers: list[bytes],
+    media_type: str = "application/vnd.oci.image.layer.v1.tar",
+    patch: dict[str, Any] | None = None,
+    **index: Any,
 ) -> dict[str, bytes]:
-    """Return the files of an OCI layout with one image."""
+    """Return the files of an OCI layout with one image; `patch` replaces keys of its config, `index` of index.json."""
     blobs: dict[str, bytes] = {}
 
     def put(data: bytes, media: str) -> dict[str, Any]:
@@ -118,6 +121,7 @@ def layout(
 
     diff_ids = ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers]
     config = {"os": "linux", "architecture": "amd64", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    config.update(patch or {})
     manifest = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
