@@ -1,8 +1,9 @@
-"""Names that bundles get."""
+"""Names of archives, and of the bundles that are made of them."""
 
 from __future__ import annotations
 
 import os
+import stat
 
 _SUFFIXES = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".tar", ".oci")
 
@@ -15,3 +16,11 @@ def bundle_name(source: str) -> str:
         if stem is None:
             return name
         name = stem
+
+
+def is_stream(source: str) -> bool:
+    """Return whether an archive can be read only once: `-`, or a pipe, such as a shell's <(...) names one."""
+    try:
+        return source == "-" or stat.S_ISFIFO(os.stat(source).st_mode)
+    except OSError:
+        return False

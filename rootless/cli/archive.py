@@ -15,6 +15,7 @@ import time
 from _blake2 import blake2b
 from typing import Any
 
+from oci.names import is_stream
 from rootless import log
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
@@ -37,8 +38,8 @@ class Unpacked:
 
 
 def is_image(operand: str) -> bool:
-    """Return whether the operand of `run` is an image: `-`, an OCI layout or an unpacked archive, or a file."""
-    if operand == "-":
+    """Return whether the operand of `run` is an image: a stream, an OCI layout or an unpacked archive, or a file."""
+    if is_stream(operand):
         return True
     if os.path.isdir(operand):
         marks = ("oci-layout", "index.json", "manifest.json", "repositories")
@@ -63,7 +64,7 @@ def unpack(source: str, tag: str = "", platform: str = "") -> Unpacked:
     else:
         from rootless.cli import image_store
 
-        if source == "-":  # `create` may run this command line again, and standard input can be read only once
+        if is_stream(source):  # `create` may run this command line again, and a stream can be read only once
             from rootless.runtime.interpreter import protect
             from rootless.userns.run import default_maps
 
@@ -75,14 +76,14 @@ def unpack(source: str, tag: str = "", platform: str = "") -> Unpacked:
 def _name(source: str, label: str) -> str:
     from oci.names import bundle_name
 
-    name = bundle_name(source) if source != "-" else label.rpartition("/")[2]
+    name = label.rpartition("/")[2] if is_stream(source) else bundle_name(source)
     name = "".join(c if c in _ID_CHARACTERS else "-" for c in name).lstrip(".")[:200]
     return name or "image"
 
 
 def index_of(source: str, tag: str, platform: str) -> str:
     """Return the index of an archive, which changes when the file does; "" if the archive must be read each time."""
-    if source == "-":
+    if is_stream(source):
         return ""
     path = os.path.realpath(source)
     try:
@@ -131,4 +132,4 @@ def entry_point(bundle: str) -> list[str]:
 def image_name(bundle: str, source: str) -> str:
     """Return the image's name for `list`."""
     names = _record(bundle).get("names")
-    return str(names[0]) if names else os.path.basename(os.path.abspath(source)) if source != "-" else "-"
+    return str(names[0]) if names else "-" if is_stream(source) else os.path.basename(os.path.abspath(source))

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,6 +18,7 @@ from oci.cache import identity
 from oci.errors import OciError
 from oci.image import Image, choose, read_images
 from oci.image.blobs import MAX_SIZE, open_archive
+from oci.names import is_stream
 from oci.private import open_private
 from oci.remove import remove_tree
 from rootless import log
@@ -116,7 +118,7 @@ def _build(
         job.finishing()
 
     request = oci.bundle.ConvertRequest(
-        image, target, owners, *id_maps, source="" if source == "-" else source,
+        image, target, owners, *id_maps, source="" if is_stream(source) else source,
         devices=host.is_root_here and not host.in_userns, progress=os.isatty(2),
         temporary=oci.bundle.temporary_name(target), finishing=finishing,
     )  # fmt: skip
@@ -170,6 +172,8 @@ def _stat(source: str) -> tuple[int, ...]:
     try:
         status = os.stat(source)
     except OSError:
+        return ()
+    if stat.S_ISFIFO(status.st_mode):  # each write changes its time
         return ()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 

@@ -78,6 +78,7 @@ def _pack(packing: PackRequest, rootfs: str, upper: str, *, is_user: bool) -> in
         sc.mount("overlay", rootfs, "overlay", 0, ",".join(options))
         pack(packing)
     except OciError as error:
+        error.hint = error.hint.replace("--output", "--save-changes")  # `pack` has another word for it
         log.error(error.message())
         return 1
     return 0

@@ -8,10 +8,13 @@ import os
 def cache_directory(name: str) -> str:
     """Return the directory of the cache of this name: `upper`, `images` or `code`.
 
-    A user without HOME and without a line in passwd(5) has / as home, as login(1) does it.
+    A user without HOME and without a line in passwd(5) has / as home, as login(1) does it. A relative XDG_CACHE_HOME is
+    none (XDG Base Directory Specification).
     """
-    home = os.path.expanduser("~")
-    cache = os.environ.get("XDG_CACHE_HOME") or f"{home if home.startswith('/') else ''}/.cache"
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if not cache.startswith("/"):
+        home = os.path.expanduser("~")
+        cache = f"{home if home.startswith('/') else ''}/.cache"
     return os.path.join(os.path.abspath(cache), "rootless", name)
 
 

@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from oci.root import Root, normal
@@ -18,6 +19,7 @@ from rootless import log
 from rootless.errors import RootlessError, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import IO
 
     from rootless.runtime.container import Container
@@ -227,9 +229,20 @@ def make_room(target: Place) -> None:
         os.unlink(target.name, dir_fd=target.directory)
 
 
-def create(target: Place) -> IO[bytes]:
-    """Make a file that only its owner may use yet, and open it for writing. Raises OSError."""
-    return open(os.open(target.name, _NEW, 0o600, dir_fd=target.directory), "wb")
+@contextmanager
+def create(target: Place) -> Iterator[IO[bytes]]:
+    """Make a file that only its owner may use yet, and yield it to be written; after an error, remove it.
+
+    Raises OSError.
+    """
+    fd = os.open(target.name, _NEW, 0o600, dir_fd=target.directory)
+    try:
+        with open(fd, "wb") as writer:
+            yield writer
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(target.name, dir_fd=target.directory)
+        raise
 
 
 def open_file(source: Place) -> int:

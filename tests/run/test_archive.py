@@ -273,6 +273,25 @@ def test_a_cache_of_another_users_or_full_is_named(rootless: Any, archive: Path,
     assert "XDG_CACHE_HOME" in result.stderr
 
 
+def test_an_archive_may_be_a_pipe(rootless: Any, archive: Path, tmp_path: Path) -> None:
+    """Such as a shell's <(...), which can be read only once, and not at a place of one's choice."""
+    os.mkfifo("pipe")
+    for _ in range(2):
+        with subprocess.Popen(["sh", "-c", 'cat "$1" > pipe', "sh", archive]):
+            assert rootless("run", "pipe").stdout == "entry command\n"
+
+
+def test_a_relative_place_for_caches_is_none(
+    rootless: Any, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The XDG Base Directory Specification wants it ignored."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    assert rootless("run", archive).returncode == 0
+    assert not Path("here").exists() and list(Path("home/.cache/rootless/images").glob("*/config.json"))
+
+
 def test_changes_are_saved_as_one_more_layer(rootless: Any, archive: Path, tmp_path: Path) -> None:
     """The new image has what was added, changed and removed, and the old one's format and config."""
     script = "echo new > /etc/new; echo 'root:x:0:0::/:' > /etc/passwd; exit 6"
@@ -301,7 +320,7 @@ def test_changes_are_compressed_as_the_name_says(rootless: Any, archive: Path) -
     [
         (["--save-changes", "image.tar", "--ephemeral=tmpfs"], "no throw-away root on disk"),
         (["--save-changes", "state"], "the output exists already"), (["--save-changes", "no/x.tar"], "does not exist"),
-        (["--save-changes", "x.tar", "--detach"], "no command waits"),
+        (["--save-changes", "x.tar", "--detach"], "no command waits"), (["--save-changes="], "a value is missing"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_saved_is_refused_before(rootless: Any, archive: Path, flags: list[str], words: str) -> None:

@@ -118,6 +118,17 @@ def test_pipes_are_made_and_devices_are_never_replaced(c: Any, rootless: Any, tm
     assert rootless("exec", c.id, "test", "-c", "/dev/null").returncode == 0
 
 
+def test_a_copy_that_fails_leaves_no_part_of_a_file(c: Any, rootless: Any, tmp_path: Path) -> None:
+    """Here because of a limit of the size of files."""
+    (tmp_path / "big").write_bytes(os.urandom(200_000))
+    stream = subprocess.run(["tar", "-c", "big"], capture_output=True, check=True).stdout
+    for words, data in ((["big", f"{c.id}:/dev/shm/big"], None), (["-", f"{c.id}:/dev/shm"], stream)):
+        limited = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh", *rootless.command("cp", *words)]
+        result = subprocess.run(limited, input=data, capture_output=True, check=False)
+        assert result.returncode == 1 and b"EFBIG" in result.stderr and result.stderr.count(b"\n") == 1
+        assert rootless("exec", c.id, "ls", "/dev/shm").stdout == ""
+
+
 def test_a_whole_root_is_copied_without_what_the_kernel_shows_in_it(c: Any, rootless: Any, tmp_path: Path) -> None:
     """docker's copy has empty /proc, /sys and /dev, too. A file of /proc can still be asked for."""
     run(rootless, f"{c.id}:/", "root")

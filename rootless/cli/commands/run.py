@@ -30,8 +30,9 @@ def main(options: Options) -> int:
         options.container_id = ""
     elif options.dashes:
         read_dashes(options)
-    if "log_file" in options.given and not options.log_file:
-        raise RootlessError("a value is missing", "--log-file ''", hint="leave --log-file out for no log file")
+    for flag, value in (("log-file", options.log_file), ("save-changes", options.save_changes)):
+        if value == "" and flag.replace("-", "_") in options.given:
+            raise RootlessError("a value is missing", f"--{flag} ''", hint=f"leave --{flag} out if it names no file")
     if options.log_file and not options.detach:
         raise RootlessError(
             "only a detached container has a log file", f"--log-file {options.log_file}", hint="--detach"
@@ -103,6 +104,7 @@ def _of_image(options: Options, timeout: float) -> CreateRequest | None:
         if not options.config and not os.path.exists("config.json"):
             raise no_bundle(operand)
         return None
+    from oci.names import is_stream
     from rootless.cli import archive
 
     if not operand.endswith(_ARCHIVES) and not archive.is_image(operand):
@@ -130,7 +132,7 @@ def _of_image(options: Options, timeout: float) -> CreateRequest | None:
         tty=options.tty,
         args=args,
         image=archive.image_name(bundle, operand),
-        source=operand if operand != "-" else "",
+        source="" if is_stream(operand) else operand,
         timeout=timeout,
         takes_name=not options.name,
         emulates_root=True,
