@@ -141,7 +141,10 @@ SelectType=select/cons_tres
 SelectTypeParameters=$consumed
 MpiDefault=none
 ReturnToService=2
-KillWait=2
+KillWait=$((2 * ${SLOW:-1}))
+MessageTimeout=$((10 * ${SLOW:-1}))
+TCPTimeout=$((2 * ${SLOW:-1}))
+BatchStartTimeout=$((10 * ${SLOW:-1}))
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 NodeName=n1 NodeAddr=10.0.0.2 Port=6820 CPUs=$cpus RealMemory=4000
 NodeName=n2 NodeAddr=10.0.0.3 Port=6821 CPUs=$cpus RealMemory=4000
