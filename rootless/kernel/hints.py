@@ -175,7 +175,8 @@ HINTS = {
     "no-criu": Hint("Debian's package criu has it; --criu names another", "apt install criu", ROOT),
     "criu-check": Hint("criu check says what it lacks"),
     "exit-code-unknown": Hint(
-        "only its parent gets it, unless `wait` begins before the end on Linux 6.15, or `run --detach --rm` starts it"
+        "only its parent gets it, unless `wait` begins before the end on Linux 6.15,"
+        " or `run --detach --log-file` starts it"
     ),
     "root-without-setuid": Hint("root may not change its ids here: run it as the owner"),
     "setgroups-denied": Hint("its setgroups is denied: run it as the owner"),

@@ -133,6 +133,7 @@ def test_stop_and_wait_of_a_container_of_create(container: Callable[..., Any], r
     assert out in ("137\n", "143\n" if state == "created" else "137\n") or "exit code unknown" in err
     late = rootless("wait", c.id)
     assert late.returncode == 1 and "exit code unknown" in late.stderr and late.stderr.count("\n") == 1
+    assert "--log-file" in late.stderr, "that container has a monitor and stays, unlike one with --rm"
 
 
 def test_a_time_limit_of_create_begins_with_start(container: Callable[..., Any], rootless: Any) -> None:
