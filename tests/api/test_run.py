@@ -304,12 +304,19 @@ def test_the_context_manager_waits_and_closes() -> None:
     assert process.stdout and process.stdout.closed
 
 
-def test_pass_fds_keep_their_numbers() -> None:
+@pytest.mark.parametrize("how", ["run", "named", "exec"])
+def test_pass_fds_keep_their_numbers(how: str) -> None:
     reader, writer = os.pipe()
     high = os.dup2(writer, 150, inheritable=False)
     os.close(writer)
     script = f"import os; os.write({high}, b'passed\\n'); print(*os.listdir('/proc/self/fd'))"
-    done = rootless.run(["/usr/bin/python3", "-c", script], pass_fds=[high], stdout=PIPE, text=True)
+    command, name = ["/usr/bin/python3", "-c", script], f"passed-{os.getpid()}"
+    if how == "exec":
+        with rootless.Popen(["cat"], stdin=PIPE, stdout=PIPE, name=name) as process:
+            done = process.exec(command, pass_fds=[high], stdout=PIPE, text=True)
+    else:
+        named = {"name": name} if how == "named" else {}
+        done = rootless.run(command, pass_fds=[high], stdout=PIPE, text=True, **named)
     os.close(high)
     with open(reader) as file:
         assert file.read() == "passed\n"
