@@ -92,6 +92,8 @@ def run_task(
     """Run a command in a container, as `rootless.run` does, with what an engine's task needs.
 
     image: an archive, which is unpacked into the machine's cache; the container gets a throw-away root on top of it.
+    With ephemeral=False, and for an ordinary user before Linux 6.6, the root is read-only, by default with a tmpfs on
+    /tmp.
     cancelled: is asked several times a second; when it returns True, the container is killed and
     concurrent.futures.CancelledError raised. Without memory=, cpus= and limits= the job's limits are taken.
     """
@@ -191,7 +193,33 @@ def _with_image(image: str | os.PathLike[str] | None, keywords: dict[str, Any]) 
         return keywords
     if keywords.get("bundle") is not None or keywords.get("rootfs") is not None:
         raise ValueError("image= cannot be used with bundle= or rootfs=")
-    return {"ephemeral": True, **keywords, "bundle": unpack(image)}
+    ephemeral = keywords.get("ephemeral")
+    if ephemeral is None:
+        ephemeral = _has_memory_root()
+    bundle = unpack(image)
+    if ephemeral:
+        return {**keywords, "bundle": bundle, "ephemeral": True}
+    if keywords.get("read_only") is False:
+        raise ValueError("image= cannot be used with read_only=False and without ephemeral=True: the image is shared")
+    keywords = {**keywords, "bundle": bundle, "ephemeral": False, "read_only": True}
+    if keywords.get("tmpfs") is None:
+        keywords["tmpfs"] = ["/tmp"]
+    return keywords
+
+
+@functools.cache
+def _has_memory_root() -> bool:
+    """Return whether a throw-away root in memory works here: for an ordinary user a tmpfs has to keep attributes."""
+    if os.geteuid() == 0:
+        return True
+    fd = os.memfd_create("rootless")
+    try:
+        os.setxattr(fd, "user.rootless", b"")
+    except OSError:
+        return False  # before Linux 6.6
+    finally:
+        os.close(fd)
+    return True
 
 
 def _with_job(keywords: dict[str, Any]) -> dict[str, Any]:

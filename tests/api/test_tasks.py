@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,22 @@ def test_an_image_is_unpacked_once_and_never_changed(archive: Path) -> None:
     assert str(caught.value).count("none.tar") == 1
     with pytest.raises(ValueError, match="image="):
         tasks.run_task(["true"], image=archive, rootfs="/")
+
+
+@pytest.mark.parametrize("settings", [{}, {"ephemeral": False}], ids=["an old kernel", "asked for"])
+def test_an_image_without_a_throw_away_root_is_read_only(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    """All tasks of a machine share the image in the cache. Before Linux 6.6 a user has no throw-away root in memory."""
+    if not settings:
+        monkeypatch.setattr(tasks, "_has_memory_root", lambda: False)
+    script = "(>/new) 2>/dev/null || echo read-only; >/tmp/new; ls /tmp"
+    done = tasks.run_task(["sh", "-c", script], image=archive, capture_output=True, text=True, **settings)
+    assert (done.stdout, done.stderr) == ("read-only\nnew\n", "")
+    rootfs = Path(tasks.unpack(archive), "rootfs")
+    assert not (rootfs / "new").exists() and os.listdir(rootfs / "tmp") == [], "only places of mounts are made in it"
+    with pytest.raises(ValueError, match="the image is shared"):
+        tasks.run_task(["true"], image=archive, ephemeral=False, read_only=False)
 
 
 def test_a_function_runs_in_an_image(archive: Path) -> None:
