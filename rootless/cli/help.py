@@ -247,9 +247,35 @@ INSTEAD = {
 }
 
 
+_NO_COMMON_NETWORK = "containers have no network in common: --publish makes a port of one a port of the host"
+_NAMESPACES = "linux.namespaces in config.json says which namespaces there are: rootless spec"
+# Flags of docker's and podman's run that this program does not have, and what to use instead.
+INSTEAD_OF_FLAGS = {
+    "--add-host": "a file of your own does it: -v ./hosts:/etc/hosts:ro",
+    "--cidfile": "--name NAME says the ID beforehand",
+    "--dns": "a file of your own does it: -v ./resolv.conf:/etc/resolv.conf:ro",
+    "--gpus": "--device PATH gives access to a GPU's device files",
+    "--ip": _NO_COMMON_NETWORK,
+    "--ipc": _NAMESPACES,
+    "--label": "--annotation NAME=VALUE",
+    "--link": _NO_COMMON_NETWORK,
+    "--log-driver": "--detach --log-file FILE appends the output to FILE",
+    "--pid": _NAMESPACES,
+    "--privileged": "--cap-add all gives all rights that a container can have without root",
+    "--pull": INSTEAD["pull"],
+    "--restart": "no daemon watches containers: a systemd unit starts one again (contrib/systemd)",
+    "--userns": _NAMESPACES,
+    "--uts": _NAMESPACES,
+    "--volumes-from": "name the directories again: -v ./data:/data",
+}
+
+
 def suggest(error: UsageError) -> None:
     """Set the error's hint: the known word that is closest to the wrong one, or the command that prints the help."""
     name = error.command
+    if name in ("run", "create") and error.wrong in INSTEAD_OF_FLAGS:
+        error.hint = INSTEAD_OF_FLAGS[error.wrong]
+        return
     if not name and error.wrong in INSTEAD:
         error.hint = INSTEAD[error.wrong]
         return

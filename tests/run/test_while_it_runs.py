@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from rootless.cli.help import INSTEAD
+from rootless.cli.help import INSTEAD, INSTEAD_OF_FLAGS
+from rootless.cli.options import HOT
 from tests.support.containers import has_range
 from tests.support.processes import until
 
@@ -175,6 +176,15 @@ def test_what_does_not_exist_says_what_does(rootless: Any, command: str) -> None
     result = rootless(command, "x")
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert f"no such command: '{command}'; hint: " in result.stderr
+
+
+@pytest.mark.parametrize("flag", sorted(INSTEAD_OF_FLAGS))
+def test_a_flag_of_dockers_says_what_does_the_same(rootless: Any, flag: str) -> None:
+    """What is spelled alike does something else: --gpus is not --cpus."""
+    assert flag not in [f"--{option[0]}" for option in HOT["run"][2]]
+    result = rootless("run", flag, "x", "image.tar")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert f"flag provided but not defined: {flag}; hint: {INSTEAD_OF_FLAGS[flag]}" in result.stderr
 
 
 def test_inspect_of_a_container_says_what_shows_it(box: Any, rootless: Any) -> None:
