@@ -1,4 +1,4 @@
-"""Write rootless/startup/called.py: what each hot command calls and looks for, for an ordinary container.
+"""Write rootless/startup/called.py: what each hot command, and the API's launcher, calls and looks for.
 
     python scripts/called.py            # `make called`
 
@@ -6,6 +6,9 @@ It runs each hot command with the bundle that `spec` writes, as root and as an o
 (sys.setprofile), which init and the joiner inherit, because they are copies of the runtime. Then it runs the commands
 once more from caches that hold just what they have called. What these make late (linking.py), such as the handler of a
 signal or a class without methods, is added.
+
+The launcher serves some calls of the Python interface in the same way. Its containers close all descriptors, so it
+notes the names in memory that they share with this script: a file.
 """
 
 from __future__ import annotations
@@ -60,12 +63,86 @@ with open(launcher) as file:
 sys.argv = sys.argv[1:]
 exec(compile(text, launcher, "exec"), {{"__name__": "__main__", "noting": {NOTING!r}}})
 """
+# Begins the launcher's own program (api/spawn.py). A name has the slot of its hash, or one of the next.
+SLOT, SLOTS = 256, 1 << 14
+SHARED = f"""
+import mmap, posix, sys, zlib
+with open(REPORT, "r+b") as file:
+    memory = mmap.mmap(file.fileno(), 0)
+def keep(text):
+    if posix.getpid() > 2 and not OFTEN:  # in its pid namespace a container's process is 1 or 2
+        return
+    data = text.encode()[:{SLOT}].ljust({SLOT}, bytes(1))
+    slot = zlib.crc32(data)
+    while True:
+        place = slot % {SLOTS} * {SLOT}
+        if memory[place] == 0:
+            memory[place : place + {SLOT}] = data
+        if memory[place : place + {SLOT}] == data:
+            return
+        slot += 1
+"""
+SHARED_PROFILE = """
+seen = set()
+def note(frame, event, argument):
+    code = frame.f_code
+    if event == "call" and code.co_flags & 1 and code not in seen and "/rootless/" in code.co_filename:
+        seen.add(code)
+        keep("@ " + code.co_filename + " " + code.co_qualname)
+sys.setprofile(note)
+"""
+SHARED_NOTING = """
+sys.path.append(sys.argv[1])
+from rootless.startup import codecache
+plain_maker = codecache._maker
+def noting_maker(names, late):
+    make = plain_maker(names, late)
+    def note(name):
+        if name in late:
+            keep("@ " + names["__file__"] + " " + name)
+        return make(name)
+    return note
+codecache._maker = noting_maker
+"""
+# The launcher's calls: first those that are most likely the first of a process, then others that programs make often.
+# Of these only what the containers' own processes call is listed, because they load it anew each time. The calls of
+# each kind are so many that there is a spare for the last ones.
+CALLS = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+import rootless
+from rootless.api import spawn
+with open(sys.argv[3]) as file:
+    spawn._PROGRAM = file.read() + spawn._PROGRAM.replace(*sys.argv[4:6])
+rootfs = sys.argv[2]
+few = {"linux": {"maskedPaths": None, "readonlyPaths": None}}
+kinds = (
+    {"rootfs": rootfs, "network": "none"}, {"rootfs": rootfs},
+) if OFTEN else (
+    {"rootfs": rootfs, "config": few}, {},
+    {"rootfs": rootfs, "ephemeral": True}, {"rootfs": rootfs, "volumes": ["/usr:/usr:ro"], "tmpfs": ["/tmp"]},
+    {"rootfs": rootfs, "seccomp": "default"}, {"rootfs": rootfs, "init": False},
+)
+for kind in kinds:
+    for _ in range(5):
+        rootless.run(["true"], **kind, check=True, capture_output=True, env={"PATH": "/bin"}, cwd="/")
+async def together():
+    await asyncio.gather(*(rootless.async_run(["true"], rootfs=rootfs) for _ in range(8)))
+if OFTEN:
+    asyncio.run(together())
+else:
+    with rootless.Popen(["sleep", "100"], rootfs=rootfs) as box:
+        box.terminate()
+    with rootless.Sandbox(rootfs=rootfs, warm=1) as sandbox:
+        for _ in range(3):
+            sandbox.run(["true"], input=b"")
+"""
 # Of root's calls alone, because an ordinary user's container has no limits unless config.json asks for some.
 FOR_ROOT = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf")
 Called = dict[str, set[tuple[str, str]]]  # by command: (module, name)
 MACHINERY = [f"rootless.startup.{name}" for name in ("codecache", "leancode", "linking", "making", "hot", "called")]
 WIDTH = 120  # columns
-HEAD = '''"""List what each hot command calls for an ordinary container, and what else it looks for, by module.
+HEAD = '''"""List what each hot command and the launcher call, and what else they look for, by module.
 
 The code caches hold these. Any other function is loaded at its first call (leancode.py), any other class or table
 when it is looked for (linking.py), which takes some 20 microseconds more. `make called` writes this file
@@ -101,7 +178,41 @@ def record(work: Path) -> Called:
     write(called, copy)
     run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)  # this round makes the caches
     looked_for = run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)
-    return {command: called[command] | looked_for[command] for command in COMMANDS}
+    found = {command: called[command] | looked_for[command] for command in COMMANDS}
+    found["launcher"] = run_launcher(work, CHECKOUT, SHARED_PROFILE, "codecache.load_for('launcher'); ", "")
+    write(found, copy)
+    run_launcher(work, copy, SHARED_NOTING)  # this round makes the cache
+    found["launcher"] |= run_launcher(work, copy, SHARED_NOTING)
+    return found
+
+
+def run_launcher(work: Path, checkout: Path, notes: str, *replaced: str) -> set[tuple[str, str]]:
+    """Let a launcher of a checkout serve calls; return what it and the processes that it clones have noted.
+
+    replaced: words of the launcher's program, and what stands there instead.
+    """
+    report, program = work / "report", work / "program"
+    with report.open("wb") as file:
+        file.truncate(SLOT * SLOTS)
+    for often in (True, False):
+        program.write_text(f"REPORT, OFTEN = {str(report)!r}, {often}\n{SHARED}{notes}")
+        calls = CALLS.replace("OFTEN", str(often))
+        words = [sys.executable, "-c", calls, checkout, work / "ends/rootfs", program, *(replaced or ("", ""))]
+        subprocess.run(list(map(str, words)), check=True, stdin=subprocess.DEVNULL)
+    data = report.read_bytes()
+    lines = (data[place : place + SLOT].rstrip(b"\0").decode() for place in range(0, len(data), SLOT))
+    return {found for line in lines if (found := noted(line, checkout))}
+
+
+def noted(line: str, checkout: Path) -> tuple[str, str] | None:
+    """Return the module and the name that a line has noted, None for another line or another file."""
+    if not line.startswith("@ "):
+        return None
+    path, name = line[2:].split(" ", 1)
+    file = Path(path).resolve()
+    if not file.is_relative_to(checkout):
+        return None
+    return ".".join(file.relative_to(checkout).with_suffix("").parts).removesuffix(".__init__"), name
 
 
 def run_commands(work: Path, checkout: Path, flags: str, program: str) -> Called:
@@ -129,13 +240,8 @@ def run_commands(work: Path, checkout: Path, flags: str, program: str) -> Called
             raise SystemExit(report.read_text())
     for call, report in zip(calls, reports, strict=True):  # now, because the init of `create` goes on after it
         for line in report.read_text().splitlines():
-            if not line.startswith("@ "):
-                continue
-            path, name = line[2:].split(" ", 1)
-            file = Path(path).resolve()
-            if file.is_relative_to(checkout):
-                module = ".".join(file.relative_to(checkout).with_suffix("").parts).removesuffix(".__init__")
-                called[str(call[0])].add((module, name))
+            if found := noted(line, checkout):
+                called[str(call[0])].add(found)
     return called
 
 
@@ -146,7 +252,7 @@ def write(called: Called, checkout: Path) -> None:
         lines.append(f'    "{command}": {{\n')
         modules: dict[str, list[str]] = {}
         for module, name in sorted(names):
-            if module.startswith("rootless") and name != "<module>" and module not in MACHINERY:
+            if module.startswith(("rootless", "oci")) and name != "<module>" and module not in MACHINERY:
                 modules.setdefault(module, []).append(name)
         for module, functions in modules.items():
             line = f'        "{module}": "{" ".join(functions)}",\n'

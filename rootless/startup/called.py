@@ -1,4 +1,4 @@
-"""List what each hot command calls for an ordinary container, and what else it looks for, by module.
+"""List what each hot command and the launcher call, and what else they look for, by module.
 
 The code caches hold these. Any other function is loaded at its first call (leancode.py), any other class or table
 when it is looked for (linking.py), which takes some 20 microseconds more. `make called` writes this file
@@ -535,5 +535,156 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.startup.jsonlite": "loads",
         "rootless.startup.lean_os": "<dictcomp> fsdecode",
         "rootless.startup.lean_path": "abspath normpath",
+    },
+    "launcher": {
+        "oci.config": "default_config default_mounts",
+        "rootless": "__getattr__",
+        "rootless.api.clones":
+            "_make_cgroup clone_container clone_container.<locals>.live is_pid1 read_call "
+            "read_call.<locals>.<listcomp> receive_call",
+        "rootless.api.launcher":
+            "Launcher.__init__ Launcher._forget Launcher._run Launcher._take_request Launcher._tell_end "
+            "Launcher._watch Launcher.end_all Launcher.serve _store_code main",
+        "rootless.api.plans":
+            "Compiled.__init__ Compiled.__init__.<locals>.<genexpr> Compiled._prepare Compiled.is_outdated "
+            "Plans.__init__ Plans.find _needs_runtime _needs_runtime.<locals>.<genexpr> _takes_scope can_spawn "
+            "can_spawn.<locals>.<genexpr> can_spawn.<locals>.<listcomp> can_spawn.<locals>.<listcomp>.<genexpr> "
+            "compile_settings compile_settings.<locals>.<genexpr>",
+        "rootless.api.running": "Own.__init__ Own.leave Running.__init__ Running.kill",
+        "rootless.api.spares":
+            "Spare.__init__ Spares.__init__ Spares._count Spares._is_outdated Spares._make Spares.end_old "
+            "Spares.forget Spares.refill Spares.seconds_left Spares.seconds_left.<locals>.<genexpr> Spares.take "
+            "find_places may_wait may_wait.<locals>.<genexpr>",
+        "rootless.api.wire": "_send pack_end receive send",
+        "rootless.cgroup": "_compile_resources _compile_resources.<locals>.<listcomp> _settle _wanted compile settle",
+        "rootless.cgroup.place":
+            "_below _delegated _delegated.<locals>.<genexpr> _directory _is_delegated _is_triple _scope can_be_made "
+            "candidates candidates.<locals>.<genexpr> session usable",
+        "rootless.config_node":
+            "Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer Node.items "
+            "Node.items.<locals>.<listcomp> Node.members Node.required Node.string Node.string_map "
+            "Node.string_map.<locals>.<dictcomp> Node.strings Node.strings.<locals>.<listcomp> Node.uint32",
+        "rootless.errors": "RootlessError advice advice.<locals>.<genexpr> printable",
+        "rootless.init.launched":
+            "Call.__init__ Life.__init__ _become_program _become_root _become_root.<locals>.<genexpr> _become_user "
+            "_become_user.<locals>.<genexpr> _become_user.<locals>.<listcomp> _die_with _find "
+            "_find.<locals>.<genexpr> _look_up _look_up.<locals>.<genexpr> _look_up.<locals>.<listcomp> "
+            "_place_passed _place_passed.<locals>.<genexpr> _spawn_program _spawn_program.<locals>.<genexpr> "
+            "_spawn_program.<locals>.<listcomp> _take_streams main",
+        "rootless.init.reaper": "<listcomp> _end_all _reap_ended block_all reap shut_out",
+        "rootless.kernel.caps":
+            "<dictcomp> _check_subset _read_set _union all_capabilities apply_bounding apply_capabilities grantable "
+            "grantable.<locals>.<genexpr> guard keeps_out last_cap names names.<locals>.<dictcomp> "
+            "names.<locals>.<listcomp> read_capabilities read_capabilities.<locals>.<dictcomp>",
+        "rootless.kernel.cgroup_view": "View.__init__ own read",
+        "rootless.kernel.channel": "send",
+        "rootless.kernel.child": "_unblock clone",
+        "rootless.kernel.devices": "host_path",
+        "rootless.kernel.files": "write_at write_at_once",
+        "rootless.kernel.find_program": "search",
+        "rootless.kernel.host":
+            "Host.__init__ Host.all_capabilities Host.cgroup_mount Host.cgroup_view Host.gid Host.grantable "
+            "Host.hard_limit Host.hard_limits Host.in_userns Host.is_directory Host.is_root_here "
+            "Host.is_root_on_host Host.own_cgroup Host.subgid Host.subgid.<locals>.<lambda> Host.subuid "
+            "Host.subuid.<locals>.<lambda> Host.tries_cgroups Host.uid Host.uid_map Host.user_name _read _user_name "
+            "default_id_map effective_capabilities fact.__get__ fact.__init__ read_cgroup_view read_id_map "
+            "read_id_map.<locals>.<genexpr> read_id_map.<locals>.<listcomp> read_subids "
+            "read_subids.<locals>.<listcomp>",
+        "rootless.kernel.loopback": "loopback_up",
+        "rootless.kernel.namespaces":
+            "<dictcomp> Namespaces.__init__ Namespaces.has Namespaces.joins_one "
+            "Namespaces.joins_one.<locals>.<genexpr> Namespaces.needs_joiner",
+        "rootless.kernel.paths": "is_below normal_path tidy_path tidy_path.<locals>.<genexpr>",
+        "rootless.kernel.proc": "open_proc",
+        "rootless.kernel.sockets": "send_fds",
+        "rootless.kernel.syscalls":
+            "_Char _Int _buffer capget capset clone3 close_range fail find_in_root fsconfig fsmount fsopen "
+            "fstatfs_type join_session_keyring keyctl mount mount_setattr move_mount name_process open_in_root "
+            "open_tree openat2 pivot_root prctl prlimit seccomp_load setgroups sethostname setresgid setresuid "
+            "syscall syscall.<locals>.<genexpr> umount2 unshare",
+        "rootless.kernel.units": "parse_numbers read_numbers",
+        "rootless.log": "debug debugging",
+        "rootless.plan.call": "Call.__init__",
+        "rootless.plan.change":
+            "Change.__init__ Change.array Change.part Settings.__init__ _default copy copy.<locals>.<dictcomp> "
+            "copy.<locals>.<listcomp>",
+        "rootless.plan.compiler":
+            "Plan.__init__ Plan.hands_over_cgroup Plan.hands_over_cgroup.<locals>.<genexpr> Plan.mounts "
+            "Plan.mounts.<locals>.<listcomp> _annotation_warnings _annotation_warnings.<locals>.<genexpr> "
+            "_check_version_and_platform _compile_cgroup _compile_enter _compile_init "
+            "_compile_init.<locals>.<listcomp> _compile_label _compile_mounts _compile_mounts.<locals>.<genexpr> "
+            "_compile_name_files _compile_net_devices _compile_network _compile_resctrl _mount_context check_version "
+            "check_version.<locals>.<genexpr> compile",
+        "rootless.plan.devices":
+            "compile_devices compile_devices.<locals>.<genexpr> compile_devices.<locals>.<listcomp> "
+            "compile_devices.<locals>.<setcomp>",
+        "rootless.plan.hooks": "compile_hooks compile_hooks.<locals>.<genexpr>",
+        "rootless.plan.mounts":
+            "_check_proc_and_sys _combine _compile_mount _compile_mount.<locals>.<genexpr> _read_option "
+            "check_overlap check_overlap.<locals>.<genexpr> compile_mounts compile_mounts.<locals>.<listcomp> "
+            "complete_overlays read_mappings",
+        "rootless.plan.namespaces":
+            "_check_permitted _read_maps _read_time_offsets compile_namespaces "
+            "compile_namespaces.<locals>.<listcomp>",
+        "rootless.plan.network": "apply_network apply_network.<locals>.<listcomp>",
+        "rootless.plan.paths": "_read_paths compile_paths compile_paths.<locals>.<dictcomp>",
+        "rootless.plan.process":
+            "_check_mapped _check_mapped.<locals>.<genexpr> _read_env _read_scheduling _read_size _read_user "
+            "compile_domain compile_process keeps_groups",
+        "rootless.plan.root": "compile_propagation compile_root",
+        "rootless.plan.seccomp": "compile_seccomp",
+        "rootless.plan.settings": "_apply_network _give_names _give_names.<locals>.<genexpr> apply_settings",
+        "rootless.plan.sysctl": "compile_names compile_sysctl",
+        "rootless.process.attributes": "die_with_parent join_keyring own_stdio try_chdir",
+        "rootless.process.child_options":
+            "ChildOptions.__init__ ChildOptions.apply ChildOptions.for_spawn ChildOptions.ignore_signals",
+        "rootless.process.program":
+            "_home_of check_cwd close_all_but forget_imports forget_imports.<locals>.<listcomp> look_up "
+            "look_up.<locals>.<genexpr> restore_handlers restore_signals set_home set_home.<locals>.<genexpr> "
+            "set_home.<locals>.<listcomp>",
+        "rootless.process.rlimits": "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
+        "rootless.process.seccomp": "prepare.<locals>.load",
+        "rootless.runtime.interpreter": "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect writable",
+        "rootless.startup.lean_os": "<dictcomp> fsdecode fsencode",
+        "rootless.startup.lean_path": "_mode basename dirname exists isdir normpath",
+        "rootless.steps": "Step.__init__ StepFailed execute",
+        "rootless.steps.binds":
+            "BindMount.execute _bind _bind_target _check_source _clone_tree _copy_link _open_source",
+        "rootless.steps.builder":
+            "RootBuilder.__init__ RootBuilder.apply_late_readonly RootBuilder.enter RootBuilder.make_private "
+            "RootBuilder.new_pidns RootBuilder.own_netns RootBuilder.tty_group_mapped "
+            "RootBuilder.tty_group_mapped.<locals>.<genexpr>",
+        "rootless.steps.cgroup": "CreateCgroup.__init__",
+        "rootless.steps.context": "Becoming.__init__ Init.__init__ Prepared.__init__",
+        "rootless.steps.devices":
+            "AttachDevice BindDevice.execute Device.__init__ Device.rdev Link.__init__ Link.execute "
+            "MakeDevice.execute _bind_device",
+        "rootless.steps.file_systems":
+            "MountFileSystem.execute _copy_up_source _make_file_system _mount_by_name "
+            "_mount_by_name.<locals>.<genexpr> _mount_file_system _set_context _with_mode "
+            "_with_mode.<locals>.<genexpr> empty_tmpfs",
+        "rootless.steps.masks":
+            "MakePathReadonly.__init__ MakePathReadonly.execute MaskPath.__init__ MaskPath.execute _open_covered",
+        "rootless.steps.mount_flags": "_set_attributes map_ids set_id_map set_mount_flags",
+        "rootless.steps.mounts": "ATTRIBUTES Mount.__init__ MountOptions.__init__",
+        "rootless.steps.names": "SetDomainname SetHostname.__init__ SetHostname.execute",
+        "rootless.steps.namespaces": "make_cgroup_namespace",
+        "rootless.steps.places":
+            "attach_node attach_rootfs check_place check_plain is_same_place make_directory make_file",
+        "rootless.steps.process":
+            "ChangeUser.__init__ ChangeUser.execute EnterWorkingDirectory.__init__ EnterWorkingDirectory.execute "
+            "Process.__init__ Process.steps Process.steps.<locals>.<genexpr> Process.through_proc "
+            "Process.through_proc.<locals>.<genexpr> SetCapabilities.__init__ SetCapabilities.execute "
+            "SetNoNewPrivs.execute SetRlimit.__init__ SetRlimit.execute SetUmask.__init__ SetUmask.execute "
+            "User.__init__",
+        "rootless.steps.root":
+            "AttachEmptyRoot.execute AttachRootfs.__init__ AttachRootfs.execute MakeRootReadonly.execute "
+            "MakeWorkingDirectory.__init__ MakeWorkingDirectory.execute PivotRoot.__init__ PivotRoot.execute "
+            "SetPropagation.__init__ SetPropagation.execute _exchange_roots open_dev_null",
+        "rootless.steps.upper":
+            "_make_tmpfs _require_attributes mount_upper mount_upper.<locals>.<genexpr> "
+            "mount_upper.<locals>.<listcomp>",
+        "rootless.userns.idmap": "default_maps",
+        "rootless.userns.mount_userns": "make_userns.<locals>.hold",
     },
 }
