@@ -69,13 +69,15 @@ class Spawned:
 
 _lock = allocate_lock()
 _early: Spawned | None = None
+_begun = 0  # the process that has spawned a launcher, because a thread may come here after another has taken it
 
 
 def begin() -> None:
     """Spawn a launcher that `take` returns later. An error is left to `take`, which tries again."""
-    global _early
+    global _early, _begun
     with _lock:
-        if _early is None or _early.owner != os.getpid():
+        if _begun != os.getpid():
+            _begun = os.getpid()
             try:
                 _early = Spawned()
             except OSError:
@@ -84,8 +86,9 @@ def begin() -> None:
 
 def take() -> Spawned:
     """Return the launcher that `begin` has spawned, else a new one. Raises OSError."""
-    global _early
+    global _early, _begun
     with _lock:
+        _begun = os.getpid()
         early, _early = _early, None
         if early and early.owner == os.getpid():
             return early

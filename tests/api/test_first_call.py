@@ -167,3 +167,16 @@ rootless.run(["true"], network="none", rootfs=sys.argv[1], check=True)
         python(script.replace("sys.argv[1]", repr(str(rootfs))))
     (line,) = report.read_text().splitlines()
     assert int(line.removesuffix(" modules")) > 20
+
+
+def test_a_thread_that_begins_late_spawns_nothing() -> None:
+    """It has looked for the launcher's module before another thread has imported it."""
+    script = """
+from rootless.api import spawn
+begin = rootless.run
+begin(["true"])
+client = sys.modules.pop("rootless.api.client")  # what the late thread saw
+begin(["true"])
+print(spawn._early)
+"""
+    assert python(script) == "None\n"
