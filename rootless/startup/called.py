@@ -547,14 +547,14 @@ CALLED: dict[str, dict[str, str]] = {
             "Launcher._watch Launcher.end_all Launcher.serve _store_code main",
         "rootless.api.plans":
             "Compiled.__init__ Compiled.__init__.<locals>.<genexpr> Compiled._prepare Compiled.is_outdated "
-            "Plans.__init__ Plans.find _needs_runtime _needs_runtime.<locals>.<genexpr> _takes_scope can_spawn "
-            "can_spawn.<locals>.<genexpr> can_spawn.<locals>.<listcomp> can_spawn.<locals>.<listcomp>.<genexpr> "
-            "compile_settings compile_settings.<locals>.<genexpr>",
+            "Plans.__init__ Plans.find _needs_runtime _needs_runtime.<locals>.<genexpr> _read_root _takes_scope "
+            "can_spawn can_spawn.<locals>.<genexpr> can_spawn.<locals>.<listcomp> "
+            "can_spawn.<locals>.<listcomp>.<genexpr> compile_settings compile_settings.<locals>.<genexpr>",
         "rootless.api.running": "Own.__init__ Own.leave Running.__init__ Running.kill",
         "rootless.api.spares":
-            "Spare.__init__ Spares.__init__ Spares._count Spares._is_outdated Spares._make Spares.end_old "
-            "Spares.forget Spares.refill Spares.seconds_left Spares.seconds_left.<locals>.<genexpr> Spares.take "
-            "find_places may_wait may_wait.<locals>.<genexpr>",
+            "Spare.__init__ Spares.__init__ Spares._count Spares._end Spares._is_outdated Spares._make "
+            "Spares.end_old Spares.forget Spares.refill Spares.seconds_left Spares.seconds_left.<locals>.<genexpr> "
+            "Spares.take find_places may_wait may_wait.<locals>.<genexpr>",
         "rootless.api.wire": "_send pack_end receive send",
         "rootless.cgroup": "_compile_resources _compile_resources.<locals>.<listcomp> _settle _wanted compile settle",
         "rootless.cgroup.place":
@@ -567,8 +567,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.errors": "RootlessError advice advice.<locals>.<genexpr> printable",
         "rootless.init.launched":
             "Call.__init__ Life.__init__ _become_program _become_root _become_root.<locals>.<genexpr> _become_user "
-            "_become_user.<locals>.<genexpr> _become_user.<locals>.<listcomp> _die_with _find "
-            "_find.<locals>.<genexpr> _look_up _look_up.<locals>.<genexpr> _look_up.<locals>.<listcomp> "
+            "_become_user.<locals>.<genexpr> _become_user.<locals>.<listcomp> _die_with _find_program "
+            "_find_program.<locals>.<genexpr> _look_up _look_up.<locals>.<genexpr> _look_up.<locals>.<listcomp> "
             "_place_passed _place_passed.<locals>.<genexpr> _spawn_program _spawn_program.<locals>.<genexpr> "
             "_spawn_program.<locals>.<listcomp> _take_streams main",
         "rootless.init.reaper": "<listcomp> _end_all _reap_ended block_all reap shut_out",
@@ -635,7 +635,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.plan.seccomp": "compile_seccomp",
         "rootless.plan.settings": "_apply_network _give_names _give_names.<locals>.<genexpr> apply_settings",
         "rootless.plan.sysctl": "compile_names compile_sysctl",
-        "rootless.process.attributes": "die_with_parent join_keyring own_stdio try_chdir",
+        "rootless.process.attributes":
+            "become_root become_root.<locals>.<genexpr> die_with_parent join_keyring own_stdio try_chdir",
         "rootless.process.child_options":
             "ChildOptions.__init__ ChildOptions.apply ChildOptions.for_spawn ChildOptions.ignore_signals",
         "rootless.process.program":
