@@ -56,9 +56,21 @@ def _switch(group: Cgroup, value: str) -> None:
             return
         if value == "1":
             group.write("cgroup.freeze", "0")
-    except OSError as error:
+    except BaseException as error:
+        if value == "1":
+            _undo(group)
+        if not isinstance(error, OSError):
+            raise
         raise RootlessError.from_os(error, f"cannot {verb} the container", f"{group.path}/cgroup.freeze") from None
     raise RootlessError(f"{verb}: a process did not follow within {PATIENCE} seconds", group.path)
+
+
+def _undo(group: Cgroup) -> None:
+    """Let the processes continue after a failure, which is the error to report if this fails as well."""
+    try:
+        group.write("cgroup.freeze", "0")
+    except OSError:
+        return
 
 
 def wait_for_event(group: Cgroup, key: str, value: int, seconds: float) -> bool:

@@ -274,6 +274,20 @@ def test_paused(running):
         assert waiting.returncode == 0
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="this machine lacks strace")
+def test_a_pause_that_fails_midway_leaves_the_container_running(running):
+    """strace makes the open fail that follows the write to cgroup.freeze."""
+    c = running()
+    if c.rootless("pause", c.id).returncode:
+        pytest.skip("no cgroup may be made here: run it in a delegated cgroup v2")
+    assert c.rootless("resume", c.id).returncode == 0
+    inject = ["-f", "-qq", "-o", os.devnull, "-P", "cgroup.events", "-e", "inject=openat,open:error=ENOMEM"]
+    command = ["strace", *inject, *c.rootless.command("pause", c.id)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 1 and "ENOMEM" in done.stderr, done.stderr
+    assert c.state()["status"] == "running" and output(c, "echo", "runs") == "runs\n"
+
+
 def test_an_interpreter_of_the_containers_root_is_not_shown_to_it(container, tmp_path):
     """CVE-2019-5736: root of the container owns the interpreter's file, and could change it by /proc/1/exe.
 
