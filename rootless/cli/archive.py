@@ -17,6 +17,7 @@ from typing import Any
 
 from oci.names import is_stream
 from rootless import log
+from rootless.cli.streams import protect_stream
 from rootless.errors import RootlessError
 from rootless.kernel.host import Host
 from rootless.runtime.caches import cache_directory, is_whole
@@ -38,8 +39,11 @@ class Unpacked:
 
 
 def is_image(operand: str) -> bool:
-    """Return whether the operand of `run` is an image: a stream, an OCI layout or an unpacked archive, or a file."""
-    if is_stream(operand):
+    """Return whether the operand of `run` is an image: a stream, an OCI layout or an unpacked archive, or a file.
+
+    A pipe with a name of its own is none, because nobody may ever write to it: `run - <PIPE` waits for a writer.
+    """
+    if operand == "-" or (operand.startswith(("/dev/", "/proc/")) and is_stream(operand)):
         return True
     if os.path.isdir(operand):
         marks = ("oci-layout", "index.json", "manifest.json", "repositories")
@@ -64,11 +68,7 @@ def unpack(source: str, tag: str = "", platform: str = "") -> Unpacked:
     else:
         from rootless.cli import image_store
 
-        if is_stream(source):  # `create` may run this command line again, and a stream can be read only once
-            from rootless.runtime.interpreter import protect
-            from rootless.userns.run import default_maps
-
-            protect(*default_maps(Host()))
+        protect_stream(source)
         key, label = image_store.unpack(source, tag, platform, index)
     return Unpacked(f"{store}/{key}", _name(source, label))
 

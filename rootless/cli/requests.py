@@ -24,6 +24,10 @@ _SHELLS = ("sh", "bash", "ash", "dash", "zsh", "fish", "ksh", "busybox")
 def read_request(options: Options) -> CreateRequest:
     """Return the request for `create`. Raises RootlessError."""
     timeout = read_timeout(options.timeout) if "timeout" in options.given else 0.0
+    if options.config:
+        from rootless.cli.streams import protect_stream
+
+        protect_stream(options.config)
     bundle = open_bundle(options.bundle, options.container_id, options.config)
     return make_request(options, bundle, timeout=timeout, starts=False)
 

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from rootless.cli.streams import protect_stream
 from rootless.errors import RootlessError, printable
 from rootless.plan.settings import TABLE, Settings
 from rootless.runtime.bundle import parse_config
@@ -96,6 +97,7 @@ def _seccomp(options: list[str], spec: dict[str, Any]) -> str | dict[str, Any]:
 
 
 def _read(path: str, what: str) -> str:
+    protect_stream(path)
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             data = file.read(_LIMIT + 1)

@@ -215,6 +215,26 @@ def test_a_config_that_comes_through_a_pipe_in_pieces(container, rootless) -> No
         assert (*command.communicate(timeout=TIMEOUT), command.returncode) == ("ran\n", "", 0)
 
 
+def test_variables_and_a_profile_come_through_pipes(container, rootless) -> None:
+    """As from a shell's <(...). Root's command is executed again (CVE-2019-5736), when a pipe that was read is empty."""
+    c = container({"process": {"args": ["sleep", "1000"]}})
+    assert c.run_detached().returncode == 0
+    for words in (
+        ("run", "--env-file", "PIPE", "-b", c.bundle.path, "other", "--", "sh", "-c", "echo $A"),
+        ("exec", "--env-file", "PIPE", c.id, "sh", "-c", "echo $A"),
+        ("exec", "--env-file", "-", c.id, "sh", "-c", "echo $A"),
+    ):
+        reader, writer = os.pipe()
+        os.write(writer, b"A=through a pipe\n")
+        os.close(writer)
+        path = f"/dev/fd/{reader}"
+        words = tuple(path if word == "PIPE" else word for word in words)
+        done = rootless(*words, pass_fds=[reader], stdin=reader)
+        os.close(reader)
+        assert (done.stdout, done.stderr) == ("through a pipe\n", ""), words
+
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [

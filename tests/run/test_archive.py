@@ -275,10 +275,11 @@ def test_a_cache_of_another_users_or_full_is_named(rootless: Any, archive: Path,
 
 def test_an_archive_may_be_a_pipe(rootless: Any, archive: Path, tmp_path: Path) -> None:
     """Such as a shell's <(...), which can be read only once, and not at a place of one's choice."""
-    os.mkfifo("pipe")
     for _ in range(2):
-        with subprocess.Popen(["sh", "-c", 'cat "$1" > pipe', "sh", archive]):
-            assert rootless("run", "pipe").stdout == "entry command\n"
+        with subprocess.Popen(["cat", archive], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout
+            pipe = writer.stdout.fileno()
+            assert rootless("run", f"/dev/fd/{pipe}", pass_fds=[pipe]).stdout == "entry command\n"
 
 
 def test_a_relative_place_for_caches_is_none(

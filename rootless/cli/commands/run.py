@@ -39,6 +39,10 @@ def main(options: Options) -> int:
         )
     keep = options.keep or ("rm" in options.given and not options.rm)
     timeout = read_timeout(options.timeout) if "timeout" in options.given else 0.0
+    if options.config:
+        from rootless.cli.streams import protect_stream
+
+        protect_stream(options.config)
     while True:
         request = read_run_request(options, timeout)
         if options.dry_run:
