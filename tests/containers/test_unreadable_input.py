@@ -216,7 +216,7 @@ def test_a_config_that_comes_through_a_pipe_in_pieces(container, rootless) -> No
 
 
 def test_variables_and_a_profile_come_through_pipes(container, rootless) -> None:
-    """As from a shell's <(...). Root's command is executed again (CVE-2019-5736), when a pipe that was read is empty."""
+    """As from a shell's <(...). Root's command is executed again (CVE-2019-5736), and would find the pipe empty."""
     c = container({"process": {"args": ["sleep", "1000"]}})
     assert c.run_detached().returncode == 0
     for words in (
