@@ -234,7 +234,6 @@ def test_variables_and_a_profile_come_through_pipes(container, rootless) -> None
         assert (done.stdout, done.stderr) == ("through a pipe\n", ""), words
 
 
-
 @pytest.mark.parametrize(
     ("words", "what"),
     [
