@@ -69,13 +69,17 @@ def _shown(container_id: str) -> str:
 
 
 class StateDir:
-    """Hold the open state directory of a container, and its lock."""
+    """Hold the open state directory of a container, and its lock.
 
-    def __init__(self, root: str, container_id: str, fd: int, root_fd: int) -> None:
+    spare: a descriptor that `remove` closes, because it needs one more to list the directory; -1 if there is none.
+    """
+
+    def __init__(self, root: str, container_id: str, fd: int, root_fd: int, spare: int = -1) -> None:
         self.root = root
         self.container_id = container_id
         self.fd = fd
         self.root_fd = root_fd
+        self.spare = spare
         self.lock = Lock(fd, f"{root}/{container_id}", container_id)
 
     @classmethod
@@ -83,13 +87,10 @@ class StateDir:
         """Make a state directory and lock it. holder: see Lock.take. Raises IdInUse and RootlessError."""
         path = f"{root}/{container_id}"
         root_fd = open_root(root, make=True)
-        fd, is_new = -1, False
+        fd, spare, is_new = -1, -1, False
         try:
-            spare = os.dup(root_fd)  # without two more fds nothing is made, because its removal needs them: see _empty
-            try:
-                os.close(os.dup(root_fd))
-            finally:
-                os.close(spare)
+            spare = os.dup(root_fd)  # whoever uses up all others, what is made here can be removed: see remove
+            os.close(os.dup(root_fd))  # for the directory; without it nothing is made
             try:
                 os.mkdir(container_id, 0o700, dir_fd=root_fd)
             except FileExistsError:
@@ -97,10 +98,11 @@ class StateDir:
             is_new = True
             fd = _open_own(container_id, root_fd)
             os.fchmod(fd, 0o700)  # the umask may have removed bits
-            directory = cls(root, container_id, fd, root_fd)
+            directory = cls(root, container_id, fd, root_fd, spare)
             directory.lock.take(holder)
             return directory
         except BaseException as error:
+            close_at_last(spare)
             if is_new and not isinstance(error, NoSuchContainer):
                 _undo_make(container_id, root_fd, fd)
             close_at_last(fd, root_fd)
@@ -250,6 +252,8 @@ class StateDir:
     def remove(self) -> None:
         """Remove the directory with all that is in it. Raises RootlessError."""
         path = f"{self.root}/{self.container_id}"
+        close_at_last(self.spare)
+        self.spare = -1
         try:
             for _ in range(_LATECOMERS):
                 self._empty()
@@ -291,8 +295,8 @@ class StateDir:
     def close_copy(self) -> None:
         """Close the descriptors in a clone of the process. The lock stays with the other process."""
         if self.fd >= 0:
-            close_at_last(self.fd, self.root_fd)
-            self.fd = self.root_fd = -1
+            close_at_last(self.fd, self.root_fd, self.spare)
+            self.fd = self.root_fd = self.spare = -1
 
 
 def ids(root: str) -> list[str]:

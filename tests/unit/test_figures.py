@@ -31,7 +31,7 @@ def test_the_page_about_python_allows_for_the_figures() -> None:
     for pattern, ratio in (
         (r"medians: ([\d.]+) to ([\d.]+) of bubblewrap's time", python["calls"]["rootless.run"][MEDIAN] / bubblewrap),
         (r"`Sandbox` took ([\d.]+) to ([\d.]+) of", python["calls"]["Sandbox, warm"][MEDIAN] / bubblewrap),
-        (r"ran at ([\d.]+) to ([\d.]+) of bubblewrap's rate", rates["rootless"] / rates["bubblewrap"]),
+        (r"reached ([\d.]+) to ([\d.]+) of bubblewrap's rate", rates["rootless"] / rates["bubblewrap"]),
         (r"takes (\d+) to (\d+) ms", python["starts"]["first call"][MEDIAN]),
     ):
         least, most = map(float, re.findall(pattern, page)[0])
