@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rootless.process.seccomp_names import Profile
 
 _HINT = "--no-root-emulation"
+_NAMESPACES = ("user", "mnt")  # names below /proc/PID/ns
 
 
 def prepare(profile: Profile, ids: tuple[int, int], *, is_asked: bool) -> Callable[[Any], None] | None:
@@ -68,13 +69,7 @@ def start_supervisor(listener: int, pid: int, ids: bytes) -> tuple[int, int]:
 
         def live() -> None:
             uid, gid = map(int, ids.split())
-            try:
-                enter_namespace(proc_fd, pid)
-                become_root_of_namespace(proc_fd, uid, gid)
-            except OSError as error:
-                log.error(f"root emulation has no supervisor: {error}")
-                os._exit(1)
-            supervise(listener, proc_fd, uid, gid)
+            supervise(listener, proc_fd, uid, gid, init=pid)
 
         try:
             supervisor, pidfd = child.clone(0, live)
@@ -87,10 +82,13 @@ def start_supervisor(listener: int, pid: int, ids: bytes) -> tuple[int, int]:
         os.close(listener)
 
 
-def enter_namespace(proc_fd: int, pid: int) -> None:
-    """Enter a process's user namespace, whose root may use what the container's root may. Raises OSError."""
+def enter_namespace(proc_fd: int, pid: int) -> int:
+    """Enter a process's user namespace, whose root may use what the container's root may.
+
+    Return an fd of its mount namespace. Raises OSError.
+    """
     try:
-        fd = os.open(f"{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        fd, mounts = (os.open(f"{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd) for kind in _NAMESPACES)
     except FileNotFoundError:
         os._exit(0)  # the process has ended already
     try:
@@ -102,6 +100,29 @@ def enter_namespace(proc_fd: int, pid: int) -> None:
     if (own.st_dev, own.st_ino) != (theirs.st_dev, theirs.st_ino):
         sc.setns(fd, sc.CLONE_NEWUSER)
     os.close(fd)
+    return mounts
+
+
+def leave_mounts(proc_fd: int, mounts: int) -> int:
+    """Leave the host's mounts for the container's, and return an fd of a /proc that is attached to none of them.
+
+    The supervisor works in a directory of the host's /proc. Where the container has that /proc, too, as a volume or
+    with the host's pid namespace, /proc/self/cwd/../.. would lead it from there to the root of the host. From a /proc
+    that is attached nowhere `..` leads nowhere. A container in the host's mount namespace could reach all that itself.
+    Raises OSError.
+    """
+    try:
+        own, theirs = os.stat("self/ns/mnt", dir_fd=proc_fd), os.fstat(mounts)
+        if (own.st_dev, own.st_ino) == (theirs.st_dev, theirs.st_ino):
+            return proc_fd
+        sc.unshare(sc.CLONE_NEWNS)  # this process may copy mounts only of a mount namespace of its user namespace's
+        own_proc = proc.open_proc()
+        copy = sc.open_tree(own_proc, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE | sc.AT_RECURSIVE)
+        os.close(own_proc)
+        sc.setns(mounts, sc.CLONE_NEWNS)
+        return copy
+    finally:
+        os.close(mounts)
 
 
 def become_root_of_namespace(proc_fd: int, uid: int, gid: int) -> None:
@@ -117,24 +138,35 @@ def become_root_of_namespace(proc_fd: int, uid: int, gid: int) -> None:
         become(0 if b"0" in first_ids else program_id)
 
 
-def supervise(listener: int, proc_fd: int, uid: int, gid: int) -> None:
-    """Serve as the supervisor until no process has the filter any more."""
+def supervise(listener: int, proc_fd: int, uid: int, gid: int, *, init: int = 0) -> None:
+    """Serve as the supervisor until no process has the filter any more.
+
+    init: the process whose namespaces are entered first, 0 if this process is in them.
+    """
     from rootless.emulation.identity import Identity
     from rootless.emulation.processes import Processes
     from rootless.emulation.supervisor import serve
 
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    program.forget_imports()  # from here on a path may be the container's
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)  # no process of the container may trace this one: ptrace(2)
+    if init:
+        try:
+            mounts = enter_namespace(proc_fd, init)
+            proc_fd = leave_mounts(proc_fd, mounts)
+            become_root_of_namespace(proc_fd, uid, gid)
+        except (OSError, RootlessError) as error:
+            log.error(f"root emulation has no supervisor: {error}")
+            os._exit(1)
     sc.name_process(b"rootless:root")
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)  # the terminal sends them to the program, too
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.setsid()
-    sc.prctl(sc.PR_SET_DUMPABLE, 0)  # no process of the container may trace this one: ptrace(2)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     program.close_all_but([listener, proc_fd, log.descriptor()])
-    program.forget_imports()
     os.umask(0)
     gc.enable()  # bin/rootless has switched it off for short commands, but this process may live long
     try:

@@ -1,8 +1,9 @@
 """Reach the processes that the supervisor serves: their paths, their memory, and their identities.
 
-The supervisor is in the container's user namespace and has no directory of the host open but /proc. Its root is the
-root of the process that it serves, and its working directory is /proc/PID of that process, so a path that a program
-passed means to the supervisor what it means to the program, and cannot lead out of the container.
+The supervisor is in the container's user namespace and has no directory of the host open but a /proc that is attached
+nowhere (load.py). Its root is the root of the process that it serves, and its working directory is /proc/PID of that
+process, so a path that a program passed means to the supervisor what it means to the program, and cannot lead out of
+the container.
 """
 
 from __future__ import annotations

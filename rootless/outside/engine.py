@@ -240,6 +240,7 @@ def _enter_userns(init: int) -> int:
     """
     netns = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     userns = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)  # until execve(2), so that no process of the container traces this one: ptrace(2)
     sc.setns(userns, sc.CLONE_NEWUSER)
     rights = sum(1 << caps.CAPABILITIES[name] for name in _RIGHTS)
     caps.apply_capabilities(dict.fromkeys(("effective", "permitted", "inheritable", "ambient"), rights))

@@ -13,12 +13,16 @@ from pathlib import Path
 import pytest
 
 from oci.rootlesscontainers import decode, decode_device
+from rootless.emulation import load
+from rootless.kernel import channel, proc
+from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
 from tests.support.checkout import CHECKOUT
 from tests.support.containers import USER, Container, Patch, needs_libseccomp
 from tests.support.processes import has_ended, until
 
 pytestmark = needs_libseccomp
+_PR_GET_DUMPABLE = 3  # linux/prctl.h
 CALLS = CHECKOUT / "tests/containers/emulated_calls.py"
 XATTRS = Host().kernel >= (6, 6)  # of users on tmpfs, where these tests may lie
 needs_wake_up = pytest.mark.skipif(not XATTRS, reason="before Linux 6.6 errno is the default")
@@ -125,6 +129,39 @@ def test_a_path_of_the_process_itself_does_not_leave_the_root(emulated, tmp_path
     c = emulated()
     c.run("mknod", f"{start}/../..{tmp_path}/planted", "c", "1", "3")
     assert not (tmp_path / "planted").exists()
+
+
+def test_a_proc_of_the_host_in_the_container_leads_the_supervisor_nowhere(emulated, tmp_path) -> None:
+    """In such a /proc the supervisor finds its own working directory, from which `..` must not lead to the host."""
+    tmp_path.chmod(0o777)
+    c = emulated("notify")
+    (c.bundle.rootfs / "hostproc").mkdir()
+    mount = {"destination": "/hostproc", "type": "bind", "source": "/proc", "options": ["rbind"]}
+    c.bundle.patch({"mounts": [*c.bundle.config["mounts"], mount]})
+    (c.bundle.rootfs / "up").symlink_to("/hostproc/self/cwd/../..")
+    result = c.run("sh", "-c", f"mknod /null c 1 3; mknod /up{tmp_path}/planted c 1 3")
+    assert (c.bundle.rootfs / "null").exists(), result.stderr
+    assert not (tmp_path / "planted").exists()
+
+
+def test_no_process_of_the_container_can_trace_its_supervisor(monkeypatch) -> None:
+    """Not even before it serves: in the container's user namespace it may have fewer rights than the container."""
+    ours, theirs = channel.pair()
+
+    def enter(proc_fd: int, pid: int) -> int:
+        channel.send(theirs, channel.EXECUTING, b"%d" % sc.prctl(_PR_GET_DUMPABLE))
+        os._exit(0)
+
+    monkeypatch.setattr(load, "enter_namespace", enter)
+    child = os.fork()
+    if not child:
+        try:
+            load.supervise(-1, proc.open_proc(), 0, 0, init=os.getpid())
+        finally:
+            os._exit(1)
+    theirs.close()
+    assert channel.receive(ours, channel.EXECUTING)[1] == b"0"
+    os.waitpid(child, 0)
 
 
 @pytest.mark.skipif(USER, reason="only root can map other users without a range")
