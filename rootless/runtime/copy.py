@@ -35,7 +35,8 @@ COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO)  # what an ord
 
 def open_root(container: Container) -> int:
     """Open a container's root: as the container sees it while it runs, else its rootfs. Raises RootlessError."""
-    if container.alive():
+    runs = container.alive()
+    if runs:
         path = f"/proc/{container.pid}/root"
     elif container.directory.noted("upper"):
         hint = "copy before it ends, or run it with --save-changes"
@@ -45,9 +46,13 @@ def open_root(container: Container) -> int:
     else:
         path = str(container.state.get("rootfs", ""))
     try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot open the container's root", path) from None
+    if runs and not container.alive():  # then it may be the root of another process, which has the number now
+        os.close(fd)
+        raise RootlessError("the container has ended just now", container.container_id)
+    return fd
 
 
 class Place:
@@ -141,8 +146,6 @@ def copy(source: Place, target: Place, name: str, *, contents: bool, left_out: f
     links = _Links(leave_out(source, left_out))
     try:
         _copy(source, target, 0, links)
-    except OSError as error:
-        raise RootlessError.from_os(error, "cannot copy", f"{source.shown} to {target.shown}") from None
     finally:
         links.close()
 
@@ -156,25 +159,26 @@ def leave_out(source: Place, devices: frozenset[int]) -> frozenset[int]:
 class _Links:
     """Remember the first copy of each file that has several names, by device and inode: its directory and name.
 
-    left_out: devices whose directories are copied empty.
+    left_out: devices whose directories are copied empty; top: the copy itself, if it is a directory, by device and
+    inode.
     """
 
     def __init__(self, left_out: frozenset[int]) -> None:
         self.left_out = left_out
+        self.top = (0, 0)
         self.first: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.directories: dict[tuple[int, int], int] = {}
 
     def note(self, status: os.stat_result, target: Place) -> None:
         """Note a copy of a file."""
-        directory = os.fstat(target.directory)
-        key = directory.st_dev, directory.st_ino
+        key = _identity(os.fstat(target.directory))
         if key not in self.directories:
             self.directories[key] = os.dup(target.directory)
-        self.first[status.st_dev, status.st_ino] = self.directories[key], target.name
+        self.first[_identity(status)] = self.directories[key], target.name
 
     def link(self, status: os.stat_result, target: Place) -> bool:
         """Make the target another name of the file's copy; return whether there is one."""
-        first = self.first.get((status.st_dev, status.st_ino))
+        first = self.first.get(_identity(status))
         if first is None:
             return False
         os.link(first[1], target.name, src_dir_fd=first[0], dst_dir_fd=target.directory, follow_symlinks=False)
@@ -187,6 +191,14 @@ class _Links:
 
 
 def _copy(source: Place, target: Place, depth: int, links: _Links) -> None:
+    """Copy a file or a tree. Raises RootlessError, which names the file that could not be copied."""
+    try:
+        _copy_one(source, target, depth, links)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot copy", f"{source.shown} to {target.shown}") from None
+
+
+def _copy_one(source: Place, target: Place, depth: int, links: _Links) -> None:
     status = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFDIR:
@@ -211,6 +223,16 @@ def _copy(source: Place, target: Place, depth: int, links: _Links) -> None:
         writer.flush()
         os.fchmod(writer.fileno(), status.st_mode & MODE)
         os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def check_depth(depth: int, source: Place) -> None:
+    """Refuse a tree that is too deep. Raises RootlessError."""
+    if depth > DEPTH:
+        raise RootlessError(f"more than {DEPTH} directories lie below each other", source.shown)
 
 
 def warn_of_kind(shown: str) -> None:
@@ -250,13 +272,12 @@ def open_file(source: Place) -> int:
     fd = os.open(source.name, _READ, dir_fd=source.directory)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EAGAIN, "it has changed meanwhile")
+        raise RootlessError("the file was replaced while it was copied", source.shown, hint="copy it again")
     return fd
 
 
 def _copy_directory(source: Place, target: Place, status: os.stat_result, depth: int, links: _Links) -> None:
-    if depth > DEPTH:
-        raise OSError(errno.ELOOP, "too deep")
+    check_depth(depth, source)
     if not target.kind():
         os.mkdir(target.name, 0o700, dir_fd=target.directory)
         is_new = True
@@ -265,6 +286,10 @@ def _copy_directory(source: Place, target: Place, status: os.stat_result, depth:
     here = os.open(source.name, DIRECTORY, dir_fd=source.directory)
     there = os.open(target.name, DIRECTORY, dir_fd=target.directory)
     try:
+        if not depth:
+            links.top = _identity(os.fstat(there))
+        if depth and _identity(os.fstat(here)) == links.top:
+            raise RootlessError("a directory cannot be copied into itself", source.shown)
         for entry in map(os.fsencode, [] if status.st_dev in links.left_out else os.listdir(here)):
             inside, outside = (f"{place.shown}/{os.fsdecode(entry)}" for place in (source, target))
             _copy(Place(here, entry, inside), Place(there, entry, outside), depth + 1, links)

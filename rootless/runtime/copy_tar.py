@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 
 from oci.root import Root, normal
 from rootless.errors import RootlessError, printable
-from rootless.runtime.copy import DEPTH, DIRECTORY, MODE, Place, create, leave_out, make_room, open_file, warn_of_kind
+from rootless.runtime.copy import (
+    DIRECTORY, MODE, Place, check_depth, create, leave_out, make_room, open_file, warn_of_kind,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from typing import IO
+
+_FAR = 1 << 62  # seconds, which fit into the kernel's 64 bits
+_IDS = range(0xFFFFFFFF)  # -1 stands for no id
 
 
 def write_tar(source: Place, out: IO[bytes], name: str, left_out: frozenset[int] = frozenset()) -> None:
@@ -37,9 +42,14 @@ class _Writer:
         self.first: dict[tuple[int, int], str] = {}
 
     def add(self, source: Place, name: str, depth: int) -> None:
-        """Add a file, or a directory with all below it. Raises OSError."""
-        if depth > DEPTH:
-            raise OSError(errno.ELOOP, "too deep")
+        """Add a file, or a directory with all below it. Raises RootlessError, which names the file."""
+        check_depth(depth, source)
+        try:
+            self._add(source, name, depth)
+        except OSError as error:
+            raise RootlessError.from_os(error, "cannot copy", source.shown) from None
+
+    def _add(self, source: Place, name: str, depth: int) -> None:
         status = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
         member = tarfile.TarInfo(name)  # no names of owners: the host's passwd knows nothing of the container's ids
         member.mode, member.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
@@ -96,14 +106,27 @@ def read_tar(stream: IO[bytes], target: Place, *, owners: bool) -> None:
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as archive:
             for member in archive:
-                _unpack(root, archive, member, owners=owners)
+                _unpack_member(root, archive, member, target, owners=owners)
     except tarfile.TarError as error:
         raise RootlessError(f"not a tar stream: {error}", "standard input") from None
     except OSError as error:
-        raise RootlessError.from_os(error, "cannot unpack", target.shown) from None
+        raise RootlessError.from_os(error, "cannot read the tar stream", "standard input") from None
     finally:
         root.close()
         os.close(fd)
+
+
+def _unpack_member(
+    root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, target: Place, *, owners: bool
+) -> None:
+    """Unpack one member. Raises RootlessError, which names the member, and tarfile.TarError."""
+    try:
+        _unpack(root, archive, member, owners=owners)
+    except tarfile.TarError:
+        raise
+    except OSError as error:
+        place = f"{target.shown}/{printable(member.name)}"
+        raise RootlessError.from_os(error, "cannot unpack", place) from None
 
 
 def _unpack(root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, *, owners: bool) -> None:
@@ -134,7 +157,7 @@ def _unpack(root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, *, ow
             writer.flush()
             _give(place, member, owners=owners)
             os.fchmod(writer.fileno(), member.mode & MODE)
-            os.utime(writer.fileno(), (member.mtime, member.mtime))
+            os.utime(writer.fileno(), ns=(_time(member), _time(member)))
         return
     if member.issym():
         os.symlink(member.linkname, place.name, dir_fd=place.directory)
@@ -168,9 +191,17 @@ def _link(root: Root, place: Place, first: bytes) -> None:
     os.link(name, place.name, src_dir_fd=source.directory, dst_dir_fd=place.directory, follow_symlinks=False)
 
 
+def _time(member: tarfile.TarInfo) -> int:
+    """Return a member's time in nanoseconds. A stream may say any number; the kernel clamps it to the file system's."""
+    if member.mtime != member.mtime:  # not a number
+        return 0
+    seconds = min(max(member.mtime, -_FAR), _FAR)
+    return int(seconds // 1) * 10**9 + int(seconds % 1 * 10**9)
+
+
 def _give(place: Place, member: tarfile.TarInfo, *, owners: bool) -> None:
     """Give a new file the member's owner. Without a range of ids there is no other owner than root."""
-    if owners and (member.uid or member.gid):
+    if owners and (member.uid or member.gid) and member.uid in _IDS and member.gid in _IDS:
         try:
             os.chown(place.name, member.uid, member.gid, dir_fd=place.directory, follow_symlinks=False)
         except OSError as error:

@@ -229,3 +229,51 @@ def test_bad_input(c: Any, rootless: Any, tmp_path: Path, words: list[str], text
     (tmp_path / "file").write_text("")
     result = rootless("cp", *(word.replace("ID:", f"{c.id}:") for word in words), input="no tar at all" * 100)
     assert result.returncode == 1 and text in result.stderr and result.stderr.count("\n") == 1, result.stderr
+
+
+@pytest.mark.parametrize("mtime", ["1e300", "-1e300", "nan", "inf", "-9223372036854775808"])
+def test_any_time_and_any_owner_in_a_tar_stream_is_taken(c: Any, rootless: Any, mtime: str) -> None:
+    """The file gets the nearest time that its file system has, and an owner that there is."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("f")
+        member.pax_headers = {"mtime": mtime, "uid": str(1 << 40), "gid": "-5"}
+        archive.addfile(member, io.BytesIO())
+    done = subprocess.run(
+        rootless.command("cp", "-", f"{c.id}:/tmp"), input=out.getvalue(), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rootless("exec", c.id, "stat", "-c", "%u", "/tmp/f").stdout == "0\n"
+
+
+def test_a_failure_names_the_file_that_could_not_be_copied(c: Any, rootless: Any, tmp_path: Path) -> None:
+    """Also in a tree and in a tar stream, where the words of the command name only the top."""
+    (tmp_path / "new/sub/file").mkdir(parents=True)
+    result = rootless("cp", f"{c.id}:/tree/.", "new")
+    where = f"{c.id}:/tree/./sub/file to new/sub/file"
+    assert result.stderr == f"rootless: cannot copy: {where}: EISDIR (is a directory)\n"
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("file"), io.BytesIO())
+        archive.addfile(tarfile.TarInfo("file/below"), io.BytesIO())
+    done = subprocess.run(
+        rootless.command("cp", "-", f"{c.id}:/tmp"), input=out.getvalue(), capture_output=True, check=False
+    )
+    assert done.stderr == f"rootless: cannot unpack: {c.id}:/tmp/file/below: ENOTDIR (not a directory)\n".encode()
+
+
+def test_a_directory_is_not_copied_into_itself(c: Any, rootless: Any) -> None:
+    result = rootless("cp", c.bundle.rootfs / "tree", f"{c.id}:/tree/sub/copy")
+    assert result.returncode == 1 and "cannot be copied into itself" in result.stderr
+    assert not (c.bundle.rootfs / "tree/sub/copy/sub/copy/sub").exists()
+
+
+def test_no_file_of_the_container_is_written_to_a_terminal(c: Any, rootless: Any) -> None:
+    """As a tar stream it could hold sequences that a terminal obeys."""
+    master, slave = os.openpty()
+    done = subprocess.run(
+        rootless.command("cp", f"{c.id}:/tree", "-"), stdout=slave, stderr=subprocess.PIPE, check=False
+    )
+    os.close(slave)
+    os.close(master)
+    assert done.returncode == 1 and b"does not go to a terminal" in done.stderr

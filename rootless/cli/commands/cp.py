@@ -27,6 +27,8 @@ def main(options: Options) -> int:
     if bool(source) == bool(target):
         what = "one of the two has to be in a container" if not source else "only one of the two can be in a container"
         raise RootlessError(what, f"{options.source} {options.target}", hint=_HINT)
+    if source and options.target == "-" and os.isatty(1):
+        raise RootlessError("a tar stream does not go to a terminal", hint="> FILE.tar, or | tar -x")
     container_id, path = source or target or ("", "")
     with container.load(state_root(options), name_of(container_id)) as loaded:
         root_fd = open_root(loaded)
