@@ -158,6 +158,7 @@ def closest(name: str, names: Iterable[str]) -> str:
     """Return a hint with the name that the user probably meant, "" if none is close."""
     from difflib import get_close_matches
 
-    folded = {n.lower(): n for n in names}
-    matches = get_close_matches(name.lower(), folded, 1, 0.6 if len(name.strip("-")) <= 4 else 0.7)  # rnu: 0.67
+    folded = {n.lower().lstrip("-"): n for n in names}  # dashes make short flags look alike: --json and --mount
+    bare = name.lower().lstrip("-")
+    matches = get_close_matches(bare, folded, 1, 0.6 if len(bare) <= 4 else 0.7)  # rnu: 0.67
     return f"did you mean {folded[matches[0]]!r}?" if matches else ""

@@ -280,6 +280,26 @@ def suggest(error: UsageError) -> None:
         error.hint = INSTEAD[error.wrong]
         return
     if error.wrong and not error.hint:
-        known = [f"--{option[0]}" for option in (COMMANDS[name][2] if name else GLOBAL)] + ([] if name else [*COMMANDS])
-        error.hint = closest(error.wrong, known)
+        error.hint = _misplaced(error.wrong, name) or _near(error.wrong, name)
     error.hint = error.hint or f"rootless {name + ' ' if name else ''}--help"
+
+
+def _near(wrong: str, command: str) -> str:
+    """Return the hint with the flag or command that is closest to a wrong word, "" for none."""
+    flags = [f"--{option[0]}" for option in (COMMANDS[command][2] if command else GLOBAL)]
+    if wrong.startswith("-"):
+        return closest(wrong, flags)
+    return closest(wrong, COMMANDS) or closest(wrong, flags)
+
+
+def _misplaced(wrong: str, command: str) -> str:
+    """Return the hint for a flag on the wrong side of the command, "" if it is on neither."""
+    if command:
+        return f"it stands before the command: rootless {wrong} ... {command}" if _is_one(wrong, GLOBAL) else ""
+    owners = [name for name, (_, _, table, *_) in COMMANDS.items() if _is_one(wrong, table)]
+    owner = "run" if "run" in owners else owners[0] if owners else ""
+    return f"it stands behind the command: rootless {owner} {wrong}" if owner else ""
+
+
+def _is_one(word: str, table: list[Option]) -> bool:
+    return any(word in (f"--{option[0]}", f"-{option[0]}", f"-{option[1]}") for option in table)

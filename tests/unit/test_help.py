@@ -8,9 +8,9 @@ import pytest
 
 from rootless.cli import table
 from rootless.cli.commands import list_
-from rootless.cli.help import GROUPS, show_help
+from rootless.cli.help import GROUPS, show_help, suggest
 from rootless.cli.help_text import COMMAND_GROUPS, EXAMPLES
-from rootless.cli.options import COMMANDS, parse
+from rootless.cli.options import COMMANDS, UsageError, parse
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NAMES = ["", *COMMANDS]
@@ -131,3 +131,23 @@ def test_ages(monkeypatch, seconds: int, words: str) -> None:
 
 def test_control_characters_are_escaped_in_tables() -> None:
     assert "\x1b" not in table.laid_out([("ID",), ("a\x1b[2J",)], 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["run", "--json", "box"], "rootless run --help"),  # not --mount, which only has the dashes in common
+        (["list", "--jso"], "did you mean '--json'?"),
+        (["--log-lvel", "debug", "list"], "did you mean '--log-level'?"),
+        (["run", "--log-level", "debug", "box"], "it stands before the command: rootless --log-level ... run"),
+        (["--rm", "run", "box"], "it stands behind the command: rootless run --rm"),
+        (["--clean"], "it stands behind the command: rootless doctor --clean"),
+        (["rnu"], "did you mean 'run'?"),
+        (["-it", "run"], "rootless --help"),
+    ],
+)
+def test_a_wrong_word_gets_a_suggestion(words: list[str], hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(words)
+    suggest(caught.value)
+    assert caught.value.hint == hint
