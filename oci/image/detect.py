@@ -33,7 +33,7 @@ def read_images(archive: Archive) -> list[Image]:
         raise OciError("the archive is empty", archive.source)
     elif below := image_below(archive.names):
         raise packed_below(below, archive.source)
-    elif archive.find("config.json") is not None and os.path.isdir(f"{archive.source}/rootfs"):
+    elif archive.find("config.json") is not None and _is_bundle(archive.source):
         hint = f"rootless run {archive.source}, or `rootless pack` makes an archive of it"
         raise OciError("this is a bundle already, not an image archive", archive.source, hint=hint)
     else:
@@ -43,6 +43,12 @@ def read_images(archive: Archive) -> list[Image]:
     if not images:
         raise OciError("the archive holds no image", archive.source)
     return images
+
+
+def _is_bundle(directory: str) -> bool:
+    """Return whether a directory with a config.json is a bundle, whose root may be anywhere, and no root itself."""
+    is_root = any(os.path.isdir(f"{directory}/{name}") for name in ("bin", "etc", "usr"))
+    return os.path.isdir(directory) and not is_root
 
 
 def is_image_archive(names: Iterable[str]) -> bool:

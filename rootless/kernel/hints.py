@@ -9,6 +9,8 @@ A container that works never imports this module: an error looks its hint up whe
 
 from __future__ import annotations
 
+import re
+
 import oci.hints
 from oci.hints import ROOT, USER, Hint
 from rootless import errors
@@ -51,6 +53,7 @@ HINTS = {
     "not-in-userns": Hint("root mounts it on the host, and the container binds that directory"),
     "noexec": Hint("{path} lies on a file system mounted noexec: put the bundle elsewhere"),
     "closed-directory": Hint("the directory {path} cannot be entered with the program's ids: chmod a+x {path}"),
+    "closed-to-you": Hint("its owner may open it: chmod a+x {path}"),
     "id-in-use": Hint("rootless {command} -b {bundle} {id}2, rootless exec {id} CMD, or rootless delete -f {id}"),
     "name-in-use": Hint("--name {id}-2, rootless exec {id} CMD, or rootless delete -f {id}"),
     "id-taken": Hint("choose another ID, or rootless delete -f {id}"),
@@ -209,6 +212,8 @@ HINTS = {
     **oci.hints.HINTS,
 }
 
+_NAMED = re.compile(r"\{(\w+)\}")
+
 
 def hint(name: str, **words: object) -> Hint:
     """Return a hint of the table with its {words} filled in."""
@@ -220,3 +225,27 @@ def text_of(reference: str) -> str:
     """Return the text of a reference that errors.advice has made."""
     name, *words = reference[1:].split("\0")
     return hint(name, **dict(word.partition("=")[::2] for word in words)).text
+
+
+def hint_of(text: str) -> Hint:
+    """Return the table's hint for the words of an error, with its command; one without a command for other words.
+
+    A command that needs words which the text does not have is left out, too.
+    """
+    for known in HINTS.values():
+        words = _words(known.text, text) if known.command else None
+        if words is not None and set(_NAMED.findall(known.command)) <= words.keys():
+            return Hint(text, known.command.format(**words), known.who)
+    return Hint(text)
+
+
+def _words(form: str, text: str) -> dict[str, str] | None:
+    """Return the {words} that were filled into a form to give this text, None if it is not of this form."""
+    pieces = _NAMED.split(form)  # text, word, text, word, text
+    seen: set[str] = set()
+    pattern = re.escape(pieces[0])
+    for word, rest in zip(pieces[1::2], pieces[2::2], strict=True):
+        pattern += (f"(?P={word})" if word in seen else f"(?P<{word}>.+)") + re.escape(rest)
+        seen.add(word)
+    found = re.fullmatch(pattern, text)
+    return found.groupdict() if found else None

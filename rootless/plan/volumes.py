@@ -179,6 +179,10 @@ def _source(source: str, text: str, base: str, host: Host, flag: str, *, named: 
         raise _wrong(text, "named volumes do not exist", f"./{source}", flag)
     path = tidy_path(source, base)
     if not host.exists(path):
+        from rootless.kernel.closed import closed_above
+
+        if closed := closed_above(path):
+            raise closed
         is_systems = path.startswith(("/dev/", "/proc/", "/sys/"))
         hint = "" if is_systems else f"mkdir {printable(source)} makes one"
         raise _wrong(text, f"the source does not exist: {printable(path)}", hint, flag)

@@ -157,8 +157,7 @@ def find_bundle(bundle: str, argument: str, config: str = "", name: str = "") ->
                 f"the bundle's name is not a container ID ({error})", argument, hint="rootless run --bundle DIR ID"
             ) from None
     if is_path or (named and not config and os.path.isdir(argument)):
-        hint = f"rootless spec --bundle {printable(argument)} writes one"
-        raise RootlessError("no config.json in the bundle", printable(argument), hint=hint)
+        raise no_config_in(argument)
     if not argument:
         here = os.path.exists("config.json")
         hint = "rootless run . runs the bundle in this directory" if here else "rootless run ./BUNDLE"
@@ -173,6 +172,15 @@ def no_bundle(argument: str) -> RootlessError:
     from rootless.runtime.nothing_there import no_such_bundle
 
     return no_such_bundle(argument)
+
+
+def no_config_in(directory: str) -> RootlessError:
+    """Return the error for a directory without a config.json, or which this user may not enter."""
+    from rootless.kernel.closed import closed_above
+
+    hint = f"rootless spec --bundle {printable(directory)} writes one"
+    missing = RootlessError("no config.json in the bundle", printable(directory), hint=hint)
+    return closed_above(f"{directory}/config.json") or missing
 
 
 def read_config(path: str) -> bytes:

@@ -6,6 +6,7 @@ import os
 
 from oci.absent import explain_absent, near_name
 from rootless.errors import RootlessError, printable
+from rootless.kernel.closed import closed_above
 
 
 def no_such_bundle(argument: str, *, is_new: bool = True) -> RootlessError:
@@ -14,6 +15,8 @@ def no_such_bundle(argument: str, *, is_new: bool = True) -> RootlessError:
     A path is taken for a bundle that is not made yet, and everything else for the name of an image. is_new: whether the
     command could use either; False for one that works on bundles that exist.
     """
+    if closed := closed_above(argument):
+        return closed
     near = near_name(argument, _is_runnable)
     if near or not is_new:
         return RootlessError(

@@ -73,7 +73,23 @@ def refused_file_system(error: OSError, mount: Mount) -> Exception:
         return RootlessError(f"{what}: the kernel does not know the file system", mount.pointer, errno.ENODEV)
     if error.errno == errno.ENOTDIR:
         return error  # raise_mismatch looks at the target
-    hint = "its lowerdir, upperdir and workdir have to exist" if mount.fstype == "overlay" else ""
+    if mount.fstype == "overlay":
+        return _refused_overlay(error, mount, what)
+    return RootlessError(what, mount.pointer, error.errno or 0)
+
+
+def _refused_overlay(error: OSError, mount: Mount, what: str) -> RootlessError:
+    """Say whether the upper directory lies where the kernel takes none (overlayfs.rst, "Upper and Lower")."""
+    from rootless.kernel.fstypes import NO_UPPER, file_system
+
+    hint = "its lowerdir, upperdir and workdir have to exist"
+    upper = next((option[9:] for option in mount.options.data if option.startswith("upperdir=")), "")
+    place = upper.replace("\\", "")  # overlay's escapes of colons and commas
+    if upper and (kind := file_system(place)) in NO_UPPER:
+        what = f"{what}: {printable(place)} is on {kind}, which cannot hold an overlay's changes"
+        hint = "put upperdir and workdir on another file system"
+        if mount.target == "/" and "/rootless/upper/" in place:  # runtime/upper.py has made it
+            what, hint = f"{what} (--ephemeral=tmpfs keeps them in memory)", advice("cache-elsewhere")
     return RootlessError(what, mount.pointer, error.errno or 0, hint)
 
 

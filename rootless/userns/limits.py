@@ -37,10 +37,14 @@ def all_reached(*, root: bool) -> list[str]:
     root: whether this is root, who makes namespaces without a user namespace around them.
     """
     within = 0 if root else sc.CLONE_NEWUSER
-    user_is_full = not root and (_is_zero("user", "/proc/sys") or _is_full(within))
-    if user_is_full:  # then no other kind can be tried
+    if not root and user_is_full():  # then no other kind can be tried
         return ["user", *(kind for kind in _KINDS if kind != "user" and _is_zero(kind, "/proc/sys"))]
     return [kind for kind, flag in _KINDS.items() if flag and (_is_zero(kind, "/proc/sys") or _is_full(within | flag))]
+
+
+def user_is_full() -> bool:
+    """Return whether no user namespace can be made, because the limit is reached."""
+    return _is_zero("user", "/proc/sys") or _is_full(sc.CLONE_NEWUSER)
 
 
 def _is_zero(kind: str, proc_sys: str) -> bool:

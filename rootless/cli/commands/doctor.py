@@ -43,7 +43,7 @@ CHECKS: tuple[Callable[[Host], Iterable[Line]], ...] = (
     installation.interpreter,
 )
 # A container cannot run without these; without the others it is only limited.
-_ESSENTIAL = ("run", "bundle", "config", "archive")
+_ESSENTIAL = ("run", "bundle", "config", "archive", "platform")
 
 
 def main(options: Options) -> int:

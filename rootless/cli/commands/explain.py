@@ -10,6 +10,7 @@ from rootless import log
 from rootless.cli.commands.run import read_dashes, read_run_request
 from rootless.cli.options import parse
 from rootless.errors import RootlessError, printable
+from rootless.kernel.closed import closed_above
 from rootless.kernel.files import write_out
 from rootless.kernel.host import Host
 from rootless.plan.explain import WIDTH, Line, introduction, layout, painted, tell, wrapped
@@ -57,7 +58,8 @@ def _check_operand(operand: str) -> None:
     if not operand:
         raise RootlessError("a bundle or an image archive is missing", hint="rootless explain ./BUNDLE")
     if operand and operand != "-" and not os.path.exists(operand):
-        raise RootlessError("no such bundle or image archive", operand, hint=no_bundle(operand).hint)
+        missing = RootlessError("no such bundle or image archive", operand, hint=no_bundle(operand).hint)
+        raise closed_above(operand) or missing
 
 
 def wants_colour(choice: str) -> bool:

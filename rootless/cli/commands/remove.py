@@ -9,6 +9,7 @@ from oci.mounts import refuse_mounts
 from rootless.cli.containers import state_root
 from rootless.cli.images import translated
 from rootless.errors import RootlessError
+from rootless.kernel.closed import closed_above
 from rootless.kernel.host import Host
 from rootless.runtime.delete import delete, load_by_force
 from rootless.runtime.nothing_there import no_such_bundle
@@ -30,7 +31,8 @@ def main(options: Options) -> int:
             else RootlessError("not a bundle: it is not a directory", options.bundle)
         )
     if not os.path.isfile(f"{path}/config.json"):
-        raise RootlessError("not a bundle: it has no config.json", options.bundle)
+        missing = RootlessError("not a bundle: it has no config.json", options.bundle)
+        raise closed_above(f"{path}/config.json") or missing
 
     for container_id in users_of(path, state_root(options)):
         if not options.force:

@@ -115,9 +115,11 @@ def _of_image(options: Options, timeout: float) -> CreateRequest | None:
         if not os.path.isdir(operand):
             raise RootlessError("neither a bundle nor an archive of images", printable(operand))
         if "/" not in operand and operand not in (".", "..") and not options.config:
+            from rootless.kernel.closed import closed_above
+
             what = "the directory holds neither a bundle (config.json) nor an image (oci-layout)"
             hint = f"rootless spec --bundle {printable(operand)} writes a config.json"
-            raise RootlessError(what, printable(operand), hint=hint)
+            raise closed_above(f"{operand}/config.json") or RootlessError(what, printable(operand), hint=hint)
         return None
     if options.unpacked is None:
         options.unpacked = archive.unpack(operand, options.tag, options.platform)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rootless.kernel.hints import Hint
+from rootless.kernel.hints import Hint, hint_of
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -61,4 +61,4 @@ class Line:
 def failed(name: str, error: RootlessError, cost: str) -> Line:
     """Return the line for something that an error has ended, with the error's hint as its own."""
     what, _, mend = error.message().partition("; hint: ")
-    return Line(name, MISSING, what, cost, Hint(mend) if mend else None)
+    return Line(name, MISSING, what, cost, hint_of(mend) if mend else None)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from oci.private import fault
 from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.errors import RootlessError, errno_text
-from rootless.kernel import mountinfo
-from rootless.kernel.hints import ROOT, Hint, hint
+from rootless.kernel.fstypes import NO_UPPER, REMOTE, file_system, nearest
+from rootless.kernel.hints import ROOT, Hint, hint, hint_of
 from rootless.runtime.caches import cache_directory
 from rootless.runtime.state import open_root
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from rootless.kernel.host import Host
 
+NOEXEC = "is mounted noexec"
 _LITTLE = 16 << 20  # bytes; the smallest images need as much
-_REMOTE = ("9p", "afs", "ceph", "cifs", "fuse.sshfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "virtiofs")
-_NO_UPPER = (*_REMOTE, "overlay", "vfat", "exfat", "ecryptfs", "squashfs", "erofs", "iso9660")
 
 
 def runtime_directory(host: Host) -> Iterator[Line]:
@@ -55,13 +54,13 @@ def state_root(root: str) -> Iterator[Line]:
         fd = open_root(root)
     except RootlessError as error:
         shown = RootlessError(error.what, error.where, error.errno).message()
-        yield Line("state", MISSING, shown, "no container can be created", Hint(error.hint))
+        yield Line("state", MISSING, shown, "no container can be created", hint_of(error.hint))
         return
     if fd >= 0:
         os.close(fd)
     existing = nearest(root)
-    if not os.access(existing, os.W_OK | os.X_OK):
-        detail = f"cannot make the state directory: {root}: {errno_text(errno.EACCES)}"
+    if number := _not_writable(existing):
+        detail = f"cannot make the state directory: {root}: {errno_text(number)}"
         yield Line("state", MISSING, detail, "no container can be created", hint("state-elsewhere"))
         return
     yield from _remote("state", root, "locks and sockets may not work")
@@ -69,7 +68,7 @@ def state_root(root: str) -> Iterator[Line]:
 
 def _remote(name: str, path: str, cost: str) -> Iterator[Line]:
     kind = file_system(path)
-    if kind in _REMOTE:
+    if kind in REMOTE:
         yield Line(name, LIMITED, f"{path} is on {kind}", cost, hint("state-elsewhere"))
     else:
         yield Line(name, OK, f"{path} on {kind}")
@@ -81,17 +80,18 @@ def cache(_host: Host) -> Iterator[Line]:
     elsewhere = hint("cache-elsewhere")
     existing = nearest(path)
     cost = "`run IMAGE` and --ephemeral on disk do not work"
-    if not os.access(existing, os.W_OK | os.X_OK):
-        yield Line("cache", LIMITED, f"{path}: {errno_text(errno.EACCES)}", cost, elsewhere)
+    if number := _not_writable(existing):
+        yield Line("cache", LIMITED, f"{path}: {errno_text(number)}", cost, elsewhere)
         return
     if existing == path and (reason := fault(os.stat(path))):
         yield Line("cache", LIMITED, f"the cache is not used: {path}: {reason}", cost, elsewhere)
         return
     kind, flags = file_system(path), os.statvfs(existing).f_flag
     if flags & os.ST_NOEXEC:
-        yield Line("cache", LIMITED, f"{path} is mounted noexec", "programs of images do not start", elsewhere)
-    elif kind in _NO_UPPER:
-        cost = "a throw-away root needs memory: --ephemeral=tmpfs"
+        cost = "another user's bundle, which `run` copies there, does not start"  # an overlay is not noexec itself
+        yield Line("cache", LIMITED, f"{path} {NOEXEC}", cost, elsewhere)
+    elif kind in NO_UPPER:
+        cost = "`run IMAGE` and --ephemeral need memory for the changes: --ephemeral=tmpfs"
         yield Line("cache", LIMITED, f"{path} is on {kind}, which cannot hold an overlay's changes", cost, elsewhere)
     else:
         yield Line("cache", OK, f"{path} on {kind}")
@@ -126,7 +126,7 @@ def bundle(path: str) -> Iterator[Line]:
     if flags & os.ST_NOEXEC:
         mend = Hint(hint("noexec", path=path).text, f"mount -o remount,exec the file system of {path}", ROOT)
         yield Line("bundle", MISSING, f"{path} is on a file system that is mounted noexec", "no program starts", mend)
-    elif kind in _REMOTE:
+    elif kind in REMOTE:
         cost = "files of subordinate ids cannot be made there, and containers start slower"
         yield Line("bundle", LIMITED, f"{path} is on {kind}", cost)
     else:
@@ -137,20 +137,8 @@ def bundle(path: str) -> Iterator[Line]:
     yield attributes("bundle-attributes", path)
 
 
-def nearest(path: str) -> str:
-    """Return the path itself or the nearest directory above it that exists."""
-    path = os.path.abspath(path)
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return path
-
-
-def file_system(path: str) -> str:
-    """Return the type of the file system at a path, or where it would be made; "unknown" if no mount shows it."""
-    place = os.fsencode(os.path.realpath(nearest(path)))
-    with open("/proc/self/mountinfo", "rb") as file:
-        mounts = mountinfo.parse(file.read())
-    covering = [m for m in mounts if m.path == b"/" or place == m.path or place.startswith(m.path + b"/")]
-    # Of several mounts at one place the last one covers the others.
-    best = max(enumerate(covering), key=lambda entry: (len(entry[1].path), entry[0]), default=None)
-    return os.fsdecode(best[1].fstype) if best else "unknown"
+def _not_writable(directory: str) -> int:
+    """Return the errno that making a file in a directory would give, 0 for none."""
+    if os.access(directory, os.W_OK | os.X_OK):
+        return 0
+    return errno.EROFS if os.statvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES

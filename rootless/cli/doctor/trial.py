@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rootless.cli.doctor.line import MISSING, OK, Line
 from rootless.kernel import syscalls
-from rootless.kernel.hints import Hint, hint
+from rootless.kernel.hints import Hint, hint, hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,4 +144,4 @@ def _last_error(stderr: str) -> tuple[str, Hint | None]:
     """Return (the last line without the program's name, its hint)."""
     lines = [line for line in stderr.splitlines() if line] or [""]
     what, _, mend = lines[-1].removeprefix(_PREFIX).partition("; hint: ")
-    return what, Hint(mend) if mend else None
+    return what, hint_of(mend) if mend else None

@@ -13,10 +13,10 @@ from rootless.errors import RootlessError, errno_text
 from rootless.kernel import child, mountinfo
 from rootless.kernel import syscalls as sc
 from rootless.kernel.find_program import find_program
-from rootless.kernel.hints import Hint, hint
+from rootless.kernel.hints import Hint, hint, hint_of
 from rootless.kernel.host import read_subids
 from rootless.userns.hints import explain_refusal, hint_of_refusal
-from rootless.userns.limits import all_reached
+from rootless.userns.limits import all_reached, user_is_full
 from rootless.userns.run import default_maps, run_in_userns
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def user_namespaces(host: Host) -> Iterator[Line]:
         detail = f"cannot create a user namespace: {errno_text(number)}"
         mend = hint_of_refusal(number) or Hint(explain_refusal(number))
         yield Line("user-namespaces", MISSING, detail, "no container can be created", mend)
+    elif host.is_root_here and user_is_full():
+        detail = f"cannot create a user namespace: {errno_text(errno.ENOSPC)}"
+        cost = "a container with one, as of a bundle that an ordinary user has converted, cannot be created"
+        yield Line("user-namespaces", LIMITED, detail, cost, hint("userns-limit"))
     else:
         yield Line("user-namespaces", OK, f"one can be created (user.max_user_namespaces = {limit or 'unknown'})")
     yield from _limits([kind for kind in full if kind != "user"])
@@ -187,7 +191,7 @@ def _map(host: Host) -> Line:
         run_in_userns(*default_maps(host), lambda: 0)
     except RootlessError as error:
         return Line("id-map", LIMITED, RootlessError(error.what, error.where, error.errno).message(), _SQUASHED,
-                    Hint(error.hint))  # fmt: skip
+                    hint_of(error.hint))  # fmt: skip
     return Line("id-map", OK, "the subordinate ids can be mapped")
 
 

@@ -1,0 +1,138 @@
+"""When a directory is closed, read-only or of the wrong kind, errors and `doctor` say so."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootless.errors import errno_text
+from rootless.kernel.closed import closed_above
+from rootless.kernel.hints import HINTS, ROOT, hint, hint_of
+from tests.doctor.taken import Make, error_says, run, same, without
+from tests.doctor.test_doctor import USERS_OWN, examine
+from tests.support import archives as a
+from tests.support.containers import Rootless
+
+
+@pytest.fixture
+def shut(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory that nobody may enter, in which lies `box`, a bundle."""
+    place = tmp_path / "shut"
+    (place / "box").mkdir(parents=True)
+    (place / "box/config.json").write_text("{}")
+    place.chmod(0)
+    yield place
+    place.chmod(0o700)
+
+
+@USERS_OWN
+def test_what_cannot_be_reached_is_not_said_to_be_missing(rootless: Rootless, shut: Path, container: Make) -> None:
+    bind = ("--volume", f"{shut}/box:/mnt", "-b", container().bundle.path, "none")
+    for command in (
+        *(("run", each) for each in (f"{shut}/box", str(shut))),
+        *(("explain", each) for each in (f"{shut}/box", str(shut))),
+        ("remove", f"{shut}/box"),
+        ("remove", shut),
+        ("doctor", f"{shut}/box"),
+        ("spec", "--validate", f"{shut}/box"),
+        ("run", *bind),
+    ):
+        done = rootless(*command)
+        error_says(done, "closed-to-you")
+        assert f": {shut}: EACCES (permission denied)" in done.stderr and done.stderr.count("\n") == 1
+    done = rootless("run", shut.name, cwd=shut.parent)
+    error_says(done, "closed-to-you")
+
+
+def test_what_is_missing_is_not_closed(tmp_path: Path) -> None:
+    assert closed_above(str(tmp_path)) is closed_above(str(tmp_path / "nothing/there")) is None
+
+
+@USERS_OWN
+def test_the_cache_or_the_state_is_read_only(
+    rootless: Rootless, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: Make
+) -> None:
+    (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END]))
+    place = tmp_path / "place"
+    place.mkdir(0o700)
+    before = without(f"mount -t tmpfs -o ro,mode=700 none {place}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    found = examine(rootless, tmp_path / "image.tar", before=before)
+    same(run([*before, *rootless.command("run", tmp_path / "image.tar")]), found, "archive", "cache-elsewhere")
+    assert errno_text(errno.EROFS) in found["lines"]["cache"]["detail"] and found["code"] == 1
+
+    rootless.state = place / "state"
+    error = run([*before, *rootless.command("run", "-b", container().bundle.path, "none")])
+    found = examine(rootless, before=before)
+    for name in ("state", "run"):
+        same(error, found, name, "state-elsewhere")
+        line = found["lines"][name]
+        assert errno_text(errno.EROFS) in line["detail"] and line["command"] == HINTS["state-elsewhere"].command
+
+
+@USERS_OWN
+def test_an_overlay_cannot_hold_the_changes_of_another(
+    rootless: Rootless, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: Make
+) -> None:
+    """So it is in most containers, whose root is an overlay."""
+    for name in ("lower", "place"):
+        (tmp_path / name).mkdir()
+    script = f"mount -t tmpfs none {tmp_path}/place && cd {tmp_path}/place && mkdir -m 700 upper work over"
+    options = f"userxattr,lowerdir={tmp_path}/lower,upperdir=upper,workdir=work"
+    before = without(f"{script} && mount -t overlay -o {options} none over && cd /")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "place/over"))
+    error = run([*before, *rootless.command("run", "--ephemeral", "-b", container().bundle.path, "none")])
+    same(error, examine(rootless, before=before), "cache", "cache-elsewhere")
+    assert "is on overlay, which cannot hold an overlay's changes" in error.stderr
+
+
+@USERS_OWN
+def test_root_of_a_user_namespace_can_make_no_other(rootless: Rootless, container: Make) -> None:
+    """A plain run needs none then, but a bundle with id maps does."""
+    maps = [{"containerID": 0, "hostID": 0, "size": 1}]
+    c = container({"linux": {"uidMappings": maps, "gidMappings": maps}})
+    forbid = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+    before = ("unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh")
+    error = run([*before, *rootless.command("run", "-b", c.bundle.path, "none")])
+    found = examine(rootless, before=before)
+    same(error, found, "user-namespaces", "userns-limit")
+    assert found["code"] == 0 and found["lines"]["user-namespaces"]["who"] == ROOT
+    found = examine(rootless, c.bundle.path, before=before)
+    same(error, found, "config", "userns-limit")
+    assert (found["code"], found["lines"]["config"]["command"]) == (1, HINTS["userns-limit"].command)
+
+
+def test_the_words_of_an_error_find_the_command_that_mends_it() -> None:
+    limit = hint("namespace-limit", kind="pid")
+    found = hint_of(limit.text)
+    assert (found.text, found.command, found.who) == (limit.text, "sysctl -w user.max_pid_namespaces=15000", ROOT)
+    # The path of the program is not in the text, and these words are not in the table.
+    for text in (hint("newuidmap-refuses", file="/etc/subuid", path="/bin/x").text, "something else"):
+        found = hint_of(text)
+        assert (found.text, found.command, found.who) == (text, "", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"os": "windows"}, "archive"),
+        ({"architecture": "s390x"}, "platform"),
+        ({}, ""),
+    ],
+)
+def test_an_archive_that_run_refuses(rootless: Rootless, tmp_path: Path, changes: dict[str, str], line: str) -> None:
+    (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END], **changes))
+    found = examine(rootless, tmp_path / "image.tar")
+    bad = [each for each in ("archive", "platform") if found["lines"].get(each, {}).get("status") == "missing"]
+    assert bad == ([line] if line else []) and found["code"] == bool(line)
+
+
+def test_a_bundle_without_an_image_is_not_taken_for_a_root(rootless: Rootless, tmp_path: Path) -> None:
+    (tmp_path / "box").mkdir()
+    assert rootless("spec", "--bundle", tmp_path / "box").returncode == 0
+    for command in (("inspect", tmp_path / "box"), ("convert", tmp_path / "box", "-o", tmp_path / "other")):
+        done = rootless(*command)
+        assert done.returncode == 1 and "this is a bundle already, not an image archive" in done.stderr, done
