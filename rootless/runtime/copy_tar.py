@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from oci.root import Root, normal
 from rootless.errors import RootlessError, printable
 from rootless.runtime.copy import (
-    DIRECTORY, MODE, Place, check_depth, create, leave_out, make_room, open_file, warn_of_kind,
+    DIRECTORY,
+    MODE,
+    Place,
+    check_depth,
+    create,
+    leave_out,
+    make_room,
+    open_file,
+    warn_of_kind,
 )  # fmt: skip
 
 if TYPE_CHECKING:
