@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 
+from oci.names import bundle_name
 from rootless.cli.containers import state_root
 from rootless.cli.options import COMMANDS, GLOBAL, VERBATIM, Option, Options
 from rootless.kernel.caps import CAPABILITIES
@@ -20,7 +21,8 @@ from rootless.runtime.state import ids
 
 _HELP: Option = ("help", "h", "flag", "", "print this help and exit")
 _KINDS = {"FILE": "files", "DIR": "directories", "PATH": "files", "BUNDLE": "directories", "IMAGE.tar": "files",
-          "IMAGE": "files"}  # fmt: skip
+          "IMAGE": "files", "SRC:DST[:ro]": "files", "PATH[:PATH[:rwm]]": "files"}  # fmt: skip
+_SECURITY = ("no-new-privileges", "seccomp=default", "seccomp=unconfined")
 Answer = tuple[str, list[tuple[str, str]]]
 _NOTHING: Answer = ("words", [])
 
@@ -152,6 +154,8 @@ def _value(option: Option, line: Line, current: str) -> Answer:
         return "words", [(word, "") for word in metavar.split("|")]
     if metavar == "CAP":
         return "words", [(word, "") for word in CAPABILITIES]
+    if name == "security-opt":
+        return "words", [(word, "") for word in _SECURITY]
     if name == "bundle":
         return _bundles(current)
     return _KINDS.get(metavar, "words"), []
@@ -163,7 +167,7 @@ def _positional(line: Line, current: str) -> Answer:
     name = names[len(line.words)] if len(line.words) < len(names) else "args" if line.program else ""
     if name == "container_id":
         if line.command in ("create", "run"):  # the ID is new, so only a bundle can be completed
-            return _bundles(current)
+            return _runnable(current) if line.command == "run" else _bundles(current)
         return _NOTHING if line.command == "restore" else ("words", _ids(line))
     if name == "args":
         return ("files" if line.words else "programs", []) if line.command == "unshare" else _NOTHING
@@ -175,8 +179,8 @@ def _positional(line: Line, current: str) -> Answer:
     if choices:
         return "words", [(word, "") for word in choices]
     if name in ("bundle", "bundle_dir"):
-        return _bundles(current)
-    return "files" if name in ("image", "subject") else "words", []
+        return _runnable(current) if line.command == "explain" else _bundles(current)
+    return "files" if name in ("image", "subject", "source", "target") else "words", []
 
 
 def _ids(line: Line) -> list[tuple[str, str]]:
@@ -199,3 +203,15 @@ def _bundles(current: str) -> Answer:
     bundles = [(head + slash + name, "") for name in sorted(names) if name.startswith(start)]
     bundles = [entry for entry in bundles if start or not entry[0].rpartition("/")[2].startswith(".")]
     return ("paths", bundles) if bundles else ("directories", [])
+
+
+def _runnable(current: str) -> Answer:
+    """Return the bundles that `current` can become, all files if it can become an archive, too."""
+    kind, bundles = _bundles(current)
+    head, slash, start = current.rpartition("/")
+    try:
+        names = os.listdir(os.path.expanduser(head + slash) or ".")
+    except OSError:
+        return kind, bundles
+    archives = any(name.startswith(start) and bundle_name(name) != name for name in names)
+    return ("files", []) if archives and (start or not bundles) else (kind, bundles)

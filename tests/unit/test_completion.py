@@ -50,7 +50,10 @@ CASES: list[tuple[str, str | None, set[str] | None]] = [
     ("unshare l", "programs", set()), ("unshare ls x", "files", set()),
     ("help co", "words", {"completion", "convert"}), ("completion ", "words", {"bash", "fish", "zsh"}),
     ("cache ", "words", {"add", "ls", "prune"}), ("nosuch ", "words", set()), ("run --nosuch ./bundle -", None, None),
-    ("run /nosuch/x", "directories", set()), ("-- ru", "words", {"run"}),
+    ("run /nosuch/x", "directories", set()), ("-- ru", "words", {"run"}), ("run im", "files", set()),
+    ("explain ./im", "files", set()), ("create im", "directories", set()), ("run bin/", "directories", set()),
+    ("run -v ./", "files", set()), ("run --device /dev/", "files", set()), ("cp ", "files", set()),
+    ("run --security-opt no", "words", {"no-new-privileges"}),
 ]  # fmt: skip
 
 
@@ -88,6 +91,7 @@ def test_the_script_of_bash(place: Path) -> None:
     assert in_bash("rootless", "run", "./b") == ["./bundle"]
     assert in_bash("rootless", "convert", "im") == ["image.tar"]
     assert in_bash("rootless", "run", "o") == ["other"]
+    assert in_bash("rootless", "run", "im") == in_bash("rootless", "explain", "im") == ["image.tar"]
     assert in_bash("rootless", "list", "--format", "=") == ["json", "table"]
     assert in_bash("rootless", "list", "--format", "=", "j") == ["json"]
     assert in_bash("rootless", "--log", "=", "im") == ["image.tar"]
@@ -111,6 +115,7 @@ def test_the_script_of_fish(place: Path) -> None:
     assert offers("rootless list --format=j") == ["--format=json"]
     assert offers("rootless run --pid-") == ["--pid-file"]
     assert offers("rootless run o") == ["other/"]
+    assert offers("rootless run im") == ["image.tar"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
@@ -119,7 +124,7 @@ def test_the_script_of_fish(place: Path) -> None:
     [
         ("rootless conv", "rootless convert "), ("rootless delete c", "rootless delete c"),
         ("rootless run ./b", "rootless run ./bundle/"), ("rootless list --form", "rootless list --format "),
-        ("rootless convert im", "rootless convert image.tar "),
+        ("rootless convert im", "rootless convert image.tar "), ("rootless run im", "rootless run image.tar "),
     ],
 )  # fmt: skip
 def test_the_key_in_an_interactive_shell(place: Path, shell: str, typed: str, completed: str) -> None:
