@@ -137,6 +137,10 @@ def _run(parsed: options.Options) -> int:
     if parsed.help or not parsed.command:
         from rootless.cli.help import show_help
 
+        if parsed.command in ("checkpoint", "restore"):  # podman asks for --help to learn whether they work here
+            from rootless.runtime.criu import find
+
+            find()
         show_help(parsed.command)
         return 0
     if parsed.log_format not in ("", "text", "json"):

@@ -199,10 +199,6 @@ def show_help(name: str) -> None:
     root = group()
     width = _width()
     context = click.Context(root, info_name="rootless", max_content_width=width, terminal_width=width)
-    if name in ("checkpoint", "restore"):  # podman asks for this help to learn whether checkpoints work here
-        from rootless.runtime.criu import find
-
-        find()
     if name:
         command = root.commands[name]
         say(command.get_help(click.Context(command, info_name=name, parent=context)))

@@ -51,8 +51,6 @@ def test_without_a_terminal_the_help_has_80_columns(capfd, monkeypatch) -> None:
 @pytest.mark.parametrize("columns", [60, 80, 100])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_help_fits(name: str, columns: int, capfd, monkeypatch) -> None:
-    if name in ("checkpoint", "restore"):
-        pytest.skip("needs criu, as podman wants")
     text = shown(name, capfd, monkeypatch, columns)
     typed = [line for line, _ in EXAMPLES[name]]
     too_long = [line for line in text.splitlines() if len(line) > columns and line.strip() not in typed]
