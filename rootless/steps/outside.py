@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rootless.steps import RUNTIME, Step
+from rootless.errors import printable
+from rootless.steps import RUNTIME, Step, in_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ class MoveNetDevices(Step):
         return "net_device", *(name for device in self.devices for name in device[:2])
 
     def lines(self) -> list[str]:
-        return [f"net_device {name} {new_name} [{pointer}]" for name, new_name, pointer in self.devices]
+        return [
+            f"{in_words(('net_device', name, new_name))} [{printable(pointer)}]"
+            for name, new_name, pointer in self.devices
+        ]
 
     def execute(self, context: Runtime) -> None:
         context.move_net_devices(self)

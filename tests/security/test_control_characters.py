@@ -159,6 +159,19 @@ def test_the_name_of_a_program_of_a_directory_and_of_a_key(container, rootless) 
     assert rootless.ids() == []
 
 
+def test_a_plan_and_its_story(container) -> None:
+    """A name of config.json may be a key, so that it is part of a JSON pointer, too."""
+    patches: list[dict[str, Any]] = [
+        {"linux": {"netDevices": {"\x1b[31mX\x07": {"name": "\x1b[32mY\x07"}}}},
+        {"annotations": {EVIL: EVIL}, "hostname": EVIL, "process": {"args": [EVIL], "env": [f"A={EVIL}"]}},
+    ]
+    for patch in patches:
+        c = container(patch)
+        for words in (["run", "--dry-run", "-b", c.bundle.path, c.id], ["explain", c.bundle.path]):
+            result = c.rootless(*words)
+            assert result.returncode == 0 and safe(result.stdout) and safe(result.stderr), (words, result)
+
+
 def test_the_tables(container, tmp_path) -> None:
     """`list` escapes the bundle's path and `ps` the names of processes; as JSON they are unchanged."""
     c = container({"process": {"args": ["sh", "-c", "exec -a \"$(printf 'x\\033[31m')\" sleep 1000"]}})
