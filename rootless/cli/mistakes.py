@@ -47,7 +47,8 @@ def _say_who_has_it(error: IdInUse, options: Options) -> None:
     key = "id-in-use" if report["status"] in ("running", "paused") else "id-taken"
     if key == "id-in-use" and "name" in options.given:  # an image's bundle is in the cache, where nobody looks
         key = "name-in-use"
-    bundle = printable(_short(report["bundle"]))
+    asked = options.bundle or (options.container_id if "/" in options.container_id else "")
+    bundle = printable(asked or _short(report["bundle"]))
     error.hint = advice(key, id=name, command=options.command, bundle=bundle)
 
 

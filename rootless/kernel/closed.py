@@ -19,5 +19,7 @@ def closed_above(path: str) -> RootlessError | None:
                 place = os.path.dirname(place)
             is_bundle = os.path.basename(path) == "config.json" and place == os.path.realpath(os.path.dirname(path))
             what = f"cannot enter the {'bundle' if is_bundle else 'directory'}"
-            return RootlessError(what, place, errno.EACCES, advice("closed-to-you", path=place))
+            is_others = is_bundle and os.stat(place).st_uid != os.geteuid()
+            hint = advice("not-shared") if is_others else advice("closed-to-you", path=place)
+            return RootlessError(what, place, errno.EACCES, hint)
     return None

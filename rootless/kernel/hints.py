@@ -48,6 +48,11 @@ HINTS = {
     ),
     "others-bundle": Hint("convert it yourself, or remove uidMappings and gidMappings"),
     "others-ids": Hint("an administrator can add them to /etc/sub{kind}; your own id is {own}"),
+    "ids-not-here": Hint(
+        "the {kind}s {ids} do not exist in this user namespace, which has {own}: convert the bundle again here, or "
+        "remove its mappings"
+    ),
+    "no-map-right": Hint("CAP_SET{kind} is needed in this user namespace, or a security module refuses it"),
     "no-such-bundle": Hint("rootless convert IMAGE.tar -o {bundle}"),
     "block-device": Hint("root mounts it on the host, and the container binds that directory"),
     "not-in-userns": Hint("root mounts it on the host, and the container binds that directory"),

@@ -81,6 +81,12 @@ def _read_maps(linux: Node, host: Host, result: Namespaces) -> None:
     result.gid_map = default_id_map(host.gid, host.subgid if ranges else [])
 
 
+def _explain_missing(kind: str, first: int, size: int) -> str:
+    from rootless.userns.refusals import explain_missing
+
+    return explain_missing(f"{kind}_map", [(0, first, size)])
+
+
 def _check_permitted(node: Node, id_map: IdMap, host: Host, kind: str) -> None:
     """Refuse host ids that are neither the user's own nor its subordinate ids (user_namespaces(7), newuidmap(1))."""
     if host.is_root_here:
@@ -92,6 +98,9 @@ def _check_permitted(node: Node, id_map: IdMap, host: Host, kind: str) -> None:
         ranges = host.subuid if kind == "uid" else host.subgid
         if not any(start <= first and first + size <= start + count for start, count in ranges):
             last = first + size - 1
+            if host.in_userns and (elsewhere := _explain_missing(kind, first, size)):
+                item.refuse(f"the host {kind}s {first}-{last} are not yours to map", hint=elsewhere)
+                continue
             if inside == 0 and size == 1:  # `convert` writes such a map: the maker's own id is root in the container
                 item.refuse(f"this bundle maps ids of {kind} {first}, who converted it", hint=advice("others-bundle"))
                 continue

@@ -187,7 +187,7 @@ def read_config(path: str) -> bytes:
     """Return the bytes of config.json. Raises RootlessError, also for more than 16 MiB."""
     try:
         data = read_at_most(_CONFIG_LIMIT, path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         from rootless.runtime.nothing_there import no_config
 
         raise no_config(error, path) from None

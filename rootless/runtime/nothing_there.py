@@ -34,6 +34,8 @@ def no_such_bundle(argument: str, *, is_new: bool = True) -> RootlessError:
 def no_config(error: OSError, path: str) -> RootlessError:
     """Return the error for a config.json that is not there, or whose directory is not."""
     directory = os.path.dirname(path)
+    if os.path.isfile(directory):
+        return RootlessError("not a bundle but a file", directory, hint=f"rootless run {printable(directory)}")
     if directory and not os.path.isdir(directory):
         return RootlessError.from_os(error, "no such bundle", directory)
     return RootlessError.from_os(error, "no config.json", path, "rootless spec writes one")

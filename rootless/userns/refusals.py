@@ -25,7 +25,9 @@ def explain(error: OSError, kind: str, id_map: IdMap) -> str:
         return missing
     if is_restricted_by_apparmor():
         return explain_refusal(error.errno)
-    return f"CAP_SET{kind[:3].upper()} is needed in this user namespace, or a security module refuses it"
+    from rootless.kernel.hints import hint
+
+    return hint("no-map-right", kind=kind[:3].upper()).text
 
 
 def explain_missing(kind: str, id_map: IdMap) -> str:
@@ -37,14 +39,17 @@ def explain_missing(kind: str, id_map: IdMap) -> str:
     missing = []
     for _, first, size in id_map:
         if not any(start <= first and first + size <= start + count for _, start, count in _inside(own)):
-            missing.append(f"{first}-{first + size - 1}" if size > 1 else str(first))
+            missing.append(_range(first, size))
     if not missing:
         return ""
-    own_ids = ", ".join(f"{first}-{first + size - 1}" if size > 1 else str(first) for first, _, size in own)
-    return (
-        f"the {kind[:3]}s {', '.join(missing)} do not exist in this user namespace, which has {own_ids or 'none'}: "
-        "convert the bundle again here, or remove its mappings"
-    )
+    from rootless.kernel.hints import hint
+
+    here = ", ".join(_range(first, size) for first, _, size in own)
+    return hint("ids-not-here", kind=kind[:3], ids=", ".join(missing), own=here or "none").text
+
+
+def _range(first: int, size: int) -> str:
+    return f"{first}-{first + size - 1}" if size > 1 else str(first)
 
 
 def _inside(id_map: IdMap) -> IdMap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from rootless.errors import errno_text
 from rootless.kernel.closed import closed_above
 from rootless.kernel.hints import HINTS, ROOT, hint, hint_of
-from tests.doctor.taken import Make, error_says, run, same, without
+from rootless.kernel.host import read_id_map
+from rootless.userns import refusals
+from tests.doctor.taken import Make, error_says, is_of, run, same, without
 from tests.doctor.test_doctor import USERS_OWN, examine
 from tests.support import archives as a
 from tests.support.containers import Rootless
@@ -136,3 +139,42 @@ def test_a_bundle_without_an_image_is_not_taken_for_a_root(rootless: Rootless, t
     for command in (("inspect", tmp_path / "box"), ("convert", tmp_path / "box", "-o", tmp_path / "other")):
         done = rootless(*command)
         assert done.returncode == 1 and "this is a bundle already, not an image archive" in done.stderr, done
+
+
+@USERS_OWN
+def test_ids_that_do_not_exist_in_a_nested_namespace_are_not_an_administrators(
+    rootless: Rootless, container: Make
+) -> None:
+    """They may well be in /etc/subuid; the namespace around the program lacks them."""
+    for first in (os.geteuid(), 100000):
+        maps = [{"containerID": 0 if first != 100000 else 1, "hostID": first, "size": 1}]
+        c = container({"linux": {"uidMappings": maps, "gidMappings": maps}})
+        before = ("unshare", "--user", "--map-user=5", "--map-group=5")
+        error = run([*before, *rootless.command("run", "-b", c.bundle.path, "none")])
+        error_says(error, "ids-not-here")
+        assert f"the uids {first} do not exist in this user namespace, which has 5: " in error.stderr
+        line = examine(rootless, c.bundle.path, before=before)["lines"]["config"]  # the last of two: the gids
+        assert line["status"] == "missing" and is_of(line["hint"], "ids-not-here"), line
+
+
+def test_a_map_that_is_refused_for_no_known_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "is_restricted_by_apparmor", lambda: False)
+    first = read_id_map("/proc/self/uid_map")[0][0]
+    words = refusals.explain(PermissionError(errno.EPERM, "refused"), "uid_map", [(0, first, 1)])
+    assert words == hint("no-map-right", kind="UID").text
+
+
+def test_the_hint_for_an_id_in_use_names_the_bundle_that_was_asked_for(rootless: Rootless, container: Make) -> None:
+    one, two = container({"process": {"args": ["sleep", "1000"]}}), container()
+    assert one.run_detached().returncode == 0
+    done = rootless("run", "-b", two.bundle.path, one.id)
+    error_says(done, "id-in-use")
+    assert f"hint: rootless run -b {two.bundle.path} {one.id}2, " in done.stderr
+
+
+def test_a_file_in_place_of_a_bundle(rootless: Rootless, tmp_path: Path) -> None:
+    (tmp_path / "image.tar").write_bytes(b"")
+    for command in ("run", "create"):
+        done = rootless(command, "-b", tmp_path / "image.tar", "none")
+        assert done.returncode == 1, done
+        assert f"not a bundle but a file: {tmp_path}/image.tar; hint: rootless run " in done.stderr
