@@ -50,6 +50,21 @@ def clone_container(
     words: the call, None for a container that waits for it; answers: what a spare sends to its caller (api/spares.py),
     -1 for no spare.
     """
+    end = os.dup(fds[0])  # first, because without one nobody would wait for the container
+    try:
+        pid, pidfd, group = _clone_init(compiled, number, verdict, fds, words, own, answers)
+    except BaseException:
+        os.close(end)
+        raise
+    running = Running(number, pid, pidfd, end)
+    running.group = group
+    return running
+
+
+def _clone_init(
+    compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any, own: Own, answers: int
+) -> tuple[int, int, Cgroup | None]:
+    """Clone a container's init; return its pid, its pidfd and its cgroup."""
     plan, prepared = compiled.plan, compiled.prepared
     call = read_call(words, fds[_STREAMS:]) if words is not None else None
     group = _make_cgroup(compiled, number, verdict)
@@ -87,9 +102,7 @@ def clone_container(
         raise
     if group:
         group.close()
-    running = Running(number, pid, pidfd, os.dup(fds[0]))
-    running.group = group
-    return running
+    return pid, pidfd, group
 
 
 def _write_maps(compiled: Compiled, sync: socket, pid: int) -> None:
@@ -110,10 +123,16 @@ def receive_call(life: Life) -> Call:
 
     A spare gets its caller's verdict with the call, before the streams.
     """
-    words, fds = wire.receive(life.verdict)
-    if life.answers >= 0:
+    error = None
+    try:
+        words, fds = wire.receive(life.verdict)
+    except wire.TooFewFiles as too_few:
+        words, fds, error = None, too_few.fds, too_few
+    if life.answers >= 0 and fds:
         life.verdict.close()
         life.verdict = type(life.verdict)(fileno=fds.pop(0))
+    if error:
+        raise error
     return read_call(words, fds)
 
 
@@ -176,8 +195,13 @@ def clone_runtime(compiled: Compiled, number: int, verdict: socket, fds: list[in
         named.main(compiled, container_id, its_call, verdict, fds[0], own.pidfd)
 
     container_id = compiled.name or f"rootless-{os.urandom(6).hex()}"
-    pid, pidfd = child.clone(0, live)
-    running = Running(number, pid, pidfd, os.dup(fds[0]))
+    end = os.dup(fds[0])
+    try:
+        pid, pidfd = child.clone(0, live)
+    except BaseException:
+        os.close(end)
+        raise
+    running = Running(number, pid, pidfd, end)
     running.container_id = container_id
     running.named = bool(compiled.name)
     return running

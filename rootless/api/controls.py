@@ -49,8 +49,13 @@ def clone_control(
             named.refuse(verdict, error)
         os._exit(0)
 
-    pid, pidfd = child.clone(0, live)
-    return Running(number, pid, pidfd, os.dup(fds[0]))
+    end = os.dup(fds[0])
+    try:
+        pid, pidfd = child.clone(0, live)
+    except BaseException:
+        os.close(end)
+        raise
+    return Running(number, pid, pidfd, end)
 
 
 def _container_of(target: Running) -> Container:

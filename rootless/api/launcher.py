@@ -38,6 +38,8 @@ class Launcher:
         self.running: dict[int, Running] = {}  # by pidfd
         self.numbers: dict[int, Running] = {}
         self.poller = select.epoll()
+        self.reserved: list[int] = []
+        self._reserve()
         self.own = Own(os.pidfd_open(os.getpid()), requests, self.poller)
         from rootless.api.spares import Spares
 
@@ -72,11 +74,18 @@ class Launcher:
     def _take_request(self) -> None:
         from rootless.kernel import channel
 
+        for fd in self.reserved:
+            os.close(fd)
         try:
             (operation, number, *arguments), fds = wire.receive(self.requests)
         except EOFError:  # the Python process has closed it, or executed another program
             self.poller.unregister(self.requests.fileno())
             return
+        except wire.TooFewFiles as error:
+            self._refuse(error)
+            return
+        finally:
+            self._reserve()
         verdict = socket(fileno=fds[1])
         try:
             self.operations[operation](number, verdict, fds, *arguments)
@@ -87,6 +96,27 @@ class Launcher:
             for fd in [fds[0], *fds[2:]]:
                 if fd >= 0:
                     os.close(fd)
+
+    def _reserve(self) -> None:
+        """Keep two descriptors for those of the next request that take its answer, as far as there are any."""
+        self.reserved = []
+        try:
+            for _ in range(2):
+                self.reserved.append(os.dup(self.parent))
+        except OSError:
+            pass
+
+    @staticmethod
+    def _refuse(error: wire.TooFewFiles) -> None:
+        """Answer a request whose descriptors could not all be received."""
+        from rootless.kernel import channel
+
+        if len(error.fds) > 1:
+            verdict = socket(fileno=error.fds.pop(1))
+            channel.send_failure(verdict, error, "run", "")
+            verdict.close()
+        for fd in error.fds:
+            os.close(fd)
 
     # --- the operations
 

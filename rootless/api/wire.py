@@ -13,7 +13,8 @@ Each container answers over two sockets of its own, so that no thread waits for 
 from __future__ import annotations
 
 import marshal
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_RIGHTS, SOL_SOCKET
+from errno import EMFILE
 from struct import calcsize, pack, unpack, unpack_from
 
 from rootless.startup import lean_os as os
@@ -27,6 +28,17 @@ _INLINE = 60_000  # bytes; the kernel's default limit of a message is 212,992 wi
 _MOST_FDS = 253  # unix(7), SCM_RIGHTS
 _SPACE = CMSG_SPACE(_MOST_FDS * calcsize("i"))
 STATUS, END = b"S", b"Z"
+
+
+class TooFewFiles(OSError):
+    """The message has come, but this process may not have so many open files. fds: those that it got, in their order.
+
+    The kernel closes the rest (unix(7), MSG_CTRUNC).
+    """
+
+    def __init__(self, fds: list[int]) -> None:
+        super().__init__(EMFILE, os.strerror(EMFILE))
+        self.fds = fds
 
 
 def send(sock: socket, message: Any, fds: list[int]) -> None:
@@ -50,13 +62,17 @@ def _send(sock: socket, data: bytes, fds: list[int]) -> None:
 
 
 def receive(sock: socket) -> tuple[Any, list[int]]:
-    """Return one message and its fds. Raises EOFError if the other side is gone."""
-    data, ancillary, _, _ = sock.recvmsg(_INLINE + 64, _SPACE, MSG_CMSG_CLOEXEC)
+    """Return one message and its fds. Raises EOFError if the other side is gone, TooFewFiles, and OSError."""
+    data, ancillary, flags, _ = sock.recvmsg(_INLINE + 64, _SPACE, MSG_CMSG_CLOEXEC)
     if not data:
         raise EOFError
     fds: list[int] = []
     for _, _, raw in ancillary:
         fds += unpack(f"{len(raw) // 4}i", raw[: len(raw) & ~3])
+    if flags & MSG_CTRUNC:
+        if data[:1] == b"m" and fds:
+            os.close(fds.pop(0))
+        raise TooFewFiles(fds)
     if data[:1] == b"m":
         fd = fds.pop(0)
         with open(fd, "rb", buffering=0) as file:

@@ -16,7 +16,7 @@ from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, socket
 from typing import TYPE_CHECKING
 
 from rootless import log
-from rootless.errors import NoSuchContainer, RootlessError
+from rootless.errors import NoSuchContainer, RootlessError, unexpected
 from rootless.kernel import child, proc
 from rootless.kernel.files import write_at_once
 from rootless.process.program import all_passed_on
@@ -55,7 +55,8 @@ def run_monitored(request: CreateRequest, host: Host, log_file: str = "", *, kee
         try:
             _monitor(request, host, writer, output, keep=keep)
         except BaseException as error:
-            failure = error if isinstance(error, RootlessError) else RootlessError(str(error) or type(error).__name__)
+            log.trace(error)
+            failure = unexpected(error)
             words = [failure.what, failure.where, failure.errno, failure.hint, type(failure).__name__]
             write_at_once(writer, jsonlite.dumps(words).encode())
             os._exit(1)

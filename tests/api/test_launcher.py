@@ -354,3 +354,30 @@ def test_fifty_at_once(busybox_root: Path) -> None:
         return set(await asyncio.gather(*(one() for _ in range(200))))
 
     assert asyncio.run(main()) == {0}
+
+
+@pytest.mark.parametrize("limit", [18, 20, 25, 30, 35, 40])
+def test_a_launcher_that_may_open_no_more_files_keeps_its_containers(limit: int) -> None:
+    """A call that it has no descriptors for is refused, and those before it go on."""
+    script = """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), hard))
+boxes = [rootless.Popen(["sleep", "1000"])]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+errors = []
+while len(errors) < 3:
+    try:
+        boxes.append(rootless.Popen(["sleep", "1000"]))
+    except rootless.RootlessError as error:
+        errors.append(error)
+for error in errors:
+    assert "internal error" not in str(error), error
+assert not any(box.poll() for box in boxes)
+for box in boxes:
+    box.kill()
+    assert box.wait() == -9
+print("kept")
+"""
+    with python(script, str(limit)) as process:
+        assert process.communicate(timeout=TIMEOUT)[0] == "kept\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -9,12 +10,16 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rootless.cli.help import INSTEAD, INSTEAD_OF_FLAGS
 from rootless.cli.options import HOT
+from rootless.errors import RootlessError
+from rootless.kernel.host import Host
+from rootless.runtime import monitor
 from tests.support.containers import has_range
 from tests.support.processes import until
 
@@ -52,6 +57,27 @@ def test_a_log_file_has_the_output_and_wait_the_exit_code(box: Any, rootless: An
     assert (tmp_path / "log").read_text() == "out\nerr\n"
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
     assert rootless("delete", BOX).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "EMFILE (too many open files)"),
+        (MemoryError(), "out of memory"), (KeyError("x"), "internal error: KeyError"),
+    ],
+)  # fmt: skip
+def test_an_error_that_the_monitor_did_not_expect(monkeypatch: Any, error: BaseException, text: str) -> None:
+    """It reaches the caller as one of its own would: with the errno or the kind, and what to do."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(monitor, "protect", lambda *_: None)
+    monkeypatch.setattr(monitor, "_monitor", fail)
+    request: Any = SimpleNamespace(container_id="c")
+    with pytest.raises(RootlessError) as caught:
+        monitor.run_monitored(request, Host())
+    assert text in str(caught.value) and "hint:" in str(caught.value)
 
 
 @pytest.mark.skipif(not os.getuid() or not has_range(), reason="it takes a user with a range of ids")
