@@ -131,6 +131,10 @@ def _plain(text: str) -> str:
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), os.fsencode(text)))
 
 
+# What /proc/PID answers if the process has ended (EINVAL: proc_pid_mounts(5), a zombie) or is another user's.
+_GONE_OR_NOT_OURS = (errno.ENOENT, errno.ESRCH, errno.EINVAL, errno.EACCES, errno.EPERM)
+
+
 def _other_namespaces(device: bytes) -> Iterator[tuple[int, dict[int, _Mount]]]:
     """Yield (pid, mounts) of each other mount namespace that the caller may look into and that has this device.
 
@@ -144,7 +148,10 @@ def _other_namespaces(device: bytes) -> Iterator[tuple[int, dict[int, _Mount]]]:
                 continue
             with open(f"/proc/{pid}/mountinfo", "rb") as file:
                 data = file.read()
-        except OSError:  # the process has ended, or is another user's
+        except OSError as error:
+            if error.errno not in _GONE_OR_NOT_OURS:
+                what = "cannot find out what is mounted for the process"
+                raise OciError.from_os(error, what, f"/proc/{pid}") from None
             continue
         seen.add(namespace)
         if device in data:

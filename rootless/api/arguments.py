@@ -61,7 +61,7 @@ def environment(env: Any) -> list[bytes] | None:
     entries = []
     for name, value in env.items():
         name, value = os.fsencode(name), os.fsencode(value)
-        if b"=" in name:
+        if not name or b"=" in name:
             raise ValueError("illegal environment variable name")
         if b"\0" in name or b"\0" in value:
             raise ValueError("embedded null byte")

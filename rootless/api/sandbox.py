@@ -113,6 +113,8 @@ class Sandbox(Generic[Output]):
             raise ValueError("warm and output_limit are not negative")
         if keywords.get("name") or keywords.get("init") is False:
             raise ValueError("a sandbox makes many containers: they have neither a name nor another init")
+        if workspace is not None and ":" in os.path.abspath(os.fspath(workspace)):
+            raise ValueError("the path of a workspace holds no colon, which divides the parts of a volume")
         self.timeout = timeout
         self.output_limit = output_limit
         self.text = text

@@ -22,9 +22,10 @@ def is_whole(bundle: str) -> bool:
     """Return whether an unpacked image has all its parts.
 
     It gets its name when it is complete, but after a power cut a file may be empty, and people clean caches by hand.
+    Raises OSError if that cannot be known, because a damaged image is removed.
     """
     try:
         sizes = [os.stat(f"{bundle}/{name}").st_size for name in ("config.json", ".oci/image.json")]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return all(sizes) and os.path.isdir(f"{bundle}/rootfs")

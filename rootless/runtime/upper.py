@@ -130,15 +130,18 @@ def lowers() -> list[str]:
 def _all_uppers() -> list[str]:
     """Return all upper directories: [] if another user could have put them there, or a link leads elsewhere.
 
-    They are removed when nobody uses them, and root may have the cache directory of another user (`sudo -E`).
+    They are removed when nobody uses them, and root may have the cache directory of another user (`sudo -E`). Raises
+    RootlessError if they cannot be listed, because the images below them must not be removed.
     """
     from oci.private import open_private
 
     place = directory()
     try:
         fd = open_private(place)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot list the throw-away roots", place) from None
     try:
         return [f"{place}/{name}" for name in sorted(os.listdir(fd))]
     finally:

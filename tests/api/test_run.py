@@ -583,3 +583,9 @@ def test_a_program_has_the_same_rights_in_every_way(busybox_root: Path, keywords
             # glibc's posix_spawn has the child ignore its two internal signals, 32 and 33, as in every `system(3)`
             seen.append(text.replace("SigIgn:\t0000000180000000", "SigIgn:\t0000000000000000"))
     assert seen[0] == seen[1]
+
+
+def test_a_variable_without_a_name_is_refused_as_one_with_an_equals_sign() -> None:
+    for name in ("", "A=B"):
+        with pytest.raises(ValueError, match="illegal environment variable name"):
+            rootless.run(["true"], env={name: "x"})

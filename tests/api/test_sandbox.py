@@ -154,3 +154,9 @@ def test_closing_ends_what_waits() -> None:
     assert until(lambda: not children.read_text().split())
     with pytest.raises(rootless.RootlessError, match="closed"):
         box.run(["true"])
+
+
+def test_a_workspace_with_a_colon_is_refused(tmp_path: Path) -> None:
+    """A part of its path would otherwise be mounted, at a place that the rest names."""
+    with pytest.raises(ValueError, match="colon"):
+        rootless.Sandbox(workspace=tmp_path / "a:b")

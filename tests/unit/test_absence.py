@@ -9,14 +9,19 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import oci.mounts
+import oci.private
+from oci.errors import OciError
 from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host, read_subids
 from rootless.kernel.namespaces import Namespaces
 from rootless.process import program
+from rootless.runtime import caches, upper
 from rootless.steps.builder import RootBuilder
 from rootless.steps.file_systems import _fall_back
 from rootless.steps.mounts import Mount, MountOptions
@@ -115,3 +120,44 @@ def test_a_helper_that_cannot_run(monkeypatch: pytest.MonkeyPatch, number: int, 
     except RootlessError as error:
         assert error.errno == number and not falls_back
     assert bool(written) == falls_back
+
+
+def fail(number: int) -> Any:
+    """Return a function that fails with this errno."""
+
+    def function(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return function
+
+
+def test_an_image_that_cannot_be_looked_at_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged one is removed, and containers may use it as the lower directory of their root."""
+    assert not caches.is_whole(str(tmp_path))
+    monkeypatch.setattr(os, "stat", fail(errno.ENOMEM))
+    with pytest.raises(OSError, match="memory"):
+        caches.is_whole(str(tmp_path))
+
+
+def test_roots_that_cannot_be_listed_may_lie_over_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cache prune` removes what no root lies over."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert upper.lowers() == upper.abandoned() == []
+    monkeypatch.setattr(oci.private, "open_private", fail(errno.EMFILE))
+    for function in (upper.lowers, upper.abandoned):
+        with pytest.raises(RootlessError, match="EMFILE"):
+            function()
+
+
+def test_mounts_that_cannot_be_read_may_be_in_a_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`remove` removes a tree in which no process has something mounted."""
+    real = os.stat
+
+    def stat(path: Any, *args: Any, **keywords: Any) -> os.stat_result:
+        if str(path).startswith("/proc/1/"):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return real(path, *args, **keywords)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(OciError, match="ENOMEM"):
+        list(oci.mounts._other_namespaces(b"0:0"))
