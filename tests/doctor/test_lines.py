@@ -148,6 +148,21 @@ def test_an_interpreter_that_roots_of_containers_could_write(monkeypatch: pytest
     assert line.status == LIMITED and line.hint == HINTS["own-interpreter"].text
 
 
+def test_pip_gets_the_flags_without_which_a_distributions_python_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setattr(installation.sysconfig, "get_path", lambda _name: str(tmp_path))
+    monkeypatch.setattr(installation.sys, "executable", f"{tmp_path}/bin/python3")
+    monkeypatch.setattr(installation, "_found", lambda name: name != "lz4")
+    said = []
+    for file in ("none", "EXTERNALLY-MANAGED", "pyvenv.cfg"):
+        (tmp_path / file).touch()
+        (line,) = installation.packages(ordinary())
+        said.append(line.command.partition(" -m pip install ")[2])
+    assert said == ["lz4", "--user --break-system-packages lz4", "lz4"]
+
+
 @pytest.mark.parametrize(
     ("kind", "flags", "status", "word"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import site
 import sys
+import sysconfig
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ _PACKAGES = {
     "zstd": ("layers that zstd has compressed are not read", "backports.zstd", "no-zstd"),
     "isal": ("images are unpacked slower", "isal", ""),
     "mcp": ("python -m rootless.mcp does not start", "mcp", ""),
+    "cloudpickle": ("@rootless.contained sends no function", "cloudpickle", "no-tasks"),
 }
 _ZSTD = ("compression.zstd", "backports.zstd")  # the module of Python 3.14, and the package for older ones
 
@@ -76,8 +78,15 @@ def packages(_host: Host) -> Iterator[Line]:
     cost = "; ".join(_PACKAGES[name][0] for name in lacking)
     names = " ".join(_PACKAGES[name][1] for name in lacking)
     hints = [HINTS[_PACKAGES[name][2]].text for name in lacking if _PACKAGES[name][2]]
-    mend = Hint("; ".join(hints) or "they are optional", f"{sys.executable} -m pip install {names}", USER)
+    mend = Hint("; ".join(hints) or "they are optional", f"{sys.executable} -m pip install {_pip_flags()}{names}", USER)
     yield Line("packages", LIMITED, f"not installed: {' '.join(lacking)}", cost, mend)
+
+
+def _pip_flags() -> str:
+    """Return the flags without which pip refuses: the distribution may keep its packages to itself (PEP 668)."""
+    in_venv = os.path.exists(f"{os.path.dirname(sys.executable)}/../pyvenv.cfg")
+    kept = os.path.exists(f"{sysconfig.get_path('stdlib')}/EXTERNALLY-MANAGED")
+    return "--user --break-system-packages " if kept and not in_venv else ""
 
 
 def _found(name: str) -> bool:
