@@ -63,7 +63,7 @@ class Line:
             self.command, self.over = word, False
         else:
             self.words.append(word)
-            ends = 1 if self.command in VERBATIM or self.over else 2
+            ends = 1 if self.command in VERBATIM or self.over or self.values.get("host") == "true" else 2
             self.program = self._has_program() and len(self.words) >= ends
 
     def _positionals(self) -> tuple[str, ...]:
@@ -78,6 +78,8 @@ class Line:
             if name.lstrip("-") in option[:2] and name.lstrip("-"):
                 if equals:
                     self.values[option[0]] = value
+                elif option[0] == "host":
+                    self.values["host"] = "true"
                 elif option[2] not in ("flag", "maybe"):
                     self.waiting = option
 
@@ -165,6 +167,8 @@ def _positional(line: Line, current: str) -> Answer:
     """Return what can stand at this place and is not a flag."""
     names = [name.rstrip("?*") for name in COMMANDS[line.command][1]]
     name = names[len(line.words)] if len(line.words) < len(names) else "args" if line.program else ""
+    if line.values.get("host") == "true":
+        return ("files" if line.words else "programs"), []
     if name == "container_id":
         if line.command in ("create", "run"):  # the ID is new, so only a bundle can be completed
             return _runnable(current) if line.command == "run" else _bundles(current)

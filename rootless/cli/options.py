@@ -473,8 +473,8 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
     """Set the flags as attributes of `options`; return the other words in their order. Raises UsageError.
 
     verbatim: stop at the first word that is not a flag. program: stop at the second such word, because it and all that
-    follow belong to the program: `run ID ls -d` does not detach. A `--` ends the flags and is dropped; options.dashes
-    says whether it stood before the first word.
+    follow belong to the program: `run ID ls -d` does not detach. After --host that is the first word. A `--` ends the
+    flags and is dropped; options.dashes says whether it stood before the first word.
     """
     by_name = _set_defaults(options, table)
     options.help = options.dashes = False
@@ -490,7 +490,7 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
             return words + argv[position:]
         if word[:1] != "-" or word == "-":
             words.append(word)
-            if verbatim or (program and len(words) > 1):
+            if verbatim or (program and (len(words) > 1 or (options.command == "run" and options.host))):
                 return words + argv[position:]
             continue
         name, equals, value = word.partition("=")

@@ -54,6 +54,8 @@ CASES: list[tuple[str, str | None, set[str] | None]] = [
     ("explain ./im", "files", set()), ("create im", "directories", set()), ("run bin/", "directories", set()),
     ("run -v ./", "files", set()), ("run --device /dev/", "files", set()), ("cp ", "files", set()),
     ("run --security-opt no", "words", {"no-new-privileges"}),
+    ("run --host l", "programs", set()), ("run --host ls x", "files", set()), ("run --host ls -", "files", set()),
+    ("run --host=false ./b", "paths", {"./bundle"}), ("run --host --r", "words", {"--read-only", "--rm", "--root-emulation"}),
 ]  # fmt: skip
 
 

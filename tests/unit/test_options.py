@@ -40,6 +40,14 @@ def test_flags_without_a_value_may_be_written_together() -> None:
     assert options.tty and options.interactive and options.detach and options.args == ["ls", "-it"]
 
 
+def test_with_host_all_words_from_the_first_on_are_the_programs() -> None:
+    for words in (["ls", "-d", "/"], ["df", "-h"], ["sh", "-c", "x"], ["ls", "--help"], ["ls", "--", "-d"], ["true"]):
+        options = parse(["run", "--rm", "--host", *words])
+        assert [options.container_id, *options.args] == words and not options.detach and not options.help
+    options = parse(["run", "--host=false", "c", "-d", "ls"])
+    assert options.detach and options.args == ["ls"]
+
+
 def test_unshare_takes_the_rest_as_it_is() -> None:
     assert parse(["unshare", "ls", "-l", "--all"]).args == ["ls", "-l", "--all"]
 
