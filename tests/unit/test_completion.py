@@ -55,7 +55,8 @@ CASES: list[tuple[str, str | None, set[str] | None]] = [
     ("run -v ./", "files", set()), ("run --device /dev/", "files", set()), ("cp ", "files", set()),
     ("run --security-opt no", "words", {"no-new-privileges"}),
     ("run --host l", "programs", set()), ("run --host ls x", "files", set()), ("run --host ls -", "files", set()),
-    ("run --host=false ./b", "paths", {"./bundle"}), ("run --host --r", "words", {"--read-only", "--rm", "--root-emulation"}),
+    ("run --host=false ./b", "paths", {"./bundle"}),
+    ("run --host --r", "words", {"--read-only", "--rm", "--root-emulation"}),
 ]  # fmt: skip
 
 
