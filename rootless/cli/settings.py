@@ -41,7 +41,9 @@ def read_settings(options: Options, bundle: Bundle, args: list[str] | None = Non
     if settings.user:
         from rootless.runtime.names import look_up, rootfs_of
 
-        settings.user_ids = look_up(rootfs_of(bundle), settings.user)
+        rootfs = rootfs_of(bundle)
+        if os.path.isdir(rootfs) or not settings.user.replace(":", "").isdigit():  # spec may write for a rootfs to come
+            settings.user_ids = look_up(rootfs, settings.user)
     if any(not group.isdigit() for group in settings.group_add):
         from rootless.runtime.names import look_up_groups, rootfs_of
 

@@ -25,6 +25,8 @@ PUBLISH = "org.rootless.publish"
 NO_HOST_LOOPBACK = "org.rootless.no-host-loopback"
 ENGINES = ("pasta", "slirp4netns")
 CONNECTED = ("auto", *ENGINES)
+_KINDS = ("none", "host", *CONNECTED)
+_DOCKERS = ("bridge", "default", "private")  # docker's and podman's names for what is connected
 HOST_NAME = "host.rootless.internal"
 FORM = "[IP:]HOST:CONTAINER[/udp], such as 8080:80"
 
@@ -42,6 +44,7 @@ NAMES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
 def read_port(text: str) -> Port:
     """Return the port that `[IP:]HOST:CONTAINER[/tcp|/udp]` publishes. Raises ValueError, which says what is wrong."""
     numbers, slash, protocol = text.partition("/")
+    protocol = protocol.lower()
     if slash and protocol not in ("tcp", "udp"):
         raise ValueError("the protocol is neither tcp nor udp")
     address, bracket, rest = "", "", numbers
@@ -56,6 +59,8 @@ def read_port(text: str) -> Port:
     host, colon, container = rest.partition(":")
     if not colon:
         raise ValueError("the port of the container is missing")
+    if "-" in rest.strip("-"):
+        raise ValueError("there are no ranges of ports, so each port has a --publish of its own")
     ports = [int(word) if word.isascii() and word.isdigit() and len(word) < 6 else 0 for word in (host, container)]
     if not all(0 < port < 65536 for port in ports):
         raise ValueError("a port is a number from 1 to 65535")
@@ -99,7 +104,8 @@ def apply_network(change: Change, network: str) -> None:
         linux["namespaces"] = [*others, {"type": "network", "path": path}]
     else:
         allowed = "none, host, auto, pasta, slirp4netns or ns:PATH"
-        raise wrong("network", network, "unknown network", closest(network, ("none", "host", *CONNECTED)) or allowed)
+        near = "auto connects it as docker's bridge does" if network in _DOCKERS else closest(network, _KINDS)
+        raise wrong("network", network, "unknown network", near or allowed)
 
 
 def apply_publish(change: Change, texts: list[str]) -> None:
@@ -284,6 +290,9 @@ def _why_not(engine: str, ports: list[Port], host: Host) -> tuple[str, str]:
         if port.protocol == "udp" and port.host != port.container and not _is_modern(host):
             what = f"this pasta loses the replies of a UDP port that is published under another number: {port}"
             return what, "the same number on both sides, --network slirp4netns, or a pasta of August 2024 or later"
+        if (port.host, port.protocol) in targets and not _is_modern(host):  # it calls that an overlap, and ends
+            what = f"this pasta publishes a number on one address or on all, not on two: {port}"
+            return what, "leave the addresses out, --network slirp4netns, or a pasta of August 2024 or later"
         if targets.setdefault((port.host, port.protocol), port.container) != port.container:
             what = f"pasta cannot lead one number to different ports of the container: {port}"
             return what, "another number, or --network slirp4netns"

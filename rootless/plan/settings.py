@@ -7,7 +7,7 @@ config.json. `apply_settings` calls the functions in this order.
 from __future__ import annotations
 
 from rootless.config_node import closest
-from rootless.errors import SpecError
+from rootless.errors import RootlessError, SpecError
 from rootless.kernel.units import MAX_CPUS, parse_numbers, parse_size
 from rootless.plan import volumes
 from rootless.plan.change import NOTHING, Change, copy, merge_patch, tidy, wrong
@@ -122,6 +122,8 @@ def _map_ids(change: Change, uids: list[int], gids: list[int]) -> None:
 
 
 def _apply_groups(change: Change, groups: list[str]) -> None:
+    if "keep-groups" in groups and len(set(groups)) > 1:  # the caller's groups can only be kept as they are
+        raise wrong("group-add", "keep-groups", "no other group can be added to the caller's", "leave the others out")
     for group in groups:
         if group == "keep-groups":
             change.part("annotations")[_KEEP_GROUPS] = "1"
@@ -192,6 +194,9 @@ def _apply_mount_home(change: Change, _: bool) -> None:
 
 
 def _apply_mount_cwd(change: Change, _: bool) -> None:
+    if change.settings.base == "/":
+        what, hint = "nothing is mounted over the whole root", "cd to a directory below / first"
+        raise RootlessError(what, "--mount-cwd", hint=hint)
     if change.settings.base not in change.places:  # else it is the home directory, which is there
         change.add_mount("mount-cwd", volumes.bind(change.settings.base, change.settings.base))
     if not change.settings.cwd:

@@ -48,7 +48,8 @@ class ExecRequest:
     """Hold the arguments of `exec`.
 
     process: the path of a process.json, "" to derive the process from the container's own and the other arguments;
-    user: UID[:GID]; cgroup: a path below the container's cgroup.
+    user: UID[:GID]; groups: the supplementary groups of that user, [] for its group alone; cgroup: a path below the
+    container's cgroup.
     """
 
     def __init__(self, args: list[str], process: str = "") -> None:
@@ -58,6 +59,7 @@ class ExecRequest:
         self.env: list[str] = []
         self.cwd = ""
         self.user = ""
+        self.groups: list[int] = []
         self.additional_gids: list[str] = []
         self.cap: list[str] = []
         self.no_new_privs = False
@@ -167,7 +169,11 @@ def _keep_out_of_init(container: Container, process: Process) -> None:
 
 def _compile(request: ExecRequest, container: Container, target: RunningContainer) -> Process:
     """Return the process, compiled like the container's own. Raises SpecError and RootlessError."""
-    spec = _read_process(request.process) if request.process else _derive(request, container.config["process"])
+    spec = (
+        _read_process(request.process)
+        if request.process
+        else _derive(request, container.config["process"], target.gid_map)
+    )
     if request.tty:
         spec["terminal"] = True
     return compile_process_of(request, container, target, spec)
@@ -205,7 +211,7 @@ def _read_process(path: str) -> dict[str, Any]:
     return process
 
 
-def _derive(request: ExecRequest, first: dict[str, Any]) -> dict[str, Any]:
+def _derive(request: ExecRequest, first: dict[str, Any], gid_map: IdMap) -> dict[str, Any]:
     """Return the container's own process with the request's changes. Raises RootlessError."""
     if not request.args:
         raise RootlessError("process args cannot be empty", hint="rootless exec ID CMD ARG...")
@@ -228,6 +234,9 @@ def _derive(request: ExecRequest, first: dict[str, Any]) -> dict[str, Any]:
     user = dict(first.get("user") or {})
     if request.user:
         user.update(parse_user(request.user))
+        if request.groups or user.get("additionalGids"):  # those of another user would be rights that this one lacks
+            groups = request.groups or [user.get("gid", 0)]
+            user["additionalGids"] = [g for g in groups if any(a <= g < a + size for a, _, size in gid_map)]
     if request.additional_gids:
         more = [_read_id(gid, "additional gid") for gid in request.additional_gids]
         user["additionalGids"] = [*(user.get("additionalGids") or ()), *more]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from oci.absent import explain_absent, near_name
@@ -17,6 +18,9 @@ def no_such_bundle(argument: str, *, is_new: bool = True) -> RootlessError:
     """
     if closed := closed_above(argument):
         return closed
+    if is_new and os.path.isfile(argument):
+        hint = f"rootless run -d {printable(argument)}, or rootless convert {printable(argument)}"
+        return RootlessError("a bundle is a directory", printable(argument), errno.ENOTDIR, hint)
     near = near_name(argument, _is_runnable)
     if near or not is_new:
         return RootlessError(

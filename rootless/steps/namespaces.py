@@ -60,8 +60,12 @@ class JoinNamespace(Step):
         return "join", KINDS[self.flag], self.path
 
     def execute(self, context: Joiner) -> None:
-        """Call setns(2) with the fd that the runtime opened and checked."""
-        sc.setns(context.namespace_fds[self.path], self.flag)
+        """Call setns(2) with the fd that the runtime opened and checked. Raises OSError, RootlessError."""
+        try:
+            sc.setns(context.namespace_fds[self.path], self.flag)
+        except PermissionError as error:
+            hint = "it belongs to another user namespace: join that, too, or run both below one `rootless unshare`"
+            raise RootlessError.from_os(error, "join the namespace: setns", self.pointer, hint) from None
 
 
 class CloneNamespaces(Step):

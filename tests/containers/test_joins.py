@@ -93,6 +93,7 @@ def test_the_hosts_namespace_is_not_an_ordinary_users_to_join(container):
     result = c.run("true")
     assert result.returncode == 1
     assert "join the namespace" in result.stderr and "EPERM" in result.stderr
+    assert "hint: it belongs to another user namespace" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_clocks_are_shifted_in_a_time_namespace(container):

@@ -77,12 +77,17 @@ def test_a_user_by_name_and_by_number(run: Run, user: str) -> None:
 
 
 def test_a_user_of_exec_by_name(rootless: Any, run: Run, container: Callable[..., Any]) -> None:
-    c = container({"process": {"args": ["sleep", "100"]}})
+    groups = {"user": {"additionalGids": [0, 5]}} if RANGED else {}
+    ids: dict[str, Any] = {"linux": {"uidMappings": [], "gidMappings": []}} if RANGED else {}
+    c = container({"process": {"args": ["sleep", "100"], **groups}, **ids})
     assert c.run_detached().returncode == 0
     out = rootless(
         "exec", "-u", "root:root", "-w", "/tmp", "-e", "A=1", "-e", "B", c.id, "sh", "-c", "id -u; pwd; echo $A"
     )
     assert out.stdout == "0\n/tmp\n1\n", out.stderr
+    if RANGED:  # like with docker, and not the groups of the container's first program
+        for user, groups in (("user", "1000 10"), ("user:12", "12"), ("7:8", "8"), ("0", "0")):
+            assert rootless("exec", "-u", user, c.id, "id", "-G").stdout.split() == groups.split()
     refused = rootless("exec", "-u", "nosuch", c.id, "true")
     assert refused.returncode == 255 and "no user of that name: --user nosuch" in refused.stderr
 
@@ -246,3 +251,21 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     result = run(*flags, fails=True)
     assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1, result.stderr
     assert rootless.ids() == [] and not list((tmp_path / "cache").glob("rootless/upper/*"))
+
+
+def test_what_cannot_be_meant_is_refused(run: Run, rootless: Any, tmp_path: Path) -> None:
+    """keep-groups next to another group (podman's rule), the working directory / as a mount, a file as a bundle."""
+    result = run("--group-add", "5", "--group-add", "keep-groups", fails=True)
+    assert result.returncode == 1 and "no other group can be added" in result.stderr
+    result = rootless("run", "--mount-cwd", f"{tmp_path}/{BOX}", "true", cwd="/")
+    assert result.returncode == 1 and "over the whole root: --mount-cwd; hint: cd " in result.stderr
+    (tmp_path / "image.tar").touch()
+    result = rootless("create", "./image.tar")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "a bundle is a directory: ./image.tar: ENOTDIR" in result.stderr and "rootless run -d ./im" in result.stderr
+
+
+def test_a_user_by_number_for_a_rootfs_to_come(rootless: Any, tmp_path: Path) -> None:
+    assert rootless("spec", "-b", tmp_path, "-u", "5:6").returncode == 0
+    user = json.loads((tmp_path / "config.json").read_text())["process"]["user"]
+    assert (user["uid"], user["gid"]) == (5, 6)

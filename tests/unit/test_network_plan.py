@@ -58,7 +58,7 @@ def step(host: Host, **settings: Any) -> ConnectNetwork:
     ("text", "port"),
     [
         ("8080:80", "8080:80/tcp"), ("53:53/udp", "53:53/udp"), ("127.0.0.1:1:2/tcp", "127.0.0.1:1:2/tcp"),
-        ("[::1]:8080:80", "[::1]:8080:80/tcp"), ("0.0.0.0:65535:1", "0.0.0.0:65535:1/tcp"),
+        ("[::1]:8080:80", "[::1]:8080:80/tcp"), ("53:53/UDP", "53:53/udp"), ("0.0.0.0:65535:1", "0.0.0.0:65535:1/tcp"),
     ],
 )  # fmt: skip
 def test_a_port(text: str, port: str) -> None:
@@ -138,6 +138,27 @@ def test_udp_under_another_number() -> None:
     for engines, network in ((BOTH, "pasta"), ({"pasta": "/usr/bin/pasta"}, "auto")):
         with pytest.raises(RootlessError, match=r"loses the replies of a UDP port.*5353:53/udp"):
             step(machine(pasta_help=OLD, engines=engines), network=network, publish=remapped)
+
+
+def test_one_number_on_two_addresses() -> None:
+    """An old pasta ends with "Overlapping port specifier", so `auto` takes slirp4netns where all addresses are IPv4."""
+    two = ["127.0.0.1:8080:80", "192.0.2.1:8080:80"]
+    assert step(machine(), publish=two).engine == "pasta"
+    assert step(machine(pasta_help=OLD), publish=two).engine == "slirp4netns"
+    assert step(machine(pasta_help=OLD), publish=["8080:80", "8080:80/udp"], network="slirp4netns")
+    assert step(machine(pasta_help=OLD), publish=["8080:8080", "8080:8080/udp"]).engine == "pasta"
+    for ports, network in ((two, "pasta"), (["127.0.0.1:8080:80", "[::1]:8080:80"], "auto")):
+        with pytest.raises(RootlessError, match=r"not on two: .*:8080:80/tcp") as caught:
+            step(machine(pasta_help=OLD), network=network, publish=ports)
+        assert "leave the addresses out" in caught.value.hint
+
+
+def test_a_range_of_ports_and_dockers_bridge_say_what_does_it() -> None:
+    with pytest.raises(RootlessError, match="no ranges of ports"):
+        step(machine(), publish=["8000-8010:8000-8010"])
+    with pytest.raises(RootlessError, match="unknown network") as caught:
+        step(machine(), network="bridge")
+    assert caught.value.hint.startswith("auto ")
 
 
 def test_engines_that_are_not_installed() -> None:

@@ -43,7 +43,7 @@ def main(options: Options) -> int:
             from rootless.runtime.names import look_up
 
             ids = look_up(f"/proc/{container.pid}/root", request.user)  # the container's current root
-            request.user = f"{ids.uid}:{ids.gid}"
+            request.user, request.groups = f"{ids.uid}:{ids.gid}", ids.groups
         return exec_in(container, request)
     except (RootlessError, OSError) as error:
         failure = unexpected(error)
