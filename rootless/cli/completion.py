@@ -169,6 +169,8 @@ def _positional(line: Line, current: str) -> Answer:
     name = names[len(line.words)] if len(line.words) < len(names) else "args" if line.program else ""
     if line.values.get("host") == "true":
         return ("files" if line.words else "programs"), []
+    if names[-1:] == ["others"]:
+        return "words", [entry for entry in _ids(line) if entry[0] not in line.words]
     if name == "container_id":
         if line.command in ("create", "run"):  # the ID is new, so only a bundle can be completed
             return _runnable(current) if line.command == "run" else _bundles(current)

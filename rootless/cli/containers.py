@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootless import log
 from rootless.errors import RootlessError
 from rootless.runtime import container
 from rootless.runtime.state import default_root, ids, open_root
@@ -50,6 +51,26 @@ def name_of(argument: str) -> str:
 def load(options: Options, *, lock: bool = False) -> Container:
     """Return the container that the command line names; with `lock`, wait for its lock. Raises NoSuchContainer."""
     return container.load(state_root(options), name_of(options.container_id), lock=lock)
+
+
+def each_named(options: Options, *commands: Callable[[str], None]) -> None:
+    """Run each command for every ID of the command line. An error does not keep the others from being served.
+
+    All errors but the last are logged, and that one is raised. Raises RootlessError.
+    """
+    failures = []
+    names = [options.container_id, *options.others]
+    for command in commands:
+        for name in list(names):
+            try:
+                command(name)
+            except RootlessError as error:
+                failures.append(error)
+                names.remove(name)
+    for failure in failures[:-1]:
+        log.error(failure.message())
+    if failures:
+        raise failures[-1]
 
 
 def each_match(options: Options, command: Callable[[Options], int]) -> int:

@@ -94,6 +94,8 @@ OPERANDS = {
     "create": "[OPTIONS] ID|BUNDLE",
     "cp": "[OPTIONS] SOURCE|ID:PATH TARGET|ID:PATH",
     "kill": "[OPTIONS] ID [SIGNAL]",
+    "stop": "[OPTIONS] ID...",
+    "wait": "ID...",
     "ps": "[OPTIONS] ID [PS-OPTION]...",
     "unshare": "[OPTIONS] [CMD [ARG]...]",
     "cache": "[OPTIONS] add|ls|prune [IMAGE.tar]",

@@ -212,8 +212,8 @@ COMMANDS: dict[str, Command] = {
     "state": HOT["state"],
     "kill": HOT["kill"],
     "stop": (
-        "end a container: its stop signal, and KILL after a time",
-        ("container_id",),
+        "end containers: their stop signal, and KILL after a time",
+        ("container_id", "others*"),
         [("time", "t", "str", "DURATION", "how long to wait before KILL (default: 10s)")],
     ),
     "cp": (
@@ -221,7 +221,7 @@ COMMANDS: dict[str, Command] = {
         ("source", "target"),
         [("follow-link", "L", "flag", "", "copy what a link at the end of the source leads to, not the link")],
     ),
-    "wait": ("wait for a container's end and print its exit code", ("container_id",), []),
+    "wait": ("wait for the end of containers and print their exit codes", ("container_id", "others*"), []),
     "delete": HOT["delete"],
     "exec": HOT["exec"],
     "explain": (

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-MODE = 0o777  # no set-user-ID and set-group-ID bits: the owner is another one afterwards
+INTO = 0o7777  # the bits of a mode that a copy keeps in a container
+_OUT = 0o1777  # and on the host: no set-user-ID and set-group-ID bits, because the caller is the owner there
 DEPTH = 256
 _KERNELS = (b"proc", b"sysfs", b"cgroup", b"cgroup2", b"devpts", b"mqueue", b"securityfs", b"debugfs", b"tracefs")
 COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO)  # what an ordinary user can make
@@ -131,19 +132,27 @@ def kernel_devices(pid: int) -> frozenset[int]:
     return frozenset(devices)
 
 
-def copy(source: Place, target: Place, name: str, *, contents: bool, left_out: frozenset[int] = frozenset()) -> None:
+def copy(
+    source: Place,
+    target: Place,
+    name: str,
+    *,
+    contents: bool,
+    into: bool = False,
+    left_out: frozenset[int] = frozenset(),
+) -> None:
     """Copy a file or a tree.
 
-    name: what it is called in a target that is a directory; contents: copy what is in the source directory, not itself
-    (docker's `SRC/.`); left_out: devices of file systems of which only the mount point is copied, as an empty
-    directory, unless the source lies in one of them. Raises RootlessError.
+    into: whether the target is in a container; name: what it is called in a target that is a directory; contents: copy
+    what is in the source directory, not itself (docker's `SRC/.`); left_out: devices of file systems of which only the
+    mount point is copied, as an empty directory, unless the source lies in one of them. Raises RootlessError.
     """
     kind = source.kind()
     if not kind:
         raise RootlessError("no such file or directory", source.shown, errno.ENOENT)
     if target.kind() == stat.S_IFDIR and not (contents and kind == stat.S_IFDIR):
         target = target.below(os.fsencode(name))
-    links = _Links(leave_out(source, left_out))
+    links = _Links(leave_out(source, left_out), INTO if into else _OUT)
     try:
         _copy(source, target, 0, links)
     finally:
@@ -159,13 +168,14 @@ def leave_out(source: Place, devices: frozenset[int]) -> frozenset[int]:
 class _Links:
     """Remember the first copy of each file that has several names, by device and inode: its directory and name.
 
-    left_out: devices whose directories are copied empty; top: the copy itself, if it is a directory, by device and
-    inode.
+    left_out: devices whose directories are copied empty; mode: the bits of modes that copies keep; top: the copy
+    itself, if it is a directory, by device and inode.
     """
 
-    def __init__(self, left_out: frozenset[int]) -> None:
+    def __init__(self, left_out: frozenset[int], mode: int) -> None:
         self.left_out = left_out
         self.top = (0, 0)
+        self.mode = mode
         self.first: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.directories: dict[tuple[int, int], int] = {}
 
@@ -221,7 +231,7 @@ def _copy_one(source: Place, target: Place, depth: int, links: _Links) -> None:
     with open(open_file(source), "rb") as reader, create(target) as writer:
         shutil.copyfileobj(reader, writer, 1 << 18)
         writer.flush()
-        os.fchmod(writer.fileno(), status.st_mode & MODE)
+        os.fchmod(writer.fileno(), status.st_mode & links.mode)
         os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -294,7 +304,7 @@ def _copy_directory(source: Place, target: Place, status: os.stat_result, depth:
             inside, outside = (f"{place.shown}/{os.fsdecode(entry)}" for place in (source, target))
             _copy(Place(here, entry, inside), Place(there, entry, outside), depth + 1, links)
         if is_new:
-            os.fchmod(there, status.st_mode & MODE)
+            os.fchmod(there, status.st_mode & links.mode)
             os.utime(there, ns=(status.st_atime_ns, status.st_mtime_ns))
     finally:
         os.close(here)

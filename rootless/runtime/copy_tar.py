@@ -1,4 +1,7 @@
-"""Copy files between a container and a tar stream, as `docker cp` does with `-`. The rules are those of copy.py."""
+"""Copy files between a container and a tar stream, as `docker cp` does with `-`. The rules are those of copy.py.
+
+In a container with one id the owners, and the devices, are those that root emulation records in attributes.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING
 
+from oci import rootlesscontainers as attribute
 from oci.root import Root, normal
 from rootless.errors import RootlessError, printable
 from rootless.runtime.copy import (
     DIRECTORY,
-    MODE,
+    INTO,
     Place,
     check_depth,
     create,
@@ -28,15 +32,22 @@ if TYPE_CHECKING:
 
 _FAR = 1 << 62  # seconds, which fit into the kernel's 64 bits
 _IDS = range(0xFFFFFFFF)  # -1 stands for no id
+_RECORDED = (stat.S_IFREG, stat.S_IFDIR)  # the files that can have attributes
+_UNABLE = (errno.EINVAL, errno.EPERM, errno.EOVERFLOW, errno.EACCES, errno.ENOTSUP)  # no such id, or no attributes
 
 
-def write_tar(source: Place, out: IO[bytes], name: str, left_out: frozenset[int] = frozenset()) -> None:
-    """Write a file or a tree as a tar stream, under a name. left_out: as for `copy`. Raises RootlessError."""
+def write_tar(
+    source: Place, out: IO[bytes], name: str, left_out: frozenset[int] = frozenset(), *, recorded: bool = False
+) -> None:
+    """Write a file or a tree as a tar stream, under a name. Raises RootlessError.
+
+    left_out: as for `copy`; recorded: the owners are those in attributes, where there are any.
+    """
     if not source.kind():
         raise RootlessError("no such file or directory", source.shown, errno.ENOENT)
     try:
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-            _Writer(archive, leave_out(source, left_out)).add(source, name, 0)
+            _Writer(archive, leave_out(source, left_out), recorded=recorded).add(source, name, 0)
     except OSError as error:
         raise RootlessError.from_os(error, "cannot copy", source.shown) from None
 
@@ -44,9 +55,10 @@ def write_tar(source: Place, out: IO[bytes], name: str, left_out: frozenset[int]
 class _Writer:
     """Write trees into an archive. A file with several names has its bytes once; the other names are links to it."""
 
-    def __init__(self, archive: tarfile.TarFile, left_out: frozenset[int]) -> None:
+    def __init__(self, archive: tarfile.TarFile, left_out: frozenset[int], *, recorded: bool) -> None:
         self.archive = archive
         self.left_out = left_out
+        self.recorded = recorded
         self.first: dict[tuple[int, int], str] = {}
 
     def add(self, source: Place, name: str, depth: int) -> None:
@@ -62,6 +74,9 @@ class _Writer:
         member = tarfile.TarInfo(name)  # no names of owners: the host's passwd knows nothing of the container's ids
         member.mode, member.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
         member.uid, member.gid = status.st_uid, status.st_gid
+        if self.recorded and stat.S_IFMT(status.st_mode) in _RECORDED and _read_record(source, member):
+            self.archive.addfile(member)
+            return
         if stat.S_ISDIR(status.st_mode):
             member.type = tarfile.DIRTYPE
             self.archive.addfile(member)
@@ -102,10 +117,30 @@ class _Writer:
                 self.first[key] = member.name
 
 
-def read_tar(stream: IO[bytes], target: Place, *, owners: bool) -> None:
+def _read_record(source: Place, member: tarfile.TarInfo) -> bool:
+    """Give a member the owner that root emulation has recorded of a file; return whether it is a device's record."""
+    path = _path(source)
+    try:
+        member.uid, member.gid = attribute.decode(os.getxattr(path, attribute.XATTR, follow_symlinks=False))
+    except (OSError, ValueError):  # there is none, or a damaged one
+        pass
+    try:
+        value = os.getxattr(path, attribute.DEVICE_XATTR, follow_symlinks=False)
+        kind, member.devmajor, member.devminor = attribute.decode_device(value)
+    except (OSError, ValueError):
+        return False
+    member.type = tarfile.CHRTYPE if kind == "c" else tarfile.BLKTYPE
+    return True
+
+
+def _path(place: Place) -> bytes:
+    return b"/proc/self/fd/%d/%b" % (place.directory, place.name)
+
+
+def read_tar(stream: IO[bytes], target: Place, *, owners: bool, recorded: bool = False) -> None:
     """Unpack a tar stream into a directory; nothing in it leads out of that. Raises RootlessError.
 
-    owners: give each file the owner that the stream names, if that may be had.
+    owners: give each file the owner that the stream names, if that may be had; recorded: record it in an attribute.
     """
     if target.kind() != stat.S_IFDIR:
         raise RootlessError("a tar stream needs a directory", target.shown, errno.ENOTDIR)
@@ -114,7 +149,7 @@ def read_tar(stream: IO[bytes], target: Place, *, owners: bool) -> None:
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as archive:
             for member in archive:
-                _unpack_member(root, archive, member, target, owners=owners)
+                _unpack_member(root, archive, member, target, _Owners(real=owners, recorded=recorded))
     except tarfile.TarError as error:
         raise RootlessError(f"not a tar stream: {error}", "standard input") from None
     except OSError as error:
@@ -125,11 +160,11 @@ def read_tar(stream: IO[bytes], target: Place, *, owners: bool) -> None:
 
 
 def _unpack_member(
-    root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, target: Place, *, owners: bool
+    root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, target: Place, owners: _Owners
 ) -> None:
     """Unpack one member. Raises RootlessError, which names the member, and tarfile.TarError."""
     try:
-        _unpack(root, archive, member, owners=owners)
+        _unpack(root, archive, member, owners)
     except tarfile.TarError:
         raise
     except OSError as error:
@@ -137,7 +172,7 @@ def _unpack_member(
         raise RootlessError.from_os(error, "cannot unpack", place) from None
 
 
-def _unpack(root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, *, owners: bool) -> None:
+def _unpack(root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, owners: _Owners) -> None:
     path = _inside(member.name, member)
     if not path:
         return
@@ -146,8 +181,11 @@ def _unpack(root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, *, ow
     place = Place(parent.fd, name, member.name)
     if member.isdir():
         if place.kind() != stat.S_IFDIR:
-            os.mkdir(place.name, member.mode & MODE, dir_fd=place.directory)
-            _give(place, member, owners=owners)
+            os.mkdir(place.name, 0o700, dir_fd=place.directory)
+            owners.give(place, member)
+            made = os.open(place.name, DIRECTORY, dir_fd=place.directory)  # chmod(2) would follow a link in its place
+            os.fchmod(made, member.mode & INTO)
+            os.close(made)
         return
     source = archive.extractfile(member) if member.isfile() else None
     if source is None and not (member.issym() or member.islnk() or member.isfifo()):
@@ -163,15 +201,15 @@ def _unpack(root: Root, archive: tarfile.TarFile, member: tarfile.TarInfo, *, ow
         with create(place) as writer:
             shutil.copyfileobj(source, writer, 1 << 18)
             writer.flush()
-            _give(place, member, owners=owners)
-            os.fchmod(writer.fileno(), member.mode & MODE)
+            owners.give(place, member)
+            os.fchmod(writer.fileno(), member.mode & INTO)
             os.utime(writer.fileno(), ns=(_time(member), _time(member)))
         return
     if member.issym():
         os.symlink(member.linkname, place.name, dir_fd=place.directory)
     else:
-        os.mkfifo(place.name, member.mode & MODE, dir_fd=place.directory)
-    _give(place, member, owners=owners)
+        os.mkfifo(place.name, member.mode & INTO, dir_fd=place.directory)
+    owners.give(place, member)
 
 
 def _inside(name: str, member: tarfile.TarInfo) -> bytes:
@@ -207,11 +245,23 @@ def _time(member: tarfile.TarInfo) -> int:
     return int(seconds // 1) * 10**9 + int(seconds % 1 * 10**9)
 
 
-def _give(place: Place, member: tarfile.TarInfo, *, owners: bool) -> None:
-    """Give a new file the member's owner. Without a range of ids there is no other owner than root."""
-    if owners and (member.uid or member.gid) and member.uid in _IDS and member.gid in _IDS:
+class _Owners:
+    """Give new files the owners of their members: real ones, or ones that root emulation shows. Others are root's."""
+
+    def __init__(self, *, real: bool, recorded: bool) -> None:
+        self.real = real
+        self.recorded = recorded
+
+    def give(self, place: Place, member: tarfile.TarInfo) -> None:
+        """Give a new file the member's owner, unless that cannot be. Raises OSError."""
+        if not (member.uid or member.gid) or member.uid not in _IDS or member.gid not in _IDS:
+            return
         try:
-            os.chown(place.name, member.uid, member.gid, dir_fd=place.directory, follow_symlinks=False)
+            if self.real:
+                os.chown(place.name, member.uid, member.gid, dir_fd=place.directory, follow_symlinks=False)
+            elif self.recorded and (member.isfile() or member.isdir()):  # others have no attributes: xattr(7)
+                value = attribute.encode(member.uid, member.gid)
+                os.setxattr(_path(place), attribute.XATTR, value, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EPERM, errno.EOVERFLOW):
+            if error.errno not in _UNABLE:
                 raise

@@ -158,6 +158,55 @@ def test_a_tar_stream_keeps_its_owners_where_there_are_other_ids(
     assert rootless("exec", c.id, "stat", "-c", "%u:%g", "/tmp/f").stdout == wanted
 
 
+def test_modes_are_kept_where_that_is_safe(c: Any, rootless: Any, tmp_path: Path) -> None:
+    """All bits in a container, as with docker. On the host no set-user-ID bit, because the caller owns the copy."""
+    modes = {"d": 0o2775, "t": 0o1777, "s": 0o4755}
+    (tmp_path / "m/d").mkdir(parents=True)
+    (tmp_path / "m/t").mkdir()
+    (tmp_path / "m/s").touch()
+    for name, mode in modes.items():
+        (tmp_path / "m" / name).chmod(mode)
+    run(rootless, "m", f"{c.id}:/root")
+    stream = subprocess.run(["tar", "-c", "m"], capture_output=True, check=True).stdout
+    subprocess.run(rootless.command("cp", "-", f"{c.id}:/tmp"), input=stream, check=True)
+    for place in ("/root/m", "/tmp/m"):
+        out = rootless("exec", c.id, "sh", "-c", f"cd {place}; stat -c '%n %a' *").stdout
+        assert out.split() == ["d", "2775", "s", "4755", "t", "1777"], place
+    run(rootless, f"{c.id}:/tmp/m", "out")
+    assert [(tmp_path / "out" / name).stat().st_mode & 0o7777 for name in modes] == [0o775, 0o1777, 0o755]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root needs no emulation")
+def test_a_tar_stream_keeps_its_owners_under_root_emulation(
+    container: Callable[..., Any], rootless: Any, tmp_path: Path
+) -> None:
+    """With one id `cp` records owners and devices as a program in the container does, and `pack` reads them."""
+    (tmp_path / "probe").touch()
+    try:
+        os.setxattr(tmp_path / "probe", "user.rootless.test", b"")
+    except OSError:
+        pytest.skip("this file system has no extended attributes for users")
+    annotations = {"org.rootless.root-emulation": "notify"}
+    process = {"args": ["sleep", "100"]}
+    c = container({"process": process, "root": {"readonly": False}, "annotations": annotations})
+    made = c.run_detached()
+    if made.returncode:
+        pytest.skip(made.stderr)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/f").write_text("x")
+    words = ["tar", "-C", tmp_path, "-c", "--owner=33", "--group=44", "d"]
+    stream = subprocess.run(words, capture_output=True, check=True).stdout
+    subprocess.run(rootless.command("cp", "-", f"{c.id}:/tmp"), input=stream, check=True)
+    script = "stat -c %u:%g /tmp/d /tmp/d/f; mknod /tmp/d/null c 1 3; chown 7 /tmp/d/f"
+    assert rootless("exec", c.id, "sh", "-c", script).stdout == "33:44\n33:44\n"
+    out = subprocess.run(rootless.command("cp", f"{c.id}:/tmp/d", "-"), capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
+        members = {member.name: member for member in archive}
+    assert [(m.uid, m.gid) for m in (members["d"], members["d/f"])] == [(33, 44), (7, 44)]
+    null = members["d/null"]
+    assert (null.type, null.devmajor, null.devminor) == (tarfile.CHRTYPE, 1, 3)
+
+
 def test_a_link_of_the_container_leads_nowhere_else(c: Any, rootless: Any, tmp_path: Path) -> None:
     """The attack: links in the container lead to a path of the host, on the way and at the end.
 

@@ -144,6 +144,25 @@ def test_stop_kills_what_does_not_listen(box: Any, rootless: Any, tmp_path: Path
     assert rootless("wait", BOX).stdout == "137\n"
 
 
+def test_stop_and_wait_take_several(box: Any, rootless: Any, tmp_path: Path) -> None:
+    """As docker's: one that does not exist gets a line, and the others are served."""
+    handles = "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done"
+    for number, script in ((1, "trap '' TERM; echo up; while :; do sleep 1; done"), (2, handles)):
+        assert detach(
+            rootless, "--name", f"{BOX}-{number}", "--log-file", f"log{number}", f"./{BOX}", "sh", "-c", script
+        )
+        assert until(lambda: "up" in (tmp_path / f"log{number}").read_text())  # noqa: B023
+    names = (f"{BOX}-1", "nosuch", f"{BOX}-2", "none")
+    stopped = rootless("stop", "--time", "2s", *names)
+    assert stopped.returncode == 1
+    assert stopped.stderr.splitlines() == [
+        f'rootless: container "{name}" does not exist' for name in ("nosuch", "none")
+    ]
+    waited = rootless("wait", *names)
+    assert (waited.returncode, waited.stdout, waited.stderr) == (1, "137\n5\n", stopped.stderr)
+    assert rootless("stop", names[0], names[2]).returncode == 0
+
+
 @pytest.mark.parametrize("state", ["created", "running", "paused"])
 def test_stop_and_wait_of_a_container_of_create(container: Callable[..., Any], rootless: Any, state: str) -> None:
     """Without a monitor only Linux 6.15 tells the exit code, and only to a command that waits before the end."""
@@ -195,6 +214,21 @@ def test_list_says_how_old_and_of_what(box: Any, rootless: Any) -> None:
     header, row = rootless("list").stdout.splitlines()
     assert header.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE", "PORTS"]
     assert row.split()[0] == BOX and re.fullmatch(r"-\s+(just now|\d+ seconds? ago)\s+-", row.split(None, 6)[6])
+
+
+def test_list_says_of_which_image_a_bundle_is(container: Callable[..., Any], rootless: Any) -> None:
+    """A converted bundle says it in .oci/image.json, which may be anything."""
+    c = container({"process": {"args": ["sleep", "100"]}})
+    assert c.create().returncode == 0
+    record = c.bundle.path / ".oci/image.json"
+    record.parent.mkdir()
+    for text, wanted in (('{"names": ["box:1", "b:2"]}', "box:1"), ('{"names": []}', "-"), ("[", "-"), ("[1]", "-")):
+        record.write_text(text)
+        header, row = rootless("list").stdout.splitlines()
+        assert row[header.index("IMAGE") :].split()[0] == wanted, row
+    record.unlink()
+    os.mkfifo(record)
+    assert rootless("list").returncode == 0, "nobody writes to a FIFO, and nobody waits for that"
 
 
 @pytest.mark.parametrize("command", sorted(INSTEAD))

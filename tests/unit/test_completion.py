@@ -42,6 +42,7 @@ CASES: list[tuple[str, str | None, set[str] | None]] = [
     ("--root state2 state ", "words", {"d1"}), ("--root=state2 kill ", "words", {"d1"}),
     ("exec --tty c", "words", {"c1", "c2"}), ("exec c1 ", "words", set()), ("exec c1 -", "words", set()),
     ("exec c1 ls --a", "words", set()), ("kill c1 TER", "words", {"TERM"}),
+    ("stop ", "words", {"c1", "c2"}), ("wait c1 ", "words", {"c2"}),
     ("exec --cap CAP_SYS_AD", "words", {"CAP_SYS_ADMIN"}), ("run ", "paths", {"bundle"}),
     ("run ./b", "paths", {"./bundle"}), ("run o", "directories", set()), ("run -b ", "paths", {"bundle"}),
     ("create --bundle=", "paths", {"--bundle=bundle"}), ("run ./bundle --pid-", "words", {"--pid-file"}),

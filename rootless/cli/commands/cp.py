@@ -36,6 +36,7 @@ def main(options: Options) -> int:
         theirs = _maps(loaded)
     host = Host()
     maps = ([], []) if host.is_root_here else default_maps(host)
+    has_one_id = [size for _, _, size in theirs[0]] == [1]
     from_path = source[1] if source else options.source
     # docker: a link at the end of the source is copied as a link, unless it is followed by a slash.
     follow = options.follow_link or from_path.endswith(("/", "/."))
@@ -46,15 +47,16 @@ def main(options: Options) -> int:
         inside = find_in(root, path, f"{container_id}:{path}", follow=follow or not source)
         if source and options.target == "-":
             with open(1, "wb", closefd=False) as out:
-                write_tar(inside, out, "." if contents else _name(path) or ".", left_out)
+                write_tar(inside, out, "." if contents else _name(path) or ".", left_out, recorded=has_one_id)
         elif source:
             name = _name(path) or container_id
             copy(inside, find_on_host(options.target), name, contents=contents, left_out=left_out)
         elif options.source == "-":
             with open(0, "rb", closefd=False) as stream:
-                read_tar(stream, inside, owners=theirs == maps)
+                read_tar(stream, inside, owners=theirs == maps and not has_one_id, recorded=has_one_id)
         else:
-            copy(find_on_host(options.source, follow=follow), inside, _name(options.source), contents=contents)
+            outside = find_on_host(options.source, follow=follow)
+            copy(outside, inside, _name(options.source), contents=contents, into=True)
         return 0
 
     # As root of the user's ids: files of subordinate ids can be read, and what is made belongs to the user.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import errno
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from rootless.kernel.files import write_out
 from rootless.plan.network import ports_of
 from rootless.runtime.container import Container
 from rootless.runtime.state import StateDir, ids
-from rootless.startup.jsonlite import dumps
+from rootless.startup.jsonlite import dumps, loads
 
 if TYPE_CHECKING:
     from rootless.cli.options import Options
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rootless.runtime.container import State
 
 
+_META, _RECORD = ".oci", 4 << 20  # where a converted bundle says what it comes from (oci/bundle.py), and the most bytes
 _CREATED, _OWNER, _IMAGE, _PORTS = 4, 5, 6, 8  # columns that a narrow terminal can do without; AGE tells the time, too
 
 
@@ -80,12 +82,24 @@ def _age(created: str) -> str:
         return "-"
 
 
+def _image_of(bundle: str) -> str:
+    """Return the name of the image that a bundle was converted from, "-" if it does not say that."""
+    try:
+        fd = os.open(f"{bundle}/{_META}/image.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            record = loads(file.read(_RECORD)) if stat.S_ISREG(os.fstat(fd).st_mode) else {}
+    except (OSError, ValueError):
+        return "-"
+    names = record.get("names") if isinstance(record, dict) else None
+    return printable(str(names[0])) if isinstance(names, list) and names else "-"
+
+
 def _table(reports: list[Report]) -> str:
     """Return the table: runc's columns, and behind them what people look for."""
     rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "IMAGE", "AGE", "PORTS")]
     for e in reports:
         annotations = e.get("annotations") or {}
-        image = annotations.get(IMAGE_ANNOTATION, "-")
+        image = annotations.get(IMAGE_ANNOTATION) or _image_of(e["bundle"])
         rows.append((
             e["id"], str(e["pid"]), e["status"], e["bundle"], e["created"], e["owner"], image, _age(e["created"]),
             ports_of(annotations),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rootless.cli.containers import name_of, state_root
+from rootless.cli.containers import each_named, name_of, state_root
 from rootless.kernel.files import write_out
 from rootless.runtime.monitor_client import wait_for
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def main(options: Options) -> int:
-    """Run `rootless wait ID`. Raises RootlessError if the exit code is unknown."""
-    code = wait_for(state_root(options), name_of(options.container_id))
-    write_out(f"{code}\n".encode())
+    """Run `rootless wait ID...`, one line each, in that order. Raises RootlessError if an exit code is unknown."""
+
+    def wait(container_id: str) -> None:
+        write_out(f"{wait_for(state_root(options), name_of(container_id))}\n".encode())
+
+    each_named(options, wait)
     return 0
