@@ -144,9 +144,10 @@ MACHINERY = [f"rootless.startup.{name}" for name in ("codecache", "leancode", "l
 WIDTH = 120  # columns
 HEAD = '''"""List what each hot command and the launcher call, and what else they look for, by module.
 
-The code caches hold these. Any other function is loaded at its first call (leancode.py), any other class or table
-when it is looked for (linking.py), which takes some 20 microseconds more. `make called` writes this file
-(scripts/called.py). It is not read while a command's cache is valid.
+A key names the commands that all call what it lists, and no others do (making.py). The code caches hold these. Any
+other function is loaded at its first call (leancode.py), any other class or table when it is looked for (linking.py),
+which takes some 20 microseconds more. `make called` writes this file (scripts/called.py). It is not read while a
+command's cache is valid.
 """
 
 # fmt: off
@@ -248,12 +249,8 @@ def run_commands(work: Path, checkout: Path, flags: str, program: str) -> Called
 def write(called: Called, checkout: Path) -> None:
     """Write called.py of a checkout."""
     lines = [HEAD, "CALLED: dict[str, dict[str, str]] = {\n"]
-    for command, names in called.items():
-        lines.append(f'    "{command}": {{\n')
-        modules: dict[str, list[str]] = {}
-        for module, name in sorted(names):
-            if module.startswith(("rootless", "oci")) and name != "<module>" and module not in MACHINERY:
-                modules.setdefault(module, []).append(name)
+    for commands, modules in group(called).items():
+        lines.append(f'    "{commands}": {{\n')
         for module, functions in modules.items():
             line = f'        "{module}": "{" ".join(functions)}",\n'
             if len(line) <= WIDTH:
@@ -264,6 +261,16 @@ def write(called: Called, checkout: Path) -> None:
             lines[-1] = lines[-1].rstrip("\n") + ",\n"
         lines.append("    },\n")
     (checkout / "rootless/startup/called.py").write_text("".join([*lines, "}\n"]))
+
+
+def group(called: Called) -> dict[str, dict[str, list[str]]]:
+    """Return the functions by the commands that call them, as words, and by module."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for module, name in sorted(set().union(*called.values())):
+        if module.startswith(("rootless", "oci")) and name != "<module>" and module not in MACHINERY:
+            commands = " ".join(command for command, names in called.items() if (module, name) in names)
+            groups.setdefault(commands, {}).setdefault(module, []).append(name)
+    return dict(sorted(groups.items()))
 
 
 def main() -> None:

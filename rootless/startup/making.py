@@ -27,7 +27,7 @@ def save(command: str, names: list[str], later_names: list[str]) -> None:
     once its own imports are done. later_names: those for `load_later`.
     """
     store = Store()
-    called = CALLED.get(command)
+    called = called_by(command)
     linker = Linker(("sys", "posix", codecache.__name__))  # the interpreter and bin/rootless have loaded these
     entries, later = (
         [e for name in each if (e := _entry(name, called, store, linker))] for each in (names, later_names)
@@ -48,6 +48,16 @@ def save(command: str, names: list[str], later_names: list[str]) -> None:
         folder = codecache.users_folder(make=True)
         if folder:
             _write(f"{folder}/{codecache.users_name(command)}", data)
+
+
+def called_by(command: str) -> dict[str, str] | None:
+    """Return the names that a command calls, by module, None for a command that is not listed."""
+    called: dict[str, str] = {}
+    for commands, modules in CALLED.items():
+        if command in commands.split():
+            for module, names in modules.items():
+                called[module] = f"{called.get(module, '')} {names}"
+    return called or None
 
 
 def _own_code() -> bytes:
