@@ -45,6 +45,6 @@ def test_the_worked_example_is_in_the_code(diff: str, tmp_path: Path) -> None:
     assert copy.read_text() == now
 
 
-def test_there_are_a_step_a_reader_a_test_and_a_page() -> None:
+def test_there_are_a_step_a_reader_a_story_a_test_and_a_page() -> None:
     files = [re.findall(r"\+\+\+ b/(\S+)", diff)[0] for diff in DIFFS]
-    assert [file.split("/")[0] for file in files] == ["rootless", "rootless", "tests", "docs"]
+    assert [file.split("/")[0] for file in files] == ["rootless", "rootless", "rootless", "tests", "docs"]
