@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _NOFOLLOW = sc.AT_SYMLINK_NOFOLLOW
 _AT_FDCWD = sc.AT_FDCWD & 0xFFFFFFFF
 _MOST_GROUPS = 65536  # limits.h: NGROUPS_MAX
+_SETGID, _SETUID = 6, 7  # linux/capability.h
 _CAPABILITY_VERSION_1 = 0x19980330  # linux/capability.h; this version has sets of 32 bits
 
 # ------------------------------------------------------------------------------------------- paths
@@ -264,8 +265,10 @@ def _set_ids(processes: Processes, call: Notification, *, of_groups: bool, rule:
     if call.name.endswith("16"):
         wanted = [_wide(number) for number in wanted]
     before = old.gids if of_groups else old.uids
-    after = rule(before, *wanted, is_root=old.is_root)
+    after = rule(before, *wanted, is_root=processes.may(call, old, _SETGID if of_groups else _SETUID))
     if after != before:
+        if old.is_root and after[1] and not of_groups:
+            processes.note_change(call)
         processes.become(call, old.with_gids(after) if of_groups else old.with_uids(after))
     return before[3] if rule is rules.set_file_system else 0
 
@@ -273,7 +276,7 @@ def _set_ids(processes: Processes, call: Notification, *, of_groups: bool, rule:
 def _set_groups(processes: Processes, call: Notification) -> int:
     count, address = call.args[0] & 0xFFFFFFFF, call.args[1]
     old = processes.identity(call)
-    if not old.is_root:
+    if not processes.may(call, old, _SETGID):
         raise Refused(EPERM)
     if count > _MOST_GROUPS:
         raise Refused(EINVAL)
@@ -331,19 +334,22 @@ def _get_groups(processes: Processes, call: Notification) -> int | None:
 def _set_capabilities(processes: Processes, call: Notification) -> int | None:
     """Let the kernel change the capabilities, but say success where the process asks for more than it has.
 
-    A daemon keeps capabilities while it changes its user (PR_SET_KEEPCAPS) and raises them again afterwards.
+    A daemon keeps capabilities while it changes its user (PR_SET_KEEPCAPS) and raises them again afterwards, with which
+    it may change its groups.
     """
     header, address = call.args[:2]
     version, pid = unpack("<Ii", processes.read(call, header, 8))
-    if pid:
-        return None
+    processes.enter(call)
+    if pid and pid != int(_status_field(b"NSpid:").split()[-1]):
+        return None  # the kernel refuses to change those of another process
     words = 3 if version == _CAPABILITY_VERSION_1 else 6
     data = processes.read(call, address, words * 4)
     low, high = unpack_from("<3I", data), unpack_from("<3I", data, 12) if words == 6 else (0, 0, 0)
     effective, wanted, inherited = (a | b << 32 for a, b in zip(low, high, strict=True))
-    processes.enter(call)
     permitted = int(_status_field(b"CapPrm:"), 16)
     inheritable = int(_status_field(b"CapInh:"), 16)
+    if not processes.identity(call).is_root:
+        processes.note_raised(call, effective)
     fits = not effective & ~wanted and not wanted & ~permitted and not inherited & ~(inheritable | permitted)
     return None if fits else 0
 

@@ -61,7 +61,7 @@ class Processes:
 
     __slots__ = (
         "_changes_roots", "_id", "_listener", "_numbers", "_open", "_proc_fd", "_reader", "all_are_root", "here",
-        "identities", "owner", "read_path", "records", "results", "shown",
+        "_raised", "identities", "owner", "read_path", "records", "results", "shown",
     )  # fmt: skip
 
     def __init__(self, listener: int, proc_fd: int, native: Identity) -> None:
@@ -77,6 +77,7 @@ class Processes:
         self._listener = listener
         self._proc_fd = proc_fd
         self._numbers = {native.key(): 0}
+        self._raised: dict[int, tuple[bytes, int]] = {}
         self._reader = Reader()
         self.read_path = self._reader.read_string
         self._open: dict[int, int] = {}  # /proc/PID of processes that were served before
@@ -177,6 +178,31 @@ class Processes:
             return self.identities[0]
         number = prlimit(call.tid, RLIMIT_LOCKS)[0] - _MARK
         return self.identities[number if 0 < number < len(self.identities) else 0]
+
+    def note_change(self, call: Notification) -> None:
+        """Remember that root becomes another user in this program, which may have kept its capabilities."""
+        if len(self._raised) >= _MOST_OPEN:
+            self._raised.clear()
+        self._raised[call.tid] = self._program(call), 0
+
+    def note_raised(self, call: Notification, capabilities: int) -> None:
+        """Remember the capabilities that a program raises again after that, until it calls execve(2)."""
+        program, _ = self._raised.get(call.tid, (b"", 0))
+        if program and program == self._program(call):
+            self._raised[call.tid] = program, capabilities
+
+    def may(self, call: Notification, identity: Identity, capability: int) -> bool:
+        """Return whether a process is root, or has kept and raised a capability (PR_SET_KEEPCAPS), as setpriv(1)."""
+        if identity.is_root or call.tid not in self._raised:
+            return identity.is_root
+        program, capabilities = self._raised[call.tid]
+        return bool(capabilities >> capability & 1) and program == self._program(call)
+
+    def _program(self, call: Notification) -> bytes:
+        """Return what execve(2) changes: where the stack begins, which is random (proc_pid_stat(5), startstack)."""
+        self.enter(call)
+        with open("stat", "rb", buffering=0) as file:
+            return file.read().rpartition(b") ")[2].split(b" ")[25]
 
     def become(self, call: Notification, identity: Identity) -> None:
         """Give the process another identity."""

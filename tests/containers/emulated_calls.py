@@ -396,6 +396,31 @@ def capabilities():
 
 
 @check
+def groups_after_the_user():
+    """Keep the capabilities while the user changes, and change the groups with them, as setpriv(1) does."""
+    rights = struct.pack("6I", 0xC0, 0xC0, 0, 0, 0, 0)  # CAP_SETGID and CAP_SETUID
+
+    def change():
+        LIBC.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
+        os.setresuid(33, 33, 33)
+        header = struct.pack("Ii", 0x20080522, os.getpid())
+        equal(call("capset", header, rights), 0)
+        os.setresgid(33, 33, 33)
+        os.setgroups([5])
+        return os.getresuid(), os.getresgid(), os.getgroups()
+
+    def later():
+        """Raise them in a program that was executed by another user: it has none in truth."""
+        os.setresuid(33, 33, 33)
+        script = "import ctypes, os; c = ctypes.CDLL(None, use_errno=True)\n"
+        script += f"print(c.capset({struct.pack('Ii', 0x20080522, 0)!r}, {rights!r}), c.setresgid(5, 5, 5))"
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    equal(in_child(change), ((33,) * 3, (33,) * 3, [5]))
+    equal(in_child(later), "0 -1\n")
+
+
+@check
 def another_root():
     def change():
         new("jail", "directory")
