@@ -60,8 +60,22 @@ class Processes:
     """
 
     __slots__ = (
-        "_changes_roots", "_id", "_listener", "_numbers", "_open", "_proc_fd", "_reader", "all_are_root", "here",
-        "_raised", "identities", "owner", "read_path", "records", "results", "shown",
+        "_changes_roots",
+        "_id",
+        "_listener",
+        "_numbers",
+        "_open",
+        "_proc_fd",
+        "_raised",
+        "_reader",
+        "all_are_root",
+        "here",
+        "identities",
+        "owner",
+        "read_path",
+        "records",
+        "results",
+        "shown",
     )  # fmt: skip
 
     def __init__(self, listener: int, proc_fd: int, native: Identity) -> None:

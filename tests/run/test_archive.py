@@ -124,6 +124,7 @@ def test_standard_input_is_passed_on_if_asked_for_like_dockers(rootless: Any, ar
     words = ("--entrypoint", "/bin/cat", archive)
     assert rootless("run", *words, input="typed").stdout == ""
     assert rootless("run", "-i", *words, input="typed").stdout == "typed"
+    assert rootless("run", "-t", *words, input="typed").stdout == "", "a loop over lines keeps its lines"
 
 
 def test_rights_and_user_are_dockers(rootless: Any, archive: Path) -> None:

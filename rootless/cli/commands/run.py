@@ -47,7 +47,7 @@ def main(options: Options) -> int:
         request = read_run_request(options, timeout)
         if options.dry_run:
             return print_plan(request)
-        if request.image and not options.interactive and not request.wants_terminal():
+        if request.image and not options.interactive and not (request.wants_terminal() and os.isatty(0)):
             _close_input()
         at_end = _saving(request, options.save_changes) if options.save_changes else None
         try:
@@ -185,7 +185,10 @@ def free_name(root: str, name: str) -> str:
 
 
 def _close_input() -> None:
-    """Give an image's program no standard input, like docker without -i. A bundle's program gets it, like with runc."""
+    """Give an image's program no standard input, like docker without -i. A bundle's program gets it, like with runc.
+
+    With -t what is typed still reaches the program, because somebody who sees a terminal types into it.
+    """
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.close(null)
