@@ -348,7 +348,7 @@ def returns(trip: list[str]) -> int:
 def follow(function: str, tree: Path, *, files: bool = False) -> dict[str, list[str]]:
     """Return {option: its packages in their order} for the main function of a command."""
     walk = Walk(tree, files=files)
-    for _ in range(2):  # what a function puts down in an attribute may be read by one that stands before it
+    for _ in range(2):  # because a function may read an attribute that only a later one in the file sets
         walk.trips.clear()
         walk.read.clear()
         walk.enter(function.replace(":", "."), [], {})

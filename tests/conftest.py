@@ -81,7 +81,7 @@ def rootless(tmp_path: Path) -> Iterator[Rootless]:
     yield program
     deadline = time.monotonic() + TIMEOUT
     while (left := leaks(program, tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.05)  # a killed process is still listed until the kernel has taken it down
+        time.sleep(0.05)  # the kernel lists a killed process until its memory and files are released
     for container_id in program.ids():
         program("delete", "--force", container_id)
     assert not left, "\n".join(left)

@@ -1,4 +1,4 @@
-"""The model of an image and its layers, which every layout is read into."""
+"""Define an image and its layers, into which every layout is read."""
 
 from __future__ import annotations
 

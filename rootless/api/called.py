@@ -1,4 +1,4 @@
-"""The program of a container that calls a function: `python /proc/self/fd/PROGRAM CALL RESULT` (api/tasks.py).
+"""Call a function, as the program of a container: `python /proc/self/fd/PROGRAM CALL RESULT` (api/tasks.py).
 
 It runs in the container's own Python, out of a zip that has cloudpickle beside it, so it imports nothing of this
 package. CALL and RESULT are descriptors: the version of Python and the call as pickles; whether it returned, and what,

@@ -1,4 +1,4 @@
-"""The launcher clones: a container, or a copy of itself as the runtime of one that takes more than a clone."""
+"""Clone from the launcher a container, or a copy of the launcher as the runtime of one that takes more than a clone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launcher: one small process for each Python process, which clones its containers and reports their ends.
+"""Run the launcher: one small process for each Python process, which clones its containers and reports their ends.
 
 It is executed afresh, so it has one thread and a small heap whatever the Python process has. It keeps compiled plans
 (api/plans.py) and, of a container that runs, its pidfd and the socket that waits for its end; of one that has ended,

@@ -1,4 +1,4 @@
-"""A copy of the launcher as the runtime of one container: of one with a name, or with what takes more than a clone.
+"""Be the runtime of one container, in a copy of the launcher: of one with a name, or with what takes more than a clone.
 
 Such a container has a state directory, so `rootless list`, `exec` and `kill` see it. Its runtime stays until the
 container ends, and removes it. A container with a name may outlive the Python process. One without ends with it,

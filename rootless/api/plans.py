@@ -1,5 +1,4 @@
-"""The launcher's plans: each distinct set of settings is compiled once, and again when the bundle's config.json is
-another file by then."""
+"""Keep the launcher's plans. Each set of settings is compiled once, and again if the bundle's config.json changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the launcher knows of a container that runs, and of itself."""
+"""Hold what the launcher knows of a container that runs, and of itself."""
 
 from __future__ import annotations
 

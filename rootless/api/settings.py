@@ -1,4 +1,4 @@
-"""The keyword arguments that are about the container, not the process: checked, and packed for the launcher."""
+"""Check the keyword arguments that are about the container, not the process, and pack them for the launcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a container's cgroup, plain data that the state directory keeps."""
+"""Declare the record of a container's cgroup: plain data that the state directory keeps."""
 
 from __future__ import annotations
 

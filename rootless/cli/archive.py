@@ -41,7 +41,7 @@ class Unpacked:
 def is_image(operand: str) -> bool:
     """Return whether the operand of `run` is an image: a stream, an OCI layout or an unpacked archive, or a file.
 
-    A pipe with a name of its own is none, because nobody may ever write to it: `run - <PIPE` waits for a writer.
+    A named pipe (fifo(7)) is not one, because nobody may ever write to it: `run - <PIPE` waits for a writer.
     """
     if operand == "-" or (operand.startswith(("/dev/", "/proc/")) and is_stream(operand)):
         return True

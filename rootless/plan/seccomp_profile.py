@@ -45,7 +45,7 @@ _REFUSED = {
         "nfsservctl", "request_key", "sysfs", "uselib", "userfaultfd", "ustat", "vm86", "vm86old",
     ),
 }  # fmt: skip
-# Flags of clone(2). CLONE_NEWTIME is none of them: there its bit is a part of the exit signal.
+# Flags of clone(2). CLONE_NEWTIME is not one of them: there its bit is a part of the exit signal.
 _NEW_NAMESPACES = (
     sc.CLONE_NEWNS, sc.CLONE_NEWCGROUP, sc.CLONE_NEWUTS, sc.CLONE_NEWIPC, sc.CLONE_NEWUSER, sc.CLONE_NEWPID,
     sc.CLONE_NEWNET,

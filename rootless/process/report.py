@@ -1,4 +1,4 @@
-"""The shape of the state that hooks, seccomp agents and the command `state` are told. For type checkers alone."""
+"""Declare, for type checkers, the shape of the state that hooks, seccomp agents and the command `state` get."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def load_for(command: str) -> None:
 
 
 def _load(path: str, owners: "tuple[int, ...]") -> bool:
-    """Import what the file at `path` holds. Return False if there is none that is valid and one of these users' own."""
+    """Import what the file at `path` holds. Return False if it is missing, invalid, or not one of these users'."""
     global _missing, _later, _rest, _on_demand
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)

@@ -109,7 +109,10 @@ class Linker:
 
 
 def _late(tree: ast.Module, called: Container[str], bound: Counter[str]) -> dict[str, _Definition]:
-    """Return what can be made late: no other code calls it, or needs it at once."""
+    """Return the definitions that can be made when they are first looked for.
+
+    The command calls none of them, and no code of the module needs them while it is loaded.
+    """
     late: dict[str, _Definition] = {}
     for node in tree.body:
         match node:

@@ -1,4 +1,4 @@
-"""The steps of a plan: one small class for each kind, which describes itself and executes itself.
+"""Define the steps of a plan: one small class for each kind, which describes itself and executes itself.
 
 A step has its place in config.json (`pointer`), the process that executes it (`where`), its words for people
 (`describe`) and its action (`execute`). `--dry-run` prints the words, and `--debug` logs them when the step is

@@ -1,4 +1,4 @@
-"""The state that the steps share while they build the container's root."""
+"""Hold the state that the steps share while they build the container's root."""
 
 from __future__ import annotations
 

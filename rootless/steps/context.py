@@ -1,4 +1,4 @@
-"""What executing a plan opens and learns: one class for each process. Nobody writes to the plan itself."""
+"""Hold what executing a plan opens and learns: one class for each process. Nobody writes to the plan itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mount of config.json as a step, and the tables of its options (config.md#mounts, mount(8))."""
+"""Describe a mount of config.json as a step, and hold the tables of its options (config.md#mounts, mount(8))."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from rootless.kernel import cgroup_view as view
 
 pytestmark = pytest.mark.skipif(
     os.path.exists("/sys/fs/cgroup/cgroup.controllers") or not os.path.exists("/sys/fs/cgroup/memory"),
-    reason="this machine is no host with cgroup v1 controllers",
+    reason="this machine is not a host with cgroup v1 controllers",
 )
 NOTHING = {"memory": {"limit": 0, "swap": -1}, "cpu": {"shares": 1024, "quota": -1}, "pids": {"limit": -1}}
 LIMITS = {

@@ -210,7 +210,7 @@ def test_a_config_that_comes_through_a_pipe_in_pieces(container, rootless) -> No
         with open(writer, "w") as pipe:
             pipe.write(text[:1000])
             pipe.flush()
-            time.sleep(0.3)  # it is no promise that a piece is read alone, but nearly always it is
+            time.sleep(0.3)  # a piece is nearly always read alone, though nothing promises that
             pipe.write(text[1000:])
         assert (*command.communicate(timeout=TIMEOUT), command.returncode) == ("ran\n", "", 0)
 

@@ -96,7 +96,7 @@ def images(work: Path, data: bytes) -> list[Image]:
 @pytest.mark.parametrize("nested", [True, False])
 def test_multi_platform_docker_save_gives_this_machines(tmp_path: Path, nested: bool, named: bool) -> None:
     found = images(tmp_path, docker_29(nested=nested, named=named))
-    assert len(found) == 2, "attestations are no images"
+    assert len(found) == 2, "attestations are not images"
     assert choose(found).architecture == HOST
     for tag in ("app:1", "docker.io/library/app:1"):
         assert choose(found, tag).architecture == HOST

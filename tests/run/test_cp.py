@@ -68,7 +68,7 @@ def test_as_tar_streams(c: Any, rootless: Any, tmp_path: Path) -> None:
 
 
 def test_a_file_with_two_names_is_one_file_again(c: Any, rootless: Any, tmp_path: Path) -> None:
-    """Out and in, as a tree and as a tar stream, where one that GNU tar has written has such members, too."""
+    """A copy in and a copy out keep both names, as a tree and as a tar stream, such as GNU tar writes it."""
     (tmp_path / "d/sub").mkdir(parents=True)
     (tmp_path / "d/f").write_text("two names")
     (tmp_path / "d/sub/g").hardlink_to(tmp_path / "d/f")

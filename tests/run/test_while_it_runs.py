@@ -67,7 +67,7 @@ def test_a_log_file_has_the_output_and_wait_the_exit_code(box: Any, rootless: An
     ],
 )  # fmt: skip
 def test_an_error_that_the_monitor_did_not_expect(monkeypatch: Any, error: BaseException, text: str) -> None:
-    """It reaches the caller as one of its own would: with the errno or the kind, and what to do."""
+    """The line of the command has its errno or its kind, and what to do."""
 
     def fail(*_: object, **__: object) -> None:
         raise error

@@ -1,4 +1,4 @@
-"""Run the commands of a checkout as processes; those that the option table does not have yet, by their module."""
+"""Run the commands of a checkout as processes: by its launcher, or by the function of a command's module."""
 
 from __future__ import annotations
 
