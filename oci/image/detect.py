@@ -46,7 +46,7 @@ def read_images(archive: Archive) -> list[Image]:
 
 
 def _is_bundle(directory: str) -> bool:
-    """Return whether a directory with a config.json is a bundle, whose root may be anywhere, and no root itself."""
+    """Return whether a directory with a config.json is a bundle, whose root may be anywhere, rather than a root."""
     is_root = any(os.path.isdir(f"{directory}/{name}") for name in ("bin", "etc", "usr"))
     return os.path.isdir(directory) and not is_root
 

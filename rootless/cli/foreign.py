@@ -1,4 +1,4 @@
-"""Another user's bundle: `run` copies it once into the caller's own cache.
+"""Copy another user's bundle once into the caller's own cache, so that the caller can run it.
 
 The owner of its files is not mapped in the caller's container, where they would be nearly read-only, below an overlay
 too (EACCES, EINVAL).
