@@ -75,6 +75,15 @@ class RootlessError(Exception):
 
     __str__ = message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what the error says, so that it passes from one process to another (multiprocessing)."""
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[RootlessError], args: tuple[object, ...]) -> RootlessError:
+    """Return an error without its attributes, whose constructor may have other arguments than Exception's."""
+    return kind.__new__(kind, *args)
+
 
 def advice(name: str, **words: object) -> str:
     """Return a reference to a hint of the table in kernel/hints.py, with the {words} to fill in.
@@ -137,6 +146,10 @@ class ProgramError(RootlessError, OSError):  # type: ignore[misc]
         super().__init__(what, where, errno, hint)
         self.strerror = os.strerror(errno)
         self.filename = filename
+
+    def __reduce__(self) -> tuple[object, ...]:
+        arguments = self.what, self.where, self.errno, self.raw_hint, self.filename
+        return type(self), arguments, self.__dict__
 
 
 class ProgramNotFound(ProgramError, FileNotFoundError):  # type: ignore[misc]

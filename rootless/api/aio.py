@@ -177,8 +177,9 @@ class _Kept:
         return getattr(self.sock, name)
 
     def close(self) -> None:
-        if not self.loop.is_closed():  # the interpreter's end closes it before Popen.__del__ looks for the exit code
-            self.loop.remove_reader(self.sock.fileno())
+        fd = self.sock.fileno()
+        if fd >= 0 and not self.loop.is_closed():  # the interpreter's end closes it before Popen.__del__ looks
+            self.loop.remove_reader(fd)
         self.sock.close()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+
+from rootless.errors import ProgramNotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,12 +31,17 @@ def words_of(
     for name, number in (("umask", umask), ("process_group", group)):
         if not isinstance(number, int):
             raise TypeError(f"{name} must be an integer, not {type(number).__name__}")
+        if not -(2**31) <= number < 2**31:
+            raise OverflowError(f"{name} is larger than a C int")
     words = [os.fsencode(arg) for arg in args]
     place = b"" if cwd is None else os.fsencode(cwd)
-    if any(b"\0" in word for word in (place, *words)):
+    program = os.fsencode(executable)
+    if any(b"\0" in word for word in (place, program, *words)):
         raise ValueError("embedded null byte")
-    program = os.fsencode(executable or b"")
-    return words, program, environment(env), place, umask, restore, session, group, pid1, [*closed], [*passed]
+    if not place and cwd is not None:  # chdir(2)
+        raise ProgramNotFound("cannot enter the working directory", "/process/cwd", errno.ENOENT, filename=cwd)
+    numbers = int(umask), restore, session, int(group), pid1
+    return words, program, environment(env), place, *numbers, [*closed], [*passed]
 
 
 def command(args: Any, executable: Any, *, shell: bool) -> tuple[list[Any], Any]:

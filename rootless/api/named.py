@@ -26,6 +26,7 @@ from rootless.runtime.create import Created, create
 from rootless.runtime.delete import remove, remove_after
 from rootless.runtime.start import start
 from rootless.runtime.state import default_root
+from rootless.startup import jsonlite
 
 if TYPE_CHECKING:
     from _socket import socket
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rootless.api.plans import Compiled
     from rootless.cgroup.oom import Watch
     from rootless.init.launched import Call
+    from rootless.process.child_options import ChildOptions
 
 _HIGH = 64  # our own descriptors move here, so that those of pass_fds can have their numbers
 
@@ -157,23 +159,29 @@ def arrange(call: Call, verdict: socket, end: int) -> tuple[socket, int]:
 
 
 def process_of(call: Call, process: dict[str, Any]) -> dict[str, Any]:
-    """Return config.json's process with what the call asks for."""
+    """Return config.json's process with what the call asks for, but for `call.options`, which init applies."""
     changed = {**process, "args": [os.fsdecode(arg) for arg in call.args], "terminal": False}
-    if call.env is not None:
-        changed["env"] = [os.fsdecode(entry) for entry in call.env]
-    if call.cwd:
-        changed["cwd"] = os.fsdecode(call.cwd)
     if call.umask >= 0:
         user = process.get("user")
         changed["user"] = {**(user if isinstance(user, dict) else {}), "umask": call.umask}
     return changed
 
 
+def _saved(spec: dict[str, Any], options: ChildOptions) -> bytes:
+    """Return the config.json of the state directory: later processes begin where the program does (`rootless exec`)."""
+    process = spec["process"]
+    if options.env is not None:
+        process = {**process, "env": options.env}
+    if options.cwd.startswith("/"):
+        process = {**process, "cwd": options.cwd}
+    return jsonlite.dumps({**spec, "process": process}, 1).encode("utf-8", "surrogatepass")
+
+
 def _request(compiled: Compiled, container_id: str, call: Call, end: int) -> CreateRequest:
     host = compiled.host
     spec = {**compiled.spec, "process": process_of(call, compiled.spec["process"])}
     return CreateRequest(
-        Bundle(container_id, compiled.bundle, spec),
+        Bundle(container_id, compiled.bundle, spec, _saved(spec, call.options)),
         root=default_root(host.uid, host.uid == 0 and host.in_userns),
         detached=False,
         preserve_fds=max((number - 2 for _, number in call.passed), default=0),

@@ -136,7 +136,8 @@ class Popen(subprocess.Popen[AnyStr]):
             restore=bool(given["restore_signals"]), session=bool(given["start_new_session"]),
             group=-1 if group is None else group, pid1=self._settings.pid1, closed=closed, passed=passed,
         )  # fmt: skip
-        self._asked: tuple[list[Any], Any, Any] = (args, executable, given["cwd"])
+        self._asked: tuple[Any, Any] = (executable, given["cwd"])
+        self._place: tuple[list[bytes] | None, bytes] = words[2:4]  # its environment and directory, for `exec`
         self._request: tuple[tuple[Any, ...], list[int]] = (words, [*fds, *passed])
         self._childs_ends = given
         self._send_request()
@@ -194,10 +195,15 @@ class Popen(subprocess.Popen[AnyStr]):
         assert answers and answers.status is not None
         self._handle_exitstatus(answers.status)  # type: ignore[attr-defined]
         self.oom_killed = answers.kills > 0
+        self._release()
+
+    def _release(self) -> None:
+        """Close what waits for the end."""
+        assert self._answers
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        answers.end.close()
+        self._answers.end.close()
 
     def _wait(self, timeout: float | None) -> int:
         lock = self._waitpid_lock  # type: ignore[attr-defined]
@@ -211,7 +217,7 @@ class Popen(subprocess.Popen[AnyStr]):
                     self.returncode = 0
                     break
                 assert self._answers
-                if self._answers.wait(timeout, complete=self._settings.has_cgroup) is None:
+                if self._answers.wait(timeout, complete=self._settings.complete) is None:
                     raise subprocess.TimeoutExpired(self.args, timeout or 0)
                 self._note_end()
             finally:
@@ -231,7 +237,7 @@ class Popen(subprocess.Popen[AnyStr]):
                 if self.returncode is None:
                     if not self._is_ours():
                         self.returncode = 0 if _deadstate is None else _deadstate
-                    elif self._answers and self._answers.wait(0, complete=self._settings.has_cgroup) is not None:
+                    elif self._answers and self._answers.wait(0, complete=self._settings.complete) is not None:
                         self._note_end()
             except (LauncherError, OSError):
                 if _deadstate is None:
@@ -250,6 +256,11 @@ class Popen(subprocess.Popen[AnyStr]):
             signal.pidfd_send_signal(self._pidfd, sig)
         except ProcessLookupError:
             pass
+
+    def __del__(self, *defaults: Any, **names: Any) -> None:
+        super().__del__(*defaults, **names)
+        if self._child_created and self.returncode is not None:  # somebody may have set it, or this is a forked child
+            self._release()
 
     # --- what only a container has
 
@@ -356,6 +367,7 @@ class Executed(Popen[AnyStr]):
     def __init__(self, container: Popen[Any], *args: Any, **keywords: Any) -> None:
         self._target = container.number
         self._container = container._settings
+        self._base = container._place
         self._ids: dict[str, Any] = {}
         super().__init__(*args, **keywords)
 
@@ -367,6 +379,8 @@ class Executed(Popen[AnyStr]):
         return self._container
 
     def _message(self, number: int, words: Any) -> tuple[Any, ...]:
+        args, program, env, place, *rest = words
+        words = args, program, self._base[0] if env is None else env, place or self._base[1], *rest
         return "control", number, self._target, "exec", (words, self._ids)
 
 

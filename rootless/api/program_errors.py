@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 
 
-def translate(error: RootlessError, args: Any, executable: Any, cwd: Any, *, is_host: bool) -> RootlessError:
+def translate(error: RootlessError, executable: Any, cwd: Any, *, is_host: bool) -> RootlessError:
     """Return the error as subprocess's callers know it: mostly an OSError with the program's or directory's name."""
     if error.where in ("/etc/passwd", "/etc/group") and error.what.startswith("unknown "):
         return UnknownName(error.what, error.where, error.errno, error.hint)
-    if error.where.startswith("/process/user"):  # such as setgroups(2), whose error in subprocess names no file
+    if error.where.startswith(("/process/user", "process_group=")):  # the errors of setgroups(2) and setpgid(2)
         return ProgramNotExecutable(error.what, error.where, error.errno or errno.EPERM, error.hint)
     if not error.errno or not error.where.startswith(("/process/args", "/process/cwd")):
         return error
-    filename = cwd if error.where == "/process/cwd" else executable or args[0]
+    filename = cwd if error.where.startswith("/process/cwd") else executable
     hint = error.hint
     if is_host and error.errno in _NOT_FOUND:
         hint = _host_hint(os.fsdecode(filename)) or hint

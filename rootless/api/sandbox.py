@@ -394,7 +394,7 @@ class _Run:
                 self.stdin = self.stdout = self.stderr = -1
                 self._start()
             except RootlessError as error:
-                raise translate(error, *self.asked, self.cwd, is_host=self.sandbox._settings.is_host) from None
+                raise translate(error, self.asked[1], self.cwd, is_host=self.sandbox._settings.is_host) from None
 
     def _verdict(self, code: int) -> str | None:
         if self.stopped_by:
@@ -445,7 +445,7 @@ class _Run:
 
     def _await_end(self) -> int:
         """Return the wait status. The program may run on when it has closed its streams, until the time is over."""
-        complete = self.sandbox._settings.has_cgroup
+        complete = self.sandbox._settings.complete
         status = self.answers.wait(self._left(), complete=complete)
         if status is None:
             self._stop_by("timeout")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import marshal
 import os
+from collections.abc import Mapping
 
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from rootless.api.keywords import ContainerKeywords
@@ -25,12 +27,12 @@ NAMES = frozenset((*_SAME, *_OWN))
 class Packed:
     """Hold settings in the form that the launcher takes.
 
-    data: marshal data; equal settings are equal bytes; is_host: whether the root is the host's own system; has_cgroup:
-    whether the container may have a cgroup or a network engine. Then a caller waits for the launcher's last message,
-    because the launcher has counted the OOM kills and removed both by then.
+    data: marshal data; equal settings are equal bytes; is_host: whether the root is the host's own system; complete:
+    whether the container has a name, or may have a cgroup or a network engine. Then a caller waits for the launcher's
+    last message, because by then the OOM kills are counted, the name is free again, and the cgroup is removed.
     """
 
-    __slots__ = ("data", "has_cgroup", "is_host", "name", "pid1")
+    __slots__ = ("complete", "data", "is_host", "name", "pid1")
 
     def __init__(self, keywords: ContainerKeywords, user: Any, group: Any, groups: Any) -> None:
         unknown = sorted(set(keywords) - NAMES)
@@ -40,14 +42,16 @@ class Packed:
         if bundle is not None and rootfs is not None:
             raise ValueError("bundle= and rootfs= cannot be used together")
         self.is_host = bundle is None and rootfs is None
-        self.pid1 = not keywords.get("init", True)
-        self.name = keywords.get("name") or ""
+        self.pid1 = not (keywords.get("init") is None or keywords["init"])
+        self.name: str = _bare("name", keywords.get("name") or "")
+        if not isinstance(self.name, str):
+            raise TypeError(f"name is a str, not {type(self.name).__name__}")
         limited = any(keywords.get(name) for name in ("memory", "pids", "cpus"))
         config = keywords.get("config")
-        limited = limited or (isinstance(config, dict) and not {"linux", "annotations"}.isdisjoint(config))
+        limited = limited or (isinstance(config, Mapping) and not {"linux", "annotations"}.isdisjoint(config))
         is_connected = bool(keywords.get("publish")) or keywords.get("network") in ("auto", "pasta", "slirp4netns")
-        self.has_cgroup = limited or is_connected or bundle is not None
-        limits = keywords.get("limits", "strict")
+        self.complete = limited or is_connected or bundle is not None or bool(self.name)
+        limits = "strict" if keywords.get("limits") is None else keywords["limits"]
         if limits not in ("strict", "best-effort"):
             raise ValueError(f'limits is {limits!r}, allowed is "strict" or "best-effort"')
         passed: dict[str, Any] = {}
@@ -60,15 +64,15 @@ class Packed:
             if not self.is_host:  # whose places that can be written to are the container's own
                 passed["upper"] = "tmpfs"
         if keywords.get("seccomp") is not None:
-            passed["seccomp"] = _read_profile(keywords["seccomp"])
+            passed["seccomp"] = _read_profile(_bare("seccomp", keywords["seccomp"]))
         base = os.getcwd() if passed.get("volumes") else "/"
         self.data = marshal.dumps(
             {
                 "root": _root(bundle, rootfs),
                 "name": self.name,
-                "user": user,
-                "group": group,
-                "groups": None if groups is None else list(groups),
+                "user": _id(user),
+                "group": _id(group),
+                "groups": None if groups is None else [_id(each) for each in groups],
                 "best_effort": limits == "best-effort",
                 "base": base,
                 "keywords": passed,
@@ -78,26 +82,50 @@ class Packed:
 
 
 def _root(bundle: Any, rootfs: Any) -> tuple[str, str]:
-    if bundle is not None:
-        return "bundle", os.path.abspath(os.fspath(bundle))
-    if rootfs is not None:
-        return "rootfs", os.path.abspath(os.fspath(rootfs))
+    for kind, path in (("bundle", bundle), ("rootfs", rootfs)):
+        if path is not None:
+            path = os.fsdecode(path)
+            if not path:  # which would be the working directory
+                raise ValueError(f"{kind} is an empty path")
+            return kind, os.path.abspath(path)
     return "host", ""
 
 
-_TYPES: dict[str, type] = {"network": str, "hostname": str, "config": dict}
+_TYPES: dict[str, Any] = {"network": str, "hostname": str, "config": Mapping}
 
 
 def _plain(name: str, value: Any) -> Any:
     """Return plain data. Refuse a string in place of a list, because its letters would be taken for the elements."""
-    is_right = isinstance(value, _TYPES.get(name, object))
-    if not is_right:
-        raise TypeError(f"{name} is a {_TYPES[name].__name__}, not {type(value).__name__}")
-    if name in ("volumes", "tmpfs", "cap_add", "cap_drop", "publish"):
+    if not isinstance(value, _TYPES.get(name, object)):
+        kind = "dict" if name == "config" else "str"
+        raise TypeError(f"{name} is a {kind}, not {type(value).__name__}")
+    if name in ("volumes", "tmpfs", "cap_add", "cap_drop", "publish", "ulimits"):
         if isinstance(value, (str, bytes)):
             raise TypeError(f"{name} is a list of strings, not one string")
-        return [os.fspath(each) for each in value]
-    return "none" if name == "root_emulation" and value is False else value
+        if name != "ulimits" or not isinstance(value, Mapping):
+            items: Iterable[Any] = value
+            return [os.fsdecode(each) for each in items]
+    return "none" if name == "root_emulation" and value is False else _bare(name, value)
+
+
+def _bare(name: str, value: Any) -> Any:
+    """Return a value of JSON as the very types that marshal takes; an enum's member or an OrderedDict is none."""
+    if value is None or type(value) in (str, int, bool, float):
+        return value
+    if isinstance(value, Mapping):
+        return {_bare(name, key): _bare(name, each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_bare(name, each) for each in value]
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return str.__str__(value) if kind is str else kind(value)
+    raise TypeError(f"{name} holds a {type(value).__name__}, which is no value of JSON")
+
+
+def _id(value: Any) -> Any:
+    return int(value) if isinstance(value, int) else _bare("user", value)
 
 
 def _read_profile(profile: Any) -> Any:

@@ -42,9 +42,6 @@ class TaskDied(RootlessError):
         hint = advice("task-memory") if oom_killed else "its output says more"
         super().__init__(f"the container ended before the function returned ({end})", name, hint=hint)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(TaskDied, oom_killed=self.oom_killed), (self.where, self.returncode)
-
 
 def unpack(image: str | os.PathLike[str]) -> str:
     """Return the bundle of an image archive in this machine's cache, unpacked there if it is the first time.

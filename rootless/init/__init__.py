@@ -96,8 +96,10 @@ def _await_runtime(plan: Plan, init: Init) -> None:
 def _look_up_program(plan: Plan, init: Init, context: Becoming) -> str:
     """Return the program's path as its user sees it, "" without args, and check the working directory."""
     args, options = plan.process.args, init.prepared.options
-    name = options.executable if options and options.executable else args[0] if args else ""
-    path = program.look_up(name, context.env, context.left_groups) if args else ""
+    if options:
+        path = options.look_up(context)
+    else:
+        path = program.look_up(args[0], context.env, context.left_groups) if args else ""
     program.check_cwd()
     return path
 

@@ -30,28 +30,27 @@ if TYPE_CHECKING:
     from rootless.plan.compiler import Plan
     from rootless.steps.context import Prepared
 
-_SEARCH = "/bin:/usr/bin"  # where subprocess looks without PATH: os.defpath
-
 
 class Call:
     """Hold the arguments of one call, with the names of the subprocess module.
 
-    options: the file to execute, session, process group and signals; env: None for the container's own; cwd: b"" for
-    the container's own; streams: descriptors for 0, 1 and 2, -1 for a closed one; passed: (descriptor, number in the
-    program) of each of pass_fds; pid1: whether the program itself is pid 1.
+    options: the file to execute, environment, working directory, session, process group and signals; streams:
+    descriptors for 0, 1 and 2, -1 for a closed one; passed: (descriptor, number in the program) of each of pass_fds;
+    pid1: whether the program itself is pid 1.
     """
 
-    __slots__ = ("args", "cwd", "env", "options", "passed", "pid1", "streams", "umask")
+    __slots__ = ("args", "options", "passed", "pid1", "streams", "umask")
 
     def __init__(
         self, args: list[bytes], executable: bytes, env: list[bytes] | None, cwd: bytes, umask: int,
         restore: bool, session: bool, group: int, pid1: bool,
     ) -> None:  # fmt: skip
         self.args = args
-        self.env = env
-        self.cwd = cwd
         self.umask = umask
-        self.options = ChildOptions(os.fsdecode(executable), restore=restore, session=session, group=group)
+        self.options = ChildOptions(
+            os.fsdecode(executable), None if env is None else [os.fsdecode(entry) for entry in env], os.fsdecode(cwd),
+            restore=restore, session=session, group=group,
+        )  # fmt: skip
         self.pid1 = pid1
         self.streams: list[int] = [-1, -1, -1]
         self.passed: list[tuple[int, int]] = []
@@ -248,17 +247,11 @@ def _become_user(life: Life) -> Becoming:
 
 def _look_up(life: Life, call: Call, context: Becoming) -> tuple[bytes, dict[bytes, bytes]]:
     """Apply the call's working directory, environment and umask. Return the program's path and its environment."""
-    if call.cwd:
-        try:
-            os.chdir(call.cwd)
-        except OSError as error:
-            raise RootlessError("cannot enter the working directory", "/process/cwd", error.errno or 0) from None
-    env = [os.fsdecode(entry) for entry in call.env] if call.env is not None else context.env
-    path = _find_program(call, env, context.left_groups)
+    path = os.fsencode(call.options.look_up(context))
     program.check_cwd()
     if call.umask >= 0:
         os.umask(call.umask)
-    return path, dict(os.fsencode(entry).split(b"=", 1) for entry in env)
+    return path, dict(os.fsencode(entry).split(b"=", 1) for entry in context.env)
 
 
 def _become_program(life: Life, call: Call, context: Becoming) -> None:
@@ -304,6 +297,8 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> None:
             setsigmask=[], **call.options.for_spawn(),
         )  # fmt: skip
     except OSError as error:
+        if error.errno == errno.EPERM and call.options.group > 0:
+            raise call.options.group_error(error) from None
         raise _exec_error(path, error) from None
     _, permitted, inheritable = sc.capget()
     # With CAP_SYS_ADMIN a process may name another one as the sender of a message (unix(7), SCM_CREDENTIALS).
@@ -312,21 +307,6 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> None:
     mine = (program_fd,) if life.answers < 0 else (program_fd, life.answers)
     sockets.send_fds(life.verdict, channel.EXECUTING, mine, sender=pid)
     reaper.reap(pid, life.status_fd)
-
-
-def _find_program(call: Call, env: list[str], left_groups: list[int]) -> bytes:
-    """Return the program's file: `executable`, or args[0] in the program's own PATH. Raises RootlessError."""
-    name = call.options.executable or os.fsdecode(call.args[0])
-    if "/" not in name and not any(entry.startswith("PATH=") for entry in env):
-        env = [*env, f"PATH={_SEARCH}"]
-    try:
-        return os.fsencode(program.look_up(name, env, left_groups))
-    except RootlessError as error:
-        error.errno = error.errno or errno.ENOENT
-        if error.errno == errno.EISDIR:  # execve(2) returns EACCES for a directory
-            error.errno = errno.EACCES
-        error.where = "/process/args/0"
-        raise
 
 
 def _place_passed(life: Life, call: Call) -> socket:

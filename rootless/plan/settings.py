@@ -312,7 +312,7 @@ def _apply_ulimits(change: Change, ulimits: list[str] | dict[str, Any]) -> None:
     from rootless.process.rlimits import RLIMITS
 
     if type(ulimits) is dict:
-        ulimits = [f"{name}={':'.join(map(str, v)) if type(v) is tuple else v}" for name, v in ulimits.items()]
+        ulimits = [f"{name}={':'.join(map(str, v)) if type(v) in (tuple, list) else v}" for name, v in ulimits.items()]
     limits = change.array(change.part("process"), "rlimits")
     for text in ulimits:
         name, _, values = text.partition("=")

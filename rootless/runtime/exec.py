@@ -517,8 +517,10 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
         execute(process.steps(), context, tell)
         if task.foreground:
             attributes.die_with_parent()  # if the runtime is gone already, the next use of the socket fails
-        name = task.options.executable if task.options and task.options.executable else process.args[0]
-        path = program.look_up(name, context.env, context.left_groups)
+        if task.options:
+            path = task.options.look_up(context)
+        else:
+            path = program.look_up(process.args[0], context.env, context.left_groups)
         program.check_cwd()
         gate.wait()
         labelled = process.no_new_privs and any(kind == "SELinux" for kind, _ in process.labels)

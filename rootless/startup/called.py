@@ -329,10 +329,10 @@ CALLED: dict[str, dict[str, str]] = {
             "find_places may_wait may_wait.<locals>.<genexpr>",
         "rootless.api.wire": "_send pack_end receive send",
         "rootless.init.launched":
-            "Call.__init__ Life.__init__ _become_program _become_root _become_root.<locals>.<genexpr> _become_user "
-            "_become_user.<locals>.<genexpr> _become_user.<locals>.<listcomp> _die_with _find_program "
-            "_find_program.<locals>.<genexpr> _look_up _look_up.<locals>.<genexpr> _look_up.<locals>.<listcomp> "
-            "_place_passed _place_passed.<locals>.<genexpr> _spawn_program _spawn_program.<locals>.<genexpr> "
+            "Call.__init__ Call.__init__.<locals>.<listcomp> Life.__init__ _become_program _become_root "
+            "_become_root.<locals>.<genexpr> _become_user _become_user.<locals>.<genexpr> "
+            "_become_user.<locals>.<listcomp> _die_with _look_up _look_up.<locals>.<genexpr> _place_passed "
+            "_place_passed.<locals>.<genexpr> _spawn_program _spawn_program.<locals>.<genexpr> "
             "_spawn_program.<locals>.<listcomp> _take_streams main",
         "rootless.init.reaper": "<listcomp> _end_all _reap_ended block_all reap shut_out",
         "rootless.kernel.caps": "keeps_out",
@@ -345,7 +345,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.plan.settings": "_apply_network _give_names _give_names.<locals>.<genexpr> apply_settings",
         "rootless.process.attributes": "own_stdio",
         "rootless.process.child_options":
-            "ChildOptions.__init__ ChildOptions.apply ChildOptions.for_spawn ChildOptions.ignore_signals",
+            "ChildOptions.__init__ ChildOptions.apply ChildOptions.for_spawn ChildOptions.ignore_signals "
+            "ChildOptions.look_up ChildOptions.look_up.<locals>.<genexpr>",
         "rootless.process.seccomp": "prepare.<locals>.load",
         "rootless.steps": "StepFailed",
         "rootless.steps.binds":

@@ -106,8 +106,10 @@ def run_program(steps: list[Step], ending: Ending, tell: StepSender | None) -> N
     except OSError as error:
         if error.filename is None:  # another call than execve has failed
             raise
-        reason = errno_text(error.errno or 0).partition(" (")[2].rstrip(")")
         hint = program.exec_hint(ending.path, error, labelled=ending.labelled)
+        if ending.options:  # a caller in Python gets the number
+            raise RootlessError(f"exec {ending.path}", "/process/args/0", error.errno or 0, hint) from None
+        reason = errno_text(error.errno or 0).partition(" (")[2].rstrip(")")
         raise RootlessError(f"exec {ending.path}: {reason}", "/process/args/0", hint=hint) from None
 
 

@@ -25,9 +25,9 @@ PIPE = subprocess.PIPE
 
 
 def python(script: str, *args: str) -> subprocess.Popen[str]:
-    """Run code in a Python process with a launcher of its own."""
+    """Run code in a Python process with a launcher of its own. Its standard input is open, so `input()` waits."""
     program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n{script}"
-    return subprocess.Popen([sys.executable, "-c", program, *args], stdout=PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", program, *args], stdin=PIPE, stdout=PIPE, text=True)
 
 
 def test_eight_threads_run_a_hundred_containers_each(busybox_root: Path) -> None:
@@ -178,8 +178,8 @@ input()
     launcher = int(process.stdout.readline())
     assert begins(f"sleep\0{sleep}")
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.communicate(timeout=TIMEOUT)
+    assert process.returncode == -signal.SIGKILL
     assert ends(f"sleep\0{sleep}")
     assert is_gone(launcher)
 
@@ -197,18 +197,14 @@ os.kill(os.getpid(), 9)
 """,
         sleep,
     )
-    process.wait()
-    assert process.stdout and process.stdout.read() == "ready\n"
-    process.stdout.close()
+    assert process.communicate(timeout=TIMEOUT)[0] == "ready\n"
     assert ends(f"sleep\0{sleep}")
 
 
 def test_the_launcher_ends_with_the_interpreter() -> None:
     process = python("from rootless.api.client import launcher_pid; rootless.run(['true']); print(launcher_pid())")
-    assert process.stdout
-    launcher = int(process.stdout.readline())
-    process.stdout.close()
-    assert process.wait() == 0
+    launcher = int(process.communicate(timeout=TIMEOUT)[0])
+    assert process.returncode == 0
     assert is_gone(launcher)
 
 
