@@ -398,7 +398,7 @@ def _note(request: ConvertRequest, tree: Tree) -> None:
         shown = ", ".join(map(str, few)) + (", ..." if len(owners.others) > len(few) else "")
         request.note(
             f"the image has files of other ids ({shown}), and you have one id: all files are yours, and chown to those "
-            "ids, or becoming one of them, fails in the container; hint: rootless doctor"
+            "ids, or becoming one of them, takes root emulation, which `run` turns on; hint: rootless doctor"
         )
     if report.absolute:
         request.note(f"{report.absolute} absolute member names were taken as below the root")

@@ -78,7 +78,8 @@ def _pack(packing: PackRequest, rootfs: str, upper: str, *, is_user: bool) -> in
         sc.mount("overlay", rootfs, "overlay", 0, ",".join(options))
         pack(packing)
     except OciError as error:
-        error.hint = error.hint.replace("--output", "--save-changes")  # `pack` has another word for it
+        # `pack` has other words for these, and --force.
+        error.hint = error.hint.replace("--output", "--save-changes").replace("--force replaces it", "choose another")
         log.error(error.message())
         return 1
     return 0
