@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless import log
 from rootless.errors import RootlessError
-from rootless.kernel import proc
+from rootless.kernel import proc, signals
 from rootless.runtime.state import StateDir, check_id
 
 TYPE_CHECKING = False
@@ -242,20 +242,23 @@ class TakingBack:
     """Guard a block that undoes a command's work after an error.
 
     If the block fails, too, a warning names what remains, and the first error is the one that is raised. Import what
-    the block needs inside of it, because the import may fail when no descriptors or memory are left.
+    the block needs inside of it, because the import may fail when no descriptors or memory are left. A signal that
+    would end the command waits for the end of the block.
     """
 
     def __init__(self, container: Container) -> None:
         self.container_id = container.container_id
 
     def __enter__(self) -> None:
-        pass
+        signals.block(signals.ENDING)
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        _name_remains(self.container_id, str(error))
-        return True
+        try:
+            if isinstance(error, Exception):
+                _name_remains(self.container_id, str(error))
+        finally:
+            signals.unblock(signals.ENDING)
+        return isinstance(error, Exception)
 
 
 def _name_remains(container_id: str, why: str) -> None:

@@ -174,7 +174,11 @@ class Creation:
             StepSender(sync, self.numbering.lines)(step)
 
     def undo(self, error: BaseException) -> None:
-        """Undo everything, and run the poststop hooks if a hook has failed (runtime.md#lifecycle)."""
+        """Undo everything, and run the poststop hooks if a hook has failed (runtime.md#lifecycle).
+
+        A signal that would end the command waits until all is undone, and then does so.
+        """
+        signals.block(signals.ENDING)
         try:
             if isinstance(error, RootlessError):
                 _name_memory_limit(error, self.container.state.get("cgroup", self.plan.cgroup.record))
@@ -182,8 +186,11 @@ class Creation:
             undo_all(self.undo_stack, self.container.directory)
         from rootless.runtime.hooks import failed_in_hook, run_poststop
 
-        if failed_in_hook(error):
-            run_poststop(self.plan.hooks.get("poststop", []), self.container.report("stopped"))
+        try:
+            signals.unblock(signals.ENDING)  # a hook may hang
+        finally:
+            if failed_in_hook(error):
+                run_poststop(self.plan.hooks.get("poststop", []), self.container.report("stopped"))
 
     # --- prepare
 

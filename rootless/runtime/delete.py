@@ -108,11 +108,14 @@ def remove(container: Container, *, hook_limit: int = 0) -> None:
     report = container.report("stopped")
     container.directory.remove()
     if hooks:
-        from rootless.kernel.signals import end_on_signals
+        from rootless.kernel.signals import ENDING, end_on_signals, unblock
         from rootless.runtime.hooks import run_poststop
 
         end_on_signals()  # a hook may hang, and no other work remains
-        run_poststop([hook.limited(hook_limit) for hook in hooks], report)
+        try:
+            unblock(ENDING)  # TakingBack has blocked them
+        finally:
+            run_poststop([hook.limited(hook_limit) for hook in hooks], report)
     container.close()
 
 

@@ -12,6 +12,7 @@ from rootless.kernel import child, proc
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
 from rootless.kernel.namespaces import NAMESPACES
+from rootless.kernel.signals import ENDING, block, unblock
 from rootless.process import console
 from rootless.process.hooks import HookContext
 from rootless.runtime import criu
@@ -102,7 +103,9 @@ def restore(create_request: CreateRequest, request: ImageRequest) -> int:
         if create_request.pid_file:
             proc.write_pid_file(create_request.pid_file, restored.pid)
     except BaseException:
+        block(ENDING)  # a second Ctrl-C would leave the rest
         undo_all(undo, directory)
+        unblock(ENDING)
         raise
     if request.detach:
         container.close()
