@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from oci.image.platforms import host_platform
 from rootless.errors import errno_text
 from rootless.kernel.closed import closed_above
 from rootless.kernel.hints import HINTS, ROOT, hint, hint_of
@@ -58,7 +59,8 @@ def test_what_is_missing_is_not_closed(tmp_path: Path) -> None:
 def test_the_cache_or_the_state_is_read_only(
     rootless: Rootless, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: Make
 ) -> None:
-    (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END]))
+    own = host_platform()[1]
+    (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END], architecture=own))
     place = tmp_path / "place"
     place.mkdir(0o700)
     before = without(f"mount -t tmpfs -o ro,mode=700 none {place}")
@@ -127,6 +129,7 @@ def test_the_words_of_an_error_find_the_command_that_mends_it() -> None:
     ],
 )
 def test_an_archive_that_run_refuses(rootless: Rootless, tmp_path: Path, changes: dict[str, str], line: str) -> None:
+    changes = {"architecture": host_platform()[1], **changes}
     (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END], **changes))
     found = examine(rootless, tmp_path / "image.tar")
     bad = [each for each in ("archive", "platform") if found["lines"].get(each, {}).get("status") == "missing"]

@@ -168,6 +168,15 @@ def test_the_cache_lists_and_prunes_images(rootless: Any, archive: Path, tmp_pat
     }
 
 
+@pytest.mark.parametrize("action", ["ls", "prune"])
+def test_no_single_image_of_the_cache_can_be_named(rootless: Any, archive: Path, tmp_path: Path, action: str) -> None:
+    """Who types `cache prune IMAGE` does not want all the others removed."""
+    assert rootless("run", archive).returncode == 0
+    done = rootless("cache", action, "box:1")
+    assert done.returncode == 1 and f"cache {action}: unexpected argument 'box:1'" in done.stderr
+    assert len(bundles(tmp_path)) == 1
+
+
 def test_a_shell_gets_a_terminal_where_there_is_one(rootless: Any, archive: Path, layer: bytes) -> None:
     archive.write_bytes(image_of(layer, {"Cmd": ["/bin/sh"]}))
     for flags, wanted in ((["--tty=false", "-i"], ["ptmx"]), ([], ["0", "ptmx"])):

@@ -30,6 +30,9 @@ def main(options: Options) -> int:
     """Run `rootless cache add IMAGE`, `cache ls` or `cache prune [--max-size SIZE]`; no size prunes all."""
     if options.action == "add":
         return _add(options)
+    if options.image and options.action in ("ls", "prune"):
+        what = f"cache {options.action}: unexpected argument {printable(repr(options.image))}"
+        raise RootlessError(what, hint="it is about the whole cache; --max-size SIZE keeps a part")
     cache = Cache()
     options.root = getattr(options, "root", "")
     if options.action == "ls":
