@@ -131,6 +131,13 @@ def _despite_signals(work: Callable[[], None]) -> int:
     return 128 + first[0][0] if first else 0
 
 
+def _is_anothers(path: str) -> bool:
+    try:
+        return os.stat(path).st_uid != os.geteuid()  # of a user namespace, where other users' files are nobody's
+    except OSError:
+        return False
+
+
 def remove(path: str, maps: Maps) -> int:
     """Remove a tree with these id maps; return the exit code. Raises RootlessError."""
 
@@ -140,6 +147,11 @@ def remove(path: str, maps: Maps) -> int:
             return _despite_signals(lambda: remove_tree(path, progress.advance))
         except OciError as error:  # with empty maps this runs in the parent, whose caller expects a RootlessError
             raise RootlessError(error.what, error.where, error.errno, error.hint) from None
+        except OSError as error:
+            name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            where = f"{path}: {name}" if name and name != os.path.basename(path) else path
+            hint_text = "it belongs to another user" if _is_anothers(path) else ""
+            raise RootlessError.from_os(error, "cannot remove", printable(where), hint_text) from None
         finally:
             progress.finish()
 

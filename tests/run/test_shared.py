@@ -75,7 +75,13 @@ def test_a_second_user_runs_it(shared: Path, tmp_path: Path) -> None:
     assert run("--read-only", str(shared), "--", "ls", "/etc").split() == ["group", "passwd", "shadow"]
     copies = [path for path in (home / "cache/rootless/images").iterdir() if path.name != "index"]
     (copy,) = [path for path in copies if path.suffix != ".lock"]
-    assert copy.stat().st_uid == SECOND and sorted(map(str, shared.rglob("*"))) == before
+    assert copy.stat().st_uid == SECOND
+    refused = subprocess.run(
+        [*command, "remove", str(shared)], env=environment(home), capture_output=True, check=False, **options
+    )
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    assert f"cannot remove: {shared}" in refused.stderr and "EACCES" in refused.stderr
+    assert "hint: it belongs to another user" in refused.stderr and sorted(map(str, shared.rglob("*"))) == before
 
 
 def test_ones_own_bundle_is_used_in_place(rootless: Any, make_bundle: Callable[..., Any], tmp_path: Path) -> None:
