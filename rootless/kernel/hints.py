@@ -17,6 +17,12 @@ from rootless import errors
 
 __all__ = ["HINTS", "ROOT", "USER", "Hint", "hint", "text_of"]
 
+
+def _boot_with(parameter: str) -> str:
+    """Return the command that adds a kernel parameter where grub boots, as on Debian, Ubuntu, Fedora and openSUSE."""
+    return f"sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{parameter} /' /etc/default/grub; update-grub; reboot"
+
+
 HINTS = {
     "userns-limit": Hint(
         "the limit of user namespaces is reached: sysctl user.max_user_namespaces",
@@ -83,7 +89,7 @@ HINTS = {
     "no-session": Hint("log in through systemd-logind, or `loginctl enable-linger`", "loginctl enable-linger", USER),
     "cgroup-v1": Hint(
         "this host's limits belong to cgroup v1, which rootless does not use; boot it with cgroup v2 alone",
-        "edit /etc/default/grub: GRUB_CMDLINE_LINUX=systemd.unified_cgroup_hierarchy=1; update-grub; reboot",
+        _boot_with("systemd.unified_cgroup_hierarchy=1"),
         ROOT,
     ),
     "no-cgroup": Hint("no cgroup v2 is mounted at /sys/fs/cgroup", "mount -t cgroup2 none /sys/fs/cgroup", ROOT),
@@ -102,7 +108,7 @@ HINTS = {
     ),
     "no-controller-for-root": Hint(
         "see cgroup.controllers of the cgroups above; v1 may own the controller (boot with cgroup v2 alone)",
-        "edit /etc/default/grub: GRUB_CMDLINE_LINUX=systemd.unified_cgroup_hierarchy=1; update-grub; reboot",
+        _boot_with("systemd.unified_cgroup_hierarchy=1"),
         ROOT,
     ),
     "no-jeepney": Hint("pip install jeepney, or apt install python3-jeepney", "pip install jeepney", USER),
@@ -162,13 +168,13 @@ HINTS = {
         "apt install libseccomp2",
         ROOT,
     ),
-    "no-vsyscall": Hint("the kernel parameter vsyscall=xonly", "add vsyscall=xonly to the kernel's command line", ROOT),
+    "no-vsyscall": Hint("the kernel parameter vsyscall=xonly", _boot_with("vsyscall=xonly"), ROOT),
     "no-fuse": Hint(
         "root loads the module fuse and opens the node to all: modprobe fuse; chmod 666 /dev/fuse",
         "modprobe fuse; chmod 666 /dev/fuse",
         ROOT,
     ),
-    "slow-launcher": Hint("bin/rootless is the fast way to start", "run rootless instead of python -m rootless", USER),
+    "slow-launcher": Hint("bin/rootless is the fast way to start", "rootless COMMAND", USER),
     "trial-hangs": Hint("doctor --clean removes what is left of it", "rootless doctor --clean", USER),
     "no-sys-nice": Hint(
         "real-time policies and a lower nice value take CAP_SYS_NICE on the host, or its RLIMIT_RTPRIO or _NICE"

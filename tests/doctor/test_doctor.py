@@ -238,6 +238,7 @@ def test_the_bundle_is_on_a_file_system_without_exec(rootless: Rootless, bundle:
     found = examine(rootless, target / "bundle", before=before)
     assert found["code"] == 1
     assert found["lines"]["bundle"]["status"] == "missing" and "noexec" in found["lines"]["bundle"]["detail"]
+    assert found["lines"]["bundle"]["command"] == f"mount -o remount,exec {target}"
     command = [*before, *rootless.command("run", "-b", target / "bundle", "none", "--", "/bin/true")]
     assert subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False).returncode != 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,14 @@ def test_a_mount_covers_the_one_below_it(tmp_path: Path) -> None:
 
 def test_every_command_names_who_types_it() -> None:
     assert all(bool(hint.command) == (hint.who in (ROOT, USER)) for hint in HINTS.values())
+
+
+def test_the_command_for_grub_adds_a_kernel_parameter(tmp_path: Path) -> None:
+    grub = tmp_path / "grub"
+    grub.write_text('GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\nGRUB_CMDLINE_LINUX="console=tty0"\n')
+    for name in ("cgroup-v1", "no-controller-for-root", "no-vsyscall"):
+        first, *others = HINTS[name].command.split("; ")
+        assert others == ["update-grub", "reboot"]
+        subprocess.run(["sh", "-c", first.replace("/etc/default/grub", str(grub))], check=True)
+    added = "vsyscall=xonly systemd.unified_cgroup_hierarchy=1 systemd.unified_cgroup_hierarchy=1 console=tty0"
+    assert grub.read_text().splitlines()[1:] == ['GRUB_CMDLINE_LINUX_DEFAULT="quiet"', f'GRUB_CMDLINE_LINUX="{added}"']

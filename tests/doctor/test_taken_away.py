@@ -334,6 +334,7 @@ def test_a_file_system_that_is_mounted_nosuid_has_no_newuidmap(rootless: Rootles
     before = without(bind)
     line = examine(rootless, before=before)["lines"]["newuidmap"]
     assert is_of(line["hint"], "newuidmap-refuses") and "nosuid" in line["detail"]
+    assert line["command"] == "mount -o remount,suid /usr/bin"
 
 
 @USERS_OWN

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from oci.private import fault
 from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.errors import RootlessError, errno_text
-from rootless.kernel.fstypes import NO_UPPER, REMOTE, file_system, nearest
+from rootless.kernel.fstypes import NO_UPPER, REMOTE, file_system, mount_point, nearest
 from rootless.kernel.hints import ROOT, Hint, hint, hint_of
 from rootless.runtime.caches import cache_directory
 from rootless.runtime.state import open_root
@@ -124,7 +125,7 @@ def bundle(path: str) -> Iterator[Line]:
     """Check the file system of a bundle: whether programs can be executed there, set-user-ID, and over a network."""
     flags, kind = os.statvfs(path).f_flag, file_system(path)
     if flags & os.ST_NOEXEC:
-        mend = Hint(hint("noexec", path=path).text, f"mount -o remount,exec the file system of {path}", ROOT)
+        mend = Hint(hint("noexec", path=path).text, f"mount -o remount,exec {shlex.quote(mount_point(path))}", ROOT)
         yield Line("bundle", MISSING, f"{path} is on a file system that is mounted noexec", "no program starts", mend)
     elif kind in REMOTE:
         cost = "files of subordinate ids cannot be made there, and containers start slower"

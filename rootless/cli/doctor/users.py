@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rootless.errors import RootlessError, errno_text
 from rootless.kernel import child, mountinfo
 from rootless.kernel import syscalls as sc
 from rootless.kernel.find_program import find_program
+from rootless.kernel.fstypes import mount_point
 from rootless.kernel.hints import Hint, hint, hint_of
 from rootless.kernel.host import read_subids
 from rootless.userns.hints import explain_refusal, hint_of_refusal
@@ -167,7 +169,7 @@ def _helper(host: Host, program: str, file: str) -> Line:
         return Line(program, LIMITED, f"{program} is not installed", _SQUASHED, hint("no-newuidmap"))
     refuses = hint("newuidmap-refuses", file=file, path=path)
     if os.statvfs(path).f_flag & os.ST_NOSUID:
-        mend = Hint(refuses.text, f"mount -o remount,suid the file system of {path}", refuses.who)
+        mend = Hint(refuses.text, f"mount -o remount,suid {shlex.quote(mount_point(path))}", refuses.who)
         return Line(program, LIMITED, f"{path} lies on a file system that is mounted nosuid", _SQUASHED, mend)
     status = os.stat(path)
     try:
