@@ -128,10 +128,15 @@ def refuse(verdict: socket, error: BaseException) -> None:
 
 
 def tell_start(verdict: socket, pid: int) -> None:
-    """Tell the caller that the program runs: its pid, and a pidfd."""
-    pidfd = os.pidfd_open(pid)
-    channel.send(verdict, channel.EXECUTING, b"%d" % pid, (pidfd,))
-    os.close(pidfd)
+    """Tell the caller that the program runs: its pid, and a pidfd, which there is none of if it was reaped already."""
+    pidfds: tuple[int, ...] = ()
+    try:
+        pidfds = (os.pidfd_open(pid),)
+    except ProcessLookupError:
+        pass
+    channel.send(verdict, channel.EXECUTING, b"%d" % pid, pidfds)
+    for pidfd in pidfds:
+        os.close(pidfd)
     verdict.close()
 
 

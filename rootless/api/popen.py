@@ -249,7 +249,10 @@ class Popen(subprocess.Popen[AnyStr]):
 
     def send_signal(self, sig: int) -> None:
         """Send a signal to the program; do nothing if it has ended (pidfd_send_signal(2))."""
-        self.poll()
+        try:
+            self.poll()
+        except LauncherError:  # which `wait` reports: the container has ended with its launcher
+            return
         if self.returncode is not None or self._pidfd < 0:
             return
         try:

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_PROGRAMS = ("bin", "sbin", "libexec", "shims")  # directories of programs, which need what is beside them
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -51,9 +52,15 @@ def _host_hint(name: str) -> str:
     if not path or not os.path.exists(path):
         return ""
     path = os.path.abspath(path)
-    prefixes = []
-    for each in dict.fromkeys((path, os.path.realpath(path))):
-        prefix = os.path.dirname(os.path.dirname(each))
-        if prefix not in ("/", "/usr", "/usr/local"):
-            prefixes.append(f"{prefix}:{prefix}:ro")
-    return f"volumes={prefixes!r}" if prefixes else ""
+    places = dict.fromkeys(map(_place_of, (path, os.path.realpath(path))))
+    volumes = [f"{place}:{place}:ro" for place in places if place not in ("/", "/usr", "/usr/local")]
+    its_path = "" if "/" in name else f", and its path {path}"
+    return f"volumes={volumes!r}{its_path}" if volumes else ""
+
+
+def _place_of(program: str) -> str:
+    """Return what brings a program in: its prefix, its directory, or the file alone rather than a whole home."""
+    directory = os.path.dirname(program)
+    place = os.path.dirname(directory) if os.path.basename(directory) in _PROGRAMS else directory
+    is_home = place in ("/home", os.path.expanduser("~")) or os.path.dirname(place) == "/home"
+    return program if is_home else place

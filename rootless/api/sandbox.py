@@ -367,7 +367,7 @@ class _Run:
         finally:
             self._close(self.stdin, self.stdout, self.stderr, self.pidfd)
             self.stdin = self.stdout = self.stderr = self.pidfd = -1
-        self.answers.close()
+            self.answers.close()
         code = os.waitstatus_to_exitcode(status)
         out, err = (bytes(each) for each in streams)
         seconds = time.monotonic() - self.began

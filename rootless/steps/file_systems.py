@@ -195,7 +195,8 @@ def empty_tmpfs(context: tuple[str, str] = ("", "")) -> int:
         sc.fsconfig(fs_fd, sc.FSCONFIG_SET_STRING, "nr_inodes", "1")
         _set_context(fs_fd, *context)
         sc.fsconfig(fs_fd, sc.FSCONFIG_CMD_CREATE)
-        return sc.fsmount(fs_fd, sc.MOUNT_ATTR_RDONLY)
+        attributes = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOEXEC
+        return sc.fsmount(fs_fd, attributes)
     finally:
         os.close(fs_fd)
 

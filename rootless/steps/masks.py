@@ -45,6 +45,7 @@ class MaskPath(Step):
                 raise leads_away("leads to the root itself", self.path)
             if not S_ISDIR(os.fstat(place).st_mode):
                 tree = sc.open_tree(root.dev_null, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
+                sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC)
             elif root.empty >= 0:
                 tree = sc.open_tree(root.empty, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
             else:

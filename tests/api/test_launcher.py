@@ -130,6 +130,7 @@ def test_a_killed_launcher_is_an_error_and_the_next_call_starts_another() -> Non
     os.kill(old, signal.SIGKILL)
     with pytest.raises(rootless.LauncherError):
         box.wait(TIMEOUT)
+    box.kill()  # no error: it has ended
     assert ends(f"sleep\0{sleep}")
     assert rootless.run(["true"]).returncode == 0
     assert launcher_pid() != old

@@ -160,3 +160,17 @@ def test_a_workspace_with_a_colon_is_refused(tmp_path: Path) -> None:
     """A part of its path would otherwise be mounted, at a place that the rest names."""
     with pytest.raises(ValueError, match="colon"):
         rootless.Sandbox(workspace=tmp_path / "a:b")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_call_that_raises_keeps_nothing_open() -> None:
+    import gc
+
+    with rootless.Sandbox() as box:
+        for keywords, error in (({"timeout": "1"}, TypeError), ({"cwd": "/nosuch"}, FileNotFoundError)):
+            gc.collect()
+            before = len(os.listdir("/proc/self/fd"))
+            with pytest.raises(error):
+                box.run(["sleep", "1000"], **keywords)  # type: ignore[call-overload]
+            gc.collect()
+            assert len(os.listdir("/proc/self/fd")) == before

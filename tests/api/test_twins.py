@@ -18,6 +18,8 @@ import pytest
 
 import rootless
 from rootless import errors
+from rootless.api import named
+from rootless.kernel import channel
 
 PIPE = subprocess.PIPE
 LONG = "x" * 300
@@ -109,6 +111,27 @@ def test_a_program_that_the_kernel_refuses_has_its_error(busybox_root: Any) -> N
         assert (caught.value.errno, caught.value.filename) == (8, "nothing")
 
 
+def test_the_hint_brings_a_program_in_and_not_a_whole_home(tmp_path: Any, monkeypatch: Any) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}/tools:/usr/bin:/bin")
+    for name, place in (("tool", "tool"), ("bin/tool", "bin/tool"), ("venv/bin/tool", "venv"), ("tools/own", "tools")):
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/bin/sh\necho here\n")
+        program.chmod(0o755)
+        with pytest.raises(FileNotFoundError) as caught:
+            rootless.run([program])
+        assert str(caught.value).endswith(f"hint: volumes=['{tmp_path}/{place}:{tmp_path}/{place}:ro']")
+        volumes = [f"{tmp_path}/{place}:{tmp_path}/{place}:ro"]
+        assert rootless.run([program], volumes=volumes, stdout=PIPE).stdout == b"here\n"
+    (tmp_path / "venv/bin/other").symlink_to("tool")  # two paths, one place
+    with pytest.raises(FileNotFoundError, match=r"volumes=\['[^']*/venv:ro'\]$"):
+        rootless.run([tmp_path / "venv/bin/other"])
+    with pytest.raises(FileNotFoundError, match=r"tools:ro'\], and its path .*/tools/own$"):
+        rootless.run(["own"])
+
+
 def test_numbers_that_are_no_int() -> None:
     for name in ("umask", "process_group"):
         with pytest.raises(OverflowError, match=name):
@@ -122,6 +145,16 @@ def test_a_name_is_free_again_when_its_container_has_ended() -> None:
     name = f"again-{os.getpid()}"
     for _ in range(30):
         assert rootless.run(["true"], name=name).returncode == 0
+
+
+def test_a_named_program_that_ends_at_once_has_started_all_the_same() -> None:
+    """Its init may reap it before the runtime can open a pidfd."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ours, theirs = channel.pair()
+    named.tell_start(theirs, gone.pid)
+    assert channel.receive(ours, channel.EXECUTING)[1:] == (b"%d" % gone.pid, [])
+    ours.close()
 
 
 @pytest.mark.parametrize("name", ["", f"base-{os.getpid()}"], ids=["no name", "a name"])
