@@ -242,6 +242,12 @@ class Host:
         """Return whether there is something at a path, links followed."""
         return os.path.exists(path)
 
+    def userns_of(self, path: str) -> str:
+        """Return the path of the user namespace that owns a process's /proc/PID/ns/*, "" for this one or an unknown."""
+        from rootless.kernel.network_facts import owner_beside
+
+        return owner_beside(path)
+
     def device_of(self, path: str) -> tuple[str, int, int] | None:
         """Return (`c` or `b`, major, minor) of the device node at a path, None where there is none."""
         from _stat import S_ISBLK, S_ISCHR

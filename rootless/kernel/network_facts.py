@@ -10,6 +10,7 @@ from rootless.startup import lean_os as os
 _ZERO6 = "0" * 32
 _RTF_GATEWAY = 2  # linux/route.h
 _LIMIT = 1 << 20  # bytes of a file
+_NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 
 
 def read_gateways() -> tuple[str, str]:
@@ -73,3 +74,27 @@ def read_help(program: str) -> str:
         text = pipe.read().decode("utf-8", "replace")
     os.waitpid(pid, 0)
     return text
+
+
+def owner_beside(path: str) -> str:
+    """Return `/proc/PID/ns/user` for a `/proc/PID/ns/net` that belongs to it, "" if that is this process's or another.
+
+    Only a process in the namespace that owns a network namespace, or in one above, may enter it (setns(2)).
+    """
+    from fcntl import ioctl
+
+    place, _, name = path.rpartition("/")
+    if not name or not place.endswith("/ns"):
+        return ""
+    fds = []
+    try:
+        fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        fds.append(ioctl(fds[0], _NS_GET_USERNS))
+        owner, beside, own = (os.stat(each) for each in (fds[1], f"{place}/user", "/proc/self/ns/user"))
+    except OSError:  # EPERM: the owner is not below this user namespace
+        return ""
+    finally:
+        for fd in fds:
+            os.close(fd)
+    numbers = [(status.st_dev, status.st_ino) for status in (owner, beside, own)]
+    return f"{place}/user" if numbers[0] == numbers[1] != numbers[2] else ""

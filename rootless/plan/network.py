@@ -102,10 +102,26 @@ def apply_network(change: Change, network: str) -> None:
         if not change.host.exists(path):
             raise wrong("network", network, "there is no such namespace", "ip netns list")
         linux["namespaces"] = [*others, {"type": "network", "path": path}]
+        _share_owner(change, path)
     else:
         allowed = "none, host, auto, pasta, slirp4netns or ns:PATH"
         near = "auto connects it as docker's bridge does" if network in _DOCKERS else closest(network, _KINDS)
         raise wrong("network", network, "unknown network", near or allowed)
+
+
+def _share_owner(change: Change, path: str) -> None:
+    """Join the user namespace that owns a network namespace, such as another container's, instead of making one.
+
+    The kernel lets nobody else enter the network namespace. The maps are then those of that container.
+    """
+    linux = change.part("linux")
+    namespaces = change.array(linux, "namespaces")
+    mine = next((n for n in namespaces if type(n) is dict and n.get("type") == "user" and not n.get("path")), None)
+    owner = change.host.userns_of(path) if mine else ""
+    if owner:
+        linux["namespaces"] = [{"type": "user", "path": owner} if n is mine else n for n in namespaces]
+        for key in ("uidMappings", "gidMappings"):
+            linux.pop(key, None)
 
 
 def apply_publish(change: Change, texts: list[str]) -> None:

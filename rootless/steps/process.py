@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import EINVAL
+
 from rootless.errors import RootlessError
 from rootless.kernel import caps
 from rootless.kernel import syscalls as sc
@@ -174,8 +176,15 @@ class ChangeUser(Step):
             sc.setgroups(user.groups)
         context.in_cwd = attributes.try_chdir(self.cwd)
         sc.prctl(sc.PR_SET_KEEPCAPS, 1)
-        sc.setresgid(user.gid)
-        sc.setresuid(user.uid)
+        try:
+            sc.setresgid(user.gid)
+            sc.setresuid(user.uid)
+        except OSError as error:
+            if error.errno != EINVAL:
+                raise
+            # The compiler has looked at the ids of the container's own user namespace, so this is one that was joined.
+            hint = "the user namespace that is joined does not map it; --user 0 is its root"
+            raise RootlessError.from_os(error, f"user: {user.uid}:{user.gid}", self.pointer, hint) from None
 
 
 class SetUmask(Step):

@@ -269,3 +269,14 @@ def test_a_user_by_number_for_a_rootfs_to_come(rootless: Any, tmp_path: Path) ->
     assert rootless("spec", "-b", tmp_path, "-u", "5:6").returncode == 0
     user = json.loads((tmp_path / "config.json").read_text())["process"]["user"]
     assert (user["uid"], user["gid"]) == (5, 6)
+
+
+def test_the_network_of_another_container(run: Run, rootless: Any, container: Callable[..., Any]) -> None:
+    """Both see one loopback device, as podman's containers do that share a network namespace."""
+    script = "echo shared >/tmp/index.html; exec httpd -f -p 127.0.0.1:8000 -h /tmp"
+    c = container({"process": {"args": ["sh", "-c", script]}, "root": {"readonly": False}})
+    assert c.run_detached().returncode == 0
+    path = f"/proc/{c.state()['pid']}/ns/net"
+    asks = "until wget -q -O - http://127.0.0.1:8000/; do sleep 0.1; done; touch /made"
+    assert run("--network", f"ns:{path}", script=asks) == "shared\n"
+    assert os.stat(f"{BOX}/rootfs/made").st_uid == os.geteuid()

@@ -173,6 +173,17 @@ def test_the_network() -> None:
     assert mount(spec, "/etc/hosts")["type"] == "tmpfs"
 
 
+def test_the_network_of_another_container_comes_with_its_user_namespace() -> None:
+    """The kernel lets only the owner of a network namespace enter it. Its maps are those of the other container."""
+    host = machine()
+    host.userns_of = lambda path: "/there/ns/user" if path == "/there/ns/net" else ""
+    linux = applied_on(host, network="ns:/there/ns/net")["linux"]
+    kinds = {n["type"]: n.get("path") for n in linux["namespaces"]}
+    assert (kinds["user"], kinds["network"]) == ("/there/ns/user", "/there/ns/net")
+    assert "uidMappings" not in linux and "gidMappings" not in linux
+    assert {"type": "user"} in applied_on(host, network="ns:/there/other")["linux"]["namespaces"]
+
+
 def test_the_throw_away_root_lies_over_the_rootfs() -> None:
     first = applied(upper="/there/a,b:c")["mounts"][0]
     assert first["destination"] == "/" and first["type"] == "overlay"
