@@ -193,7 +193,11 @@ def locked(store: str, key: str) -> Iterator[None]:
     """Hold the lock of one image, waited for if another command unpacks it."""
     path = f"{store}/.{key}.lock"
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            hint = HINTS[_CACHES.get(error.errno or 0, "cache-elsewhere")].text
+            raise RootlessError.from_os(error, "the cache of images cannot be used", path, hint) from None
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

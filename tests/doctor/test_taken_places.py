@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tests.doctor.taken import Make, error_says, is_of, run, same, without
 from tests.doctor.test_doctor import USERS_OWN, examine
 from tests.support import archives as a
 from tests.support.containers import Rootless
+
+TEMPORARY = ("/tmp", "/var/tmp")
 
 
 @pytest.fixture
@@ -181,3 +184,28 @@ def test_a_file_in_place_of_a_bundle(rootless: Rootless, tmp_path: Path) -> None
         done = rootless(command, "-b", tmp_path / "image.tar", "none")
         assert done.returncode == 1, done
         assert f"not a bundle but a file: {tmp_path}/image.tar; hint: rootless run " in done.stderr
+
+
+@USERS_OWN
+def test_nothing_can_be_written_but_the_state(
+    rootless: Rootless, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: Make
+) -> None:
+    """doctor needs no temporary file, and an image that is in the cache has no place for its changes."""
+    elsewhere = os.environ.get("XDG_RUNTIME_DIR", "/tmp")
+    if elsewhere.startswith(TEMPORARY):
+        pytest.skip("this user has no directory but the temporary ones")
+    (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END], architecture=host_platform()[1]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert rootless("cache", "add", tmp_path / "image.tar").returncode == 0
+    c = container()
+    read_only = [*TEMPORARY, str(tmp_path / "cache")]
+    binds = (f"mount --bind {each} {each} && mount -o remount,bind,ro {each}" for each in read_only)
+    before = without(" && ".join(binds))
+    rootless.state = Path(elsewhere) / f"state-{os.getpid()}"
+    try:
+        found = examine(rootless, c.bundle.path, before=before, cwd="/")
+        assert (found["code"], found["lines"]["config"]["status"]) == (0, "ok"), found
+        error = run([*before, *rootless.command("run", tmp_path / "image.tar")], cwd="/")
+        same(error, examine(rootless, before=before, cwd="/"), "cache", "cache-elsewhere")
+    finally:
+        shutil.rmtree(rootless.state, ignore_errors=True)

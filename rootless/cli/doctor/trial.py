@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rootless.cli.doctor.line import MISSING, OK, Line
 from rootless.kernel import syscalls
@@ -84,8 +85,10 @@ def _created(path: str, root: str, document: dict[str, Any]) -> list[str]:
     name = f"doctor-{os.urandom(4).hex()}"
     command = [*itself(), "--root", root, "create", "--bundle", path]
     try:
-        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        with contextlib.ExitStack() as stack:
             if (document.get("process") or {}).get("terminal"):  # nobody reads from it, because nothing is started
+                directory = stack.enter_context(tempfile.TemporaryDirectory())
+                listener = stack.enter_context(socket.socket(socket.AF_UNIX))
                 listener.bind(f"{directory}/console")
                 listener.listen()
                 command += ["--console-socket", f"{directory}/console"]
@@ -132,12 +135,16 @@ def _is_frozen(cgroup: str) -> bool:
 
 
 def _run(command: list[str], timeout: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Its output goes to files, because a created container keeps them open."""
-    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as said:
+    """Run a command to its end. Its output goes to files in memory, because a created container keeps them open."""
+    with _file_in_memory() as out, _file_in_memory() as said:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said, timeout=timeout, check=False)
         out.seek(0)
         said.seek(0)
         return subprocess.CompletedProcess(command, done.returncode, out.read(), said.read())
+
+
+def _file_in_memory() -> TextIO:
+    return open(os.memfd_create("rootless-doctor", os.MFD_CLOEXEC), "w+", errors="replace")
 
 
 def _last_error(stderr: str) -> tuple[str, Hint | None]:
