@@ -99,6 +99,9 @@ def pack(request: PackRequest) -> None:
         refuse_base(request.output, base)
     if os.path.lexists(request.output) and not request.force:
         raise OciError("the output exists already", request.output, hint="--force replaces it")
+    directory = os.path.dirname(os.path.abspath(request.output))
+    if not os.path.isdir(directory):
+        raise OciError("cannot pack: the directory does not exist", directory, hint=f"mkdir {directory} makes it")
     kind = kind_of_name(request.output)
     check_library(kind, request.output)
     config = _image_config(request, document)
@@ -128,10 +131,17 @@ def pack(request: PackRequest) -> None:
         request.finishing()
         os.rename(temporary, os.path.abspath(request.output))
     except OSError as error:
-        raise OciError.from_os(error, "cannot pack", error.filename or request.output) from None
+        raise OciError.from_os(error, "cannot pack", _shown_place(error, request.output)) from None
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # EROFS and EACCES come before ENOENT, and must not hide the first error
             os.unlink(temporary)
+
+
+def _shown_place(error: OSError, output: str) -> str:
+    """Return the path that an error is about, the output for a temporary file beside it."""
+    beside = os.path.dirname(os.path.abspath(output))
+    named = os.fsdecode(error.filename or "") if not isinstance(error.filename, int) else ""
+    return named if named and os.path.dirname(os.path.abspath(named)) != beside else output
 
 
 @contextlib.contextmanager

@@ -209,3 +209,47 @@ def test_nothing_can_be_written_but_the_state(
         same(error, examine(rootless, before=before, cwd="/"), "cache", "cache-elsewhere")
     finally:
         shutil.rmtree(rootless.state, ignore_errors=True)
+
+
+@USERS_OWN
+@pytest.mark.parametrize("options", ["ro", "size=4k"])
+def test_the_place_of_an_output_is_read_only_or_full(rootless: Rootless, tmp_path: Path, options: str) -> None:
+    """The error is about the file that was asked for, not about a temporary one, and half a file does not stay."""
+    layer = a.file("x", b"x" * 65536) + a.END
+    (tmp_path / "image.tar").write_bytes(a.docker_archive([layer], architecture=host_platform()[1]))
+    convert = ("convert", "--owners", "squash", tmp_path / "image.tar", "-o", tmp_path / "box")
+    assert rootless(*convert).returncode == 0
+    place = tmp_path / "place"
+    place.mkdir()
+    fill = "" if options == "ro" else f" && ! head -c 99999 /dev/zero >{place}/full 2>/dev/null"
+    before = without(f"mount -t tmpfs -o {options},mode=700 none {place}{fill}")
+    for words, what in (
+        (("pack", tmp_path / "box", "-o", place / "new.tar"), f"cannot pack: {place}/new.tar: "),
+        (("spec", "--bundle", place), f"cannot write config.json: {place}/config.json: "),
+    ):
+        error = run([*before, *rootless.command(*words)])
+        assert error.returncode == 1 and f"rootless: {what}" in error.stderr, error
+        assert errno_text(errno.EROFS if options == "ro" else errno.ENOSPC) in error.stderr
+
+
+def test_a_packed_archive_needs_a_directory(rootless: Rootless, tmp_path: Path) -> None:
+    (tmp_path / "image.tar").write_bytes(a.docker_archive([a.file("x") + a.END]))
+    assert rootless("convert", tmp_path / "image.tar", "-o", tmp_path / "box").returncode == 0
+    done = rootless("pack", tmp_path / "box", "-o", tmp_path / "none/new.tar")
+    assert f"cannot pack: the directory does not exist: {tmp_path}/none; hint: mkdir " in done.stderr
+
+
+@USERS_OWN
+def test_an_archive_has_no_room_in_the_cache(
+    rootless: Rootless, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = a.file("x", b"x" * (2 << 20)) + a.END
+    (tmp_path / "image.tar").write_bytes(a.docker_archive([layer], architecture=host_platform()[1]))
+    place = tmp_path / "place"
+    place.mkdir(0o700)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    before = without(f"mount -t tmpfs -o size=1m,mode=700 none {place}")
+    error = run([*before, *rootless.command("run", tmp_path / "image.tar")])
+    found = examine(rootless, tmp_path / "image.tar", before=before)
+    same(error, found, "archive", "cache-full")
+    assert found["code"] == 1

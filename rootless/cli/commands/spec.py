@@ -45,8 +45,12 @@ def main(options: Options) -> int:
         directory = os.path.dirname(path) or "."
         hint = "" if os.path.isdir(directory) else f"mkdir {printable(directory)} makes the bundle's directory"
         raise RootlessError.from_os(error, "cannot write config.json", path, hint) from None
-    with open(fd, "w") as file:
-        file.write(dumps(config, 4) + "\n")
+    try:
+        with open(fd, "w") as file:
+            file.write(dumps(config, 4) + "\n")
+    except OSError as error:
+        os.unlink(path)  # half a config is of no use, and the next `spec` would refuse to replace it
+        raise RootlessError.from_os(error, "cannot write config.json", path) from None
     return 0
 
 

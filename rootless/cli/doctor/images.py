@@ -55,13 +55,18 @@ def archive(path: str) -> Iterator[Line]:
         known = error if isinstance(error, RootlessError) else RootlessError.from_os(error, "cannot read the archive")
         yield failed("archive", known, "it does not run")
         return
-    cache = next(iter(places.cache(Host())))
-    if cache.status == OK or places.NOEXEC in cache.detail:  # the program of an image starts there: it has an overlay
+    cache = next((line for line in places.cache(Host()) if _is_fatal(line)), None)
+    if not cache:
         count = f"{len(images)} image{'s' * (len(images) != 1)}"
         yield Line("archive", OK, f"{count} in {printable(path)}")
     else:
         yield Line("archive", MISSING, cache.detail, "it does not run", hint_of(cache.hint))
     yield Line("platform", OK, chosen.platform) if runs else platform(chosen.platform, MISSING)
+
+
+def _is_fatal(line: Line) -> bool:
+    """Return whether no image can be unpacked or run in a cache. One without exec serves, because it has an overlay."""
+    return line.status != OK and line.name in ("cache", "cache-space") and places.NOEXEC not in line.detail
 
 
 def _chosen(images: list[Image], path: str) -> tuple[Image, bool]:
