@@ -75,7 +75,7 @@ class Spares:
             self._end(spare)
             return None
         try:
-            wire.send(spare.calls, words, fds[1:])
+            wire.send(spare.calls, words, fds[1:], patience=0)
         except OSError:  # the spare has ended
             self._end(spare)
             return None

@@ -17,6 +17,7 @@ from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_RIGHTS, SOL_SO
 from errno import EMFILE
 from struct import calcsize, pack, unpack, unpack_from
 
+from rootless.kernel.sockets import send_message
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -41,24 +42,27 @@ class TooFewFiles(OSError):
         self.fds = fds
 
 
-def send(sock: socket, message: Any, fds: list[int]) -> None:
-    """Send one message. Raises OSError, ValueError if the message is not plain data."""
+def send(sock: socket, message: Any, fds: list[int], patience: float = 10.0) -> None:
+    """Send one message. patience: as in sockets.send_message, 0 for a sender whom receivers wait for.
+
+    Raises OSError, ValueError if the message is not plain data.
+    """
     data = marshal.dumps(message)
     if len(data) <= _INLINE:
-        _send(sock, b"i" + data, fds)
+        _send(sock, b"i" + data, fds, patience)
         return
     fd = os.memfd_create("rootless-request", os.MFD_CLOEXEC)
     try:
         with open(fd, "wb", buffering=0, closefd=False) as file:
             file.write(data)
-        _send(sock, b"m", [fd, *fds])
+        _send(sock, b"m", [fd, *fds], patience)
     finally:
         os.close(fd)
 
 
-def _send(sock: socket, data: bytes, fds: list[int]) -> None:
+def _send(sock: socket, data: bytes, fds: list[int], patience: float) -> None:
     ancillary = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
-    sock.sendmsg([data], ancillary)
+    send_message(sock, data, ancillary, patience)
 
 
 def receive(sock: socket) -> tuple[Any, list[int]]:

@@ -17,6 +17,7 @@ from _socket import (
     socket,
     socketpair,
 )
+from errno import ETOOMANYREFS
 from struct import pack, unpack
 
 from rootless.startup import lean_os as os
@@ -44,7 +45,28 @@ def send_fds(sock: socket, data: bytes, fds: tuple[int, ...], *, sender: int = 0
     ancillary = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))]
     if sender:
         ancillary.append((SOL_SOCKET, SCM_CREDENTIALS, pack("3i", sender, os.getuid(), os.getgid())))
-    return sock.sendmsg([data], ancillary)
+    return send_message(sock, data, ancillary)
+
+
+def send_message(sock: socket, data: bytes, ancillary: list[tuple[int, int, bytes]], patience: float = 10.0) -> int:
+    """Call sendmsg(2); return how many bytes were sent. Raises OSError.
+
+    All processes of a user may together have no more descriptors on the way than the sender may open (RLIMIT_NOFILE).
+    So ETOOMANYREFS means to wait, at most `patience` seconds, until other receivers have taken theirs.
+    """
+    end = 0.0
+    while True:
+        try:
+            return sock.sendmsg([data], ancillary)
+        except OSError as error:
+            if error.errno != ETOOMANYREFS or not patience:
+                raise
+            from time import monotonic, sleep  # built in, so also init can load it
+
+            end = end or monotonic() + patience
+            if monotonic() >= end:
+                raise
+            sleep(0.001)
 
 
 def receive_fds(sock: socket, size: int) -> tuple[bytes, list[int]]:

@@ -286,7 +286,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.runtime.joiner": "await_child",
     },
     "exec launcher": {
-        "rootless.kernel.sockets": "send_fds",
+        "rootless.kernel.sockets": "send_fds send_message",
     },
     "exec start state kill": {
         "rootless.cli.containers": "load",

@@ -378,3 +378,24 @@ print("kept")
 """
     with python(script, str(limit)) as process:
         assert process.communicate(timeout=TIMEOUT)[0] == "kept\n"
+
+
+def test_many_descriptors_at_once_wait_for_each_other() -> None:
+    """A user's processes may have RLIMIT_NOFILE descriptors on the way together (unix(7), ETOOMANYREFS)."""
+    script = """
+import os, resource, threading
+resource.setrlimit(resource.RLIMIT_NOFILE, (512, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(200)]
+codes = []
+def work():
+    for _ in range(5):
+        codes.append(rootless.run(["true"], pass_fds=fds).returncode)
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(codes), set(codes))
+"""
+    with python(script) as process:
+        assert process.communicate(timeout=TIMEOUT)[0] == "40 {0}\n"
