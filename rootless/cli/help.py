@@ -229,6 +229,8 @@ INSTEAD = {
     "unpause": "rootless resume ID",
     "commit": "rootless run --save-changes NEW.tar IMAGE.tar makes a layer of your changes, and rootless pack BUNDLE",
     "container": "the commands are those of rootless --help, without this word",
+    "history": "rootless inspect IMAGE.tar",
+    "tag": "rootless pack --tag NAME:TAG BUNDLE",
     "diff": "rootless run --save-changes NEW.tar IMAGE.tar, then rootless inspect NEW.tar",
     "export": "rootless cp ID:/ - writes a container's root as a tar stream",
     "image": "rootless cache ls lists the unpacked images; an image is a file: ls *.tar",
@@ -245,9 +247,15 @@ INSTEAD = {
 
 _NO_COMMON_NETWORK = "containers have no network in common: --publish makes a port of one a port of the host"
 _NAMESPACES = "linux.namespaces in config.json says which namespaces there are: rootless spec"
+_RESOURCES = "linux.resources in config.json has it: rootless spec"
 # Flags of docker's and podman's run that this program does not have, and what to use instead.
 INSTEAD_OF_FLAGS = {
     "--add-host": "a file of your own does it: -v ./hosts:/etc/hosts:ro",
+    "--blkio-weight": _RESOURCES,
+    "--cpu-shares": _RESOURCES,
+    "--memory-reservation": _RESOURCES,
+    "--sysctl": "linux.sysctl in config.json sets it: rootless spec",
+    "--expose": "every port can be reached: --publish makes one of the container a port of the host",
     "--cidfile": "--name NAME says the ID beforehand",
     "--dns": "a file of your own does it: -v ./resolv.conf:/etc/resolv.conf:ro",
     "--gpus": "--device PATH gives access to a GPU's device files",
@@ -264,11 +272,26 @@ INSTEAD_OF_FLAGS = {
     "--uts": _NAMESPACES,
     "--volumes-from": "name the directories again: -v ./data:/data",
 }
+_SIGNAL_LAST = "the signal stands behind the ID: rootless kill ID KILL"
+# The same for other commands.
+INSTEAD_OF_OTHER_FLAGS = {
+    ("kill", "-s"): _SIGNAL_LAST,
+    ("kill", "--signal"): _SIGNAL_LAST,
+    ("create", "--name"): "the ID is the name: rootless create --bundle DIR NAME",
+    ("ps", "-a"): "rootless list shows all containers",
+    ("ps", "--all"): "rootless list shows all containers",
+    ("list", "-a"): "it shows those that have ended, too",
+    ("list", "--all"): "it shows those that have ended, too",
+    ("delete", "--all"): "rootless delete --force --regex '.*'",
+}
 
 
 def suggest(error: UsageError) -> None:
     """Set the error's hint: the known word that is closest to the wrong one, or the command that prints the help."""
     name = error.command
+    if (name, error.wrong) in INSTEAD_OF_OTHER_FLAGS:
+        error.hint = INSTEAD_OF_OTHER_FLAGS[name, error.wrong]
+        return
     if name in ("run", "create") and error.wrong in INSTEAD_OF_FLAGS:
         error.hint = INSTEAD_OF_FLAGS[error.wrong]
         return

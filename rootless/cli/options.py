@@ -500,7 +500,8 @@ def _read_flags(options: Options, table: list[Option], argv: list[str], *, verba
             if not equals and all(each is not None and each[2] == "flag" for each in together):  # -it, as with docker
                 argv = [*argv[:position], *(f"-{letter}" for letter in name[1:]), *argv[position:]]
                 continue
-            if options.command == "kill" and not equals and len(name) > 1 and name[1:].isalnum():  # kill -9, as kill(1)
+            # kill -9, as kill(1); a value follows docker's -s, and no signal is called S.
+            if options.command == "kill" and not equals and len(name) > 1 and name[1:].isalnum() and name != "-s":
                 signals.append(name[1:])
                 continue
             raise UsageError(f"flag provided but not defined: {printable(name)}", options.command, name)

@@ -139,7 +139,7 @@ HINTS = {
     "cgroup-elsewhere": Hint("name a cgroup that you may write, or ask for no limits"),
     "frozen-above": Hint("echo 0 >cgroup.freeze"),
     "no-net-cls": Hint("cgroup v2 has neither net_cls nor net_prio: mark packets by cgroup path in nftables instead"),
-    "made-without-cgroup": Hint("it was created without one"),
+    "made-without-cgroup": Hint("it was created without one; rootless doctor says whether and where one can be made"),
     "systemd-silent": Hint("journalctl may tell why"),
     "busy-cgroup": Hint("use a cgroup without any"),
     "no-ps": Hint("Debian's package procps has it; --format json works without it", "apt install procps", ROOT),

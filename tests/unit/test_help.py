@@ -8,7 +8,7 @@ import pytest
 
 from rootless.cli import table
 from rootless.cli.commands import list_
-from rootless.cli.help import GROUPS, show_help, suggest
+from rootless.cli.help import GROUPS, INSTEAD_OF_OTHER_FLAGS, show_help, suggest
 from rootless.cli.help_text import COMMAND_GROUPS, EXAMPLES
 from rootless.cli.options import COMMANDS, UsageError, parse
 
@@ -142,6 +142,8 @@ def test_control_characters_are_escaped_in_tables() -> None:
         (["--clean"], "it stands behind the command: rootless doctor --clean"),
         (["rnu"], "did you mean 'run'?"),
         (["-it", "run"], "rootless --help"),
+        (["kill", "-s", "KILL", "box"], INSTEAD_OF_OTHER_FLAGS["kill", "-s"]),
+        *(([*words, "box"], hint) for words, hint in INSTEAD_OF_OTHER_FLAGS.items()),
     ],
 )
 def test_a_wrong_word_gets_a_suggestion(words: list[str], hint: str) -> None:
