@@ -70,7 +70,11 @@ def _read_id(kind: str, text: str) -> int:
 
 
 def _lines(rootfs: str, path: str, count: int) -> list[list[str]]:
-    """Return the fields of each line; the file is opened inside the root, whatever links it has."""
+    """Return the fields of each line, [] if the file cannot be read.
+
+    It is opened inside the root, whatever links it has. Raises OSError if descriptors or memory are
+    short, because the ids of the file may be others than config.json's.
+    """
     try:
         root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -79,7 +83,9 @@ def _lines(rootfs: str, path: str, count: int) -> list[list[str]]:
             os.close(root)
         with open(fd, "rb", buffering=0) as file:
             text = (file.read(_LIMIT) or b"").decode("utf-8", "surrogateescape")
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         return []
     return [fields for line in text.split("\n") if len(fields := line.split(":")) >= count]
 

@@ -182,10 +182,18 @@ def exec_hint(path: str, error: OSError, *, labelled: bool) -> str:
     if error.errno == errno.EPERM and labelled:
         return "with noNewPrivileges the SELinux policy has to allow process2 nnp_transition to the label"
     try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(256)
+        if not S_ISREG(os.stat(path).st_mode):
+            return "it is not a regular file"
+        # Without O_NONBLOCK, open(2) would wait for ever for the writer of a FIFO that has taken its place meanwhile.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        head = os.read(fd, 256)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
     if error.errno == errno.ENOENT:
         if head.startswith(b"#!"):
             words = head[2:].split()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import archives
-from tests.support.checkout import LAUNCHER
+from tests.support.checkout import LAUNCHER, TIMEOUT
 from tests.support.containers import USER, Container, Result, Rootless
 
 
@@ -279,3 +280,21 @@ def test_no_directory_is_made_for_a_device_that_is_not_there(container) -> None:
     c = container()
     assert "hint" not in said(c.run("true", flags=("-v", "/dev/nosuch:/x")), "the source does not exist: /dev/nosuch")
     assert "hint: mkdir ./nosuch" in said(c.run("true", flags=("-v", "./nosuch:/x")))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+def test_a_program_that_is_not_a_regular_file(container, kind: str) -> None:
+    """An image may have a FIFO there: whoever looked into it for the reason would wait for its writer for ever."""
+    c = container({"process": {"args": ["/program"]}})
+    place = c.bundle.rootfs / "program"
+    if kind == "fifo":
+        os.mkfifo(place)
+    else:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(place))
+    place.chmod(0o777)
+    line = "exec /program: permission denied: /process/args/0; hint: it is not a regular file\n"
+    assert c.run(timeout=TIMEOUT).stderr == f"rootless: {line}"
+    c.bundle.patch({"process": {"args": ["sleep", "1000"]}})
+    assert c.run_detached().returncode == 0
+    assert c.rootless("exec", c.id, "/program", timeout=TIMEOUT).stderr == f"rootless: exec failed: {line}"

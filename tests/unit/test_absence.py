@@ -16,6 +16,7 @@ import pytest
 import oci.mounts
 import oci.private
 from oci.errors import OciError
+from rootless.api.users import find_user
 from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host, read_subids
@@ -120,6 +121,12 @@ def test_a_helper_that_cannot_run(monkeypatch: pytest.MonkeyPatch, number: int, 
     except RootlessError as error:
         assert error.errno == number and not falls_back
     assert bool(written) == falls_back
+
+
+def test_the_users_of_a_container(tmp_path: Path) -> None:
+    """Without its file the group would be that of config.json, which may be root's."""
+    assert find_user({"uid": 0, "gid": 0}, {"user": 1000}, str(tmp_path)).gid == 0
+    refuses(lambda: find_user({"uid": 0, "gid": 0}, {"user": 1000}, str(tmp_path)))
 
 
 def fail(number: int) -> Any:
