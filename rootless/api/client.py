@@ -13,6 +13,8 @@ import itertools
 import os
 import select
 import struct
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -202,7 +204,7 @@ class Answers:
                     if end:
                         self._move_to(*end)
             if data[:1] == channel.STEP:
-                warnings.warn(data[1:].decode("utf-8", "replace"), RuntimeWarning, stacklevel=6)
+                warnings.warn(data[1:].decode("utf-8", "replace"), RuntimeWarning, stacklevel=_level_of_caller())
                 continue
             if data[:1] == channel.FAILED:
                 if pidfd >= 0:
@@ -254,6 +256,15 @@ class Answers:
             else:
                 self.status = status
         return self.status
+
+
+def _level_of_caller() -> int:
+    """Return the `stacklevel` for warnings.warn of the first frame that is neither ours nor subprocess's."""
+    own = (__file__.rpartition("/api/")[0] + "/", subprocess.__file__)
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith(own):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _died(status: int, kills: int) -> RootlessError:

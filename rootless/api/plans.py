@@ -209,7 +209,9 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
         spec, warning = _without_impossible_limits(spec, bundle, host)
     plan = compile(Node(spec), host, Call(bundle, name or _PLACEHOLDER))
     if plan.cgroup.refusal:
-        raise RootlessError(plan.cgroup.refusal, hint='limits="best-effort" runs it without them')
+        what, _, hint = plan.cgroup.refusal.partition("; hint: ")
+        hint = f'{hint}; limits="best-effort" runs it without them'.lstrip("; ")
+        raise RootlessError(what, hint=hint)
     compiled = Compiled(plan, host, spec, bundle, name)
     compiled.signature = signature
     compiled.masked = masked

@@ -52,6 +52,7 @@ class Popen(subprocess.Popen[AnyStr]):
     whether the memory limit ended a process of the container.
     """
 
+    _paused = False  # by `pause`
     _deferred = False  # whether somebody else waits for the verdict (api/aio.py)
 
     if TYPE_CHECKING:
@@ -248,7 +249,10 @@ class Popen(subprocess.Popen[AnyStr]):
         return self.returncode
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the program; do nothing if it has ended (pidfd_send_signal(2))."""
+        """Send a signal to the program; do nothing if it has ended (pidfd_send_signal(2)).
+
+        A paused program gets it when it is resumed. SIGKILL resumes it, because its init has to report the end.
+        """
         try:
             self.poll()
         except LauncherError:  # which `wait` reports: the container has ended with its launcher
@@ -258,7 +262,12 @@ class Popen(subprocess.Popen[AnyStr]):
         try:
             signal.pidfd_send_signal(self._pidfd, sig)
         except ProcessLookupError:
-            pass
+            return
+        if sig == signal.SIGKILL and (self._paused or self.name):  # one with a name may be paused from elsewhere
+            try:
+                self._control("resume", ())
+            except RootlessError:
+                pass  # it has ended already, or has no cgroup
 
     def __del__(self, *defaults: Any, **names: Any) -> None:
         super().__del__(*defaults, **names)
@@ -323,10 +332,12 @@ class Popen(subprocess.Popen[AnyStr]):
     def pause(self) -> None:
         """Freeze every process of the container. Raises RootlessError if it has no cgroup."""
         self._control("pause", ())
+        self._paused = True
 
     def resume(self) -> None:
         """Let the processes of a paused container continue."""
         self._control("resume", ())
+        self._paused = False
 
     def stats(self) -> dict[str, Any]:
         """Return the figures of its cgroup, in the form of `rootless events --stats`."""

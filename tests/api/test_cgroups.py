@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def test_a_container_s_cgroup_goes_with_it() -> None:
         finally:
             box.kill()
     assert launchers_cgroups() == []
+
+
+@pytest.mark.parametrize("name", ["", f"paused-{os.getpid()}"], ids=["no name", "a name"])
+def test_a_paused_container_can_be_killed(name: str) -> None:
+    """Its init is frozen as well, and could not report the end."""
+    box = rootless.Popen(["sleep", "1000"], name=name, **LIMITED)
+    box.pause()
+    box.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        box.wait(0.1)
+    box.kill()
+    assert box.wait(TIMEOUT) in (-signal.SIGKILL, -signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        rootless.run(["sleep", "1000"], timeout=0.1, name=name, **LIMITED)
 
 
 def test_what_a_killed_launcher_leaves_is_removed_by_the_next() -> None:

@@ -96,7 +96,12 @@ from rootless.api.client import launcher_pid
 reader, writer = os.pipe()
 os.set_inheritable(writer, True)
 rootless.run(["true"])
-held = [os.readlink(f"/proc/{launcher_pid()}/fd/{fd}") for fd in os.listdir(f"/proc/{launcher_pid()}/fd")]
+held = []
+for fd in os.listdir(f"/proc/{launcher_pid()}/fd"):
+    try:
+        held.append(os.readlink(f"/proc/{launcher_pid()}/fd/{fd}"))
+    except FileNotFoundError:
+        pass  # of the container that has ended: closed meanwhile
 print(os.readlink(f"/proc/self/fd/{writer}") in held)
 """
     assert python(script) == "False\n"

@@ -529,8 +529,10 @@ def test_a_limit_without_a_cgroup_is_refused_and_best_effort_warns(monkeypatch: 
         done = rootless.run(["true"], memory="64m")
     except rootless.RootlessError as error:
         assert "hint" in str(error)
-        with pytest.warns(RuntimeWarning, match="limits"):
+        assert str(error).count("hint:") == 1
+        with pytest.warns(RuntimeWarning, match="limits") as warned:
             assert rootless.run(["true"], memory="64m", limits="best-effort").returncode == 0
+        assert [warning.filename for warning in warned] == [__file__]  # the caller's line
     else:
         assert (done.returncode, done.oom_killed) == (0, False)
 
