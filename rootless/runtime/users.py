@@ -22,6 +22,10 @@ def users_of(bundle: str, root: str) -> list[str]:
             directory = StateDir.open(root, container_id)
         except NoSuchContainer:
             continue
+        except RootlessError:
+            if _is_foreign(f"{root}/{container_id}"):
+                continue
+            raise
         try:
             nothing: State = {}
             state = directory.read("state.json") or nothing
@@ -35,6 +39,11 @@ def users_of(bundle: str, root: str) -> list[str]:
         finally:
             directory.close()
     return users
+
+
+def _is_foreign(path: str) -> bool:
+    """Return whether something in the state root is no container's: a file or a link that somebody has put there."""
+    return os.path.islink(path) or not os.path.isdir(path)
 
 
 def in_use(container_id: str, bundle: str, hint: str) -> RootlessError:

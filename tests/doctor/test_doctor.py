@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from oci.image.platforms import host_platform
 from rootless.cli.doctor import images, places, residues
 from rootless.cli.doctor.line import LIMITED, OK
 from rootless.kernel.cgroup_view import View
 from rootless.kernel.hints import HINTS, hint
+from tests.support import archives as a
 from tests.support.checkout import TIMEOUT, driver
 from tests.support.containers import USER, Bundle, Container, Rootless, needs_range
 from tests.support.processes import until
@@ -475,3 +477,27 @@ def test_a_pipe_is_neither_a_bundle_nor_an_id(rootless: Rootless, tmp_path: Path
     for command in ("run", "explain", "doctor"):
         done = rootless(command, "pipe", cwd=tmp_path)
         assert done.returncode == 1 and "neither a bundle nor an archive of images: pipe" in done.stderr, done
+
+
+def test_what_is_no_container_in_the_state_root_hinders_nothing(
+    rootless: Rootless, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that somebody has put there kept `--clean`, `cache prune` and `remove` from everything else."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    image = a.docker_archive([a.file("x") + a.END], architecture=host_platform()[1])
+    (tmp_path / "image.tar").write_bytes(image)
+    half = tmp_path / "cache/rootless/images/.0123.abcdef01"
+    foreign = [rootless.state / "file", rootless.state / "link"]
+    rootless.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    foreign[0].write_text("")
+    foreign[1].symlink_to("/nowhere")
+    try:
+        for command in (("doctor", "--clean"), ("cache", "prune")):
+            assert rootless("cache", "add", tmp_path / "image.tar").returncode == 0
+            half.mkdir(mode=0o700)
+            done = rootless(*command)
+            assert (done.returncode, done.stderr, half.exists()) == (0, "", False), done
+        assert foreign[0].exists()
+    finally:
+        for each in foreign:
+            each.unlink()
