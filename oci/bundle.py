@@ -30,6 +30,7 @@ from oci.owners import IdMap, Owners
 from oci.passwd import User, find_user
 from oci.progress import ProgressLine
 from oci.reader import Reader, SharedSource
+from oci.regular import open_regular
 from oci.remove import remove_tree
 from oci.root import READ_DIRECTORY, Root
 from oci.shared import make_readable
@@ -454,7 +455,7 @@ def read_image_record(bundle: str) -> dict[str, Any]:
     """Return image.json of a bundle. Raises OciError if it is missing or is not such a record."""
     path = f"{bundle}/{META}/image.json"
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path) as file:
             document = json.load(file)
     except FileNotFoundError as error:
         if not os.path.lexists(bundle):

@@ -34,6 +34,7 @@ from oci.image.rootfs import apply_changes, open_rootfs
 from oci.owners import Owners
 from oci.progress import ProgressLine
 from oci.reference import check_name, name_of
+from oci.regular import open_regular
 from oci.root import READ_DIRECTORY, normal
 from oci.stream import Budget, StreamSource, counted
 
@@ -267,7 +268,7 @@ def _sum(chunks: Chunks) -> tuple[str, int]:
 def _changed(request: PackRequest, document: dict[str, Any], image: Image | None) -> Iterator[_Part | None]:
     """Yield the new layer, in a spool file; None if nothing has changed."""
     try:
-        with open(f"{request.bundle}/{META}/base.mtree", "rb") as file:
+        with open_regular(f"{request.bundle}/{META}/base.mtree") as file:
             stamp = os.fstat(file.fileno()).st_mtime_ns
             entries = record.read(file)
     except (ValueError, KeyError, IndexError) as error:

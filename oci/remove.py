@@ -10,6 +10,7 @@ from stat import S_ISDIR
 
 from oci.errors import OciError
 from oci.mounts import mount_id, refuse_mounts
+from oci.regular import open_regular
 from oci.root import READ_DIRECTORY
 
 _DEEP = 64
@@ -35,7 +36,7 @@ def remove_tree(path: str, count: Callable[[], None] = lambda: None) -> None:
 def recorded_files(bundle: str) -> int:
     """Return how many files the record of a bundle has, 0 without one; more or fewer may be there by now."""
     try:
-        with open(f"{bundle}/.oci/base.mtree", "rb") as record:
+        with open_regular(f"{bundle}/.oci/base.mtree") as record:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: record.read(1 << 20), b""))
     except OSError:
         return 0

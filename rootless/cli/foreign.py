@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from oci.regular import open_regular
 from oci.remove import remove_tree
 from rootless import log
 from rootless.cli.image_store import locked, open_store
@@ -48,7 +49,7 @@ def own_copy(bundle: str) -> str:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read()
     except FileNotFoundError:
         return b""

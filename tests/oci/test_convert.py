@@ -577,3 +577,13 @@ def test_the_record_of_a_bundle_counts_its_files(work: Path) -> None:
     assert convert(work, a.docker_archive([ROOTFS]), "-o", "b").returncode == 0
     inside = [name for _, directories, files in os.walk(work / "b/rootfs") for name in (*directories, *files)]
     assert len(inside) <= recorded_files(str(work / "b")) <= len(inside) + 3
+
+
+def test_a_record_that_is_a_fifo_is_not_waited_for(work: Path) -> None:
+    """Another user's bundle may have one, and nobody ever writes to it."""
+    for name, words in (("image.json", "inspect b"), ("base.mtree", "pack b -o o.tar"), ("base.mtree", "remove b")):
+        assert convert(work, a.docker_archive([ROOTFS]), "--force").returncode == 0
+        (work / "b/.oci" / name).unlink()
+        os.mkfifo(work / "b/.oci" / name)
+        done = rootless(*words.split(), cwd=work, timeout=60)
+        assert (done.returncode, "EINVAL" in done.stderr) == ((0, False) if words == "remove b" else (1, True))
