@@ -9,6 +9,7 @@ import argparse
 import sys
 from typing import Any
 
+from rootless import __version__
 from rootless.api.sandbox import Sandbox, SandboxResult
 from rootless.errors import RootlessError
 
@@ -44,12 +45,12 @@ def make_server(sandbox: Sandbox[str], cwd: str | None) -> Any:
     """Return the server with its two tools."""
     from mcp.server import MCPServer
 
-    server = MCPServer("rootless")
+    server = MCPServer("rootless", version=__version__)
 
     async def call(words: list[str], stdin: str) -> str:
         try:
             return describe(await sandbox.async_run(words, input=stdin, cwd=cwd))
-        except RootlessError as error:
+        except (RootlessError, ValueError) as error:  # such as a NUL in the command
             return f"[not run: {error}]"
 
     @server.tool()
@@ -76,6 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         print(f"rootless.mcp: {error}; hint: pip install 'rootless[mcp]'", file=sys.stderr)
         return 1
-    with Sandbox(text=True, **settings) as sandbox:
+    try:
+        sandbox = Sandbox(text=True, **settings)
+    except (RootlessError, ValueError) as error:
+        print(f"rootless.mcp: {error}", file=sys.stderr)
+        return 1
+    with sandbox:
         make_server(sandbox, "/workspace" if settings.get("workspace") else None).run("stdio")
     return 0

@@ -29,6 +29,7 @@ def test_a_client_lists_and_calls_the_tools(tmp_path: Path) -> None:
                 ("run_command", {"command": "pwd; cat >file; exit 3", "stdin": "made\n"}),
                 ("run_python", {"code": "print(open('file').read().strip() + str(6 * 7))"}),
                 ("run_python", {"code": "import os; os.abort()"}),
+                ("run_command", {"command": "a\0b"}),
             ):
                 result = await session.call_tool(tool, arguments)
                 answers.append(result.content[0].text)
@@ -40,8 +41,17 @@ def test_a_client_lists_and_calls_the_tools(tmp_path: Path) -> None:
         "/workspace\n\n[exit code: 3]",
         "made42\n\n[exit code: 0]",
         "[stopped by: signal]\n[exit code: -6]",
+        "[not run: embedded null byte]",
     ]
     assert (tmp_path / "file").read_text() == "made\n"
+
+
+def test_a_wrong_setting_is_one_line() -> None:
+    pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+    words = [sys.executable, "-m", "rootless.mcp", "--warm", "-1"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False)
+    assert (done.returncode, done.stderr) == (1, "rootless.mcp: warm and output_limit are not negative\n")
 
 
 def test_without_the_package_it_says_what_to_install() -> None:
