@@ -73,12 +73,14 @@ def run(
     code = _wait(created, ahead, oom, listener, request.timeout)
     if oom and oom.kills:
         log.warn(container.describe_oom(oom.kills))
-    if at_end:
-        code = at_end() or code
-    if not keep:
-        from rootless.runtime.delete import remove_after
+    try:
+        if at_end:
+            code = at_end() or code
+    finally:
+        if not keep:
+            from rootless.runtime.delete import remove_after
 
-        remove_after(container)
+            remove_after(container)
     return code
 
 

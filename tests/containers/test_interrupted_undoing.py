@@ -54,3 +54,22 @@ def test_while_a_failed_start_is_undone(rootless, container, tmp_path: Path, fla
     done = run(IN_START, "--root", rootless.state, "run", *flags, "-b", c.bundle.path, c.id)
     assert rootless.ids() == [] and (tmp_path / "after").exists(), done
     assert done.returncode in (1, 128 + signal.SIGINT)
+
+
+def test_while_the_changes_are_saved(rootless, container) -> None:
+    """The container goes, too; what it has changed is in its throw-away root."""
+    program = """
+import site
+site.main()
+from rootless.userns import job
+def interrupted(*_):
+    raise KeyboardInterrupt
+job.run_interruptible = interrupted
+from rootless.cli import save
+save.check_saving = lambda *_: None
+save.read_image_record = lambda _: {"uidMap": [], "gidMap": [], "owners": "squash", "family": "oci", "source": "x"}
+"""
+    c = container({"process": {"args": ["true"]}})
+    words = ("run", "--ephemeral", "--save-changes", c.bundle.path / "new.tar", "-b", c.bundle.path, c.id)
+    done = run(program, "--root", rootless.state, *words)
+    assert (done.returncode, rootless.ids()) == (128 + signal.SIGINT, []), done
