@@ -18,7 +18,7 @@ def main(options: Options) -> int:
 
     Raises RootlessError.
     """
-    grace = _grace(options.time) if options.time else stop.GRACE
+    grace = _grace(options.time) if "time" in options.given else stop.GRACE
     loaded, asked = {}, {}
 
     def begin(container_id: str) -> None:
