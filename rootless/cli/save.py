@@ -32,6 +32,8 @@ def check_saving(request: CreateRequest, output: str) -> None:
     if not request.upper.startswith("/"):
         hint = "run an image, or a bundle with --ephemeral; a root in memory is gone with the container"
         raise RootlessError("the container has no throw-away root on disk", flag, hint=hint)
+    if output == "-":
+        raise RootlessError("standard output is the program's", flag, hint="name a file, such as new.tar")
     if os.path.lexists(output):
         raise RootlessError("the output exists already", flag, hint="choose another name")
     if not os.path.isdir(os.path.dirname(os.path.abspath(output))):

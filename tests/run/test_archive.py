@@ -332,6 +332,7 @@ def test_changes_are_compressed_as_the_name_says(rootless: Any, archive: Path) -
         (["--save-changes", "image.tar", "--ephemeral=tmpfs"], "no throw-away root on disk"),
         (["--save-changes", "state"], "the output exists already"), (["--save-changes", "no/x.tar"], "does not exist"),
         (["--save-changes", "x.tar", "--detach"], "no command waits"), (["--save-changes="], "a value is missing"),
+        (["--save-changes", "-"], "standard output is the program's"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_saved_is_refused_before(rootless: Any, archive: Path, flags: list[str], words: str) -> None:
