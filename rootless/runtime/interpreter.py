@@ -75,8 +75,8 @@ def _execute_copy(fd: int) -> None:
 def seal(fd: int) -> None:
     """Seal a memfd, so that nobody can change it any more (fcntl(2), F_ADD_SEALS). Raises OSError.
 
-    On a busy machine the kernel itself may hold pages that were just written for longer than the 150 ms that F_SEAL_WRITE
-    waits for them (mm/memfd.c, memfd_wait_for_pins). Then the call fails with EBUSY, and is made again.
+    F_SEAL_WRITE waits 150 ms for pages that somebody holds (mm/memfd.c, memfd_wait_for_pins). On a busy machine the
+    kernel itself may hold pages that were just written for longer. The call fails with EBUSY then, and is made again.
     """
     import time
 
