@@ -11,9 +11,14 @@ from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
-    from rootless.steps.context import Becoming
+    class Becoming(Protocol):
+        """What the look-up reads and changes of a process that becomes the program (steps/context.py)."""
+
+        env: list[str]
+        left_groups: list[int]
+
 
 _SEARCH = "/bin:/usr/bin"  # where subprocess looks without PATH: defpath of os
 _NAME_MAX = 255  # bytes of a file's name (limits.h)
@@ -40,8 +45,9 @@ class ChildOptions:
         self.group = group
 
     def look_up(self, context: Becoming) -> str:
-        """Enter the working directory and take over the environment, as the program's user. Return the program's file,
-        which is searched for in the program's own PATH. Raises RootlessError.
+        """Enter the working directory and take over the environment, as the program's user.
+
+        Return the program's file, which is searched for in the program's own PATH. Raises RootlessError.
         """
         if self.cwd:
             try:
