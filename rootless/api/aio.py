@@ -258,6 +258,7 @@ async def async_run(
         if stream
     ]
     if process.stdin is not None:
+        process._protocol._stdin_closed.add_done_callback(_look_at)  # type: ignore[attr-defined]
         tasks.append(asyncio.ensure_future(_feed(process.stdin, data)))
     everything = asyncio.gather(process.wait(), *tasks)
     try:
@@ -275,6 +276,12 @@ async def async_run(
     if check and code:
         raise subprocess.CalledProcessError(code, process.args, output=out, stderr=err)
     return CompletedProcess(process.args, code, out, err, oom_killed=process.oom_killed)
+
+
+def _look_at(closed: asyncio.Future[None]) -> None:
+    """Take note of the error of a pipe that the program has not read, which asyncio logs otherwise."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 async def _end(process: AsyncProcess, tasks: list[Any]) -> None:

@@ -340,6 +340,23 @@ def test_a_cancelled_task_kills_its_container() -> None:
     assert ends(f"sleep\0{sleep}")
 
 
+def test_input_that_is_not_read_is_not_logged() -> None:
+    script = """
+import asyncio, gc
+async def main():
+    await rootless.async_run(["true"], input=bytes(1 << 20))
+    try:
+        await rootless.async_run(["sleep", "1000"], input=bytes(1 << 20), timeout=0.2)
+    except Exception as error:
+        print(type(error).__name__)
+asyncio.run(main())
+gc.collect()
+"""
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n{script}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=TIMEOUT)
+    assert (done.stdout, done.stderr) == ("TimeoutExpired\n", "")
+
+
 def test_fifty_at_once(busybox_root: Path) -> None:
     async def main() -> set[int]:
         limit = asyncio.Semaphore(50)
