@@ -55,13 +55,13 @@ def convert(work: Path, name: str, layers: list[bytes], *, cache: bool = True, *
 
 
 def kept(work: Path) -> list[dict[str, object]]:
-    listed = call("cache", work, action="ls", json=True, max_size="")
+    listed = call("cache", work, action="ls", json=True, image="", max_size="")
     assert listed.returncode == 0, listed.stderr
     return json.loads(listed.stdout)
 
 
 def prune(work: Path, size: str = "") -> Result:
-    return call("cache", work, action="prune", json=False, max_size=size)
+    return call("cache", work, action="prune", json=False, image="", max_size=size)
 
 
 def timeless(bundle: Path) -> list[list[str]]:
@@ -133,7 +133,7 @@ def test_prune_keeps_what_was_used_last(work: Path) -> None:
     assert convert(work, "again", [a.file("one", bytes(100_000)) + a.END]).returncode == 0
     assert prune(work, "150000").returncode == 0
     assert [len(tree["names"]) for tree in kept(work)] == [1]
-    shown = call("cache", work, action="ls", json=False, max_size="")
+    shown = call("cache", work, action="ls", json=False, image="", max_size="")
     assert "test:1" in shown.stdout
     assert prune(work).stdout.startswith("1 trees removed")
     assert kept(work) == []
