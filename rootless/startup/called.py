@@ -18,15 +18,6 @@ CALLED: dict[str, dict[str, str]] = {
     "create delete": {
         "rootless.cgroup.tree": "write_file",
     },
-    "create exec launcher": {
-        "rootless.kernel.caps": "grantable.<locals>.<genexpr>",
-        "rootless.kernel.host": "Host.grantable",
-    },
-    "create launcher": {
-        "rootless.cgroup": "_compile_resources.<locals>.<listcomp>",
-        "rootless.errors": "advice.<locals>.<genexpr>",
-        "rootless.steps.devices": "MakeDevice.execute",
-    },
     "create run": {
         "rootless.cgroup": "check_limits",
         "rootless.cgroup.driver":
@@ -91,14 +82,14 @@ CALLED: dict[str, dict[str, str]] = {
             "Node.items.<locals>.<listcomp> Node.required Node.string Node.strings Node.strings.<locals>.<listcomp>",
         "rootless.kernel.caps":
             "<dictcomp> _check_subset _read_set all_capabilities apply_bounding apply_capabilities grantable "
-            "last_cap names names.<locals>.<dictcomp> names.<locals>.<listcomp> read_capabilities "
-            "read_capabilities.<locals>.<dictcomp>",
+            "grantable.<locals>.<genexpr> last_cap names names.<locals>.<dictcomp> names.<locals>.<listcomp> "
+            "read_capabilities read_capabilities.<locals>.<dictcomp>",
         "rootless.kernel.child": "_unblock clone",
         "rootless.kernel.find_program": "search",
         "rootless.kernel.host":
-            "Host.__init__ Host.all_capabilities Host.hard_limit Host.hard_limits Host.in_userns Host.is_root_here "
-            "Host.is_root_on_host Host.uid Host.uid_map effective_capabilities fact.__get__ fact.__init__ "
-            "read_id_map read_id_map.<locals>.<genexpr> read_id_map.<locals>.<listcomp>",
+            "Host.__init__ Host.all_capabilities Host.grantable Host.hard_limit Host.hard_limits Host.in_userns "
+            "Host.is_root_here Host.is_root_on_host Host.uid Host.uid_map effective_capabilities fact.__get__ "
+            "fact.__init__ read_id_map read_id_map.<locals>.<genexpr> read_id_map.<locals>.<listcomp>",
         "rootless.kernel.namespaces": "<dictcomp>",
         "rootless.kernel.paths": "normal_path",
         "rootless.kernel.proc": "open_proc",
@@ -115,7 +106,8 @@ CALLED: dict[str, dict[str, str]] = {
             "look_up.<locals>.<genexpr> restore_handlers restore_signals set_home set_home.<locals>.<genexpr> "
             "set_home.<locals>.<listcomp>",
         "rootless.process.rlimits": "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
-        "rootless.runtime.interpreter": "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect writable",
+        "rootless.runtime.interpreter":
+            "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect seal writable",
         "rootless.startup.lean_os": "fsencode",
         "rootless.steps": "Step.__init__ execute",
         "rootless.steps.context": "Becoming.__init__",
@@ -171,12 +163,12 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.runtime.container": "Container.container_id",
     },
     "create run launcher": {
-        "rootless.cgroup": "_compile_resources _settle compile settle",
+        "rootless.cgroup": "_compile_resources _compile_resources.<locals>.<listcomp> _settle compile settle",
         "rootless.cgroup.place":
             "_below _delegated _delegated.<locals>.<genexpr> _directory _is_delegated _is_triple _scope can_be_made "
             "candidates candidates.<locals>.<genexpr> session usable",
         "rootless.config_node": "Node.members Node.string_map Node.string_map.<locals>.<dictcomp> Node.uint32",
-        "rootless.errors": "RootlessError advice printable",
+        "rootless.errors": "RootlessError advice advice.<locals>.<genexpr> printable",
         "rootless.kernel.caps": "_union guard",
         "rootless.kernel.cgroup_view": "View.__init__ own read",
         "rootless.kernel.devices": "host_path",
@@ -222,7 +214,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.steps.cgroup": "CreateCgroup.__init__",
         "rootless.steps.context": "Init.__init__ Prepared.__init__",
         "rootless.steps.devices":
-            "AttachDevice BindDevice.execute Device.__init__ Device.rdev Link.__init__ Link.execute _bind_device",
+            "AttachDevice BindDevice.execute Device.__init__ Device.rdev Link.__init__ Link.execute "
+            "MakeDevice.execute _bind_device",
         "rootless.steps.file_systems":
             "MountFileSystem.execute _copy_up_source _make_file_system _mount_file_system _set_context _with_mode "
             "_with_mode.<locals>.<genexpr> empty_tmpfs",
@@ -254,21 +247,15 @@ CALLED: dict[str, dict[str, str]] = {
     },
     "delete": {
         "rootless.cgroup.driver":
-            "<dictcomp> <lambda> Cgroup._remove_tree Cgroup._remove_tree.<locals>.<lambda> Cgroup.keyed "
-            "Cgroup.keyed.<locals>.<dictcomp> Cgroup.keyed.<locals>.<genexpr> Cgroup.kill Cgroup.procs "
-            "Cgroup.procs.<locals>.<lambda> Cgroup.write Cgroup.write.<locals>.<lambda> _remove_tree keyed kill "
-            "procs read write",
+            "Cgroup.kill Cgroup.procs Cgroup.procs.<locals>.<lambda> Cgroup.write Cgroup.write.<locals>.<lambda>",
         "rootless.cgroup.freezer": "_open_events wait_for_event wait_until_empty",
-        "rootless.cgroup.tree":
-            "<genexpr> <listcomp> list_below list_below.<locals>.<listcomp> remove_below "
-            "remove_below.<locals>.<genexpr>",
+        "rootless.cgroup.tree": "list_below list_below.<locals>.<listcomp> remove_below",
         "rootless.cli.commands.delete": "main",
         "rootless.kernel.waiting": "milliseconds wait_for",
-        "rootless.runtime.container": "__enter__ __exit__ cgroup_path status",
         "rootless.runtime.delete": "_await_ending delete end load_by_force",
         "rootless.runtime.kill": "kill_all",
-        "rootless.runtime.lock": "Lock.take_by_force _wait take_by_force",
-        "rootless.runtime.state": "StateDir.noted_init noted_init open read",
+        "rootless.runtime.lock": "Lock.take_by_force _wait",
+        "rootless.runtime.state": "StateDir.noted_init",
     },
     "exec": {
         "rootless.cgroup.driver": "Cgroup.join_fd",
@@ -362,77 +349,19 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.userns.mount_userns": "make_userns.<locals>.hold",
     },
     "run": {
-        "rootless.cgroup": "<listcomp>",
-        "rootless.cgroup.driver":
-            "_configure _controllers _make_directories _required create fd missing note_identity",
         "rootless.cli.commands.run": "_is_anothers _of_bundle _of_image main read_run_request",
-        "rootless.config_node":
-            "<dictcomp> <listcomp> Node __bool__ __getitem__ __init__ boolean choice integer items members required "
-            "string string_map strings uint32",
-        "rootless.errors": "<genexpr>",
-        "rootless.init": "<genexpr> <listcomp>",
-        "rootless.kernel.caps": "<genexpr> <listcomp>",
-        "rootless.kernel.cgroup_view": "View __init__",
-        "rootless.kernel.host":
-            "<genexpr> <listcomp> Host __get__ __init__ cgroup_mount cgroup_view fact grantable in_userns "
-            "is_directory is_root_here is_root_on_host own_cgroup tries_cgroups uid uid_map",
-        "rootless.kernel.namespaces": "<genexpr> Namespaces __init__ has joins_one needs_joiner",
-        "rootless.kernel.paths": "<genexpr>",
         "rootless.kernel.signals": "_raise end_on_signals",
-        "rootless.kernel.syscalls": "<genexpr> map_file read",
-        "rootless.plan.call": "Call __init__",
-        "rootless.plan.compiler":
-            "<genexpr> <listcomp> Plan __init__ hands_over_cgroup last mounts outside waits_for_runtime",
-        "rootless.plan.devices": "<genexpr> <listcomp> <setcomp>",
-        "rootless.plan.hooks": "<genexpr>",
-        "rootless.plan.mounts": "<genexpr> <listcomp>",
-        "rootless.plan.namespaces": "<genexpr> <listcomp> has_one_id has_one_id.<locals>.<genexpr>",
-        "rootless.plan.paths": "<dictcomp>",
-        "rootless.process.hooks": "HookContext __init__",
-        "rootless.process.program": "<genexpr> <listcomp>",
-        "rootless.runtime.bundle": "Bundle CreateRequest __init__ wants_terminal",
-        "rootless.runtime.container": "<genexpr> save watch_oom",
-        "rootless.runtime.create":
-            "<listcomp> Created Creation __init__ _bind_notify_socket _follow_setup _make_cgroup _open_hook_streams "
-            "_prepare_mounts _record_host_side_effects clone clone_init execute follow leave_runtime live prepare",
+        "rootless.plan.namespaces": "has_one_id has_one_id.<locals>.<genexpr>",
         "rootless.runtime.delete": "remove_after",
-        "rootless.runtime.escalation": "Escalation __init__ look timeout",
         "rootless.runtime.foreground": "adopt be_ready be_ready_with_hooks",
-        "rootless.runtime.lock": "take",
-        "rootless.runtime.run": "_Ahead _Ahead.__call__ _Ahead.__init__ __call__ __init__ _start _wait run",
-        "rootless.runtime.state": "_link make note_cgroup note_init rename write",
-        "rootless.startup.jsonlite": "<listcomp>",
-        "rootless.steps": "Step __init__",
-        "rootless.steps.builder": "RootBuilder __init__ apply_late_readonly make_private own_netns tty_group_mapped",
-        "rootless.steps.cgroup": "CreateCgroup __init__ execute",
-        "rootless.steps.context": "Becoming Ending Init Prepared __init__",
-        "rootless.steps.devices": "Device Link MakeDevice __init__ execute rdev",
-        "rootless.steps.file_systems": "<genexpr> MountFileSystem execute",
-        "rootless.steps.masks": "MakePathReadonly MaskPath __init__ execute",
-        "rootless.steps.mounts": "Mount MountOptions __init__",
-        "rootless.steps.names": "SetHostname __init__ execute",
-        "rootless.steps.namespaces": "CloneNamespaces __init__ execute",
-        "rootless.steps.process":
-            "<genexpr> ChangeUser EnterWorkingDirectory Process SetCapabilities SetNoNewPrivs SetRlimit SetUmask "
-            "User __init__ execute steps through_proc",
-        "rootless.steps.program": "<dictcomp> <genexpr> <listcomp> Execute SetEnvironment __init__ execute",
-        "rootless.steps.root":
-            "AttachRootfs MakeRootReadonly MakeWorkingDirectory PivotRoot SetPropagation __init__ execute",
+        "rootless.runtime.run": "_Ahead.__call__ _Ahead.__init__ _start _wait run",
     },
     "run delete": {
-        "rootless.cgroup.driver":
-            "<genexpr> Cgroup Cgroup.close Cgroup.remove Cgroup.remove.<locals>.<genexpr> __init__ close "
-            "directory_fd gone path remove",
+        "rootless.cgroup.driver": "Cgroup.close Cgroup.remove Cgroup.remove.<locals>.<genexpr>",
         "rootless.cgroup.tree": "remove_directories",
-        "rootless.cli.options": "Options __init__",
-        "rootless.runtime.container":
-            "Container __init__ alive cgroup cgroup_record close container_id hooks pid report",
         "rootless.runtime.delete":
-            "<genexpr> _poststop_hooks _undo_host_side_effects _undo_host_side_effects.<locals>.<genexpr> remove",
-        "rootless.runtime.lock": "Lock __init__ _write_note give_up",
-        "rootless.runtime.state":
-            "StateDir StateDir._empty StateDir._read_link StateDir.noted StateDir.remove __init__ _empty _read_link "
-            "close close_copy has noted remove unlink",
+            "_poststop_hooks _undo_host_side_effects _undo_host_side_effects.<locals>.<genexpr> remove",
+        "rootless.runtime.state": "StateDir._empty StateDir._read_link StateDir.noted StateDir.remove",
     },
     "run exec": {
         "rootless.runtime.container": "Container.watch_oom Container.watch_oom.<locals>.<genexpr>",
