@@ -3,7 +3,6 @@
 # without a cgroup and with one of the user's own, as a systemd session has it.
 set -eu
 cd "$(dirname "$0")/.."
-rm -f rootless/__pycache__/*.code # its functions have short names, which called.py could not tell apart
 python=$PWD/.venv/bin/python
 if [ "$(id -u)" != 0 ]; then exec "$python" scripts/called.py; fi
 . ./scripts/ordinary_user.sh

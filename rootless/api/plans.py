@@ -77,6 +77,7 @@ class Compiled:
         prepared = Prepared(proc.open_proc(), None, setgroups=plan.namespaces.setgroups)  # type: ignore[arg-type]
         prepared.last_cap = caps.last_cap()
         prepared.keyring = "_ses.rootless"
+        prepared.arguments = proc.own_arguments()
         prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
         return prepared
 

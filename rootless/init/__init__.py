@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rootless.plan.compiler import Plan
     from rootless.plan.describe import Numbering
-    from rootless.steps.context import Init
+    from rootless.steps.context import Init, Prepared
 
 
 def main(plan: Plan, init: Init, leave_runtime: Callable[[], None], numbering: Numbering | None) -> None:
@@ -211,7 +211,7 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
         execute(hooks, hook_context, tell)
         labelled = plan.process.no_new_privs and any(kind == "SELinux" for kind, _ in plan.process.labels)
         if prepared.reaper:
-            _stay_as_reaper(plan, prepared.status_fd)
+            _stay_as_reaper(plan, prepared)
         ending = Ending(verdict, path, context.env, prepared.filter, prepared.preserve_fds, labelled=labelled)
         ending.options = prepared.options
         ending.emulation = prepared.emulation
@@ -222,13 +222,14 @@ def _wait_for_start(plan: Plan, init: Init, context: Becoming, path: str, number
         channel.send_failure(verdict, error, "start", "/process/args")
 
 
-def _stay_as_reaper(plan: Plan, status_fd: int) -> None:
+def _stay_as_reaper(plan: Plan, prepared: Prepared) -> None:
     """Continue in a child of this process, which itself becomes the small init (reaper.py)."""
     from rootless.init import reaper
 
+    reaper.hide_arguments(prepared.arguments)
     before = reaper.block_all()
     pid, _ = sc.clone3(0)
     if pid:
         reaper.shut_out(plan.process.caps)
-        reaper.reap(pid, status_fd)
+        reaper.reap(pid, prepared.status_fd)
     pthread_sigmask(SIG_SETMASK, before)

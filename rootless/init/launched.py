@@ -109,6 +109,8 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
         if plan.namespaces.new & sc.CLONE_NEWCGROUP:
             make_cgroup_namespace()
         below = not (call and call.pid1)
+        if below:
+            reaper.hide_arguments(life.prepared.arguments)
         # Of two copies, each page that a process writes to costs a page fault. So the small init leaves as early as it
         # can: before the id maps, unless it has to change its own ids with them.
         early = below and life.keeps_ids and not life.spawns

@@ -16,6 +16,7 @@ from rootless.process.program import close_all_but
 from rootless.startup import lean_os as os
 
 _CHLD, _KILL = 17, 9
+_NAME = b"rootless:init"
 _LEFT = frozenset((9, 11, 7, 8, 4, 5, 19, 32, 33))  # those that sigwaitinfo(2) cannot take, and faults of this process
 ALL = [number for number in range(1, 65) if number not in _LEFT]
 
@@ -48,6 +49,16 @@ def reap(program: int, status_fd: int) -> None:
             pass  # nobody reads it any more
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
+
+
+def hide_arguments(place: tuple[int, int]) -> None:
+    """Replace the arguments of this process by its name, because every program of the container reads /proc/1/cmdline.
+
+    They hold paths of the host. place: what proc.own_arguments returned.
+    """
+    first, last = place
+    if last - first > len(_NAME):
+        sc.write_memory(first, _NAME.ljust(last - first, b"\0"))
 
 
 def block_all() -> set[int]:

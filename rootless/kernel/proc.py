@@ -45,6 +45,16 @@ def own_identity() -> tuple[int, int]:
     return int(line.partition(b" ")[0]), int(line.rpartition(b") ")[2].split()[19])
 
 
+def own_arguments() -> tuple[int, int]:
+    """Return where the arguments of this process begin and end in its memory (proc_pid_stat(5), arg_start, arg_end).
+
+    Raises OSError.
+    """
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        fields = (file.read(4096) or b"").rpartition(b") ")[2].split()
+    return int(fields[45]), int(fields[46])
+
+
 def open_pidfd(pid: int) -> int:
     """Return a pidfd of a process, -1 if it is gone. Raises RootlessError if that is not known, as with EMFILE."""
     try:

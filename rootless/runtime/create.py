@@ -227,6 +227,7 @@ class Creation:
         if request.init:
             from rootless.init import reaper
 
+            prepared.arguments = proc.own_arguments()
             assert reaper  # loaded now, because after the change of roots it would come from the container
         prepared.state = self.container.report("creating")
         prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None

@@ -141,4 +141,5 @@ def _change_environment(uid: int, name: str, home: str) -> None:
     posix.environ.clear()
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b") ")[2].split()
-    sc.overwrite(int(fields[47]), int(fields[48]))  # env_start and env_end, fields 50 and 51: proc_pid_stat(5)
+    first, last = map(int, fields[47:49])  # env_start and env_end, fields 50 and 51: proc_pid_stat(5)
+    sc.write_memory(first, bytes(last - first))

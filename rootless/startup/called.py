@@ -321,10 +321,11 @@ CALLED: dict[str, dict[str, str]] = {
             "_become_user.<locals>.<listcomp> _die_with _look_up _look_up.<locals>.<genexpr> _place_passed "
             "_place_passed.<locals>.<genexpr> _spawn_program _spawn_program.<locals>.<genexpr> "
             "_spawn_program.<locals>.<listcomp> _take_streams main",
-        "rootless.init.reaper": "<listcomp> _end_all _reap_ended block_all reap shut_out",
+        "rootless.init.reaper": "<listcomp> _end_all _reap_ended block_all hide_arguments reap shut_out",
         "rootless.kernel.caps": "keeps_out",
         "rootless.kernel.host": "default_id_map",
-        "rootless.kernel.syscalls": "find_in_root seccomp_load",
+        "rootless.kernel.proc": "own_arguments",
+        "rootless.kernel.syscalls": "find_in_root seccomp_load write_memory",
         "rootless.plan.change":
             "Change.__init__ Change.array Change.part Settings.__init__ _default copy copy.<locals>.<dictcomp> "
             "copy.<locals>.<listcomp>",

@@ -52,14 +52,15 @@ class Prepared:
     setgroups: whether setgroups(2) works in the container, learned when the maps are written; last_cap: the highest
     capability of this kernel; notify_fd: the socket that NOTIFY_SOCKET names, -1 for none; oom_score_written: whether
     somebody else has written oom_score_adj already; reaper: whether init stays as a small one above the program
-    (init/reaper.py); status_fd: where it reports the program's wait status, -1 for nowhere; options: what a caller in
-    Python asks of the program's process, None for the command line.
+    (init/reaper.py); arguments: where the command's arguments begin and end in memory, which the small init hides;
+    status_fd: where it reports the program's wait status, -1 for nowhere; options: what a caller in Python asks of the
+    program's process, None for the command line.
     """
 
     __slots__ = (
-        "device_fds", "emulation", "filter", "foreground", "hook_fds", "keyring", "last_cap", "listener", "mount_fds",
-        "no_pivot", "notify_fd", "oom_score_written", "options", "preserve_fds", "proc_fd", "reaper", "setgroups",
-        "state", "status_fd",
+        "arguments", "device_fds", "emulation", "filter", "foreground", "hook_fds", "keyring", "last_cap", "listener",
+        "mount_fds", "no_pivot", "notify_fd", "oom_score_written", "options", "preserve_fds", "proc_fd", "reaper",
+        "setgroups", "state", "status_fd",
     )  # fmt: skip
 
     def __init__(self, proc_fd: int, listener: socket, *, setgroups: bool) -> None:
@@ -79,6 +80,7 @@ class Prepared:
         self.foreground = False
         self.oom_score_written = False
         self.reaper = False
+        self.arguments = (0, 0)
         self.status_fd = -1
         self.options: ChildOptions | None = None
         self.state: Report = {}  # type: ignore[typeddict-item] # `create` sets it

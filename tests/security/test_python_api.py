@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rootless
 from rootless.errors import RootlessError
+from tests.support.commands import launch
 
 HOST = "said by the host's file"
 
@@ -49,3 +51,16 @@ head -c 1 /proc/1/environ 2>/dev/null && echo read
 for fd in /proc/1/fd/*; do readlink $fd && echo open; done
 """
     assert run(rootfs, "sh", "-c", script) == "not pid 1\n"
+
+
+@pytest.mark.parametrize("keywords", [{}, {"cap_add": ["ALL"]}, {"name": "arguments"}, {"user": "0"}], ids=str)
+def test_the_small_init_shows_no_path_of_the_host(rootfs: Path, keywords: dict[str, Any]) -> None:
+    """Every program may read /proc/1/cmdline, and the launcher's arguments name the directory of the package."""
+    done = rootless.run(["cat", "/proc/1/cmdline"], rootfs=rootfs, stdout=subprocess.PIPE, text=True, **keywords)
+    assert done.stdout.strip("\0") == "rootless:init"
+
+
+def test_the_small_init_of_the_command_shows_none_either() -> None:
+    done = launch("run", "--init", "--host", "--", "cat", "/proc/1/cmdline")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip("\0") == "rootless:init"
