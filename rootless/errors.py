@@ -66,7 +66,8 @@ class RootlessError(Exception):
         hint = self.hint
         if self.errno in _SHORT and _REPORT not in hint:  # then no other advice helps, such as another directory
             short = SHORTAGES[_SHORT[self.errno]]
-            hint = f"{short}; then {hint}" if hint.startswith("rootless ") else short  # what is left must be removed
+            _, begins, command = f"; {hint}".rpartition("; rootless ")  # what is left must be removed
+            hint = f"{short}; then rootless {command}" if begins else short
         if _instead and self.errno in (_errno.EPERM, _errno.EACCES, _errno.EROFS):
             hint = f"{hint}; {_instead}" if hint else _instead
         if hint:
@@ -208,7 +209,7 @@ def unexpected(error: BaseException) -> RootlessError:
         hint = SHORTAGES.get(_SHORT.get(error.errno or 0, ""), "")
         if error.errno == _errno.ENOENT and printable(error.filename).startswith("/proc/self/"):
             hint = advice("no-proc")
-        if error.filename is not None:
+        if error.filename is not None and not isinstance(error.filename, int):  # a descriptor says nothing to people
             return RootlessError.from_os(error, what, hint=hint)
         what += "" if error.errno else f": {text}"
         return RootlessError(what, place, error.errno or 0, f"{hint}; else {_REPORT}" if hint else _REPORT)

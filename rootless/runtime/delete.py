@@ -157,7 +157,7 @@ def _undo_host_side_effects(container: Container) -> None:
         from rootless.steps.places import detach_rootfs
 
         detach_rootfs(container.state["rootfs"], container.state["rootfs_before"])
-    if any(name.startswith("helper.") for name in os.listdir(container.directory.fd)):
+    if any(name.startswith("helper.") for name in container.directory.names()):
         from rootless.runtime.helpers import end_helpers
 
         end_helpers(container.directory)

@@ -30,7 +30,7 @@ def end_helpers(directory: StateDir) -> None:
 
     A pid may be another process's by now, so only one with the noted start time is killed.
     """
-    for name in os.listdir(directory.fd):
+    for name in directory.names():
         if not name.startswith(PREFIX):
             continue
         words = directory.noted(name).split()

@@ -230,6 +230,14 @@ class StateDir:
             path = f"{self.root}/{self.container_id}/{name}"
             raise RootlessError.from_os(error, "cannot read the state directory", path) from None
 
+    def names(self) -> list[str]:
+        """Return the names of what the directory holds. Raises RootlessError."""
+        try:
+            return os.listdir(self.fd)
+        except OSError as error:
+            path = f"{self.root}/{self.container_id}"
+            raise RootlessError.from_os(error, "cannot read the state directory", path) from None
+
     def has(self, name: str) -> bool:
         """Return whether the directory has a file of this name. Raises OSError."""
         try:

@@ -362,7 +362,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.cgroup.tree": "remove_directories",
         "rootless.runtime.delete":
             "_poststop_hooks _undo_host_side_effects _undo_host_side_effects.<locals>.<genexpr> remove",
-        "rootless.runtime.state": "StateDir._empty StateDir._read_link StateDir.noted StateDir.remove",
+        "rootless.runtime.state": "StateDir._empty StateDir._read_link StateDir.names StateDir.noted StateDir.remove",
     },
     "run exec": {
         "rootless.runtime.container": "Container.watch_oom Container.watch_oom.<locals>.<genexpr>",

@@ -150,6 +150,22 @@ def test_a_system_call_without_a_file_names_the_code() -> None:
     assert unexpected(known) is known
 
 
+def test_a_failed_call_with_a_descriptor_names_the_code() -> None:
+    """A directory is listed by its descriptor, whose number says nothing to people."""
+    try:
+        os.listdir(1 << 20)
+    except OSError as error:
+        line = unexpected(error).message()
+    assert "1048576" not in line and "tests/unit/test_unexpected.py" in line and "EBADF" in line
+
+
+@pytest.mark.parametrize("hint", ["rootless delete --force c", "try another; rootless delete --force c"])
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+def test_what_removes_the_rest_is_said_although_something_is_short(number: int, hint: str) -> None:
+    line = RootlessError("cannot remove the container", "c", number, hint).message()
+    assert line.endswith("; then rootless delete --force c") and "try another" not in line
+
+
 def test_a_terminated_conversation_is_told_by_its_signal() -> None:
     done = run("import signal; os.kill(os.getpid(), signal.SIGTERM)", "state", "c")
     assert done.returncode == -signal.SIGTERM
