@@ -73,16 +73,17 @@ def test_killed_job_is_taken_back_by_its_parent(tmp_path: Path, signum: signal.S
 
 
 # The child that does the work stops itself when it has used so many seconds of the processor: it is under way then, and
-# cannot end before the test has seen it. Its own children do not.
+# cannot end before the test has seen it. Its own children do not stop, and no later child of the command does, which
+# takes back what it has made.
 STOPPING = f"""
 sys.path.append({sysconfig.get_path("purelib")!r})
 import os, signal
 from rootless.__main__ import launcher
 real = os.fork
 def fork():
+    os.fork = real
     pid = real()
     if pid == 0:
-        os.fork = real
         signal.signal(signal.SIGPROF, lambda *_: os.kill(os.getpid(), signal.SIGSTOP))
         signal.setitimer(signal.ITIMER_PROF, 0.004)
     return pid
