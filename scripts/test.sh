@@ -50,5 +50,5 @@ chown -R "$user" "$copy"
 # Where tools/debian13 is beside the checkout, they run with the clients of Debian 13 as well.
 tools=${ROOTLESS_SHARED:-$PWD/../shared}
 cd "$copy"
-env TEST_USER="$user" ROOTLESS_SHARED="$tools" ./scripts/run-tests.sh .venv/bin/python -n "${JOBS:-2}" -m client \
+env TEST_USER="$user" ROOTLESS_SHARED="$tools" HANGS=1200 ./scripts/run-tests.sh .venv/bin/python -n "${JOBS:-2}" -m client \
   -k "${RUNTIMES:-[rootless]}" "$@" tests/clients
