@@ -11,6 +11,8 @@ from rootless.startup import lean_os as os
 READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_SEALING_MAX = 5.0  # seconds in which a memfd has to become free for its seals
+
 
 def write_all(fd: int, data: bytes) -> None:
     """Write all bytes, in as many calls as needed. Raises OSError."""
@@ -72,3 +74,24 @@ def write_at(directory: int, name: str, data: bytes) -> None:
         write_at_once(fd, data)
     finally:
         os.close(fd)
+
+
+def seal(fd: int) -> None:
+    """Seal a memfd, so that nobody can change it any more (fcntl(2), F_ADD_SEALS). Raises OSError.
+
+    F_SEAL_WRITE waits 150 ms for pages that somebody holds (mm/memfd.c, memfd_wait_for_pins). On a busy machine the
+    kernel itself may hold pages that were just written for longer. The call fails with EBUSY then, and is made again.
+    """
+    import fcntl
+    import time
+
+    end = time.monotonic() + _SEALING_MAX
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    while True:
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() >= end:
+                raise
+        time.sleep(0.01)

@@ -6,11 +6,11 @@ would run it. If the container's root owns that file, it could overwrite it. The
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import sys
 
 from rootless.errors import RootlessError
+from rootless.kernel.files import seal
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rootless.kernel.host import IdMap
 
 _EXE = "/proc/self/exe"
-_SEALING_MAX = 5.0  # seconds in which the copy has to become free for its seals
 _PIECE = 1 << 24  # bytes for each sendfile(2)
 
 
@@ -70,23 +69,3 @@ def _execute_copy(fd: int) -> None:
     seal(copy)
     # Python finds its standard library by argv[0], so that stays the interpreter's path.
     os.execve(copy, [sys.executable or sys.orig_argv[0], *sys.orig_argv[1:]], os.environ)
-
-
-def seal(fd: int) -> None:
-    """Seal a memfd, so that nobody can change it any more (fcntl(2), F_ADD_SEALS). Raises OSError.
-
-    F_SEAL_WRITE waits 150 ms for pages that somebody holds (mm/memfd.c, memfd_wait_for_pins). On a busy machine the
-    kernel itself may hold pages that were just written for longer. The call fails with EBUSY then, and is made again.
-    """
-    import time
-
-    end = time.monotonic() + _SEALING_MAX
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    while True:
-        try:
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-            return
-        except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() >= end:
-                raise
-        time.sleep(0.01)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rootless.runtime import interpreter
+from rootless.kernel import files
 
 SEALED = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -33,14 +33,14 @@ def test_a_copy_that_is_busy_at_first_is_sealed(memfd: int, monkeypatch: pytest.
         memory.close()
 
     monkeypatch.setattr("time.sleep", sleep_in)
-    interpreter.seal(memfd)
+    files.seal(memfd)
     assert answers == [0]
     assert fcntl.fcntl(memfd, fcntl.F_GET_SEALS) == SEALED
 
 
 def test_a_copy_that_stays_busy_is_an_error(memfd: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreter, "_SEALING_MAX", 0.05)
+    monkeypatch.setattr(files, "_SEALING_MAX", 0.05)
     with mmap.mmap(memfd, 11), pytest.raises(OSError) as raised:
-        interpreter.seal(memfd)
+        files.seal(memfd)
     assert raised.value.errno == errno.EBUSY
     assert not fcntl.fcntl(memfd, fcntl.F_GET_SEALS)
