@@ -89,7 +89,13 @@ def _reap_ended(program: int) -> int | None:
 
 
 def _end_all() -> None:
-    """Kill and reap every other process of this pid namespace, so that none outlives the report."""
+    """Kill and reap every other process of this pid namespace, so that none outlives the report.
+
+    A container without a pid namespace of its own is in the host's, or in one that others are in, too. There -1 means
+    all processes of this user (kill(2)).
+    """
+    if os.getpid() != 1:
+        return
     try:
         os.kill(-1, _KILL)
     except OSError as error:

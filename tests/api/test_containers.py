@@ -100,6 +100,16 @@ def test_hooks_of_a_bundle_are_run(bundle: Any, tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "hook\nhook\n"
 
 
+def test_a_container_in_the_host_s_pid_namespace_ends_no_other_process(bundle: Any) -> None:
+    namespaces = bundle.config["linux"]["namespaces"]
+    bundle.patch({"linux": {"namespaces": [each for each in namespaces if each["type"] != "pid"]}})
+    with subprocess.Popen(["sleep", long_sleep()]) as bystander:
+        assert rootless.run(["sh", "-c", "exit 3"], bundle=bundle.path).returncode == 3
+        assert rootless.run(["sh", "-c", "kill -TERM $$"], bundle=bundle.path).returncode == -signal.SIGTERM
+        assert bystander.poll() is None
+        bystander.kill()
+
+
 HOLDER = """
 import os, sys
 from rootless.api.client import launcher_pid
