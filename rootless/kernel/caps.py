@@ -98,9 +98,7 @@ def apply_bounding(bounding: int, last: int) -> None:
 
     Call it before apply_capabilities and before the change of ids, because it needs CAP_SETPCAP.
     """
-    for bit in range(last + 1):
-        if not bounding >> bit & 1:
-            syscalls.prctl(syscalls.PR_CAPBSET_DROP, bit)
+    syscalls.drop_from_bounding_set([bit for bit in range(last + 1) if not bounding >> bit & 1])
 
 
 def apply_capabilities(sets: dict[str, int], keep: int = 0, guard: int = 0) -> None:
@@ -133,8 +131,12 @@ def guard(sets: dict[str, int]) -> int:
 
 def keeps_out(permitted: int, sets: dict[str, int]) -> bool:
     """Return whether programs with these sets can neither trace nor inspect a process with that permitted set."""
-    mask = _union(sets)
-    return bool(permitted & ~mask) and not mask >> CAPABILITIES["CAP_SYS_PTRACE"] & 1
+    return bool(permitted & ~_union(sets)) and not may_trace(sets)
+
+
+def may_trace(sets: dict[str, int]) -> bool:
+    """Return whether programs with these sets can get CAP_SYS_PTRACE, which opens undumpable processes to them, too."""
+    return bool(_union(sets) >> CAPABILITIES["CAP_SYS_PTRACE"] & 1)
 
 
 def _union(sets: dict[str, int]) -> int:

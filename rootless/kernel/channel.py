@@ -28,6 +28,7 @@ FAILED = b"x"  # any -> runtime: what failed, as JSON
 STEP = b"d"  # any -> runtime: a step that is executed, for --debug
 RUN = b"g"  # start -> init: run the program; the payload says whether start logs steps
 EXECUTING = b"E"  # init, exec's process -> start, exec: execve is next
+STARTED = b"S"  # a container's small init -> its caller in Python: execve has succeeded
 LISTENER = b"l"  # init, exec's process -> start, exec: seccomp's notification fd
 EMULATED = b"r"  # init, exec's process -> start, exec: the notification fd of root emulation
 NOTIFY = b"n"  # init -> start: the socket that NOTIFY_SOCKET names in the container, as an fd
@@ -41,7 +42,7 @@ USERNS = b"y"  # the process in a user namespace for an id-mapped mount -> its p
 
 _NAMES = {
     MAPPED: "mapped", SAVED: "saved", MOUNTED: "mounted", HOOKED: "hooks done", CONSOLE: "console", CREATED: "created",
-    FAILED: "failed", STEP: "step", RUN: "run", EXECUTING: "executing", LISTENER: "listener",
+    FAILED: "failed", STEP: "step", RUN: "run", EXECUTING: "executing", STARTED: "started", LISTENER: "listener",
     EMULATED: "root emulation", NOTIFY: "notify socket", PID: "pid", UNMAPPED: "unmapped",
     JOINER_MAPPED: "joiner mapped", MAY_SPEAK: "may speak",
     TERMINAL_READY: "terminal ready", DEVICE: "device", USERNS: "user namespace",

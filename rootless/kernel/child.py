@@ -29,7 +29,8 @@ def clone(flags: int, life: Callable[[], None], *, cgroup_fd: int = -1) -> tuple
     before = pthread_sigmask(SIG_BLOCK, ENDING)
     pid = pidfd = -1
     try:
-        pid, pidfd = sc.clone3(flags, cgroup_fd=cgroup_fd)
+        # A sibling has the exit signal of its parent's leader (clone(2), CLONE_PARENT).
+        pid, pidfd = sc.clone3(flags, exit_signal=0 if flags & sc.CLONE_PARENT else 17, cgroup_fd=cgroup_fd)
         if pid == 0:
             pthread_sigmask(SIG_SETMASK, before)
             life()

@@ -19,7 +19,7 @@ from rootless.startup import lean_os as os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     Path = str | bytes
 
@@ -181,6 +181,14 @@ class _QuickFunction(_ctypes.CFuncPtr):
     _restype_ = _Long
 
 
+class _Callback(_ctypes.CFuncPtr):
+    """A Python function without arguments and result that C code can call."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI
+    _restype_ = None
+    _argtypes_ = ()
+
+
 _INT_LIMIT = 1 << 31  # _ctypes passes an int as a C int, which the calling convention extends to 64 bits
 _ITSELF: Any = None  # dlopen(3): the process itself
 _syscall: Callable[..., int] = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "syscall"))
@@ -212,7 +220,7 @@ def syscall(name: str, *args: Any, path: Path | None = None) -> int:
     return result
 
 
-def fail(name: str, path: Path | None = None) -> None:
+def fail(name: str, path: Path | None = None) -> NoReturn:
     """Raise the OSError for the call that has just failed."""
     number = _ctypes.get_errno()
     raise OSError(number, f"{name}: {os.strerror(number)}", path)
@@ -254,20 +262,8 @@ def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[i
         flags |= CLONE_INTO_CGROUP
     # struct clone_args (linux/sched.h), 88 bytes: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
     # stack_size, tls, set_tid, set_tid_size, cgroup
-    args = struct.pack(
-        "11Q",
-        flags | CLONE_PIDFD,
-        _ctypes.addressof(pidfd),
-        0,
-        0,
-        exit_signal,
-        0,
-        0,
-        0,
-        0,
-        0,
-        max(cgroup_fd, 0),
-    )
+    pointer = _ctypes.addressof(pidfd)
+    args = struct.pack("11Q", flags | CLONE_PIDFD, pointer, 0, 0, exit_signal, 0, 0, 0, 0, 0, max(cgroup_fd, 0))
     pid = syscall("clone3", args, len(args))
     return (pid, pidfd.value) if pid else (0, -1)
 
@@ -349,16 +345,16 @@ def capget(pid: int = 0) -> tuple[int, int, int]:
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Call capset(2) for this thread. The sets are bit masks."""
     low = 0xFFFFFFFF
-    data = struct.pack(
-        "6I",
-        effective & low,
-        permitted & low,
-        inheritable & low,
-        effective >> 32,
-        permitted >> 32,
-        inheritable >> 32,
-    )
+    sets = (effective, permitted, inheritable)
+    data = struct.pack("6I", *(each & low for each in sets), *(each >> 32 for each in sets))
     syscall("capset", struct.pack("Ii", _CAPABILITY_VERSION_3, 0), data)
+
+
+def drop_from_bounding_set(capabilities: list[int]) -> None:
+    """Call PR_CAPBSET_DROP(2const) for each of these numbers, without what `syscall` checks, because they are many."""
+    for capability in capabilities:
+        if _syscall(_NR["prctl"], PR_CAPBSET_DROP, capability):
+            fail("prctl")
 
 
 # --- names
@@ -383,13 +379,13 @@ def openat2(dir_fd: int, path: Path, flags: int, *, mode: int = 0, resolve: int 
     """Call openat2(2); return a close-on-exec fd. After EAGAIN (a rename raced with `..`) try again, up to 64 times."""
     raw = os.fsencode(path)
     how = struct.pack("3Q", flags | os.O_CLOEXEC, mode, resolve)
-    for attempt in range(64):
-        try:
-            return syscall("openat2", dir_fd, raw, how, len(how), path=path)
-        except OSError as error:
-            if error.errno != errno.EAGAIN or attempt == 63:
-                raise
-    raise AssertionError
+    for _ in range(64):
+        fd = _syscall(_COMMON["openat2"], dir_fd, raw, how, 24)  # as `syscall` does, because it is made so often
+        if fd >= 0:
+            return fd
+        if _ctypes.get_errno() != errno.EAGAIN:
+            break
+    return fail("openat2", path)
 
 
 def open_in_root(root_fd: int, path: Path, flags: int = os.O_PATH, *, mode: int = 0) -> int:
@@ -526,7 +522,7 @@ def fast_call(name: str) -> Callable[..., int]:
         raise OSError(errno.ENOSYS, f"{name}: no number known for {MACHINE}")
     from functools import partial
 
-    return partial(_QuickFunction(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "syscall")), value)
+    return partial(_QuickFunction(address_of("syscall")), value)
 
 
 def number(value: int) -> Any:
@@ -537,6 +533,22 @@ def number(value: int) -> Any:
 def number_at(address: int) -> Any:
     """Return a number of 64 bits in memory; its `.value` reads and writes it."""
     return _Long.from_address(address)
+
+
+def address_of(name: str) -> int:
+    """Return the address of a function of the C library. Raises OSError if there is none of that name."""
+    return int(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), name))
+
+
+def c_function(name: str) -> Callable[..., int]:
+    """Return a function of the C library, which takes what `syscall` takes. Raises OSError if there is none."""
+    return _Function(address_of(name))
+
+
+def callback(function: Callable[[], None]) -> tuple[Any, int]:
+    """Return (object, address) of a function that C code can call. Keep the object as long as needed."""
+    entry = _Callback(function)
+    return entry, int(number_at(_ctypes.addressof(entry)).value)
 
 
 def pinned(data: bytes) -> tuple[Any, int]:
@@ -568,8 +580,7 @@ def load_library(name: str, functions: dict[str, tuple[Any, list[Any]]]) -> dict
 
 def write_memory(address: int, data: bytes) -> None:
     """Copy bytes to an address in this process's memory (memcpy(3)). It imports nothing."""
-    copy = _Function(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), "memcpy"))
-    copy(_Long(address), data, _Long(len(data)))
+    c_function("memcpy")(_Long(address), data, _Long(len(data)))
 
 
 def read_memory(address: int, size: int) -> bytes:

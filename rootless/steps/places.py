@@ -112,11 +112,17 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LIN
         os.close(parent_fd)
 
 
-def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
+def make_file(root_fd: int, path: str, links: int = _LINKS_MAX, *, is_new: bool = False) -> int:
     """Return an fd of the file at a path: O_PATH of an existing file, or a new, empty one.
 
-    Raises OSError, whose file name is the whole path in the container.
+    is_new: whether there is hardly ever such a file, so that to make it is tried first. Raises OSError, whose file name
+    is the whole path in the container.
     """
+    if is_new:
+        try:
+            return sc.open_in_root(root_fd, path, os.O_CREAT | os.O_EXCL, mode=0o644)
+        except OSError:
+            pass  # what follows finds out why
     try:
         return sc.open_in_root(root_fd, path)
     except OSError as error:
@@ -210,7 +216,7 @@ def is_same_place(root: RootBuilder, one: int, other: int) -> bool:
 
 def attach_node(root: RootBuilder, tree: int, path: str) -> None:
     """Move a detached mount of a device node onto a file, after making the file if it is missing. Closes `tree`."""
-    place = make_file(root.fd, path)
+    place = make_file(root.fd, path, is_new=True)
     try:
         check_place(root, place, path)
         sc.move_mount(tree, place)
