@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/ordinary_user.sh
 . scripts/pythons.sh
-tests="tests/unit tests/kernel tests/containers/test_lifecycle.py tests/api/test_guides.py"
+tests="tests/unit tests/kernel tests/containers/test_lifecycle.py tests/api/test_guides.py tests/api/test_workers.py"
 # Debian's package is built with the system's Python each time, and random configs find the same under each version.
 tests="$tests --ignore tests/unit/test_debian_package.py --ignore tests/unit/test_fuzz_config.py"
 work=$(mktemp -d /tmp/rootless-pythons.XXXXXX)

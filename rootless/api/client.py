@@ -185,8 +185,9 @@ class Answers:
         return payload.decode()
 
     def _receive_verdict(self) -> tuple[int, int, bytes]:
-        """Return (pid, pidfd, payload of EXECUTING) when the other side is closed. pid is 0 if EXECUTING never came.
+        """Return (pid, pidfd, payload of EXECUTING) when the program runs; pid is 0 if it does not.
 
+        After EXECUTING execve closes the other side. STARTED comes when it has succeeded.
         Raises the RootlessError that was sent.
         """
         pid, pidfd, payload = 0, -1, b""
@@ -198,7 +199,8 @@ class Answers:
                 continue
             for level, kind, raw in ancillary:
                 if level == _socket.SOL_SOCKET and kind == _socket.SCM_CREDENTIALS:
-                    pid = _PIDFD_NUMBER.unpack(raw)[0] if data[:1] == channel.EXECUTING else pid
+                    sender = _PIDFD_NUMBER.unpack(raw)[0]
+                    pid = sender if data[:1] in (channel.EXECUTING, channel.STARTED) else pid
                 elif level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                     (pidfd, *end) = struct.unpack(f"{len(raw) // 4}i", raw)
                     if end:
@@ -212,7 +214,7 @@ class Answers:
                 from rootless.api.keyword_errors import name_keywords
 
                 raise name_keywords(channel.read_failure(data[1:]))
-            if data[:1] != channel.EXECUTING:
+            if data[:1] != channel.EXECUTING:  # STARTED, or nothing because the other side is closed
                 return pid, pidfd, payload
             payload = data[1:]
             if payload.isdigit():  # the sender is the program's parent, and names the program's pid

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _socket import socket
+
 from rootless import cgroup
 from rootless.api import wire
 from rootless.api.running import Running
@@ -16,7 +18,6 @@ from rootless.userns.idmap import write_maps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from typing import Any
 
     from rootless.api.plans import Compiled
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
 
 _STREAMS = 2  # where the streams begin among a request's fds
-_PID1 = 8  # where a call says whether the program is pid 1 (init/launched.py, Call)
+_RESTORES, _PID1 = 5, 8  # where a call holds `restore` and `pid1` (init/launched.py, Call)
 
 
 def read_call(words: Any, fds: list[int]) -> Call:
@@ -40,6 +41,21 @@ def read_call(words: Any, fds: list[int]) -> Call:
 def is_pid1(words: Any) -> bool:
     """Return whether the program of a call is to be pid 1 itself (Call.pid1)."""
     return bool(words[_PID1])
+
+
+def restores_signals(words: Any) -> bool:
+    """Return whether the program of a call gets the default handlers of all signals (Call.options)."""
+    return bool(words[_RESTORES])
+
+
+def refuse(error: wire.TooFewFiles) -> None:
+    """Answer a request whose descriptors could not all be received."""
+    if len(error.fds) > 1:
+        verdict = socket(fileno=error.fds.pop(1))
+        channel.send_failure(verdict, error, "run", "")
+        verdict.close()
+    for fd in error.fds:
+        os.close(fd)
 
 
 def clone_container(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.api.plans import Plans
+    from rootless.api.workers import Request
     from rootless.cgroup.driver import Cgroup
 
 _SIGCHLD = 17
@@ -42,8 +43,12 @@ class Launcher:
         self._reserve()
         self.own = Own(os.pidfd_open(os.getpid()), requests, self.poller)
         from rootless.api.spares import Spares
+        from rootless.api.workers import Workers
 
         self.spares = Spares(self.own)
+        self.workers = Workers(self.own, plans)
+        self.is_reading = True
+        self.closed = False
         # By the first word of a request. A function gets what follows, and the fds: the end's socket, the verdict's,
         # 0, 1, 2, then those of pass_fds.
         self.operations: dict[str, Callable[..., None]] = {
@@ -57,11 +62,12 @@ class Launcher:
         while True:
             ready = self.poller.poll(0)
             if not ready:
-                if spare := self.spares.refill():
+                if not self.workers.are_working and (spare := self.spares.refill()):
                     self._watch(spare)
                     continue
-                ready = self.poller.poll(self.spares.seconds_left())
+                ready = self.poller.poll(self._seconds_left())
                 self.spares.end_old()
+                self.workers.end_idle()
             for fd, _ in ready:
                 if fd == self.parent:
                     self.end_all()
@@ -70,9 +76,25 @@ class Launcher:
                     self._take_request()
                 elif fd in self.running:
                     self._tell_end(self.running[fd])
+                elif fd in self.workers.all:
+                    self._finish(fd)
+            for request in self.workers.take_back():
+                self._serve(request.fds, self._run_here, request)
+            self._read(not self.workers.are_full)
+
+    def _seconds_left(self) -> float | None:
+        times = [each for each in (self.spares.seconds_left(), self.workers.seconds_left()) if each is not None]
+        return min(times, default=None)
+
+    def _read(self, reads: bool) -> None:
+        """Read further requests or leave them in the socket, where their callers wait."""
+        if reads != self.is_reading:
+            self.is_reading = reads
+            if not self.closed:
+                self.poller.modify(self.requests.fileno(), select.EPOLLIN if reads else 0)
 
     def _take_request(self) -> None:
-        from rootless.kernel import channel
+        from rootless.api import clones
 
         for fd in self.reserved:
             os.close(fd)
@@ -80,43 +102,41 @@ class Launcher:
             (operation, number, *arguments), fds = wire.receive(self.requests)
         except EOFError:  # the Python process has closed it, or executed another program
             self.poller.unregister(self.requests.fileno())
+            self.closed = True
             return
         except wire.TooFewFiles as error:
-            self._refuse(error)
+            clones.refuse(error)
             return
         finally:
             self._reserve()
+        self._serve(fds, self.operations[operation], number, *arguments)
+
+    @staticmethod
+    def _serve(fds: list[int], operation: Callable[..., None], first: Any, *arguments: Any) -> None:
+        """Serve one request, tell its caller what fails, and close its fds that the operation has not kept."""
+        from rootless.kernel import channel
+
         verdict = socket(fileno=fds[1])
         try:
-            self.operations[operation](number, verdict, fds, *arguments)
+            operation(first, verdict, fds, *arguments)
         except BaseException as error:
-            channel.send_failure(verdict, error, operation, "")
+            channel.send_failure(verdict, error, operation.__name__.strip("_"), "")
         finally:
             verdict.close()
-            for fd in [fds[0], *fds[2:]]:
-                if fd >= 0:
-                    os.close(fd)
+            for fd in fds[:1] + fds[2:]:
+                os.close(fd)
 
     def _reserve(self) -> None:
-        """Keep two descriptors for those of the next request that take its answer, as far as there are any."""
+        """Keep two descriptors for those of the next request that take its answer, as far as there are any.
+
+        Otherwise there may be none left for the pidfd of a container that a worker has made.
+        """
         self.reserved = []
         try:
             for _ in range(2):
                 self.reserved.append(os.dup(self.parent))
         except OSError:
             pass
-
-    @staticmethod
-    def _refuse(error: wire.TooFewFiles) -> None:
-        """Answer a request whose descriptors could not all be received."""
-        from rootless.kernel import channel
-
-        if len(error.fds) > 1:
-            verdict = socket(fileno=error.fds.pop(1))
-            channel.send_failure(verdict, error, "run", "")
-            verdict.close()
-        for fd in error.fds:
-            os.close(fd)
 
     # --- the operations
 
@@ -130,9 +150,22 @@ class Launcher:
         elif words is not None and (spare := self.spares.take(compiled, number, fds, words)):
             self.numbers[number] = spare
             return
+        elif words is not None and self.workers.take(compiled, number, settings, words, fds):
+            verdict.detach()
+            return
         else:
             running = clones.clone_container(compiled, number, verdict, fds, words, self.own)
         running.compiled = compiled
+        self._watch(running)
+
+    def _run_here(self, request: Request, verdict: socket, fds: list[int]) -> None:
+        """Clone the container of a request that the workers have given back."""
+        if request.killed:
+            return
+        from rootless.api import clones
+
+        running = clones.clone_container(request.compiled, request.number, verdict, fds, request.words, self.own)
+        running.compiled = request.compiled
         self._watch(running)
 
     def _ping(self, number: int, verdict: socket, fds: list[int]) -> None:
@@ -146,18 +179,36 @@ class Launcher:
         running = self.numbers.get(target)
         if running:
             running.kill()
+        else:
+            self.workers.kill(target)
 
     def _control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
         """Clone a copy of this process that does something to a container that runs, because that may take long."""
         from rootless.api import controls
         from rootless.errors import RootlessError
 
+        if (fd := self.workers.setting_up(target)) >= 0:  # its program runs already, as the caller knows from itself
+            self._finish(fd)
         container = self.numbers.get(target)
         if not container:
             raise RootlessError("the container has ended: container not running")
         self._watch(controls.clone_control(container, number, verdict, fds, action, words, self.own))
 
     # --- ends
+
+    def _finish(self, fd: int) -> None:
+        """Watch the container that a worker has made."""
+        for reserved in self.reserved:
+            os.close(reserved)
+        try:
+            running = self.workers.finish(fd)
+        except EOFError:  # perhaps it has begun a container that nobody knows, and that ends with this process only
+            self.requests.close()  # first, so that a caller who learns of the end asks another launcher
+            os._exit(1)
+        finally:
+            self._reserve()
+        if running:
+            self._watch(running)
 
     def _watch(self, running: Running) -> None:
         self.running[running.pidfd] = running
@@ -201,6 +252,7 @@ class Launcher:
 
     def end_all(self) -> None:
         """Kill every container without a name, and wait until nothing of them is left."""
+        self.workers.end_all()
         for running in list(self.running.values()):
             if not running.named:
                 running.kill()
@@ -224,7 +276,7 @@ def main(requests_fd: str, parent_fd: str) -> None:
     for fd in (requests, parent):
         os.set_inheritable(fd, False)
     from oci import config
-    from rootless.api import clones, spares
+    from rootless.api import clones, spares, workers
     from rootless.api.plans import Plans
     from rootless.kernel import cgroup_view
     from rootless.plan import network
@@ -232,7 +284,7 @@ def main(requests_fd: str, parent_fd: str) -> None:
 
     # What a clone needs is loaded: after its root has changed nothing may be imported any more. And what most plans
     # need is in the stored code with it.
-    assert clones and spares and config and cgroup_view and network and network_steps
+    assert clones and spares and workers and config and cgroup_view and network and network_steps
     if os.fork():  # init adopts the child, because wait(2) of the user's program must not return the launcher
         _store_code()
         os._exit(0)

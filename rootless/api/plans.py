@@ -42,7 +42,8 @@ class Compiled:
     needs_runtime: whether the container takes a runtime process of its own (a name, hooks, joined namespaces ...);
     maps_itself: whether init can write its id maps; keeps_ids: whether the container's root is the launcher's own user;
     spawns: whether the small init can start the program (can_spawn); limited: whether it has a cgroup; signature: of
-    the bundle's config.json, () for none; masked: paths of /etc that the plan masks because they were closed to others,
+    the bundle's config.json, () for none; shares: whether a container can be set up in a worker's memory
+    (api/workers.py); masked: paths of /etc that the plan masks because they were closed to others,
     None if it need not; closed: whether it is out of use.
     """
 
@@ -69,6 +70,7 @@ class Compiled:
             len(id_map) == 1 and id_map[0][1:] == (own, 1) for id_map, own in zip(maps, owns, strict=True)
         )
         self.spawns = not self.needs_runtime and can_spawn(plan, spec, host)
+        self.shares = self.spawns and self.keeps_ids and self.maps_itself and _may_share(plan, limited=self.limited)
         if not self.needs_runtime:
             self.prepared = self._prepare()
 
@@ -106,6 +108,20 @@ def _renamed(value: Any, name: str) -> Any:
     if type(value) is list:
         return [_renamed(each, name) for each in value]
     return value.replace(_PLACEHOLDER, name) if type(value) is str else value
+
+
+def _may_share(plan: Plan, *, limited: bool) -> bool:
+    """Return whether a container's set-up may be done in memory that another process goes on to use.
+
+    Memory that a process shares counts for its owner's cgroup, and the OOM killer ends all that share it. After its
+    filter was loaded, the container's process might not be allowed to execute the small init. A process with another
+    time namespace for its children cannot start one that shares memory (clone(2), EINVAL). With CAP_SYS_PTRACE a
+    program could open the small init's file as /proc/1/exe, and change the mode of the one file that all containers
+    execute.
+    """
+    new = plan.namespaces.new
+    refused = limited or plan.filter or plan.warnings or new & sc.CLONE_NEWTIME or caps.may_trace(plan.process.caps)
+    return not refused and bool(new & sc.CLONE_NEWUSER)
 
 
 def _takes_scope(record: Record) -> bool:

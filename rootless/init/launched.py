@@ -64,7 +64,8 @@ class Life:
     says MAPPED, None if init writes the id maps itself; keeps_ids: whether the root of the container is the user and
     group that this process is already; spawns: whether the small init, after it has set the container up, starts the
     program by posix_spawn(3); answers: of a spare, the socket on which its caller is to wait for the program's
-    wait status, else -1.
+    wait status, else -1; small_init: the fd of the program that this process executes as its last act, because it
+    shares the launcher's memory, else -1; place: (what is being done, pointer into config.json) for an error.
     """
 
     __slots__ = (
@@ -72,8 +73,10 @@ class Life:
         "call",
         "keeps_ids",
         "launcher",
+        "place",
         "plan",
         "prepared",
+        "small_init",
         "spawns",
         "status_fd",
         "sync",
@@ -83,7 +86,7 @@ class Life:
     def __init__(
         self, plan: Plan, prepared: Prepared, verdict: socket, status_fd: int, launcher: int, call: Call | None,
         sync: socket | None, *, keeps_ids: bool,
-        spawns: bool, answers: int,
+        spawns: bool, answers: int = -1, small_init: int = -1,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.prepared = prepared
@@ -95,19 +98,17 @@ class Life:
         self.keeps_ids = keeps_ids
         self.spawns = spawns
         self.answers = answers
+        self.small_init = small_init
+        self.place = ("init", "")
 
 
 def main(life: Life, waiting: Waiting | None = None) -> None:
     """Set the container up and run the program. Return or raise only after a failure (kernel/child.py)."""
-    plan, call = life.plan, life.call
-    place = ("init", "")
+    call = life.call
     sc.name_process(b"rootless:init")
     try:
         pthread_sigmask(SIG_SETMASK, [])
-        _die_with(life.launcher)
-        os.setsid()
-        if plan.namespaces.new & sc.CLONE_NEWCGROUP:
-            make_cgroup_namespace()
+        _leave_launcher(life)
         below = not (call and call.pid1)
         if below:
             reaper.hide_arguments(life.prepared.arguments)
@@ -116,26 +117,12 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
         early = below and life.keeps_ids and not life.spawns
         if early:
             _fork_below_reaper(life)
-        if call:
-            _take_streams(call.streams)
-        os.umask(0)
-        if plan.namespaces.new & sc.CLONE_NEWNET:
-            place = ("set lo up", "/linux/namespaces")
-            loopback_up()
-        place = ("become root in the container", "/linux/uidMappings")
-        init = Init(life.prepared, plan.namespaces, life.verdict)
         _become_root(life)
         if not early:
             _die_with(life.launcher)
             if below and not life.spawns:
                 _fork_below_reaper(life)
-        execute(plan.prepare, init, None)
-        place = ("init", "")
-        os.fchdir(init.root.fd)
-        execute(plan.enter, init, None)
-        program.forget_imports()
-        place = ("process", "/process")
-        context = _become_user(life)
+        context = _set_up(life)
         if context.stays and life.prepared.filter:
             # The longest step is done before a warm container waits for its call.
             life.prepared.filter(life.verdict)
@@ -143,17 +130,67 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
             assert waiting is not None
             call = waiting(life)
             _take_streams(call.streams)
-        place = ("exec", "/process/args")
+        life.place = ("exec", "/process/args")
         if context.stays:
-            _spawn_program(life, call, context)
+            program.restore_handlers()
+            reaper.reap(_spawn_program(life, call, context), life.status_fd)
         else:
             _become_program(life, call, context)
-    except StepFailed as failed:
-        _report(life, failed.error, failed.step.words()[0], failed.step.pointer, None if call else waiting)
     except EOFError:
         return  # the caller is gone
     except BaseException as error:
-        _report(life, error, *place, None if call else waiting)
+        _report(life, error, None if call else waiting)
+
+
+def start_program(life: Life, call: Call) -> list[bytes] | None:
+    """Set the container up in the launcher's own memory and start the program (api/workers.py).
+
+    Return the environment with which this process then has to execute the small init (small_init.py), None after a
+    failure. All signals are blocked and have no handlers. Nothing that outlives this call may be changed, because this
+    process shares it with the launcher.
+    """
+    from rootless.init import small_init  # which the worker has loaded
+
+    sc.name_process(b"rootless:init")
+    try:
+        _leave_launcher(life)
+        _become_root(life)
+        _die_with(life.launcher)
+        context = _set_up(life)
+        life.place = ("exec", "/process/args")
+        pid = _spawn_program(life, call, context)
+        # The small init needs no capability, because the program has the same user. Without no_new_privs execve(2)
+        # would give root all of them (capabilities(7)).
+        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+        sc.capset(0, 0, 0)
+        small_init.take_fds(life.status_fd, life.launcher)
+        return [b"%d" % pid]
+    except EOFError:
+        return None  # the launcher is gone
+    except BaseException as error:
+        _report(life, error, None)
+        return None
+
+
+def _leave_launcher(life: Life) -> None:
+    """Enter a session and a cgroup namespace of this process's own, and end with the launcher."""
+    _die_with(life.launcher)
+    os.setsid()
+    if life.plan.namespaces.new & sc.CLONE_NEWCGROUP:
+        make_cgroup_namespace()
+
+
+def _set_up(life: Life) -> Becoming:
+    """Make the container's root and take the attributes of its program. Return what the last steps need to know."""
+    plan = life.plan
+    init = Init(life.prepared, plan.namespaces, life.verdict)
+    execute(plan.prepare, init, None)
+    life.place = ("init", "")
+    os.fchdir(init.root.fd)
+    execute(plan.enter, init, None)
+    program.forget_imports()
+    life.place = ("process", "/process")
+    return _become_user(life)
 
 
 if TYPE_CHECKING:
@@ -162,8 +199,12 @@ if TYPE_CHECKING:
     Waiting = Callable[[Life], Call]  # receives the call of a warm container
 
 
-def _report(life: Life, error: BaseException, what: str, pointer: str, waiting: Waiting | None) -> None:
+def _report(life: Life, error: BaseException, waiting: Waiting | None) -> None:
     """Send a failure to the caller. A spare has a caller only if its call has come meanwhile."""
+    what, pointer = life.place
+    if isinstance(error, StepFailed):
+        what, pointer = error.step.words()[0], error.step.pointer
+        error = error.error
     if life.answers >= 0 and waiting:
         poller = select.poll()
         poller.register(life.verdict.fileno(), select.POLLIN)
@@ -184,17 +225,27 @@ def _take_streams(streams: list[int]) -> None:
 
 
 def _die_with(launcher: int) -> None:
-    """End with the launcher, also if it has ended before this call (PR_SET_PDEATHSIG(2const))."""
+    """End with the launcher (PR_SET_PDEATHSIG(2const)). Raises EOFError if it has ended before this call."""
     attributes.die_with_parent()
     poller = select.poll()
     poller.register(launcher, select.POLLIN)
     if poller.poll(0):
-        os._exit(1)
+        raise EOFError
 
 
 def _become_root(life: Life) -> None:
-    """Write the id maps, or wait until the launcher has written them if they hold more than the user's own id."""
+    """Take the caller's streams, and become root of the new namespaces.
+
+    Write the id maps, or wait until the launcher has written them if they hold more than the user's own id.
+    """
     namespaces, prepared = life.plan.namespaces, life.prepared
+    if life.call:
+        _take_streams(life.call.streams)
+    os.umask(0)
+    if namespaces.new & sc.CLONE_NEWNET:
+        life.place = ("set lo up", "/linux/namespaces")
+        loopback_up()
+    life.place = ("become root in the container", "/linux/uidMappings")
     if not namespaces.uid_map:
         return
     if life.sync:
@@ -234,13 +285,15 @@ def _become_user(life: Life) -> Becoming:
     passed = [fd for fd, _ in life.call.passed] if life.call else []
     pid1 = bool(life.call and life.call.pid1)
     waits = [life.status_fd] if context.stays else []
+    if life.small_init >= 0:
+        waits += [life.launcher, life.small_init]
     if not life.call:
         waits.append(life.answers)
     program.close_all_but(fd for fd in (life.verdict.fileno(), *passed, *waits) if fd >= 0)
     execute(plan.process.steps(), context, None)
     if pid1:
         attributes.die_with_parent()
-    if context.stays:
+    if context.stays and life.small_init < 0:
         reaper.shut_out(plan.process.caps)
     else:
         sc.prctl(sc.PR_SET_DUMPABLE, 0)
@@ -281,8 +334,8 @@ def _exec_error(path: bytes, error: OSError) -> RootlessError:
     return RootlessError(f"exec {name}", "/process/args/0", error.errno or 0, hint)
 
 
-def _spawn_program(life: Life, call: Call, context: Becoming) -> None:
-    """Start the program as a child of this process, which then is the small init. Raises RootlessError and OSError.
+def _spawn_program(life: Life, call: Call, context: Becoming) -> int:
+    """Start the program as a child of this process, and return its pid. Raises RootlessError and OSError.
 
     posix_spawn(3) copies no memory, so this is faster than a fork and an execve. The child has the attributes of this
     process but its permitted capabilities, which execve takes from the bounding set (api/plans.py, can_spawn).
@@ -291,7 +344,6 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> None:
     first = max((number for _, number in call.passed), default=0) + 1  # no number is another's source then
     passed = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first), number) for fd, number in call.passed]
     reaper.block_all()
-    program.restore_handlers()
     call.options.ignore_signals()
     try:
         pid = os.posix_spawn(
@@ -307,8 +359,8 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> None:
     sc.capset(permitted, permitted, inheritable)
     program_fd = os.pidfd_open(pid)
     mine = (program_fd,) if life.answers < 0 else (program_fd, life.answers)
-    sockets.send_fds(life.verdict, channel.EXECUTING, mine, sender=pid)
-    reaper.reap(pid, life.status_fd)
+    sockets.send_fds(life.verdict, channel.STARTED, mine, sender=pid)
+    return pid
 
 
 def _place_passed(life: Life, call: Call) -> socket:

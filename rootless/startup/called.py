@@ -30,7 +30,6 @@ CALLED: dict[str, dict[str, str]] = {
             "_leave _look_up_program _say_nothing _wait_for_start _wait_for_start.<locals>.<genexpr> main",
         "rootless.kernel.files": "read_at_most",
         "rootless.kernel.signals": "block",
-        "rootless.kernel.syscalls": "pinned",
         "rootless.log": "rfc3339",
         "rootless.plan.compiler": "Plan.last Plan.outside Plan.outside.<locals>.<listcomp> Plan.waits_for_runtime",
         "rootless.process.hooks": "HookContext.__init__",
@@ -60,9 +59,7 @@ CALLED: dict[str, dict[str, str]] = {
     },
     "create run exec": {
         "rootless.cgroup.driver": "Cgroup.fd",
-        "rootless.kernel.channel": "pair",
         "rootless.kernel.signals": "unblock",
-        "rootless.kernel.sockets": "pair",
         "rootless.process.attributes": "make_null_writable",
         "rootless.process.console": "check_holder",
         "rootless.process.program": "passed_on passed_on.<locals>.<listcomp>",
@@ -81,10 +78,12 @@ CALLED: dict[str, dict[str, str]] = {
             "Node.__bool__ Node.__getitem__ Node.__init__ Node.boolean Node.choice Node.integer Node.items "
             "Node.items.<locals>.<listcomp> Node.required Node.string Node.strings Node.strings.<locals>.<listcomp>",
         "rootless.kernel.caps":
-            "<dictcomp> _check_subset _read_set all_capabilities apply_bounding apply_capabilities grantable "
-            "grantable.<locals>.<genexpr> last_cap names names.<locals>.<dictcomp> names.<locals>.<listcomp> "
-            "read_capabilities read_capabilities.<locals>.<dictcomp>",
+            "<dictcomp> _check_subset _read_set all_capabilities apply_bounding apply_bounding.<locals>.<listcomp> "
+            "apply_capabilities grantable grantable.<locals>.<genexpr> last_cap names names.<locals>.<dictcomp> "
+            "names.<locals>.<listcomp> read_capabilities read_capabilities.<locals>.<dictcomp>",
+        "rootless.kernel.channel": "pair",
         "rootless.kernel.child": "_unblock clone",
+        "rootless.kernel.files": "seal",
         "rootless.kernel.find_program": "search",
         "rootless.kernel.host":
             "Host.__init__ Host.all_capabilities Host.grantable Host.hard_limit Host.hard_limits Host.in_userns "
@@ -93,9 +92,11 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.namespaces": "<dictcomp>",
         "rootless.kernel.paths": "normal_path",
         "rootless.kernel.proc": "open_proc",
+        "rootless.kernel.sockets": "pair",
         "rootless.kernel.syscalls":
-            "_Char _Int _buffer capget capset clone3 close_range fstatfs_type join_session_keyring keyctl "
-            "name_process prctl prlimit setgroups setresgid setresuid syscall syscall.<locals>.<genexpr>",
+            "_Char _Int _buffer capget capset capset.<locals>.<genexpr> clone3 close_range "
+            "drop_from_bounding_set fstatfs_type join_session_keyring keyctl name_process prctl prlimit setgroups "
+            "setresgid setresuid syscall syscall.<locals>.<genexpr>",
         "rootless.plan.process":
             "_check_mapped _check_mapped.<locals>.<genexpr> _read_env _read_scheduling _read_size _read_user "
             "compile_domain compile_process keeps_groups",
@@ -106,8 +107,7 @@ CALLED: dict[str, dict[str, str]] = {
             "look_up.<locals>.<genexpr> restore_handlers restore_signals set_home set_home.<locals>.<genexpr> "
             "set_home.<locals>.<listcomp>",
         "rootless.process.rlimits": "<dictcomp> _check_start apply_rlimit check_rlimits read_rlimits",
-        "rootless.runtime.interpreter":
-            "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect seal writable",
+        "rootless.runtime.interpreter": "_execute_copy _mapped _mapped.<locals>.<genexpr> _sealed protect writable",
         "rootless.startup.lean_os": "fsencode",
         "rootless.steps": "Step.__init__ execute",
         "rootless.steps.context": "Becoming.__init__",
@@ -181,8 +181,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Namespaces.needs_joiner",
         "rootless.kernel.paths": "is_below tidy_path tidy_path.<locals>.<genexpr>",
         "rootless.kernel.syscalls":
-            "fail fsconfig fsmount fsopen mount mount_setattr move_mount open_in_root open_tree openat2 pivot_root "
-            "sethostname umount2 unshare",
+            "fail fsconfig fsmount fsopen mount mount_setattr move_mount open_in_root open_tree openat2 pinned "
+            "pivot_root sethostname umount2 unshare",
         "rootless.kernel.units": "parse_numbers read_numbers",
         "rootless.plan.call": "Call.__init__",
         "rootless.plan.compiler":
@@ -300,14 +300,16 @@ CALLED: dict[str, dict[str, str]] = {
         "oci.config": "default_config default_mounts",
         "rootless.api.clones":
             "_clone_init _clone_init.<locals>.live _make_cgroup clone_container is_pid1 read_call "
-            "read_call.<locals>.<listcomp> receive_call",
+            "read_call.<locals>.<listcomp> receive_call restores_signals",
         "rootless.api.launcher":
-            "Launcher.__init__ Launcher._forget Launcher._reserve Launcher._run Launcher._take_request "
-            "Launcher._tell_end Launcher._watch Launcher.end_all Launcher.serve _store_code main",
+            "Launcher.__init__ Launcher._finish Launcher._forget Launcher._read Launcher._reserve Launcher._run "
+            "Launcher._seconds_left Launcher._seconds_left.<locals>.<listcomp> Launcher._serve "
+            "Launcher._take_request Launcher._tell_end Launcher._watch Launcher.end_all Launcher.serve _store_code "
+            "main",
         "rootless.api.plans":
             "Compiled.__init__ Compiled.__init__.<locals>.<genexpr> Compiled._prepare Compiled.is_outdated "
-            "Plans.__init__ Plans.find _needs_runtime _needs_runtime.<locals>.<genexpr> _read_root _takes_scope "
-            "can_spawn can_spawn.<locals>.<genexpr> can_spawn.<locals>.<listcomp> "
+            "Plans.__init__ Plans.find _may_share _needs_runtime _needs_runtime.<locals>.<genexpr> _read_root "
+            "_takes_scope can_spawn can_spawn.<locals>.<genexpr> can_spawn.<locals>.<listcomp> "
             "can_spawn.<locals>.<listcomp>.<genexpr> compile_settings compile_settings.<locals>.<genexpr>",
         "rootless.api.running": "Own.__init__ Own.leave Running.__init__ Running.kill",
         "rootless.api.spares":
@@ -315,17 +317,32 @@ CALLED: dict[str, dict[str, str]] = {
             "Spares.forget Spares.refill Spares.seconds_left Spares.seconds_left.<locals>.<genexpr> Spares.take "
             "find_places may_wait may_wait.<locals>.<genexpr>",
         "rootless.api.wire": "_send pack_end receive send",
+        "rootless.api.workers":
+            "Request.__init__ Worker.__init__ Workers.__init__ Workers._end Workers._give Workers._greet "
+            "Workers._hang Workers._hang.<locals>.<genexpr> Workers._is_busy Workers._start "
+            "Workers._start.<locals>.<listcomp> Workers._start_one Workers._start_one.<locals>.live "
+            "Workers._start_one.<locals>.live.<locals>.<listcomp> Workers.are_full "
+            "Workers.are_full.<locals>.<genexpr> Workers.are_working Workers.are_working.<locals>.<genexpr> "
+            "Workers.end_all Workers.end_idle Workers.finish Workers.seconds_left Workers.take Workers.take_back "
+            "_clone _clone.<locals>.<lambda> _most _serve _work",
         "rootless.init.launched":
             "Call.__init__ Call.__init__.<locals>.<listcomp> Life.__init__ _become_program _become_root "
             "_become_root.<locals>.<genexpr> _become_user _become_user.<locals>.<genexpr> "
-            "_become_user.<locals>.<listcomp> _die_with _look_up _look_up.<locals>.<genexpr> _place_passed "
-            "_place_passed.<locals>.<genexpr> _spawn_program _spawn_program.<locals>.<genexpr> "
-            "_spawn_program.<locals>.<listcomp> _take_streams main",
+            "_become_user.<locals>.<listcomp> _die_with _leave_launcher _look_up _look_up.<locals>.<genexpr> "
+            "_place_passed _place_passed.<locals>.<genexpr> _set_up _spawn_program _spawn_program.<locals>.<genexpr> "
+            "_spawn_program.<locals>.<listcomp> _take_streams main start_program",
         "rootless.init.reaper": "<listcomp> _end_all _reap_ended block_all hide_arguments reap shut_out",
-        "rootless.kernel.caps": "keeps_out",
+        "rootless.init.small_init":
+            "is_executed is_known open_program program program.<locals>.<genexpr> take_fds "
+            "take_fds.<locals>.<listcomp>",
+        "rootless.kernel.caps": "keeps_out may_trace",
         "rootless.kernel.host": "default_id_map",
         "rootless.kernel.proc": "own_arguments",
-        "rootless.kernel.syscalls": "find_in_root seccomp_load write_memory",
+        "rootless.kernel.syscalls":
+            "_Callback c_function callback find_in_root number number_at seccomp_load write_memory",
+        "rootless.kernel.vfork":
+            "Vfork.__init__ Vfork._enter Vfork._enter.<locals>.<listcomp> Vfork.clone _Context.__init__ "
+            "_Context.make _Context.make.<locals>.<listcomp> _pointers _pointers.<locals>.<genexpr> is_possible",
         "rootless.plan.change":
             "Change.__init__ Change.array Change.part Settings.__init__ _default copy copy.<locals>.<dictcomp> "
             "copy.<locals>.<listcomp>",
@@ -336,7 +353,6 @@ CALLED: dict[str, dict[str, str]] = {
             "ChildOptions.__init__ ChildOptions.apply ChildOptions.for_spawn ChildOptions.ignore_signals "
             "ChildOptions.look_up ChildOptions.look_up.<locals>.<genexpr>",
         "rootless.process.seccomp": "prepare.<locals>.load",
-        "rootless.steps": "StepFailed",
         "rootless.steps.binds":
             "BindMount.execute _bind _bind_target _check_source _clone_tree _copy_link _open_source",
         "rootless.steps.builder": "RootBuilder.enter RootBuilder.new_pidns",

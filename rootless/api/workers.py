@@ -1,0 +1,346 @@
+"""Set many containers up at once, each in a worker's own memory instead of in a copy of the launcher.
+
+A worker is a copy of the launcher. It clones a container's process so that both share their memory until the process
+executes the small init (kernel/vfork.py), and waits meanwhile. This takes half of the processor time of a fork, but a
+worker does one container at a time. So there are as many workers as processors, and one more, because a set-up waits
+for the kernel now and then. They exist only while calls come faster than the launcher can clone. A container is the
+launcher's child (CLONE_PARENT), so the launcher sees its end, and the container ends with the launcher.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from _socket import socket
+
+from rootless.api import clones, wire
+from rootless.api.running import Running
+from rootless.init import launched, reaper
+from rootless.init.launched import Life
+from rootless.kernel import channel, child, proc
+from rootless.kernel import syscalls as sc
+from rootless.process import program
+from rootless.startup import lean_os as os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.api.plans import Compiled, Plans
+    from rootless.api.running import Own
+    from rootless.kernel.vfork import Vfork
+
+_MOST = 5
+_WAITING = 24  # descriptors of requests that the launcher holds for the next worker that is free
+_IDLE = 1.0  # seconds after which workers without work end
+_PATIENCE = 0.5  # seconds after which a set-up counts as one that hangs, such as at a FUSE file system
+
+
+class Request:
+    """One call, until a worker has its container's process.
+
+    fds: as clones.clone_container takes them, only the first one once a worker has its own of the others; killed:
+    whether its caller waits for it no more.
+    """
+
+    __slots__ = ("compiled", "fds", "killed", "number", "settings", "words")
+
+    def __init__(self, compiled: Compiled, number: int, settings: bytes, words: Any, fds: list[int]) -> None:
+        self.compiled = compiled
+        self.number = number
+        self.settings = settings
+        self.words = words
+        self.fds = fds
+        self.killed = False
+
+
+class Worker:
+    """A worker's process, the launcher's socket to it, the request that it works on, and since when (time.monotonic).
+
+    request: None if it is free.
+    """
+
+    __slots__ = ("pid", "request", "since", "sock")
+
+    def __init__(self, pid: int, sock: socket) -> None:
+        self.pid = pid
+        self.sock = sock
+        self.request: Request | None = None
+        self.since = 0.0
+
+
+class Workers:
+    """Give requests to workers, in the launcher."""
+
+    def __init__(self, own: Own, plans: Plans) -> None:
+        self.own = own
+        self.plans = plans
+        self.all: dict[int, Worker] = {}  # by the fd of its socket
+        self.waiting: list[Request] = []
+        self.given_back: list[Request] = []  # those that no worker takes
+        self.used = 0.0  # when the last one became free, by time.monotonic
+        self.possible: bool | None = None
+
+    def take(self, compiled: Compiled, number: int, settings: bytes, words: Any, fds: list[int]) -> bool:
+        """Return whether a worker sets this call's container up. Then `fds` is empty, because the workers own them.
+
+        Workers are started when another request waits already.
+        """
+        if not compiled.shares or clones.is_pid1(words) or not clones.restores_signals(words):
+            return False
+        if self.all and self._hang():
+            return False
+        if not self.all and not (self._is_busy() and self._start(_most())):
+            return False
+        request = Request(compiled, number, settings, words, fds[:])
+        fds.clear()
+        self.waiting.append(request)
+        self._give()
+        return True
+
+    def _is_busy(self) -> bool:
+        poller = select.poll()
+        poller.register(self.own.requests, select.POLLIN)
+        return self.possible is not False and bool(poller.poll(0))
+
+    def _start(self, number: int) -> bool:
+        """Start that many workers; return whether there are any."""
+        from rootless.init import small_init
+        from rootless.kernel import vfork
+
+        try:
+            if self.possible or (small_init.is_known() and vfork.is_possible()):
+                program_fd = small_init.open_program()
+                try:
+                    # If a container's process could not execute it, its program would end without a word.
+                    if self.possible or small_init.is_executed(program_fd):
+                        for worker in [self._start_one(program_fd) for _ in range(number)]:
+                            self._greet(worker)
+                finally:
+                    os.close(program_fd)
+        except OSError:  # no memory, no process, or this host makes no memfds that are executed
+            pass
+        self.possible = bool(self.all)  # if not, copies of the launcher will do
+        return self.possible
+
+    def _start_one(self, program_fd: int) -> Worker:
+        ours, theirs = channel.pair()
+
+        def live() -> None:
+            kept = [each.prepared.proc_fd for each in self.plans.kept.values() if not each.needs_runtime]
+            program.close_all_but([theirs.fileno(), self.own.pidfd, program_fd, *kept])
+            _work(theirs, self.own.pidfd, self.plans, program_fd)
+
+        try:
+            pid, pidfd = child.clone(0, live)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        os.close(pidfd)
+        worker = self.all[ours.fileno()] = Worker(pid, ours)
+        self.own.poller.register(ours.fileno(), select.EPOLLIN)
+        return worker
+
+    def _greet(self, worker: Worker) -> None:
+        """Wait until a worker can work. End it if it cannot, as where memory may not be executed."""
+        try:
+            wire.receive(worker.sock)
+        except (EOFError, OSError):
+            self._end(worker)
+
+    def _give(self) -> None:
+        """Give the waiting requests to the workers that are free."""
+        for worker in list(self.all.values()):
+            if not self.waiting:
+                break
+            if worker.request:
+                continue
+            request = self.waiting.pop(0)
+            try:
+                message = request.settings, request.words, request.compiled.signature
+                wire.send(worker.sock, message, request.fds, patience=0)
+            except OSError:  # it was killed; or ETOOMANYREFS, and only this process can receive what is too much
+                self.given_back.append(request)
+                continue
+            worker.request = request
+            worker.since = time.monotonic()
+            for fd in request.fds[1:]:
+                os.close(fd)
+            del request.fds[1:]
+
+    def _hang(self) -> bool:
+        """Return whether every worker has been busy with one set-up for too long."""
+        long_ago = time.monotonic() - _PATIENCE
+        return all(worker.request and worker.since < long_ago for worker in self.all.values())
+
+    def take_back(self) -> list[Request]:
+        """Return the requests that no worker takes. The launcher has to make their containers itself."""
+        if self.waiting and self._hang():
+            self.given_back += self.waiting
+            self.waiting = []
+        taken, self.given_back = self.given_back, []
+        return taken
+
+    @property
+    def are_full(self) -> bool:
+        """Whether so much waits that the launcher should not read another request."""
+        return sum(len(request.fds) for request in self.waiting) >= _WAITING
+
+    @property
+    def are_working(self) -> bool:
+        """Whether a worker sets a container up."""
+        return any(worker.request for worker in self.all.values())
+
+    def finish(self, fd: int) -> Running | None:
+        """Take a worker's answer: return the container that it has made, None if there is none.
+
+        Raises EOFError if the worker was killed while it made one.
+        """
+        worker = self.all[fd]
+        try:
+            (pid, goes_on), pidfds = wire.receive(worker.sock)
+        except (EOFError, OSError):
+            if worker.request:
+                raise EOFError from None
+            self._end(worker)
+            return None
+        request, worker.request = worker.request, None
+        assert request
+        self.used = time.monotonic()
+        if not goes_on:
+            self._end(worker)
+        if self.waiting and not self.all:
+            self._start(1)
+        self._give()
+        (end,) = request.fds
+        if not pidfds:
+            os.close(end)
+            return None
+        running = Running(request.number, pid, pidfds[0], end)
+        running.compiled = request.compiled
+        if request.killed:
+            running.kill()
+        return running
+
+    def setting_up(self, number: int) -> int:
+        """Return the fd of the worker that sets a container up, -1 for none."""
+        for fd, worker in self.all.items():
+            if worker.request and worker.request.number == number:
+                return fd
+        return -1
+
+    def kill(self, number: int) -> None:
+        """End a call's container as soon as there is one."""
+        for request in [*self.waiting, *(worker.request for worker in self.all.values())]:
+            if request and request.number == number:
+                request.killed = True
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the workers have to be looked at, None for never."""
+        if self.waiting:
+            return _PATIENCE
+        if not self.all or self.are_working:
+            return None
+        return max(0.0, self.used + _IDLE - time.monotonic())
+
+    def end_idle(self) -> None:
+        """End the workers if no call has come in time."""
+        if self.all and self.seconds_left() == 0.0:
+            self.end_all()
+
+    def end_all(self) -> None:
+        """End every worker, and wait until it is gone."""
+        for worker in list(self.all.values()):
+            self._end(worker)
+
+    def _end(self, worker: Worker) -> None:
+        del self.all[worker.sock.fileno()]
+        self.own.poller.unregister(worker.sock.fileno())
+        worker.sock.close()
+        os.kill(worker.pid, 9)  # it may wait for a set-up that hangs; the container's process ends with the launcher
+        os.waitpid(worker.pid, 0)
+
+
+def _most() -> int:
+    """Return the number of workers: one for each processor that this process may use, and one."""
+    return min(_MOST, len(os.sched_getaffinity(0)) + 1)
+
+
+def _work(sock: socket, launcher: int, plans: Plans, program_fd: int) -> None:
+    """Set containers up, one after the other, until the launcher closes the socket. launcher: a pidfd of it."""
+    from rootless.init import small_init
+    from rootless.kernel import vfork
+
+    sc.name_process(b"rootless:worker")
+    sc.prctl(sc.PR_SET_PDEATHSIG, 9)
+    reaper.block_all()
+    program.restore_handlers()  # the launcher ignores some signals, and execve(2) would pass that on
+    reaper.hide_arguments(proc.own_arguments())  # what pid 1 has until it executes the small init
+    cloner = vfork.Vfork(program_fd, small_init.NAME)
+    finders = sys.meta_path[:]
+    answer: tuple[int, bool] = (0, True)  # the container's process, 0 for none; whether this worker goes on
+    pidfds: list[int] = []
+    while True:
+        wire.send(sock, answer, pidfds)
+        for fd in pidfds:
+            os.close(fd)
+        if not cloner.returned:
+            return
+        try:
+            (settings, words, signature), fds = wire.receive(sock)
+        except EOFError:
+            return
+        except wire.TooFewFiles as error:
+            clones.refuse(error)
+            answer, pidfds = (0, True), []
+            continue
+        pid, pidfds = _serve(cloner, plans, settings, signature, words, fds, launcher)
+        sys.meta_path[:] = finders
+        sc.prctl(sc.PR_SET_DUMPABLE, 1)
+        answer = pid, cloner.returned
+
+
+def _serve(
+    cloner: Vfork, plans: Plans, settings: bytes, signature: Any, words: Any, fds: list[int], launcher: int
+) -> tuple[int, list[int]]:
+    """Make the container of one request. Return (its pid, [its pidfd]), or (0, []) if there is none. Closes the fds."""
+    verdict = socket(fileno=fds[1])
+    try:
+        compiled = plans.find(settings)
+        # If config.json has changed since the launcher looked at it, the container may need what is not done here,
+        # such as a filter. Nobody answers then, and the caller asks once more, as after a launcher's end.
+        if not compiled.shares or compiled.signature != signature:
+            return 0, []
+        life = Life(
+            compiled.plan, compiled.prepared, verdict, fds[0], launcher, clones.read_call(words, fds[2:]), None,
+            keeps_ids=True, spawns=True, small_init=cloner.program,
+        )  # fmt: skip
+        pid, pidfd = _clone(cloner, life)
+        return pid, [pidfd]
+    except BaseException as error:
+        channel.send_failure(verdict, error, "run", "")
+        return 0, []
+    finally:
+        verdict.close()
+        for fd in [fds[0], *fds[2:]]:
+            os.close(fd)
+
+
+def _clone(cloner: Vfork, life: Life) -> tuple[int, int]:
+    """Clone the container's process, as a copy of this one where the kernel does not let them share memory."""
+    call = life.call
+    assert call
+    flags = life.plan.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME) | sc.CLONE_PARENT
+    try:
+        return cloner.clone(flags, lambda: launched.start_program(life, call))
+    except OSError:
+        life.small_init = -1
+    try:
+        return child.clone(flags, lambda: launched.main(life))
+    except OSError as error:
+        from rootless.userns.hints import clone_error
+
+        raise clone_error(error) from None

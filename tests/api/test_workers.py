@@ -1,0 +1,368 @@
+"""Many containers at once are set up in the memory of the launcher's workers (api/workers.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rootless
+from rootless.api.client import launcher_pid
+from rootless.errors import LauncherError, RootlessError
+from rootless.init import small_init
+from rootless.kernel import vfork
+from tests.support.processes import has_ended, until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PIPE = subprocess.PIPE
+AT_ONCE = 12
+
+needs_workers = pytest.mark.skipif(
+    not (small_init.is_known() and vfork.is_possible() and os.getuid()),
+    reason="workers need x86-64, glibc, Python before 3.14 and an ordinary user",
+)
+
+
+def launcher() -> int:
+    if not (pid := launcher_pid()):
+        rootless.run(["true"])
+        pid = launcher_pid()
+    return pid
+
+
+def workers() -> list[int]:
+    """Return the pids of the launcher's workers."""
+    pid = launcher()
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in children if name_of(child) == "rootless:worker"]
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def at_once(call: Callable[[int], Any], number: int = AT_ONCE) -> list[Any]:
+    """Return what the calls 0, 1, ... return or raise, which all wait for the launcher at one time."""
+    os.kill(launcher(), signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(number) as pool:
+            futures = [pool.submit(call, each) for each in range(number)]
+            time.sleep(0.2)
+            os.kill(launcher(), signal.SIGCONT)
+            return [future.exception() or future.result() for future in futures]
+    finally:
+        os.kill(launcher(), signal.SIGCONT)
+
+
+@needs_workers
+def test_workers_come_with_many_calls_and_go_with_them(busybox_root: Path) -> None:
+    assert until(lambda: not workers())
+    rootless.run(["true"], rootfs=busybox_root)
+    assert not workers(), "one call needs none"
+    assert [done.returncode for done in at_once(lambda _: rootless.run(["true"], rootfs=busybox_root))] == [0] * AT_ONCE
+    assert until(lambda: not workers()), "they end after a second without a call"
+
+
+@needs_workers
+def test_pid_1_is_the_small_init_and_has_nothing_to_take(busybox_root: Path) -> None:
+    script = """
+        until [ "$(cat /proc/1/comm)" = rootless:init ] && ! grep -q "CapPrm:.*[1-9a-f]" /proc/1/status; do :; done
+        tr '\\0' '|' < /proc/1/cmdline; echo
+        grep -E "^(Name|Cap(Prm|Eff|Amb)|NoNewPrivs|VmRSS)" /proc/1/status
+        cat /proc/1/environ /proc/1/maps; readlink /proc/1/exe
+        head -c 1 /proc/1/mem | wc -c
+    """
+
+    def ask(_: int) -> Any:
+        return rootless.run(
+            ["sh", "-c", script], rootfs=busybox_root, cap_add=["CAP_SYS_ADMIN", "CAP_DAC_READ_SEARCH"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+
+    found = at_once(ask)
+    small = [done.stdout for done in found if done.stdout.startswith("rootless:init|\n")]
+    assert len(small) > AT_ONCE // 2, found
+    for text in small:
+        assert re.search(r"Name:\s+rootless:init\n", text), text
+        for name in ("CapPrm", "CapEff", "CapAmb"):
+            assert re.search(rf"{name}:\s+0{{16}}\n", text), text
+        resident = re.search(r"VmRSS:\s+(\d+) kB", text)
+        assert resident and int(resident[1]) < 100, "it holds none of the launcher's memory"
+
+
+@needs_workers
+def test_no_program_changes_the_file_that_all_containers_execute(busybox_root: Path) -> None:
+    script = "for n in 1 2 3 4 5 6 7 8 9; do chmod 0 /proc/1/exe && echo changed; sleep 0.01; done"
+
+    def change(_: int) -> Any:
+        return rootless.run(
+            ["sh", "-c", script], rootfs=busybox_root, cap_add=["CAP_SYS_PTRACE"], capture_output=True, text=True
+        )
+
+    at_once(lambda _: rootless.run(["true"], rootfs=busybox_root))
+    assert workers()
+    assert [done.stdout for done in at_once(change, 4)] == [""] * 4
+    assert [done.returncode for done in at_once(lambda _: rootless.run(["true"], rootfs=busybox_root))] == [0] * AT_ONCE
+
+
+@needs_workers
+def test_the_fence_around_pid_1_stands_without_capabilities_too(busybox_root: Path) -> None:
+    script = "for f in environ maps mem exe fd/3 cwd root; do head -c 1 /proc/1/$f && echo open $f; done"
+    for done in at_once(
+        lambda _: rootless.run(["sh", "-c", script], rootfs=busybox_root, capture_output=True, text=True)
+    ):
+        assert done.stdout == "", done
+
+
+@needs_workers
+def test_every_argument_of_a_call_reaches_the_program(busybox_root: Path, tmp_path: Path) -> None:
+    script = 'read word; echo "$0 $1 $word $VALUE $(pwd) $(umask) $$ $PPID"; echo err >&2; echo passed >&$2; exit $1'
+
+    def call(number: int) -> Any:
+        reader, writer = os.pipe()
+        try:
+            with open(tmp_path / str(number), "w+") as errors:
+                done = rootless.run(
+                    ["sh", "-c", script, "zero", str(number), str(writer)], executable="/bin/sh", rootfs=busybox_root,
+                    input=f"word{number}\n", stdout=PIPE, stderr=errors, text=True, pass_fds=[writer], cwd="/etc",
+                    env={"VALUE": f"value{number}"}, umask=0o27,
+                )  # fmt: skip
+                os.close(writer)
+                errors.seek(0)
+                return done.stdout, errors.read(), os.read(reader, 100), done.returncode
+        finally:
+            os.close(reader)
+
+    assert at_once(call) == [
+        (f"zero {n} word{n} value{n} /etc 0027 2 1\n", "err\n", b"passed\n", n) for n in range(AT_ONCE)
+    ]
+
+
+@needs_workers
+def test_failures_are_those_of_one_call(busybox_root: Path) -> None:
+    kinds: list[tuple[list[str], dict[str, Any], Any]] = [
+        (["missing"], {}, FileNotFoundError),
+        (["/etc/passwd"], {}, PermissionError),
+        (["true"], {"cwd": "/missing"}, FileNotFoundError),
+        (["sh", "-c", "exit 3"], {}, 3),
+        (["sh", "-c", "kill -9 $$"], {}, -9),
+        (["sh", "-c", "kill -TERM 1; sleep 1000"], {}, -15),
+    ]
+
+    def call(number: int) -> Any:
+        words, keywords, _ = kinds[number % len(kinds)]
+        return rootless.run(words, rootfs=busybox_root, **keywords).returncode
+
+    for number, found in enumerate(at_once(call, 24)):
+        expected = kinds[number % len(kinds)][2]
+        if isinstance(expected, int):
+            assert found == expected, number
+        else:
+            assert isinstance(found, expected) and isinstance(found, RootlessError), (number, found)
+
+
+@needs_workers
+def test_nothing_outlives_the_program(busybox_root: Path) -> None:
+    script = "for n in 1 2 3; do sleep 1000 & done; (sleep 1000 &); setsid sleep 1000 & echo started"
+
+    def call(_: int) -> tuple[int, str]:
+        with rootless.Popen(["sh", "-c", script], rootfs=busybox_root, stdout=PIPE, text=True) as box:
+            assert box.stdout
+            said = box.stdout.readline()
+            box.wait()
+            return box.pid, said
+
+    for pid, said in at_once(call):
+        assert said == "started\n"
+        assert until(lambda pid=pid: has_ended(pid))  # type: ignore[misc]
+
+
+@needs_workers
+def test_orphans_are_reaped(busybox_root: Path) -> None:
+    script = """
+        for n in 1 2 3 4 5; do (sleep 0.1 &); done
+        while ps -o args | grep -q "^sleep 0.1"; do sleep 0.1; done
+        for n in 1 2 3 4 5 6 7 8 9 10; do ps -o stat,ppid | grep -q "^Z *1 *$" || exit 0; sleep 0.5; done
+        exit 1
+    """
+    for done in at_once(lambda _: rootless.run(["sh", "-c", script], rootfs=busybox_root)):
+        assert done.returncode == 0
+
+
+@needs_workers
+def test_a_second_program_at_once(busybox_root: Path) -> None:
+    def call(number: int) -> tuple[bytes, int]:
+        with rootless.Popen(["sleep", "1000"], rootfs=busybox_root) as box:
+            said = box.exec(["sh", "-c", f"echo {number} $(cat /proc/2/comm)"], capture_output=True).stdout
+            box.terminate()
+            return said, box.wait()
+
+    assert at_once(call) == [(b"%d sleep\n" % number, -signal.SIGTERM) for number in range(AT_ONCE)]
+
+
+@needs_workers
+def test_a_worker_that_is_killed_without_work_is_not_missed(busybox_root: Path) -> None:
+    boxes = at_once(lambda _: rootless.Popen(["sleep", "1000"], rootfs=busybox_root))
+    old = launcher()
+    time.sleep(0.3)  # until the workers have told the launcher that they are free
+    for pid in workers()[:-1]:
+        os.kill(pid, signal.SIGKILL)
+        assert until(lambda pid=pid: has_ended(pid))  # type: ignore[misc]
+    assert at_once(lambda _: rootless.run(["true"], rootfs=busybox_root).returncode) == [0] * AT_ONCE
+    for box in boxes:
+        box.kill()
+        assert box.wait() == -signal.SIGKILL
+    assert launcher() == old
+
+
+@needs_workers
+def test_a_worker_that_is_killed_at_work_ends_the_launcher_and_its_containers(busybox_root: Path) -> None:
+    boxes = at_once(lambda _: rootless.Popen(["sleep", "1000"], rootfs=busybox_root))
+    old, its_workers = launcher(), workers()
+    assert its_workers
+    for pid in its_workers:
+        os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(rootless.run, ["true"], rootfs=busybox_root, hostname="late")  # no spare has these settings
+        time.sleep(0.2)
+        for pid in its_workers:
+            os.kill(pid, signal.SIGKILL)
+        assert late.result().returncode == 0, "the next launcher takes the call"
+    for box in boxes:
+        with pytest.raises(LauncherError):
+            box.wait(timeout=20)
+        assert until(lambda box=box: has_ended(box.pid))  # type: ignore[misc]
+    assert until(lambda: has_ended(old))
+    assert rootless.run(["true"], rootfs=busybox_root).returncode == 0
+
+
+@needs_workers
+def test_workers_that_hang_do_not_hold_others_up(busybox_root: Path) -> None:
+    at_once(lambda _: rootless.run(["true"], rootfs=busybox_root))
+    its_workers = workers()
+    assert its_workers
+    for pid in its_workers:
+        os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        calls = [pool.submit(rootless.run, ["true"], rootfs=busybox_root, hostname="late") for _ in range(AT_ONCE)]
+        assert until(lambda: sum(call.done() for call in calls) >= AT_ONCE - len(its_workers))
+        for pid in its_workers:
+            os.kill(pid, signal.SIGCONT)
+        assert {call.result().returncode for call in calls} == {0}
+
+
+@needs_workers
+def test_workers_and_containers_end_with_a_killed_launcher(busybox_root: Path) -> None:
+    boxes = at_once(lambda _: rootless.Popen(["sleep", "1000"], rootfs=busybox_root))
+    its_workers = workers()
+    assert its_workers
+    os.kill(launcher(), signal.SIGKILL)
+    for pid in [*its_workers, *(box.pid for box in boxes)]:
+        assert until(lambda pid=pid: has_ended(pid))  # type: ignore[misc]
+    for box in boxes:
+        with pytest.raises(LauncherError):
+            box.wait(timeout=20)
+
+
+@needs_workers
+def test_settings_that_need_a_copy_run_beside_the_others(busybox_root: Path, tmp_path: Path) -> None:
+    ways: list[dict[str, Any]] = [
+        {}, {"init": False}, {"seccomp": "default"}, {"restore_signals": False}, {"ephemeral": True},
+        {"read_only": True}, {"volumes": [f"{tmp_path}:/mnt"]}, {"cap_drop": ["ALL"]},
+    ]  # fmt: skip
+
+    def call(number: int) -> Any:
+        words = ["sh", "-c", "echo $$ $(grep -c . /proc/self/status)"]
+        done = rootless.run(words, rootfs=busybox_root, capture_output=True, text=True, **ways[number % len(ways)])
+        return done.stdout.split()[0], done.returncode, done.stderr
+
+    found = at_once(call, 3 * len(ways))
+    assert found == [
+        ("1" if ways[number % len(ways)].get("init") is False else "2", 0, "") for number in range(len(found))
+    ]
+
+
+@needs_workers
+def test_a_changed_config_counts_for_the_next_call(tmp_path: Path, busybox_root: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "rootfs").symlink_to(busybox_root)
+    subprocess.run([sys.executable, "-m", "rootless", "spec", "-b", str(bundle)], check=True)
+    config = (bundle / "config.json").read_text()
+
+    def hosts() -> set[str]:
+        call = ["cat", "/proc/sys/kernel/hostname"]
+        return {
+            each.stdout for each in at_once(lambda _: rootless.run(call, bundle=bundle, capture_output=True, text=True))
+        }
+
+    assert hosts() == {"rootless\n"}
+    (bundle / "config.json").write_text(config.replace('"hostname": "rootless"', '"hostname": "another"'))
+    assert hosts() == {"another\n"}
+
+
+@needs_workers
+def test_a_config_that_changes_on_the_way_to_a_worker_counts(tmp_path: Path, busybox_root: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "rootfs").symlink_to(busybox_root)
+    subprocess.run([sys.executable, "-m", "rootless", "spec", "-b", str(bundle)], check=True)
+    plain = json.loads((bundle / "config.json").read_text())
+    denied = {"names": ["acct"], "action": "SCMP_ACT_ERRNO"}
+    seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [denied]}
+    filtered = {**plain, "linux": {**plain["linux"], "seccomp": seccomp}}
+    hooked = {**plain, "hooks": {"createRuntime": [{"path": "/bin/true"}]}}
+
+    def ask(_: int) -> str:
+        call = ["grep", "Seccomp:", "/proc/self/status"]
+        return rootless.run(call, bundle=bundle, capture_output=True, text=True, check=True).stdout
+
+    for changed, expected in ((filtered, "2"), (hooked, "0")):
+        (bundle / "config.json").write_text(json.dumps(plain))
+        assert set(at_once(ask)) == {"Seccomp:\t0\n"}
+        its_workers = workers()
+        assert its_workers
+        for pid in its_workers:
+            os.kill(pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            calls = [pool.submit(ask, each) for each in range(len(its_workers))]
+            time.sleep(0.2)  # until each worker has one, which a spare may have taken
+            (bundle / "config.json").write_text(json.dumps(changed))
+            for pid in its_workers:
+                os.kill(pid, signal.SIGCONT)
+            said = [call.result() for call in calls]
+        assert f"Seccomp:\t{expected}\n" in said, said
+
+
+@needs_workers
+def test_a_kernel_that_refuses_shared_memory_gets_copies(busybox_root: Path) -> None:
+    """A seccomp filter refuses clone(2) with CLONE_VFORK, as the kernel of a sandbox might."""
+    script = f"""
+import struct
+import rootless
+from rootless.kernel import syscalls as sc
+from tests.api.test_workers import at_once, workers
+
+program = [(0x20, 0, 0, 0), (0x15, 0, 3, 56), (0x20, 0, 0, 16), (0x45, 0, 1, 0x4000), (0x06, 0, 0, 0x50001),
+           (0x06, 0, 0, 0x7FFF0000)]
+sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+sc.seccomp_load(b"".join(struct.pack("HBBI", *each) for each in program))
+words = ["sh", "-c", "exit $$$PPID"]
+print([done.returncode for done in at_once(lambda _: rootless.run(words, rootfs={str(busybox_root)!r}), 8)])
+print(bool(workers()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=PIPE, text=True, check=True, cwd=CHECKOUT, timeout=60)
+    assert done.stdout == f"{[21] * 8}\nTrue\n"
