@@ -87,6 +87,11 @@ async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> Async
     if keywords.pop("bufsize", 0):
         raise ValueError("bufsize must be 0")
     loop = asyncio.get_running_loop()
+    return await _wrap(loop, await _start(loop, command, keywords), limit)
+
+
+async def _start(loop: asyncio.AbstractEventLoop, command: Any, keywords: dict[str, Any]) -> Popen[bytes]:
+    """Start a program in a container, and wait until it runs. Raises what Popen raises."""
     popen = _Deferred(command, 0, **keywords)
     try:
         await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
@@ -105,6 +110,11 @@ async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> Async
         raise
     finally:
         popen._close_childs_ends()
+    return popen
+
+
+async def _wrap(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], limit: int) -> AsyncProcess:
+    """Return the process as asyncio has it, with its streams."""
     protocol = SubprocessStreamProtocol(limit=limit, loop=loop)
     given = [subprocess.PIPE if stream else None for stream in (popen.stdin, popen.stdout, popen.stderr)]
     waiter = loop.create_future()
@@ -250,7 +260,14 @@ async def async_run(
     pipes = [keywords.get(name) == subprocess.PIPE for name in ("stdin", "stdout", "stderr")]
     convert = _Text(decode, checks=any(pipes))
     data = convert.encode(input)
-    process = await async_popen(*args, **keywords)
+    loop = asyncio.get_running_loop()
+    popen = await _start(loop, _command(args, keywords), keywords)
+    if not any(pipes):
+        ended = await _wait(loop, popen, timeout)
+        if check and ended:
+            raise subprocess.CalledProcessError(ended, popen.args)
+        return CompletedProcess(popen.args, ended, oom_killed=popen.oom_killed)
+    process = await _wrap(loop, popen, _LIMIT)
     collected: list[bytearray | None] = [bytearray() if s else None for s in (process.stdout, process.stderr)]
     tasks = [
         asyncio.ensure_future(_collect(stream, into))
@@ -276,6 +293,40 @@ async def async_run(
     if check and code:
         raise subprocess.CalledProcessError(code, process.args, output=out, stderr=err)
     return CompletedProcess(process.args, code, out, err, oom_killed=process.oom_killed)
+
+
+async def _wait(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], timeout: float | None) -> int:
+    """Wait for the end of a program without pipes; return its exit status. Kill it after the timeout or an exception.
+
+    An asyncio.subprocess.Process would take several turns of the event loop more.
+    """
+    end = _wait_for_end(loop, popen)
+    try:
+        return await (end if timeout is None else asyncio.wait_for(end, timeout))
+    except TimeoutError:
+        await _kill(loop, popen)
+        raise subprocess.TimeoutExpired(popen.args, timeout or 0) from None
+    except LauncherError:
+        popen.returncode = -9  # so the container was, too
+        raise
+    except BaseException:
+        await _kill(loop, popen)
+        raise
+
+
+async def _wait_for_end(loop: asyncio.AbstractEventLoop, popen: Popen[bytes]) -> int:
+    while (code := popen._internal_poll()) is None:
+        await _readable(loop, popen._answers.end)  # type: ignore[union-attr]
+    return code
+
+
+async def _kill(loop: asyncio.AbstractEventLoop, popen: Popen[bytes]) -> None:
+    """Kill the container and wait until it is gone."""
+    popen.kill()
+    try:
+        await asyncio.shield(_wait_for_end(loop, popen))
+    except LauncherError:
+        pass  # it has ended all the same
 
 
 def _look_at(closed: asyncio.Future[None]) -> None:
