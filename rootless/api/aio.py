@@ -94,13 +94,12 @@ async def _start(loop: asyncio.AbstractEventLoop, command: Any, keywords: dict[s
     """Start a program in a container, and wait until it runs. Raises what Popen raises."""
     popen = _Deferred(command, 0, **keywords)
     try:
-        await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
-        try:
-            popen._finish_start()
-        except LauncherError:  # it was killed just now, and has not started the program
-            popen._send_request()
+        while not popen._child_created:
             await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
-            popen._finish_start()
+            try:
+                popen._finish_start()
+            except LauncherError:
+                popen._ask_again()
     except BaseException as error:
         for stream in (popen.stdin, popen.stdout, popen.stderr):
             if stream:

@@ -62,7 +62,7 @@ class Launcher:
         while True:
             ready = self.poller.poll(0)
             if not ready:
-                if not self.workers.are_working and (spare := self.spares.refill()):
+                if self.workers.working() < 0 and (spare := self.spares.refill()):
                     self._watch(spare)
                     continue
                 ready = self.poller.poll(self._seconds_left())
@@ -76,8 +76,8 @@ class Launcher:
                     self._take_request()
                 elif fd in self.running:
                     self._tell_end(self.running[fd])
-                elif fd in self.workers.all:
-                    self._finish(fd)
+                elif self.workers.has_answered(fd) and not self._finish(fd):
+                    self._end_unknown()
             for request in self.workers.take_back():
                 self._serve(request.fds, self._run_here, request)
             self._read(not self.workers.are_full)
@@ -187,8 +187,9 @@ class Launcher:
         from rootless.api import controls
         from rootless.errors import RootlessError
 
-        if (fd := self.workers.setting_up(target)) >= 0:  # its program runs already, as the caller knows from itself
-            self._finish(fd)
+        # Its program may run, as its caller knows from itself, before the worker has said so.
+        if (fd := self.workers.setting_up(target)) >= 0 and not self._finish(fd):
+            self._end_unknown()
         container = self.numbers.get(target)
         if not container:
             raise RootlessError("the container has ended: container not running")
@@ -196,19 +197,37 @@ class Launcher:
 
     # --- ends
 
-    def _finish(self, fd: int) -> None:
-        """Watch the container that a worker has made."""
+    def _finish(self, fd: int) -> bool:
+        """Watch the container that a worker has made. Return False if the worker was killed while it made one."""
         for reserved in self.reserved:
             os.close(reserved)
         try:
-            running = self.workers.finish(fd)
-        except EOFError:  # perhaps it has begun a container that nobody knows, and that ends with this process only
-            self.requests.close()  # first, so that a caller who learns of the end asks another launcher
-            os._exit(1)
+            if running := self.workers.finish(fd):
+                self._watch(running)
+            return True
+        except EOFError:
+            return False
         finally:
             self._reserve()
-        if running:
-            self._watch(running)
+
+    def _end_unknown(self) -> None:
+        """End the container that a killed worker has begun, if it has: a child of this process that nobody knows."""
+        self.workers.gives = False
+        while (busy := self.workers.working()) >= 0:
+            self._finish(busy)  # so that what the other workers have begun is known
+        known = {each.pid for each in self.running.values()} | {each.pid for each in self.workers.all.values()}
+        pid = os.getpid()
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children") as file:
+                children = [int(word) for word in file.read().split()]
+        except OSError:  # a kernel without CONFIG_PROC_CHILDREN: what is unknown ends with this process
+            self.requests.close()  # first, so that a caller who learns of the end asks another launcher
+            os._exit(1)
+        for child in children:
+            if child not in known:
+                os.kill(child, 9)
+                os.waitpid(child, 0)
+        self.workers.go_on()
 
     def _watch(self, running: Running) -> None:
         self.running[running.pidfd] = running

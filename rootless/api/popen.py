@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Output = TypeVar("Output", bytes, str, Any)
 else:
     from rootless.api.generics import AnyStr, Output
+_PATIENCE = 4  # times that a request is sent again
 _EXECUTE_NAMES = subprocess.Popen._execute_child.__code__.co_varnames[1:]  # type: ignore[attr-defined]
 
 
@@ -53,6 +54,7 @@ class Popen(subprocess.Popen[AnyStr]):
     """
 
     _paused = False  # by `pause`
+    _asked_again = 0
     _deferred = False  # whether somebody else waits for the verdict (api/aio.py)
 
     if TYPE_CHECKING:
@@ -143,12 +145,22 @@ class Popen(subprocess.Popen[AnyStr]):
         self._childs_ends = given
         self._send_request()
         if not self._deferred:
-            try:
-                self._finish_start()
-            except LauncherError:  # it was killed just now, and has not started the program
-                self._send_request()
-                self._finish_start()
+            while not self._child_created:
+                try:
+                    self._finish_start()
+                except LauncherError:
+                    self._ask_again()
             self._close_childs_ends()
+
+    def _ask_again(self) -> None:
+        """Send the request again after a LauncherError: launcher or worker was killed before the program had begun.
+
+        Raises that error if it comes again and again.
+        """
+        self._asked_again += 1
+        if self._asked_again > _PATIENCE:
+            raise  # noqa: PLE0704
+        self._send_request()
 
     def _send_request(self) -> None:
         """Send the request for this process to the launcher. Raises OSError and RootlessError."""

@@ -79,6 +79,7 @@ class Workers:
         self.all: dict[int, Worker] = {}  # by the fd of its socket
         self.waiting: list[Request] = []
         self.given_back: list[Request] = []  # those that no worker takes
+        self.gives = True  # not while the launcher finds out what a killed worker has left
         self.used = 0.0  # when the last one became free, by time.monotonic
         self.possible: bool | None = None
 
@@ -154,7 +155,7 @@ class Workers:
     def _give(self) -> None:
         """Give the waiting requests to the workers that are free."""
         for worker in list(self.all.values()):
-            if not self.waiting:
+            if not (self.waiting and self.gives):
                 break
             if worker.request:
                 continue
@@ -189,27 +190,33 @@ class Workers:
         """Whether so much waits that the launcher should not read another request."""
         return sum(len(request.fds) for request in self.waiting) >= _WAITING
 
-    @property
-    def are_working(self) -> bool:
-        """Whether a worker sets a container up."""
-        return any(worker.request for worker in self.all.values())
+    def working(self) -> int:
+        """Return the fd of a worker that sets a container up, -1 if none does."""
+        return next((fd for fd, worker in self.all.items() if worker.request), -1)
+
+    def go_on(self) -> None:
+        """Give requests again."""
+        self.gives = True
+        self._give()
 
     def finish(self, fd: int) -> Running | None:
         """Take a worker's answer: return the container that it has made, None if there is none.
 
-        Raises EOFError if the worker was killed while it made one.
+        Raises EOFError if the worker was killed, or has crashed, while it made one: its process may have begun.
         """
         worker = self.all[fd]
         try:
             (pid, goes_on), pidfds = wire.receive(worker.sock)
         except (EOFError, OSError):
-            if worker.request:
-                raise EOFError from None
             self._end(worker)
-            return None
+            if not worker.request:
+                return None
+            os.close(worker.request.fds[0])  # the caller learns of it, and asks again if its program has not begun
+            raise EOFError from None
+        finally:
+            self.used = time.monotonic()
         request, worker.request = worker.request, None
         assert request
-        self.used = time.monotonic()
         if not goes_on:
             self._end(worker)
         if self.waiting and not self.all:
@@ -232,6 +239,12 @@ class Workers:
                 return fd
         return -1
 
+    def has_answered(self, fd: int) -> bool:
+        """Return whether `finish` need not wait. An event is stale if the answer was taken meanwhile."""
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        return fd in self.all and bool(poller.poll(0))
+
     def kill(self, number: int) -> None:
         """End a call's container as soon as there is one."""
         for request in [*self.waiting, *(worker.request for worker in self.all.values())]:
@@ -242,7 +255,7 @@ class Workers:
         """Return the seconds until the workers have to be looked at, None for never."""
         if self.waiting:
             return _PATIENCE
-        if not self.all or self.are_working:
+        if not self.all or self.working() >= 0:
             return None
         return max(0.0, self.used + _IDLE - time.monotonic())
 

@@ -322,7 +322,7 @@ CALLED: dict[str, dict[str, str]] = {
             "Workers._hang Workers._hang.<locals>.<genexpr> Workers._is_busy Workers._start "
             "Workers._start.<locals>.<listcomp> Workers._start_one Workers._start_one.<locals>.live "
             "Workers._start_one.<locals>.live.<locals>.<listcomp> Workers.are_full "
-            "Workers.are_full.<locals>.<genexpr> Workers.are_working Workers.are_working.<locals>.<genexpr> "
+            "Workers.are_full.<locals>.<genexpr> Workers.working Workers.working.<locals>.<genexpr> "
             "Workers.end_all Workers.end_idle Workers.finish Workers.seconds_left Workers.take Workers.take_back "
             "_clone _clone.<locals>.<lambda> _most _serve _work",
         "rootless.init.launched":
