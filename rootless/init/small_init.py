@@ -1,7 +1,7 @@
 """Make the small init that a container executes as its pid 1 when it was set up in the launcher's memory.
 
 Such a process cannot go on as a copy of Python, because it has no memory of its own (kernel/vfork.py). So it executes
-this program of 325 bytes, which does what reaper.py does. small_init.S is its source, and a test assembles that and
+this program of 501 bytes, which does what reaper.py does. small_init.S is its source, and a test assembles that and
 compares. There is one for x86-64 only; elsewhere every container is a copy of the launcher.
 """
 
