@@ -112,17 +112,11 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, links: int = _LIN
         os.close(parent_fd)
 
 
-def make_file(root_fd: int, path: str, links: int = _LINKS_MAX, *, is_new: bool = False) -> int:
+def make_file(root_fd: int, path: str, links: int = _LINKS_MAX) -> int:
     """Return an fd of the file at a path: O_PATH of an existing file, or a new, empty one.
 
-    is_new: whether there is hardly ever such a file, so that to make it is tried first. Raises OSError, whose file name
-    is the whole path in the container.
+    Raises OSError, whose file name is the whole path in the container.
     """
-    if is_new:
-        try:
-            return sc.open_in_root(root_fd, path, os.O_CREAT | os.O_EXCL, mode=0o644)
-        except OSError:
-            pass  # what follows finds out why
     try:
         return sc.open_in_root(root_fd, path)
     except OSError as error:
@@ -156,8 +150,16 @@ def at_path(error: OSError, path: str) -> OSError:
 
 
 def _follow(parent_fd: int, parent: str, name: str) -> str:
-    """Return where a dangling link leads, as a path of the container."""
-    target = os.readlink(name, dir_fd=parent_fd)
+    """Return where the link leads that is in the way of a new file, as a path of the container.
+
+    Another container that has the same rootfs may have made the file itself meanwhile. Then return the file's own path.
+    """
+    try:
+        target = os.readlink(name, dir_fd=parent_fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):  # it is not a link, or was one that has gone
+            raise
+        target = name
     return target if target.startswith("/") else f"{parent}/{target}"
 
 
@@ -183,7 +185,7 @@ def check_place(root: RootBuilder, place: int, path: str) -> None:
 
     The check is made on the opened fd, not on the text of the path. Raises OSError.
     """
-    if path != "/" and is_same_place(root, place, root.fd):
+    if path != "/" and root.is_at(place) and mount_id(root.proc_fd, place) == mount_id(root.proc_fd, root.fd):
         raise leads_away("leads to the root itself", path)
     if is_below(path, "/proc"):
         return
@@ -214,11 +216,23 @@ def is_same_place(root: RootBuilder, one: int, other: int) -> bool:
     return mount_id(root.proc_fd, one) == mount_id(root.proc_fd, other)
 
 
+def _make_new_file(root_fd: int, path: str) -> int:
+    """Return an fd of a new, empty file, -1 if none can be made. `make_file` finds out why."""
+    try:
+        return sc.open_in_root(root_fd, path, os.O_CREAT | os.O_EXCL, mode=0o644)
+    except OSError:
+        return -1
+
+
 def attach_node(root: RootBuilder, tree: int, path: str) -> None:
     """Move a detached mount of a device node onto a file, after making the file if it is missing. Closes `tree`."""
-    place = make_file(root.fd, path, is_new=True)
+    place = _make_new_file(root.fd, path)
+    is_new = place >= 0  # as it nearly always is; a new file is neither the root nor in procfs
+    if not is_new:
+        place = make_file(root.fd, path)
     try:
-        check_place(root, place, path)
+        if not is_new:
+            check_place(root, place, path)
         sc.move_mount(tree, place)
     finally:
         os.close(place)
