@@ -1,7 +1,8 @@
 """Keep spares: containers that the launcher sets up ahead, for settings that callers ask for again and again.
 
 A spare waits for its call, as a warm container of a Sandbox does. A call gets it only if everything that its set-up has
-found on the host is still the same. Otherwise the launcher sets up a container for this call alone.
+found on the host is still the same. Otherwise the launcher sets up a container for this call alone. The set-up of a
+spare makes nothing in the rootfs, because the caller may just be removing it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
 from rootless.api import clones, wire
 from rootless.startup import lean_os as os
 from rootless.steps.binds import BindMount
+from rootless.steps.mounts import Mount
 from rootless.steps.root import AttachRootfs
 
 TYPE_CHECKING = False
@@ -155,11 +157,12 @@ class Spares:
         spare.running.kill()
 
     def forget(self, running: Running) -> None:
-        """Forget a spare that has ended by itself."""
+        """Forget a spare that has ended by itself. Another one would probably end, too, so none is made for now."""
         for compiled, spare in list(self.waiting.items()):
             if spare.running is running:
                 spare.calls.close()
                 del self.waiting[compiled]
+                self.recent.pop(compiled, None)
 
 
 def may_wait(compiled: Compiled) -> bool:
@@ -167,14 +170,15 @@ def may_wait(compiled: Compiled) -> bool:
 
     During its set-up a container with a cgroup or with warnings sends messages to its caller, and a spare has none yet.
     The lower directory of an overlay must not change once it is mounted (overlayfs.rst, "Changes to underlying
-    filesystems"), and a caller may change it before the call.
+    filesystems"), and a caller may change it before the call. The set-up of a spare keeps the rootfs as it is
+    (RootBuilder.close_for_writing), which it cannot do if another mount lies on the root.
     """
     plan = compiled.plan
     return not (
         compiled.needs_runtime
         or compiled.limited
         or plan.warnings
-        or any(getattr(step, "fstype", "") == "overlay" for step in plan.prepare)
+        or any(isinstance(step, Mount) and (step.fstype == "overlay" or step.target == "/") for step in plan.prepare)
     )
 
 

@@ -184,8 +184,10 @@ def _set_up(life: Life) -> Becoming:
     """Make the container's root and take the attributes of its program. Return what the last steps need to know."""
     plan = life.plan
     init = Init(life.prepared, plan.namespaces, life.verdict)
+    init.keeps_rootfs = life.answers >= 0
     execute(plan.prepare, init, None)
     life.place = ("init", "")
+    init.root.open_for_writing()
     os.fchdir(init.root.fd)
     execute(plan.enter, init, None)
     program.forget_imports()

@@ -279,8 +279,9 @@ def setns(fd: int, nstype: int = 0) -> None:
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
-    """Call prctl(2) with integer arguments."""
-    return syscall("prctl", option, arg2, arg3, arg4, arg5)
+    """Call prctl(2) with integer arguments of 32 bits."""
+    result = _syscall(_NR["prctl"], option, arg2, arg3, arg4, arg5)
+    return result if result >= 0 else fail("prctl")
 
 
 def name_process(name: bytes) -> None:
@@ -352,8 +353,9 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 def drop_from_bounding_set(capabilities: list[int]) -> None:
     """Call PR_CAPBSET_DROP(2const) for each of these numbers, without what `syscall` checks, because they are many."""
+    call, number = _syscall, _NR["prctl"]
     for capability in capabilities:
-        if _syscall(_NR["prctl"], PR_CAPBSET_DROP, capability):
+        if call(number, PR_CAPBSET_DROP, capability):
             fail("prctl")
 
 
@@ -408,9 +410,10 @@ def find_in_root(root_fd: int, path: Path, flags: int = os.O_PATH) -> int:
 
 def fstatfs_type(fd: int) -> int:
     """Return the magic number of the fd's file system (statfs(2)), which shows a faked /proc or cgroup."""
-    buffer = _buffer(256)
-    syscall("fstatfs", fd, buffer)
-    return int(struct.unpack_from("l", buffer.raw)[0]) & 0xFFFFFFFF
+    buffer: Any = (_Long * 32)()  # struct statfs has at most 120 bytes
+    if _syscall(_NR["fstatfs"], fd, buffer) < 0:
+        fail("fstatfs")
+    return int(buffer[0]) & 0xFFFFFFFF
 
 
 # --- mounts
@@ -441,35 +444,34 @@ def pivot_root(new_root: Path, put_old: Path) -> None:
 
 def open_tree(dir_fd: int, path: Path, flags: int) -> int:
     """Call open_tree(2); return a close-on-exec fd."""
-    return syscall("open_tree", dir_fd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC, path=path)
+    tree = _syscall(_COMMON["open_tree"], dir_fd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC)
+    return tree if tree >= 0 else fail("open_tree", path)
 
 
 def move_mount(from_fd: int, to_fd: int) -> None:
     """Call move_mount(2) from one fd onto another, without any path."""
-    syscall("move_mount", from_fd, b"", to_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    if _syscall(_COMMON["move_mount"], from_fd, b"", to_fd, b"", flags) < 0:
+        fail("move_mount")
 
 
 def fsopen(fstype: str) -> int:
     """Call fsopen(2); return a close-on-exec fd."""
-    return syscall("fsopen", os.fsencode(fstype), FSOPEN_CLOEXEC, path=fstype)
+    fs_fd = _syscall(_COMMON["fsopen"], os.fsencode(fstype), FSOPEN_CLOEXEC)
+    return fs_fd if fs_fd >= 0 else fail("fsopen", fstype)
 
 
 def fsconfig(fs_fd: int, command: int, key: str | None = None, value: str | None = None) -> None:
     """Call fsconfig(2), for flags, strings and the create command."""
-    syscall(
-        "fsconfig",
-        fs_fd,
-        command,
-        None if key is None else os.fsencode(key),
-        None if value is None else os.fsencode(value),
-        0,
-        path=key,
-    )
+    raw_key = None if key is None else os.fsencode(key)
+    if _syscall(_COMMON["fsconfig"], fs_fd, command, raw_key, None if value is None else os.fsencode(value), 0) < 0:
+        fail("fsconfig", key)
 
 
 def fsmount(fs_fd: int, attributes: int = 0) -> int:
     """Call fsmount(2); return the fd of a detached mount. attributes: MOUNT_ATTR_*."""
-    return syscall("fsmount", fs_fd, FSMOUNT_CLOEXEC, attributes)
+    tree = _syscall(_COMMON["fsmount"], fs_fd, FSMOUNT_CLOEXEC, attributes)
+    return tree if tree >= 0 else fail("fsmount")
 
 
 def mount_setattr(
@@ -484,7 +486,8 @@ def mount_setattr(
     """Call mount_setattr(2) on the mount whose root is fd."""
     attributes = struct.pack("4Q", attr_set, attr_clr, propagation, userns_fd)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    syscall("mount_setattr", fd, b"", flags, attributes, len(attributes))
+    if _syscall(_COMMON["mount_setattr"], fd, b"", flags, attributes, 32) < 0:
+        fail("mount_setattr")
 
 
 # --- keys, seccomp

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rootless.kernel import syscalls as sc
 from rootless.startup import lean_os as os
 
+_ST_RDONLY = 1  # statvfs(3)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.kernel.namespaces import Namespaces
@@ -16,10 +18,14 @@ class RootBuilder:
     fd: its root directory; proc_fd: the host's /proc, checked; gids: the group ids that the container has, [] for all;
     on_host: whether it is built in the caller's mount namespace; dev_null: the host's null device; empty: the tmpfs
     that all masked directories share, -1 before the first; late_readonly: fds of mounts that become read-only after
-    everything below them is mounted; has_procfs: whether a new procfs was mounted on /proc, and nothing over it.
+    everything below them is mounted; has_procfs: whether a new procfs was mounted on /proc, and nothing over it;
+    closed: whether `close_for_writing` has made the root read-only.
     """
 
-    __slots__ = ("dev_null", "empty", "fd", "gids", "has_procfs", "late_readonly", "namespaces", "on_host", "proc_fd")
+    __slots__ = (
+        "_identity", "closed", "dev_null", "empty", "fd", "gids", "has_procfs", "late_readonly", "namespaces",
+        "on_host", "proc_fd",
+    )  # fmt: skip
 
     def __init__(
         self, fd: int, proc_fd: int, namespaces: Namespaces, gids: list[tuple[int, int, int]], *, on_host: bool
@@ -33,6 +39,8 @@ class RootBuilder:
         self.empty = -1
         self.late_readonly: list[int] = []
         self.has_procfs = False
+        self.closed = False
+        self._identity: tuple[int, int] | None = None  # of the root, once it was compared
 
     @property
     def own_netns(self) -> bool:
@@ -73,6 +81,25 @@ class RootBuilder:
         """Use a mount that was put on top of the root as the root from now on."""
         os.close(self.fd)
         self.fd = os.dup(tree)
+        self._identity = None
+
+    def is_at(self, fd: int) -> bool:
+        """Return whether an fd is the root directory, maybe of another mount of its file system."""
+        if not self._identity:
+            self._identity = _identity(self.fd)
+        return _identity(fd) == self._identity
+
+    def close_for_writing(self) -> None:
+        """Make the root read-only until `open_for_writing`, so that the set-up can make nothing in it."""
+        if not os.fstatvfs(self.fd).f_flag & _ST_RDONLY:
+            sc.mount_setattr(self.fd, attr_set=sc.MOUNT_ATTR_RDONLY)
+            self.closed = True
+
+    def open_for_writing(self) -> None:
+        """Undo `close_for_writing`."""
+        if self.closed:
+            sc.mount_setattr(self.fd, attr_clr=sc.MOUNT_ATTR_RDONLY)
+            self.closed = False
 
     def apply_late_readonly(self) -> None:
         """Make the late_readonly mounts read-only."""
@@ -80,3 +107,8 @@ class RootBuilder:
             sc.mount_setattr(tree, attr_set=sc.MOUNT_ATTR_RDONLY)
             os.close(tree)
         self.late_readonly = []
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

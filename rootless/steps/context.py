@@ -100,10 +100,11 @@ class Init:
     """Hold what init needs for the steps up to the change of roots.
 
     sync: the socket to the runtime; gids: the group ids that exist in the container, [] for all; root: the root file
-    system, once it is attached; console: the terminal's slave, -1 for none.
+    system, once it is attached; console: the terminal's slave, -1 for none; keeps_rootfs: whether the set-up may make
+    nothing in the rootfs, because nobody has asked for the container yet (api/spares.py).
     """
 
-    __slots__ = ("console", "gids", "namespaces", "prepared", "root", "sync")
+    __slots__ = ("console", "gids", "keeps_rootfs", "namespaces", "prepared", "root", "sync")
 
     def __init__(self, prepared: Prepared, namespaces: Namespaces, sync: socket) -> None:
         self.prepared = prepared
@@ -112,6 +113,7 @@ class Init:
         self.gids: IdMap = namespaces.gids
         self.root: RootBuilder
         self.console = -1
+        self.keeps_rootfs = False
 
 
 class Becoming:

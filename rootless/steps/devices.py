@@ -140,7 +140,7 @@ class Link(Step):
                 os.unlink(name, dir_fd=directory)
                 os.symlink(self.target, name, dir_fd=directory)
         except OSError as error:
-            if error.errno != errno.EROFS:
+            if error.errno != errno.EROFS or init.root.closed:
                 raise at_path(error, self.path) from None
         finally:
             os.close(directory)

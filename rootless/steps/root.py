@@ -83,6 +83,8 @@ class AttachRootfs(Step):
         init.root = RootBuilder(fd, init.prepared.proc_fd, init.namespaces, init.gids, on_host=self.on_host)
         init.root.make_private(fd)
         init.root.dev_null = open_dev_null()
+        if init.keeps_rootfs:
+            init.root.close_for_writing()
 
 
 class AttachEmptyRoot(Step):

@@ -135,6 +135,31 @@ def test_what_was_replaced_meanwhile_is_seen(busybox_root: Path, tmp_path: Path,
     assert done.stdout == "new\n"
 
 
+def test_nothing_comes_back_into_a_rootfs_that_is_removed(busybox_root: Path, tmp_path: Path) -> None:
+    """A spare that is set up after the last call finds its mount points gone. It must not make them again."""
+    for turn in range(25):
+        root = tmp_path / str(turn)
+        (root / "bin").mkdir(parents=True)
+        os.link(busybox_root / "bin/busybox", root / "bin/true")
+        for _ in range(3):
+            rootless.run(["true"], rootfs=root, tmpfs=["/made/below"], check=True)
+        shutil.rmtree(root / "made")
+        time.sleep(0.05)
+        assert not (root / "made").exists()
+        shutil.rmtree(root)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_spare_opens_its_rootfs_for_writing_again(busybox_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(busybox_root, root, symlinks=True)
+    make_spare(rootfs=root, read_only=False)
+    rootless.run(["touch", "/etc/made"], rootfs=root, read_only=False, check=True)
+    assert (root / "etc/made").exists()
+    make_spare(rootfs=root)
+    assert rootless.run(["touch", "/etc/other"], rootfs=root, stderr=PIPE).returncode == 1
+
+
 def test_what_was_mounted_meanwhile_is_seen(busybox_root: Path, tmp_path: Path) -> None:
     """The host's mounts are those of the Python process, which the test runs in a mount namespace of its own."""
     volume = tmp_path / "volume"
