@@ -6,17 +6,19 @@ The event loop waits on the container's two sockets, so no thread and no child w
 from __future__ import annotations
 
 import asyncio
+import select
 import subprocess
 from asyncio import base_subprocess
 from asyncio.subprocess import Process, SubprocessStreamProtocol
 
 from rootless.api.popen import CompletedProcess, Popen
-from rootless.errors import LauncherError
+from rootless.errors import LauncherError, RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, Unpack, overload
 
+    from rootless.api.client import Answers
     from rootless.api.keywords import AsyncPopenKeywords, AsyncRunKeywords, Command, Data
 
 _LIMIT = 2**16  # asyncio.streams: the default limit of a stream's buffer
@@ -90,12 +92,20 @@ async def async_popen(*args: Any, limit: int = _LIMIT, **keywords: Any) -> Async
     return await _wrap(loop, await _start(loop, command, keywords), limit)
 
 
-async def _start(loop: asyncio.AbstractEventLoop, command: Any, keywords: dict[str, Any]) -> Popen[bytes]:
-    """Start a program in a container, and wait until it runs. Raises what Popen raises."""
+async def _start(
+    loop: asyncio.AbstractEventLoop, command: Any, keywords: dict[str, Any], *, to_end: bool = False
+) -> Popen[bytes]:
+    """Start a program in a container, and wait until it runs. Raises what Popen raises.
+
+    to_end: wait until it has ended, if the container is a plain one. Then nothing is to do when it begins to run, and
+    the event loop has one socket less to watch.
+    """
     popen = _Deferred(command, 0, **keywords)
+    to_end = to_end and not popen._settings.complete
     try:
         while not popen._child_created:
-            await _readable(loop, popen._answers.verdict)  # type: ignore[union-attr]
+            answers = popen._answers
+            await _readable(loop, answers.end if to_end else answers.verdict)  # type: ignore[union-attr]
             try:
                 popen._finish_start()
             except LauncherError:
@@ -105,11 +115,25 @@ async def _start(loop: asyncio.AbstractEventLoop, command: Any, keywords: dict[s
             if stream:
                 stream.close()
         if popen._answers and isinstance(error, asyncio.CancelledError):
-            popen._answers.abandon()
+            await _cancel(loop, popen, popen._answers)
         raise
     finally:
         popen._close_childs_ends()
     return popen
+
+
+async def _cancel(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], answers: Answers) -> None:
+    """End a container whose program may run already. If it does, wait until it is gone."""
+    poller = select.poll()
+    poller.register(answers.verdict, select.POLLIN)
+    if poller.poll(0):
+        try:
+            popen._finish_start()
+        except (OSError, RootlessError):
+            return  # it could not be started
+        await _kill(loop, popen)
+    else:
+        answers.abandon()
 
 
 async def _wrap(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], limit: int) -> AsyncProcess:
@@ -260,7 +284,7 @@ async def async_run(
     convert = _Text(decode, checks=any(pipes))
     data = convert.encode(input)
     loop = asyncio.get_running_loop()
-    popen = await _start(loop, _command(args, keywords), keywords)
+    popen = await _start(loop, _command(args, keywords), keywords, to_end=timeout is None and not any(pipes))
     if not any(pipes):
         ended = await _wait(loop, popen, timeout)
         if check and ended:

@@ -22,6 +22,7 @@ _SAME = (
 )  # fmt: skip
 _OWN = ("bundle", "rootfs", "name", "init", "limits", "ephemeral", "seccomp")
 NAMES = frozenset((*_SAME, *_OWN))
+_NO_LIMITS = frozenset(("maskedPaths", "readonlyPaths", "sysctl"))  # of config.json's `linux`
 
 
 class Packed:
@@ -48,7 +49,7 @@ class Packed:
             raise TypeError(f"name is a str, not {type(self.name).__name__}")
         limited = any(keywords.get(name) for name in ("memory", "pids", "cpus"))
         config = keywords.get("config")
-        limited = limited or (isinstance(config, Mapping) and not {"linux", "annotations"}.isdisjoint(config))
+        limited = limited or (isinstance(config, Mapping) and _may_limit(config))
         is_connected = bool(keywords.get("publish")) or keywords.get("network") in ("auto", "pasta", "slirp4netns")
         self.complete = limited or is_connected or bundle is not None or bool(self.name)
         limits = "strict" if keywords.get("limits") is None else keywords["limits"]
@@ -81,6 +82,12 @@ class Packed:
         )
 
 
+def _may_limit(config: Mapping[str, Any]) -> bool:
+    """Return whether a container with this config may have a cgroup, or a state directory."""
+    linux = config.get("linux", {})
+    return "annotations" in config or not (isinstance(linux, Mapping) and _NO_LIMITS.issuperset(linux))
+
+
 def _root(bundle: Any, rootfs: Any) -> tuple[str, str]:
     for kind, path in (("bundle", bundle), ("rootfs", rootfs)):
         if path is not None:
@@ -91,6 +98,7 @@ def _root(bundle: Any, rootfs: Any) -> tuple[str, str]:
     return "host", ""
 
 
+_SCALARS = frozenset((str, int, bool, float))
 _TYPES: dict[str, Any] = {"network": str, "hostname": str, "config": Mapping}
 
 
@@ -105,14 +113,38 @@ def _plain(name: str, value: Any) -> Any:
         if name != "ulimits" or not isinstance(value, Mapping):
             items: Iterable[Any] = value
             return [os.fsdecode(each) for each in items]
+    if name == "config":
+        return _checked_config(value)
     return "none" if name == "root_emulation" and value is False else _bare(name, value)
+
+
+_checked: dict[bytes, Any] = {}  # what _checked_config has returned, by the marshal data of what it was given
+_MOST_CHECKED = 16
+
+
+def _checked_config(config: Any) -> Any:
+    """Return `_bare` of a config. One that was given before is not looked at again, because that takes 50 us.
+
+    Equal marshal data means that all values have the same types.
+    """
+    try:
+        data = marshal.dumps(config, 2)
+    except ValueError:  # it holds what marshal does not take, such as an OrderedDict
+        return _bare("config", config)
+    bare = _checked.get(data)
+    if bare is None:
+        bare = _bare("config", config)
+        if len(_checked) >= _MOST_CHECKED:
+            _checked.clear()
+        _checked[data] = bare
+    return bare
 
 
 def _bare(name: str, value: Any) -> Any:
     """Return a value of JSON as the very types that marshal takes; an enum's member or an OrderedDict is none."""
-    if value is None or type(value) in (str, int, bool, float):
+    if value is None or type(value) in _SCALARS:
         return value
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return {_bare(name, key): _bare(name, each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_bare(name, each) for each in value]

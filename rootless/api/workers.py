@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from rootless.kernel.vfork import Vfork
 
 _MOST = 5
-_WAITING = 24  # descriptors of requests that the launcher holds for the next worker that is free
+_WAITING = 400  # descriptors of requests that the launcher holds for the next worker, unless it may open few
+_NOFILE = 7  # RLIMIT_NOFILE (getrlimit(2))
 _IDLE = 1.0  # seconds after which workers without work end
 _PATIENCE = 0.5  # seconds after which a set-up counts as one that hangs, such as at a FUSE file system
 
@@ -82,6 +83,9 @@ class Workers:
         self.gives = True  # not while the launcher finds out what a killed worker has left
         self.used = 0.0  # when the last one became free, by time.monotonic
         self.possible: bool | None = None
+        # A request that waits here is not on its way any more. As long as a socket is on its way, the kernel looks at
+        # all of them whenever one is closed (net/unix/garbage.c).
+        self._most_waiting = min(_WAITING, sc.prlimit(_NOFILE)[0] // 8)
 
     def take(self, compiled: Compiled, number: int, settings: bytes, words: Any, fds: list[int]) -> bool:
         """Return whether a worker sets this call's container up. Then `fds` is empty, because the workers own them.
@@ -188,7 +192,7 @@ class Workers:
     @property
     def are_full(self) -> bool:
         """Whether so much waits that the launcher should not read another request."""
-        return sum(len(request.fds) for request in self.waiting) >= _WAITING
+        return sum(len(request.fds) for request in self.waiting) >= self._most_waiting
 
     def working(self) -> int:
         """Return the fd of a worker that sets a container up, -1 if none does."""

@@ -10,7 +10,7 @@ from rootless.kernel.paths import is_below
 from rootless.startup import lean_os as os
 from rootless.steps import Step
 from rootless.steps.file_systems import empty_tmpfs
-from rootless.steps.places import is_same_place, leads_away
+from rootless.steps.places import is_root, leads_away
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class MaskPath(Step):
         if place < 0:
             return
         try:
-            if is_same_place(root, place, root.fd):
+            if is_root(root, place):
                 raise leads_away("leads to the root itself", self.path)
             if not S_ISDIR(os.fstat(place).st_mode):
                 tree = sc.open_tree(root.dev_null, b"", sc.AT_EMPTY_PATH | sc.OPEN_TREE_CLONE)
@@ -75,7 +75,7 @@ class MakePathReadonly(Step):
         if place < 0:
             return
         try:
-            if is_same_place(root, place, root.fd):
+            if is_root(root, place):
                 # The program's root would stay below a mount on top of it, and only `exec` would see that mount.
                 sc.mount_setattr(root.fd, attr_set=sc.MOUNT_ATTR_RDONLY)
                 return

@@ -185,7 +185,7 @@ def check_place(root: RootBuilder, place: int, path: str) -> None:
 
     The check is made on the opened fd, not on the text of the path. Raises OSError.
     """
-    if path != "/" and root.is_at(place) and mount_id(root.proc_fd, place) == mount_id(root.proc_fd, root.fd):
+    if path != "/" and is_root(root, place):
         raise leads_away("leads to the root itself", path)
     if is_below(path, "/proc"):
         return
@@ -206,6 +206,11 @@ def check_place(root: RootBuilder, place: int, path: str) -> None:
 def leads_away(how: str, path: str) -> OSError:
     """Return the error for a path of the container that a link has led elsewhere."""
     return OSError(errno.EXDEV, f"it {how}: {os.strerror(errno.EXDEV)}", path)
+
+
+def is_root(root: RootBuilder, place: int) -> bool:
+    """Return whether an fd is the root itself."""
+    return root.is_at(place) and mount_id(root.proc_fd, place) == mount_id(root.proc_fd, root.fd)
 
 
 def is_same_place(root: RootBuilder, one: int, other: int) -> bool:
