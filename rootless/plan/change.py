@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from rootless.plan.volumes import MountEntry
 
 NOTHING: tuple[object, ...] = (None, "", [], {}, False)  # values of settings that nobody has set
+_NONE = ("no_new_privileges", "read_only", "user_ids")
+_LISTS = (
+    "annotations", "args", "cap_add", "cap_drop", "devices", "env", "group_add", "mounts", "publish", "security_opt",
+    "tmpfs", "ulimits", "volumes",
+)  # fmt: skip
+_SWITCHES = ("gives_names", "mount_cwd", "mount_home", "no_host_loopback")
 _SURROUNDINGS = ("base", "bundle", "gives_names", "home", "user_ids")  # settings that ask for nothing by themselves
 
 
@@ -99,12 +105,10 @@ class Settings:
 
 
 def _default(name: str) -> Any:
-    if name in ("no_new_privileges", "read_only", "user_ids"):
+    """Return the value of a setting that nobody has set, which tells its type."""
+    if name in _NONE:
         return None
-    kind = str(Settings.__annotations__[name])
-    if kind.startswith("list"):
-        return []
-    return {} if kind.startswith("dict") else False if kind == "bool" else ""
+    return [] if name in _LISTS else {} if name == "config" else False if name in _SWITCHES else ""
 
 
 class Change:

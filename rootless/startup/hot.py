@@ -76,9 +76,6 @@ LAUNCHER = frozenset((
 
 MODULES = ALWAYS | ON_REQUEST | LAUNCHER
 
-# Lean code has no annotations, so this one is imported as usual where a cache would hold it (the launcher's).
-READS_ANNOTATIONS = ("rootless.plan.change",)
-
 # What codecache.py calls to read the code that is kept apart, so it cannot be kept apart itself.
 AT_HAND = {"rootless.kernel.syscalls": ("map_file",)}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rootless.startup import codecache
 from rootless.startup.called import CALLED
-from rootless.startup.hot import AT_HAND, MODULES, ON_DEMAND, READS_ANNOTATIONS
+from rootless.startup.hot import AT_HAND, MODULES, ON_DEMAND
 from rootless.startup.leancode import Store, compile_lean
 from rootless.startup.linking import Linker
 
@@ -93,7 +93,7 @@ def _entry(name: str, called: dict[str, str] | None, store: Store, linker: Linke
     """Return a module's entry; None if it is frozen or lean code does not import it."""
     module = sys.modules[name]
     spec = module.__spec__
-    if name == "__future__" or name in READS_ANNOTATIONS or not spec:
+    if name == "__future__" or not spec:
         return None
     kind = type(spec.loader).__name__
     file = "" if spec.origin == "built-in" else (module.__file__ or "").removeprefix(codecache.PACKAGE)

@@ -61,6 +61,14 @@ def test_an_unknown_setting_is_a_type_error() -> None:
         Settings(nosuch=1)
 
 
+def test_a_setting_that_nobody_has_set_is_of_its_own_type() -> None:
+    """The caches of byte code have no annotations, so the defaults do not come from them."""
+    kinds = {"list": [], "dict": {}, "bool": False, "bool | None": None, "UserIds | None": None}
+    for name, kind in Settings.__annotations__.items():
+        begin = kind if kind in kinds else kind.partition("[")[0]
+        assert getattr(Settings(), name) == kinds.get(begin, ""), name
+
+
 def test_the_program() -> None:
     process = applied(args=["ls", "-l"], env=["A=1", "PATH=/x", "A=2"], cwd="/src", entrypoint="")["process"]
     assert process["args"] == ["ls", "-l"] and process["cwd"] == "/src"
