@@ -1,20 +1,18 @@
 """`run` until its first call, which spawns the launcher before it imports the rest (api/spawn.py)."""
 
-from __future__ import annotations
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
 def run(
-    *popenargs: Any,
-    input: Any = None,
+    *popenargs: "Any",
+    input: "Any" = None,
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
-    **kwargs: Any,
-) -> Any:
+    **kwargs: "Any",
+) -> "Any":
     """Run a program in a container, wait for its end, and return a CompletedProcess: subprocess.run's arguments.
 
     Raises subprocess's own TimeoutExpired and CalledProcessError, with the output so far, and RootlessError.
