@@ -128,8 +128,9 @@ for kind in kinds:
         rootless.run(["true"], **kind, check=True, capture_output=True, env={"PATH": "/bin"}, cwd="/")
 async def together():
     await asyncio.gather(*(rootless.async_run(["true"], rootfs=rootfs) for _ in range(8)))
-if not OFTEN:
+if OFTEN:
     asyncio.run(together())
+else:
     with rootless.Popen(["sleep", "100"], rootfs=rootfs) as box:
         box.terminate()
     with rootless.Sandbox(rootfs=rootfs, warm=1) as sandbox:
