@@ -94,9 +94,9 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.proc": "open_proc",
         "rootless.kernel.sockets": "pair",
         "rootless.kernel.syscalls":
-            "_Char _Int _buffer capget capset capset.<locals>.<genexpr> clone3 close_range "
-            "drop_from_bounding_set fstatfs_type join_session_keyring keyctl name_process prctl prlimit setgroups "
-            "setresgid setresuid syscall syscall.<locals>.<genexpr>",
+            "_Char _Int _buffer capget capset capset.<locals>.<genexpr> clone3 close_range drop_from_bounding_set "
+            "fstatfs_type join_session_keyring keyctl name_process prctl prlimit setgroups setresgid setresuid "
+            "syscall syscall.<locals>.<genexpr>",
         "rootless.plan.process":
             "_check_mapped _check_mapped.<locals>.<genexpr> _read_env _read_scheduling _read_size _read_user "
             "compile_domain compile_process keeps_groups",
@@ -209,8 +209,9 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.process.attributes": "become_root become_root.<locals>.<genexpr>",
         "rootless.startup.lean_path": "_mode basename dirname exists isdir",
         "rootless.steps.builder":
-            "RootBuilder.__init__ RootBuilder.apply_late_readonly RootBuilder.make_private RootBuilder.own_netns "
-            "RootBuilder.tty_group_mapped RootBuilder.tty_group_mapped.<locals>.<genexpr>",
+            "RootBuilder.__init__ RootBuilder.apply_late_readonly RootBuilder.is_at RootBuilder.make_private "
+            "RootBuilder.own_netns RootBuilder.tty_group_mapped RootBuilder.tty_group_mapped.<locals>.<genexpr> "
+            "_identity",
         "rootless.steps.cgroup": "CreateCgroup.__init__",
         "rootless.steps.context": "Init.__init__ Prepared.__init__",
         "rootless.steps.devices":
@@ -226,7 +227,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.steps.names": "SetDomainname SetHostname.__init__ SetHostname.execute",
         "rootless.steps.namespaces": "make_cgroup_namespace",
         "rootless.steps.places":
-            "attach_node attach_rootfs check_place check_plain is_same_place make_directory make_file",
+            "_make_new_file attach_node attach_rootfs check_place check_plain is_root make_directory",
         "rootless.steps.root":
             "AttachRootfs.__init__ AttachRootfs.execute MakeRootReadonly.execute MakeWorkingDirectory.__init__ "
             "MakeWorkingDirectory.execute PivotRoot.__init__ PivotRoot.execute SetPropagation.__init__ "
@@ -247,9 +248,12 @@ CALLED: dict[str, dict[str, str]] = {
     },
     "delete": {
         "rootless.cgroup.driver":
-            "Cgroup.kill Cgroup.procs Cgroup.procs.<locals>.<lambda> Cgroup.write Cgroup.write.<locals>.<lambda>",
+            "Cgroup._remove_tree Cgroup._remove_tree.<locals>.<lambda> Cgroup.keyed Cgroup.keyed.<locals>.<dictcomp> "
+            "Cgroup.keyed.<locals>.<genexpr> Cgroup.kill Cgroup.procs Cgroup.procs.<locals>.<lambda> Cgroup.write "
+            "Cgroup.write.<locals>.<lambda>",
         "rootless.cgroup.freezer": "_open_events wait_for_event wait_until_empty",
-        "rootless.cgroup.tree": "list_below list_below.<locals>.<listcomp> remove_below",
+        "rootless.cgroup.tree":
+            "list_below list_below.<locals>.<listcomp> remove_below remove_below.<locals>.<genexpr>",
         "rootless.cli.commands.delete": "main",
         "rootless.kernel.waiting": "milliseconds wait_for",
         "rootless.runtime.delete": "_await_ending delete end load_by_force",
@@ -322,9 +326,9 @@ CALLED: dict[str, dict[str, str]] = {
             "Workers._hang Workers._hang.<locals>.<genexpr> Workers._is_busy Workers._start "
             "Workers._start.<locals>.<listcomp> Workers._start_one Workers._start_one.<locals>.live "
             "Workers._start_one.<locals>.live.<locals>.<listcomp> Workers.are_full "
-            "Workers.are_full.<locals>.<genexpr> Workers.working Workers.working.<locals>.<genexpr> "
-            "Workers.end_all Workers.end_idle Workers.finish Workers.seconds_left Workers.take Workers.take_back "
-            "_clone _clone.<locals>.<lambda> _most _serve _work",
+            "Workers.are_full.<locals>.<genexpr> Workers.end_all Workers.end_idle Workers.finish "
+            "Workers.has_answered Workers.seconds_left Workers.take Workers.take_back Workers.working "
+            "Workers.working.<locals>.<genexpr> _clone _clone.<locals>.<lambda> _most _serve _work",
         "rootless.init.launched":
             "Call.__init__ Call.__init__.<locals>.<listcomp> Life.__init__ _become_program _become_root "
             "_become_root.<locals>.<genexpr> _become_user _become_user.<locals>.<genexpr> "
@@ -339,7 +343,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.host": "default_id_map",
         "rootless.kernel.proc": "own_arguments",
         "rootless.kernel.syscalls":
-            "_Callback c_function callback find_in_root number number_at seccomp_load write_memory",
+            "_Callback address_of c_function callback find_in_root number number_at seccomp_load write_memory",
         "rootless.kernel.vfork":
             "Vfork.__init__ Vfork._enter Vfork._enter.<locals>.<listcomp> Vfork.clone _Context.__init__ "
             "_Context.make _Context.make.<locals>.<listcomp> _pointers _pointers.<locals>.<genexpr> is_possible",
@@ -355,7 +359,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.process.seccomp": "prepare.<locals>.load",
         "rootless.steps.binds":
             "BindMount.execute _bind _bind_target _check_source _clone_tree _copy_link _open_source",
-        "rootless.steps.builder": "RootBuilder.enter RootBuilder.new_pidns",
+        "rootless.steps.builder":
+            "RootBuilder.close_for_writing RootBuilder.enter RootBuilder.new_pidns RootBuilder.open_for_writing",
         "rootless.steps.file_systems": "_mount_by_name _mount_by_name.<locals>.<genexpr>",
         "rootless.steps.mount_flags": "set_id_map",
         "rootless.steps.root": "AttachEmptyRoot.execute",
