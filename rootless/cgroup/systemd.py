@@ -6,6 +6,7 @@ which Delegate=yes allows. The D-Bus library, jeepney, is imported when the firs
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -143,6 +144,24 @@ class Scope(Cgroup):
         except OSError:
             pass
         self.close()
+
+
+def adopt(cgroup: str, pid: int) -> None:
+    """Have the user's systemd put a process into a cgroup below one of its units. Raises RootlessError.
+
+    A plain login, such as by ssh, is in a scope of the system's systemd. Nobody but root may move a process from there
+    into a cgroup of the user's systemd, because the cgroup above both is root's (cgroups(7)). The user's systemd asks
+    the system's for it (org.freedesktop.systemd1(5), AttachProcessesToUnit).
+    """
+    _, _, inside = cgroup.partition("/user@")
+    names = inside.split("/")[1:]
+    place = next((n for n, name in enumerate(names) if name.endswith((".scope", ".service"))), -1)
+    if place < 0 or not session_bus():
+        what = "cannot enter the container's cgroup from this session"
+        raise RootlessError(what, cgroup, errno.EACCES, hint=advice("cgroup-of-session"))
+    below = "".join(f"/{name}" for name in names[place + 1 :])
+    with _Manager(user=True) as manager:
+        manager.call("AttachProcessesToUnit", "ssau", (names[place], below, [pid]))
 
 
 def translate(entries: Iterable[Entry]) -> list[Property]:

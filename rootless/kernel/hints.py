@@ -99,6 +99,10 @@ HINTS = {
         "systemd-run --user --scope -p Delegate=yes COMMAND",
         USER,
     ),
+    "cgroup-of-session": Hint(
+        "only root may move a process from this session's cgroup into that one: run it in the session that has created "
+        "the container"
+    ),
     "no-controller": Hint(
         "root has to delegate it: Delegate=... {controller} in /etc/systemd/system/user@.service.d/delegate.conf, "
         "or run in a cgroup that has it",

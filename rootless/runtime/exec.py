@@ -6,6 +6,8 @@ the process is a child of the runtime, which can wait for it.
 
 from __future__ import annotations
 
+from errno import EACCES
+
 from rootless import log
 from rootless.config_node import Node
 from rootless.errors import RootlessError, printable
@@ -436,8 +438,32 @@ def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
     The child sends nothing before it has received MAY_SPEAK. With a terminal it then sends CONSOLE and waits for
     TERMINAL_READY. At last it sends EXECUTING, and execve closes its socket, like init's. Raises RootlessError.
     """
+    try:
+        try:
+            return _clone_joiner(target, task, cgroup_fd)
+        except PermissionError:  # EACCES: a subordinate id owns the cgroup, and root of its user namespace may enter
+            return _clone_joiner(target, task, later=cgroup_fd)
+    except OSError as error:
+        raise RootlessError.from_os(error, "cannot start a process in the container's cgroup") from None
+    except RootlessError as error:
+        if cgroup_fd < 0 or error.errno != EACCES:
+            raise
+    from rootless.cgroup import systemd
+
+    spawned = _clone_joiner(target, task)
+    try:
+        systemd.adopt(os.readlink(f"/proc/self/fd/{cgroup_fd}"), spawned.pid)
+    except BaseException:
+        proc.end(spawned.pid, spawned.pidfd)
+        spawned.sync.close()
+        spawned.reap()
+        raise
+    return spawned
+
+
+def _clone_joiner(target: RunningContainer, task: Task, cgroup_fd: int = -1, *, later: int = -1) -> Spawned:
+    """Start the joiner in a cgroup, or let only its child enter one (`later`). Raises OSError and RootlessError."""
     sync, theirs = channel.pair()
-    later = -1  # the cgroup, if only the joiner's child may enter it
 
     def join() -> None:
         try:
@@ -446,14 +472,9 @@ def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
             _join(target, task, theirs, later)
 
     try:
-        try:
-            joiner, pidfd = child.clone(0, join, cgroup_fd=cgroup_fd)
-        except PermissionError:  # EACCES: a subordinate id owns the cgroup, and root of its user namespace may enter
-            later = cgroup_fd
-            joiner, pidfd = child.clone(0, join)
-    except OSError as error:
-        raise RootlessError.from_os(error, "cannot start a process in the container's cgroup") from None
-    theirs.close()
+        joiner, pidfd = child.clone(0, join, cgroup_fd=cgroup_fd)
+    finally:
+        theirs.close()
     os.close(pidfd)
     return Spawned(*await_child(joiner, sync), sync, joiner)
 
