@@ -25,6 +25,27 @@ def test_without_a_manager_named_limits_hold_in_every_session(container, rootles
         assert file.read() == f"{64 * 2**20}\n"
 
 
+def test_exec_enters_the_containers_cgroup_from_every_session(container, rootless, tmp_path):
+    """After a plain login only systemd can move it there, because the cgroup above both is root's."""
+    box = container(LIMIT | {"process": {"args": ["sleep", "1000"]}})
+    assert box.run_detached().returncode == 0, (box.bundle.path / "stderr").read_text()
+    record = json.loads((rootless.state / box.id / "state.json").read_text())["cgroup"]
+    pid_file = tmp_path / "pid"
+    began = rootless("exec", "-d", "--pid-file", pid_file, box.id, "sleep", "1000", capture_output=False, stdout=-3)
+    assert began.returncode == 0
+    assert int(pid_file.read_text()) in map(int, open(f"{record['path']}/cgroup.procs"))
+    assert rootless("exec", box.id, "echo", "inside").stdout == "inside\n"
+    os.mkdir(f"{record['path']}/below")
+    below = rootless("exec", "--cgroup", "below", box.id, "cat", "/proc/self/cgroup")
+    assert below.stdout.endswith("/below\n"), below.stderr
+    # Without the session's bus nobody can be asked. In the other sessions the process goes there by itself.
+    environment = {k: v for k, v in os.environ.items() if k not in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")}
+    alone = rootless("exec", box.id, "echo", "inside", env=environment)
+    if alone.returncode:
+        assert alone.stderr.startswith("rootless: exec failed: cannot enter the container's cgroup from this session")
+        assert alone.stderr.count("\n") == 1 and "EACCES" in alone.stderr and "hint: " in alone.stderr
+
+
 def test_cgroupfs_in_a_login_refuses_limits_and_says_who_has_to_do_what(container, rootless, who):
     if who != "login":
         pytest.skip("only a plain login has no cgroup that it may write")
