@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from rootless import cgroup
@@ -208,3 +210,45 @@ def test_systemd_property_annotations(name, text, expected):
 def test_bad_property_annotations(name, text):
     with pytest.raises(SpecError):
         properties.compile_properties(Node({f"org.systemd.property.{name}": text}, "/annotations"))
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit", "below"),
+    [
+        ("/c/user.slice/user-7.slice/user@7.service/user.slice/rootless-x.scope", "rootless-x.scope", ""),
+        ("/c/user.slice/user-7.slice/user@7.service/a.slice/b.slice/run-1.scope/rootless-x/sub", "run-1.scope",
+         "/rootless-x/sub"),
+        ("/c/user@7.service/app.slice/own.service/x", "own.service", "/x"),
+    ],
+)  # fmt: skip
+def test_systemd_is_asked_for_the_unit_that_holds_the_cgroup(monkeypatch, cgroup, unit, below):
+    asked = []
+
+    class Manager:
+        def __init__(self, user):
+            assert user
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def call(self, *words):
+            asked.append(words)
+
+    monkeypatch.setattr(systemd, "session_bus", lambda: "/run/user/7/bus")
+    monkeypatch.setattr(systemd, "_Manager", Manager)
+    systemd.adopt(cgroup, 42)
+    assert asked == [("AttachProcessesToUnit", "ssau", (unit, below, [42]))]
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "bus"),
+    [("/c/slurm/job_1", "/bus"), ("/c/user@7.service/user.slice/x", "/bus"), ("/c/user@7.service/x.scope", "")],
+)
+def test_a_cgroup_that_nobody_can_be_asked_for(monkeypatch, cgroup, bus):
+    monkeypatch.setattr(systemd, "session_bus", lambda: bus)
+    with pytest.raises(RootlessError, match="cannot enter the container's cgroup from this session") as caught:
+        systemd.adopt(cgroup, 42)
+    assert caught.value.errno == errno.EACCES and caught.value.where == cgroup and "session" in caught.value.hint
