@@ -16,6 +16,7 @@ from rootless.errors import LauncherError, RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Literal, Unpack, overload
 
     from rootless.api.client import Answers
@@ -28,13 +29,13 @@ class AsyncProcess(Process):
     """An asyncio.subprocess.Process; name and oom_killed as in Popen."""
 
     _popen: Popen[bytes]
-    _lost: LauncherError | None = None  # the launcher was killed before the container's end
+    _transport: _Transport
 
     async def wait(self) -> int:
         """Wait for the end and return the exit status. Raises LauncherError if the launcher was killed before."""
         code = await super().wait()
-        if self._lost:
-            raise self._lost
+        if self._transport.lost:
+            raise self._transport.lost
         return code
 
     @property
@@ -62,10 +63,24 @@ class _Deferred(Popen[bytes]):
 class _Transport(base_subprocess.BaseSubprocessTransport):
     """Wrap a Popen that exists already into asyncio's transport."""
 
+    lost: LauncherError | None = None  # the launcher was killed before the container's end
+
     def _start(
         self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **kwargs: Any
     ) -> None:  # fmt: skip
         self._proc = kwargs["popen"]
+
+    def close(self) -> None:
+        """Close the streams and kill the program."""
+        try:
+            super().close()
+        except LauncherError:
+            pass  # the container has ended; `_watch_end` learns of it, too
+
+    def note_end(self) -> None:
+        """Tell whoever waits for the end, once."""
+        if self._returncode is None and self._proc and self._proc.returncode is not None:
+            self._process_exited(self._proc.returncode)
 
 
 if TYPE_CHECKING:
@@ -123,7 +138,7 @@ async def _start(
 
 
 async def _cancel(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], answers: Answers) -> None:
-    """End a container whose program may run already. If it does, wait until it is gone."""
+    """End a container whose program may run already, and wait until it is gone."""
     poller = select.poll()
     poller.register(answers.verdict, select.POLLIN)
     if poller.poll(0):
@@ -132,8 +147,12 @@ async def _cancel(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], answers:
         except (OSError, RootlessError):
             return  # it could not be started
         await _kill(loop, popen)
-    else:
-        answers.abandon()
+        return
+    answers.ask_to_kill()
+    try:
+        await _readable(loop, answers.end)  # so that nothing of it is left, as after `_kill`
+    finally:
+        answers.close()
 
 
 async def _wrap(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], limit: int) -> AsyncProcess:
@@ -142,14 +161,15 @@ async def _wrap(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], limit: int
     given = [subprocess.PIPE if stream else None for stream in (popen.stdin, popen.stdout, popen.stderr)]
     waiter = loop.create_future()
     transport: Any = _Transport(loop, protocol, popen.args, False, *given, 0, waiter, popen=popen)  # type: ignore[arg-type, call-arg]
+    _watch_end(loop, popen, transport)
     try:
         await waiter
     except BaseException:
         transport.close()
+        await transport._wait()
         raise
     process = AsyncProcess(transport, protocol, loop)
     process._popen = popen
-    _watch_end(loop, process, transport)
     return process
 
 
@@ -177,34 +197,36 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _watch_end(loop: asyncio.AbstractEventLoop, process: AsyncProcess, transport: Any) -> None:
+def _watch_end(loop: asyncio.AbstractEventLoop, popen: Popen[bytes], transport: _Transport) -> None:
     """Tell the transport as soon as the container has ended."""
-    popen = process._popen
     assert popen._answers
-    fd = popen._answers.end.fileno()
+    end = popen._answers.end
 
     def look() -> None:
         try:
-            code = popen._internal_poll()
+            popen._internal_poll()
         except LauncherError as error:
-            process._lost = error
-            code = popen.returncode = -9  # so the container was, too
-        if code is not None:
-            loop.remove_reader(fd)
-            transport._process_exited(code)
+            transport.lost = error
+            popen.returncode = -9  # so the container was, too
+            loop.remove_reader(end.fileno())
+            transport.note_end()
 
-    end = popen._answers.end
-    # The socket is closed by the poll that sees the end: its number may be another socket's by then.
-    popen._answers.end = _Kept(end, loop)  # type: ignore[assignment]
-    loop.add_reader(fd, look)
+    # The poll that sees the end closes the socket. It need not be this one: `send_signal` polls first, too.
+    popen._answers.end = _Kept(end, loop, transport.note_end)  # type: ignore[assignment]
+    loop.add_reader(end.fileno(), look)
 
 
 class _Kept:
-    """Keep the socket of the container's end open while the event loop watches it; `close` removes the watch first."""
+    """Keep the socket of the container's end open while the event loop watches it.
 
-    def __init__(self, sock: Any, loop: asyncio.AbstractEventLoop) -> None:
+    `close` removes the watch first, because the socket's number may be another one's afterwards, and lets the event
+    loop call `closed`.
+    """
+
+    def __init__(self, sock: Any, loop: asyncio.AbstractEventLoop, closed: Callable[[], None]) -> None:
         self.sock = sock
         self.loop = loop
+        self.closed = closed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.sock, name)
@@ -213,6 +235,7 @@ class _Kept:
         fd = self.sock.fileno()
         if fd >= 0 and not self.loop.is_closed():  # the interpreter's end closes it before Popen.__del__ looks
             self.loop.remove_reader(fd)
+            self.loop.call_soon(self.closed)
         self.sock.close()
 
 

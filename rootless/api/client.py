@@ -146,8 +146,22 @@ class Answers:
         self.end.close()
         self.verdict.close()
 
-    def abandon(self) -> None:
-        """End a container that nobody will wait for, and close everything."""
+    def abandon(self, patience: float = 0.0) -> None:
+        """End a container that nobody will wait for, and close everything.
+
+        patience: how many seconds to wait at most until it is gone.
+        """
+        try:
+            self.ask_to_kill()
+            if patience:
+                self.wait(patience)
+        except LauncherError:
+            pass  # it has ended with its launcher
+        finally:
+            self.close()
+
+    def ask_to_kill(self) -> None:
+        """Let the launcher kill the container, also one that it has not begun to make."""
         answers = Answers()
         try:
             request(("kill", answers.number, self.number), answers.request_fds([]))
@@ -155,7 +169,6 @@ class Answers:
             pass  # the launcher is gone, and its containers with it
         finally:
             answers.close()
-            self.close()
 
     def call(self, words: Any, fds: list[int]) -> None:
         """Give a warm container its call. Raises OSError if the container has ended."""
