@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 else:
     from rootless.api.generics import AnyStr, Output
 _PATIENCE = 4  # times that a request is sent again
+_GOING = 2.0  # seconds that an interrupted set-up may take to end
 _EXECUTE_NAMES = subprocess.Popen._execute_child.__code__.co_varnames[1:]  # type: ignore[attr-defined]
 
 
@@ -198,7 +199,7 @@ class Popen(subprocess.Popen[AnyStr]):
             self._answers.close()
             raise translate(error, *self._asked, is_host=self._settings.is_host) from None
         except BaseException:
-            self._answers.abandon()
+            self._answers.abandon(_GOING)
             raise
         self._child_created = True
 
@@ -506,8 +507,11 @@ def run_with(
             process.kill()
             process.wait()
             raise
-        except BaseException:
+        except LauncherError:
+            raise  # the container has ended with its launcher
+        except BaseException:  # Ctrl-C does not reach the container, and the caller may be about to remove its root
             process.kill()
+            process.wait()
             raise
         code = process.poll()
         assert code is not None

@@ -6,17 +6,19 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import rootless
-from rootless.api.client import launcher_pid
+from rootless.api.client import Answers, launcher_pid
 from tests.support.checkout import TIMEOUT
 from tests.support.processes import LONGER_AND_LONGER, begins, ends, is_gone, long_sleep, running, until
 
@@ -418,3 +420,41 @@ print(len(codes), set(codes))
 """
     with python(script) as process:
         assert process.communicate(timeout=TIMEOUT)[0] == "40 {0}\n"
+
+
+def test_an_interrupted_set_up_has_left_its_rootfs(
+    busybox_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C the caller may remove it at once. A set-up that goes on would make mount points in it again."""
+    moments = iter(range(40))
+
+    def interrupt(*_: Any) -> None:
+        time.sleep(next(moments) % 10 / 1000)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Answers, "await_verdict", interrupt)
+    for turn in range(40):
+        root = tmp_path / str(turn)
+        (root / "bin").mkdir(parents=True)
+        os.link(busybox_root / "bin/busybox", root / "bin/sleep")
+        with pytest.raises(KeyboardInterrupt):
+            rootless.run(["sleep", "1000"], rootfs=root, tmpfs=["/made/below"])
+        shutil.rmtree(root)
+        time.sleep(0.01)
+        assert not root.exists()
+
+
+def test_an_interrupted_run_waits_until_its_program_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[rootless.Popen[bytes]] = []
+    plain = rootless.Popen._wait
+
+    def interrupt(self: rootless.Popen[bytes], timeout: float | None) -> int:
+        waited.append(self)
+        if len(waited) == 1:
+            raise KeyboardInterrupt
+        return plain(self, timeout)
+
+    monkeypatch.setattr(rootless.Popen, "_wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        rootless.run(["sleep", "1000"])
+    assert waited[0].returncode == -signal.SIGKILL
