@@ -6,6 +6,7 @@ import errno
 import marshal
 
 from rootless import cgroup
+from rootless.api import seen
 from rootless.config_node import Node
 from rootless.errors import RootlessError
 from rootless.kernel import caps, proc
@@ -27,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless.api.seen import Points
     from rootless.cgroup.record import Record
     from rootless.kernel.host import Host
     from rootless.plan.compiler import Plan
@@ -44,7 +46,9 @@ class Compiled:
     spawns: whether the small init can start the program (can_spawn); limited: whether it has a cgroup; signature: of
     the bundle's config.json, () for none; shares: whether a container can be set up in a worker's memory
     (api/workers.py); masked: paths of /etc that the plan masks because they were closed to others,
-    None if it need not; closed: whether it is out of use.
+    None if it need not; ids: (the root whose files of users and groups were looked at, what they were), None if they
+    were not;
+    points: seen.find_points, None before the first spare; closed: whether it is out of use.
     """
 
     def __init__(self, plan: Plan, host: Host, spec: dict[str, Any], bundle: str, name: str) -> None:
@@ -55,6 +59,8 @@ class Compiled:
         self.name = name
         self.signature: tuple[int, ...] = ()
         self.masked: list[str] | None = None
+        self.ids: tuple[str, list[tuple[int, ...]]] | None = None
+        self.points: Points | None = None
         self.best_effort = False
         self.closed = False
         self.limited = bool(plan.cgroup.record["files"] or spec.get("linux", {}).get("cgroupsPath"))
@@ -89,9 +95,11 @@ class Compiled:
         return record
 
     def is_outdated(self) -> bool:
-        """Return whether config.json, or the list of the files in /etc that others may not read, has changed since."""
-        if self.signature:
-            return self.signature != _signature(f"{self.bundle}/config.json")
+        """Return whether config.json, names of users, or the list of the closed files in /etc have changed since."""
+        if self.signature and self.signature != _signature(f"{self.bundle}/config.json"):
+            return True
+        if self.ids and self.ids[1] != seen.look_at_ids(self.ids[0]):
+            return True
         return self.masked is not None and self.masked != closed_paths("/etc")
 
     def close(self) -> None:
@@ -218,8 +226,11 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
     spec["process"].setdefault("args", ["sh"])
     name = check_id(asked["name"]) if asked.get("name") else ""
     keywords = dict(asked["keywords"])
+    ids = None
     if any(asked.get(key) is not None for key in ("user", "group", "groups")):
-        keywords |= _read_user(asked, host, spec, bundle)
+        rootfs = "/" if asked["root"][0] == "host" else os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
+        ids = rootfs, seen.look_at_ids(rootfs)
+        keywords |= _read_user(asked, host, spec, rootfs)
     spec = apply_settings(spec, Settings(bundle=bundle, base=asked["base"], gives_names=True, **keywords), host)
     warning = ""
     if asked.get("best_effort"):
@@ -232,6 +243,7 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
     compiled = Compiled(plan, host, spec, bundle, name)
     compiled.signature = signature
     compiled.masked = masked
+    compiled.ids = ids
     compiled.best_effort = bool(asked.get("best_effort"))
     if warning:
         plan.warnings.append(warning)
@@ -258,12 +270,11 @@ def _read_root(asked: dict[str, Any], host: Host) -> tuple[dict[str, Any], str, 
     return host_system_config(host, as_root=as_root, hide_owners=hides), "/", masked
 
 
-def _read_user(asked: dict[str, Any], host: Host, spec: dict[str, Any], bundle: str) -> dict[str, Any]:
+def _read_user(asked: dict[str, Any], host: Host, spec: dict[str, Any], rootfs: str) -> dict[str, Any]:
     """Return the keywords of Settings for user, group and groups, {} if config.json has these ids already."""
     from rootless.api.users import find_user
 
     is_host = asked["root"][0] == "host"
-    rootfs = "/" if is_host else os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
     ids = find_user(spec["process"].get("user") or {}, asked, rootfs)
     if [ids.uid, ids.gid, ids.groups] == _ids_of(spec):
         return {}

@@ -11,7 +11,7 @@ import select
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
 
-from rootless.api import clones, wire
+from rootless.api import clones, seen, wire
 from rootless.startup import lean_os as os
 from rootless.steps.binds import BindMount
 from rootless.steps.mounts import Mount
@@ -47,7 +47,7 @@ class Spare:
 
 
 if TYPE_CHECKING:
-    Places = list[tuple[int, int]]  # (device, inode) of each path that is mounted from the host
+    Places = list[tuple[int, ...]]  # (device, inode) of each path that is mounted from the host, and seen.py's
 
 
 class Spares:
@@ -183,8 +183,8 @@ def may_wait(compiled: Compiled) -> bool:
 
 
 def find_places(compiled: Compiled) -> Places:
-    """Return what is at each path of the host that the plan mounts, (0, 0) for nothing."""
-    found = []
+    """Return what is at each path of the host that the plan mounts, and at those that it mounts something on."""
+    found: Places = []
     for step in compiled.plan.prepare:
         path = step.path if isinstance(step, AttachRootfs) else step.source if isinstance(step, BindMount) else ""
         if path:
@@ -192,5 +192,9 @@ def find_places(compiled: Compiled) -> Places:
                 status = os.stat(path)
                 found.append((status.st_dev, status.st_ino))
             except OSError:
-                found.append((0, 0))
+                found.append(())
+    if compiled.points is None:
+        compiled.points = seen.find_points(compiled.plan)
+    for root, paths in compiled.points.items():
+        found += seen.look(root, paths)
     return found

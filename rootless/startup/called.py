@@ -316,6 +316,7 @@ CALLED: dict[str, dict[str, str]] = {
             "_takes_scope can_spawn can_spawn.<locals>.<genexpr> can_spawn.<locals>.<listcomp> "
             "can_spawn.<locals>.<listcomp>.<genexpr> compile_settings compile_settings.<locals>.<genexpr>",
         "rootless.api.running": "Own.__init__ Own.leave Running.__init__ Running.kill",
+        "rootless.api.seen": "_status find_points find_points.<locals>.<genexpr> look look.<locals>.<listcomp>",
         "rootless.api.spares":
             "Spare.__init__ Spares.__init__ Spares._count Spares._is_outdated Spares._make Spares.end_old "
             "Spares.forget Spares.refill Spares.seconds_left Spares.seconds_left.<locals>.<genexpr> Spares.take "

@@ -458,3 +458,18 @@ def test_an_interrupted_run_waits_until_its_program_is_gone(monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         rootless.run(["sleep", "1000"])
     assert waited[0].returncode == -signal.SIGKILL
+
+
+def test_names_of_users_are_looked_up_again_in_an_image_that_was_rebuilt(busybox_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(busybox_root, root, symlinks=True)
+
+    def home_after(passwd: str) -> str:
+        (root / "etc/passwd").write_text(passwd)
+        done = rootless.run("echo $(id -u) $HOME", shell=True, rootfs=root, user="bob", stdout=PIPE, text=True)
+        return done.stdout
+
+    assert home_after("bob:x:0:0::/old:/bin/sh\n") == "0 /old\n"
+    assert home_after("bob:x:0:0::/new:/bin/sh\n") == "0 /new\n"
+    with pytest.raises(KeyError):
+        home_after("alice:x:0:0::/old:/bin/sh\n")

@@ -135,6 +135,55 @@ def test_what_was_replaced_meanwhile_is_seen(busybox_root: Path, tmp_path: Path,
     assert done.stdout == "new\n"
 
 
+@pytest.mark.parametrize("place", ["proc", "dev", "tmp/a", "etc/hidden", "etc/fixed", "work"])
+def test_a_rootfs_that_is_rebuilt_below_a_spare_is_seen(busybox_root: Path, tmp_path: Path, place: str) -> None:
+    """The kernel detaches a mount when its place is removed, and a new directory may get the old one's inode number."""
+    root, volume = tmp_path / "root", tmp_path / "volume"
+    shutil.copytree(busybox_root, root, symlinks=True)
+    for path in (root / "tmp/a", root / "work", volume / "of_volume"):
+        path.mkdir(parents=True)
+    for path in (root / "etc/hidden", root / "etc/fixed"):
+        path.write_text("old\n")
+    keywords: dict[str, Any] = {
+        "rootfs": root, "volumes": [f"{volume}:/tmp/a"], "read_only": False,
+        "config": {
+            "linux": {"maskedPaths": ["/etc/hidden"], "readonlyPaths": ["/etc/fixed"]}, "process": {"cwd": "/work"},
+        },
+    }  # fmt: skip
+    make_spare(**keywords)
+    old = root / place
+    if old.is_dir():
+        old.rmdir()
+        old.mkdir()
+    else:
+        new = tmp_path / "new"
+        new.write_text("new\n")
+        new.rename(old)
+    script = "ls -d /proc/self /dev/null /tmp/a/of_volume; cat /etc/hidden; echo x >/etc/fixed; pwd && touch made"
+    done = rootless.run(script, shell=True, stdout=PIPE, stderr=PIPE, text=True, **keywords)
+    assert done.stdout.split() == ["/dev/null", "/proc/self", "/tmp/a/of_volume", "/work"]
+    assert "Read-only file system" in done.stderr
+    assert (root / "work/made").exists()
+
+
+def test_a_program_that_writes_to_its_directory_still_gets_a_spare(busybox_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(busybox_root, root, symlinks=True)
+    (root / "work").mkdir()
+    keywords: dict[str, Any] = {"rootfs": root, "read_only": False, "config": {"process": {"cwd": "/work"}}}
+
+    def takes_it() -> bool:
+        spare = make_spare(**keywords)
+        (root / "work" / str(spare)).touch()
+        taken = rootless.Popen(["sleep", "1000"], **keywords)
+        is_taken = init_of(taken) == spare
+        taken.kill()
+        taken.wait()
+        return is_taken
+
+    assert until(takes_it)
+
+
 def test_nothing_comes_back_into_a_rootfs_that_is_removed(busybox_root: Path, tmp_path: Path) -> None:
     """A spare that is set up after the last call finds its mount points gone. It must not make them again."""
     for turn in range(25):
