@@ -42,18 +42,31 @@ class Launcher:
             raise RootlessError.from_os(error, "cannot start the launcher") from None
         self.owner = self.spawned.owner
         self.requests = self.spawned.requests
+        self.inode = os.fstat(self.requests.fileno()).st_ino
         self.pid = 0
 
     def send(self, message: tuple[Any, ...], fds: list[int]) -> None:
         """Send a request. Raises OSError if the launcher is gone."""
+        if not self._is_open():
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         wire.send(self.requests, message, fds)
         if self.spawned:
             spawned, self.spawned = self.spawned, None
             spawned.reap()  # it has forked the launcher, and ends at once
 
     def close(self) -> None:
-        """Close the socket, after which the launcher ends."""
-        self.requests.close()
+        """Close the socket. The launcher ends as soon as it has no container any more."""
+        if self._is_open():
+            self.requests.close()
+        else:
+            self.requests.detach()
+
+    def _is_open(self) -> bool:
+        """Return whether the socket's number is still the socket's: os.closerange(3, ...) may have closed it."""
+        try:
+            return os.fstat(self.requests.fileno()).st_ino == self.inode
+        except OSError:
+            return False
 
 
 _lock = threading.Lock()
@@ -65,7 +78,7 @@ def _forget() -> None:
     global _launcher, _lock
     _lock = threading.Lock()
     if _launcher:
-        _launcher.requests.close()
+        _launcher.close()
     _launcher = None
 
 

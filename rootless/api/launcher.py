@@ -58,8 +58,8 @@ class Launcher:
             self.poller.register(fd, select.EPOLLIN)
 
     def serve(self) -> None:
-        """Serve requests until the Python process has ended."""
-        while True:
+        """Serve requests until the Python process has ended, or has closed its socket and no container is left."""
+        while not (self.closed and self._is_idle()):
             ready = self.poller.poll(0)
             if not ready:
                 if self.workers.working() < 0 and (spare := self.spares.refill()):
@@ -81,6 +81,12 @@ class Launcher:
             for request in self.workers.take_back():
                 self._serve(request.fds, self._run_here, request)
             self._read(not self.workers.are_full)
+        self.end_all()
+
+    def _is_idle(self) -> bool:
+        """Return whether nothing runs that ends with this process."""
+        is_making = self.workers.waiting or self.workers.working() >= 0
+        return not is_making and all(each.named for each in self.running.values())
 
     def _seconds_left(self) -> float | None:
         times = [each for each in (self.spares.seconds_left(), self.workers.seconds_left()) if each is not None]

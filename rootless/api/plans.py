@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from rootless.plan.compiler import Plan
 
 _MOST = 256  # plans that are kept
-_HARMLESS_LIMITS = {4: 0, 7: 32}  # the least RLIMIT_CORE and RLIMIT_NOFILE with which the small init can work
+_NOFILE = 7  # RLIMIT_NOFILE (getrlimit(2))
+_HARMLESS_LIMITS = {4: 0, _NOFILE: 32}  # the least RLIMIT_CORE and RLIMIT_NOFILE with which the small init can work
 _PLACEHOLDER = "rootless-launched-container"  # the id in a plan's cgroup, until a container has one
 
 
@@ -263,6 +264,10 @@ def _read_root(asked: dict[str, Any], host: Host) -> tuple[dict[str, Any], str, 
             raise RootlessError("the rootfs is not a directory", path, hint="rootfs= names it")
         spec = default_config(not host.is_root_on_host, host.uid, host.gid)
         spec["root"]["path"] = path
+        if not host.is_root_on_host:  # who may not raise a limit that the caller has lowered
+            most = sc.prlimit(_NOFILE)[1]
+            for limit in spec["process"]["rlimits"]:
+                limit.update(hard=min(limit["hard"], most), soft=min(limit["soft"], most))
         return spec, os.path.dirname(path), None
     as_root = asked.get("user") in (0, "root", "0") and host.uid != 0
     hides = host.is_root_here and can_hide_owners("/etc")

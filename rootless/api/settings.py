@@ -66,7 +66,8 @@ class Packed:
                 passed["upper"] = "tmpfs"
         if keywords.get("seccomp") is not None:
             passed["seccomp"] = _read_profile(_bare("seccomp", keywords["seccomp"]))
-        base = os.getcwd() if passed.get("volumes") else "/"
+        is_relative = any(not each.startswith("/") for each in passed.get("volumes", ()))
+        base = os.getcwd() if is_relative else "/"
         self.data = marshal.dumps(
             {
                 "root": _root(bundle, rootfs),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import marshal
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_RIGHTS, SOL_SOCKET
-from errno import EMFILE
+from errno import EINVAL, EMFILE
 from struct import calcsize, pack, unpack, unpack_from
 
 from rootless.kernel.sockets import send_message
@@ -61,6 +61,8 @@ def send(sock: socket, message: Any, fds: list[int], patience: float = 10.0) -> 
 
 
 def _send(sock: socket, data: bytes, fds: list[int], patience: float) -> None:
+    if len(fds) > _MOST_FDS:
+        raise OSError(EINVAL, f"a call takes at most {_MOST_FDS} descriptors: its sockets, the streams and pass_fds")
     ancillary = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
     send_message(sock, data, ancillary, patience)
 
