@@ -372,7 +372,7 @@ async def _kill(loop: asyncio.AbstractEventLoop, popen: Popen[bytes]) -> None:
     try:
         await asyncio.shield(_wait_for_end(loop, popen))
     except LauncherError:
-        pass  # it has ended all the same
+        popen.returncode = -9  # it has ended all the same
 
 
 def _look_at(closed: asyncio.Future[None]) -> None:

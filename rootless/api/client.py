@@ -73,10 +73,19 @@ _lock = threading.Lock()
 _launcher: Launcher | None = None
 
 
+_asking: set[Answers] = set()  # those whose other ends the launcher has no copies of yet
+
+
 def _forget() -> None:
-    """Forget the launcher in a forked child, because it belongs to the parent."""
+    """Forget the launcher in a forked child, because it belongs to the parent.
+
+    A thread of the parent may be in the middle of a call. It waits until the program's execve(2) has closed the last
+    copy of the verdict's other end, so this process must not keep one as long as it lives.
+    """
     global _launcher, _lock
     _lock = threading.Lock()
+    for answers in list(_asking):
+        answers.close_other_ends()
     if _launcher:
         _launcher.close()
     _launcher = None
@@ -143,6 +152,7 @@ class Answers:
         self.status: int | None = None
         self.kills = 0
         self.finished = False  # whether the launcher has sent END, its last message
+        _asking.add(self)
 
     def request_fds(self, fds: list[int]) -> list[int]:
         """Return the fds of a request: the other ends of the two sockets, then those of the program."""
@@ -152,6 +162,7 @@ class Answers:
         """Close the other ends, of which the launcher has its own copies now."""
         self._their_end.close()
         self._their_verdict.close()
+        _asking.discard(self)
 
     def close(self) -> None:
         """Close everything."""

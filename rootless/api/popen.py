@@ -508,7 +508,8 @@ def run_with(
             process.wait()
             raise
         except LauncherError:
-            raise  # the container has ended with its launcher
+            process.returncode = -9  # so the container was, too
+            raise
         except BaseException:  # Ctrl-C does not reach the container, and the caller may be about to remove its root
             process.kill()
             process.wait()

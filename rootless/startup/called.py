@@ -306,7 +306,8 @@ CALLED: dict[str, dict[str, str]] = {
             "_clone_init _clone_init.<locals>.live _make_cgroup clone_container is_pid1 read_call "
             "read_call.<locals>.<listcomp> receive_call restores_signals",
         "rootless.api.launcher":
-            "Launcher.__init__ Launcher._finish Launcher._forget Launcher._is_idle Launcher._read Launcher._reserve Launcher._run "
+            "Launcher.__init__ Launcher._finish Launcher._forget Launcher._is_idle Launcher._read "
+            "Launcher._reserve Launcher._run "
             "Launcher._seconds_left Launcher._seconds_left.<locals>.<listcomp> Launcher._serve "
             "Launcher._take_request Launcher._tell_end Launcher._watch Launcher.end_all Launcher.serve _store_code "
             "main",

@@ -91,3 +91,53 @@ for fd in fds:
     os.close(fd)
 """
     assert "at most 253" in output_of(script, busybox_root)
+
+
+def test_a_child_that_is_forked_meanwhile_holds_no_call_up(busybox_root: Path) -> None:
+    """A pool of multiprocessing forks from one thread, while another one calls."""
+    script = """
+import threading
+from rootless.api import client
+send, forked = client.wire.send, []
+def fork_before(*words):
+    if not forked:
+        forked.append(os.fork())
+        if not forked[0]:
+            time.sleep(60)
+            os._exit(0)
+    send(*words)
+client.wire.send = fork_before
+print(rootless.run(["true"], rootfs=root, init=False).returncode)
+os.kill(forked[0], 9)
+os.waitpid(forked[0], 0)
+"""
+    assert output_of(script, busybox_root) == "0\n"
+
+
+def test_a_launcher_that_was_killed_leaves_nothing_open_here(busybox_root: Path) -> None:
+    """-X dev would print a ResourceWarning."""
+    script = """
+import asyncio, threading
+def kill_launcher():
+    os.kill(launcher, 9)
+async def call_and_cancel():
+    task = asyncio.ensure_future(rootless.async_run(["sleep", "1000"], rootfs=root))
+    await asyncio.sleep(0.3)
+    kill_launcher()
+    task.cancel()
+    await task
+rootless.run(["true"], rootfs=root)
+launcher = launcher_pid()
+threading.Timer(0.3, kill_launcher).start()
+try:
+    rootless.run(["sleep", "1000"], rootfs=root)
+except rootless.LauncherError:
+    print("killed")
+rootless.run(["true"], rootfs=root)
+launcher = launcher_pid()
+try:
+    asyncio.run(call_and_cancel())
+except asyncio.CancelledError:
+    print("cancelled")
+"""
+    assert output_of(script, busybox_root) == "killed\ncancelled\n"
