@@ -248,12 +248,12 @@ class Launcher:
         kills = 0
         if running.group:
             kills = self._remove_cgroup(running.group)
-        for end in (running.end, running.asked):
-            try:
-                if end >= 0:
-                    socket(fileno=end).send(wire.pack_end(status, kills))
-            except OSError:
-                pass  # nobody waits for it any more
+        try:
+            socket(fileno=running.end).send(wire.pack_end(status, kills))
+        except OSError:
+            pass  # nobody waits for it any more
+        if running.asked >= 0:  # if the spare has ended before the program began, its caller still waits there
+            os.close(running.asked)
 
     def _forget(self, running: Running) -> None:
         self.poller.unregister(running.pidfd)

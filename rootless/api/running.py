@@ -34,7 +34,8 @@ class Own:
 class Running:
     """A container that runs: its init, the socket that waits for its end, and its cgroup (None without one).
 
-    asked: of a spare that has a call, the socket on which the caller waits until the program runs, else -1.
+    asked: of a spare that has a call, the socket on which the caller waits until the program runs, else -1. Its end
+    without a message tells the caller to ask again.
     """
 
     __slots__ = ("asked", "compiled", "container_id", "end", "group", "named", "number", "pid", "pidfd")

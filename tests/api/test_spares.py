@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -239,6 +240,34 @@ def test_a_spare_that_was_killed_is_missed_by_nobody(busybox_root: Path) -> None
             os.kill(pid, signal.SIGKILL)
         assert until(lambda: has_ended(pid))  # noqa: B023
         assert rootless.run(["echo", "well"], rootfs=busybox_root, stdout=PIPE).stdout == b"well\n"
+
+
+def test_a_call_whose_spare_is_killed_before_its_program_begins_gets_another_container(busybox_root: Path) -> None:
+    pid = make_spare(rootfs=busybox_root)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    done: list[Any] = []
+    call = threading.Thread(
+        target=lambda: done.append(rootless.run(["echo", "well"], rootfs=busybox_root, stdout=PIPE))
+    )
+    call.start()
+    time.sleep(0.1)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    call.join()
+    assert done[0].stdout == b"well\n"
+
+
+def test_a_spare_that_fails_as_its_call_comes_hides_no_error(busybox_root: Path, tmp_path: Path) -> None:
+    """The call is in the spare's socket by then, and nobody reads it."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    keywords: dict[str, Any] = {"rootfs": busybox_root, "volumes": [f"{volume}:/tmp/volume"]}
+    make_spare(**keywords)
+    volume.rmdir()
+    for _ in range(20):
+        with pytest.raises(rootless.RootlessError, match="cannot open the source"):
+            rootless.run(["true"], **keywords)
 
 
 def test_an_overlay_and_a_limit_are_never_set_up_ahead(busybox_root: Path) -> None:
