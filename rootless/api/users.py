@@ -7,7 +7,7 @@ import errno
 from oci.ids import MAX_ID, is_id, is_number, number_of
 from rootless.errors import RootlessError, printable
 from rootless.kernel import syscalls as sc
-from rootless.plan.settings import UserIds
+from rootless.plan.change import UserIds
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False

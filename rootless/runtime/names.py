@@ -10,7 +10,7 @@ from oci.errors import OciError
 from oci.passwd import find_group, find_user
 from oci.root import Root
 from rootless.errors import RootlessError
-from rootless.plan.settings import UserIds
+from rootless.plan.change import UserIds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
