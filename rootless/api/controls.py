@@ -167,5 +167,6 @@ def _exec_call(container: Container, call: Call, ids: dict[str, Any], verdict: s
         spawned.sync.close()
         spawned.reap()
     named.tell_start(verdict, spawned.pid)
+    named.release(call)
     _, status = os.waitpid(spawned.pid, 0)
     os.write(end, wire.STATUS + wire.pack_end(status, 0)[1:5])

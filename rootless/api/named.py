@@ -56,6 +56,7 @@ def main(compiled: Compiled, container_id: str, call: Call, verdict: socket, end
         start(container)
         pid = container.pid if call.pid1 else _program_of(container.pid)
         tell_start(verdict, pid)
+        release(call, speaks="poststop" in container.state.get("hooks", ()))
         container.directory.lock.give_up()
     except BaseException as error:
         remove(container)
@@ -161,6 +162,20 @@ def arrange(call: Call, verdict: socket, end: int) -> tuple[socket, int]:
     if call.streams[0] < 0:
         os.open("/dev/null", os.O_RDONLY)
     return moved, moved_end
+
+
+def release(call: Call, *, speaks: bool = False) -> None:
+    """Give up the program's streams and pass_fds. The other side then sees at once that the program has closed one.
+
+    speaks: keep stderr, because a hook that runs at the end may have something to say.
+    """
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1) if speaks else (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    for _, number in call.passed:
+        if number > 2:
+            os.close(number)
 
 
 def process_of(call: Call, process: dict[str, Any]) -> dict[str, Any]:

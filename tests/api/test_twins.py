@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import enum
 import gc
 import os
 import pickle
+import select
 import signal
 import subprocess
 from pathlib import PurePath
@@ -19,6 +21,7 @@ import pytest
 import rootless
 from rootless import errors
 from rootless.api import named
+from rootless.api.popen import Executed
 from rootless.kernel import channel
 
 PIPE = subprocess.PIPE
@@ -155,6 +158,28 @@ def test_a_named_program_that_ends_at_once_has_started_all_the_same() -> None:
     named.tell_start(theirs, gone.pid)
     assert channel.receive(ours, channel.EXECUTING)[1:] == (b"%d" % gone.pid, [])
     ours.close()
+
+
+@pytest.mark.parametrize("way", WAYS[:4])
+def test_what_the_program_closes_is_closed_for_the_caller(way: str) -> None:
+    reading, writing = os.pipe()
+    args = ["bash", "-c", f"exec >&- {writing}>&-; read line"]
+    keywords: dict[str, Any] = {"stdin": PIPE, "stdout": PIPE, "pass_fds": [writing]}
+    name: dict[str, Any] = {"name": f"twin-{os.getpid()}"} if way == "named" else {}
+    with contextlib.ExitStack() as stack:
+        if way == "exec":
+            box = stack.enter_context(rootless.Popen(["sleep", "1000"]))
+            stack.callback(box.kill)
+            process: rootless.Popen[bytes] = Executed(box, args, **keywords)
+        else:
+            process = rootless.Popen(args, init=way != "pid 1", **name, **keywords)
+        os.close(writing)
+        assert process.stdout
+        for stream in (process.stdout, reading):
+            assert select.select([stream], [], [], 30)[0] == [stream]
+        assert process.poll() is None
+        assert process.communicate(b"line\n") == (b"", None)
+    os.close(reading)
 
 
 @pytest.mark.parametrize("name", ["", f"base-{os.getpid()}"], ids=["no name", "a name"])
