@@ -223,6 +223,7 @@ class Sandbox(Generic[Output]):
         except asyncio.CancelledError:
             run.stop()
             await asyncio.wait([work])
+            work.exception()  # nobody else looks at it, and asyncio logs what nobody has looked at
             raise
         finally:
             self._refill()
@@ -404,12 +405,12 @@ class _Run:
         return "signal" if code < 0 else None
 
     def stop(self) -> None:
-        """Kill the container, also one that is still being set up."""
+        """Kill the container, also one that is still being set up.
+
+        `finish` may be at work in another thread meanwhile, and closes its descriptors: they are not touched here.
+        """
         self.stopped = True
-        if self.pidfd >= 0:
-            self._kill()
-        else:
-            self.answers.abandon()
+        self.answers.ask_to_kill()
 
     def _kill(self) -> None:
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import select
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +143,24 @@ def test_a_cancelled_call_ends() -> None:
 
     asyncio.run(main())
     assert ends(f"sleep\0{sleep}")
+
+
+def test_calls_that_are_cancelled_at_any_moment_end_in_silence(warm: int) -> None:
+    logged: list[Any] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        with rootless.Sandbox(warm=warm) as box:
+            for wait in range(40):
+                task = asyncio.create_task(box.async_run(["true"]))
+                await asyncio.sleep(wait / 4000)
+                task.cancel()
+                await asyncio.wait([task])
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert logged == []
 
 
 def test_closing_ends_what_waits() -> None:
