@@ -11,10 +11,15 @@ import time
 from rootless.errors import printable
 from rootless.startup import lean_os as os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _fd = 2
 _json = False
 _debug = False
 _start = time.monotonic()
+_told: Callable[[str], None] | None = None  # gets the warnings in place of the log
 
 
 def configure(*, path: str = "", json_format: bool = False, debug: bool = False) -> None:
@@ -24,6 +29,12 @@ def configure(*, path: str = "", json_format: bool = False, debug: bool = False)
     _fd = 2
     if path and path != "/dev/stderr":
         _fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def tell_warnings(function: Callable[[str], None] | None) -> None:
+    """Give warnings to a function in place of the log; None gives them to the log again."""
+    global _told
+    _told = function
 
 
 def descriptor() -> int:
@@ -49,7 +60,10 @@ def since_start(text: str) -> str:
 
 def warn(text: str) -> None:
     """Log a problem that does not stop the command. The line goes only to the log, like with runc."""
-    _write(_fd, "warning", text)
+    if _told:
+        _told(text)
+    else:
+        _write(_fd, "warning", text)
 
 
 def notice(text: str) -> None:

@@ -14,6 +14,7 @@ import select
 import signal
 from typing import TYPE_CHECKING, Any
 
+from rootless import log
 from rootless.api import wire
 from rootless.errors import RootlessError
 from rootless.kernel import channel, signals
@@ -44,8 +45,8 @@ def main(compiled: Compiled, container_id: str, call: Call, verdict: socket, end
     try:
         _end_on_sigterm(launcher if not compiled.name else -1)
         verdict, end = arrange(call, verdict, end)
-        request = _request(compiled, container_id, call, end)
-        created = create(request, Host())
+        log.tell_warnings(lambda line: channel.send(verdict, channel.STEP, line.encode("utf-8", "surrogateescape")))
+        created = _create(compiled, container_id, call, end)
     except BaseException as error:
         refuse(verdict, error)
         return
@@ -55,6 +56,7 @@ def main(compiled: Compiled, container_id: str, call: Call, verdict: socket, end
         oom = container.watch_oom()
         start(container)
         pid = container.pid if call.pid1 else _program_of(container.pid)
+        log.tell_warnings(None)
         tell_start(verdict, pid)
         release(call, speaks="poststop" in container.state.get("hooks", ()))
         container.directory.lock.give_up()
@@ -64,6 +66,24 @@ def main(compiled: Compiled, container_id: str, call: Call, verdict: socket, end
         return
     _await_end(created, call, end, oom)
     os._exit(0)
+
+
+def _create(compiled: Compiled, container_id: str, call: Call, end: int) -> Created:
+    """Create the container, without limits if the caller allows it and they cannot be set. Raises RootlessError."""
+    spec = compiled.spec
+    if compiled.warning:
+        log.warn(compiled.warning)
+    try:
+        return create(_request(compiled, spec, container_id, call, end), Host())
+    except RootlessError as error:
+        if not error.where.startswith("/linux/resources"):
+            raise
+        if not compiled.best_effort:
+            error.hint = f'{error.hint}; limits="best-effort" runs it without them'.lstrip("; ")
+            raise
+        log.warn(f"the container runs without limits: {error}")
+    spec = {**spec, "linux": {key: value for key, value in spec["linux"].items() if key != "resources"}}
+    return create(_request(compiled, spec, container_id, call, end), Host())
 
 
 def _end_on_sigterm(launcher: int) -> None:
@@ -197,9 +217,11 @@ def _saved(spec: dict[str, Any], options: ChildOptions) -> bytes:
     return jsonlite.dumps({**spec, "process": process}, 1).encode("utf-8", "surrogatepass")
 
 
-def _request(compiled: Compiled, container_id: str, call: Call, end: int) -> CreateRequest:
+def _request(
+    compiled: Compiled, spec: dict[str, Any], container_id: str, call: Call, end: int
+) -> CreateRequest:  # fmt: skip
     host = compiled.host
-    spec = {**compiled.spec, "process": process_of(call, compiled.spec["process"])}
+    spec = {**spec, "process": process_of(call, spec["process"])}
     return CreateRequest(
         Bundle(container_id, compiled.bundle, spec, _saved(spec, call.options)),
         root=default_root(host.uid, host.uid == 0 and host.in_userns),

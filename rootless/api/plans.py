@@ -48,8 +48,8 @@ class Compiled:
     the bundle's config.json, () for none; shares: whether a container can be set up in a worker's memory
     (api/workers.py); masked: paths of /etc that the plan masks because they were closed to others,
     None if it need not; ids: (the root whose files of users and groups were looked at, what they were), None if they
-    were not;
-    points: seen.find_points, None before the first spare; closed: whether it is out of use.
+    were not; points: seen.find_points, None before the first spare; warning: which limits were left out, "" for none;
+    closed: whether it is out of use.
     """
 
     def __init__(self, plan: Plan, host: Host, spec: dict[str, Any], bundle: str, name: str) -> None:
@@ -63,6 +63,7 @@ class Compiled:
         self.ids: tuple[str, list[tuple[int, ...]]] | None = None
         self.points: Points | None = None
         self.best_effort = False
+        self.warning = ""
         self.closed = False
         self.limited = bool(plan.cgroup.record["files"] or spec.get("linux", {}).get("cgroupsPath"))
         self.needs_runtime = bool(name) or _needs_runtime(plan)
@@ -247,6 +248,7 @@ def compile_settings(asked: dict[str, Any], host: Host) -> Compiled:
     compiled.ids = ids
     compiled.best_effort = bool(asked.get("best_effort"))
     if warning:
+        compiled.warning = warning
         plan.warnings.append(warning)
     return compiled
 

@@ -93,6 +93,14 @@ def test_exec_runs_one_more_program_in_it(busybox_root: Path, name: str, named: 
         box.exec(["true"])
 
 
+@pytest.mark.parametrize("name", ["", f"warned-{os.getpid()}"], ids=["no name", "a name"])
+def test_a_warning_is_not_part_of_the_program_s_output(name: str) -> None:
+    unknown = {"process": {"capabilities": {"bounding": ["CAP_NOSUCH"]}}}
+    with pytest.warns(RuntimeWarning, match="CAP_NOSUCH"):
+        done = rootless.run(["true"], config=unknown, name=name, capture_output=True)
+    assert done.stderr == b""
+
+
 def test_hooks_of_a_bundle_are_run(bundle: Any, tmp_path: Path) -> None:
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo hook >>{tmp_path}/log"]}
     bundle.patch({"hooks": {"createRuntime": [hook], "poststop": [hook]}})

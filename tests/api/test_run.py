@@ -524,14 +524,15 @@ def test_volumes_are_relative_to_this_process(busybox_root: Path, tmp_path: Path
         rootless.run(["true"], rootfs=busybox_root, volumes=["./nosuch:/src"])
 
 
-def test_a_limit_without_a_cgroup_is_refused_and_best_effort_warns(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("name", ["", f"limited-{os.getpid()}"], ids=["no name", "a name"])
+def test_a_limit_without_a_cgroup_is_refused_and_best_effort_warns(name: str) -> None:
     try:
-        done = rootless.run(["true"], memory="64m")
+        done = rootless.run(["true"], memory="64m", name=name)
     except rootless.RootlessError as error:
-        assert "hint" in str(error)
+        assert 'limits="best-effort"' in str(error)
         assert str(error).count("hint:") == 1
         with pytest.warns(RuntimeWarning, match="limits") as warned:
-            assert rootless.run(["true"], memory="64m", limits="best-effort").returncode == 0
+            assert rootless.run(["true"], memory="64m", limits="best-effort", name=name).returncode == 0
         assert [warning.filename for warning in warned] == [__file__]  # the caller's line
     else:
         assert (done.returncode, done.oom_killed) == (0, False)
