@@ -148,6 +148,8 @@ def _exec_call(container: Container, call: Call, ids: dict[str, Any], verdict: s
     task.options = call.options
     task.preserve_fds = max((number - 2 for _, number in call.passed), default=0)
     group = cgroup.open(container.cgroup_record) if container.cgroup_path else None
+    if group and freezer.is_frozen(group):  # the program would join the frozen cgroup, and its caller wait for ever
+        raise RootlessError("cannot exec in a paused container", hint="resume() lets it continue")
     spawned = spawn(running, task, group.join_fd(container.pid) if group else -1)
     try:
         channel.send(spawned.sync, channel.MAY_SPEAK)

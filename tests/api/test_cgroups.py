@@ -59,6 +59,19 @@ def test_a_paused_container_can_be_killed(name: str) -> None:
         rootless.run(["sleep", "1000"], timeout=0.1, name=name, **LIMITED)
 
 
+@pytest.mark.parametrize("name", ["", f"frozen-{os.getpid()}"], ids=["no name", "a name"])
+def test_a_paused_container_takes_no_further_program(name: str) -> None:
+    with rootless.Popen(["sleep", "1000"], name=name, **LIMITED) as box:
+        try:
+            box.pause()
+            with pytest.raises(rootless.RootlessError, match="cannot exec in a paused container"):
+                box.exec(["true"])
+            box.resume()
+            assert box.exec(["true"]).returncode == 0
+        finally:
+            box.kill()
+
+
 def test_what_a_killed_launcher_leaves_is_removed_by_the_next() -> None:
     box = rootless.Popen(["sleep", "1000"], **LIMITED)
     left = launchers_cgroups()
