@@ -39,18 +39,21 @@ _HOMES = {
     "contained": "rootless.api.tasks",
     "run": "rootless.api.first",
 }
+__all__ = list(_HOMES)
 
 
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'rootless' has no attribute {name!r}")
-    import sys
+if not TYPE_CHECKING:  # otherwise every name would be an attribute for type checkers, also a mistyped one
 
-    __import__(home)  # the package importlib takes a third of a millisecond to load
-    value: object = getattr(sys.modules[home], name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'rootless' has no attribute {name!r}")
+        import sys
+
+        __import__(home)  # the package importlib takes a third of a millisecond to load
+        value: object = getattr(sys.modules[home], name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -38,10 +38,11 @@ class Spawned:
         parent = os.pidfd_open(self.owner)
         theirs = _socket.socket(fileno=_above_streams(theirs.detach()))
         parent = _above_streams(parent)
+        words = command_line(theirs.fileno(), parent)
         try:
             self.pid = os.posix_spawn(
-                sys.executable,
-                command_line(theirs.fileno(), parent),
+                words[0],
+                words,
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
@@ -108,4 +109,5 @@ os.register_at_fork(after_in_child=_forget)
 def command_line(requests: int, parent: int) -> list[str]:
     """Return the argv that starts the launcher of this very package."""
     package = __file__.rpartition("/rootless/api/")[0]
-    return [sys.executable, "-IS", "-c", _PROGRAM, package, str(requests), str(parent)]
+    python = sys.executable or f"{sys.base_exec_prefix}/bin/python3"  # a program with Python in it may leave it empty
+    return [python, "-IS", "-c", _PROGRAM, package, str(requests), str(parent)]

@@ -59,6 +59,15 @@ print(rootless.run(["true"]).returncode)
     assert python(script).splitlines() == ["refused", "0"]
 
 
+@pytest.mark.parametrize("executable", ["", None])
+def test_a_program_that_embeds_python_has_a_launcher(executable: str | None) -> None:
+    assert python(f"sys.executable = {executable!r}; print(rootless.run(['true']).returncode)") == "0\n"
+
+
+def test_a_star_imports_every_name() -> None:
+    assert python("from rootless import *; print(run is rootless.run, Sandbox, async_run)").startswith("True <class")
+
+
 def test_threads_that_begin_at_once_have_one_launcher() -> None:
     script = """
 import threading
