@@ -69,7 +69,7 @@ class Launcher:
             return False
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal's handler may make a call while this thread sends a request
 _launcher: Launcher | None = None
 
 
@@ -83,7 +83,7 @@ def _forget() -> None:
     copy of the verdict's other end, so this process must not keep one as long as it lives.
     """
     global _launcher, _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     for answers in list(_asking):
         answers.close_other_ends()
     if _launcher:

@@ -124,7 +124,7 @@ class Sandbox(Generic[Output]):
         arguments.check_ids(user, group, groups)
         self._settings = settings.Packed(self._defaults(keywords), user, group, groups)  # type: ignore[arg-type]
         self._pool: deque[client.Answers] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as api/client.py
         self._owner = os.getpid()
         self._closed = False
         self._threads: ThreadPoolExecutor | None = None  # of async_run
@@ -259,8 +259,10 @@ class Sandbox(Generic[Output]):
                     self._pool.pop().close()  # its copies only
                 self._threads = None
                 self._owner = os.getpid()
-            if self._pool:
+            try:
                 return self._pool.popleft(), True
+            except IndexError:
+                pass
         return self._send_request(), False
 
     def _send_request(self) -> client.Answers:

@@ -7,7 +7,7 @@ While the launcher's interpreter starts on one processor, the caller's imports s
 import _socket
 import os
 import sys
-from _thread import allocate_lock
+from _thread import RLock
 
 _PROGRAM = (
     "import gc, sys; gc.disable(); sys.path.append(sys.argv[1]); from rootless.startup import codecache; "
@@ -67,7 +67,7 @@ class Spawned:
             pass
 
 
-_lock = allocate_lock()
+_lock = RLock()
 _early: Spawned | None = None
 _begun = 0  # the process that has spawned a launcher, because a thread may come here after another has taken it
 
@@ -97,7 +97,7 @@ def take() -> Spawned:
 
 def _forget() -> None:
     global _lock, _early
-    _lock = allocate_lock()
+    _lock = RLock()
     if _early:
         _early.requests.close()  # the parent's
         _early = None

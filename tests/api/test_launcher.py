@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import rootless
+from rootless.api import client
 from rootless.api.client import Answers, launcher_pid
 from tests.support.checkout import TIMEOUT
 from tests.support.processes import LONGER_AND_LONGER, begins, ends, is_gone, long_sleep, running, until
@@ -166,6 +167,31 @@ with rootless.Popen(["sleep", "1000"]) as box:
 """
     with python(script) as process:
         assert process.communicate(timeout=TIMEOUT)[0].split() == ["5", "5", "5", "-15"]
+
+
+def test_the_handler_of_a_signal_makes_a_call_while_one_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = rootless.Sandbox(warm=1)
+    calls: list[Any] = [rootless.run, sandbox.run]
+    codes: list[int] = []
+    send = client.Launcher.send
+
+    def interrupted(launcher: client.Launcher, *values: Any) -> None:
+        monkeypatch.setattr(client.Launcher, "send", send)
+        signal.raise_signal(signal.SIGUSR1)
+        send(launcher, *values)
+
+    for call in calls:
+        for handlers in calls:
+            before = signal.signal(
+                signal.SIGUSR1, lambda *_, it=handlers: codes.append(it(["sh", "-c", "exit 3"]).returncode)
+            )
+            try:
+                monkeypatch.setattr(client.Launcher, "send", interrupted)
+                codes.append(call(["sh", "-c", "exit 4"]).returncode)
+            finally:
+                signal.signal(signal.SIGUSR1, before)
+    sandbox.close()
+    assert codes == [3, 4] * 4
 
 
 def test_containers_end_with_a_killed_python_process() -> None:
