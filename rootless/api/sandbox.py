@@ -11,6 +11,7 @@ import select
 import signal
 import threading
 import time
+import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
@@ -125,9 +126,9 @@ class Sandbox(Generic[Output]):
         self._settings = settings.Packed(self._defaults(keywords), user, group, groups)  # type: ignore[arg-type]
         self._pool: deque[client.Answers] = deque()
         self._lock = threading.RLock()  # as api/client.py
-        self._owner = os.getpid()
         self._closed = False
         self._threads: ThreadPoolExecutor | None = None  # of async_run
+        _sandboxes.add(self)
         self._refill()
 
     def _defaults(self, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -254,11 +255,6 @@ class Sandbox(Generic[Output]):
         with self._lock:
             if self._closed:
                 raise RootlessError("the sandbox is closed")
-            if self._owner != os.getpid():  # a forked child: the pool is the parent's
-                while self._pool:
-                    self._pool.pop().close()  # its copies only
-                self._threads = None
-                self._owner = os.getpid()
             try:
                 return self._pool.popleft(), True
             except IndexError:
@@ -280,23 +276,40 @@ class Sandbox(Generic[Output]):
             while not self._closed and len(self._pool) < self._warm:
                 self._pool.append(self._send_request())
 
+    def _forget(self) -> None:
+        """Give up, in a forked child, what is the parent's: the pool, the threads, and a lock that one may hold."""
+        self._lock = threading.RLock()
+        self._threads = None
+        while self._pool:
+            self._pool.pop().close()  # its copies only
+
     def close(self) -> None:
         """End the warm containers. Calls that run go on."""
         with self._lock:
             self._closed = True
             pool, self._pool = self._pool, deque()
             threads, self._threads = self._threads, None
-        if self._owner == os.getpid():
-            for answers in pool:
-                answers.close()  # a warm container ends when its socket is closed
-            if threads:
-                threads.shutdown(wait=False)
+        for answers in pool:
+            answers.close()  # a warm container ends when its socket is closed
+        if threads:
+            threads.shutdown(wait=False)
 
     def __enter__(self) -> Sandbox[Output]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_sandboxes: weakref.WeakSet[Sandbox[Any]] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    for sandbox in _sandboxes:
+        sandbox._forget()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _run_in(sandbox: Sandbox[Any], args: Any, keywords: CallKeywords) -> SandboxResult[Any]:

@@ -7,6 +7,7 @@ import gc
 import os
 import select
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,32 @@ def test_calls_that_are_cancelled_at_any_moment_end_in_silence(warm: int) -> Non
 
     asyncio.run(main())
     assert logged == []
+
+
+def test_a_child_that_was_forked_while_a_thread_used_the_pool_can_use_it() -> None:
+    with rootless.Sandbox(warm=1) as box:
+        held, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with box._lock:
+                held.set()
+                done.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            code = 9
+            try:
+                signal.alarm(20)
+                code = box.run(["sh", "-c", "exit 3"]).returncode
+            finally:
+                os._exit(code)
+        done.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert box.run(["true"]).returncode == 0
 
 
 def test_closing_ends_what_waits() -> None:
