@@ -236,10 +236,16 @@ class Sandbox(Generic[Output]):
         if parallel < 1:
             raise ValueError("parallel is at least 1")
         waiting: deque[asyncio.Task[SandboxResult[Output]]] = deque()
+        slots = asyncio.Semaphore(parallel)
+
+        async def call(args: Command) -> SandboxResult[Output]:
+            async with slots:
+                return await self.async_run(args, **keywords)
+
         try:
             for args in iterable:
-                waiting.append(asyncio.create_task(self.async_run(args, **keywords)))
-                if len(waiting) >= parallel:
+                waiting.append(asyncio.create_task(call(args)))
+                if len(waiting) > 2 * parallel:
                     yield await waiting.popleft()
             while waiting:
                 yield await waiting.popleft()

@@ -117,6 +117,19 @@ def test_map_yields_in_order_and_async_twins_too(busybox_root: Path, warm: int) 
         assert asyncio.run(main()) == [f"{n}\n" for n in range(6)]
 
 
+def test_a_long_call_does_not_keep_the_next_ones_from_their_place(tmp_path: Path) -> None:
+    wait = "while [ ! -e /workspace/done ]; do sleep 0.01; done"
+    calls = [["sh", "-c", words] for words in (wait, "true", "true", ">/workspace/done")]
+    with rootless.Sandbox(workspace=tmp_path, timeout=30) as box:
+
+        async def main() -> list[str | None]:
+            return [result.stopped_by async for result in box.async_map(calls, parallel=2)]
+
+        assert [result.stopped_by for result in box.map(calls, parallel=2)] == [None] * 4
+        (tmp_path / "done").unlink()
+        assert asyncio.run(main()) == [None] * 4
+
+
 def test_as_many_tasks_run_at_once_as_are_asked_for(tmp_path: Path) -> None:
     """Each program waits for all the others, so that fewer at once would never end."""
     count = 12
