@@ -7,6 +7,7 @@ caller that wants mapped owners calls `build` as root of a user namespace that h
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 META = ".oci"  # directory of a bundle that holds image.json and base.mtree
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
 _CONFIG_LIMIT = 16 << 20  # bytes of config.json that the runtime reads
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # of rename(2), where something has the name already
 _NESTED = 8  # how many directories deep to look for an image archive that was packed again
 
 
@@ -95,7 +97,7 @@ def build(request: ConvertRequest) -> None:
             _make_directory(temporary)
             _build_in(request, temporary)
             request.finishing()
-            _move_into_place(temporary, target)
+            _move_into_place(temporary, target, force=request.force)
     except BaseException:
         with contextlib.suppress(OSError, OciError):  # the first failure is the one to show
             remove_tree(temporary)
@@ -154,18 +156,25 @@ def _make_directory(path: str) -> None:
         os.removexattr(path, "system.posix_acl_default")
 
 
-def _move_into_place(temporary: str, target: str) -> None:
-    if not os.path.lexists(target):
-        os.rename(temporary, target)
-        return
-    refuse_mounts(target)  # before the rename, because somebody may unmount by this name
+def _move_into_place(temporary: str, target: str, *, force: bool) -> None:
+    """Give the bundle its name. With `force` it replaces a bundle, also one that another command has just put there."""
     old = f"{temporary}.old"
-    os.rename(target, old)
-    try:
-        os.rename(temporary, target)
-    except BaseException:
-        os.rename(old, target)
-        raise
+    while True:
+        if force and os.path.lexists(target):
+            refuse_mounts(target)  # before the rename, because somebody may unmount by this name
+            with contextlib.suppress(FileNotFoundError):  # another command has moved it away
+                os.rename(target, old)
+        try:
+            os.rename(temporary, target)
+            break
+        except BaseException as error:
+            # rename(2) replaces no directory with entries, so that of several commands only one gets the name.
+            if not isinstance(error, OSError) or error.errno not in _TAKEN:
+                if os.path.lexists(old):
+                    os.rename(old, target)
+                raise
+        check_target(target, force=force)
+        remove_tree(old)
     remove_tree(old)
 
 

@@ -99,7 +99,7 @@ def pack(request: PackRequest) -> None:
     for base in filter(None, (document["source"], request.base)):
         refuse_base(request.output, base)
     if os.path.lexists(request.output) and not request.force:
-        raise OciError("the output exists already", request.output, hint="--force replaces it")
+        raise _exists(request)
     directory = os.path.dirname(os.path.abspath(request.output))
     if not os.path.isdir(directory):
         raise OciError("cannot pack: the directory does not exist", directory, hint=f"mkdir {directory} makes it")
@@ -130,12 +130,30 @@ def pack(request: PackRequest) -> None:
             ):
                 _WRITERS[request.format](archive, _image_name(request, document), config, shown)
         request.finishing()
-        os.rename(temporary, os.path.abspath(request.output))
+        _move_into_place(request, temporary)
     except OSError as error:
         raise OciError.from_os(error, "cannot pack", _shown_place(error, request.output)) from None
     finally:
         with contextlib.suppress(OSError):  # EROFS and EACCES come before ENOENT, and must not hide the first error
             os.unlink(temporary)
+
+
+def _move_into_place(request: PackRequest, temporary: str) -> None:
+    """Give the archive its name. Without `force` only one of several commands that write to one name gets it."""
+    output = os.path.abspath(request.output)
+    if not request.force:
+        try:
+            return os.link(temporary, output)  # unlike rename(2) it replaces nothing; `pack` removes the other name
+        except FileExistsError:
+            raise _exists(request) from None
+        except OSError:  # a file system without hard links
+            if os.path.lexists(output):
+                raise _exists(request) from None
+    os.rename(temporary, output)
+
+
+def _exists(request: PackRequest) -> OciError:
+    return OciError("the output exists already", request.output, hint="--force replaces it")
 
 
 def _shown_place(error: OSError, output: str) -> str:

@@ -66,10 +66,13 @@ def test_pack(archive: Path, tmp_path: Path, errno_name: str) -> None:
     place.mkdir()
     subprocess.run([LAUNCHER, "convert", *SQUASH, archive, "-o", "b"], cwd=place, check=True)
     (place / "b/rootfs/new").write_bytes(bytes(300_000))
-    for call, begin in (("write", 1), ("write", 3), ("write", 6), ("renameat,renameat2,rename", 1)):
-        done = fail(call, errno_name, begin, "pack", "b", "-o", "image.tar", cwd=place)
+    renames = "renameat,renameat2,rename"
+    for call, begin, *flags in (("write", 1), ("write", 3), ("write", 6), (renames, 1, "--force")):
+        done = fail(call, errno_name, begin, "pack", "b", "-o", "image.tar", *flags, cwd=place)
         assert done.returncode == 1 and done.stderr.count("\n") == 1, (call, begin, done.stderr)
         assert errno_name in done.stderr, (call, begin, done.stderr)
         assert "image.tar" in done.stderr
         assert os.listdir(place) == ["b"], (call, begin)
+    done = fail("link,linkat", errno_name, 1, "pack", "b", "-o", "image.tar", cwd=place)
+    assert (done.returncode, done.stderr) == (0, ""), "it renames where it cannot link"
     subprocess.run([LAUNCHER, "remove", "b"], cwd=place, check=True)
