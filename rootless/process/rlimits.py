@@ -81,7 +81,7 @@ def _check_start(limit: Rlimit) -> None:
     try:
         os.close(os.dup(2))
     except OSError as error:
-        if error.errno == errno.EMFILE:
+        if error.errno in (errno.EMFILE, errno.EINVAL):  # EINVAL for 0, from fcntl(2)'s F_DUPFD_CLOEXEC
             what = f"RLIMIT_NOFILE is too low to start a program: {limit[1]}"
             raise SpecError(what, f"{limit[3]}/soft", hint=advice("few-descriptors")) from None
 

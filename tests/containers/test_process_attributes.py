@@ -109,6 +109,15 @@ def test_a_hard_limit_above_the_callers_is_refused(container, rootless) -> None:
     assert rootless.ids() == []
 
 
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_limit_that_leaves_no_descriptor_is_refused(container, rootless, number: int) -> None:
+    """Init would wait for `start` and never get the descriptor of its connection."""
+    limit = {"type": "RLIMIT_NOFILE", "soft": number, "hard": number}
+    result = container({"process": {"rlimits": [limit]}}).create()
+    assert result.returncode == 1 and "/process/rlimits/0/soft" in result.stderr and result.stderr.count("\n") == 1
+    assert rootless.ids() == []
+
+
 @pytest.mark.skipif(not USER, reason="real root may lower it")
 def test_a_lower_oom_score_is_refused_with_the_reason(container, rootless) -> None:
     result = container({"process": {"oomScoreAdj": -1000}}).create()
