@@ -207,6 +207,8 @@ def unexpected(error: BaseException) -> RootlessError:
             0
         ] or "failed"  # a wrapper in kernel/syscalls.py puts the call's name before the colon
         hint = SHORTAGES.get(_SHORT.get(error.errno or 0, ""), "")
+        if error.errno == _errno.ENOENT and error.filename is None and _directory_is_gone():
+            return RootlessError("the working directory was removed", "", error.errno, "cd to another one")
         if error.errno == _errno.ENOENT and printable(error.filename).startswith("/proc/self/"):
             hint = advice("no-proc")
         if error.filename is not None and not isinstance(error.filename, int):  # a descriptor says nothing to people
@@ -215,6 +217,15 @@ def unexpected(error: BaseException) -> RootlessError:
         return RootlessError(what, place, error.errno or 0, f"{hint}; else {_REPORT}" if hint else _REPORT)
     name = type(error).__name__
     return RootlessError(f"internal error: {name}: {text}" if text else f"internal error: {name}", place, hint=_REPORT)
+
+
+def _directory_is_gone() -> bool:
+    """Return whether the working directory was removed, because every relative path fails then."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        return error.errno == _errno.ENOENT
+    return False
 
 
 def code_place(traceback: TracebackType | None) -> str:

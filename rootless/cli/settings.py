@@ -26,7 +26,8 @@ def read_settings(options: Options, bundle: Bundle, args: list[str] | None = Non
 
     bundle: names of users are looked up in its rootfs; args: the program's words. Raises RootlessError.
     """
-    settings = Settings(base=os.getcwd(), bundle=bundle.directory, home=os.environ.get("HOME", ""), args=args or [])
+    home = os.environ.get("HOME", "")
+    settings = Settings(base=_working_directory(), bundle=bundle.directory, home=home, args=args or [])
     for keyword, flag, _ in TABLE:
         key = flag.replace("-", "_")
         if key in options.given and key not in ("env", "ephemeral"):
@@ -49,6 +50,14 @@ def read_settings(options: Options, bundle: Bundle, args: list[str] | None = Non
 
         settings.group_add = look_up_groups(rootfs_of(bundle), settings.group_add)
     return settings
+
+
+def _working_directory() -> str:
+    """Return the working directory, "" if it was removed: then only a relative path or --mount-cwd is refused."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 def read_env(files: list[str] | None, entries: list[str] | None) -> list[str]:

@@ -36,11 +36,11 @@ class UserIds:
 class Settings:
     """Hold what a caller wants changed in config.json; a field that nobody has set changes nothing.
 
-    base: the directory that relative volume sources count from; bundle: the directory of config.json, absolute; upper:
-    the directory for the changes of a throw-away root, or `tmpfs[:size=SIZE]`; user_ids: `user` with its names looked
-    up; home: the caller's home directory, for mount_home; args: the program and its arguments; gives_names: whether a
-    container on the host's network gets the host's /etc/resolv.conf, /etc/hosts and /etc/hostname; config: a merge
-    patch (RFC 7396) that comes last.
+    base: the directory that relative volume sources count from, "" if it was removed; bundle: the directory of
+    config.json, absolute; upper: the directory for the changes of a throw-away root, or `tmpfs[:size=SIZE]`; user_ids:
+    `user` with its names looked up; home: the caller's home directory, for mount_home; args: the program and its
+    arguments; gives_names: whether a container on the host's network gets the host's /etc/resolv.conf, /etc/hosts and
+    /etc/hostname; config: a merge patch (RFC 7396) that comes last.
     """
 
     annotations: list[str]

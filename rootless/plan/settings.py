@@ -194,6 +194,8 @@ def _apply_mount_home(change: Change, _: bool) -> None:
 
 
 def _apply_mount_cwd(change: Change, _: bool) -> None:
+    if not change.settings.base:
+        raise RootlessError("the working directory was removed", "--mount-cwd", hint="cd to another one")
     if change.settings.base == "/":
         what, hint = "nothing is mounted over the whole root", "cd to a directory below / first"
         raise RootlessError(what, "--mount-cwd", hint=hint)

@@ -177,6 +177,8 @@ def read_device(text: str, host: Host) -> tuple[DeviceEntry, str]:
 def _source(source: str, text: str, base: str, host: Host, flag: str, *, named: bool = True) -> str:
     if named and "/" not in source and source not in (".", ".."):
         raise _wrong(text, "named volumes do not exist", f"./{source}", flag)
+    if not base and not source.startswith("/"):
+        raise _wrong(text, "the working directory was removed", "cd to another one", flag)
     path = tidy_path(source, base)
     if not host.exists(path):
         from rootless.kernel.closed import closed_above

@@ -292,6 +292,29 @@ def test_an_archive_may_be_a_pipe(rootless: Any, archive: Path, tmp_path: Path) 
             assert rootless("run", f"/dev/fd/{pipe}", pass_fds=[pipe]).stdout == "entry command\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "ARCHIVE"], ""), (["run", "-v", "/tmp:/root", "ARCHIVE"], ""),
+        (["run", "-v", "./x:/root", "ARCHIVE"], "the working directory was removed: --volume ./x:/root; hint: cd"),
+        (["run", "--mount", "type=bind,src=x,dst=/root", "ARCHIVE"], "the working directory was removed: --mount "),
+        (["run", "--mount-cwd", "ARCHIVE"], "the working directory was removed: --mount-cwd; hint: cd"),
+        (["convert", "ARCHIVE"], "the working directory was removed: ENOENT"),
+        (["run", "--save-changes", "new.tar", "ARCHIVE"], "the working directory was removed: ENOENT"),
+        (["create", "made"], "the working directory was removed: ENOENT"),
+    ],
+)  # fmt: skip
+def test_in_a_directory_that_was_removed(rootless: Any, archive: Path, words: list[str], told: str) -> None:
+    """What needs no relative path works, and the rest says why it does not."""
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    result = rootless(*[archive if word == "ARCHIVE" else word for word in words])
+    assert told in result.stderr and result.stderr.count("\n") == bool(told), result.stderr
+    assert (result.returncode, result.stdout) == ((1, "") if told else (0, "entry command\n"))
+    assert rootless.ids() == []
+
+
 def test_a_relative_place_for_caches_is_none(
     rootless: Any, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
