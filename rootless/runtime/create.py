@@ -496,7 +496,7 @@ def note_made_cgroup(directory: StateDir, group: Cgroup) -> None:
         directory.note_cgroup(group.path, len(group.record["created"]), group.record["inode"])
         for path in group.record["created"]:
             try:  # `doctor --clean` finds the cgroup by this if the state directory is lost
-                os.setxattr(path, "user.rootless", f"{directory.root}/{directory.container_id}".encode())
+                os.setxattr(path, "user.rootless", os.fsencode(f"{directory.root}/{directory.container_id}"))
             except OSError:
                 pass  # before Linux 5.7, or systemd's
     else:

@@ -138,6 +138,17 @@ def test_run(container, rootless, tmp_path, set_up, works) -> None:
     assert rootless.ids() == []
 
 
+def test_state_in_a_directory_whose_name_is_no_text(container, tmp_path) -> None:
+    """Bytes that do not decode come as surrogates, and the cgroup's mark names this directory."""
+    root = tmp_path / os.fsdecode(b"state-\xff")
+    root.mkdir(mode=0o700)
+    c = container({"process": {"args": PROGRAM}})
+    command = [LAUNCHER, "--root", root, "run", "-b", c.bundle.path, c.id]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "ran\n", "")
+    assert os.listdir(root) == []
+
+
 @TABLE
 def test_create_exec_and_delete(container, rootless, tmp_path, set_up, works) -> None:
     c = container({"process": {"args": ["sleep", "1000"]}})
