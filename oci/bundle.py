@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 META = ".oci"  # directory of a bundle that holds image.json and base.mtree
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
 _CONFIG_LIMIT = 16 << 20  # bytes of config.json that the runtime reads
-_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # of rename(2), where something has the name already
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # of rename(2)
 _NESTED = 8  # how many directories deep to look for an image archive that was packed again
 
 
@@ -132,7 +132,11 @@ def check_target(target: str, *, force: bool) -> None:
         raise OciError("the bundle exists already", target, hint="--force replaces it, --output names another")
     if os.path.islink(target) or not os.path.isdir(target):
         raise OciError("the target is not a directory", target)
-    entries = os.listdir(target)
+    try:
+        entries = os.listdir(target)
+    except PermissionError as error:
+        hint = "--output names another place"
+        raise OciError.from_os(error, "the bundle that is there cannot be replaced", target, hint) from None
     if entries and "config.json" not in entries:
         raise OciError("the target is not a bundle: it has no config.json", target, hint="only bundles are replaced")
     refuse_mounts(target, elsewhere=True)
@@ -169,13 +173,20 @@ def _move_into_place(temporary: str, target: str, *, force: bool) -> None:
             break
         except BaseException as error:
             # rename(2) replaces no directory with entries, so that of several commands only one gets the name.
-            if not isinstance(error, OSError) or error.errno not in _TAKEN:
+            if not _is_taken(error, target):
                 if os.path.lexists(old):
                     os.rename(old, target)
                 raise
-        check_target(target, force=force)
         remove_tree(old)
+        check_target(target, force=force)
     remove_tree(old)
+
+
+def _is_taken(error: BaseException, target: str) -> bool:
+    """Return whether rename(2) failed because something has the name, in a directory like /tmp another user's."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in _TAKEN or (error.errno == errno.EPERM and os.path.lexists(target))
 
 
 def _build_in(request: ConvertRequest, bundle: str) -> None:

@@ -38,6 +38,30 @@ def test_bundle_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
     assert left(tmp_path) == ["b"]
 
 
+def test_bundle_of_another_users_that_came_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a directory like /tmp rename(2) refuses to replace it before it looks whether it is empty."""
+    rename = os.rename
+
+    def sticky(source: str, target: str) -> None:
+        if os.path.lexists(target):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), source, None, target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", sticky)
+    with pytest.raises(OciError, match="the bundle exists already"):
+        convert(tmp_path, "late", finishing=lambda: convert(tmp_path, "early"))
+    assert os.listdir(tmp_path / "b/rootfs") == ["early"]
+    assert left(tmp_path) == ["b"]
+
+
+@pytest.mark.skipif(not os.geteuid(), reason="root may read everything")
+def test_what_nobody_may_look_at_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir(mode=0)
+    with pytest.raises(OciError, match=r"the bundle that is there cannot be replaced: .*EACCES.*--output"):
+        convert(tmp_path, "f", force=True)
+    assert left(tmp_path) == ["b"]
+
+
 def test_file_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
     with pytest.raises(OciError, match="there is a file"):
         convert(tmp_path, "late", finishing=lambda: (tmp_path / "b").write_text("mine"))
