@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rootless.runtime.bundle import Bundle
 
 _LIMIT = 4 << 20  # bytes of a file of variables or a seccomp profile
+_SHOWN = 60  # characters of a wrong line in an error
 # The empty value of other flags asks for the default, as docker's. Here it is a variable of a script that nobody has
 # set, and the program would run without the limit.
 _NEVER_EMPTY = ("cpus", "cpuset-cpus", "memory", "memory-swap", "pids-limit", "shm-size")
@@ -73,9 +74,8 @@ def read_env(files: list[str] | None, entries: list[str] | None) -> list[str]:
                 continue
             name = text.partition("=")[0]
             if not name or name.rstrip() != name or any(c.isspace() for c in name):
-                raise RootlessError(
-                    f"not an environment variable: {printable(repr(text))}", f"{path}:{number}", hint="NAME=VALUE"
-                )
+                shown = printable(repr(text[:_SHOWN])) + ("..." if len(text) > _SHOWN else "")  # it may be a program
+                raise RootlessError(f"not an environment variable: {shown}", f"{path}:{number}", hint="NAME=VALUE")
             entries_read.append(text)
     entries_read += entries or []
     complete = []

@@ -55,6 +55,8 @@ def read_volume(text: str, base: str, host: Host) -> MountEntry:
     RootlessError for a source that is missing.
     """
     parts = text.split(":")
+    if not text:  # such as a variable of a script that nobody has set
+        raise RootlessError("a value is missing", "--volume ''", hint=_VOLUME)
     if len(parts) == 1:
         raise _wrong(text, "a volume needs a source", f"{_VOLUME}; or --tmpfs {text} for an empty directory")
     if len(parts) > 3 or not parts[0] or not parts[1]:

@@ -235,7 +235,9 @@ def test_spec_writes_the_settings_down(rootless: Any, run: Run, tmp_path: Path) 
     [
         (["-v", "data:/d"], "hint: ./data"), (["-v", "./none:/d"], "the source does not exist"),
         (["-u", "nosuch"], "no user of that name"), (["-u", "root:nosuch"], "no group of that name"),
-        (["--env-file", "none"], "cannot read the variables"), (["--security-opt", "seccomp=none"], "cannot read the"),
+        (["--env-file", "none"], "cannot read the variables"),
+        (["--volume", ""], "a value is missing: --volume ''; hint: SRC:DST"),
+        (["--security-opt", "seccomp=none"], "cannot read the"),
         (["--security-opt", "seccomp=/dev/null"], "not JSON"), (["--timeout", "soon"], "not a duration"),
         (["--timeout", "0"], "not a duration"), (["--ephemeral=disc"], "unknown place"),
         (["--ephemeral=tmpfs:size=x"], "not a size"), (["--name", "a/b"], "invalid character"),
@@ -280,3 +282,9 @@ def test_the_network_of_another_container(run: Run, rootless: Any, container: Ca
     asks = "until wget -q -O - http://127.0.0.1:8000/; do sleep 0.1; done; touch /made"
     assert run("--network", f"ns:{path}", script=asks) == "shared\n"
     assert os.stat(f"{BOX}/rootfs/made").st_uid == os.geteuid()
+
+
+def test_a_program_as_a_file_of_variables_is_not_printed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "program").write_bytes(b"\x7fELF \x00\xff" * 99)
+    result = run("--env-file", "program", script="true", fails=True)
+    assert "not an environment variable" in result.stderr and "..." in result.stderr and len(result.stderr) < 600
