@@ -321,9 +321,6 @@ def _await_verdict(
     return master
 
 
-# --- the joiner and the process
-
-
 class RunningContainer:
     """Hold the pidfd of a container's init, and what the joiner needs to know about init.
 
@@ -450,7 +447,7 @@ def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
             raise
     from rootless.cgroup import systemd
 
-    spawned = _clone_joiner(target, task)
+    spawned = _clone_joiner(target, task, waits=True)
     try:
         systemd.adopt(os.readlink(f"/proc/self/fd/{cgroup_fd}"), spawned.pid)
     except BaseException:
@@ -461,15 +458,20 @@ def spawn(target: RunningContainer, task: Task, cgroup_fd: int) -> Spawned:
     return spawned
 
 
-def _clone_joiner(target: RunningContainer, task: Task, cgroup_fd: int = -1, *, later: int = -1) -> Spawned:
-    """Start the joiner in a cgroup, or let only its child enter one (`later`). Raises OSError and RootlessError."""
+def _clone_joiner(
+    target: RunningContainer, task: Task, cgroup_fd: int = -1, *, later: int = -1, waits: bool = False
+) -> Spawned:
+    """Start the joiner in a cgroup, or let only its child enter one (`later`). Raises OSError and RootlessError.
+
+    waits: whether the child does nothing before MAY_SPEAK, because it is not in its cgroup yet.
+    """
     sync, theirs = channel.pair()
 
     def join() -> None:
         try:
             sync.close()
         finally:
-            _join(target, task, theirs, later)
+            _join(target, task, theirs, later, waits=waits)
 
     try:
         joiner, pidfd = child.clone(0, join, cgroup_fd=cgroup_fd)
@@ -479,7 +481,7 @@ def _clone_joiner(target: RunningContainer, task: Task, cgroup_fd: int = -1, *, 
     return Spawned(*await_child(joiner, sync), sync, joiner)
 
 
-def _join(target: RunningContainer, task: Task, sync: socket, cgroup_fd: int) -> None:
+def _join(target: RunningContainer, task: Task, sync: socket, cgroup_fd: int, *, waits: bool) -> None:
     """Do the joiner's work, then in its child the process's. Return only after a failure (kernel/child.py)."""
     sc.name_process(b"rootless:joiner")
     try:
@@ -501,15 +503,17 @@ def _join(target: RunningContainer, task: Task, sync: socket, cgroup_fd: int) ->
     except BaseException as error:
         channel.send_failure(sync, error, "cannot join the container's namespaces")
         return
-    _become(target, task, sync)
+    _become(target, task, sync, waits=waits)
 
 
-def _become(target: RunningContainer, task: Task, sync: socket) -> None:
+def _become(target: RunningContainer, task: Task, sync: socket, *, waits: bool) -> None:
     """Set the process up and run its program. Return only after a failure."""
     process = task.process
     gate = _Gate(sync)
     sc.name_process(b"rootless:exec")
     try:
+        if waits:
+            gate.wait()
         os.setsid()
         if target.cgroup_ns >= 0:
             # Only now that it is in the cgroup: with nsdelegate the kernel refuses to move a process into a cgroup from
@@ -521,13 +525,9 @@ def _become(target: RunningContainer, task: Task, sync: socket) -> None:
         if task.keyring:
             attributes.join_keyring(task.keyring)
         context = Becoming(
-            target.proc_fd,
-            task.last_cap,
-            list(process.env),
-            setgroups=target.setgroups,
-            filtered=bool(task.filter or task.emulation),
-            lends=bool(target.flags & sc.CLONE_NEWUSER),
-        )
+            target.proc_fd, task.last_cap, list(process.env), setgroups=target.setgroups,
+            filtered=bool(task.filter or task.emulation), lends=bool(target.flags & sc.CLONE_NEWUSER),
+        )  # fmt: skip
         context.oom_score_written = True  # the joiner has written it
         tell = _GatedSender(gate) if log.debugging() else None
         attributes.make_null_writable(target.proc_fd)
