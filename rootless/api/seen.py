@@ -7,6 +7,8 @@ rebuilds the rootfs below it. The inode's number is no proof, because a new dire
 
 from __future__ import annotations
 
+from _stat import S_ISLNK
+
 from rootless.kernel import syscalls as sc
 from rootless.kernel.paths import is_below
 from rootless.startup import lean_os as os
@@ -44,11 +46,17 @@ def look_at_ids(rootfs: str) -> list[tuple[int, ...]]:
 
 def _status(root_fd: int, path: str) -> tuple[int, ...]:
     """Return (device, inode, time of its last change)."""
-    fd = sc.find_in_root(root_fd, path)
-    if fd < 0:
+    first, _, rest = path.strip("/").partition("/")
+    try:
+        status = os.stat(first, dir_fd=root_fd, follow_symlinks=False)
+    except OSError:
         return ()
-    status = os.fstat(fd)
-    os.close(fd)
+    if rest or S_ISLNK(status.st_mode):
+        fd = sc.find_in_root(root_fd, path)
+        if fd < 0:
+            return ()
+        status = os.fstat(fd)
+        os.close(fd)
     return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
