@@ -266,10 +266,9 @@ def _read_root(asked: dict[str, Any], host: Host) -> tuple[dict[str, Any], str, 
             raise RootlessError("the rootfs is not a directory", path, hint="rootfs= names it")
         spec = default_config(not host.is_root_on_host, host.uid, host.gid)
         spec["root"]["path"] = path
-        if not host.is_root_on_host:  # who may not raise a limit that the caller has lowered
-            most = sc.prlimit(_NOFILE)[1]
-            for limit in spec["process"]["rlimits"]:
-                limit.update(hard=min(limit["hard"], most), soft=min(limit["soft"], most))
+        most = sc.prlimit(_NOFILE)[1]  # a container may not raise a limit that the caller has lowered
+        for limit in spec["process"]["rlimits"]:
+            limit.update(hard=min(limit["hard"], most), soft=min(limit["soft"], most))
         return spec, os.path.dirname(path), None
     as_root = asked.get("user") in (0, "root", "0") and host.uid != 0
     hides = host.is_root_here and can_hide_owners("/etc")
