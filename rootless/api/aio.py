@@ -437,7 +437,12 @@ class _Text:
         """Return what goes to the program. Raises what subprocess raises for what is not of the right type."""
         if data is None:
             return memoryview(b"")
-        return memoryview(data.encode(self.encoding, self.errors) if self.is_text else data).cast("B")
+        try:
+            return memoryview(data.encode(self.encoding, self.errors) if self.is_text else data).cast("B")
+        except TypeError:
+            if data:
+                raise
+            return memoryview(b"")  # subprocess takes whatever is false for no input, such as an empty str
 
     def decode(self, data: bytearray | None) -> Any:
         """Return what came from it, with universal newlines."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import copy
@@ -103,6 +104,30 @@ def test_a_call_is_subprocess_s(name: str, way: str) -> None:
     if name == "no program" and way in ("named", "exec"):  # config.json refuses it
         expected = ("FileNotFoundError", 2, os.strerror(2), "", None)
     assert got == expected
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["bytes", "text"])
+@pytest.mark.parametrize("data", ["", b"", bytearray(), memoryview(b""), 0, [], "x", b"x", 5, ["a"]], ids=repr)
+def test_input_is_what_subprocess_takes(data: Any, text: bool) -> None:
+    """Without text it takes whatever is false for no input."""
+
+    def communicate(start: Any, args: list[str]) -> Any:
+        with start(args, stdin=PIPE, stdout=PIPE, text=text) as process:
+            try:
+                output = process.communicate(data)[0]
+            finally:
+                process.kill()
+            return subprocess.CompletedProcess(args, 0, output)
+
+    def run_async(args: list[str], **keywords: Any) -> Any:
+        return asyncio.run(rootless.async_run(args, **keywords))
+
+    keywords: dict[str, Any] = {"input": data, "text": text, "capture_output": True}
+    expected = outcome(subprocess.run, ["cat"], **keywords)
+    for run in (rootless.run, run_async):
+        assert outcome(run, ["cat"], **keywords) == expected
+    for start in (subprocess.Popen, rootless.Popen):
+        assert outcome(communicate, start, ["cat"]) == expected
 
 
 def test_a_program_that_the_kernel_refuses_has_its_error(busybox_root: Any) -> None:
