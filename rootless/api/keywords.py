@@ -18,13 +18,11 @@ Environment: TypeAlias = Mapping[str, FilePath] | Mapping[bytes, FilePath]
 Data: TypeAlias = bytes | bytearray | memoryview
 
 
-class ContainerKeywords(TypedDict, total=False):
-    """Declare what a container gets, beside what subprocess.Popen knows. Most of them are in plan/settings.py, too."""
+class SandboxKeywords(TypedDict, total=False):
+    """Declare what each container of a `Sandbox` gets. Most of them are in plan/settings.py, too."""
 
     bundle: str | os.PathLike[str] | None
     rootfs: str | os.PathLike[str] | None
-    name: str | None
-    init: bool
     limits: Literal["strict", "best-effort"]
     hostname: str | None
     volumes: Sequence[str | os.PathLike[str]] | None
@@ -44,6 +42,13 @@ class ContainerKeywords(TypedDict, total=False):
     no_new_privileges: bool | None
     seccomp: str | os.PathLike[str] | Mapping[str, Any] | None
     config: Mapping[str, Any] | None
+
+
+class ContainerKeywords(SandboxKeywords, total=False):
+    """Declare what a container gets, beside what subprocess.Popen knows."""
+
+    name: str | None
+    init: bool
 
 
 class ChildKeywords(TypedDict, total=False):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
     from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
-    from rootless.api.keywords import CallKeywords, Command, ContainerKeywords
+    from rootless.api.keywords import CallKeywords, Command, SandboxKeywords
 
     Output = TypeVar("Output", bytes, str, Any)
 else:
@@ -78,7 +78,7 @@ class Sandbox(Generic[Output]):
             self: Sandbox[str], *, text: Literal[True], warm: int = ..., timeout: float | None = ...,
             output_limit: int = ..., workspace: str | os.PathLike[str] | None = ..., user: str | int | None = ...,
             group: str | int | None = ..., extra_groups: Iterable[str | int] | None = ...,
-            **keywords: Unpack[ContainerKeywords],
+            **keywords: Unpack[SandboxKeywords],
         ) -> None: ...  # fmt: skip
 
         @overload
@@ -86,7 +86,7 @@ class Sandbox(Generic[Output]):
             self: Sandbox[bytes], *, text: Literal[False] = ..., warm: int = ..., timeout: float | None = ...,
             output_limit: int = ..., workspace: str | os.PathLike[str] | None = ..., user: str | int | None = ...,
             group: str | int | None = ..., extra_groups: Iterable[str | int] | None = ...,
-            **keywords: Unpack[ContainerKeywords],
+            **keywords: Unpack[SandboxKeywords],
         ) -> None: ...  # fmt: skip
 
         @overload
@@ -94,7 +94,7 @@ class Sandbox(Generic[Output]):
             self: Sandbox[Any], *, text: bool, warm: int = ..., timeout: float | None = ...,
             output_limit: int = ..., workspace: str | os.PathLike[str] | None = ..., user: str | int | None = ...,
             group: str | int | None = ..., extra_groups: Iterable[str | int] | None = ...,
-            **keywords: Unpack[ContainerKeywords],
+            **keywords: Unpack[SandboxKeywords],
         ) -> None: ...  # fmt: skip
 
     def __init__(
@@ -329,6 +329,7 @@ class _Run:
         self,
         sandbox: Sandbox[Any],
         args: Any,
+        /,
         *,
         input: Any = None,
         text: bool | None = None,
@@ -338,7 +339,10 @@ class _Run:
         shell: bool = False,
         executable: Any = None,
         umask: int = -1,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(f"run() got an unexpected keyword argument {next(iter(unknown))!r}")
         self.sandbox = sandbox
         self.args = args
         self.text = sandbox.text if text is None else text

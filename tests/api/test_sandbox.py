@@ -32,6 +32,22 @@ def test_a_call_returns_output_and_status(busybox_root: Path, warm: int) -> None
             box.run(["nosuch"])
 
 
+@pytest.mark.parametrize("name", ["nosuch", "capture_output", "sandbox"])
+@pytest.mark.parametrize("way", ["run", "map", "async_run"])
+def test_a_keyword_that_a_call_lacks_is_named(name: str, way: str) -> None:
+    unknown: dict[str, Any] = {name: 1}
+    with (
+        rootless.Sandbox() as box,
+        pytest.raises(TypeError, match=rf"^run\(\) got an unexpected keyword argument '{name}'$"),
+    ):
+        if way == "async_run":
+            asyncio.run(box.async_run(["true"], **unknown))
+        elif way == "run":
+            box.run(["true"], **unknown)
+        else:
+            list(box.map([["true"]], **unknown))
+
+
 def test_each_call_has_a_root_of_its_own(busybox_root: Path, warm: int) -> None:
     with rootless.Sandbox(rootfs=busybox_root, warm=warm, text=True) as box:
         for _ in range(4):

@@ -79,6 +79,7 @@ def mistakes() -> None:
     rootless.Popen(["true"], memory=1.5)  # type: ignore[call-overload]
     rootless.Popen(["true"]).exec(["true"], memory="1m")  # type: ignore[call-overload]
     rootless.Sandbox().run(["true"], nosuch=1)  # type: ignore[call-overload]
+    rootless.Sandbox(name="box")  # type: ignore[call-overload]
     rootless.rnu(["true"])  # type: ignore[attr-defined]
 
 
