@@ -8,7 +8,6 @@ because the kernel then sends SIGTERM to the runtime, which ends the container a
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 import signal
@@ -166,9 +165,9 @@ def arrange(call: Call, verdict: socket, end: int) -> tuple[socket, int]:
     sources = [*call.streams, *(fd for fd, _ in call.passed)]
     targets = [0, 1, 2, *(number for _, number in call.passed)]
     high = max(_HIGH, *targets) + 1
-    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high) if fd >= 0 else -1 for fd in sources]
-    moved = type(verdict)(fileno=fcntl.fcntl(verdict.fileno(), fcntl.F_DUPFD_CLOEXEC, high))
-    moved_end = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, high)
+    copies = [program.move_up(fd, high) if fd >= 0 else -1 for fd in sources]
+    moved = type(verdict)(fileno=program.move_up(verdict.fileno(), high))
+    moved_end = program.move_up(end, high)
     verdict.detach()
     program.close_all_but([moved.fileno(), moved_end, *(fd for fd in copies if fd >= 0)])
     for copy, target in zip(copies, targets, strict=True):

@@ -6,7 +6,6 @@ There is no state directory and no start socket. Errors go to the caller's own s
 from __future__ import annotations
 
 import errno
-import fcntl
 import select
 from _signal import SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
 
@@ -344,7 +343,7 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> int:
     """
     path, environment = _look_up(life, call, context)
     first = max((number for _, number in call.passed), default=0) + 1  # no number is another's source then
-    passed = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first), number) for fd, number in call.passed]
+    passed = [(program.move_up(fd, first), number) for fd, number in call.passed]
     reaper.block_all()
     call.options.ignore_signals()
     try:
@@ -372,10 +371,10 @@ def _place_passed(life: Life, call: Call) -> socket:
         program.close_all_but(fd for fd in (verdict.fileno(), life.answers) if fd >= 0)
         return verdict
     first = max(number for _, number in call.passed) + 1
-    moved = type(verdict)(fileno=fcntl.fcntl(verdict.fileno(), fcntl.F_DUPFD_CLOEXEC, first))
+    moved = type(verdict)(fileno=program.move_up(verdict.fileno(), first))
     if life.answers >= 0:
-        life.answers = fcntl.fcntl(life.answers, fcntl.F_DUPFD_CLOEXEC, first)
-    copies = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first), number) for fd, number in call.passed]
+        life.answers = program.move_up(life.answers, first)
+    copies = [(program.move_up(fd, first), number) for fd, number in call.passed]
     verdict.detach()  # its number may belong to the program now
     for copy, number in copies:
         os.dup2(copy, number)

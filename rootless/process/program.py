@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import sys
 from _frozen_importlib import BuiltinImporter, FrozenImporter
 from _signal import SIG_DFL, SIG_SETMASK, getsignal, pthread_sigmask, signal  # type: ignore[import-not-found]
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _LAST_SIGNAL = 65
 _ST_NOEXEC = 8  # statvfs(3)
+_NOFILE = 7  # RLIMIT_NOFILE (getrlimit(2))
 _OVERFLOW = 65534  # /proc/sys/kernel/overflowgid
 _PASSWD_LIMIT = 1 << 20  # bytes to read of the image's /etc/passwd
 
@@ -244,6 +246,19 @@ def close_all_but(keep: Iterable[int] = ()) -> None:
             sc.close_range(first, fd - 1)
         first = max(first, fd + 1)
     sc.close_range(first)
+
+
+def move_up(fd: int, first: int) -> int:
+    """Return a close-on-exec copy of an fd, `first` or higher: above all numbers of pass_fds. Raises RootlessError."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EMFILE):
+            raise
+        limit = sc.prlimit(_NOFILE)[0]
+        what = f"pass_fds: no descriptor above {first - 1} is left below the limit of open files, {limit}"
+        hint = f'pass a lower number, or raise the limit: ulimits={{"nofile": {first + 64}}}, or this process\'s own'
+        raise RootlessError(what, "/process/rlimits", hint=hint) from None
 
 
 def check_passed(preserve: int) -> None:

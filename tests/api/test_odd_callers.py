@@ -93,6 +93,24 @@ for fd in fds:
     assert "at most 253" in output_of(script, busybox_root)
 
 
+def test_a_number_of_pass_fds_at_the_limit_is_refused_in_words(busybox_root: Path) -> None:
+    script = """
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+os.dup2(os.open("/dev/null", os.O_RDONLY), 99)
+os.dup2(99, 80)
+for way in ({}, {"init": False}, {"name": f"near-{os.getpid()}"}):
+    assert not rootless.run(["true"], rootfs=root, pass_fds=[80], ulimits={"nofile": 100}, **way).returncode
+    try:
+        rootless.run(["true"], rootfs=root, pass_fds=[99], ulimits={"nofile": 100}, **way)
+    except rootless.RootlessError as error:
+        print(error)
+"""
+    lines = output_of(script, busybox_root).splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert "above 99 is left below the limit of open files, 100" in line and 'ulimits={"nofile": ' in line
+
+
 def test_a_child_that_is_forked_meanwhile_holds_no_call_up(busybox_root: Path) -> None:
     """A pool of multiprocessing forks from one thread, while another one calls."""
     script = """
