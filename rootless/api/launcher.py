@@ -291,6 +291,7 @@ def main(requests_fd: str, parent_fd: str) -> None:
     `parent_fd` its pidfd.
     """
     requests, parent = int(requests_fd), int(parent_fd)
+    os.umask(os.umask(0o077) & 0o077)  # one that takes permissions from the owner would close state directories to us
     from rootless.kernel.host import Host
     from rootless.process.program import close_all_but
     from rootless.runtime.interpreter import protect

@@ -111,6 +111,15 @@ for way in ({}, {"init": False}, {"name": f"near-{os.getpid()}"}):
         assert "above 99 is left below the limit of open files, 100" in line and 'ulimits={"nofile": ' in line
 
 
+def test_an_umask_that_takes_permissions_from_the_owner(busybox_root: Path) -> None:
+    script = """
+os.umask(0o777)
+with rootless.Popen(["cat"], rootfs=root, stdin=-1, name=f"closed-{os.getpid()}") as box:
+    print(box.exec(["umask"], shell=True, stdout=-1).stdout)
+"""
+    assert output_of(script, busybox_root) == "b'0022\\n'\n"
+
+
 def test_a_child_that_is_forked_meanwhile_holds_no_call_up(busybox_root: Path) -> None:
     """A pool of multiprocessing forks from one thread, while another one calls."""
     script = """
