@@ -35,6 +35,7 @@ _MOST = 5
 _WAITING = 400  # descriptors of requests that the launcher holds for the next worker, unless it may open few
 _NOFILE = 7  # RLIMIT_NOFILE (getrlimit(2))
 _IDLE = 1.0  # seconds after which workers without work end
+_PAUSE = 10.0  # seconds until workers that could not be started are tried again
 _PATIENCE = 0.5  # seconds after which a set-up counts as one that hangs, such as at a FUSE file system
 
 
@@ -82,7 +83,8 @@ class Workers:
         self.given_back: list[Request] = []  # those that no worker takes
         self.gives = True  # not while the launcher finds out what a killed worker has left
         self.used = 0.0  # when the last one became free, by time.monotonic
-        self.possible: bool | None = None
+        self.possible: bool | None = None  # whether this host lets workers be, None until that is known
+        self.retry_at = 0.0  # none are started before, by time.monotonic, because the last ones could not be
         # A request that waits here is not on its way any more. As long as a socket is on its way, the kernel looks at
         # all of them whenever one is closed (net/unix/garbage.c).
         self._most_waiting = min(_WAITING, sc.prlimit(_NOFILE)[0] // 8)
@@ -107,27 +109,41 @@ class Workers:
     def _is_busy(self) -> bool:
         poller = select.poll()
         poller.register(self.own.requests, select.POLLIN)
-        return self.possible is not False and bool(poller.poll(0))
+        return self.possible is not False and time.monotonic() >= self.retry_at and bool(poller.poll(0))
 
     def _start(self, number: int) -> bool:
         """Start that many workers; return whether there are any."""
         from rootless.init import small_init
         from rootless.kernel import vfork
 
+        if self.possible is None and not (small_init.is_known() and vfork.is_possible()):
+            self.possible = False
+            return False
         try:
-            if self.possible or (small_init.is_known() and vfork.is_possible()):
-                program_fd = small_init.open_program()
-                try:
-                    # If a container's process could not execute it, its program would end without a word.
-                    if self.possible or small_init.is_executed(program_fd):
-                        for worker in [self._start_one(program_fd) for _ in range(number)]:
-                            self._greet(worker)
-                finally:
-                    os.close(program_fd)
+            program_fd = small_init.open_program()
+            try:
+                # If a container's process could not execute it, its program would end without a word.
+                if self.possible is None:
+                    self.possible = small_init.is_executed(program_fd)
+                if self.possible:
+                    self._start_all(number, program_fd)
+            finally:
+                os.close(program_fd)
         except OSError:  # no memory, no process, or this host makes no memfds that are executed
             pass
-        self.possible = bool(self.all)  # if not, copies of the launcher will do
-        return self.possible
+        if not self.all:  # copies of the launcher will do
+            self.retry_at = time.monotonic() + _PAUSE
+        return bool(self.all)
+
+    def _start_all(self, number: int, program_fd: int) -> None:
+        """Start that many workers and greet them. Raises OSError; those that were started before it can work."""
+        started: list[Worker] = []
+        try:
+            for _ in range(number):
+                started.append(self._start_one(program_fd))
+        finally:
+            for worker in started:
+                self._greet(worker)
 
     def _start_one(self, program_fd: int) -> Worker:
         ours, theirs = channel.pair()

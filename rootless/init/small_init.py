@@ -7,6 +7,7 @@ compares. There is one for x86-64 only; elsewhere every container is a copy of t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 from struct import pack
 
@@ -71,13 +72,16 @@ def open_program() -> int:
 def is_executed(fd: int) -> bool:
     """Return whether this host executes the program, which a security module may deny for files in memory.
 
-    It ends at once, because it has no descriptor 4: nobody would wait for the status.
+    It ends at once, because it has no descriptor 4: nobody would wait for the status. Raises OSError if that cannot be
+    tried now.
     """
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 5)
     try:
         close = [(os.POSIX_SPAWN_CLOSE, 4)]
         pid = os.posix_spawn(f"/proc/self/fd/{moved}", [NAME], {b"1": b""}, file_actions=close)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.ENOMEM):
+            raise
         return False
     finally:
         os.close(moved)

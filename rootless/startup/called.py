@@ -326,7 +326,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.api.workers":
             "Request.__init__ Worker.__init__ Workers.__init__ Workers._end Workers._give Workers._greet "
             "Workers._hang Workers._hang.<locals>.<genexpr> Workers._is_busy Workers._start "
-            "Workers._start.<locals>.<listcomp> Workers._start_one Workers._start_one.<locals>.live "
+            "Workers._start_all Workers._start_one Workers._start_one.<locals>.live "
             "Workers._start_one.<locals>.live.<locals>.<listcomp> Workers.are_full "
             "Workers.are_full.<locals>.<genexpr> Workers.end_all Workers.end_idle Workers.finish "
             "Workers.has_answered Workers.seconds_left Workers.take Workers.take_back Workers.working "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -19,9 +21,13 @@ import pytest
 
 import rootless
 from rootless.api.client import launcher_pid
+from rootless.api.plans import Plans
+from rootless.api.running import Own
+from rootless.api.workers import Worker, Workers
 from rootless.errors import LauncherError, RootlessError
 from rootless.init import small_init
-from rootless.kernel import vfork
+from rootless.kernel import channel, vfork
+from rootless.kernel.host import Host
 from tests.support.processes import has_ended, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -377,6 +383,35 @@ def test_a_config_that_changes_on_the_way_to_a_worker_counts(tmp_path: Path, bus
                 os.kill(pid, signal.SIGCONT)
             said = [call.result() for call in calls]
         assert f"Seccomp:\t{expected}\n" in said, said
+
+
+@pytest.mark.parametrize("reason", ["none can be started now", "one of two can", "the program is not executed"])
+def test_workers_that_cannot_be_started_are_tried_again(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the host will never execute their program."""
+    greeted: list[Worker] = []
+    room = 1 if reason == "one of two can" else 0
+
+    def start_one(self: Workers, program_fd: int) -> Worker:
+        if len(self.all) >= room:
+            raise BlockingIOError(errno.EAGAIN, "no process is left")
+        self.all[program_fd] = Worker(0, requests)
+        return self.all[program_fd]
+
+    monkeypatch.setattr(small_init, "is_known", lambda: True)
+    monkeypatch.setattr(vfork, "is_possible", lambda: True)
+    monkeypatch.setattr(small_init, "is_executed", lambda fd: reason != "the program is not executed")
+    monkeypatch.setattr(Workers, "_start_one", start_one)
+    monkeypatch.setattr(Workers, "_greet", lambda self, worker: greeted.append(worker))
+    requests, caller = channel.pair()
+    with contextlib.closing(requests), contextlib.closing(caller), select.epoll() as poller:
+        caller.send(b"one more")
+        workers = Workers(Own(-1, requests, poller), Plans(Host()))
+        assert workers._is_busy()
+        assert workers._start(2) == bool(room)
+        assert greeted == [*workers.all.values()]
+        assert workers._is_busy() == bool(room)
+        workers.retry_at = time.monotonic()
+        assert workers._is_busy() == (reason != "the program is not executed")
 
 
 @needs_workers
