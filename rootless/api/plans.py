@@ -13,7 +13,7 @@ from rootless.kernel import caps, proc
 from rootless.kernel import syscalls as sc
 from rootless.plan import Call
 from rootless.plan.compiler import compile
-from rootless.plan.host_system import closed_paths, host_system_config
+from rootless.plan.host_system import closed_paths, give_home, host_system_config
 from rootless.plan.settings import Settings, apply_settings
 from rootless.process import program
 from rootless.runtime.bundle import parse_config, read_config
@@ -287,6 +287,8 @@ def _read_user(asked: dict[str, Any], host: Host, spec: dict[str, Any], rootfs: 
     if is_host and ids.groups and (ids.uid, ids.gid) == (host.uid, host.gid):
         what = "the host's own system gives the program the caller's ids, and no further group is mapped"
         raise RootlessError(what, "/process/user/additionalGids", errno.EPERM, hint="leave extra_groups out")
+    if is_host:  # which shows no home of passwd's
+        ids.home = give_home(spec, ids.uid, ids.gid)
     return {"user": f"{ids.uid}:{ids.gid}", "user_ids": ids}
 
 

@@ -82,6 +82,15 @@ def host_system_config(host: Host, *, as_root: bool = False, hide_owners: bool =
     }  # fmt: skip
 
 
+def give_home(config: dict[str, Any], uid: int, gid: int) -> str:
+    """Give the private home directory to the user that the program gets instead of the caller; return its path."""
+    home = "/root" if uid == 0 else "/home"
+    for mount in config["mounts"]:
+        if mount["destination"] == home:
+            mount["options"] = ["nosuid", "nodev", "mode=700", f"uid={uid}", f"gid={gid}"]
+    return home
+
+
 def _from_host(name: str, *, ownerless: bool) -> dict[str, Any]:
     """Return the mount of one of the host's directories, with all below it; a symbolic link is copied itself.
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -499,3 +500,11 @@ def test_names_of_users_are_looked_up_again_in_an_image_that_was_rebuilt(busybox
     assert home_after("bob:x:0:0::/new:/bin/sh\n") == "0 /new\n"
     with pytest.raises(KeyError):
         home_after("alice:x:0:0::/old:/bin/sh\n")
+
+
+@pytest.mark.parametrize("user", [os.getuid(), "daemon", "nobody", "root"])
+def test_the_home_in_the_host_s_system_is_private_and_the_user_s(user: int | str) -> None:
+    script = 'cd && touch file && stat -c "%a %u" . && id -u && ls -A'
+    done = rootless.run(script, shell=True, user=user, capture_output=True, text=True)
+    uid = user if isinstance(user, int) else pwd.getpwnam(user).pw_uid
+    assert (done.stdout, done.stderr) == (f"700 {uid}\n{uid}\nfile\n", "")
