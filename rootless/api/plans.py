@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import marshal
 
+from oci.ids import is_number
 from rootless import cgroup
 from rootless.api import seen
 from rootless.config_node import Node
@@ -277,13 +278,14 @@ def _read_root(asked: dict[str, Any], host: Host) -> tuple[dict[str, Any], str, 
 
 
 def _read_user(asked: dict[str, Any], host: Host, spec: dict[str, Any], rootfs: str) -> dict[str, Any]:
-    """Return the keywords of Settings for user, group and groups, {} if config.json has these ids already."""
+    """Return the keywords of Settings for user, group and groups, without ids that config.json has already."""
     from rootless.api.users import find_user
 
     is_host = asked["root"][0] == "host"
     ids = find_user(spec["process"].get("user") or {}, asked, rootfs)
     if [ids.uid, ids.gid, ids.groups] == _ids_of(spec):
-        return {}
+        is_named = not (is_host or is_number(str(asked.get("user") or 0)))
+        return {"env": [f"HOME={ids.home}"]} if is_named and ids.home else {}  # of several names with this uid
     if is_host and ids.groups and (ids.uid, ids.gid) == (host.uid, host.gid):
         what = "the host's own system gives the program the caller's ids, and no further group is mapped"
         raise RootlessError(what, "/process/user/additionalGids", errno.EPERM, hint="leave extra_groups out")

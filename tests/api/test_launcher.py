@@ -498,6 +498,7 @@ def test_names_of_users_are_looked_up_again_in_an_image_that_was_rebuilt(busybox
 
     assert home_after("bob:x:0:0::/old:/bin/sh\n") == "0 /old\n"
     assert home_after("bob:x:0:0::/new:/bin/sh\n") == "0 /new\n"
+    assert home_after("root:x:0:0::/root:/bin/sh\nbob:x:0:0::/own:/bin/sh\n") == "0 /own\n"  # two names for one id
     with pytest.raises(KeyError):
         home_after("alice:x:0:0::/old:/bin/sh\n")
 
