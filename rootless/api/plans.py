@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import marshal
 
-from oci.ids import is_number
 from rootless import cgroup
 from rootless.api import seen
 from rootless.config_node import Node
@@ -279,6 +278,7 @@ def _read_root(asked: dict[str, Any], host: Host) -> tuple[dict[str, Any], str, 
 
 def _read_user(asked: dict[str, Any], host: Host, spec: dict[str, Any], rootfs: str) -> dict[str, Any]:
     """Return the keywords of Settings for user, group and groups, without ids that config.json has already."""
+    from oci.ids import is_number
     from rootless.api.users import find_user
 
     is_host = asked["root"][0] == "host"
