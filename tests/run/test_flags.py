@@ -62,6 +62,19 @@ def test_the_program_and_its_surroundings(run: Run, tmp_path: Path) -> None:
     assert out[:3] == ["1/two words/from outside/unset/a=b", "/tmp", "box7"] and out[3].split()[3:5] == ["99", "100"]
 
 
+@pytest.mark.parametrize("flags", [["--ephemeral"], ["--tag", "a:b"], ["--platform", "linux/arm64"]])
+def test_a_flag_about_an_images_root_is_refused_with_host(rootless: Any, flags: list[str]) -> None:
+    result = rootless("run", "--host", *flags, "--", "true")
+    assert result.returncode == 1 and result.stderr.startswith("rootless: the host's own system is "), result.stderr
+    assert result.stderr.endswith(f": {flags[0]}; hint: leave {flags[0]} or --host out\n")
+
+
+def test_a_container_is_not_kept_and_deleted_at_once(rootless: Any, run: Run) -> None:
+    result = run("--keep", "--rm", fails=True)
+    assert result.returncode == 1 and result.stderr.endswith(": --keep --rm; hint: leave one out\n"), result.stderr
+    assert run("--keep", "--rm=false") == "" and rootless("delete", BOX).returncode == 0
+
+
 def test_the_entrypoint_takes_the_words_as_arguments(rootless: Any, run: Run) -> None:
     result = rootless("run", "--entrypoint", "echo", f"./{BOX}", "a", "-n")
     assert (result.returncode, result.stdout) == (0, "a -n\n")

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from rootless.cli.options import Options
     from rootless.runtime.bundle import CreateRequest
 
+_OF_IMAGES = {  # flags that say nothing about the host's own system, and what they are about
+    "ephemeral": "the host's own system is read-only, so there is nothing to discard",
+    "tag": "the host's own system is no image, so there is none to choose",
+    "platform": "the host's own system is no image, so there is none to choose",
+}
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
 
 
@@ -37,6 +42,8 @@ def main(options: Options) -> int:
         raise RootlessError(
             "only a detached container has a log file", f"--log-file {options.log_file}", hint="--detach"
         )
+    if options.keep and options.rm:
+        raise RootlessError("one flag keeps the container, the other deletes it", "--keep --rm", hint="leave one out")
     keep = options.keep or ("rm" in options.given and not options.rm)
     timeout = read_timeout(options.timeout) if "timeout" in options.given else 0.0
     if options.config:
@@ -79,6 +86,9 @@ def read_run_request(options: Options, timeout: float = 0.0) -> CreateRequest:
 def _of_host(options: Options, timeout: float) -> CreateRequest:
     if options.bundle or options.config:
         raise RootlessError("--host has no bundle", options.bundle or options.config, hint="rootless run --host -- CMD")
+    for flag, what in _OF_IMAGES.items():
+        if getattr(options, flag):
+            raise RootlessError(what, f"--{flag}", hint=f"leave --{flag} or --host out")
     from rootless.plan.host_system import host_system_config
     from rootless.userns.mount_userns import can_hide_owners
 
