@@ -142,7 +142,7 @@ def _ports(config: dict[str, Any], rest: str) -> None:
         raise ValueError("a port is needed")
     for port in rest.split():
         number, _, protocol = port.partition("/")
-        if not number.replace("-", "").isdigit() or protocol not in ("", "tcp", "udp", "sctp"):
+        if not (number.isascii() and number.replace("-", "").isdigit()) or protocol not in ("", "tcp", "udp", "sctp"):
             raise ValueError(f"{port!r} is not a port")
         config.setdefault("ExposedPorts", {})[f"{number}/{protocol or 'tcp'}"] = {}
 

@@ -22,7 +22,7 @@ def parse_size(text: str) -> int:
     number = number.removesuffix("ib") if binary else number.removesuffix("b")
     unit = number[-1:] if number[-1:].isalpha() else ""
     digits = number.removesuffix(unit)
-    if unit not in _BYTES or (binary and not unit) or not _is_number(digits):
+    if unit not in _BYTES or (binary and not unit) or not is_number(digits):
         raise ValueError(f"not a size: {text!r}")
     size = int((float(digits) if "." in digits else int(digits)) * _BYTES[unit])
     if size > _MAX_SIZE:
@@ -41,7 +41,7 @@ def parse_duration(text: str) -> float:
         rest = rest[len(digits) :]
         unit = rest[: len(rest) - len(rest.lstrip("nuµmsh"))]
         rest = rest[len(unit) :]
-        if not _is_number(digits) or unit not in _SECONDS or (not unit and digits != text):
+        if not is_number(digits) or unit not in _SECONDS or (not unit and digits != text):
             raise ValueError(f"not a duration: {text!r}")
         seconds += float(digits) * _SECONDS[unit]
     if seconds <= 0:
@@ -76,7 +76,7 @@ def read_numbers(node: Node, limit: int) -> list[int]:
         raise node.wrong(f"a list such as '0-3,7', numbers below {limit}") from None
 
 
-def _is_number(digits: str) -> bool:
+def is_number(digits: str) -> bool:
     """Return whether it is an unsigned number, perhaps with a point in it."""
     plain = digits.replace(".", "", 1)
     return plain.isascii() and plain.isdigit() and len(digits) <= _MAX_DIGITS

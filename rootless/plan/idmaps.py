@@ -54,7 +54,7 @@ def _read_inline(node: Node, option: str) -> tuple[IdMap, IdMap]:
     for part in option.partition("=")[2].split(";"):
         kind, _, ranges = part.partition("=")
         for words in (each.split("-") for each in ranges.split("#")):
-            if kind not in maps or len(words) != 3 or not all(word.isdecimal() for word in words):
+            if kind not in maps or len(words) != 3 or not all(word.isascii() and word.isdecimal() for word in words):
                 raise node["options"].error(f"found {option!r}, allowed is such as idmap=uids=0-1000-1;gids=0-1000-1")
             maps[kind].append((int(words[0]), int(words[1]), int(words[2])))
     if not maps["uids"] or not maps["gids"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rootless.config_node import closest
 from rootless.errors import RootlessError, SpecError
-from rootless.kernel.units import MAX_CPUS, parse_numbers, parse_size
+from rootless.kernel.units import MAX_CPUS, is_number, parse_numbers, parse_size
 from rootless.plan import volumes
 from rootless.plan.change import NOTHING, Change, copy, merge_patch, tidy, wrong
 from rootless.plan.change import Settings as Settings
@@ -282,6 +282,8 @@ def _apply_memory_swap(change: Change, size: str | int) -> None:
 
 def _apply_cpus(change: Change, cpus: str | float) -> None:
     try:
+        if type(cpus) is str and not is_number(cpus):  # float() takes 1_0 and other scripts' digits, too
+            raise ValueError
         number = float(cpus)
         if number != 0 and not 0.01 <= number < 100000:
             raise ValueError

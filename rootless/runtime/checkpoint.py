@@ -177,7 +177,7 @@ def _read_dump_options(request: ImageRequest) -> criu.Options:
         asked |= {"parent_img": request.parent_path, "track_mem": True}
     if request.page_server:
         address, _, port = request.page_server.rpartition(":")
-        if not address or not port.isdecimal():
+        if not address or not (port.isascii() and port.isdecimal()):
             raise RootlessError("Use --page-server ADDRESS:PORT to specify page server", request.page_server)
         asked["ps"] = [[(1, address.removeprefix("[").removesuffix("]")), (2, int(port))]]
     if request.lazy_pages:

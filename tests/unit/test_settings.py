@@ -237,6 +237,7 @@ def test_the_rest() -> None:
         ("ulimits", ["nofiles=1"], "did you mean 'nofile'"), ("ulimits", ["nofile=2:1"], "above the hard"),
         ("ulimits", ["nofile"], "not a limit"), ("shm_size", "-1", "not a size"),
         ("memory_swap", "-2", "not a size"), ("cpus", "0.001", "number of CPUs"),
+        ("cpus", "٣", "number of CPUs"), ("cpus", "1_0", "number of CPUs"),
         ("cap_add", ["NET_RAV"], "CAP_NET_RAW"),
         ("cap_drop", ["x"], "unknown capability"), ("security_opt", ["secomp=x"], "unknown security option"),
         ("seccomp", "nosuch", "not a seccomp profile"), ("devices", ["/dev/nosuch"], "no such device"),
