@@ -71,7 +71,7 @@ HINTS = {
     "finite-locks": Hint("--root-emulation=errno needs none; root lifts it in limits.conf(5): - locks unlimited"),
     "few-descriptors": Hint("ask for at least 16; a shell needs about as many"),
     "closed-rootfs": Hint("the program's ids may not enter the bundle's rootfs: chmod a+rx it"),
-    "not-executable": Hint("the file is not executable: chmod a+x it in the bundle's rootfs"),
+    "not-executable": Hint("the file is not executable: chmod a+x it"),
     "none-executable": Hint("no file of that name in PATH is executable"),
     "cgroups-disabled": Hint("leave --cgroup-manager disabled out, or the limit"),
     "no-newuidmap": Hint("it comes with the package uidmap (shadow-utils)", "apt install uidmap", ROOT),

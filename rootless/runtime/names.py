@@ -34,9 +34,10 @@ def look_up(rootfs: str, text: str) -> UserIds:
     """
     with _open_root(rootfs) as root:
         try:
-            user = find_user(root, text)
+            user = find_user(root, text, _owner(rootfs))
         except OciError as error:
-            raise RootlessError(error.what, f"--user {text}", hint="a user of the container, or a number") from None
+            hint = f"a user of the {_owner(rootfs)}, or a number"
+            raise RootlessError(error.what, f"--user {text}", hint=hint) from None
     return UserIds(user.uid, user.gid, list(user.groups), user.home)
 
 
@@ -49,11 +50,16 @@ def look_up_groups(rootfs: str, groups: list[str]) -> list[str]:
             continue
         with _open_root(rootfs) as root:
             try:
-                numbers.append(str(find_group(root, text)))
+                numbers.append(str(find_group(root, text, _owner(rootfs))))
             except OciError as error:
-                hint = "a group of the container, a number, or keep-groups"
+                hint = f"a group of the {_owner(rootfs)}, a number, or keep-groups"
                 raise RootlessError(error.what, f"--group-add {text}", hint=hint) from None
     return numbers
+
+
+def _owner(rootfs: str) -> str:
+    """Return whose passwd and group a root file system holds, for errors. `run --host` has no other root than /."""
+    return "host" if rootfs == "/" else "container"
 
 
 @contextmanager

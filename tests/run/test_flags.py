@@ -69,6 +69,20 @@ def test_a_flag_about_an_images_root_is_refused_with_host(rootless: Any, flags: 
     assert result.stderr.endswith(f": {flags[0]}; hint: leave {flags[0]} or --host out\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["-u", "nosuch", "true"], "the host's etc/passwd has no user of that name: --user nosuch; hint: a user of"),
+        (["--group-add", "nosuch", "true"], "the host's etc/group has no group of that name: --group-add nosuch; hint"),
+        (["/etc/passwd"], "hint: the file is not executable: chmod a+x it\n"),
+    ],
+)
+def test_an_error_of_the_hosts_own_system_speaks_of_the_host(rootless: Any, words: list[str], wanted: str) -> None:
+    result = rootless("run", "--host", *words)
+    assert result.returncode == 1 and wanted in result.stderr, result.stderr
+    assert "image" not in result.stderr and "bundle" not in result.stderr
+
+
 def test_a_container_is_not_kept_and_deleted_at_once(rootless: Any, run: Run) -> None:
     result = run("--keep", "--rm", fails=True)
     assert result.returncode == 1 and result.stderr.endswith(": --keep --rm; hint: leave one out\n"), result.stderr
