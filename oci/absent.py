@@ -25,8 +25,9 @@ def explain_absent(source: str) -> str:
     near = near_name(source)
     if near:
         return f"did you mean {printable(near)}?"
-    if is_name(source) and not source.endswith((".tar", ".tgz", ".gz", ".zst", ".xz")):
-        return _pull(f"docker://{source}", source)
+    name = source if "/" in source else source.removesuffix(".tar")  # busybox.tar is where skopeo's copy would be
+    if is_name(name) and not name.endswith((".tar", ".tgz", ".gz", ".zst", ".xz")):
+        return _pull(f"docker://{name}", name)
     return ""
 
 

@@ -28,6 +28,7 @@ def said(result: Result, *words: str) -> str:
     [
         ("./nosuch", ["no such bundle: ./nosuch", "rootless convert IMAGE.tar -o ./nosuch"]),
         ("alpine", ["no bundle 'alpine' here", "nothing is pulled", "docker-archive:alpine.tar:alpine"]),
+        ("alpine.tar", ["ENOENT", "nothing is pulled: skopeo copy docker://alpine docker-archive:alpine.tar:alpine"]),
         ("docker://alpine", ["skopeo copy docker://alpine docker-archive:alpine.tar:alpine"]),
         ("docker.io/library/alpine:3", ["skopeo copy docker://docker.io/library/alpine:3 ", ":alpine:3"]),
         ("docker-daemon:box:1", ["docker save -o box.tar box:1"]),
