@@ -68,7 +68,8 @@ and the exit code, say whether a plain `run` works: doctor has tried one.
   and `who`.
 - `--clean` lists and removes what is left: ended containers with their cgroups and mounts, half-written entries of the
   cache, code of installations that are gone, and throw-away roots without a container. Do not use it where an engine
-  still asks for containers that have ended. Only containers of root without a mount namespace can leave
+  still asks for containers that have ended. A container that still runs is only named, if its state directory is gone,
+  as after a log-out that has removed `/run/user/UID`. Only containers of root without a mount namespace can leave
   mounts. All other mounts are in a namespace that the kernel removes with its last process, also after `kill -9`.
 
 An error message takes its hint from the same table as doctor:\

@@ -180,6 +180,11 @@ HINTS = {
     ),
     "slow-launcher": Hint("bin/rootless is the fast way to start", "rootless COMMAND", USER),
     "trial-hangs": Hint("doctor --clean removes what is left of it", "rootless doctor --clean", USER),
+    "lost-container": Hint(
+        "echo 1 >{path}/cgroup.kill ends it, and doctor --clean removes what is left then",
+        "echo 1 >{path}/cgroup.kill",
+        USER,
+    ),
     "no-sys-nice": Hint(
         "real-time policies and a lower nice value take CAP_SYS_NICE on the host, or its RLIMIT_RTPRIO or _NICE"
     ),

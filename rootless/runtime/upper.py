@@ -115,6 +115,14 @@ def abandoned() -> list[str]:
     return [path for path in _all_uppers() if not _is_used(path)]
 
 
+def owner(path: str) -> str:
+    """Return the state directory of the container that an upper directory was made for, "" if it is not known."""
+    try:
+        return os.readlink(f"{path}/{_OWNER}")
+    except OSError:
+        return ""
+
+
 def lowers() -> list[str]:
     """Return the root file systems that throw-away roots of containers lie over."""
     roots = []

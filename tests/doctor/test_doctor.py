@@ -369,30 +369,42 @@ def test_clean_removes_half_written_cache_entries_only(rootless: Rootless, tmp_p
 def test_clean_removes_cgroups_that_no_state_names(
     rootless: Rootless, container: Callable[..., Container], tmp_path: Path
 ) -> None:
-    """The state directory is lost. A cgroup with processes is kept, and so is one that the runtime has not made."""
+    """The state directory is lost. A cgroup with processes is named and kept, with the container's throw-away root.
+
+    A cgroup that the runtime has not made is kept, too.
+    """
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}  # not what other tests are writing
     c = container({"process": {"args": ["sleep", "1000"]}})
-    assert c.create().returncode == 0
+    quiet: dict[str, Any] = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    done = rootless("create", "--ephemeral", "-b", c.bundle.path, c.id, env=environment, **quiet)
+    assert done.returncode == 0
     cgroup = json.loads((rootless.state / c.id / "state.json").read_text())["cgroup"]
     if not cgroup.get("created"):
         c.delete("--force")
         pytest.skip("this user may make no cgroup here")
     pid = c.state()["pid"]
     shutil.rmtree(rootless.state / c.id)
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}  # not what other tests are writing
     mine = os.path.join(os.path.dirname(cgroup["path"]), f"{c.id}-mine")
     os.mkdir(mine)
     try:
-        assert cgroup["path"] not in rootless("doctor", "--clean", env=environment).stdout
-        assert os.path.isdir(cgroup["path"])
-        os.kill(pid, signal.SIGKILL)
-        assert until(lambda: not Path(cgroup["path"], "cgroup.procs").read_text())
         try:
             os.getxattr(cgroup["path"], "user.rootless")
         except OSError:
+            os.kill(pid, signal.SIGKILL)
+            assert until(lambda: not Path(cgroup["path"], "cgroup.procs").read_text())
             os.rmdir(cgroup["path"])
             pytest.skip("cgroups have no attributes of users here")
+        mend = hint("lost-container", path=cgroup["path"])
+        said = rootless("doctor", "--clean", env=environment).stdout
+        assert f"running    {cgroup['path']}, whose state {rootless.state / c.id} is gone: {mend.text}\n" in said, said
+        assert "nothing is left over" not in said and f"cgroup     {cgroup['path']}\n" not in said
+        assert f"{mend.command}\n" in rootless("doctor", env=environment).stdout
+        assert os.path.isdir(cgroup["path"]) and os.listdir(tmp_path / "cache/rootless/upper") == [c.id]
+        os.kill(pid, signal.SIGKILL)
+        assert until(lambda: not Path(cgroup["path"], "cgroup.procs").read_text())
         assert f"cgroup     {cgroup['path']}\n" in rootless("doctor", "--clean", env=environment).stdout
         assert not os.path.exists(cgroup["path"]) and os.path.isdir(mine)
+        assert os.listdir(tmp_path / "cache/rootless/upper") == []
     finally:
         os.rmdir(mine)
 

@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from rootless.cli.containers import enter_state_root, state_root
-from rootless.cli.doctor import cgroups, installation, machine, places, trial, users
+from rootless.cli.doctor import cgroups, installation, lost, machine, places, trial, users
 from rootless.cli.doctor.line import MISSING, Line, failed
 from rootless.cli.output import say
 from rootless.cli.table import columns
@@ -37,6 +37,7 @@ CHECKS: tuple[Callable[[Host], Iterable[Line]], ...] = (
     machine.vsyscall,
     places.runtime_directory,
     places.cache,
+    lost.lost_containers,
     installation.program,
     installation.byte_code,
     installation.packages,
@@ -121,14 +122,24 @@ def _wrapped(head: str, text: str, indent: int, *, whole: bool = False) -> Itera
 
 
 def _clean(root: str, *, as_json: bool) -> int:
-    """Print what is left of killed commands, then remove it; return 1 if something stays."""
+    """Print what is left of killed commands, then remove it; return 1 if something stays.
+
+    A container that runs is only named, also if its state directory is gone: nobody has asked to end it.
+    """
     from rootless.cli.doctor import residues  # it needs attrs, and doctor says if that is missing
 
-    left = residues.find(root)
+    left, running = residues.find(root), lost.running()
     if as_json:
-        say(json.dumps({"residues": [{"kind": each.kind, "place": each.place} for each in left]}, indent=2))
+        document = {
+            "residues": [{"kind": each.kind, "place": each.place} for each in left],
+            "running": [{"cgroup": path, "state": state} for path, state in running],
+        }
+        say(json.dumps(document, indent=2))
     else:
         for each in left:
             say(f"{each.kind:<10} {printable(each.place)}")
-        say("nothing is left over" if not left else "1 residue" if len(left) == 1 else f"{len(left)} residues")
+        for path, state in running:
+            say(f"{'running':<10} {printable(path)}, whose state {printable(state)} is gone: {lost.way_out(path).text}")
+        if left or not running:
+            say("nothing is left over" if not left else "1 residue" if len(left) == 1 else f"{len(left)} residues")
     return EXIT_ERROR if residues.remove(root, left) else 0

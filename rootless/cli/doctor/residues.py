@@ -10,6 +10,7 @@ from oci.cache import Cache
 from oci.private import open_private
 from rootless import log
 from rootless.cli import image_store, old_code
+from rootless.cli.doctor import lost
 from rootless.cli.images import translated
 from rootless.errors import NoSuchContainer, RootlessError
 from rootless.kernel import cgroup_view
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from rootless.runtime.container import State
 
-_MARK = "user.rootless"  # runtime/create.py sets it
-_DEEPEST = 3  # levels of cgroups below ours that are looked at
 _KEEP_ALL = 1 << 62  # a limit of bytes that no cache reaches, so only what is half-written goes
 
 
@@ -48,7 +47,8 @@ def find(root: str) -> list[Residue]:
     ended = [container_id for container_id in ids(root) if _has_ended(root, container_id)]
     residues = [Residue("mount", path) for container_id in ended for path in _mounts(root, container_id)]
     residues += [Residue("container", container_id) for container_id in ended]
-    residues += [Residue("root", path) for path in upper.abandoned()]
+    running = {state for _, state in lost.running()}  # its throw-away root is in use, although no state says so
+    residues += [Residue("root", path) for path in upper.abandoned() if upper.owner(path) not in running]
     store = cache_directory("images")
     residues += [Residue("image", f"{store}/{name}") for name in _half_written(store) if not name.endswith(".lock")]
     layers = Cache().directory
@@ -130,36 +130,14 @@ def _cgroups(root: str) -> Iterator[str]:
 def _nameless() -> list[str]:
     """Return the empty cgroups that a runtime of this user has made, and whose state directory is gone; deepest first.
 
-    The runtime marks what it makes with the state directory's path (runtime/create.py). Only cgroups where this user's
-    containers come to lie are looked at, and only those that the user owns.
+    Only cgroups where this user's containers come to lie are looked at, and only those that the user owns.
     """
-    view = cgroup_view.read()
-    if not view.mount or not view.own:
-        return []
-    own = os.path.normpath(f"{view.mount}/{view.own}")
-    places = {own, os.path.dirname(own)} if own != os.path.normpath(view.mount) else {own}
     nameless: dict[str, None] = {}
-    for path in (path for place in places for path in _below(place, 0)):  # deepest first
-        if _is_nameless(path) and nameless.keys() >= set(
-            _children(path)
-        ):  # a cgroup below it that is not ours keeps it
+    for path in lost.candidates():
+        # A cgroup below it that is not ours keeps it.
+        if _is_nameless(path) and nameless.keys() >= set(lost.children(path)):
             nameless[path] = None
     return list(nameless)
-
-
-def _children(directory: str) -> list[str]:
-    try:
-        with os.scandir(directory) as entries:
-            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-
-
-def _below(directory: str, depth: int) -> Iterator[str]:
-    for child in _children(directory):
-        if depth < _DEEPEST:
-            yield from _below(child, depth + 1)
-        yield child
 
 
 def _is_nameless(path: str) -> bool:
@@ -169,22 +147,13 @@ def _is_nameless(path: str) -> bool:
     looked for first: a cgroup that is still there afterwards is left over. A new one may have its path by then.
     """
     try:
-        before, state = os.stat(path), os.fsdecode(os.getxattr(path, _MARK))
-        if before.st_uid != os.geteuid() or not _is_gone(state):
+        before = os.stat(path)
+        if not lost.gone_state(path):
             return False
         with open(f"{path}/cgroup.procs") as procs:
             return not procs.read() and os.stat(path).st_ino == before.st_ino
     except OSError:
         return False
-
-
-def _is_gone(state: str) -> bool:
-    """Return whether a state directory does not exist. One that this user may not look at may exist (EACCES)."""
-    try:
-        os.lstat(state)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    return False
 
 
 def remove(root: str, residues: list[Residue]) -> int:
