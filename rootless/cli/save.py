@@ -17,6 +17,7 @@ from rootless.errors import RootlessError
 from rootless.kernel import syscalls as sc
 from rootless.kernel.host import Host
 from rootless.plan.settings import overlay_options
+from rootless.steps.upper import shorten
 from rootless.userns import job
 from rootless.userns.run import default_maps
 
@@ -76,8 +77,8 @@ def _pack(packing: PackRequest, rootfs: str, upper: str, *, is_user: bool) -> in
     try:
         sc.unshare(sc.CLONE_NEWNS)
         sc.mount(None, "/", None, sc.MS_PRIVATE | sc.MS_REC)
-        options = [*overlay_options(rootfs, upper), *(["userxattr"] if is_user else [])]
-        sc.mount("overlay", rootfs, "overlay", 0, ",".join(options))
+        options, _ = shorten(overlay_options(rootfs, upper))  # this process ends soon
+        sc.mount("overlay", rootfs, "overlay", 0, ",".join([*options, *(["userxattr"] if is_user else [])]))
         pack(packing)
     except OciError as error:
         # `pack` has other words for these, and --force.

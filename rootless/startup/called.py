@@ -363,7 +363,7 @@ CALLED: dict[str, dict[str, str]] = {
             "BindMount.execute _bind _bind_target _check_source _clone_tree _copy_link _open_source",
         "rootless.steps.builder":
             "RootBuilder.close_for_writing RootBuilder.enter RootBuilder.new_pidns RootBuilder.open_for_writing",
-        "rootless.steps.file_systems": "_mount_by_name _mount_by_name.<locals>.<genexpr>",
+        "rootless.steps.file_systems": "_is_too_long _mount_by_name _mount_by_name.<locals>.<genexpr>",
         "rootless.steps.mount_flags": "set_id_map",
         "rootless.steps.root": "AttachEmptyRoot.execute",
         "rootless.steps.upper":

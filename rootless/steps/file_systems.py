@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # File systems that take all options by fsconfig(2). Others go through mount(2), because an option such as overlay's
 # lowerdir may be longer than fsconfig's 256 bytes.
 _BY_FSCONFIG = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2", "ramfs")
+_PAGE = 4096  # mount(2) cuts the options off there and ends them with a NUL, on machines with larger pages later
 # The flags that fsconfig(2) takes for any file system. mount(2) also has silent and iversion, which have no effect on
 # the file systems above.
 _SUPERBLOCK = {"sync": sc.MS_SYNCHRONOUS, "dirsync": sc.MS_DIRSYNC, "mand": sc.MS_MANDLOCK, "lazytime": sc.MS_LAZYTIME}
@@ -211,16 +212,32 @@ def _mount_by_name(root: RootBuilder, place: int, fstype: str, mount: Mount) -> 
         from rootless.steps.upper import mount_upper
 
         place, options = mount_upper(place, options)
-    data = ",".join([*options, f'{key}="{value}"'] if key else options)
+    label = [f'{key}="{value}"'] if key else []
+    fds: list[int] = []
     try:
+        if fstype == "overlay" and _is_too_long([*options, *label]):
+            from rootless.steps.upper import shorten
+
+            options, fds = shorten(options)
+        if _is_too_long([*options, *label]):
+            what = f"the options of the mount on {printable(mount.target)} are longer than the {_PAGE - 1} bytes that "
+            raise RootlessError(f"{what}mount(2) takes", mount.pointer)
+        data = ",".join([*options, *label])
         sc.mount(mount.source or fstype, f"/proc/self/fd/{place}", fstype, mount.options.superblock, data or None)
     except OSError as error:
         from rootless.steps.mismatch import refused_file_system
 
         raise refused_file_system(error, mount) from None
+    finally:
+        for fd in fds:
+            os.close(fd)
     if mount.target == "/":  # root.fd is below the new mount, so open it by the path
         return os.open(os.readlink(f"/proc/self/fd/{root.fd}"), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return sc.open_in_root(root.fd, mount.target, os.O_PATH | os.O_DIRECTORY)
+
+
+def _is_too_long(options: list[str]) -> bool:
+    return len(os.fsencode(",".join(options))) >= _PAGE
 
 
 def _copy_up_source(root: RootBuilder, mount: Mount) -> int:

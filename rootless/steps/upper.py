@@ -1,4 +1,4 @@
-"""Make the upper directory of a throw-away root in memory: a tmpfs of the container's own mount namespace."""
+"""Make the upper directory of a throw-away root in memory, a tmpfs, and shorten the options of an overlay."""
 
 from __future__ import annotations
 
@@ -29,6 +29,46 @@ def mount_upper(place: int, options: list[str]) -> tuple[int, list[str]]:
     places = [f"lowerdir=/proc/self/fd/{place}"]
     places += [f"{name}dir=/proc/self/fd/{tree}/{name}" for name in ("upper", "work")]
     return tree, [*places, *others]
+
+
+def shorten(options: list[str]) -> tuple[list[str], list[int]]:
+    """Return (an overlay's options with descriptors in place of its directories, those descriptors).
+
+    mount(2) takes no more than a page of options, and a single path may be as long. Raises OSError if a directory
+    cannot be opened.
+    """
+    short, fds = [], []
+    try:
+        for option in options:
+            key, _, value = option.partition("=")
+            if key in ("lowerdir", "upperdir", "workdir"):
+                paths = _unescaped(value)
+                places = []
+                for path in paths if key == "lowerdir" else [":".join(paths)]:
+                    if path:  # two colons stand before a layer of data alone (overlayfs.rst, "Data-only lower layers")
+                        fds.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                    places.append(f"/proc/self/fd/{fds[-1]}" if path else "")
+                option = f"{key}={':'.join(places)}"
+            short.append(option)
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return short, fds
+
+
+def _unescaped(value: str) -> list[str]:
+    """Return what colons separate in the value of an overlay's option, without the escapes (`_escape` of settings)."""
+    parts, is_escaped = [""], False
+    for character in value:
+        if is_escaped or character not in "\\:":
+            parts[-1] += character
+            is_escaped = False
+        elif character == "\\":
+            is_escaped = True
+        else:
+            parts.append("")
+    return parts
 
 
 def _require_attributes(tree: int) -> None:

@@ -62,6 +62,27 @@ def test_an_overlay_as_the_root(container, layers) -> None:
     assert (layers["upperdir"] / "etc/new").read_text() == "x\n"
 
 
+def test_paths_that_do_not_fit_in_a_page_of_options(container, rootless, layers, tmp_path) -> None:
+    """mount(2) would cut them off, and say that a directory does not exist."""
+    deep = tmp_path.joinpath(*["x" * 200] * 8, "a:b,c\\d")
+    deep.mkdir(parents=True)
+    moved = {name: path.rename(deep / name) for name, path in layers.items()}
+    escaped = {}
+    for name, path in moved.items():
+        escaped[name] = str(path).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+    (tmp_path / "top").mkdir()
+    escaped["lowerdir"] = f"{tmp_path}/top:{escaped['lowerdir']}"
+    c = container({"root": {"readonly": False}})
+    mounts = c.bundle.config["mounts"]
+    c.bundle.patch({"mounts": [*mounts, overlay("/m", escaped)]})
+    assert c.sh("cat /m/below; echo new > /m/below") == "from below\n"
+    assert (moved["upperdir"] / "below").read_text() == "new\n"
+    many = ":".join([str(tmp_path / "top")] * 300)
+    c.bundle.patch({"mounts": [*mounts, overlay("/m", {**escaped, "lowerdir": many})]})
+    result = rootless("run", "-b", c.bundle.path, c.id)
+    assert "options of the mount on /m are longer than the 4095 bytes that mount(2) takes" in result.stderr
+
+
 def test_a_layer_that_is_not_there_is_named(container, rootless, layers) -> None:
     layers["lowerdir"] = Path("/no/such/layer")
     c = container()
