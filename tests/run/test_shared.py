@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import archives as a
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SECOND = 54321  # a user without a name and without subordinate ids
 
@@ -82,6 +84,24 @@ def test_a_second_user_runs_it(shared: Path, tmp_path: Path) -> None:
     assert refused.returncode == 1 and refused.stderr.count("\n") == 1
     assert f"cannot remove: {shared}" in refused.stderr and "EACCES" in refused.stderr
     assert "hint: it belongs to another user" in refused.stderr and sorted(map(str, shared.rglob("*"))) == before
+
+
+def test_ones_own_bundle_whose_root_belongs_to_a_user_of_the_image(
+    rootless: Any, busybox: Path, tmp_path: Path
+) -> None:
+    """`tar -C rootfs -c .` of an ordinary user gives all files to that user, one of many ids in the container."""
+    members = [
+        a.directory("./", uid=12, gid=12),
+        a.directory("bin"),
+        a.file("bin/sh", busybox.read_bytes(), mode=0o755),
+    ]
+    (tmp_path / "rootfs.tar").write_bytes(b"".join(members) + a.END)
+    assert rootless("import", tmp_path / "rootfs.tar", "-o", tmp_path / "own").returncode == 0
+    words = ["--name", f"own-{os.getpid()}", tmp_path / "own", "--", "sh", "-c", "echo > /new"]
+    result = rootless("run", *words, env=environment(tmp_path))
+    is_changed = (tmp_path / "own/rootfs/new").exists()
+    rootless("remove", tmp_path / "own")  # files of subordinate ids, which no other program removes
+    assert (result.returncode, result.stderr, is_changed) == (0, "", True)
 
 
 def test_ones_own_bundle_is_used_in_place(rootless: Any, make_bundle: Callable[..., Any], tmp_path: Path) -> None:

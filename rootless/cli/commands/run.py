@@ -177,12 +177,16 @@ def _of_bundle(options: Options, timeout: float) -> CreateRequest:
 
 
 def _is_anothers(bundle: str) -> bool:
-    """Return whether another user owns a bundle's rootfs, and with it what a container would change."""
+    """Return whether another user owns a bundle's rootfs, and with it what a container would change.
+
+    The caller's subordinate ids own the root of an image that gives it to another user than root.
+    """
     uid = os.geteuid()
     try:
-        return uid != 0 and os.stat(f"{bundle}/rootfs").st_uid != uid
+        owner = os.stat(f"{bundle}/rootfs").st_uid
     except OSError:
         return False
+    return uid not in (0, owner) and not any(first <= owner < first + size for first, size in Host().subuid)
 
 
 def free_name(root: str, name: str) -> str:
