@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -28,13 +27,10 @@ def test_the_blocks_of_a_page_work(page: str, busybox_root: Path, tmp_path: Path
 
 
 def test_the_block_about_conversion_makes_a_bundle_that_runs(busybox: Path, tmp_path: Path) -> None:
-    """The block's ids are an example, so the test replaces them by those of its user."""
     (block,) = re.findall(r"^```python\n(.*?)^```", (CHECKOUT / "docs/guide/conversion.md").read_text(), re.S | re.M)
     archive = [sys.executable, str(CHECKOUT / "scripts/legacy_archive.py"), str(busybox), str(tmp_path / "busybox.tar")]
     subprocess.run(archive, check=True)
-    assert block.count("(0, 1000, 1)") == 2
-    own = block.replace("(0, 1000, 1)", f"(0, {os.geteuid()}, 1)", 1).replace("(0, 1000, 1)", f"(0, {os.getegid()}, 1)")
-    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n{own}"
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n{block}"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     run = [sys.executable, "-IS", str(CHECKOUT / "bin/rootless"), "--root", str(tmp_path / "state"), "run", "busybox"]
