@@ -20,6 +20,10 @@ ELSEWHERE = {
         "this needs a kernel with SELinux, which the guest boots",
         "vm/test_selinux.py::test_new_file_systems_have_the_mount_label",
     ),
+    "cgroup-of-session": (
+        "this needs a plain login beside the user's systemd, which the guest has",
+        "vm/test_place.py::test_exec_enters_the_containers_cgroup_from_every_session",
+    ),
 }
 
 
