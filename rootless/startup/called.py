@@ -272,8 +272,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.runtime.exec":
             "ExecRequest.__init__ RunningContainer.__init__ RunningContainer._differs Spawned.__init__ Spawned.reap "
             "Task.__init__ Task.emulate Task.last _Gate.__init__ _Gate.wait _await_verdict _become "
-            "_become.<locals>.<genexpr> _cgroup_fd _compile _derive _join _log_for_runcs_suite _require _task "
-            "compile_process_of exec_in spawn spawn.<locals>.join",
+            "_become.<locals>.<genexpr> _cgroup_fd _clone_joiner _clone_joiner.<locals>.join _compile _derive _join "
+            "_log_for_runcs_suite _require _task compile_process_of exec_in spawn",
         "rootless.runtime.joiner": "await_child",
     },
     "exec launcher": {
@@ -306,8 +306,8 @@ CALLED: dict[str, dict[str, str]] = {
             "_clone_init _clone_init.<locals>.live _make_cgroup clone_container is_pid1 read_call "
             "read_call.<locals>.<listcomp> receive_call restores_signals",
         "rootless.api.launcher":
-            "Launcher.__init__ Launcher._finish Launcher._forget Launcher._is_idle Launcher._read "
-            "Launcher._reserve Launcher._run "
+            "Launcher.__init__ Launcher._finish Launcher._forget Launcher._is_idle "
+            "Launcher._is_idle.<locals>.<genexpr> Launcher._read Launcher._reserve Launcher._run "
             "Launcher._seconds_left Launcher._seconds_left.<locals>.<listcomp> Launcher._serve "
             "Launcher._take_request Launcher._tell_end Launcher._watch Launcher.end_all Launcher.serve _store_code "
             "main",
@@ -325,8 +325,8 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.api.wire": "_send pack_end receive send",
         "rootless.api.workers":
             "Request.__init__ Worker.__init__ Workers.__init__ Workers._end Workers._give Workers._greet "
-            "Workers._hang Workers._hang.<locals>.<genexpr> Workers._is_busy Workers._start "
-            "Workers._start_all Workers._start_one Workers._start_one.<locals>.live "
+            "Workers._hang Workers._hang.<locals>.<genexpr> Workers._is_busy Workers._start Workers._start_all "
+            "Workers._start_one Workers._start_one.<locals>.live "
             "Workers._start_one.<locals>.live.<locals>.<listcomp> Workers.are_full "
             "Workers.are_full.<locals>.<genexpr> Workers.end_all Workers.end_idle Workers.finish "
             "Workers.has_answered Workers.seconds_left Workers.take Workers.take_back Workers.working "
