@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rootless.api.seen import Points
     from rootless.cgroup.record import Record
     from rootless.kernel.host import Host
+    from rootless.kernel.recording import Recording
     from rootless.plan.compiler import Plan
 
 _MOST = 256  # plans that are kept
@@ -48,8 +49,9 @@ class Compiled:
     the bundle's config.json, () for none; shares: whether a container can be set up in a worker's memory
     (api/workers.py); masked: paths of /etc that the plan masks because they were closed to others,
     None if it need not; ids: (the root whose files of users and groups were looked at, what they were), None if they
-    were not; points: seen.find_points, None before the first spare; warning: which limits were left out, "" for none;
-    closed: whether it is out of use.
+    were not; recordings: in a worker, of the calls that set a container up (init/launched.py), None before the first;
+    points: seen.find_points, None before the first spare; warning: which limits were left out, "" for none; closed:
+    whether it is out of use.
     """
 
     def __init__(self, plan: Plan, host: Host, spec: dict[str, Any], bundle: str, name: str) -> None:
@@ -62,6 +64,7 @@ class Compiled:
         self.masked: list[str] | None = None
         self.ids: tuple[str, list[tuple[int, ...]]] | None = None
         self.points: Points | None = None
+        self.recordings: tuple[Recording, Recording] | None = None
         self.best_effort = False
         self.warning = ""
         self.closed = False

@@ -1,24 +1,20 @@
 """Set many containers up at once, each in a worker's own memory instead of in a copy of the launcher.
 
-A worker is a copy of the launcher. It clones a container's process so that both share their memory until the process
-executes the small init (kernel/vfork.py), and waits meanwhile. This takes half of the processor time of a fork, but a
-worker does one container at a time. So there are as many workers as processors, and one more, because a set-up waits
-for the kernel now and then. They exist only while calls come faster than the launcher can clone. A container is the
-launcher's child (CLONE_PARENT), so the launcher sees its end, and the container ends with the launcher.
+A worker (worker.py) does one container at a time. So there are as many workers as processors, and one more, because a
+set-up waits for the kernel now and then. They exist only while calls come faster than the launcher can clone. This file
+is the launcher's side.
 """
 
 from __future__ import annotations
 
 import select
-import sys
 import time
 from _socket import socket
 
 from rootless.api import clones, wire
 from rootless.api.running import Running
-from rootless.init import launched, reaper
-from rootless.init.launched import Life
-from rootless.kernel import channel, child, proc
+from rootless.api.worker import main as work
+from rootless.kernel import channel, child
 from rootless.kernel import syscalls as sc
 from rootless.process import program
 from rootless.startup import lean_os as os
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
 
     from rootless.api.plans import Compiled, Plans
     from rootless.api.running import Own
-    from rootless.kernel.vfork import Vfork
 
 _MOST = 5
 _WAITING = 400  # descriptors of requests that the launcher holds for the next worker, unless it may open few
@@ -151,7 +146,7 @@ class Workers:
         def live() -> None:
             kept = [each.prepared.proc_fd for each in self.plans.kept.values() if not each.needs_runtime]
             program.close_all_but([theirs.fileno(), self.own.pidfd, program_fd, *kept])
-            _work(theirs, self.own.pidfd, self.plans, program_fd)
+            work(theirs, self.own.pidfd, self.plans, program_fd)
 
         try:
             pid, pidfd = child.clone(0, live)
@@ -161,9 +156,9 @@ class Workers:
         finally:
             theirs.close()
         os.close(pidfd)
-        worker = self.all[ours.fileno()] = Worker(pid, ours)
+        started = self.all[ours.fileno()] = Worker(pid, ours)
         self.own.poller.register(ours.fileno(), select.EPOLLIN)
-        return worker
+        return started
 
     def _greet(self, worker: Worker) -> None:
         """Wait until a worker can work. End it if it cannot, as where memory may not be executed."""
@@ -226,7 +221,7 @@ class Workers:
         """
         worker = self.all[fd]
         try:
-            (pid, goes_on), pidfds = wire.receive(worker.sock)
+            (pid, goes_on, ended), pidfds = wire.receive(worker.sock)
         except (EOFError, OSError):
             self._end(worker)
             if not worker.request:
@@ -235,6 +230,8 @@ class Workers:
             raise EOFError from None
         finally:
             self.used = time.monotonic()
+        for each in ended:
+            os.waitpid(each, 0)
         request, worker.request = worker.request, None
         assert request
         if not goes_on:
@@ -300,80 +297,3 @@ class Workers:
 def _most() -> int:
     """Return the number of workers: one for each processor that this process may use, and one."""
     return min(_MOST, len(os.sched_getaffinity(0)) + 1)
-
-
-def _work(sock: socket, launcher: int, plans: Plans, program_fd: int) -> None:
-    """Set containers up, one after the other, until the launcher closes the socket. launcher: a pidfd of it."""
-    from rootless.init import small_init
-    from rootless.kernel import vfork
-
-    sc.name_process(b"rootless:worker")
-    sc.prctl(sc.PR_SET_PDEATHSIG, 9)
-    reaper.block_all()
-    program.restore_handlers()  # the launcher ignores some signals, and execve(2) would pass that on
-    reaper.hide_arguments(proc.own_arguments())  # what pid 1 has until it executes the small init
-    cloner = vfork.Vfork(program_fd, small_init.NAME)
-    finders = sys.meta_path[:]
-    answer: tuple[int, bool] = (0, True)  # the container's process, 0 for none; whether this worker goes on
-    pidfds: list[int] = []
-    while True:
-        wire.send(sock, answer, pidfds)
-        for fd in pidfds:
-            os.close(fd)
-        if not cloner.returned:
-            return
-        try:
-            (settings, words, signature), fds = wire.receive(sock)
-        except EOFError:
-            return
-        except wire.TooFewFiles as error:
-            clones.refuse(error)
-            answer, pidfds = (0, True), []
-            continue
-        pid, pidfds = _serve(cloner, plans, settings, signature, words, fds, launcher)
-        sys.meta_path[:] = finders
-        sc.prctl(sc.PR_SET_DUMPABLE, 1)
-        answer = pid, cloner.returned
-
-
-def _serve(
-    cloner: Vfork, plans: Plans, settings: bytes, signature: Any, words: Any, fds: list[int], launcher: int
-) -> tuple[int, list[int]]:
-    """Make the container of one request. Return (its pid, [its pidfd]), or (0, []) if there is none. Closes the fds."""
-    verdict = socket(fileno=fds[1])
-    try:
-        compiled = plans.find(settings)
-        # If config.json has changed since the launcher looked at it, the container may need what is not done here,
-        # such as a filter. Nobody answers then, and the caller asks once more, as after a launcher's end.
-        if not compiled.shares or compiled.signature != signature:
-            return 0, []
-        life = Life(
-            compiled.plan, compiled.prepared, verdict, fds[0], launcher, clones.read_call(words, fds[2:]), None,
-            keeps_ids=True, spawns=True, small_init=cloner.program,
-        )  # fmt: skip
-        pid, pidfd = _clone(cloner, life)
-        return pid, [pidfd]
-    except BaseException as error:
-        channel.send_failure(verdict, error, "run", "")
-        return 0, []
-    finally:
-        verdict.close()
-        for fd in [fds[0], *fds[2:]]:
-            os.close(fd)
-
-
-def _clone(cloner: Vfork, life: Life) -> tuple[int, int]:
-    """Clone the container's process, as a copy of this one where the kernel does not let them share memory."""
-    call = life.call
-    assert call
-    flags = life.plan.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME) | sc.CLONE_PARENT
-    try:
-        return cloner.clone(flags, lambda: launched.start_program(life, call))
-    except OSError:
-        life.small_init = -1
-    try:
-        return child.clone(flags, lambda: launched.main(life))
-    except OSError as error:
-        from rootless.userns.hints import clone_error
-
-        raise clone_error(error) from None

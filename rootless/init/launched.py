@@ -15,6 +15,7 @@ from rootless.kernel import channel, sockets
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_at
 from rootless.kernel.loopback import loopback_up
+from rootless.kernel.recording import Differs
 from rootless.process import attributes, program
 from rootless.process.child_options import ChildOptions
 from rootless.startup import lean_os as os
@@ -26,8 +27,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
 
+    from rootless.kernel.recording import Recording
     from rootless.plan.compiler import Plan
     from rootless.steps.context import Prepared
+    from rootless.steps.process import Process
 
 
 class Call:
@@ -64,17 +67,21 @@ class Life:
     group that this process is already; spawns: whether the small init, after it has set the container up, starts the
     program by posix_spawn(3); answers: of a spare, the socket on which its caller is to wait for the program's
     wait status, else -1; small_init: the fd of the program that this process executes as its last act, because it
-    shares the launcher's memory, else -1; place: (what is being done, pointer into config.json) for an error.
+    shares the launcher's memory, else -1; recordings: of the calls of `_set_up` and of `_take_attributes`, None for
+    none; differs: whether the kernel has given another answer than the recorded one, so that there is no container;
+    place: (what is being done, pointer into config.json) for an error.
     """
 
     __slots__ = (
         "answers",
         "call",
+        "differs",
         "keeps_ids",
         "launcher",
         "place",
         "plan",
         "prepared",
+        "recordings",
         "small_init",
         "spawns",
         "status_fd",
@@ -85,7 +92,7 @@ class Life:
     def __init__(
         self, plan: Plan, prepared: Prepared, verdict: socket, status_fd: int, launcher: int, call: Call | None,
         sync: socket | None, *, keeps_ids: bool,
-        spawns: bool, answers: int = -1, small_init: int = -1,
+        spawns: bool, answers: int = -1, small_init: int = -1, recordings: tuple[Recording, Recording] | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.prepared = prepared
@@ -98,6 +105,8 @@ class Life:
         self.spawns = spawns
         self.answers = answers
         self.small_init = small_init
+        self.recordings = recordings
+        self.differs = False
         self.place = ("init", "")
 
 
@@ -116,12 +125,15 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
         early = below and life.keeps_ids and not life.spawns
         if early:
             _fork_below_reaper(life)
+        if call:
+            _take_streams(call.streams)
         _become_root(life)
         if not early:
             _die_with(life.launcher)
             if below and not life.spawns:
                 _fork_below_reaper(life)
-        context = _set_up(life)
+        _change_root(life)
+        context = _become_user(life)
         if context.stays and life.prepared.filter:
             # The longest step is done before a warm container waits for its call.
             life.prepared.filter(life.verdict)
@@ -152,10 +164,14 @@ def start_program(life: Life, call: Call) -> list[bytes] | None:
 
     sc.name_process(b"rootless:init")
     try:
-        _leave_launcher(life)
-        _become_root(life)
         _die_with(life.launcher)
-        context = _set_up(life)
+        _take_streams(call.streams)
+        if life.recordings:
+            life.recordings[0].run(lambda: _set_up(life))
+        else:
+            _set_up(life)
+        _die_with(life.launcher)
+        context = _become_user(life)
         life.place = ("exec", "/process/args")
         pid = _spawn_program(life, call, context)
         # The small init needs no capability, because the program has the same user. Without no_new_privs execve(2)
@@ -166,21 +182,31 @@ def start_program(life: Life, call: Call) -> list[bytes] | None:
         return [b"%d" % pid]
     except EOFError:
         return None  # the launcher is gone
+    except Differs:
+        life.differs = True
+        return None
     except BaseException as error:
         _report(life, error, None)
         return None
 
 
 def _leave_launcher(life: Life) -> None:
-    """Enter a session and a cgroup namespace of this process's own, and end with the launcher."""
-    _die_with(life.launcher)
+    """Enter a session and a cgroup namespace of this process's own."""
     os.setsid()
     if life.plan.namespaces.new & sc.CLONE_NEWCGROUP:
         make_cgroup_namespace()
 
 
-def _set_up(life: Life) -> Becoming:
-    """Make the container's root and take the attributes of its program. Return what the last steps need to know."""
+def _set_up(life: Life) -> None:
+    """Do what is the same for each container of a plan, because it can be recorded (kernel/recording.py)."""
+    _leave_launcher(life)
+    _become_root(life)
+    attributes.die_with_parent()  # the change of ids has undone it
+    _change_root(life)
+
+
+def _change_root(life: Life) -> None:
+    """Make the container's root and enter it."""
     plan = life.plan
     init = Init(life.prepared, plan.namespaces, life.verdict)
     init.keeps_rootfs = life.answers >= 0
@@ -189,9 +215,6 @@ def _set_up(life: Life) -> Becoming:
     init.root.open_for_writing()
     os.fchdir(init.root.fd)
     execute(plan.enter, init, None)
-    program.forget_imports()
-    life.place = ("process", "/process")
-    return _become_user(life)
 
 
 if TYPE_CHECKING:
@@ -235,13 +258,11 @@ def _die_with(launcher: int) -> None:
 
 
 def _become_root(life: Life) -> None:
-    """Take the caller's streams, and become root of the new namespaces.
+    """Become root of the new namespaces.
 
     Write the id maps, or wait until the launcher has written them if they hold more than the user's own id.
     """
     namespaces, prepared = life.plan.namespaces, life.prepared
-    if life.call:
-        _take_streams(life.call.streams)
     os.umask(0)
     if namespaces.new & sc.CLONE_NEWNET:
         life.place = ("set lo up", "/linux/namespaces")
@@ -272,6 +293,8 @@ def _fork_below_reaper(life: Life) -> None:
 
 def _become_user(life: Life) -> Becoming:
     """Set all attributes of config.json's `process` but the seccomp filter. Return what the last steps need to know."""
+    program.forget_imports()
+    life.place = ("process", "/process")
     plan, prepared = life.plan, life.prepared
     if prepared.keyring:
         attributes.join_keyring(prepared.keyring)
@@ -291,7 +314,10 @@ def _become_user(life: Life) -> Becoming:
     if not life.call:
         waits.append(life.answers)
     program.close_all_but(fd for fd in (life.verdict.fileno(), *passed, *waits) if fd >= 0)
-    execute(plan.process.steps(), context, None)
+    if life.recordings:
+        context.env[:] = life.recordings[1].run(lambda: _take_attributes(plan.process, context))
+    else:
+        _take_attributes(plan.process, context)
     if pid1:
         attributes.die_with_parent()
     if context.stays and life.small_init < 0:
@@ -299,6 +325,12 @@ def _become_user(life: Life) -> Becoming:
     else:
         sc.prctl(sc.PR_SET_DUMPABLE, 0)
     return context
+
+
+def _take_attributes(process: Process, context: Becoming) -> list[str]:
+    """Take what makes this process the program's; return a copy of the environment."""
+    execute(process.steps(), context, None)
+    return context.env[:]
 
 
 def _look_up(life: Life, call: Call, context: Becoming) -> tuple[bytes, dict[bytes, bytes]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
+from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM
 from struct import pack
+
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -12,8 +14,8 @@ _IFF_UP = 1
 
 def loopback_up() -> None:
     """Set `lo` of this network namespace up. Raises OSError."""
-    sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
+    sock = sc.syscall("socket", AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
     try:
-        fcntl.ioctl(sock.fileno(), _SIOCSIFFLAGS, pack("16sH22x", b"lo", _IFF_UP))
+        sc.syscall("ioctl", sock, _SIOCSIFFLAGS, pack("16sH22x", b"lo", _IFF_UP))
     finally:
-        sock.close()
+        os.close(sock)

@@ -133,14 +133,14 @@ _NUMBERS = {
         "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "set_mempolicy": 238,
         "keyctl": 250, "ioprio_set": 251, "unshare": 272, "setns": 308, "sched_setattr": 314, "seccomp": 317,
         "bpf": 321, "setresuid": 117, "setresgid": 119, "fstatfs": 138, "prlimit64": 302,
-        "process_vm_readv": 310, "statx": 332, "newfstatat": 262,
+        "process_vm_readv": 310, "statx": 332, "newfstatat": 262, "socket": 41, "ioctl": 16,
     },
     "aarch64": {
         "setgroups": 159, "capget": 90, "capset": 91, "personality": 92, "pivot_root": 41, "prctl": 167,
         "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162, "set_mempolicy": 237,
         "keyctl": 219, "ioprio_set": 30, "unshare": 97, "setns": 268, "sched_setattr": 274, "seccomp": 277,
         "bpf": 280, "setresuid": 147, "setresgid": 149, "fstatfs": 44, "prlimit64": 261,
-        "process_vm_readv": 270, "statx": 291, "newfstatat": 79,
+        "process_vm_readv": 270, "statx": 291, "newfstatat": 79, "socket": 198, "ioctl": 29,
     },
 }  # fmt: skip
 _COMMON = {
@@ -224,6 +224,18 @@ def fail(name: str, path: Path | None = None) -> NoReturn:
     """Raise the OSError for the call that has just failed."""
     number = _ctypes.get_errno()
     raise OSError(number, f"{name}: {os.strerror(number)}", path)
+
+
+def number_of(name: str) -> int:
+    """Return a system call's number on this machine, -1 for one that has none in the table."""
+    return _NR.get(name, -1)
+
+
+def pass_through(call: Callable[..., int]) -> tuple[Callable[..., int], Callable[[], int]]:
+    """Have `call` make every call of this module. Return what has made them so far, and what returns its errno."""
+    global _syscall
+    before, _syscall = _syscall, call
+    return before, _ctypes.get_errno
 
 
 def map_file(fd: int, size: int) -> Callable[[int, int], bytes]:
@@ -421,15 +433,8 @@ def fstatfs_type(fd: int) -> int:
 
 def mount(source: Path | None, target: Path, fstype: str | None, flags: int, data: str | None = None) -> None:
     """Call mount(2), for what the new mount API cannot do (rootless/steps/file_systems.py)."""
-    syscall(
-        "mount",
-        None if source is None else os.fsencode(source),
-        os.fsencode(target),
-        None if fstype is None else os.fsencode(fstype),
-        flags,
-        None if data is None else os.fsencode(data),
-        path=target,
-    )
+    names = [None if each is None else os.fsencode(each) for each in (source, target, fstype, data)]
+    syscall("mount", *names[:3], flags, names[3], path=target)
 
 
 def umount2(target: Path, flags: int = 0) -> None:
@@ -475,13 +480,7 @@ def fsmount(fs_fd: int, attributes: int = 0) -> int:
 
 
 def mount_setattr(
-    fd: int,
-    *,
-    attr_set: int = 0,
-    attr_clr: int = 0,
-    propagation: int = 0,
-    userns_fd: int = 0,
-    recursive: bool = False,
+    fd: int, *, attr_set: int = 0, attr_clr: int = 0, propagation: int = 0, userns_fd: int = 0, recursive: bool = False
 ) -> None:
     """Call mount_setattr(2) on the mount whose root is fd."""
     attributes = struct.pack("4Q", attr_set, attr_clr, propagation, userns_fd)
@@ -543,9 +542,9 @@ def address_of(name: str) -> int:
     return int(_ctypes.dlsym(_ctypes.dlopen(_ITSELF, 0), name))
 
 
-def c_function(name: str) -> Callable[..., int]:
-    """Return a function of the C library, which takes what `syscall` takes. Raises OSError if there is none."""
-    return _Function(address_of(name))
+def c_function(name: str | int) -> Callable[..., int]:
+    """Return a function, by its name in the C library or its address. It takes what `syscall` takes. Raises OSError."""
+    return _Function(name if isinstance(name, int) else address_of(name))
 
 
 def callback(function: Callable[[], None]) -> tuple[Any, int]:

@@ -23,7 +23,7 @@ class RootBuilder:
     """
 
     __slots__ = (
-        "_identity", "closed", "dev_null", "empty", "fd", "gids", "has_procfs", "late_readonly", "namespaces",
+        "_status", "closed", "dev_null", "empty", "fd", "gids", "has_procfs", "late_readonly", "namespaces",
         "on_host", "proc_fd",
     )  # fmt: skip
 
@@ -40,7 +40,7 @@ class RootBuilder:
         self.late_readonly: list[int] = []
         self.has_procfs = False
         self.closed = False
-        self._identity: tuple[int, int] | None = None  # of the root, once it was compared
+        self._status: os.stat_result | None = None  # of the root, once it was compared
 
     @property
     def own_netns(self) -> bool:
@@ -81,13 +81,13 @@ class RootBuilder:
         """Use a mount that was put on top of the root as the root from now on."""
         os.close(self.fd)
         self.fd = os.dup(tree)
-        self._identity = None
+        self._status = None
 
     def is_at(self, fd: int) -> bool:
         """Return whether an fd is the root directory, maybe of another mount of its file system."""
-        if not self._identity:
-            self._identity = _identity(self.fd)
-        return _identity(fd) == self._identity
+        if not self._status:
+            self._status = os.fstat(self.fd)
+        return is_same_file(os.fstat(fd), self._status)
 
     def close_for_writing(self) -> None:
         """Make the root read-only until `open_for_writing`, so that the set-up can make nothing in it."""
@@ -109,6 +109,10 @@ class RootBuilder:
         self.late_readonly = []
 
 
-def _identity(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
+def is_same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    """Return whether both are of the same file.
+
+    The number of a file is compared first, because that of a new file system's device is another one for each container
+    and would make a recording useless (kernel/recording.py).
+    """
+    return one.st_ino == other.st_ino and one.st_dev == other.st_dev

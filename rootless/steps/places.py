@@ -13,6 +13,7 @@ from rootless.kernel import syscalls as sc
 from rootless.kernel.files import PATH_DIRECTORY
 from rootless.kernel.paths import is_below
 from rootless.startup import lean_os as os
+from rootless.steps.builder import is_same_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,8 +216,7 @@ def is_root(root: RootBuilder, place: int) -> bool:
 
 def is_same_place(root: RootBuilder, one: int, other: int) -> bool:
     """Return whether two fds are the same file of the same mount."""
-    first, second = os.fstat(one), os.fstat(other)
-    if (first.st_dev, first.st_ino) != (second.st_dev, second.st_ino):
+    if not is_same_file(os.fstat(one), os.fstat(other)):
         return False
     return mount_id(root.proc_fd, one) == mount_id(root.proc_fd, other)
 
