@@ -15,7 +15,6 @@ from rootless.kernel import channel, sockets
 from rootless.kernel import syscalls as sc
 from rootless.kernel.files import write_at
 from rootless.kernel.loopback import loopback_up
-from rootless.kernel.recording import Differs
 from rootless.process import attributes, program
 from rootless.process.child_options import ChildOptions
 from rootless.startup import lean_os as os
@@ -160,7 +159,8 @@ def start_program(life: Life, call: Call) -> list[bytes] | None:
     failure. All signals are blocked and have no handlers. Nothing that outlives this call may be changed, because this
     process shares it with the launcher.
     """
-    from rootless.init import small_init  # which the worker has loaded
+    from rootless.init import small_init  # the worker has loaded both
+    from rootless.kernel.recording import Differs
 
     sc.name_process(b"rootless:init")
     try:

@@ -181,8 +181,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Namespaces.needs_joiner",
         "rootless.kernel.paths": "is_below tidy_path tidy_path.<locals>.<genexpr>",
         "rootless.kernel.syscalls":
-            "fail fsconfig fsmount fsopen mount mount_setattr move_mount open_in_root open_tree openat2 pinned "
-            "pivot_root sethostname umount2 unshare",
+            "fail fsconfig fsmount fsopen mount mount.<locals>.<listcomp> mount_setattr move_mount open_in_root "
+            "open_tree openat2 pinned pivot_root sethostname umount2 unshare",
         "rootless.kernel.units": "parse_numbers read_numbers",
         "rootless.plan.call": "Call.__init__",
         "rootless.plan.compiler":
@@ -211,7 +211,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.steps.builder":
             "RootBuilder.__init__ RootBuilder.apply_late_readonly RootBuilder.is_at RootBuilder.make_private "
             "RootBuilder.own_netns RootBuilder.tty_group_mapped RootBuilder.tty_group_mapped.<locals>.<genexpr> "
-            "_identity",
+            "is_same_file",
         "rootless.steps.cgroup": "CreateCgroup.__init__",
         "rootless.steps.context": "Init.__init__ Prepared.__init__",
         "rootless.steps.devices":
@@ -323,6 +323,9 @@ CALLED: dict[str, dict[str, str]] = {
             "Spares.forget Spares.refill Spares.seconds_left Spares.seconds_left.<locals>.<genexpr> Spares.take "
             "find_places may_wait may_wait.<locals>.<genexpr>",
         "rootless.api.wire": "_send pack_end receive send",
+        "rootless.api.worker":
+            "_Work.__init__ _Work._clone _Work._clone.<locals>.<lambda> _Work._recordings _Work.serve _load_code "
+            "main",
         "rootless.api.workers":
             "Request.__init__ Worker.__init__ Workers.__init__ Workers._end Workers._give Workers._greet "
             "Workers._hang Workers._hang.<locals>.<genexpr> Workers._is_busy Workers._start Workers._start_all "
@@ -330,13 +333,14 @@ CALLED: dict[str, dict[str, str]] = {
             "Workers._start_one.<locals>.live.<locals>.<listcomp> Workers.are_full "
             "Workers.are_full.<locals>.<genexpr> Workers.end_all Workers.end_idle Workers.finish "
             "Workers.has_answered Workers.seconds_left Workers.take Workers.take_back Workers.working "
-            "Workers.working.<locals>.<genexpr> _clone _clone.<locals>.<lambda> _most _serve _work",
+            "Workers.working.<locals>.<genexpr> _most",
         "rootless.init.launched":
             "Call.__init__ Call.__init__.<locals>.<listcomp> Life.__init__ _become_program _become_root "
             "_become_root.<locals>.<genexpr> _become_user _become_user.<locals>.<genexpr> "
-            "_become_user.<locals>.<listcomp> _die_with _leave_launcher _look_up _look_up.<locals>.<genexpr> "
-            "_place_passed _place_passed.<locals>.<genexpr> _set_up _spawn_program _spawn_program.<locals>.<genexpr> "
-            "_spawn_program.<locals>.<listcomp> _take_streams main start_program",
+            "_become_user.<locals>.<lambda> _become_user.<locals>.<listcomp> _change_root _die_with _leave_launcher "
+            "_look_up _look_up.<locals>.<genexpr> _place_passed _place_passed.<locals>.<genexpr> _set_up "
+            "_spawn_program _spawn_program.<locals>.<genexpr> _spawn_program.<locals>.<listcomp> _take_attributes "
+            "_take_streams main start_program start_program.<locals>.<lambda>",
         "rootless.init.reaper": "<listcomp> _end_all _reap_ended block_all hide_arguments reap shut_out",
         "rootless.init.small_init":
             "is_executed is_known open_program program program.<locals>.<genexpr> take_fds "
@@ -344,8 +348,20 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.caps": "keeps_out may_trace",
         "rootless.kernel.host": "default_id_map",
         "rootless.kernel.proc": "own_arguments",
+        "rootless.kernel.recording":
+            "Recording.__init__ Recording._record Recording._record.<locals>.<genexpr> Recording.run _Calls.__init__ "
+            "_Calls.__init__.<locals>.<dictcomp> _Calls._made _Calls._watch_unknown _Calls.add _Calls.closed "
+            "_Calls.fd _Calls.guard _Calls.guard_bytes _Calls.opened _Calls.put _Calls.record _Calls.text "
+            "_Entry.__init__ _Entry.packed _Os.__init__ _Os._ask _Os._ask.<locals>.<lambda> _Os._record _Os.chdir "
+            "_Os.chdir.<locals>.<lambda> _Os.close _Os.close.<locals>.<lambda> _Os.dup _Os.dup.<locals>.<lambda> "
+            "_Os.fchdir _Os.fchdir.<locals>.<lambda> _Os.fstat _Os.fstat.<locals>.<lambda> _Os.mkdir "
+            "_Os.mkdir.<locals>.<lambda> _Os.open _Os.open.<locals>.<lambda> _Os.setsid _Os.stat "
+            "_Os.stat.<locals>.<lambda> _Os.symlink _Os.symlink.<locals>.<lambda> _Os.umask "
+            "_Os.umask.<locals>.<lambda> _Os.write _Os.write.<locals>.<lambda> _Path.__init__ _Status.__getattr__ "
+            "_Status.__init__ load_code",
         "rootless.kernel.syscalls":
-            "_Callback address_of c_function callback find_in_root number number_at seccomp_load write_memory",
+            "_Callback address_of c_function callback find_in_root number number_at number_of pass_through "
+            "seccomp_load write_memory",
         "rootless.kernel.vfork":
             "Vfork.__init__ Vfork._enter Vfork._enter.<locals>.<listcomp> Vfork.clone _Context.__init__ "
             "_Context.make _Context.make.<locals>.<listcomp> _pointers _pointers.<locals>.<genexpr> is_possible",

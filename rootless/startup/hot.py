@@ -52,7 +52,7 @@ ALWAYS = frozenset((
 # Imported by these commands if config.json or a flag asks for it, which the configs of clients often do.
 ON_REQUEST = frozenset((
     "rootless.cgroup.bpf", "rootless.cgroup.devices", "rootless.cgroup.files",
-    "rootless.init.small_init", "rootless.kernel.vfork",
+    "rootless.init.small_init", "rootless.kernel.recording", "rootless.kernel.vfork",
     "rootless.kernel.units", "rootless.runtime.hooks", "rootless.steps.terminal",
     "rootless.cgroup.ownership", "rootless.cgroup.properties",
     "rootless.kernel.network_facts",

@@ -22,6 +22,12 @@ STATUS = "grep -E '^(Cap|NoNew|Seccomp|Uid|Groups|Umask)' /proc/self/status"
 LOOK = f"cat /proc/mounts; ls -lan /dev; ls /; {STATUS}; env; ulimit -a"
 
 
+@pytest.fixture
+def root(busybox_root: Path, tmp_path: Path) -> Path:
+    """Return a rootfs that a test may change."""
+    return Path(shutil.copytree(busybox_root, tmp_path / "rootfs", symlinks=True))
+
+
 def seen(root: Path, script: str = LOOK, **keywords: Any) -> list[str]:
     """Return what the programs of many containers at once have printed, or the lines of their errors."""
 
@@ -71,14 +77,14 @@ def test_the_host_s_own_system_is_alike_in_all(tmp_path: Path) -> None:
 
 
 @needs_workers
-def test_a_home_that_changed_is_noticed(busybox_root: Path) -> None:
-    passwd = busybox_root / "etc/passwd"
+def test_a_home_that_changed_is_noticed(root: Path) -> None:
+    passwd = root / "etc/passwd"
     passwd.parent.mkdir(exist_ok=True)
     for home in ("/one", "/two", "/three", "/four", "/five"):
         passwd.write_text(f"root:x:0:0:root:{home}:/bin/sh\n")
-        assert seen_home(busybox_root) == {f"{home}\n"}
+        assert seen_home(root) == {f"{home}\n"}
     passwd.unlink()
-    assert seen_home(busybox_root) == {"/\n"}
+    assert seen_home(root) == {"/\n"}
 
 
 def seen_home(root: Path) -> set[str]:
@@ -87,23 +93,23 @@ def seen_home(root: Path) -> set[str]:
 
 
 @needs_workers
-def test_a_mount_point_that_became_a_link_is_refused_and_leaves_no_zombie(busybox_root: Path) -> None:
-    assert set(seen(busybox_root, "echo fine")) == {"fine\n"}
-    proc = busybox_root / "proc"
+def test_a_mount_point_that_became_a_link_is_refused_and_leaves_no_zombie(root: Path) -> None:
+    assert set(seen(root, "echo fine")) == {"fine\n"}
+    proc = root / "proc"
     proc.rmdir()
     proc.symlink_to("tmp")
-    (refusal,) = set(seen(busybox_root, "echo fine"))
+    (refusal,) = set(seen(root, "echo fine"))
     assert "must be mounted on ordinary directory" in refusal
     proc.unlink()
-    assert set(seen(busybox_root, "echo fine")) == {"fine\n"}, "and a missing one is made"
+    assert set(seen(root, "echo fine")) == {"fine\n"}, "and a missing one is made"
     assert until(lambda: not zombies())
 
 
 @needs_workers
-def test_a_mount_point_that_is_removed_each_time_is_made_again(busybox_root: Path) -> None:
+def test_a_mount_point_that_is_removed_each_time_is_made_again(root: Path) -> None:
     for _ in range(6):
-        shutil.rmtree(busybox_root / "sys", ignore_errors=True)
-        assert set(seen(busybox_root, "ls -d /sys/class")) == {"/sys/class\n"}
+        shutil.rmtree(root / "sys", ignore_errors=True)
+        assert set(seen(root, "ls -d /sys/class")) == {"/sys/class\n"}
     assert until(lambda: not zombies())
 
 
