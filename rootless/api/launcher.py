@@ -65,6 +65,7 @@ class Launcher:
                 if self.workers.working() < 0 and (spare := self.spares.refill()):
                     self._watch(spare)
                     continue
+                self.workers.prepare()
                 ready = self.poller.poll(self._seconds_left())
                 self.spares.end_old()
                 self.workers.end_idle()
@@ -223,12 +224,16 @@ class Launcher:
             self._finish(busy)  # so that what the other workers have begun is known
         known = {each.pid for each in self.running.values()} | {each.pid for each in self.workers.all.values()}
         pid = os.getpid()
+        for reserved in self.reserved:
+            os.close(reserved)
         try:
             with open(f"/proc/{pid}/task/{pid}/children") as file:
                 children = [int(word) for word in file.read().split()]
         except OSError:  # a kernel without CONFIG_PROC_CHILDREN: what is unknown ends with this process
             self.requests.close()  # first, so that a caller who learns of the end asks another launcher
             os._exit(1)
+        finally:
+            self._reserve()
         for child in children:
             if child not in known:
                 os.kill(child, 9)

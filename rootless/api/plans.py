@@ -49,9 +49,9 @@ class Compiled:
     the bundle's config.json, () for none; shares: whether a container can be set up in a worker's memory
     (api/workers.py); masked: paths of /etc that the plan masks because they were closed to others,
     None if it need not; ids: (the root whose files of users and groups were looked at, what they were), None if they
-    were not; recordings: in a worker, of the calls that set a container up (init/launched.py), None before the first;
-    points: seen.find_points, None before the first spare; warning: which limits were left out, "" for none; closed:
-    whether it is out of use.
+    were not; used: whether a call has had the plan before (api/workers.py); recordings: in a worker, of the calls that
+    set a container up (init/launched.py), None before the first; points: seen.find_points, None before the first spare;
+    warning: which limits were left out, "" for none; closed: whether it is out of use.
     """
 
     def __init__(self, plan: Plan, host: Host, spec: dict[str, Any], bundle: str, name: str) -> None:
@@ -64,6 +64,7 @@ class Compiled:
         self.masked: list[str] | None = None
         self.ids: tuple[str, list[tuple[int, ...]]] | None = None
         self.points: Points | None = None
+        self.used = False
         self.recordings: tuple[Recording, Recording] | None = None
         self.best_effort = False
         self.warning = ""
@@ -126,14 +127,13 @@ def _renamed(value: Any, name: str) -> Any:
 def _may_share(plan: Plan, *, limited: bool) -> bool:
     """Return whether a container's set-up may be done in memory that another process goes on to use.
 
-    Memory that a process shares counts for its owner's cgroup, and the OOM killer ends all that share it. After its
-    filter was loaded, the container's process might not be allowed to execute the small init. A process with another
-    time namespace for its children cannot start one that shares memory (clone(2), EINVAL). With CAP_SYS_PTRACE a
-    program could open the small init's file as /proc/1/exe, and change the mode of the one file that all containers
-    execute.
+    Memory that a process shares counts for its owner's cgroup, and the OOM killer ends all that share it. A process
+    with another time namespace for its children cannot start one that shares memory (clone(2), EINVAL). With
+    CAP_SYS_PTRACE a program could open the small init's file as /proc/1/exe, and change the mode of the one file that
+    all containers execute. A filter has to let the small init be executed, as the default one does (can_spawn).
     """
     new = plan.namespaces.new
-    refused = limited or plan.filter or plan.warnings or new & sc.CLONE_NEWTIME or caps.may_trace(plan.process.caps)
+    refused = limited or plan.warnings or new & sc.CLONE_NEWTIME or caps.may_trace(plan.process.caps)
     return not refused and bool(new & sc.CLONE_NEWUSER)
 
 

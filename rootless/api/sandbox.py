@@ -256,21 +256,18 @@ class Sandbox(Generic[Output]):
 
     # --- warm containers
 
-    def _take(self) -> tuple[client.Answers, bool]:
-        """Return (a container that waits for its call, whether it was warm): else it is set up now."""
+    def _take(self) -> client.Answers | None:
+        """Return a container that waits for its call, None if there is none."""
         with self._lock:
             if self._closed:
                 raise RootlessError("the sandbox is closed")
-            try:
-                return self._pool.popleft(), True
-            except IndexError:
-                pass
-        return self._send_request(), False
+            return self._pool.popleft() if self._pool else None
 
-    def _send_request(self) -> client.Answers:
+    def _send_request(self, words: Any = None, fds: tuple[int, ...] | list[int] = ()) -> client.Answers:
+        """Ask for a container, for this call or for one that comes later (words: None)."""
         answers = client.Answers()
         try:
-            client.request(("run", answers.number, self._settings.data, None), answers.request_fds([]))
+            client.request(("run", answers.number, self._settings.data, words), answers.request_fds([*fds]))
             answers.close_other_ends()
         except BaseException:
             answers.close()
@@ -370,16 +367,14 @@ class _Run:
             self._close(stdin, stdout, stderr)
 
     def _begin(self, fds: list[int]) -> tuple[client.Answers, bool]:
-        """Give the call to a container; if that has ended meanwhile, to another one."""
-        while True:
-            answers, warm = self.sandbox._take()
+        """Give the call to a container. Return what it answers with, and whether it waited for the call."""
+        while answers := self.sandbox._take():
             try:
                 answers.call(self.words, fds)
+                return answers, True
             except OSError:
-                if warm:
-                    answers.close()
-                    continue
-            return answers, warm  # one that was made just now says itself why it has ended
+                answers.close()
+        return self.sandbox._send_request(self.words, fds), False
 
     def finish(self) -> SandboxResult[Any]:
         """Exchange data until the end. Raises the errors of a program that cannot be executed."""

@@ -112,22 +112,23 @@ class Spares:
 
     def _make(self, compiled: Compiled) -> Running | None:
         self.number -= 1
-        kind = SOCK_SEQPACKET | SOCK_CLOEXEC
-        calls, its_calls = socketpair(AF_UNIX, kind)
-        end, its_end = socketpair(AF_UNIX, kind)
+        sockets: list[socket] = []
         try:
             places = find_places(compiled)
+            for _ in range(2):
+                sockets += socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+            calls, its_calls, end, its_end = sockets
             fds = [its_end.fileno(), its_calls.fileno()]
             running = clones.clone_container(
                 compiled, self.number, its_calls, fds, None, self.own, answers=end.fileno()
             )
-        except BaseException:  # the next call says why
-            calls.close()
+        except BaseException:  # no descriptors, for example. The next call says why.
+            for sock in sockets:
+                sock.close()
             self.recent.pop(compiled, None)
             return None
-        finally:
-            for sock in (its_calls, end, its_end):
-                sock.close()
+        for sock in sockets[1:]:
+            sock.close()
         running.compiled = compiled
         self.waiting[compiled] = Spare(running, calls, places)
         return running

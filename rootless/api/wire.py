@@ -32,14 +32,16 @@ STATUS, END = b"S", b"Z"
 
 
 class TooFewFiles(OSError):
-    """The message has come, but this process may not have so many open files. fds: those that it got, in their order.
+    """The message has come, but this process may not have so many open files.
 
-    The kernel closes the rest (unix(7), MSG_CTRUNC).
+    The kernel closes those that are too much (unix(7), MSG_CTRUNC). fds: the others, in their order; message: None if
+    it was in one of them.
     """
 
-    def __init__(self, fds: list[int]) -> None:
+    def __init__(self, fds: list[int], message: Any = None) -> None:
         super().__init__(EMFILE, os.strerror(EMFILE))
         self.fds = fds
+        self.message = message
 
 
 def send(sock: socket, message: Any, fds: list[int], patience: float = 10.0) -> None:
@@ -78,7 +80,7 @@ def receive(sock: socket) -> tuple[Any, list[int]]:
     if flags & MSG_CTRUNC:
         if data[:1] == b"m" and fds:
             os.close(fds.pop(0))
-        raise TooFewFiles(fds)
+        raise TooFewFiles(fds, None if data[:1] == b"m" else marshal.loads(data[1:]))
     if data[:1] == b"m":
         fd = fds.pop(0)
         with open(fd, "rb", buffering=0) as file:

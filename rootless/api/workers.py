@@ -1,8 +1,8 @@
 """Set many containers up at once, each in a worker's own memory instead of in a copy of the launcher.
 
 A worker (worker.py) does one container at a time. So there are as many workers as processors, and one more, because a
-set-up waits for the kernel now and then. They exist only while calls come faster than the launcher can clone. This file
-is the launcher's side.
+set-up waits for the kernel now and then. They exist only while calls come faster than the launcher can clone. One stays
+for a while after calls that come one by one, because it is faster than a copy, too. This file is the launcher's side.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _MOST = 5
 _WAITING = 400  # descriptors of requests that the launcher holds for the next worker, unless it may open few
 _NOFILE = 7  # RLIMIT_NOFILE (getrlimit(2))
-_IDLE = 1.0  # seconds after which workers without work end
+_IDLE = 1.0  # seconds after which workers without work end, but for one
+_STAYS = 10.0  # seconds after which that one ends
+_CALLS = 2  # calls one by one after which there is one, if no more than _STAYS lies between them
 _PAUSE = 10.0  # seconds until workers that could not be started are tried again
 _PATIENCE = 0.5  # seconds after which a set-up counts as one that hangs, such as at a FUSE file system
 
@@ -77,7 +79,8 @@ class Workers:
         self.waiting: list[Request] = []
         self.given_back: list[Request] = []  # those that no worker takes
         self.gives = True  # not while the launcher finds out what a killed worker has left
-        self.used = 0.0  # when the last one became free, by time.monotonic
+        self.used = 0.0  # when the last one was started or became free, by time.monotonic
+        self.missed: list[float] = []  # when the last _CALLS calls came for which there was no worker
         self.possible: bool | None = None  # whether this host lets workers be, None until that is known
         self.retry_at = 0.0  # none are started before, by time.monotonic, because the last ones could not be
         # A request that waits here is not on its way any more. As long as a socket is on its way, the kernel looks at
@@ -87,19 +90,32 @@ class Workers:
     def take(self, compiled: Compiled, number: int, settings: bytes, words: Any, fds: list[int]) -> bool:
         """Return whether a worker sets this call's container up. Then `fds` is empty, because the workers own them.
 
-        Workers are started when another request waits already.
+        Workers are started when another request waits already. A single one is used for plans that were used before,
+        because it has to compile a new one again.
         """
         if not compiled.shares or clones.is_pid1(words) or not clones.restores_signals(words):
             return False
         if self.all and self._hang():
             return False
-        if not self.all and not (self._is_busy() and self._start(_most())):
+        is_known, compiled.used = compiled.used, True
+        if len(self.all) < _most() and self._is_busy():
+            self._start(_most() - len(self.all))
+        if not self.all:
+            self.missed = [*self.missed, time.monotonic()][-_CALLS:]
+        if not self.all or (len(self.all) == 1 and not is_known):
             return False
         request = Request(compiled, number, settings, words, fds[:])
         fds.clear()
         self.waiting.append(request)
         self._give()
         return True
+
+    def prepare(self) -> None:
+        """Start one worker, if calls come one by one. The launcher has nothing else to do."""
+        expected = len(self.missed) == _CALLS and time.monotonic() - self.missed[0] < _STAYS * _CALLS
+        if expected and not self.all and self.possible is not False and time.monotonic() >= self.retry_at:
+            self.missed = []
+            self._start(1)
 
     def _is_busy(self) -> bool:
         poller = select.poll()
@@ -139,6 +155,7 @@ class Workers:
         finally:
             for worker in started:
                 self._greet(worker)
+            self.used = time.monotonic()
 
     def _start_one(self, program_fd: int) -> Worker:
         ours, theirs = channel.pair()
@@ -222,6 +239,9 @@ class Workers:
         worker = self.all[fd]
         try:
             (pid, goes_on, ended), pidfds = wire.receive(worker.sock)
+        except wire.TooFewFiles as error:
+            pid, goes_on, ended = error.message
+            pidfds = self._open_pidfd(pid)
         except (EOFError, OSError):
             self._end(worker)
             if not worker.request:
@@ -249,6 +269,22 @@ class Workers:
             running.kill()
         return running
 
+    def _open_pidfd(self, pid: int) -> list[int]:
+        """Return [a pidfd] of a container, whose own could not be received; [] after ending it if there is none.
+
+        The requests that wait hold descriptors, so they are refused one after the other.
+        """
+        while True:
+            try:
+                return [os.pidfd_open(pid)]
+            except OSError:
+                if not self.waiting:
+                    break
+                clones.refuse(wire.TooFewFiles(self.waiting.pop().fds))
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        return []
+
     def setting_up(self, number: int) -> int:
         """Return the fd of the worker that sets a container up, -1 for none."""
         for fd, worker in self.all.items():
@@ -274,12 +310,13 @@ class Workers:
             return _PATIENCE
         if not self.all or self.working() >= 0:
             return None
-        return max(0.0, self.used + _IDLE - time.monotonic())
+        return max(0.0, self.used + (_IDLE if len(self.all) > 1 else _STAYS) - time.monotonic())
 
     def end_idle(self) -> None:
-        """End the workers if no call has come in time."""
+        """End the workers if no call has come in time, the last one later."""
         if self.all and self.seconds_left() == 0.0:
-            self.end_all()
+            for worker in list(self.all.values())[1:] or list(self.all.values()):
+                self._end(worker)
 
     def end_all(self) -> None:
         """End every worker, and wait until it is gone."""

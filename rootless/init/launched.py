@@ -172,6 +172,8 @@ def start_program(life: Life, call: Call) -> list[bytes] | None:
             _set_up(life)
         _die_with(life.launcher)
         context = _become_user(life)
+        if life.prepared.filter:
+            life.prepared.filter(life.verdict)
         life.place = ("exec", "/process/args")
         pid = _spawn_program(life, call, context)
         # The small init needs no capability, because the program has the same user. Without no_new_privs execve(2)

@@ -42,8 +42,8 @@ def seen(root: Path, script: str = LOOK, **keywords: Any) -> list[str]:
 
 
 def alike(text: str) -> str:
-    """Return the text without the times of files and the numbers of devices in memory."""
-    return re.sub(r"\w{3} +\d+ +(\d\d:\d\d|\d{4})|(?<=,inode64)|upperdir=\S+", "", text)
+    """Return the text without the times of files and the descriptors that an overlay's options name."""
+    return re.sub(r"\w{3} +\d+ +(\d\d:\d\d|\d{4})|(lower|upper|work)dir=[^, ]*", "", text)
 
 
 @needs_workers

@@ -25,11 +25,19 @@ PIPE = subprocess.PIPE
 
 
 def children() -> list[int]:
-    """Return the pids of the launcher's children. While no container runs, they are spares."""
+    """Return the pids of the launcher's children that are no workers. While no container runs, they are spares."""
     if not (pid := launcher_pid()):
         rootless.run(["true"])
         pid = launcher_pid()
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    pids = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [pid for pid in pids if name_of(pid) != "rootless:worker"]
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def init_of(container: rootless.Popen) -> int:

@@ -82,11 +82,59 @@ def at_once(call: Callable[[int], Any], number: int = AT_ONCE) -> list[Any]:
 
 @needs_workers
 def test_workers_come_with_many_calls_and_go_with_them(busybox_root: Path) -> None:
-    assert until(lambda: not workers())
-    rootless.run(["true"], rootfs=busybox_root)
-    assert not workers(), "one call needs none"
-    assert [done.returncode for done in at_once(lambda _: rootless.run(["true"], rootfs=busybox_root))] == [0] * AT_ONCE
-    assert until(lambda: not workers()), "they end after a second without a call"
+    done = at_once(lambda _: rootless.run(["true"], rootfs=busybox_root))
+    assert [each.returncode for each in done] == [0] * AT_ONCE
+    assert len(workers()) > 1
+    assert until(lambda: len(workers()) == 1), "all but one end after a second without a call"
+
+
+# What is in memory of pid 1: a copy of the launcher, or the small init alone.
+RESIDENT = "until grep -q rootless:init /proc/1/comm; do :; done; grep -c . /proc/1/status; grep VmRSS /proc/1/status"
+
+
+@needs_workers
+def test_calls_one_by_one_get_a_worker_that_stays_for_a_while(busybox_root: Path) -> None:
+    program = f"""
+import sys, time
+sys.path.insert(0, {str(CHECKOUT)!r})
+import rootless
+from tests.api.test_workers import RESIDENT, workers, until
+keywords = dict(rootfs={str(busybox_root)!r}, ephemeral=True, capture_output=True, text=True)
+def resident():
+    text = rootless.run(["sh", "-c", RESIDENT], **keywords).stdout
+    return int(text.split()[-2])
+first = [resident() for _ in range(2)]
+assert min(first) > 1000, first
+assert until(lambda: len(workers()) == 1)
+assert all(until(lambda: resident() < 100) for _ in range(5))
+assert len(workers()) == 1
+time.sleep(1.5)
+assert len(workers()) == 1, "it stays"
+assert until(lambda: not workers()), "and ends"
+assert resident() > 1000
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=CHECKOUT)
+
+
+@needs_workers
+def test_a_killed_worker_that_had_nothing_to_do_is_not_missed(busybox_root: Path) -> None:
+    for _ in range(3):
+        rootless.run(["true"], rootfs=busybox_root, ephemeral=True)
+        time.sleep(0.05)
+    for pid in workers():
+        os.kill(pid, signal.SIGKILL)
+    assert rootless.run(["true"], rootfs=busybox_root, ephemeral=True).returncode == 0
+
+
+@needs_workers
+def test_a_sandbox_has_its_filter_whoever_sets_it_up(busybox_root: Path) -> None:
+    script = "grep -hE '^(NoNewPrivs|Seccomp|Cap)' /proc/self/status; unshare -U true; echo $?"
+    with rootless.Sandbox(rootfs=busybox_root, text=True) as sandbox:
+        found = [sandbox.run(["sh", "-c", script]) for _ in range(6)]
+        found += at_once(lambda _: sandbox.run(["sh", "-c", script]))
+    (text,) = {result.stdout for result in found}
+    assert re.search(r"NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n1\n$", text), text
+    assert re.findall(r"Cap\w+:\t(\w+)", text) == ["0" * 16] * 5
 
 
 @needs_workers
