@@ -165,7 +165,7 @@ def calls_of(trace: Path) -> tuple[str, ...]:
     calls = []
     for line in trace.read_text(errors="replace").splitlines():
         found = re.match(r"(\w+)\((.*)\) += (-1 E\w+)?", line)
-        if not found or found[1] in ("mmap", "munmap", "brk", "mremap", "futex"):
+        if not found or found[1] in ("mmap", "munmap", "brk", "mremap", "futex", "exit_group"):
             continue
         name, arguments, failure = found.groups()
         if name == "newfstatat" and arguments.endswith("AT_EMPTY_PATH"):
