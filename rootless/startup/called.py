@@ -332,8 +332,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Workers._start_one Workers._start_one.<locals>.live "
             "Workers._start_one.<locals>.live.<locals>.<listcomp> Workers.are_full "
             "Workers.are_full.<locals>.<genexpr> Workers.end_all Workers.end_idle Workers.finish "
-            "Workers.has_answered Workers.seconds_left Workers.take Workers.take_back Workers.working "
-            "Workers.working.<locals>.<genexpr> _most",
+            "Workers.has_answered Workers.prepare Workers.seconds_left Workers.take Workers.take_back "
+            "Workers.working Workers.working.<locals>.<genexpr> _most",
         "rootless.init.launched":
             "Call.__init__ Call.__init__.<locals>.<listcomp> Life.__init__ _become_program _become_root "
             "_become_root.<locals>.<genexpr> _become_user _become_user.<locals>.<genexpr> "
@@ -350,12 +350,13 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.proc": "own_arguments",
         "rootless.kernel.recording":
             "Recording.__init__ Recording._record Recording._record.<locals>.<genexpr> Recording.run _Calls.__init__ "
-            "_Calls.__init__.<locals>.<dictcomp> _Calls._made _Calls._watch_unknown _Calls.add _Calls.closed "
-            "_Calls.fd _Calls.guard _Calls.guard_bytes _Calls.opened _Calls.put _Calls.record _Calls.text "
-            "_Entry.__init__ _Entry.packed _Os.__init__ _Os._ask _Os._ask.<locals>.<lambda> _Os._record _Os.chdir "
-            "_Os.chdir.<locals>.<lambda> _Os.close _Os.close.<locals>.<lambda> _Os.dup _Os.dup.<locals>.<lambda> "
-            "_Os.fchdir _Os.fchdir.<locals>.<lambda> _Os.fstat _Os.fstat.<locals>.<lambda> _Os.mkdir "
-            "_Os.mkdir.<locals>.<lambda> _Os.open _Os.open.<locals>.<lambda> _Os.setsid _Os.stat "
+            "_Calls.__init__.<locals>.<dictcomp> _Calls._made _Calls._watch_unknown "
+            "_Calls._watch_unknown.<locals>.call _Calls.add _Calls.closed _Calls.fd _Calls.guard _Calls.guard_bytes "
+            "_Calls.opened _Calls.put _Calls.record _Calls.text _Entry.__init__ _Entry.packed _Os.__init__ _Os._ask "
+            "_Os._ask.<locals>.<lambda> _Os._record _Os.chdir _Os.chdir.<locals>.<lambda> _Os.close "
+            "_Os.close.<locals>.<lambda> _Os.dup _Os.dup.<locals>.<lambda> _Os.fchdir _Os.fchdir.<locals>.<lambda> "
+            "_Os.fstat _Os.fstat.<locals>.<lambda> _Os.mkdir _Os.mkdir.<locals>.<lambda> _Os.open "
+            "_Os.open.<locals>.<lambda> _Os.readlink _Os.readlink.<locals>.read _Os.setsid _Os.stat "
             "_Os.stat.<locals>.<lambda> _Os.symlink _Os.symlink.<locals>.<lambda> _Os.umask "
             "_Os.umask.<locals>.<lambda> _Os.write _Os.write.<locals>.<lambda> _Path.__init__ _Status.__getattr__ "
             "_Status.__init__ load_code",
