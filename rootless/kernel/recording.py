@@ -61,7 +61,6 @@ _STAT = {
     "st_gid": (32, 2**32 - 1), "st_rdev": (40, 2**64 - 1),
 }  # fmt: skip
 _USERNS_FD = 24  # where struct mount_attr has a descriptor (mount_setattr(2))
-_PATH_MAX = 4096
 _READ_MAX = 16384  # bytes of a file that are compared
 _PADDING = 8  # bytes after what the kernel writes, because a comparison reads eight
 _F_DUPFD_CLOEXEC = 1030  # linux/fcntl.h
@@ -347,34 +346,27 @@ class _Os:
         self._record("setsid", [], posix.setsid, varies=True)
 
     def readlink(self, path: Any, *, dir_fd: int | None = None) -> Any:
-        calls = self._calls
-        data = calls.put(bytes(_PATH_MAX + _PADDING))
-        target: Any = None
+        before = [self._calls.fd(dir_fd), self._calls.text(path)]
+        return self._read("readlinkat", before, lambda: posix.readlink(path, dir_fd=dir_fd))
 
-        def read() -> int:
-            nonlocal target
-            target = posix.readlink(path, dir_fd=dir_fd)
-            return len(os.fsencode(target))
+    def read(self, fd: int, size: int) -> Any:
+        content = self._read("read", [self._calls.fd(fd)], lambda: posix.read(fd, size))
+        if len(content) == size or len(content) > _READ_MAX:
+            self._calls.unknown = "a long file"
+        return content
 
-        self._record("readlinkat", [calls.fd(dir_fd), calls.text(path), data, _PATH_MAX], read)
-        calls.guard_bytes(data, os.fsencode(target))
-        return target
-
-    def read(self, fd: int, size: int) -> bytes:
-        calls = self._calls
-        read = b""
-
-        def ask() -> int:
-            nonlocal read
-            read = posix.read(fd, size)
-            return len(read)
-
-        data = calls.put(bytes(_READ_MAX + _PADDING))
-        self._record("read", [calls.fd(fd), data, _READ_MAX], ask)
-        if len(read) >= min(size, _READ_MAX):
-            calls.unknown = "a long file"
-        calls.guard_bytes(data, read)
-        return read
+    def _read(self, name: str, before: list[int], function: Callable[[], Any]) -> Any:
+        """Record a call that reads all of something. It has to find the same again, and the same end."""
+        try:
+            content = function()
+        except OSError as error:
+            self._calls.add(_NR[name], [*before, self._calls.put(bytes(1)), 1], -(error.errno or 0))
+            raise
+        raw = os.fsencode(content)
+        data = self._calls.put(bytes(len(raw) + 1 + _PADDING))
+        self._calls.add(_NR[name], [*before, data, len(raw) + 1], len(raw))
+        self._calls.guard_bytes(data, raw)
+        return content
 
     def dup(self, fd: int) -> int:
         arguments = [self._calls.fd(fd), _F_DUPFD_CLOEXEC, 0]

@@ -102,6 +102,21 @@ def test_an_expected_failure_is_expected_again(made: Any, tmp_path: Path) -> Non
     assert [one.run(act), one.run(act), one.calls] == [errno.EEXIST, errno.EEXIST, 2], "it is recorded anew"
 
 
+def test_a_link_that_is_not_there_has_to_be_missing_again(made: Any, tmp_path: Path) -> None:
+    def act() -> str:
+        try:
+            return str(lean_os.readlink(tmp_path / "link"))
+        except FileNotFoundError:
+            return ""
+
+    one = made()
+    assert [one.run(act), one.run(act), one.calls] == ["", "", 1]
+    (tmp_path / "link").symlink_to("x")
+    with pytest.raises(recording.Differs):
+        one.run(act)
+    assert [one.run(act), one.run(act), one.calls] == ["x", "x", 2]
+
+
 @pytest.mark.parametrize(
     ("look", "change"),
     [
