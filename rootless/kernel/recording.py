@@ -15,6 +15,7 @@ A recording holds only calls that this module knows. If a set-up makes any other
 
 from __future__ import annotations
 
+import builtins
 import posix
 from struct import pack
 
@@ -165,8 +166,11 @@ class _Calls:
         self._errno: Callable[[], int]
 
     def record(self, function: Callable[[], Any]) -> Any:
-        """Call a function while all of `os` and of kernel/syscalls.py is watched; return what it returned."""
-        functions, watched = vars(os), _Os(self)
+        """Call a function while all of `os` and of kernel/syscalls.py is watched; return what it returned.
+
+        What is read through `open`, such as a file of /sys that names a device, cannot be recorded.
+        """
+        functions, watched, plain_open = vars(os), _Os(self), builtins.open
         kept = functions.copy()
         self._call, self._errno = sc.pass_through(self._made)
         try:
@@ -174,8 +178,10 @@ class _Calls:
                 if callable(value) and not isinstance(value, type) and name not in _PURE:
                     functions[name] = getattr(watched, name, None) or self._watch_unknown(name, value)
             functions["path"] = _Path(self, kept["path"])
+            builtins.open = self._watch_unknown("open", plain_open)
             return function()
         finally:
+            builtins.open = plain_open
             functions.update(kept)
             sc.pass_through(self._call)
 

@@ -185,6 +185,11 @@ def opened(path: str) -> int:
     return fd
 
 
+def opened_plainly(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
 @pytest.mark.parametrize(
     "act",
     [
@@ -196,8 +201,9 @@ def opened(path: str) -> int:
         lambda: lean_os.stat("/proc/self/fd/0").st_mode,
         lambda: sc.close_range(1000, 1001),
         lambda: read(Path(os.__file__)),
+        lambda: opened_plainly("/proc/self/comm"),
     ],
-    ids=["getpid", "listdir", "path", "time", "stream", "path of a stream", "close_range", "long file"],
+    ids=["getpid", "listdir", "path", "time", "stream", "path of a stream", "close_range", "long file", "plain open"],
 )
 def test_what_cannot_be_recorded_is_left_to_python(made: Any, act: Callable[[], Any]) -> None:
     one = made()
