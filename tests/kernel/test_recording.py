@@ -8,12 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_IFCHR
 from typing import Any
 
 import pytest
 
 from rootless.kernel import recording
 from rootless.kernel import syscalls as sc
+from rootless.kernel.devices import host_path
 from rootless.startup import lean_os
 
 SOURCE = Path(recording.__file__).with_name("repeat.S")
@@ -183,6 +185,13 @@ def test_limits_and_capabilities_are_compared(made: Any) -> None:
 def opened(path: str) -> int:
     fd = lean_os.open(path, lean_os.O_PATH)
     return fd
+
+
+def test_the_name_of_a_device_is_part_of_a_recording(made: Any) -> None:
+    one = made()
+    for _ in range(2):
+        assert one.run(lambda: host_path("/dev/nothing", S_IFCHR, os.makedev(1, 3))) == "/dev/null"
+    assert one.calls == 1
 
 
 def opened_plainly(path: str) -> str:
