@@ -104,9 +104,9 @@ class Recording:
         return self._result
 
     def _record(self, function: Callable[[], Any]) -> None:
-        self._left -= 1
         calls = _Calls(self._shared)
         self._result = calls.record(function)
+        self._left -= 1
         if calls.unknown:
             self._left = 0
             return

@@ -232,6 +232,16 @@ def test_after_an_exception_everything_is_as_before(made: Any, tmp_path: Path) -
     assert one.calls == 2
 
 
+def test_calls_that_failed_do_not_count_as_recordings(made: Any, tmp_path: Path) -> None:
+    one = made()
+    for _ in range(5):
+        with pytest.raises(FileNotFoundError):
+            one.run(lambda: read(tmp_path / "late"))
+    (tmp_path / "late").write_bytes(b"here")
+    assert [one.run(lambda: read(tmp_path / "late")) for _ in range(3)] == [b"here"] * 3
+    assert one.calls == 6
+
+
 def test_no_more_is_recorded_where_the_answers_always_differ(made: Any, tmp_path: Path) -> None:
     def act() -> int:
         lean_os.mkdir(tmp_path / str(len(os.listdir(tmp_path))))
