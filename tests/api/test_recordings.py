@@ -59,9 +59,9 @@ def alike(text: str) -> str:
     ],
     ids=["default", "read_only", "volumes", "network", "ephemeral", "process"],
 )
-def test_all_containers_of_a_plan_are_alike(busybox_root: Path, keywords: dict[str, Any]) -> None:
-    rootless.run(["true"], rootfs=busybox_root, **keywords)  # it makes the mount points that are missing
-    found = Counter(alike(text) for text in seen(busybox_root, **keywords))
+def test_all_containers_of_a_plan_are_alike(root: Path, keywords: dict[str, Any]) -> None:
+    rootless.run(["true"], rootfs=root, **keywords)  # it makes the mount points that are missing
+    found = Counter(alike(text) for text in seen(root, **keywords))
     assert len(found) == 1, list(found)
     assert "/proc proc" in next(iter(found))
 
