@@ -161,11 +161,14 @@ with ThreadPoolExecutor(20) as pool:
 
 
 def calls_of(trace: Path) -> tuple[str, ...]:
-    """Return the system calls of a process before its small init, and whether they worked, without numbers."""
+    """Return the system calls of a process before its small init, and whether they worked, without numbers.
+
+    How many gaps there are to close between descriptors depends on their numbers.
+    """
     calls = []
     for line in trace.read_text(errors="replace").partition("\nexecveat(")[0].splitlines():
         found = re.match(r"(\w+)\((.*)\) += (-1 E\w+)?", line)
-        if not found or found[1] in ("mmap", "munmap", "brk", "mremap", "futex"):
+        if not found or found[1] in ("mmap", "munmap", "brk", "mremap", "futex", "close_range"):
             continue
         name, arguments, failure = found.groups()
         if name == "newfstatat" and arguments.endswith("AT_EMPTY_PATH"):
