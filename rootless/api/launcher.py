@@ -166,13 +166,18 @@ class Launcher:
         self._watch(running)
 
     def _run_here(self, request: Request, verdict: socket, fds: list[int]) -> None:
-        """Clone the container of a request that the workers have given back."""
+        """Clone the container of a request that the workers have given back.
+
+        Its plan may be out of use by now, because config.json has changed.
+        """
         if request.killed:
             return
         from rootless.api import clones
 
-        running = clones.clone_container(request.compiled, request.number, verdict, fds, request.words, self.own)
-        running.compiled = request.compiled
+        compiled = self.plans.find(request.settings)
+        clone = clones.clone_runtime if compiled.needs_runtime else clones.clone_container
+        running = clone(compiled, request.number, verdict, fds, request.words, self.own)
+        running.compiled = compiled
         self._watch(running)
 
     def _ping(self, number: int, verdict: socket, fds: list[int]) -> None:

@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from rootless.kernel.recording import Recording
     from rootless.kernel.vfork import Vfork
 
+GIVEN_BACK = -1  # in place of a container's process
+
 
 def main(sock: socket, launcher: int, plans: Plans, program_fd: int) -> None:
     """Set containers up, one after the other, until the launcher closes the socket.
 
     launcher: a pidfd of it; program_fd: the small init. An answer to the launcher is (the container's process, 0 for
-    none; whether this worker goes on; processes that have ended and made no container), with a pidfd of the first.
+    none; whether this worker goes on; processes that have ended and made no container), with a pidfd of the first, or
+    with all descriptors of a request that this worker gives back.
     """
     from rootless.init import small_init
     from rootless.kernel import vfork
@@ -44,13 +47,13 @@ def main(sock: socket, launcher: int, plans: Plans, program_fd: int) -> None:
     reaper.hide_arguments(proc.own_arguments())  # what pid 1 has until it executes the small init
     work = _Work(plans, launcher, vfork.Vfork(program_fd, small_init.NAME))
     finders = sys.meta_path[:]
-    pid, pidfds = 0, list[int]()
+    pid, sent = 0, list[int]()
     while True:
-        wire.send(sock, (pid, work.cloner.returned, work.ended), pidfds)
+        wire.send(sock, (pid, work.cloner.returned, work.ended), sent)
         work.ended.clear()
-        for fd in pidfds:
+        for fd in sent:
             os.close(fd)
-        pid, pidfds = 0, []
+        pid, sent = 0, []
         if not work.cloner.returned:
             return
         try:
@@ -60,7 +63,7 @@ def main(sock: socket, launcher: int, plans: Plans, program_fd: int) -> None:
         except wire.TooFewFiles as error:
             clones.refuse(error)
             continue
-        pid, pidfds = work.serve(settings, signature, words, fds)
+        pid, sent = work.serve(settings, signature, words, fds)
         sys.meta_path[:] = finders
         sc.prctl(sc.PR_SET_DUMPABLE, 1)
 
@@ -80,28 +83,30 @@ class _Work:
         self._code = _load_code()
 
     def serve(self, settings: bytes, signature: Any, words: Any, fds: list[int]) -> tuple[int, list[int]]:
-        """Make the container of a request. Return (its pid, [its pidfd]), or (0, []) for none. Closes the fds."""
+        """Make the container of a request. Return (its pid, [its pidfd]), or (0, []) for none. Closes the fds.
+
+        Return (GIVEN_BACK, fds) if config.json has changed since the launcher looked at it, because the container may
+        need what is not done here, such as a filter.
+        """
         verdict = socket(fileno=fds[1])
         try:
             compiled = self._plans.find(settings)
-            # If config.json has changed since the launcher looked at it, the container may need what is not done here,
-            # such as a filter. Nobody answers then, and the caller asks once more, as after a launcher's end.
             if not compiled.shares or compiled.signature != signature:
-                return 0, []
+                verdict.detach()
+                return GIVEN_BACK, fds[:]
             call, recordings = clones.read_call(words, fds[2:]), self._recordings(compiled)
             life = Life(
                 compiled.plan, compiled.prepared, verdict, fds[0], self._launcher, call, None,
                 keeps_ids=True, spawns=True, small_init=self.cloner.program, recordings=recordings,
             )  # fmt: skip
             pid, pidfd = self._clone(life)
-            return pid, [pidfd]
         except BaseException as error:
             channel.send_failure(verdict, error, "run", "")
-            return 0, []
-        finally:
-            verdict.close()
-            for fd in [fds[0], *fds[2:]]:
-                os.close(fd)
+            pid, pidfd = 0, -1
+        verdict.close()
+        for fd in [fds[0], *fds[2:]]:
+            os.close(fd)
+        return pid, [pidfd] if pid else []
 
     def _recordings(self, compiled: Compiled) -> tuple[Recording, Recording] | None:
         """Return the recordings of a plan, new ones for its first container; None on a host that cannot repeat any."""

@@ -13,6 +13,7 @@ from _socket import socket
 
 from rootless.api import clones, wire
 from rootless.api.running import Running
+from rootless.api.worker import GIVEN_BACK
 from rootless.api.worker import main as work
 from rootless.kernel import channel, child
 from rootless.kernel import syscalls as sc
@@ -241,7 +242,9 @@ class Workers:
             (pid, goes_on, ended), pidfds = wire.receive(worker.sock)
         except wire.TooFewFiles as error:
             pid, goes_on, ended = error.message
-            pidfds = self._open_pidfd(pid)
+            for each in error.fds:
+                os.close(each)
+            pidfds = self._open_pidfd(pid) if pid > 0 else []
         except (EOFError, OSError):
             self._end(worker)
             if not worker.request:
@@ -260,6 +263,11 @@ class Workers:
             self._start(1)
         self._give()
         (end,) = request.fds
+        if pid == GIVEN_BACK and pidfds:
+            request.fds += pidfds[1:]
+            os.close(pidfds[0])  # a second one of `end`
+            self.given_back.append(request)
+            return None
         if not pidfds:
             os.close(end)
             return None

@@ -433,6 +433,28 @@ def test_a_config_that_changes_on_the_way_to_a_worker_counts(tmp_path: Path, bus
         assert f"Seccomp:\t{expected}\n" in said, said
 
 
+@needs_workers
+def test_a_config_that_changes_all_the_time_fails_no_call(tmp_path: Path, busybox_root: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "rootfs").symlink_to(busybox_root)
+    subprocess.run([sys.executable, "-m", "rootless", "spec", "-b", str(bundle)], check=True)
+    plain = json.loads((bundle / "config.json").read_text())
+
+    def ask(_: int) -> str:
+        return rootless.run(["hostname"], bundle=bundle, stdout=PIPE, text=True, check=True).stdout
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        calls = [pool.submit(ask, each) for each in range(200)]
+        for number in range(10_000):
+            if all(call.done() for call in calls):
+                break
+            (bundle / "new").write_text(json.dumps({**plain, "hostname": f"name{number % 3}"}))
+            (bundle / "new").replace(bundle / "config.json")
+            time.sleep(0.01)
+        assert {call.result() for call in calls} <= {"rootless\n", "name0\n", "name1\n", "name2\n"}
+
+
 @pytest.mark.parametrize("reason", ["none can be started now", "one of two can", "the program is not executed"])
 def test_workers_that_cannot_be_started_are_tried_again(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless the host will never execute their program."""
