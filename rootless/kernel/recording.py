@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CODE = bytes.fromhex(
-    "535541544889fb4989f44c39e37375488b034885c078568b6b38488b7b08d1ed7303488b3f488b7310d1ed7303488b36"
-    "488b5318d1ed7303488b124c8b5320d1ed73034d8b124c8b4328d1ed73034d8b004c8b4b30d1ed73034d8b090f054889"
-    "4348d1ed73124885c0781beb11488b4308488b0048234310483b434075084883c350eb8631db4889d8415c5d5bc3"
+    "535541544889fb4989f44c39e30f838a000000488b034885c078568b6b38488b7b08d1ed7303488b3f488b7310d1ed73"
+    "03488b36488b5318d1ed7303488b124c8b5320d1ed73034d8b124c8b4328d1ed73034d8b004c8b4b30d1ed73034d8b09"
+    "0f0548894348d1ed731d4885c07830eb1c488b4b08488b09488b531048ffc075154889c84821d0483b434075124883c3"
+    "50e974ffffff483b0a7404ebf031db4889d8415c5d5bc3"
 )  # repeat.S, whose comment says what an entry holds
 _ENTRY, _RESULT = 80, 72  # bytes of an entry, and where it holds the result
-_COMPARE = -1  # in place of a system call's number
+_SAME, _OTHER = -1, -2  # in place of a system call's number
 _NO_ERROR = 1 << 6
 _MOST = 3  # recordings that may turn out not to be repeatable, before no other is made
 _MFD_EXEC = 0x10  # from Linux 6.3 on (memfd_create(2))
@@ -53,6 +54,7 @@ _CALLS = {
 _NR = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "chdir": 80, "fchdir": 81, "umask": 95, "fcntl": 72, "setsid": 112,
     "openat": 257, "mkdirat": 258, "newfstatat": 262, "symlinkat": 266, "readlinkat": 267,
+    "fchmodat": 268, "setxattr": 188, "removexattr": 197,
 }  # fmt: skip
 _PURE = ("fsdecode", "fsencode", "fspath", "major", "makedev", "minor", "strerror")  # they ask the kernel nothing
 _STAT_SIZE = 144
@@ -206,10 +208,22 @@ class _Calls:
 
     def text(self, text: Any) -> _Data:
         """Keep a path or another string for the calls; return where it is."""
+        if isinstance(text, int):
+            self.unknown = "a descriptor in place of a path"
+            return _Data(0)
         raw: bytes = os.fsencode(text)
-        if b"/fd" in raw:  # the number of a descriptor in a path, such as /proc/self/fd/7, is another one next time
+        if b"/fdinfo" in raw:
             self.unknown = "a path with a descriptor"
+        for part in raw.split(b"/fd/")[1:]:
+            self._want_number(int(part[: len(part) - len(part.lstrip(b"0123456789"))] or -1))
         return self.put(raw + b"\0")
+
+    def _want_number(self, fd: int) -> None:
+        """Record that a descriptor has to have its number again, because a path such as /proc/self/fd/7 names it."""
+        if fd in self._fds:
+            self.entries[self._fds[fd]].wanted = fd
+        elif fd not in self._shared:
+            self.unknown = "a path with a descriptor"
 
     def fd(self, fd: int | None) -> int:
         """Return a descriptor as an argument; None stands for the working directory."""
@@ -239,7 +253,11 @@ class _Calls:
         """Record that a number in memory has to be the same. place: its offset from `data`, and the bits that count."""
         offset, bits = place
         number = value & bits
-        self.add(_COMPARE, [_Data(data + offset), bits], number - 2**64 if number >> 63 else number)
+        self.add(_SAME, [_Data(data + offset), bits], number - 2**64 if number >> 63 else number)
+
+    def guard_other(self, data: _Data, other: _Data) -> None:
+        """Record that two numbers in memory have to differ."""
+        self.add(_OTHER, [data, other], 0)
 
     # --- calls of kernel/syscalls.py
 
@@ -339,6 +357,19 @@ class _Os:
         arguments = [calls.put(os.fsencode(target) + b"\0"), calls.fd(dir_fd), calls.text(path)]
         self._record("symlinkat", arguments, lambda: posix.symlink(target, path, dir_fd=dir_fd))
 
+    def chmod(self, path: Any, mode: int, *, dir_fd: int | None = None) -> None:
+        arguments = [self._calls.fd(dir_fd), self._calls.text(path), mode]
+        self._record("fchmodat", arguments, lambda: posix.chmod(path, mode, dir_fd=dir_fd))
+
+    def setxattr(self, path: Any, name: str, value: bytes) -> None:
+        calls = self._calls
+        arguments = [calls.text(path), calls.text(name), calls.put(value), len(value), 0]
+        self._record("setxattr", arguments, lambda: posix.setxattr(path, name, value))
+
+    def removexattr(self, path: Any, name: str) -> None:
+        arguments: list[int] = [self._calls.text(path), self._calls.text(name)]
+        self._record("removexattr", arguments, lambda: posix.removexattr(path, name))
+
     def fchdir(self, fd: int) -> None:
         self._record("fchdir", [self._calls.fd(fd)], lambda: posix.fchdir(fd))
 
@@ -395,11 +426,36 @@ class _Status:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._status, name)
+        if name == "st_dev":
+            return _Device(self._calls, self._data, value)
         if name in _STAT:
             self._calls.guard(self._data, _STAT[name], value)
         else:
             self._calls.unknown = name
         return value
+
+
+class _Device:
+    """The device of a file. A new file system's is another one each time, and remains another one than the root's."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, calls: _Calls, data: _Data, value: int) -> None:
+        self._calls = calls
+        self._data = data
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Device):
+            return int(self) == other
+        if self._value == other._value:
+            return int(self) == int(other)
+        self._calls.guard_other(self._data, other._data)
+        return False
+
+    def __index__(self) -> int:
+        self._calls.guard(self._data, _STAT["st_dev"], self._value)
+        return self._value
 
 
 class _Path:

@@ -5,8 +5,8 @@
 #
 # It returns NULL, or the entry that differs. An entry has ten numbers of 64 bits:
 #
-#      0  the number of the system call, or -1 for a comparison of memory
-#      8  its six arguments; of a comparison, an address and the bits that count
+#      0  the number of the system call; -1 if memory has to hold a number, -2 if it may not hold that of other memory
+#      8  its six arguments; of -1 an address and the bits that count, of -2 both addresses
 #     56  bits 0 to 5: this argument is the address of the value; bit 6: any result that is no error will do
 #     64  the recorded result
 #     72  the result, written here
@@ -64,15 +64,23 @@ call:
     js differs
     jmp advance
 compare:
-    mov rax, [rbx + 8]
-    mov rax, [rax]
-    and rax, [rbx + 16]
+    mov rcx, [rbx + 8]
+    mov rcx, [rcx]
+    mov rdx, [rbx + 16]
+    inc rax
+    jnz other
+    mov rax, rcx
+    and rax, rdx
 exact:
     cmp rax, [rbx + 64]
     jne differs
 advance:
     add rbx, 80
     jmp next
+other:
+    cmp rcx, [rdx]
+    je differs
+    jmp advance
 same:
     xor ebx, ebx
 differs:

@@ -110,9 +110,5 @@ class RootBuilder:
 
 
 def is_same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    """Return whether both are of the same file.
-
-    The number of a file is compared first, because that of a new file system's device is another one for each container
-    and would make a recording useless (kernel/recording.py).
-    """
+    """Return whether both are of the same file."""
     return one.st_ino == other.st_ino and one.st_dev == other.st_dev

@@ -159,6 +159,60 @@ def relink(path: Path) -> None:
     path.symlink_to("a target of some lengtH")
 
 
+def test_two_devices_have_to_differ_again_whatever_they_are(made: Any, tmp_path: Path) -> None:
+    place = tmp_path / "link"
+
+    def act() -> tuple[bool, bool]:
+        one, other = lean_os.stat("/"), lean_os.stat(place)
+        return one.st_dev == other.st_dev, other.st_dev == one.st_dev
+
+    one = made()
+    for target in ("/proc", "/dev/shm", "/sys"):
+        place.unlink(missing_ok=True)
+        place.symlink_to(target)
+        assert one.run(act) == (False, False)
+    assert one.calls == 1
+    place.unlink()
+    place.symlink_to("/")
+    with pytest.raises(recording.Differs):
+        one.run(act)
+    assert [one.run(act), one.run(act), one.calls] == [(True, True), (True, True), 2]
+    place.unlink()
+    place.symlink_to("/proc")
+    with pytest.raises(recording.Differs):
+        one.run(act)
+
+
+def test_a_device_that_is_used_as_a_number_has_to_be_the_same(made: Any, tmp_path: Path) -> None:
+    place = tmp_path / "link"
+    place.symlink_to("/proc")
+    one = made()
+    assert one.run(lambda: int(lean_os.stat(place).st_dev)) == os.stat("/proc").st_dev
+    place.unlink()
+    place.symlink_to("/sys")
+    with pytest.raises(recording.Differs):
+        one.run(lambda: None)
+
+
+def test_a_descriptor_in_a_path_has_to_have_the_same_number(made: Any, tmp_path: Path) -> None:
+    def act() -> int:
+        fd = lean_os.open(tmp_path, lean_os.O_PATH)
+        lean_os.mkdir(f"/proc/self/fd/{fd}/new")
+        lean_os.close(fd)
+        return 1
+
+    one = made()
+    for _ in range(2):
+        one.run(act)
+        (tmp_path / "new").rmdir()
+    assert one.calls == 1
+    taken = os.open("/", os.O_PATH)
+    with pytest.raises(recording.Differs):
+        one.run(act)
+    os.close(taken)
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_was_not_looked_at_may_change(made: Any, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -208,11 +262,23 @@ def opened_plainly(path: str) -> str:
         lambda: lean_os.stat("/").st_mtime,
         lambda: lean_os.fstat(0),
         lambda: lean_os.stat("/proc/self/fd/0").st_mode,
+        lambda: lean_os.stat(opened("/")).st_mode,
         lambda: sc.close_range(1000, 1001),
         lambda: read(Path(os.__file__)),
         lambda: opened_plainly("/proc/self/comm"),
     ],
-    ids=["getpid", "listdir", "path", "time", "stream", "path of a stream", "close_range", "long file", "plain open"],
+    ids=[
+        "getpid",
+        "listdir",
+        "path",
+        "time",
+        "stream",
+        "path of a stream",
+        "number",
+        "close_range",
+        "long file",
+        "plain open",
+    ],
 )
 def test_what_cannot_be_recorded_is_left_to_python(made: Any, act: Callable[[], Any]) -> None:
     one = made()
