@@ -22,6 +22,7 @@ from rootless.startup import lean_os as os
 from rootless.steps.binds import BindMount
 from rootless.steps.context import Prepared
 from rootless.steps.devices import AttachDevice
+from rootless.steps.mounts import Mount
 from rootless.userns.mount_userns import can_hide_owners
 
 TYPE_CHECKING = False
@@ -93,6 +94,10 @@ class Compiled:
         prepared.keyring = "_ses.rootless"
         prepared.arguments = proc.own_arguments()
         prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
+        if any(isinstance(step, Mount) and step.fstype == "overlay" for step in plan.prepare):
+            from rootless.steps import upper  # here once, and not in each container
+
+            assert upper
         return prepared
 
     def record(self, name: str) -> Record:
