@@ -25,6 +25,7 @@ CALLED: dict[str, dict[str, str]] = {
             "Cgroup.missing Cgroup.note_identity",
         "rootless.cgroup.tree": "enable make_directory",
         "rootless.cli.requests": "_cgroup_manager _change_config make_request",
+        "rootless.errors": "RootlessError",
         "rootless.init":
             "_accept _await_runtime _become_root _become_user _become_user.<locals>.<listcomp> _die_with_runtime "
             "_leave _look_up_program _say_nothing _wait_for_start _wait_for_start.<locals>.<genexpr> main",
@@ -168,7 +169,7 @@ CALLED: dict[str, dict[str, str]] = {
             "_below _delegated _delegated.<locals>.<genexpr> _directory _is_delegated _is_triple _scope can_be_made "
             "candidates candidates.<locals>.<genexpr> session usable",
         "rootless.config_node": "Node.members Node.string_map Node.string_map.<locals>.<dictcomp> Node.uint32",
-        "rootless.errors": "RootlessError advice advice.<locals>.<genexpr> printable",
+        "rootless.errors": "advice advice.<locals>.<genexpr> printable",
         "rootless.kernel.caps": "_union guard",
         "rootless.kernel.cgroup_view": "View.__init__ own read",
         "rootless.kernel.devices": "host_path",
@@ -312,10 +313,11 @@ CALLED: dict[str, dict[str, str]] = {
             "Launcher._take_request Launcher._tell_end Launcher._watch Launcher.end_all Launcher.serve _store_code "
             "main",
         "rootless.api.plans":
-            "Compiled.__init__ Compiled.__init__.<locals>.<genexpr> Compiled._prepare Compiled.is_outdated "
-            "Plans.__init__ Plans.find _may_share _needs_runtime _needs_runtime.<locals>.<genexpr> _read_root "
-            "_takes_scope can_spawn can_spawn.<locals>.<genexpr> can_spawn.<locals>.<listcomp> "
-            "can_spawn.<locals>.<listcomp>.<genexpr> compile_settings compile_settings.<locals>.<genexpr>",
+            "Compiled.__init__ Compiled.__init__.<locals>.<genexpr> Compiled._prepare "
+            "Compiled._prepare.<locals>.<genexpr> Compiled.is_outdated Plans.__init__ Plans.find _may_share "
+            "_needs_runtime _needs_runtime.<locals>.<genexpr> _read_root _takes_scope can_spawn "
+            "can_spawn.<locals>.<genexpr> can_spawn.<locals>.<listcomp> can_spawn.<locals>.<listcomp>.<genexpr> "
+            "compile_settings compile_settings.<locals>.<genexpr>",
         "rootless.api.running": "Own.__init__ Own.leave Running.__init__ Running.kill",
         "rootless.api.seen": "_status find_points find_points.<locals>.<genexpr> look look.<locals>.<listcomp>",
         "rootless.api.spares":
@@ -350,16 +352,17 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.kernel.proc": "own_arguments",
         "rootless.kernel.recording":
             "Recording.__init__ Recording._record Recording._record.<locals>.<genexpr> Recording.run _Calls.__init__ "
-            "_Calls.__init__.<locals>.<dictcomp> _Calls._made _Calls._watch_unknown "
-            "_Calls._watch_unknown.<locals>.call _Calls.add _Calls.closed _Calls.fd _Calls.guard _Calls.guard_bytes "
-            "_Calls.opened _Calls.put _Calls.record _Calls.text _Entry.__init__ _Entry.packed _Os.__init__ _Os._ask "
-            "_Os._ask.<locals>.<lambda> _Os._record _Os.chdir _Os.chdir.<locals>.<lambda> _Os.close "
-            "_Os.close.<locals>.<lambda> _Os.dup _Os.dup.<locals>.<lambda> _Os.fchdir _Os.fchdir.<locals>.<lambda> "
-            "_Os.fstat _Os.fstat.<locals>.<lambda> _Os.mkdir _Os.mkdir.<locals>.<lambda> _Os.open "
-            "_Os.open.<locals>.<lambda> _Os.readlink _Os.readlink.<locals>.read _Os.setsid _Os.stat "
-            "_Os.stat.<locals>.<lambda> _Os.symlink _Os.symlink.<locals>.<lambda> _Os.umask "
-            "_Os.umask.<locals>.<lambda> _Os.write _Os.write.<locals>.<lambda> _Path.__init__ _Status.__getattr__ "
-            "_Status.__init__ load_code",
+            "_Calls.__init__.<locals>.<dictcomp> _Calls._made _Calls._want_number _Calls._watch_unknown _Calls.add "
+            "_Calls.closed _Calls.fd _Calls.guard _Calls.guard_bytes _Calls.guard_other _Calls.opened _Calls.put "
+            "_Calls.record _Calls.text _Device.__eq__ _Device.__init__ _Entry.__init__ _Entry.packed _Os.__init__ "
+            "_Os._ask _Os._ask.<locals>.<lambda> _Os._read _Os._record _Os.chdir _Os.chdir.<locals>.<lambda> "
+            "_Os.chmod _Os.chmod.<locals>.<lambda> _Os.close _Os.close.<locals>.<lambda> _Os.dup "
+            "_Os.dup.<locals>.<lambda> _Os.fchdir _Os.fchdir.<locals>.<lambda> _Os.fstat _Os.fstat.<locals>.<lambda> "
+            "_Os.mkdir _Os.mkdir.<locals>.<lambda> _Os.open _Os.open.<locals>.<lambda> _Os.readlink "
+            "_Os.readlink.<locals>.<lambda> _Os.removexattr _Os.removexattr.<locals>.<lambda> _Os.setsid "
+            "_Os.setxattr _Os.setxattr.<locals>.<lambda> _Os.stat _Os.stat.<locals>.<lambda> _Os.symlink "
+            "_Os.symlink.<locals>.<lambda> _Os.umask _Os.umask.<locals>.<lambda> _Os.write "
+            "_Os.write.<locals>.<lambda> _Path.__init__ _Status.__getattr__ _Status.__init__ load_code",
         "rootless.kernel.syscalls":
             "_Callback address_of c_function callback find_in_root number number_at number_of pass_through "
             "seccomp_load write_memory",
