@@ -86,6 +86,7 @@ class Workers:
         self.retry_at = 0.0  # none are started before, by time.monotonic, because the last ones could not be
         # A request that waits here is not on its way any more. As long as a socket is on its way, the kernel looks at
         # all of them whenever one is closed (net/unix/garbage.c).
+        self._most = min(_MOST, len(os.sched_getaffinity(0)) + 1)  # one for each processor, and one
         self._most_waiting = min(_WAITING, sc.prlimit(_NOFILE)[0] // 8)
 
     def take(self, compiled: Compiled, number: int, settings: bytes, words: Any, fds: list[int]) -> bool:
@@ -99,8 +100,8 @@ class Workers:
         if self.all and self._hang():
             return False
         is_known, compiled.used = compiled.used, True
-        if len(self.all) < _most() and self._is_busy():
-            self._start(_most() - len(self.all))
+        if len(self.all) < self._most and self._is_busy():
+            self._start(self._most - len(self.all))
         if not self.all:
             self.missed = [*self.missed, time.monotonic()][-_CALLS:]
         if not self.all or (len(self.all) == 1 and not is_known):
@@ -337,8 +338,3 @@ class Workers:
         worker.sock.close()
         os.kill(worker.pid, 9)  # it may wait for a set-up that hangs; the container's process ends with the launcher
         os.waitpid(worker.pid, 0)
-
-
-def _most() -> int:
-    """Return the number of workers: one for each processor that this process may use, and one."""
-    return min(_MOST, len(os.sched_getaffinity(0)) + 1)

@@ -378,7 +378,8 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> int:
     path, environment = _look_up(life, call, context)
     first = max((number for _, number in call.passed), default=0) + 1  # no number is another's source then
     passed = [(program.move_up(fd, first), number) for fd, number in call.passed]
-    reaper.block_all()
+    if life.small_init < 0:  # else the worker has blocked them
+        reaper.block_all()
     call.options.ignore_signals()
     try:
         pid = os.posix_spawn(
