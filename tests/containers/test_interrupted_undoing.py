@@ -10,7 +10,12 @@ import pytest
 
 from tests.support.checkout import TIMEOUT, driver
 
-INTERRUPT = "import os, signal, sys\ninterrupt = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+# A shell starts what runs in the background with SIGINT ignored, and that would be passed on.
+INTERRUPT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)
+"""
 MAIN = "\nfrom rootless.__main__ import main\nsys.exit(main())\n"
 # The signal comes as the first thing of the undoing.
 IN_CREATE = """
