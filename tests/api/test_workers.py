@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import json
@@ -63,6 +64,13 @@ def named_worker() -> list[int]:
 def name_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def arguments_of(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
     except OSError:
         return ""
 
@@ -431,6 +439,38 @@ def test_a_config_that_changes_on_the_way_to_a_worker_counts(tmp_path: Path, bus
                 os.kill(pid, signal.SIGCONT)
             said = [call.result() for call in calls]
         assert f"Seccomp:\t{expected}\n" in said, said
+
+
+@needs_workers
+@pytest.mark.parametrize("how", ["cancelled", "launcher killed"])
+def test_a_task_that_waits_for_the_end_alone_runs_its_program_once(
+    busybox_root: Path, tmp_path: Path, how: str
+) -> None:
+    """`async_run` looks at such a call when its program has ended, and must know all the same that it had begun."""
+    seconds = str(1_000_000 + os.getpid())
+    script = f"echo began >> /work/log; sleep {seconds}"
+    log = tmp_path / "log"
+    log.touch()
+
+    async def run_all() -> list[Any]:
+        words = ["sh", "-c", script]
+        calls = [
+            asyncio.ensure_future(rootless.async_run(words, rootfs=busybox_root, volumes=[f"{tmp_path}:/work"]))
+            for _ in range(AT_ONCE)
+        ]
+        while len(log.read_text().splitlines()) < AT_ONCE:
+            await asyncio.sleep(0.02)
+        if how == "cancelled":
+            for call in calls:
+                call.cancel()
+        else:
+            os.kill(launcher(), signal.SIGKILL)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    kind = asyncio.CancelledError if how == "cancelled" else LauncherError
+    assert [type(each) for each in asyncio.run(run_all())] == [kind] * AT_ONCE
+    assert until(lambda: not any(seconds in arguments_of(each) for each in Path("/proc").glob("[0-9]*")))
+    assert log.read_text() == "began\n" * AT_ONCE
 
 
 @needs_workers
