@@ -27,17 +27,17 @@ def search(name: str, path: str) -> tuple[str, list[str], list[str]]:
     Return (the program or "", the paths that could not be looked at because of permissions, the paths that are there
     but cannot be executed). The search continues after both, and the caller can name them if it finds no program.
     """
-    candidates = [f"{directory or '.'}/{name}" for directory in path.split(":")]
-    for candidate in candidates:  # access(2) fails without an exception, and most directories do not hold the program
-        if os.access(candidate, os.X_OK, effective_ids=True) and S_ISREG(os.stat(candidate).st_mode):
-            return candidate, [], []
     out_of_reach: list[str] = []
     not_executable: list[str] = []
-    for candidate in candidates:
+    for directory in path.split(":"):
+        candidate = f"{directory or '.'}/{name}"
         try:
-            os.stat(candidate)
-            not_executable.append(candidate)
+            status = os.stat(candidate)
         except OSError as error:
             if error.errno == EACCES:
                 out_of_reach.append(candidate)
+            continue
+        if S_ISREG(status.st_mode) and os.access(candidate, os.X_OK, effective_ids=True):
+            return candidate, out_of_reach, not_executable
+        not_executable.append(candidate)
     return "", out_of_reach, not_executable
