@@ -46,13 +46,22 @@ class Launcher:
         self.pid = 0
 
     def send(self, message: tuple[Any, ...], fds: list[int]) -> None:
-        """Send a request. Raises OSError if the launcher is gone."""
+        """Send a request. Raises OSError if the launcher is gone, RootlessError if it could not be started."""
         if not self._is_open():
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-        wire.send(self.requests, message, fds)
-        if self.spawned:
-            spawned, self.spawned = self.spawned, None
-            spawned.reap()  # it has forked the launcher, and ends at once
+        try:
+            wire.send(self.requests, message, fds)
+        finally:
+            self._reap()
+
+    def _reap(self) -> None:
+        """Wait for the process that has started the launcher, which ends at once."""
+        spawned, self.spawned = self.spawned, None
+        try:
+            if spawned:
+                spawned.reap()
+        except OSError as error:
+            raise RootlessError.from_os(error, "cannot start the launcher") from None
 
     def close(self) -> None:
         """Close the socket. The launcher ends as soon as it has no container any more."""

@@ -296,9 +296,11 @@ class Launcher:
                 self._tell_end(running)
 
 
-def main(requests_fd: str, parent_fd: str) -> None:
-    """Run the launcher until the Python process has ended: `requests_fd` is the socket of the Python process,
-    `parent_fd` its pidfd.
+def main(requests_fd: str, parent_fd: str, relation: str) -> None:
+    """Run the launcher until the Python process has ended.
+
+    requests_fd: the socket of the Python process; parent_fd: its pidfd; relation: "child" if this process is its child,
+    else "adopted" (api/spawn.py).
     """
     requests, parent = int(requests_fd), int(parent_fd)
     os.umask(os.umask(0o077) & 0o077)  # one that takes permissions from the owner would close state directories to us
@@ -321,7 +323,8 @@ def main(requests_fd: str, parent_fd: str) -> None:
     # What a clone needs is loaded: after its root has changed nothing may be imported any more. And what most plans
     # need is in the stored code with it.
     assert clones and spares and workers and config and cgroup_view and network and network_steps
-    if os.fork():  # init adopts the child, because wait(2) of the user's program must not return the launcher
+    # wait(2) of the user's program must not return the launcher, so init adopts it.
+    if (relation == "child" or codecache.is_missing()) and os.fork():
         _store_code()
         os._exit(0)
     os.setsid()

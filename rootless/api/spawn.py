@@ -2,6 +2,9 @@
 `__future__`, which takes a tenth of a millisecond.
 
 While the launcher's interpreter starts on one processor, the caller's imports subprocess and the rest on another.
+
+wait(2) of the caller's program must not return the launcher, so init adopts it. A small program starts it and ends: to
+fork in the launcher would take longer, because the pages of an interpreter are copied then.
 """
 
 import _socket
@@ -9,10 +12,35 @@ import os
 import sys
 from _thread import RLock
 
-_PROGRAM = (
-    "import gc, sys; gc.disable(); sys.path.append(sys.argv[1]); from rootless.startup import codecache; "
-    "codecache.load_for('launcher'); from rootless.api.launcher import main; main(*sys.argv[2:])"
+# bin/rootless starts from the same stored code.
+_PROGRAM = """import gc, marshal, posix, sys
+gc.disable()
+package = sys.argv[1]
+sys.path.append(package)
+codecache = sys.modules["rootless.startup.codecache"] = type(sys)("rootless.startup.codecache")
+codecache.__file__ = package + "/rootless/startup/codecache.py"
+try:
+    file = posix.open(package + "/rootless/__pycache__/launch.%s.code" % sys.implementation.cache_tag, posix.O_CLOEXEC)
+    exec(marshal.loads(posix.read(file, 99999)), codecache.__dict__)
+    posix.close(file)
+    start = codecache.start_launcher
+except Exception:  # there is none yet, or an older version's
+    loader = sys.modules["_frozen_importlib_external"].SourceFileLoader
+    exec(loader(codecache.__name__, codecache.__file__).get_code(codecache.__name__), codecache.__dict__)
+    start = codecache.start_launcher
+start()
+from rootless.api.launcher import main
+main(*sys.argv[2:])
+"""
+# spawn.S as an ELF file for x86-64: it executes its arguments in a child, and ends.
+_STARTER = bytes.fromhex(
+    "7f454c4602010100000000000000000002003e0001000000b000400000000000400000000000000000000000000000000000"
+    "00004000380002000000000000000100000005000000000000000000000000004000000000000000400000000000e9000000"
+    "00000000e900000000000000001000000000000051e574640600000000000000000000000000000000000000000000000000"
+    "00000000000000000000000000000000000010000000000000006a00b83a0000000f0585c0781d7520488b7c2410488d7424"
+    "10488b4c2408488d54cc18b83b0000000f05f7d88904248b3c24b8e70000000f05"
 )
+_MFD_EXEC = 0x10  # from Linux 6.3 on (memfd_create(2))
 
 
 def _above_streams(fd: int) -> int:
@@ -26,32 +54,36 @@ def _above_streams(fd: int) -> int:
     return moved
 
 
-class Spawned:
-    """Hold a launcher's first process, which ends when the launcher is one of its own, and the socket for requests."""
+def _open_starter() -> int:
+    """Return an fd of the program that starts the launcher. Raises OSError."""
+    try:
+        fd = os.memfd_create("rootless-starter", os.MFD_CLOEXEC | _MFD_EXEC)
+    except OSError:  # EINVAL: an older kernel, where every memfd may be executed
+        fd = os.memfd_create("rootless-starter", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, _STARTER)
+        return _above_streams(fd)
+    except OSError:
+        os.close(fd)
+        raise
 
-    __slots__ = ("owner", "pid", "requests")
+
+class Spawned:
+    """Hold the process that starts the launcher and ends then, and the socket for requests.
+
+    is_adopted: whether the launcher is not a child of this process. If not, it forks and becomes its own child.
+    """
+
+    __slots__ = ("is_adopted", "owner", "pid", "requests")
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
         self.requests, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
-        parent = os.pidfd_open(self.owner)
         theirs = _socket.socket(fileno=_above_streams(theirs.detach()))
-        parent = _above_streams(parent)
-        words = command_line(theirs.fileno(), parent)
+        parent = _above_streams(os.pidfd_open(self.owner))
         try:
-            self.pid = os.posix_spawn(
-                words[0],
-                words,
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-                    (os.POSIX_SPAWN_DUP2, 0, 1),
-                    (os.POSIX_SPAWN_DUP2, 0, 2),
-                    # To its own number: execve(2) does not close it then (posix_spawn_file_actions_adddup2(3)).
-                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs.fileno(), parent)),
-                ],
-            )
+            self.pid, self.is_adopted = _spawn(theirs.fileno(), parent)
         except BaseException:
             self.requests.close()
             raise
@@ -60,11 +92,41 @@ class Spawned:
             os.close(parent)
 
     def reap(self) -> None:
-        """Wait for the first process. The caller may have done so, by wait(2) or by ignoring SIGCHLD."""
+        """Wait for the process. The caller may have done so, by wait(2) or by ignoring SIGCHLD.
+
+        Raises OSError if it could not execute Python.
+        """
         try:
-            os.waitpid(self.pid, 0)
+            _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
+            return
+        error = os.waitstatus_to_exitcode(status)
+        if self.is_adopted and error > 0:
+            raise OSError(error, os.strerror(error), _python())
+
+
+def _spawn(requests: int, parent: int) -> tuple[int, bool]:
+    """Return (pid, whether it only starts the launcher). Raises OSError."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 0, 1),
+        (os.POSIX_SPAWN_DUP2, 0, 2),
+        # To its own number: execve(2) does not close it then (posix_spawn_file_actions_adddup2(3)).
+        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (requests, parent)),
+    ]
+    if os.uname().machine == "x86_64":
+        starter = -1
+        try:
+            starter = _open_starter()
+            words = command_line(requests, parent, is_adopted=True)
+            return os.posix_spawn(f"/proc/self/fd/{starter}", words, os.environ, file_actions=actions), True
+        except OSError:  # this host executes no file in memory, or lacks /proc
             pass
+        finally:
+            if starter >= 0:
+                os.close(starter)
+    words = command_line(requests, parent, is_adopted=False)
+    return os.posix_spawn(words[0], words, os.environ, file_actions=actions), False
 
 
 _lock = RLock()
@@ -106,8 +168,11 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def command_line(requests: int, parent: int) -> list[str]:
+def _python() -> str:
+    return sys.executable or f"{sys.base_exec_prefix}/bin/python3"  # a program with Python in it may leave it empty
+
+
+def command_line(requests: int, parent: int, *, is_adopted: bool) -> list[str]:
     """Return the argv that starts the launcher of this very package."""
     package = __file__.rpartition("/rootless/api/")[0]
-    python = sys.executable or f"{sys.base_exec_prefix}/bin/python3"  # a program with Python in it may leave it empty
-    return [python, "-IS", "-c", _PROGRAM, package, str(requests), str(parent)]
+    return [_python(), "-IS", "-c", _PROGRAM, package, str(requests), str(parent), "adopted" if is_adopted else "child"]

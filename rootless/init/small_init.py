@@ -37,8 +37,12 @@ def is_known() -> bool:
 
 
 def program() -> bytes:
-    """Return the program as an ELF file (elf(5)) whose one segment is read and executed and never written."""
-    code = _CODE + pack("<Q", sum(1 << number - 1 for number in ALL))
+    """Return the program as an ELF file."""
+    return elf_file(_CODE + pack("<Q", sum(1 << number - 1 for number in ALL)))
+
+
+def elf_file(code: bytes) -> bytes:
+    """Return an ELF file (elf(5)) for x86-64 whose one segment is read and executed and never written."""
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     # type EXEC, machine x86-64, version, entry, program headers, no section headers, flags, sizes and numbers
     header = ident + pack("<HHIQQQIHHHHHH", 2, 62, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 2, 0, 0, 0)

@@ -57,9 +57,7 @@ _on_demand: "dict[str, tuple[str, tuple[int, int], int]]" = {}
 
 def start() -> None:
     """Load the command's code for bin/rootless. Raises any error."""
-    if _stored and _stored != signature(__file__):
-        loader = sys.modules["_frozen_importlib_external"].SourceFileLoader(__name__, __file__)
-        exec(loader.get_code(__name__), globals())
+    if _renew():
         globals()["start"]()
         return
     if _stored:
@@ -76,6 +74,21 @@ def start() -> None:
     sys.path += [place, f"{place}/.venv/lib/{version}/site-packages", f"{sys.base_prefix}/lib/{version}/site-packages"]
     sys.path += [f"/usr/local/lib/{version}/dist-packages", "/usr/lib/python3/dist-packages"]
     load(sys.argv)
+
+
+def start_launcher() -> None:
+    """Load the code of the Python interface's launcher (api/spawn.py). Raises any error."""
+    _renew()
+    globals()["load_for"]("launcher")
+
+
+def _renew() -> bool:
+    """Execute this file again if the stored code of it is out of date. Return whether it was."""
+    if not _stored or _stored == signature(__file__):
+        return False
+    loader = sys.modules["_frozen_importlib_external"].SourceFileLoader(__name__, __file__)
+    exec(loader.get_code(__name__), globals())
+    return True
 
 
 def _follow_link() -> None:
@@ -274,6 +287,11 @@ def note() -> None:
         for name in names:
             __import__(name)
         imported.extend(name for name in sys.modules if name not in ours and name not in _imported)
+
+
+def is_missing() -> bool:
+    """Return whether the cache that was to be loaded is missing or out of date."""
+    return bool(_missing)
 
 
 def noted() -> "tuple[str, list[str], list[str]] | None":
