@@ -249,7 +249,12 @@ def close_all_but(keep: Iterable[int] = ()) -> None:
 
 
 def move_up(fd: int, first: int) -> int:
-    """Return a close-on-exec copy of an fd, `first` or higher: above all numbers of pass_fds. Raises RootlessError."""
+    """Return a close-on-exec fd, `first` or higher: above all numbers of pass_fds. It is a copy unless the fd is that high already.
+
+    Raises RootlessError.
+    """
+    if fd >= first:  # a process that may have few descriptors has no room for a second one of each
+        return fd
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first)
     except OSError as error:
