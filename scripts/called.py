@@ -91,9 +91,9 @@ def note(frame, event, argument):
         keep("@ " + code.co_filename + " " + code.co_qualname)
 sys.setprofile(note)
 """
-SHARED_NOTING = """
-sys.path.append(sys.argv[1])
-from rootless.startup import codecache
+# Stands where the launcher's program loads its code.
+LOAD = "\nstart()\n"
+LOAD_NOTING = """
 plain_maker = codecache._maker
 def noting_maker(names, late):
     make = plain_maker(names, late)
@@ -103,6 +103,7 @@ def noting_maker(names, late):
         return make(name)
     return note
 codecache._maker = noting_maker
+start()
 """
 # The launcher's calls: first those that are most likely the first of a process, then others that programs make often.
 # Of these only what the containers' own processes call is listed, because they load it anew each time. The calls of
@@ -180,17 +181,17 @@ def record(work: Path) -> Called:
     run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)  # this round makes the caches
     looked_for = run_commands(work, copy, "-IS", PROGRAM_WITH_CACHE)
     found = {command: called[command] | looked_for[command] for command in COMMANDS}
-    found["launcher"] = run_launcher(work, CHECKOUT, SHARED_PROFILE, "codecache.load_for('launcher'); ", "")
+    found["launcher"] = run_launcher(work, CHECKOUT, SHARED_PROFILE, "\n")
     write(found, copy)
-    run_launcher(work, copy, SHARED_NOTING)  # this round makes the cache
-    found["launcher"] |= run_launcher(work, copy, SHARED_NOTING)
+    run_launcher(work, copy, "", LOAD_NOTING)  # this round makes the cache
+    found["launcher"] |= run_launcher(work, copy, "", LOAD_NOTING)
     return found
 
 
-def run_launcher(work: Path, checkout: Path, notes: str, *replaced: str) -> set[tuple[str, str]]:
+def run_launcher(work: Path, checkout: Path, notes: str, load: str) -> set[tuple[str, str]]:
     """Let a launcher of a checkout serve calls; return what it and the processes that it clones have noted.
 
-    replaced: words of the launcher's program, and what stands there instead.
+    notes: what the launcher's program begins with; load: what stands in place of LOAD.
     """
     report, program = work / "report", work / "program"
     with report.open("wb") as file:
@@ -198,7 +199,7 @@ def run_launcher(work: Path, checkout: Path, notes: str, *replaced: str) -> set[
     for often in (True, False):
         program.write_text(f"REPORT, OFTEN = {str(report)!r}, {often}\n{SHARED}{notes}")
         calls = CALLS.replace("OFTEN", str(often))
-        words = [sys.executable, "-c", calls, checkout, work / "ends/rootfs", program, *(replaced or ("", ""))]
+        words = [sys.executable, "-c", calls, checkout, work / "ends/rootfs", program, LOAD, load]
         subprocess.run(list(map(str, words)), check=True, stdin=subprocess.DEVNULL)
     data = report.read_bytes()
     lines = (data[place : place + SLOT].rstrip(b"\0").decode() for place in range(0, len(data), SLOT))

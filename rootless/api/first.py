@@ -5,6 +5,30 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def _announce(keywords: "dict[str, Any]") -> None:
+    """Tell the launcher which container it will be asked for, so that it has the plan when the request comes.
+
+    The launcher then does nothing else until the program runs (api/first_container.py), so this is for a process whose
+    one thread waits for it. `popen.run` reports what is wrong with the keywords.
+    """
+    import _thread
+
+    if _thread._count():  # beside the main thread
+        return
+    from rootless.api import settings, spawn
+
+    user, group, groups = (keywords.get(name) for name in ("user", "group", "extra_groups"))
+    about = {name: keywords[name] for name in settings.NAMES.intersection(keywords)}
+    if about.get("seccomp") not in (None, "default", "unconfined"):  # a file that may be read only once, such as a pipe
+        return
+    if any(hasattr(value, "__next__") for value in (groups, *about.values())):  # an iterator can be read only once
+        return
+    try:
+        spawn.announce(settings.Packed(about, user, group, groups).data)  # type: ignore[arg-type]
+    except Exception:
+        pass
+
+
 def run(
     *popenargs: "Any",
     input: "Any" = None,
@@ -23,6 +47,7 @@ def run(
         from rootless.api import spawn
 
         spawn.begin()
+        _announce(kwargs)
     from rootless.api import popen
 
     package = vars(sys.modules["rootless"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import select
-from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
+from _signal import SIG_IGN, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from rootless.api import wire
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from rootless.api.plans import Plans
-    from rootless.api.workers import Request
+    from rootless.api.first_container import FirstContainer
+    from rootless.api.plans import Compiled, Plans
+    from rootless.api.spares import Spares
+    from rootless.api.workers import Request, Workers
     from rootless.cgroup.driver import Cgroup
 
-_SIGCHLD = 17
+_IGNORED = (1, 2, 3, 13, 15, 25)  # by the launcher; SIGPIPE and SIGXFSZ are those that CPython ignores
 
 
 class Launcher:
@@ -42,11 +44,10 @@ class Launcher:
         self.reserved: list[int] = []
         self._reserve()
         self.own = Own(os.pidfd_open(os.getpid()), requests, self.poller)
-        from rootless.api.spares import Spares
-        from rootless.api.workers import Workers
-
-        self.spares = Spares(self.own)
-        self.workers = Workers(self.own, plans)
+        self.spares: Spares
+        self.workers: Workers
+        self.is_loaded = False  # whether there are these two
+        self.first: FirstContainer | None = None
         self.is_reading = True
         self.closed = False
         # By the first word of a request. A function gets what follows, and the fds: the end's socket, the verdict's,
@@ -59,6 +60,8 @@ class Launcher:
 
     def serve(self) -> None:
         """Serve requests until the Python process has ended, or has closed its socket and no container is left."""
+        self._serve_announced()
+        self._load()
         while not (self.closed and self._is_idle()):
             ready = self.poller.poll(0)
             if not ready:
@@ -83,6 +86,32 @@ class Launcher:
                 self._serve(request.fds, self._run_here, request)
             self._read(not self.workers.are_full)
         self.end_all()
+
+    def _serve_announced(self) -> None:
+        """Serve the first call if it was announced (api/first.py), before the code that only others need is loaded."""
+        if self._is_asked(0):
+            self._take_request()
+        if self.first and self._is_asked(None):
+            self._take_request()
+
+    def _is_asked(self, timeout: float | None) -> bool:
+        """Wait for an event; return whether there is a request."""
+        return any(fd == self.requests.fileno() for fd, _ in self.poller.poll(timeout))
+
+    def _load(self) -> None:
+        """Make what serves calls that were not announced."""
+        if self.is_loaded:
+            return
+        from rootless.api.spares import Spares, may_wait
+        from rootless.api.workers import Workers
+
+        self.spares = Spares(self.own)
+        self.workers = Workers(self.own, self.plans)
+        self.is_loaded = True
+        for running in self.running.values():
+            if running.compiled and may_wait(running.compiled):
+                self.spares.count(running.compiled)
+                self.workers.note_missed()
 
     def _is_idle(self) -> bool:
         """Return whether nothing runs that ends with this process."""
@@ -116,6 +145,9 @@ class Launcher:
             return
         finally:
             self._reserve()
+        if operation == "expect":
+            self._expect(*arguments)
+            return
         self._serve(fds, self.operations[operation], number, *arguments)
 
     @staticmethod
@@ -147,11 +179,27 @@ class Launcher:
 
     # --- the operations
 
+    def _expect(self, settings: bytes) -> None:
+        """Prepare for the first call, which has been announced. The call itself tells what fails here."""
+        from rootless.api import first_container
+
+        try:
+            compiled = self.plans.find(settings)
+            if not self.numbers:
+                self.first = first_container.prepare(compiled)
+        except Exception:
+            pass
+
     def _run(self, number: int, verdict: socket, fds: list[int], settings: bytes, words: Any) -> None:
         """Clone a container; its call is there already, or comes later (a warm one: words is None)."""
         from rootless.api import clones
 
         compiled = self.plans.find(settings)
+        if running := self._run_first(compiled, number, verdict, fds, words):
+            running.compiled = compiled
+            self._watch(running)
+            return
+        self._load()
         if compiled.needs_runtime:
             running = clones.clone_runtime(compiled, number, verdict, fds, words, self.own)
         elif words is not None and (spare := self.spares.take(compiled, number, fds, words)):
@@ -164,6 +212,24 @@ class Launcher:
             running = clones.clone_container(compiled, number, verdict, fds, words, self.own)
         running.compiled = compiled
         self._watch(running)
+
+    def _run_first(
+        self, compiled: Compiled, number: int, verdict: socket, fds: list[int], words: Any
+    ) -> Running | None:
+        """Make the container of the announced call; return None for another call, or if it takes a copy."""
+        from rootless.api import clones
+
+        first, self.first = self.first, None
+        if not first:
+            return None
+        try:
+            is_own = first.compiled is compiled and words is not None and not self.numbers
+            if is_own and clones.restores_signals(words) and not clones.is_pid1(words):
+                compiled.used = True
+                return first.clone(number, verdict, fds, words, self.own, _IGNORED)
+            return None
+        finally:
+            first.close()
 
     def _run_here(self, request: Request, verdict: socket, fds: list[int]) -> None:
         """Clone the container of a request that the workers have given back.
@@ -192,6 +258,7 @@ class Launcher:
         if running:
             running.kill()
         else:
+            self._load()
             self.workers.kill(target)
 
     def _control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
@@ -199,6 +266,7 @@ class Launcher:
         from rootless.api import controls
         from rootless.errors import RootlessError
 
+        self._load()
         # Its program may run, as its caller knows from itself, before the worker has said so.
         if (fd := self.workers.setting_up(target)) >= 0 and not self._finish(fd):
             self._end_unknown()
@@ -305,7 +373,7 @@ def main(requests_fd: str, parent_fd: str, relation: str) -> None:
     requests, parent = int(requests_fd), int(parent_fd)
     os.umask(os.umask(0o077) & 0o077)  # one that takes permissions from the owner would close state directories to us
     from rootless.kernel.host import Host
-    from rootless.process.program import close_all_but
+    from rootless.process.program import close_all_but, restore_handlers
     from rootless.runtime.interpreter import protect
     from rootless.userns.idmap import default_maps
 
@@ -314,7 +382,7 @@ def main(requests_fd: str, parent_fd: str, relation: str) -> None:
     for fd in (requests, parent):
         os.set_inheritable(fd, False)
     from oci import config
-    from rootless.api import clones, spares, workers
+    from rootless.api import clones, first_container
     from rootless.api.plans import Plans
     from rootless.kernel import cgroup_view
     from rootless.plan import network
@@ -322,17 +390,17 @@ def main(requests_fd: str, parent_fd: str, relation: str) -> None:
 
     # What a clone needs is loaded: after its root has changed nothing may be imported any more. And what most plans
     # need is in the stored code with it.
-    assert clones and spares and workers and config and cgroup_view and network and network_steps
+    assert clones and first_container and config and cgroup_view and network and network_steps
     # wait(2) of the user's program must not return the launcher, so init adopts it.
     if (relation == "child" or codecache.is_missing()) and os.fork():
         _store_code()
         os._exit(0)
     os.setsid()
     os.chdir("/")
-    for signum in (1, 2, 3, 15):
-        signal(signum, SIG_IGN)
     # Both come from the caller by execve(2). With SIGCHLD ignored the kernel would reap the containers itself.
-    signal(_SIGCHLD, SIG_DFL)
+    restore_handlers()
+    for signum in _IGNORED:
+        signal(signum, SIG_IGN)
     pthread_sigmask(SIG_SETMASK, [])
     sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, requests)
     gc.freeze()

@@ -69,7 +69,7 @@ class Spares:
         """
         if clones.is_pid1(words) or not may_wait(compiled):
             return None
-        self._count(compiled)
+        self.count(compiled)
         spare = self.waiting.pop(compiled, None)
         if not spare:
             return None
@@ -86,7 +86,8 @@ class Spares:
         spare.running.asked = os.dup(fds[0])
         return spare.running
 
-    def _count(self, compiled: Compiled) -> None:
+    def count(self, compiled: Compiled) -> None:
+        """Note a call, because a spare is made after some."""
         now = time.monotonic()
         calls = self.recent.setdefault(compiled, [])
         if calls and now - calls[-1] > _OFTEN:

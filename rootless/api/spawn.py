@@ -61,7 +61,8 @@ def _open_starter() -> int:
     except OSError:  # EINVAL: an older kernel, where every memfd may be executed
         fd = os.memfd_create("rootless-starter", os.MFD_CLOEXEC)
     try:
-        os.write(fd, _STARTER)
+        if os.write(fd, _STARTER) < len(_STARTER):
+            raise OSError  # a limit of file sizes (RLIMIT_FSIZE)
         return _above_streams(fd)
     except OSError:
         os.close(fd)
@@ -155,6 +156,15 @@ def take() -> Spawned:
         if early and early.owner == os.getpid():
             return early
     return Spawned()
+
+
+def announce(settings: bytes) -> None:
+    """Tell a launcher that nobody has taken yet the settings of its first container. Raises OSError."""
+    from rootless.api import wire
+
+    with _lock:
+        if _early and _early.owner == os.getpid():
+            wire.send(_early.requests, ("expect", 0, settings), [], patience=0)
 
 
 def _forget() -> None:

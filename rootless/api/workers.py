@@ -103,7 +103,7 @@ class Workers:
         if len(self.all) < self._most and self._is_busy():
             self._start(self._most - len(self.all))
         if not self.all:
-            self.missed = [*self.missed, time.monotonic()][-_CALLS:]
+            self.note_missed()
         if not self.all or (len(self.all) == 1 and not is_known):
             return False
         request = Request(compiled, number, settings, words, fds[:])
@@ -111,6 +111,10 @@ class Workers:
         self.waiting.append(request)
         self._give()
         return True
+
+    def note_missed(self) -> None:
+        """Note a call for which there is no worker."""
+        self.missed = [*self.missed, time.monotonic()][-_CALLS:]
 
     def prepare(self) -> None:
         """Start one worker, if calls come one by one. The launcher has nothing else to do."""

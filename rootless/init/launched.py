@@ -159,8 +159,7 @@ def start_program(life: Life, call: Call) -> list[bytes] | None:
     failure. All signals are blocked and have no handlers. Nothing that outlives this call may be changed, because this
     process shares it with the launcher.
     """
-    from rootless.init import small_init  # the worker has loaded both
-    from rootless.kernel.recording import Differs
+    from rootless.init import small_init  # it is loaded already
 
     sc.name_process(b"rootless:init")
     try:
@@ -184,12 +183,19 @@ def start_program(life: Life, call: Call) -> list[bytes] | None:
         return [b"%d" % pid]
     except EOFError:
         return None  # the launcher is gone
-    except Differs:
-        life.differs = True
-        return None
     except BaseException as error:
-        _report(life, error, None)
+        life.differs = _differs(life, error)
+        if not life.differs:
+            _report(life, error, None)
         return None
+
+
+def _differs(life: Life, error: BaseException) -> bool:
+    if not life.recordings:
+        return False
+    from rootless.kernel.recording import Differs  # the worker has loaded it
+
+    return isinstance(error, Differs)
 
 
 def _leave_launcher(life: Life) -> None:

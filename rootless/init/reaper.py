@@ -51,14 +51,14 @@ def reap(program: int, status_fd: int) -> None:
     os._exit(code if code >= 0 else 128 - code)
 
 
-def hide_arguments(place: tuple[int, int]) -> None:
+def hide_arguments(place: tuple[int, int], name: bytes = _NAME) -> None:
     """Replace the arguments of this process by its name, because every program of the container reads /proc/1/cmdline.
 
     They hold paths of the host. place: what proc.own_arguments returned.
     """
     first, last = place
-    if last - first > len(_NAME):
-        sc.write_memory(first, _NAME.ljust(last - first, b"\0"))
+    if last - first > len(name):
+        sc.write_memory(first, name.ljust(last - first, b"\0"))
 
 
 def block_all() -> set[int]:

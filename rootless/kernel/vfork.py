@@ -27,6 +27,7 @@ _PYTHON_STACK = 1 << 20  # bytes; only those that are used become memory
 _C_STACK = 1 << 16
 _CLONE_VM, _CLONE_VFORK = 0x100, 0x4000
 _SIGCHLD = 17
+_PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS = 3, 0x22
 
 
 def is_possible() -> bool:
@@ -58,8 +59,7 @@ class Vfork:
         self._environment: list[Any] = []  # keeps the memory that the program's environment is in
         self._callback, self._entry = sc.callback(self._enter)
         self._python, self._execute, self._leave = _Context(_PYTHON_STACK), _Context(_C_STACK), _Context(_C_STACK)
-        self._stack, bottom = sc.pinned(bytes(_C_STACK))
-        self._top = sc.number(bottom + _C_STACK & ~15)
+        self._top = sc.number(_map_stack(_C_STACK) + _C_STACK)
         self._pidfd, self._pidfd_address = sc.pinned(bytes(8))
         self._clone = sc.c_function("clone")
         self._begin = sc.number(sc.address_of("setcontext"))
@@ -103,7 +103,7 @@ class _Context:
 
     def __init__(self, size: int) -> None:
         self._memory, self.address = sc.pinned(bytes(_CONTEXT_SIZE))
-        self._stack, stack = sc.pinned(bytes(size))
+        stack = _map_stack(size)
         self._make = sc.c_function("makecontext")
         sc.c_function("getcontext")(sc.number(self.address))
         sc.number_at(self.address + _STACK).value = stack
@@ -118,6 +118,17 @@ class _Context:
         address = sc.address_of(function) if isinstance(function, str) else function
         words = [sc.number(each) for each in arguments]
         self._make(sc.number(self.address), sc.number(address), len(words), *words)
+
+
+def _map_stack(size: int) -> int:
+    """Return the address of memory that takes none until it is used, and that this process keeps (mmap(2)).
+
+    Raises OSError.
+    """
+    address = sc.c_function("mmap")(None, size, _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, sc.number(0))
+    if address == -1:
+        sc.fail("mmap")
+    return address
 
 
 def _pointers(addresses: list[int]) -> tuple[Any, int]:

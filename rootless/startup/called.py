@@ -306,12 +306,16 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.api.clones":
             "_clone_init _clone_init.<locals>.live _make_cgroup clone_container is_pid1 read_call "
             "read_call.<locals>.<listcomp> receive_call restores_signals",
+        "rootless.api.first_container":
+            "FirstContainer.__init__ FirstContainer._clone FirstContainer._clone.<locals>.<lambda> "
+            "FirstContainer.clone FirstContainer.close _is_local prepare",
         "rootless.api.launcher":
-            "Launcher.__init__ Launcher._finish Launcher._forget Launcher._is_idle "
-            "Launcher._is_idle.<locals>.<genexpr> Launcher._read Launcher._reserve Launcher._run "
+            "Launcher.__init__ Launcher._expect Launcher._finish Launcher._forget Launcher._is_asked "
+            "Launcher._is_asked.<locals>.<genexpr> Launcher._is_idle Launcher._is_idle.<locals>.<genexpr> "
+            "Launcher._load Launcher._read Launcher._reserve Launcher._run Launcher._run_first "
             "Launcher._seconds_left Launcher._seconds_left.<locals>.<listcomp> Launcher._serve "
-            "Launcher._take_request Launcher._tell_end Launcher._watch Launcher.end_all Launcher.serve _store_code "
-            "main",
+            "Launcher._serve_announced Launcher._take_request Launcher._tell_end Launcher._watch Launcher.end_all "
+            "Launcher.serve main",
         "rootless.api.plans":
             "Compiled.__init__ Compiled.__init__.<locals>.<genexpr> Compiled._prepare "
             "Compiled._prepare.<locals>.<genexpr> Compiled.is_outdated Plans.__init__ Plans.find _may_share "
@@ -321,7 +325,7 @@ CALLED: dict[str, dict[str, str]] = {
         "rootless.api.running": "Own.__init__ Own.leave Running.__init__ Running.kill",
         "rootless.api.seen": "_status find_points find_points.<locals>.<genexpr> look look.<locals>.<listcomp>",
         "rootless.api.spares":
-            "Spare.__init__ Spares.__init__ Spares._count Spares._is_outdated Spares._make Spares.end_old "
+            "Spare.__init__ Spares.__init__ Spares._is_outdated Spares._make Spares.count Spares.end_old "
             "Spares.forget Spares.refill Spares.seconds_left Spares.seconds_left.<locals>.<genexpr> Spares.take "
             "find_places may_wait may_wait.<locals>.<genexpr>",
         "rootless.api.wire": "_send pack_end receive send",
@@ -334,8 +338,8 @@ CALLED: dict[str, dict[str, str]] = {
             "Workers._start_one Workers._start_one.<locals>.live "
             "Workers._start_one.<locals>.live.<locals>.<listcomp> Workers.are_full "
             "Workers.are_full.<locals>.<genexpr> Workers.end_all Workers.end_idle Workers.finish "
-            "Workers.has_answered Workers.prepare Workers.seconds_left Workers.take Workers.take_back "
-            "Workers.working Workers.working.<locals>.<genexpr> _most",
+            "Workers.has_answered Workers.note_missed Workers.prepare Workers.seconds_left Workers.take "
+            "Workers.take_back Workers.working Workers.working.<locals>.<genexpr>",
         "rootless.init.launched":
             "Call.__init__ Call.__init__.<locals>.<listcomp> Life.__init__ _become_program _become_root "
             "_become_root.<locals>.<genexpr> _become_user _become_user.<locals>.<genexpr> "
@@ -345,7 +349,7 @@ CALLED: dict[str, dict[str, str]] = {
             "_take_streams main start_program start_program.<locals>.<lambda>",
         "rootless.init.reaper": "<listcomp> _end_all _reap_ended block_all hide_arguments reap shut_out",
         "rootless.init.small_init":
-            "is_executed is_known open_program program program.<locals>.<genexpr> take_fds "
+            "elf_file is_executed is_known open_program program program.<locals>.<genexpr> take_fds "
             "take_fds.<locals>.<listcomp>",
         "rootless.kernel.caps": "keeps_out may_trace",
         "rootless.kernel.host": "default_id_map",
@@ -368,7 +372,8 @@ CALLED: dict[str, dict[str, str]] = {
             "seccomp_load write_memory",
         "rootless.kernel.vfork":
             "Vfork.__init__ Vfork._enter Vfork._enter.<locals>.<listcomp> Vfork.clone _Context.__init__ "
-            "_Context.make _Context.make.<locals>.<listcomp> _pointers _pointers.<locals>.<genexpr> is_possible",
+            "_Context.make _Context.make.<locals>.<listcomp> _map_stack _pointers _pointers.<locals>.<genexpr> "
+            "is_possible",
         "rootless.plan.change":
             "Change.__init__ Change.array Change.part Settings.__init__ _default copy copy.<locals>.<dictcomp> "
             "copy.<locals>.<listcomp>",

@@ -103,6 +103,12 @@ ON_DEMAND = {
     "create": (*_RESOURCES, "rootless.runtime.hooks", "rootless.steps.terminal"),
     "run": (*_RESOURCES, "rootless.runtime.hooks", "rootless.steps.terminal"),
     "exec": ("rootless.kernel.units",),
+    "launcher": (
+        "rootless.api.seen",
+        "rootless.api.spares",
+        "rootless.api.worker",
+        "rootless.api.workers",
+    ),
 }
 # The same for modules that are needed only after the clone; a second part of the cache, for codecache.load_later.
 LATER = {"run": ("rootless.cli.commands.start", "rootless.runtime.foreground", "rootless.cli.commands.delete")}

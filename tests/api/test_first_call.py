@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from rootless.api import spawn
+from rootless.init import small_init
+from rootless.kernel import vfork
 from tests.support.checkout import TIMEOUT
 
+needs_starter = pytest.mark.skipif(os.uname().machine != "x86_64", reason="there is a starter for x86-64 only")
 CHECKOUT = Path(__file__).resolve().parents[2]
 BEGIN = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import rootless\n"
 
@@ -152,14 +157,14 @@ def test_the_launchers_code_that_is_hardly_called_is_kept_apart(tmp_path: Path) 
     report = tmp_path / "report"
     report.touch(mode=0o666)
     notes = f"""
-codecache.load_for('launcher')
+start()
 names = [name for name in sys.modules if name[:9] == 'rootless.' and hasattr(sys.modules[name], '__getattr__')]
 with open({str(report)!r}, 'w') as file:
     file.write(str(len(names)))
 """
     script = f"""
 from rootless.api import spawn
-spawn._PROGRAM = spawn._PROGRAM.replace("codecache.load_for('launcher'); ", {notes!r})
+spawn._PROGRAM = spawn._PROGRAM.replace("\\nstart()\\n", {notes!r})
 rootless.run(["true"], check=True)
 """
     for _ in range(2):  # the first one may have to make the cache
@@ -178,3 +183,200 @@ begin(["true"])
 print(spawn._early)
 """
     assert python(script) == "None\n"
+
+
+# --- how the launcher is started
+
+
+@needs_starter
+@pytest.mark.skipif(not shutil.which("as"), reason="needs binutils")
+def test_the_starters_bytes_are_those_of_its_source(tmp_path: Path) -> None:
+    source = Path(spawn.__file__).with_suffix(".S")
+    subprocess.run(["as", "-o", tmp_path / "o", source], check=True)
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", tmp_path / "o", tmp_path / "bin"], check=True)
+    assert small_init.elf_file((tmp_path / "bin").read_bytes()) == spawn._STARTER
+
+
+HOW = """
+from rootless.api import spawn
+spawned = []
+take = spawn.take
+spawn.take = lambda: spawned.append(take()) or spawned[-1]
+from rootless.api.client import launcher_pid
+print(rootless.run(["true"]).returncode, spawned[0].is_adopted)
+try:
+    print(os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("no child")
+"""
+
+
+@needs_starter
+def test_a_small_program_starts_the_launcher() -> None:
+    assert python("import os\n" + HOW).splitlines() == ["0 True", "no child"]
+
+
+# Root's launcher executes a copy of the interpreter, which would be too large, too.
+@pytest.mark.parametrize("reason", ["no memfd", "not executed", *(["too large"] if os.geteuid() else [])])
+def test_a_host_that_does_not_execute_the_starter_forks_the_launcher(reason: str) -> None:
+    script = """
+import os, resource
+plain = os.memfd_create
+def made(name, flags):
+    if REASON == "no memfd":
+        raise OSError(22, "Invalid argument")
+    fd = plain(name, flags)
+    os.fchmod(fd, 0o600)
+    return fd
+if REASON == "too large":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+else:
+    os.memfd_create = made
+"""
+    assert python(script.replace("REASON", repr(reason)) + HOW).splitlines() == ["0 False", "no child"]
+
+
+def test_a_missing_interpreter_is_told_and_the_next_call_tries_again() -> None:
+    script = """
+real, sys.executable = sys.executable, "/nonexistent/python"
+for _ in range(2):
+    try:
+        rootless.run(["true"])
+    except rootless.RootlessError as error:
+        print(error)
+sys.executable = real
+print(rootless.run(["true"]).returncode)
+"""
+    said = "cannot start the launcher: /nonexistent/python: ENOENT (no such file or directory)"
+    assert python(script).splitlines() == [said, said, "0"]
+
+
+# --- the first container, which shares the launcher's memory (first_container.py)
+
+
+SHARES = os.geteuid() != 0 and small_init.is_known() and vfork.is_possible()  # root's containers have other ids
+BY_COPY = str(not SHARES)
+# Whether the launcher has given itself a name says how the first container was made.
+NAME = """
+def launcher_pid():
+    from rootless.api.client import launcher_pid  # later, because a process that has imported it has called already
+    return launcher_pid()
+def is_copy():
+    with open(f"/proc/{launcher_pid()}/cmdline") as file:
+        return not file.read().startswith("rootless:launcher")
+"""
+
+
+def test_the_first_container_is_as_any_other(busybox_root: Path) -> None:
+    script = f"""
+{NAME}
+show = "cat /proc/1/cmdline | tr -d '\\\\0'; grep -E 'Sig(Blk|Ign)|Cap|NoNewPrivs' /proc/self/status; "
+words = ["sh", "-c", show + "ls /proc/self/fd; id; pwd; exit 7"]
+said = [rootless.run(words, rootfs={str(busybox_root)!r}, capture_output=True) for _ in range(3)]
+print(is_copy())
+for each in said:
+    print(each)
+"""
+    copied, first, *others = python(script).splitlines()
+    assert copied == BY_COPY
+    assert others == [first, first]
+    assert "returncode=7" in first
+    assert "rootless:init" in first
+
+
+def test_the_launcher_is_itself_again_after_the_first_container(busybox_root: Path) -> None:
+    script = f"""
+{NAME}
+import os, signal
+rootless.run(["true"], rootfs={str(busybox_root)!r})
+with open(f"/proc/{{launcher_pid()}}/status") as file:
+    fields = dict(line.rstrip("\\n").split(":\\t", 1) for line in file if ":\\t" in line)
+ignored = int(fields["SigIgn"], 16)
+print([number for number in range(1, 32) if ignored >> number - 1 & 1], int(fields["SigBlk"], 16), fields["Threads"])
+print(os.stat(f"/proc/{{launcher_pid()}}/environ").st_uid == os.geteuid(), fields["NoNewPrivs"])
+for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+    os.kill(launcher_pid(), signum)
+print(rootless.run(["sh", "-c", "exit 3"]).returncode, is_copy())
+"""
+    ignored, own, served = python(script).splitlines()
+    assert ignored == "[1, 2, 3, 13, 15, 25] 0 1"
+    assert own == "True 0"
+    assert served == f"3 {BY_COPY}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "copied"),
+    [
+        ("{}", BY_COPY), ("{'ephemeral': True}", BY_COPY), ("{'seccomp': 'default'}", BY_COPY),
+        ("{'volumes': ['/usr:/mnt:ro']}", BY_COPY), ("{'volumes': iter(['/usr:/mnt:ro'])}", "True"),
+        ("{'volumes': ['/proc/self:/mnt']}", "True"), ("{'init': False}", "True"),
+        ("{'restore_signals': False}", "True"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_which_first_containers_share_memory(settings: str, copied: str, busybox_root: Path) -> None:
+    script = f"""
+{NAME}
+print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}, **{settings}).returncode, is_copy())
+"""
+    assert python(script) == f"3 {copied}\n"
+
+
+def test_a_process_with_threads_announces_nothing(busybox_root: Path) -> None:
+    """Their requests would wait while the launcher sets up the first container."""
+    script = f"""
+{NAME}
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(rootless.run(["true"], rootfs={str(busybox_root)!r}).returncode, is_copy())
+"""
+    assert python(script) == "0 True\n"
+
+
+@pytest.mark.parametrize("words", [["nosuch"], ["/etc/passwd"], ["sh", "-c", "kill -9 $$"]], ids=str)
+def test_a_first_call_that_fails_says_so_and_the_next_one_runs(words: list[str], busybox_root: Path) -> None:
+    script = f"""
+for _ in range(2):
+    try:
+        print(rootless.run({words}, rootfs={str(busybox_root)!r}).returncode)
+    except OSError as error:
+        print(type(error).__name__, error)
+print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}).returncode)
+"""
+    first, second, last = python(script).splitlines()
+    assert first == second
+    assert last == "3"
+
+
+def test_a_first_container_that_is_killed_while_it_is_set_up_is_made_again(busybox_root: Path) -> None:
+    """It has left the launcher's memory as it was just then, so the launcher ends, too."""
+    script = f"""
+{NAME}
+import os
+from rootless.api import spawn
+die = '''
+import posix
+from rootless.api import launcher
+from rootless.init import launched
+launched.start_program = lambda life, call: posix._exit(1)
+'''
+plain = spawn._PROGRAM
+spawn._PROGRAM = plain.replace("from rootless.api.launcher import main", die + "from rootless.api.launcher import main")
+begun = []
+sys.addaudithook(lambda event, args: event == "os.posix_spawn" and begun.append(1))
+print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}).returncode, is_copy(), len(begun))
+"""
+    assert python(script) == f"3 True {2 if SHARES else 1}\n"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_announcement_of_what_cannot_be_is_told_by_the_call(number: int, busybox_root: Path) -> None:
+    broken = ["bundle='/nonexistent'", f"rootfs={str(busybox_root)!r}, config={{'hostname': 5}}"][number - 1]
+    script = f"""
+try:
+    rootless.run(["true"], {broken})
+except rootless.RootlessError as error:
+    print(type(error).__name__)
+print(rootless.run(["true"], rootfs={str(busybox_root)!r}).returncode)
+"""
+    assert python(script).splitlines()[1:] == ["0"]

@@ -1,0 +1,121 @@
+"""Set up the first container of a launcher in the launcher's own memory, as a worker does (worker.py).
+
+The first caller waits for the launcher's start, too. A copy of the launcher would take two milliseconds more, because
+the kernel copies its page tables, and then each page that one of the two writes to.
+
+The launcher can do nothing else meanwhile: not even take descriptors of other requests from its socket, of which a user
+may have only so many on the way (unix(7), ETOOMANYREFS). So this is for a container that a process with one thread has
+announced, and only if its files are on file systems that need no other process and no network, because those may hang.
+"""
+
+from __future__ import annotations
+
+import sys
+from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
+
+from rootless.api import clones
+from rootless.api.running import Running
+from rootless.init import launched, reaper, small_init
+from rootless.init.launched import Life
+from rootless.kernel import proc, vfork
+from rootless.kernel import syscalls as sc
+from rootless.startup import lean_os as os
+from rootless.steps.binds import BindMount
+from rootless.steps.root import AttachRootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+    from rootless.api.plans import Compiled
+    from rootless.api.running import Own
+    from rootless.plan.compiler import Plan
+
+NAME = b"rootless:launcher"
+# statfs(2): ext4, xfs, btrfs, tmpfs, overlayfs, squashfs, erofs, f2fs, zfs, bcachefs
+_LOCAL = frozenset((
+    0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630, 0x73717368, 0xE0F5E1E2, 0xF2F52010, 0x2FC12FC1, 0xCA451A4E,
+))  # fmt: skip
+
+
+class FirstContainer:
+    """Hold what is prepared for an announced container: its plan, and what clones its process."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled
+        program_fd = small_init.open_program()
+        before = reaper.block_all()  # the container's process begins with this mask
+        try:
+            self._cloner = vfork.Vfork(program_fd, small_init.NAME)
+        finally:
+            pthread_sigmask(SIG_SETMASK, before)
+
+    def clone(
+        self, number: int, verdict: socket, fds: list[int], words: Any, own: Own, ignored: tuple[int, ...]
+    ) -> Running | None:
+        """Clone the container; return None if the kernel does not let its process share memory.
+
+        fds, words: as clones.clone_container takes them; ignored: the signals that this process ignores, and the
+        container's must not.
+        """
+        compiled, call = self.compiled, clones.read_call(words, fds[2:])
+        life = Life(
+            compiled.plan, compiled.prepared, verdict, fds[0], own.pidfd, call, None,
+            keeps_ids=True, spawns=True, small_init=self._cloner.program,
+        )  # fmt: skip
+        end = os.dup(fds[0])
+        try:
+            pid, pidfd = self._clone(life, ignored)
+        except OSError:
+            os.close(end)
+            return None
+        if not self._cloner.returned:  # it was killed, and has left Python's records as they were then
+            proc.end(pid, pidfd)
+            own.requests.close()  # first, so that a caller who learns of the end asks another launcher
+            os._exit(1)
+        return Running(number, pid, pidfd, end)
+
+    def _clone(self, life: Life, ignored: tuple[int, ...]) -> tuple[int, int]:
+        """Clone the process, and restore what it changes in the memory of this one."""
+        call, finders = life.call, sys.meta_path[:]
+        assert call
+        flags = life.plan.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
+        before = reaper.block_all()
+        try:
+            for signum in ignored:
+                signal(signum, SIG_DFL)
+            reaper.hide_arguments(life.prepared.arguments)  # what pid 1 has until it executes the small init
+            return self._cloner.clone(flags, lambda: launched.start_program(life, call))
+        finally:
+            reaper.hide_arguments(life.prepared.arguments, NAME)
+            sys.meta_path[:] = finders
+            sc.prctl(sc.PR_SET_DUMPABLE, 1)
+            for signum in ignored:
+                signal(signum, SIG_IGN)  # one that has come meanwhile is discarded
+            pthread_sigmask(SIG_SETMASK, before)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        os.close(self._cloner.program)
+
+
+def prepare(compiled: Compiled) -> FirstContainer | None:
+    """Prepare what clones a container of this plan; return None if it cannot share memory. Raises OSError."""
+    if compiled.shares and small_init.is_known() and vfork.is_possible() and _is_local(compiled.plan):
+        return FirstContainer(compiled)
+    return None
+
+
+def _is_local(plan: Plan) -> bool:
+    """Return whether all that the plan takes from the host is on local file systems. Raises OSError."""
+    for step in plan.prepare:
+        path = step.path if isinstance(step, AttachRootfs) else step.source if isinstance(step, BindMount) else ""
+        if path:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            try:
+                if sc.fstatfs_type(fd) not in _LOCAL:
+                    return False
+            finally:
+                os.close(fd)
+    return True
