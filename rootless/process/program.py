@@ -249,7 +249,7 @@ def close_all_but(keep: Iterable[int] = ()) -> None:
 
 
 def move_up(fd: int, first: int) -> int:
-    """Return a close-on-exec fd, `first` or higher: above all numbers of pass_fds. It is a copy unless the fd is that high already.
+    """Return the close-on-exec fd if it is `first` or higher, above all numbers of pass_fds; else a copy that is.
 
     Raises RootlessError.
     """
