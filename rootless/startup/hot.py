@@ -96,8 +96,8 @@ LAZY = {
     "kill": ("rootless.cgroup", "rootless.cgroup.freezer"),
     "delete": ("rootless.cgroup", "rootless.cgroup.freezer"),
 }
-# Modules that root's containers need, and others if config.json asks for it: the cache holds them, but they are loaded
-# only when they are imported (codecache.find_spec).
+# Modules that root's containers need, and others if config.json asks for it, or that the launcher needs after its first
+# call: the cache holds them, but they are loaded only when they are imported (codecache.find_spec).
 _RESOURCES = ("rootless.cgroup.files", "rootless.cgroup.devices", "rootless.cgroup.bpf", "rootless.kernel.units")
 ON_DEMAND = {
     "create": (*_RESOURCES, "rootless.runtime.hooks", "rootless.steps.terminal"),
@@ -108,6 +108,7 @@ ON_DEMAND = {
         "rootless.api.spares",
         "rootless.api.worker",
         "rootless.api.workers",
+        "rootless.kernel.recording",
     ),
 }
 # The same for modules that are needed only after the clone; a second part of the cache, for codecache.load_later.
