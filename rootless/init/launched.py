@@ -149,7 +149,10 @@ def main(life: Life, waiting: Waiting | None = None) -> None:
     except EOFError:
         return  # the caller is gone
     except BaseException as error:
-        _report(life, error, None if call else waiting)
+        # A spare that cannot be set up says nothing. If its call has come meanwhile, the caller asks again. It gets a
+        # container that may make mount points in the rootfs, and tells its own error if it fails.
+        if call or life.answers < 0:
+            _report(life, error)
 
 
 def start_program(life: Life, call: Call) -> list[bytes] | None:
@@ -186,7 +189,7 @@ def start_program(life: Life, call: Call) -> list[bytes] | None:
     except BaseException as error:
         life.differs = _differs(life, error)
         if not life.differs:
-            _report(life, error, None)
+            _report(life, error)
         return None
 
 
@@ -231,17 +234,12 @@ if TYPE_CHECKING:
     Waiting = Callable[[Life], Call]  # receives the call of a warm container
 
 
-def _report(life: Life, error: BaseException, waiting: Waiting | None) -> None:
-    """Send a failure to the caller. A spare has a caller only if its call has come meanwhile."""
+def _report(life: Life, error: BaseException) -> None:
+    """Send a failure to the caller."""
     what, pointer = life.place
     if isinstance(error, StepFailed):
         what, pointer = error.step.words()[0], error.step.pointer
         error = error.error
-    if life.answers >= 0 and waiting:
-        poller = select.poll()
-        poller.register(life.verdict.fileno(), select.POLLIN)
-        if poller.poll(0):
-            waiting(life)
     channel.send_failure(life.verdict, error, what, pointer)
 
 
