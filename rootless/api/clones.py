@@ -48,13 +48,13 @@ def restores_signals(words: Any) -> bool:
     return bool(words[_RESTORES])
 
 
-def refuse(error: wire.TooFewFiles) -> None:
-    """Answer a request whose descriptors could not all be received."""
-    if len(error.fds) > 1:
-        verdict = socket(fileno=error.fds.pop(1))
+def refuse(error: Exception, fds: list[int]) -> None:
+    """Answer a request with an error. fds: those that were received with it, which this closes."""
+    if len(fds) > 1:
+        verdict = socket(fileno=fds.pop(1))
         channel.send_failure(verdict, error, "run", "")
         verdict.close()
-    for fd in error.fds:
+    for fd in fds:
         os.close(fd)
 
 

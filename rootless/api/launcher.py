@@ -14,6 +14,7 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from rootless.api import wire
 from rootless.api.running import Own, Running
+from rootless.errors import RootlessError
 from rootless.startup import codecache
 from rootless.startup import lean_os as os
 
@@ -141,7 +142,7 @@ class Launcher:
             self.closed = True
             return
         except wire.TooFewFiles as error:
-            clones.refuse(error)
+            clones.refuse(error, error.fds)
             return
         finally:
             self._reserve()
@@ -264,7 +265,6 @@ class Launcher:
     def _control(self, number: int, verdict: socket, fds: list[int], target: int, action: str, words: Any) -> None:
         """Clone a copy of this process that does something to a container that runs, because that may take long."""
         from rootless.api import controls
-        from rootless.errors import RootlessError
 
         self._load()
         # Its program may run, as its caller knows from itself, before the worker has said so.
@@ -343,7 +343,6 @@ class Launcher:
 
     def _remove_cgroup(self, group: Cgroup) -> int:
         from rootless import log
-        from rootless.errors import RootlessError
 
         try:
             kills = group.oom_kills()
@@ -377,7 +376,11 @@ def main(requests_fd: str, parent_fd: str, relation: str) -> None:
     from rootless.runtime.interpreter import protect
     from rootless.userns.idmap import default_maps
 
-    protect(*default_maps(Host()))  # from here on the interpreter's file is safe from the containers
+    try:
+        protect(*default_maps(Host()))  # from here on the interpreter's file is safe from the containers
+    except RootlessError as error:
+        _refuse(socket(AF_UNIX, SOCK_SEQPACKET, 0, requests), error)
+        os._exit(1)
     close_all_but([requests, parent])  # what the caller has made inheritable
     for fd in (requests, parent):
         os.set_inheritable(fd, False)
@@ -407,6 +410,22 @@ def main(requests_fd: str, parent_fd: str, relation: str) -> None:
     launcher = Launcher(sock, parent, Plans(Host()))
     launcher.serve()
     os._exit(0)
+
+
+def _refuse(requests: socket, error: RootlessError) -> None:
+    """Answer the first request with the error that keeps this launcher from serving. The next one gets a launcher."""
+    from rootless.api import clones
+
+    while True:
+        try:
+            _, fds = wire.receive(requests)
+        except wire.TooFewFiles as too_few:
+            fds = too_few.fds
+        except EOFError:
+            return
+        if fds:  # an announcement has none
+            clones.refuse(error, fds)
+            return
 
 
 def _store_code() -> None:

@@ -61,7 +61,7 @@ def main(sock: socket, launcher: int, plans: Plans, program_fd: int) -> None:
         except EOFError:
             return
         except wire.TooFewFiles as error:
-            clones.refuse(error)
+            clones.refuse(error, error.fds)
             continue
         pid, sent = work.serve(settings, signature, words, fds)
         sys.meta_path[:] = finders

@@ -293,7 +293,8 @@ class Workers:
             except OSError:
                 if not self.waiting:
                     break
-                clones.refuse(wire.TooFewFiles(self.waiting.pop().fds))
+                fds = self.waiting.pop().fds
+                clones.refuse(wire.TooFewFiles(fds), fds)
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         return []

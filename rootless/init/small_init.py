@@ -13,7 +13,7 @@ from struct import pack
 
 from rootless.init.reaper import ALL
 from rootless.kernel import syscalls as sc
-from rootless.kernel.files import seal
+from rootless.kernel.files import make_program, seal
 from rootless.startup import lean_os as os
 
 NAME = b"rootless:init"
@@ -28,7 +28,6 @@ _CODE = bytes.fromhex(
 )  # small_init.S up to its last eight bytes, which are the set of signals
 _BASE = 0x400000
 _HEADERS = 64 + 2 * 56
-_MFD_EXEC = 0x10  # from Linux 6.3 on (memfd_create(2))
 
 
 def is_known() -> bool:
@@ -58,11 +57,7 @@ def open_program() -> int:
     A file that its process may not read makes the process undumpable (fs/exec.c, would_dump), so that no program of the
     container can trace pid 1.
     """
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        fd = os.memfd_create("rootless-init", flags | _MFD_EXEC)
-    except OSError:  # EINVAL: an older kernel, where every memfd may be executed
-        fd = os.memfd_create("rootless-init", flags)
+    fd = make_program("rootless-init")
     try:
         os.write(fd, program())
         os.fchmod(fd, 0o111)

@@ -11,6 +11,7 @@ from rootless.startup import lean_os as os
 READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_MFD_EXEC = 0x10  # memfd_create(2)
 _SEALING_MAX = 5.0  # seconds in which a memfd has to become free for its seals
 
 
@@ -74,6 +75,20 @@ def write_at(directory: int, name: str, data: bytes) -> None:
         write_at_once(fd, data)
     finally:
         os.close(fd)
+
+
+def make_program(name: str) -> int:
+    """Return a close-on-exec fd of a new file in memory that may be executed, and can be sealed (memfd_create(2)).
+
+    Raises OSError; EACCES if the sysctl vm.memfd_noexec is 2.
+    """
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(name, flags | _MFD_EXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create(name, flags)  # before Linux 6.3, where every file in memory may be executed
 
 
 def seal(fd: int) -> None:

@@ -226,6 +226,11 @@ HINTS = {
     "python-cgroup": Hint("a container with a limit or a name has one, if cgroups can be made here"),
     "rlimit-of-root": Hint("ask for at most {own}; only root raises it: limits.conf(5), or Limit{limit}= of systemd"),
     "stuck-command": Hint("end that process, then delete it again"),
+    "memfd-noexec": Hint(
+        "a security module, or the sysctl vm.memfd_noexec, keeps files in memory from being executed",
+        "sysctl -w vm.memfd_noexec=1",
+        ROOT,
+    ),
     "own-interpreter": Hint("use one that root owns, /usr/bin/python3"),
     "state-elsewhere": Hint("choose another with --root", "export ROOTLESS_ROOT=DIRECTORY", USER),
     **{name: Hint(text) for name, text in errors.SHORTAGES.items()},

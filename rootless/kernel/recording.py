@@ -20,7 +20,7 @@ import posix
 from struct import pack
 
 from rootless.kernel import syscalls as sc
-from rootless.kernel.files import seal
+from rootless.kernel.files import make_program, seal
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -38,7 +38,6 @@ _ENTRY, _RESULT = 80, 72  # bytes of an entry, and where it holds the result
 _SAME, _OTHER = -1, -2  # in place of a system call's number
 _NO_ERROR = 1 << 6
 _MOST = 3  # recordings that may turn out not to be repeatable, before no other is made
-_MFD_EXEC = 0x10  # from Linux 6.3 on (memfd_create(2))
 _PROT_READ_EXEC, _MAP_PRIVATE = 5, 2
 
 # The calls of kernel/syscalls.py that are known: which arguments are descriptors, and whether they return one.
@@ -473,11 +472,7 @@ class _Path:
 
 def load_code() -> int:
     """Return the address of the instructions of repeat.S in memory that may be executed. Raises OSError."""
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        fd = os.memfd_create("rootless-repeat", flags | _MFD_EXEC)
-    except OSError:  # EINVAL: an older kernel, where every memfd may be executed
-        fd = os.memfd_create("rootless-repeat", flags)
+    fd = make_program("rootless-repeat")
     try:
         os.write(fd, _CODE)
         seal(fd)

@@ -6,11 +6,12 @@ would run it. If the container's root owns that file, it could overwrite it. The
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import sys
 
 from rootless.errors import RootlessError
-from rootless.kernel.files import seal
+from rootless.kernel.files import make_program, seal
 from rootless.startup import lean_os as os
 
 TYPE_CHECKING = False
@@ -36,7 +37,8 @@ def protect(uid_map: IdMap, gid_map: IdMap) -> None:
         from rootless.kernel.hints import hint
 
         what = "cannot run from a sealed copy of the interpreter"
-        raise RootlessError.from_os(error, what, _EXE, hint("own-interpreter").text) from None
+        name = "memfd-noexec" if error.errno == errno.EACCES else "own-interpreter"
+        raise RootlessError.from_os(error, what, _EXE, hint(name).text) from None
     finally:
         os.close(fd)
 
@@ -62,7 +64,7 @@ def _sealed(fd: int) -> bool:
 
 
 def _execute_copy(fd: int) -> None:
-    copy = os.memfd_create("rootless", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    copy = make_program("rootless")
     while os.sendfile(copy, fd, None, _PIECE):
         pass
     os.fchmod(copy, 0o500)

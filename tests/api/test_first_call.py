@@ -236,6 +236,37 @@ else:
     assert python(script.replace("REASON", repr(reason)) + HOW).splitlines() == ["0 False", "no child"]
 
 
+MEMFD_NOEXEC = Path("/proc/sys/vm/memfd_noexec")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the setting")
+@pytest.mark.skipif(not MEMFD_NOEXEC.exists(), reason="a kernel before 6.3 has no such setting")
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_system_that_keeps_files_in_memory_from_being_executed(level: int) -> None:
+    """Root's containers could write the interpreter's file, so root needs a copy of it in memory.
+
+    The setting is a pid namespace's own (Documentation/admin-guide/sysctl/vm.rst).
+    """
+    script = f"""
+from concurrent.futures import ThreadPoolExecutor
+with open("{MEMFD_NOEXEC}", "w") as file:
+    file.write("{level}")
+for _ in range(2):
+    try:
+        print(rootless.run(["sh", "-c", "exit 3"]).returncode)
+        with ThreadPoolExecutor(8) as pool:
+            print({{done.returncode for done in pool.map(lambda _: rootless.run(["sh", "-c", "exit 3"]), range(16))}})
+    except rootless.RootlessError as error:
+        print(error)
+"""
+    words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", BEGIN + script]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=TIMEOUT)
+    why = "a security module, or the sysctl vm.memfd_noexec, keeps files in memory from being executed"
+    what = "cannot run from a sealed copy of the interpreter: /proc/self/exe: EACCES (permission denied)"
+    refusal = f"{what}; hint: {why}"
+    assert done.stdout.splitlines() == ([refusal] * 2 if level == 2 else ["3", "{3}"] * 2)
+
+
 def test_a_missing_interpreter_is_told_and_the_next_call_tries_again() -> None:
     script = """
 real, sys.executable = sys.executable, "/nonexistent/python"
