@@ -16,6 +16,7 @@ from rootless.kernel import channel, child, proc
 from rootless.kernel.host import Host
 from rootless.plan.seccomp import compile_seccomp
 from rootless.plan.settings import Settings, apply_settings
+from rootless.process import attributes
 from rootless.runtime import container as containers
 from rootless.runtime.container import Container
 from rootless.runtime.exec import ExecRequest, RunningContainer, Task, compile_process_of, spawn
@@ -118,7 +119,7 @@ def _exec(target: Running, verdict: socket, fds: list[int], words: Any) -> None:
     container._config = container.config  # read now: its directory is closed next
     verdict, end = named.arrange(call, verdict, fds[0])
     try:
-        _exec_call(container, call, ids, verdict, end)
+        _exec_call(target, container, call, ids, verdict, end)
     except BaseException as error:
         named.refuse(verdict, error)
 
@@ -138,12 +139,23 @@ def _process_of(container: Container, call: Call, ids: dict[str, Any]) -> dict[s
     return process
 
 
-def _exec_call(container: Container, call: Call, ids: dict[str, Any], verdict: socket, end: int) -> None:
+def _keyring_of(target: Running, container: Container, running: RunningContainer) -> str:
+    """Return the name of the container's session keyring."""
+    assert target.compiled
+    if target.compiled.needs_runtime:
+        return f"_ses.{container.container_id}"
+    return target.compiled.prepared.keyring or attributes.keyring_of(running.proc_fd, str(container.pid))
+
+
+def _exec_call(
+    target: Running, container: Container, call: Call, ids: dict[str, Any], verdict: socket, end: int
+) -> None:
     running = RunningContainer(container)
     request = ExecRequest([os.fsdecode(arg) for arg in call.args])
     process = compile_process_of(request, container, running, _process_of(container, call, ids))
     task = Task(process, compile_seccomp(Node(container.config)))
     task.emulate(container)
+    task.keyring = _keyring_of(target, container, running)
     task.foreground = True
     task.options = call.options
     task.preserve_fds = max((number - 2 for _, number in call.passed), default=0)

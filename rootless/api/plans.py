@@ -91,7 +91,8 @@ class Compiled:
         plan = self.plan
         prepared = Prepared(proc.open_proc(), None, setgroups=plan.namespaces.setgroups)  # type: ignore[arg-type]
         prepared.last_cap = caps.last_cap()
-        prepared.keyring = "_ses.rootless"
+        # A user namespace has keyrings of its own. Otherwise the name is the container's (init/launched.py).
+        prepared.keyring = "_ses.rootless" if plan.namespaces.new & sc.CLONE_NEWUSER else ""
         prepared.arguments = proc.own_arguments()
         prepared.filter = program.prepare_seccomp(plan.filter.profile) if plan.filter else None
         if any(isinstance(step, Mount) and step.fstype == "overlay" for step in plan.prepare):

@@ -302,8 +302,7 @@ def _become_user(life: Life) -> Becoming:
     program.forget_imports()
     life.place = ("process", "/process")
     plan, prepared = life.plan, life.prepared
-    if prepared.keyring:
-        attributes.join_keyring(prepared.keyring)
+    attributes.join_keyring(prepared.keyring or attributes.keyring_of(prepared.proc_fd, "self"))
     context = Becoming(
         prepared.proc_fd, prepared.last_cap, list(plan.process.env), setgroups=prepared.setgroups,
         filtered=bool(plan.filter), lends=plan.namespaces.has(sc.CLONE_NEWUSER),

@@ -34,6 +34,14 @@ def join_keyring(name: str) -> None:
             raise
 
 
+def keyring_of(proc_fd: int, process: str) -> str:
+    """Return the session keyring's name of a container without a name: it holds the number of its mount namespace.
+
+    Containers that share a user namespace, as those of root do, would find each other's keyring by a common name.
+    """
+    return f"_ses.rootless-{os.stat(f'{process}/ns/mnt', dir_fd=proc_fd).st_ino}"
+
+
 def try_chdir(path: str) -> bool:
     """Enter the working directory as root of the container, and return whether that worked.
 

@@ -23,6 +23,8 @@ from tests.support.processes import begins, ends, long_sleep, running, until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PIPE = subprocess.PIPE
+KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]  # its number
+KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING = 0, -3  # linux/keyctl.h
 
 
 def command(*args: str) -> str:
@@ -91,6 +93,24 @@ def test_exec_runs_one_more_program_in_it(busybox_root: Path, name: str, named: 
         box.wait(TIMEOUT)
     with pytest.raises(rootless.RootlessError, match="not running"):
         box.exec(["true"])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_container_has_a_session_keyring_of_its_own_and_exec_joins_it(name: str, named: bool) -> None:
+    """Keys of the caller, or of another container, are not for a program (session-keyring(7))."""
+    about: dict[str, Any] = {"name": name} if named else {}
+    code = f"""
+import ctypes, time
+print(ctypes.CDLL(None).syscall({KEYCTL}, {KEYCTL_GET_KEYRING_ID}, {KEY_SPEC_SESSION_KEYRING}, 1), flush=True)
+"""
+    here = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    words = ["python3", "-c", code]
+    with started([*words[:2], code + "time.sleep(1000)"], stdout=PIPE, text=True, **about) as box:
+        assert box.stdout
+        its_own = box.stdout.readline()
+        assert box.exec(words, stdout=PIPE, text=True).stdout == its_own
+        others = rootless.run(words, stdout=PIPE, text=True).stdout
+    assert len({here, its_own, others}) == 3
 
 
 @pytest.mark.parametrize("name", ["", f"warned-{os.getpid()}"], ids=["no name", "a name"])
