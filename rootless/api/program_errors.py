@@ -46,16 +46,21 @@ def translate(error: RootlessError, executable: Any, cwd: Any, *, is_host: bool)
 
 def _host_hint(name: str) -> str:
     """Return the hint how to bring a program into the container that exists on the host only; "" for none."""
+    volumes, path = volumes_of(name)
+    its_path = "" if "/" in name else f", and its path {path}"
+    return f"volumes={volumes!r}{its_path}" if volumes else ""
+
+
+def volumes_of(name: str) -> tuple[list[str], str]:
+    """Return the volumes that bring a program in which exists on the host only, and its path; none, if it does not."""
     import shutil
 
     path = name if "/" in name else shutil.which(name) or ""
     if not path or not os.path.exists(path):
-        return ""
+        return [], ""
     path = os.path.abspath(path)
     places = dict.fromkeys(map(_place_of, (path, os.path.realpath(path))))
-    volumes = [f"{place}:{place}:ro" for place in places if place not in ("/", "/usr", "/usr/local")]
-    its_path = "" if "/" in name else f", and its path {path}"
-    return f"volumes={volumes!r}{its_path}" if volumes else ""
+    return [f"{place}:{place}:ro" for place in places if place not in ("/", "/usr", "/usr/local")], path
 
 
 def _place_of(program: str) -> str:

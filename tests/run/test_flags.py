@@ -83,6 +83,23 @@ def test_an_error_of_the_hosts_own_system_speaks_of_the_host(rootless: Any, word
     assert "image" not in result.stderr and "bundle" not in result.stderr
 
 
+def test_a_program_that_only_the_host_has_is_brought_in_by_the_hint(
+    rootless: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "prefix/bin/tool"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\nexit 3\n")
+    tool.chmod(0o755)
+    volume = f"{tool.parent.parent}:{tool.parent.parent}:ro"
+    result = rootless("run", "--host", "--", tool)
+    assert (result.returncode, result.stderr.rpartition("; hint: ")[2]) == (1, f"-v {volume}\n"), result.stderr
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    result = rootless("run", "--host", "--", "tool")
+    assert result.stderr.endswith(f"; hint: -v {volume}, and its path {tool}\n"), result.stderr
+    assert rootless("run", "--host", "-v", volume, "--", tool).returncode == 3
+    assert "hint" not in rootless("run", "--host", "--", tool.with_name("other")).stderr
+
+
 def test_a_container_is_not_kept_and_deleted_at_once(rootless: Any, run: Run) -> None:
     result = run("--keep", "--rm", fails=True)
     assert result.returncode == 1 and result.stderr.endswith(": --keep --rm; hint: leave one out\n"), result.stderr

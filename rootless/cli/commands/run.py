@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from rootless.cli.commands.create import print_plan
 from rootless.cli.containers import state_root
 from rootless.cli.requests import make_request, read_timeout
@@ -69,11 +71,24 @@ def main(options: Options) -> int:
             if not request.takes_name:
                 raise
             continue  # another command has taken the id meanwhile
+        except RootlessError as error:
+            if options.host and error.errno in (0, errno.ENOENT) and error.where.startswith("/process/args"):
+                error.hint = _bring_in(options.args[0]) or error.hint
+            raise
         if request.takes_name and options.detach:
             from rootless.cli.output import tell
 
             tell(request.container_id)
         return code
+
+
+def _bring_in(program: str) -> str:
+    """Return the hint how to bring in a program that the container lacks and the host has, as below the home."""
+    from rootless.api.program_errors import volumes_of
+
+    volumes, path = volumes_of(program)
+    flags = " ".join(f"-v {volume}" for volume in volumes)
+    return flags if path == program or not flags else f"{flags}, and its path {path}"
 
 
 def read_run_request(options: Options, timeout: float = 0.0) -> CreateRequest:
