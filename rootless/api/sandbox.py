@@ -303,6 +303,12 @@ class Sandbox(Generic[Output]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Sandbox[Output]:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
 
 _sandboxes: weakref.WeakSet[Sandbox[Any]] = weakref.WeakSet()
 

@@ -133,6 +133,16 @@ def test_map_yields_in_order_and_async_twins_too(busybox_root: Path, warm: int) 
         assert asyncio.run(main()) == [f"{n}\n" for n in range(6)]
 
 
+def test_async_with_ends_the_warm_containers(busybox_root: Path) -> None:
+    async def main() -> rootless.Sandbox[bytes]:
+        async with rootless.Sandbox(rootfs=busybox_root, warm=1) as box:
+            assert (await box.async_run(["sh", "-c", "exit 3"])).returncode == 3
+        return box
+
+    box = asyncio.run(main())
+    assert box._closed and not box._pool
+
+
 def test_a_long_call_does_not_keep_the_next_ones_from_their_place(tmp_path: Path) -> None:
     wait = "while [ ! -e /workspace/done ]; do sleep 0.01; done"
     calls = [["sh", "-c", words] for words in (wait, "true", "true", ">/workspace/done")]
