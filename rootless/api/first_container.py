@@ -17,8 +17,8 @@ from rootless.api import clones
 from rootless.api.running import Running
 from rootless.init import launched, reaper, small_init
 from rootless.init.launched import Life
-from rootless.kernel import proc, vfork
 from rootless.kernel import syscalls as sc
+from rootless.kernel import vfork
 from rootless.startup import lean_os as os
 from rootless.steps.binds import BindMount
 from rootless.steps.root import AttachRootfs
@@ -66,18 +66,18 @@ class FirstContainer:
         )  # fmt: skip
         end = os.dup(fds[0])
         try:
-            pid, pidfd = self._clone(life, ignored)
+            pid, pidfd = self._clone(life, own, ignored)
         except OSError:
             os.close(end)
             return None
-        if not self._cloner.returned:  # it was killed, and has left Python's records as they were then
-            proc.end(pid, pidfd)
-            own.requests.close()  # first, so that a caller who learns of the end asks another launcher
-            os._exit(1)
         return Running(number, pid, pidfd, end)
 
-    def _clone(self, life: Life, ignored: tuple[int, ...]) -> tuple[int, int]:
-        """Clone the process, and restore what it changes in the memory of this one."""
+    def _clone(self, life: Life, own: Own, ignored: tuple[int, ...]) -> tuple[int, int]:
+        """Clone the process, and restore what it changes in the memory of this one.
+
+        If it is killed, this process ends at once, because Python's records are as they were then: a function that has
+        to be loaded (startup/codecache.py) would take the globals of another one.
+        """
         call, finders = life.call, sys.meta_path[:]
         assert call
         flags = life.plan.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
@@ -88,6 +88,9 @@ class FirstContainer:
             reaper.hide_arguments(life.prepared.arguments)  # what pid 1 has until it executes the small init
             return self._cloner.clone(flags, lambda: launched.start_program(life, call))
         finally:
+            if not self._cloner.returned:
+                own.requests.close()  # first, so that a caller who learns of the end asks another launcher
+                os._exit(1)
             reaper.hide_arguments(life.prepared.arguments, NAME)
             sys.meta_path[:] = finders
             sc.prctl(sc.PR_SET_DUMPABLE, 1)

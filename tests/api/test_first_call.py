@@ -379,7 +379,8 @@ print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}).returnc
     assert last == "3"
 
 
-def test_a_first_container_that_is_killed_while_it_is_set_up_is_made_again(busybox_root: Path) -> None:
+@pytest.mark.parametrize("place", ["launched._die_with", "launched._become_user", "program._home_of"])
+def test_a_first_container_that_is_killed_while_it_is_set_up_is_made_again(place: str, busybox_root: Path) -> None:
     """It has left the launcher's memory as it was just then, so the launcher ends, too."""
     script = f"""
 {NAME}
@@ -389,7 +390,12 @@ die = '''
 import posix
 from rootless.api import launcher
 from rootless.init import launched
-launched.start_program = lambda life, call: posix._exit(1)
+from rootless.process import program
+plain = launched.start_program
+def start_program(life, call):
+    {place} = lambda *arguments: posix._exit(1)
+    return plain(life, call)
+launched.start_program = start_program
 '''
 plain = spawn._PROGRAM
 spawn._PROGRAM = plain.replace("from rootless.api.launcher import main", die + "from rootless.api.launcher import main")
