@@ -33,12 +33,16 @@ _IGNORED = (1, 2, 3, 13, 15, 25)  # by the launcher; SIGPIPE and SIGXFSZ are tho
 
 
 class Launcher:
-    """Wait for requests, for the ends of containers, and for the end of the Python process."""
+    """Wait for requests, for the ends of containers, and for the end of the Python process.
 
-    def __init__(self, requests: socket, parent: int, plans: Plans) -> None:
+    executes_memory: whether this host is known to execute files in memory, as the small init of the first container is.
+    """
+
+    def __init__(self, requests: socket, parent: int, plans: Plans, *, executes_memory: bool) -> None:
         self.requests = requests
         self.parent = parent
         self.plans = plans
+        self.executes_memory = executes_memory
         self.running: dict[int, Running] = {}  # by pidfd
         self.numbers: dict[int, Running] = {}
         self.poller = select.epoll()
@@ -186,7 +190,7 @@ class Launcher:
 
         try:
             compiled = self.plans.find(settings)
-            if not self.numbers:
+            if self.executes_memory and not self.numbers:
                 self.first = first_container.prepare(compiled)
         except Exception:
             pass
@@ -407,7 +411,7 @@ def main(requests_fd: str, parent_fd: str, relation: str) -> None:
     pthread_sigmask(SIG_SETMASK, [])
     sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, requests)
     gc.freeze()
-    launcher = Launcher(sock, parent, Plans(Host()))
+    launcher = Launcher(sock, parent, Plans(Host()), executes_memory=relation == "adopted")  # by a starter in memory
     launcher.serve()
     os._exit(0)
 

@@ -353,6 +353,30 @@ print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}, **{sett
     assert python(script) == f"3 {copied}\n"
 
 
+def test_a_host_that_executes_no_file_in_memory_makes_the_first_container_by_a_copy(busybox_root: Path) -> None:
+    """Otherwise the container's pid 1, and with it the program, would end without a word."""
+    script = f"""
+{NAME}
+import os
+from rootless.api import spawn
+refuse = '''
+import os
+from rootless.init import small_init
+small_init.open_program = lambda: os.open("/etc/passwd", os.O_PATH | os.O_CLOEXEC)
+'''
+last = "from rootless.api.launcher import main"
+spawn._PROGRAM = spawn._PROGRAM.replace(last, refuse + last)
+plain = os.memfd_create
+def made(name, flags):
+    fd = plain(name, flags)
+    os.fchmod(fd, 0o600)
+    return fd
+os.memfd_create = made
+print(rootless.run(["sh", "-c", "sleep 0.1; exit 3"], rootfs={str(busybox_root)!r}).returncode, is_copy())
+"""
+    assert python(script) == "3 True\n"
+
+
 def test_a_process_with_threads_announces_nothing(busybox_root: Path) -> None:
     """Their requests would wait while the launcher sets up the first container."""
     script = f"""
