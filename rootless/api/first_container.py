@@ -6,6 +6,7 @@ the kernel copies its page tables, and then each page that one of the two writes
 The launcher can do nothing else meanwhile: not even take descriptors of other requests from its socket, of which a user
 may have only so many on the way (unix(7), ETOOMANYREFS). So this is for a container that a process with one thread has
 announced, and only if its files are on file systems that need no other process and no network, because those may hang.
+Nobody could interrupt the call then, and the next one would wait, too.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from rootless.api import clones
 from rootless.api.running import Running
 from rootless.init import launched, reaper, small_init
 from rootless.init.launched import Life
+from rootless.kernel import mountinfo, vfork
 from rootless.kernel import syscalls as sc
-from rootless.kernel import vfork
 from rootless.startup import lean_os as os
 from rootless.steps.binds import BindMount
 from rootless.steps.root import AttachRootfs
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
 
     from rootless.api.plans import Compiled
     from rootless.api.running import Own
-    from rootless.plan.compiler import Plan
 
 NAME = b"rootless:launcher"
-# statfs(2): ext4, xfs, btrfs, tmpfs, overlayfs, squashfs, erofs, f2fs, zfs, bcachefs
+# By the types of statfs(2), and their names.
 _LOCAL = frozenset((
     0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630, 0x73717368, 0xE0F5E1E2, 0xF2F52010, 0x2FC12FC1, 0xCA451A4E,
+))  # fmt: skip
+_LOCAL_NAMES = frozenset((
+    b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"overlay", b"squashfs", b"erofs", b"f2fs", b"zfs",
+    b"bcachefs",
 ))  # fmt: skip
 
 
@@ -105,20 +109,27 @@ class FirstContainer:
 
 def prepare(compiled: Compiled) -> FirstContainer | None:
     """Prepare what clones a container of this plan; return None if it cannot share memory. Raises OSError."""
-    if compiled.shares and small_init.is_known() and vfork.is_possible() and _is_local(compiled.plan):
+    if compiled.shares and small_init.is_known() and vfork.is_possible() and _is_local(compiled):
         return FirstContainer(compiled)
     return None
 
 
-def _is_local(plan: Plan) -> bool:
-    """Return whether all that the plan takes from the host is on local file systems. Raises OSError."""
-    for step in plan.prepare:
+def _is_local(compiled: Compiled) -> bool:
+    """Return whether all that the plan takes from the host is on local file systems, also what is mounted below it.
+
+    Raises OSError.
+    """
+    others = [mount.path for mount in mountinfo.read(compiled.prepared.proc_fd) if mount.fstype not in _LOCAL_NAMES]
+    for step in compiled.plan.prepare:
         path = step.path if isinstance(step, AttachRootfs) else step.source if isinstance(step, BindMount) else ""
         if path:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
                 if sc.fstatfs_type(fd) not in _LOCAL:
                     return False
+                below = os.fsencode(os.readlink(f"/proc/self/fd/{fd}")).rstrip(b"/") + b"/"
             finally:
                 os.close(fd)
+            if any(each.startswith(below) for each in others):
+                return False
     return True

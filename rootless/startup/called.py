@@ -353,6 +353,7 @@ CALLED: dict[str, dict[str, str]] = {
             "take_fds.<locals>.<listcomp>",
         "rootless.kernel.caps": "keeps_out may_trace",
         "rootless.kernel.host": "default_id_map",
+        "rootless.kernel.mountinfo": "Mount.__init__ _unescape parse read",
         "rootless.kernel.proc": "own_arguments",
         "rootless.kernel.recording":
             "Recording.__init__ Recording._record Recording._record.<locals>.<genexpr> Recording.run _Calls.__init__ "

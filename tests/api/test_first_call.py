@@ -353,6 +353,15 @@ print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}, **{sett
     assert python(script) == f"3 {copied}\n"
 
 
+def test_a_first_container_with_what_may_hang_below_its_root_is_a_copy() -> None:
+    """A program on a network file system may take for ever to start, and only a copy can be killed then."""
+    script = f"""
+{NAME}
+print(rootless.run(["sh", "-c", "exit 3"], rootfs="/").returncode, is_copy())  # /proc and others are mounted there
+"""
+    assert python(script) == "3 True\n"
+
+
 def test_a_host_that_executes_no_file_in_memory_makes_the_first_container_by_a_copy(busybox_root: Path) -> None:
     """Otherwise the container's pid 1, and with it the program, would end without a word."""
     script = f"""
