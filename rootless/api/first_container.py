@@ -12,9 +12,9 @@ Nobody could interrupt the call then, and the next one would wait, too.
 from __future__ import annotations
 
 import sys
-from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, pthread_sigmask, signal  # type: ignore[import-not-found]
+from _signal import SIG_DFL, SIG_IGN, SIG_SETMASK, SIGKILL, pthread_sigmask, signal  # type: ignore[import-not-found]
 
-from rootless.api import clones
+from rootless.api import clones, wire
 from rootless.api.running import Running
 from rootless.init import launched, reaper, small_init
 from rootless.init.launched import Life
@@ -70,21 +70,23 @@ class FirstContainer:
         )  # fmt: skip
         end = os.dup(fds[0])
         try:
-            pid, pidfd = self._clone(life, own, ignored)
+            pid, pidfd = self._clone(life, own, end, ignored)
         except OSError:
             os.close(end)
             return None
         return Running(number, pid, pidfd, end)
 
-    def _clone(self, life: Life, own: Own, ignored: tuple[int, ...]) -> tuple[int, int]:
+    def _clone(self, life: Life, own: Own, end: int, ignored: tuple[int, ...]) -> tuple[int, int]:
         """Clone the process, and restore what it changes in the memory of this one.
 
         If it is killed, this process ends at once, because Python's records are as they were then: a function that has
-        to be loaded (startup/codecache.py) would take the globals of another one.
+        to be loaded (startup/codecache.py) would take the globals of another one. The caller asks another launcher,
+        but if the program may have begun, `end` tells of its end, because it must not run twice.
         """
         call, finders = life.call, sys.meta_path[:]
         assert call
         flags = life.plan.namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
+        killed = wire.pack_end(SIGKILL, 0)
         before = reaper.block_all()
         try:
             for signum in ignored:
@@ -93,8 +95,12 @@ class FirstContainer:
             return self._cloner.clone(flags, lambda: launched.start_program(life, call))
         finally:
             if not self._cloner.returned:
-                own.requests.close()  # first, so that a caller who learns of the end asks another launcher
-                os._exit(1)
+                try:
+                    if life.begun:
+                        os.write(end, killed)
+                    own.requests.close()  # first, so that a caller who learns of the end asks another launcher
+                finally:
+                    os._exit(1)
             reaper.hide_arguments(life.prepared.arguments, NAME)
             sys.meta_path[:] = finders
             sc.prctl(sc.PR_SET_DUMPABLE, 1)

@@ -67,12 +67,13 @@ class Life:
     program by posix_spawn(3); answers: of a spare, the socket on which its caller is to wait for the program's
     wait status, else -1; small_init: the fd of the program that this process executes as its last act, because it
     shares the launcher's memory, else -1; recordings: of the calls of `_set_up` and of `_take_attributes`, None for
-    none; differs: whether the kernel has given another answer than the recorded one, so that there is no container;
-    place: (what is being done, pointer into config.json) for an error.
+    none; begun: whether the program may have begun; differs: whether the kernel has given another answer than the
+    recorded one, so that there is no container; place: (what is being done, pointer into config.json) for an error.
     """
 
     __slots__ = (
         "answers",
+        "begun",
         "call",
         "differs",
         "keeps_ids",
@@ -105,6 +106,7 @@ class Life:
         self.answers = answers
         self.small_init = small_init
         self.recordings = recordings
+        self.begun = False
         self.differs = False
         self.place = ("init", "")
 
@@ -384,6 +386,7 @@ def _spawn_program(life: Life, call: Call, context: Becoming) -> int:
     if life.small_init < 0:  # else the worker has blocked them
         reaper.block_all()
     call.options.ignore_signals()
+    life.begun = True
     try:
         pid = os.posix_spawn(
             path, call.args, environment, file_actions=[(os.POSIX_SPAWN_DUP2, *each) for each in passed],

@@ -412,11 +412,8 @@ print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}).returnc
     assert last == "3"
 
 
-@pytest.mark.parametrize("place", ["launched._die_with", "launched._become_user", "program._home_of"])
-def test_a_first_container_that_is_killed_while_it_is_set_up_is_made_again(place: str, busybox_root: Path) -> None:
-    """It has left the launcher's memory as it was just then, so the launcher ends, too."""
-    script = f"""
-{NAME}
+# Has the first container's process end at a place of its set-up. `begun` counts the launchers.
+KILLED = """
 import os
 from rootless.api import spawn
 die = '''
@@ -426,7 +423,7 @@ from rootless.init import launched
 from rootless.process import program
 plain = launched.start_program
 def start_program(life, call):
-    {place} = lambda *arguments: posix._exit(1)
+    PLACE = lambda *arguments, **keywords: posix._exit(1)
     return plain(life, call)
 launched.start_program = start_program
 '''
@@ -434,9 +431,31 @@ plain = spawn._PROGRAM
 spawn._PROGRAM = plain.replace("from rootless.api.launcher import main", die + "from rootless.api.launcher import main")
 begun = []
 sys.addaudithook(lambda event, args: event == "os.posix_spawn" and begun.append(1))
+"""
+
+
+@pytest.mark.parametrize("place", ["launched._die_with", "launched._become_user", "program._home_of"])
+def test_a_first_container_that_is_killed_while_it_is_set_up_is_made_again(place: str, busybox_root: Path) -> None:
+    """It has left the launcher's memory as it was just then, so the launcher ends, too."""
+    script = f"""
+{NAME}
+{KILLED.replace("PLACE", place)}
 print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}).returncode, is_copy(), len(begun))
 """
     assert python(script) == f"3 True {2 if SHARES else 1}\n"
+
+
+@pytest.mark.skipif(not SHARES, reason="the first container is a copy")
+def test_a_first_container_that_is_killed_when_its_program_has_begun_is_not_made_again(busybox_root: Path) -> None:
+    script = f"""
+{KILLED.replace("PLACE", "launched.sockets.send_fds")}
+try:
+    rootless.run(["true"], rootfs={str(busybox_root)!r})
+except rootless.RootlessError as error:
+    print(error, len(begun))
+print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}).returncode, len(begun))
+"""
+    assert python(script).splitlines() == ["the container's init ended during set-up: signal 9 1", "3 2"]
 
 
 @pytest.mark.parametrize("number", [1, 2])
