@@ -84,7 +84,7 @@ CALLED: dict[str, dict[str, str]] = {
             "names.<locals>.<listcomp> read_capabilities read_capabilities.<locals>.<dictcomp>",
         "rootless.kernel.channel": "pair",
         "rootless.kernel.child": "_unblock clone",
-        "rootless.kernel.files": "seal",
+        "rootless.kernel.files": "make_program seal",
         "rootless.kernel.find_program": "search",
         "rootless.kernel.host":
             "Host.__init__ Host.all_capabilities Host.grantable Host.hard_limit Host.hard_limits Host.in_userns "
@@ -308,7 +308,8 @@ CALLED: dict[str, dict[str, str]] = {
             "read_call.<locals>.<listcomp> receive_call restores_signals",
         "rootless.api.first_container":
             "FirstContainer.__init__ FirstContainer._clone FirstContainer._clone.<locals>.<lambda> "
-            "FirstContainer.clone FirstContainer.close _is_local prepare",
+            "FirstContainer.clone FirstContainer.close _is_local _is_local.<locals>.<genexpr> "
+            "_is_local.<locals>.<listcomp> prepare",
         "rootless.api.launcher":
             "Launcher.__init__ Launcher._expect Launcher._finish Launcher._forget Launcher._is_asked "
             "Launcher._is_asked.<locals>.<genexpr> Launcher._is_idle Launcher._is_idle.<locals>.<genexpr> "
@@ -380,7 +381,7 @@ CALLED: dict[str, dict[str, str]] = {
             "copy.<locals>.<listcomp>",
         "rootless.plan.network": "apply_network apply_network.<locals>.<listcomp>",
         "rootless.plan.settings": "_apply_network _give_names _give_names.<locals>.<genexpr> apply_settings",
-        "rootless.process.attributes": "own_stdio",
+        "rootless.process.attributes": "keyring_of own_stdio",
         "rootless.process.child_options":
             "ChildOptions.__init__ ChildOptions.apply ChildOptions.for_spawn ChildOptions.ignore_signals "
             "ChildOptions.look_up ChildOptions.look_up.<locals>.<genexpr>",
