@@ -85,6 +85,9 @@ class Spawned:
         parent = _above_streams(os.pidfd_open(self.owner))
         try:
             self.pid, self.is_adopted = _spawn(theirs.fileno(), parent)
+            # The kernel wakes a process that has waited for a vfork on the child's processor. It goes on there, and the
+            # child waits until the next tick, up to 4 ms, even if another processor is idle.
+            os.sched_yield()
         except BaseException:
             self.requests.close()
             raise
