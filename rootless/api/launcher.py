@@ -399,7 +399,9 @@ def main(requests_fd: str, parent_fd: str, relation: str) -> None:
     # need is in the stored code with it.
     assert clones and first_container and config and cgroup_view and network and network_steps
     # wait(2) of the user's program must not return the launcher, so init adopts it.
-    if (relation == "child" or codecache.is_missing()) and os.fork():
+    if relation == "child" and os.fork():
+        os._exit(0)
+    if codecache.is_missing() and os.fork():
         _store_code()
         os._exit(0)
     os.setsid()
@@ -435,6 +437,7 @@ def _refuse(requests: socket, error: RootlessError) -> None:
 def _store_code() -> None:
     """Write the cache of the launcher's byte code if it was missing or out of date."""
     try:
+        os.nice(10)  # the caller's container is being set up meanwhile
         codecache.note()
         if noted := codecache.noted():
             from rootless.startup.making import save

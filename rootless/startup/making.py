@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import sys
@@ -21,11 +22,45 @@ if TYPE_CHECKING:
 
 
 def save(command: str, names: list[str], later_names: list[str]) -> None:
-    """Write a command's cache: beside the sources, else in the user's folder. Raises OSError.
+    """Write a command's cache, beside the sources, else in the user's folder. Do nothing if another process does so.
 
-    names: modules in the order of sys.modules. It is the right one, because the import system moves a module to the end
-    once its own imports are done. later_names: those for `load_later`.
+    Raises OSError. names: modules in the order of sys.modules. It is the right one, because the import system moves a
+    module to the end once its own imports are done. later_names: those for `load_later`.
     """
+    lock = _lock()
+    if lock is None:
+        return
+    try:
+        _save(command, names, later_names)
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _lock() -> int | None:
+    """Return an fd that keeps other processes from making a cache (flock(2)); None if one is making one already.
+
+    Many that begin without a cache would only make the same one, and take the processors from what they are to start.
+    -1: nothing can be locked.
+    """
+    own = f"{codecache.PACKAGE}__pycache__"
+    folder = own if os.access(own, os.W_OK) else codecache.users_folder(make=True)
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except OSError:  # a file system without locks
+        os.close(fd)
+        return -1
+    return fd
+
+
+def _save(command: str, names: list[str], later_names: list[str]) -> None:
     store = Store()
     called = called_by(command)
     linker = Linker(("sys", "posix", codecache.__name__))  # the interpreter and bin/rootless have loaded these

@@ -1,6 +1,7 @@
 """The byte-code cache of the hot commands changes nothing but the time."""
 
 import dis
+import fcntl
 import os
 import shutil
 import subprocess
@@ -54,6 +55,17 @@ def test_the_second_call_takes_what_the_first_left(copy) -> None:
     assert state(copy) == first and "does not exist" in first
     assert (cache.stat().st_ino, cache.stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
     assert is_used(copy)
+
+
+def test_one_process_at_a_time_makes_a_cache(copy) -> None:
+    """Many that begin without one would only make the same cache."""
+    folder = copy / "rootless/__pycache__"
+    folder.mkdir()
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert "does not exist" in state(copy) and not caches(copy)
+    os.close(other)
+    assert "does not exist" in state(copy) and len(caches(copy)) == 1
 
 
 def test_run_takes_what_comes_later_too(copy, bundle) -> None:
