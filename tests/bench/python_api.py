@@ -86,6 +86,18 @@ def once(program: str) -> float:
     return float(done.stdout)
 
 
+def first_calls(rootfs: Path, crun: list[str] | None) -> dict[str, list[float]]:
+    """Return the milliseconds of each process's first call, and of `crun run` in turn with them."""
+    times: dict[str, list[float]] = {"first call": []}
+    for _ in range(RUNS // 2):
+        times["first call"].append(once(FIRST.format(rootfs=str(rootfs))))
+        if crun:
+            began = time.perf_counter()
+            subprocess.run(crun, check=True)
+            times.setdefault("crun beside it", []).append((time.perf_counter() - began) * 1000)
+    return times
+
+
 IMPORT = "import time; t = time.perf_counter(); import rootless; print((time.perf_counter() - t) * 1000)"
 FIRST = """
 import sys, time
@@ -129,10 +141,7 @@ def figures() -> dict[str, object]:
         sandbox.close()
         once(FIRST.format(rootfs=str(rootfs)))  # it makes the launcher's cache if that is missing, which takes a second
         time.sleep(2)
-        starts = {
-            "import": [once(IMPORT) for _ in range(RUNS // 2)],
-            "first call": [once(FIRST.format(rootfs=str(rootfs))) for _ in range(RUNS // 2)],
-        }
+        starts = {"import": [once(IMPORT) for _ in range(RUNS // 2)], **first_calls(rootfs, commands.get("crun"))}
         memory = once(MEMORY.format(rootfs=str(rootfs))) / 1024
         rates = {"rootless": asyncio.run(throughput(lambda: rootless.async_run(["true"], rootfs=rootfs)))}
         few = asyncio.run(throughput(lambda: rootless.async_run(["true"], rootfs=rootfs, config=BUBBLEWRAPS)))
@@ -147,7 +156,9 @@ def figures() -> dict[str, object]:
     for name, rate in rates.items():
         print(f"{name:22} {rate:7.1f} containers a second, 50 at once")
     for name, values in starts.items():
-        print(f"{name:15} min {min(values):7.2f} ms  median {statistics.median(values):7.2f} ms")
+        beside = starts.get("crun beside it") if name == "first call" else None
+        ratio = f"  rootless/crun: {statistics.median(values) / statistics.median(beside):.2f}" if beside else ""
+        print(f"{name:15} min {min(values):7.2f} ms  median {statistics.median(values):7.2f} ms{ratio}")
     print(f"launcher        {memory:7.1f} MB resident")
     return {
         "calls": times,
