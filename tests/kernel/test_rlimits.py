@@ -71,11 +71,11 @@ def test_hard_limits_above_ones_own_are_refused() -> None:
 
 def test_apply() -> None:
     def child() -> bytes:
-        for each in read([limit("RLIMIT_NOFILE", 50, 60), limit("RLIMIT_CORE", 0, 0)]):
+        for each in read([limit("RLIMIT_NOFILE", 500, 600), limit("RLIMIT_CORE", 0, 0)]):
             rlimits.apply_rlimit(each)
         try:
             syscalls.syscall("capset", b"\x22\x05\x08\x20\0\0\0\0", bytes(24))  # CAP_SYS_RESOURCE, where there is one
-            rlimits.apply_rlimit(read([limit("RLIMIT_NOFILE", 70, 70)])[0])
+            rlimits.apply_rlimit(read([limit("RLIMIT_NOFILE", 700, 700)])[0])
         except OSError as error:
             assert error.errno == errno.EPERM
             assert "RLIMIT_NOFILE" in str(error)
@@ -91,5 +91,5 @@ def test_apply() -> None:
             os._exit(0)
     os.close(write_end)
     with open(read_end) as file:
-        assert file.read() == "((50, 60), (0, 0))"
+        assert file.read() == "((500, 600), (0, 0))"
     os.waitpid(pid, 0)
