@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from rootless.api.running import Own
 
 NAME = b"rootless:launcher"
-# By the types of statfs(2), and their names.
+# File systems of this machine's disks and memory, and the kernel's own.
 _LOCAL = frozenset((
-    0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630, 0x73717368, 0xE0F5E1E2, 0xF2F52010, 0x2FC12FC1, 0xCA451A4E,
-))  # fmt: skip
-_LOCAL_NAMES = frozenset((
     b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"tmpfs", b"overlay", b"squashfs", b"erofs", b"f2fs", b"zfs",
-    b"bcachefs",
+    b"bcachefs", b"rootfs", b"ramfs", b"vfat", b"iso9660", b"proc", b"sysfs", b"devtmpfs", b"devpts", b"cgroup",
+    b"cgroup2", b"mqueue", b"hugetlbfs", b"securityfs", b"debugfs", b"tracefs", b"bpf", b"pstore", b"configfs",
+    b"efivarfs", b"binfmt_misc", b"fusectl", b"nsfs", b"selinuxfs", b"rpc_pipefs",
 ))  # fmt: skip
 
 
@@ -125,17 +124,22 @@ def _is_local(compiled: Compiled) -> bool:
 
     Raises OSError.
     """
-    others = [mount.path for mount in mountinfo.read(compiled.prepared.proc_fd) if mount.fstype not in _LOCAL_NAMES]
+    mounts = mountinfo.read(compiled.prepared.proc_fd)
+    others = [mount for mount in mounts if mount.fstype not in _LOCAL]
+    if not others:
+        return True
     for step in compiled.plan.prepare:
         path = step.path if isinstance(step, AttachRootfs) else step.source if isinstance(step, BindMount) else ""
         if path:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            try:
-                if sc.fstatfs_type(fd) not in _LOCAL:
-                    return False
-                below = os.fsencode(os.readlink(f"/proc/self/fd/{fd}")).rstrip(b"/") + b"/"
-            finally:
-                os.close(fd)
-            if any(each.startswith(below) for each in others):
+            place = _slashed(os.fsencode(os.path.realpath(path)))
+            # Of several mounts at one place the last one covers the others.
+            under = [mount for mount in mounts if place.startswith(_slashed(mount.path))]
+            longest = max(len(mount.path) for mount in under)
+            below = [mount for mount in others if _slashed(mount.path).startswith(place)]
+            if below or [mount for mount in under if len(mount.path) == longest][-1] in others:
                 return False
     return True
+
+
+def _slashed(path: bytes) -> bytes:
+    return path.rstrip(b"/") + b"/"

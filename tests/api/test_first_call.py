@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from rootless.api import spawn
+from rootless.api import first_container, spawn
 from rootless.init import small_init
-from rootless.kernel import vfork
+from rootless.kernel import mountinfo, vfork
+from rootless.steps.binds import BindMount
+from rootless.steps.root import AttachRootfs
 from tests.support.checkout import TIMEOUT
 
 needs_starter = pytest.mark.skipif(os.uname().machine != "x86_64", reason="there is a starter for x86-64 only")
@@ -341,8 +344,7 @@ print(rootless.run(["sh", "-c", "exit 3"]).returncode, is_copy())
     [
         ("{}", BY_COPY), ("{'ephemeral': True}", BY_COPY), ("{'seccomp': 'default'}", BY_COPY),
         ("{'volumes': ['/usr:/mnt:ro']}", BY_COPY), ("{'volumes': iter(['/usr:/mnt:ro'])}", "True"),
-        ("{'volumes': ['/proc/self:/mnt']}", "True"), ("{'init': False}", "True"),
-        ("{'restore_signals': False}", "True"),
+        ("{'init': False}", "True"), ("{'restore_signals': False}", "True"),
     ],
     ids=str,
 )  # fmt: skip
@@ -354,11 +356,47 @@ print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}, **{sett
     assert python(script) == f"3 {copied}\n"
 
 
-def test_a_first_container_with_what_may_hang_below_its_root_is_a_copy() -> None:
-    """A program on a network file system may take for ever to start, and only a copy can be killed then."""
+MOUNTS = """\
+1 1 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 0:2 / TOP/proc rw - proc proc rw
+3 1 0:3 / TOP/net rw - nfs4 server:/ rw
+4 1 0:4 / TOP/srv/images rw - fuse.sshfs server:/ rw
+5 1 8:2 / TOP/net/disk rw - xfs /dev/sdb1 rw
+6 1 0:5 / TOP/data rw - xfs /dev/sdc1 rw
+7 1 0:6 / TOP/data rw - lustre server:/ rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("places", "local"),
+    [
+        ("var/root", True), ("net/disk/root", True), ("var/root netdata", True), ("net/root", False), ("net", False),
+        ("var/root srv", False), ("data/root", False), (".", False), ("proc", True),
+    ],
+)  # fmt: skip
+def test_a_container_with_a_network_file_system_does_not_share_memory(
+    places: str, local: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program on one may take for ever to start, and only a copy can be killed then."""
+    mounts = MOUNTS.replace("TOP", str(tmp_path)).encode()
+    monkeypatch.setattr(first_container.mountinfo, "read", lambda _: mountinfo.parse(mounts))
+    for place in places.split():
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    root, *sources = [str(tmp_path / place) for place in places.split()]
+    binds = [BindMount("", "/mnt", "bind", source, None) for source in sources]  # type: ignore[arg-type]
+    plan = SimpleNamespace(prepare=[AttachRootfs("", root), *binds])
+    compiled = SimpleNamespace(plan=plan, prepared=SimpleNamespace(proc_fd=-1))
+    assert first_container._is_local(compiled) is local  # type: ignore[arg-type]
+
+
+def test_a_first_container_on_another_file_system_is_a_copy(busybox_root: Path) -> None:
     script = f"""
 {NAME}
-print(rootless.run(["sh", "-c", "exit 3"], rootfs="/").returncode, is_copy())  # /proc and others are mounted there
+from rootless.api import spawn
+last = "from rootless.api.launcher import main"
+nothing = "from rootless.api import first_container; first_container._LOCAL = frozenset()\\n"
+spawn._PROGRAM = spawn._PROGRAM.replace(last, nothing + last)
+print(rootless.run(["sh", "-c", "exit 3"], rootfs={str(busybox_root)!r}).returncode, is_copy())
 """
     assert python(script) == "3 True\n"
 
