@@ -20,6 +20,7 @@ from tests.support.containers import USER, Rootless, needs_libseccomp, needs_ran
 
 # ------------------------------------------------------------------------------------------- what a config asks for
 
+MEMFD_NOEXEC = "/proc/sys/vm/memfd_noexec"
 ME, OUR_GROUP = os.geteuid(), os.getegid()
 KINDS = [{"type": kind} for kind in ("mount", "pid", "user", "uts", "ipc", "network")]
 
@@ -237,6 +238,16 @@ def test_a_package_is_not_installed(rootless: Rootless, tmp_path: Path, module: 
 
 
 # ------------------------------------------------------------------------------------------------------ directories
+
+
+@pytest.mark.skipif(USER, reason="only root may change the setting, and only root's containers could write the file")
+@pytest.mark.skipif(not os.path.exists(MEMFD_NOEXEC), reason="a kernel before 6.3 has no such setting")
+def test_no_file_in_memory_may_be_executed(rootless: Rootless, container: Make) -> None:
+    """The setting is a pid namespace's own (Documentation/admin-guide/sysctl/vm.rst)."""
+    set_it = f'echo 2 >{MEMFD_NOEXEC}; exec "$@"'
+    before = ("unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", set_it, "sh")
+    error = run([*before, *rootless.command("run", "-b", container().bundle.path, "none")])
+    same(error, examine(rootless, before=before), "interpreter", "memfd-noexec")
 
 
 @pytest.mark.parametrize("how", ["another's", "writable"])

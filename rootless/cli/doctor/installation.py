@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import rootless
 from rootless.cli import first_line
-from rootless.cli.doctor.line import LIMITED, OK, Line
+from rootless.cli.doctor.line import LIMITED, MISSING, OK, Line
 from rootless.errors import RootlessError
+from rootless.kernel.files import make_program
 from rootless.kernel.hints import HINTS, USER, Hint, hint
 from rootless.runtime.interpreter import writable
 from rootless.startup.codecache import users_folder
@@ -100,11 +101,23 @@ def _found(name: str) -> bool:
         return False
 
 
+def _makes_programs() -> bool:
+    try:
+        os.close(make_program("rootless-doctor"))
+        return True
+    except OSError:
+        return False
+
+
 def interpreter(host: Host) -> Iterator[Line]:
     """Check that root of a container cannot write the interpreter's file (CVE-2019-5736)."""
     path = os.path.realpath("/proc/self/exe")
     maps = default_maps(host)
-    if maps[0] and writable(os.stat("/proc/self/exe"), *maps):
+    takes_copy = writable(os.stat("/proc/self/exe"), *maps)
+    if takes_copy and not _makes_programs():
+        what = f"root of a container could write {path}, and no copy in memory may be executed"
+        yield Line("interpreter", MISSING, what, "no container can start", hint("memfd-noexec"))
+    elif maps[0] and takes_copy:
         cost = "each command first copies the interpreter to memory, which takes some milliseconds"
         yield Line("interpreter", LIMITED, f"root of a container could write {path}", cost, hint("own-interpreter"))
     elif not maps[0]:
