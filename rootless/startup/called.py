@@ -308,8 +308,7 @@ CALLED: dict[str, dict[str, str]] = {
             "read_call.<locals>.<listcomp> receive_call restores_signals",
         "rootless.api.first_container":
             "FirstContainer.__init__ FirstContainer._clone FirstContainer._clone.<locals>.<lambda> "
-            "FirstContainer.clone FirstContainer.close _is_local _is_local.<locals>.<genexpr> "
-            "_is_local.<locals>.<listcomp> prepare",
+            "FirstContainer.clone FirstContainer.close _is_local _is_local.<locals>.<listcomp> prepare",
         "rootless.api.launcher":
             "Launcher.__init__ Launcher._expect Launcher._finish Launcher._forget Launcher._is_asked "
             "Launcher._is_asked.<locals>.<genexpr> Launcher._is_idle Launcher._is_idle.<locals>.<genexpr> "
