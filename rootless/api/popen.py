@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 else:
     from rootless.api.generics import AnyStr, Output
 _PATIENCE = 4  # times that a request is sent again
+_ENDING = 10.0  # seconds that a container may take to end after its kill
 _GOING = 2.0  # seconds that an interrupted set-up may take to end
 _EXECUTE_NAMES = subprocess.Popen._execute_child.__code__.co_varnames[1:]  # type: ignore[attr-defined]
 
@@ -512,7 +513,10 @@ def run_with(
             raise
         except BaseException:  # Ctrl-C does not reach the container, and the caller may be about to remove its root
             process.kill()
-            process.wait()
+            try:
+                process._wait(_ENDING)  # `wait` would begin again after another Ctrl-C
+            except subprocess.TimeoutExpired:
+                pass
             raise
         code = process.poll()
         assert code is not None

@@ -590,3 +590,23 @@ def test_a_variable_without_a_name_is_refused_as_one_with_an_equals_sign() -> No
     for name in ("", "A=B"):
         with pytest.raises(ValueError, match="illegal environment variable name"):
             rootless.run(["true"], env={name: "x"})
+
+
+def test_an_interrupted_run_waits_for_its_container_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CPython's test_run_keyboardinterrupt_no_kill asks for: two waits at most, and none without a limit."""
+    waits: list[tuple[rootless.Popen[Any], float | None]] = []
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def wait(self: rootless.Popen[Any], timeout: float | None) -> int:
+        waits.append((self, timeout))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rootless.Popen, "_communicate", interrupt)
+        patch.setattr(rootless.Popen, "_wait", wait)
+        with pytest.raises(KeyboardInterrupt):
+            rootless.run(["sleep", "100"], timeout=5)
+    assert len(waits) == 2 and all(timeout for _, timeout in waits)
+    assert waits[0][0].wait(timeout=20) == -9
