@@ -122,7 +122,8 @@ def _wait(created: Created, oom: Watch | None) -> int:
 def _await_end(created: Created, call: Call, end: int, oom: Watch | None) -> None:
     container = created.container
     status = _wait(created, oom)
-    kills = oom.kills if oom else 0
+    code = os.waitstatus_to_exitcode(status)
+    kills = oom.kills or int(oom.is_probable(code if code >= 0 else 128 - code)) if oom else 0
     if created.engine:
         created.engine.end()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 from rootless.errors import RootlessError
@@ -11,6 +12,10 @@ from rootless.errors import RootlessError
 if TYPE_CHECKING:
     from rootless.cgroup.driver import Cgroup
     from rootless.cgroup.record import Record
+
+
+_RECENT = 1.0  # seconds
+_KILLED = 128 + 9  # the exit code after SIGKILL
 
 
 class Watch:
@@ -21,6 +26,9 @@ class Watch:
 
     def __init__(self, group: Cgroup) -> None:
         self.kills = 0
+        self._gone = False  # whether the cgroup is
+        self._hits = 0  # how often the memory limit was reached,
+        self._hit_at = -_RECENT  # and when that was last seen, by time.monotonic
         try:
             self.fd = os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=group.fd) if group.path else -1
         except (OSError, RootlessError) as error:
@@ -36,6 +44,16 @@ class Watch:
         self.kills = max(before, self._count() - self._before)
         return self.kills - before
 
+    def is_probable(self, exit_code: int) -> bool:
+        """Return whether an OOM kill has probably ended the program, although none could be counted.
+
+        exit_code: the program's. systemd removes the cgroup of an empty scope, and the count with it. The kernel tells
+        of a change of memory.events at most once in 10 ms (kernel/cgroup/cgroup.c, CGROUP_FILE_NOTIFY_MIN_INTV): of the
+        limit that was reached, but not always of the kill right after it.
+        """
+        is_recent = time.monotonic() - self._hit_at < _RECENT
+        return not self.kills and self._gone and is_recent and exit_code == _KILLED
+
     def close(self) -> None:
         """Close the fd."""
         if self.fd >= 0:
@@ -48,10 +66,14 @@ class Watch:
         try:
             text = os.pread(self.fd, 4096, 0).decode()
         except OSError as error:
-            if error.errno != errno.ENODEV:  # the cgroup is gone
+            if error.errno != errno.ENODEV:
                 raise
+            self._gone = True
             return 0
-        return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
+        counts = {name: int(count) for name, count in map(str.split, text.splitlines())}
+        if counts.get("max", 0) > self._hits:
+            self._hits, self._hit_at = counts["max"], time.monotonic()
+        return counts.get("oom_kill", 0)
 
 
 def memory_limit(record: Record) -> tuple[str, str]:

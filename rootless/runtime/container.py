@@ -117,6 +117,14 @@ class Container:
 
         return oom.describe(kills, oom.memory_limit(self.cgroup_record))
 
+    def describe_end(self, watch: Watch, code: int) -> str:
+        """Return a sentence about the OOM kills while the program ran, "" for none. code: the program's exit code."""
+        from rootless.cgroup import oom
+
+        if watch.is_probable(code):
+            return oom.probable(oom.memory_limit(self.cgroup_record))
+        return self.describe_oom(watch.kills)
+
     def oom_hint(self) -> str:
         """Return the sentence about all OOM kills since the container was created, "" for none."""
         return self.describe_oom(self.cgroup().oom_kills()) if self.cgroup_path else ""

@@ -131,7 +131,7 @@ def _monitor(request: CreateRequest, host: Host, writer: int, output: int, *, ke
         created.engine.end()  # also if the state directory, which notes it, is gone
     if limit and limit.over:
         code = EXIT_TIMEOUT
-    _record(container, code, oom.kills if oom else 0, keep=keep)
+    _record(container, code, oom.kills or int(oom.is_probable(code)) if oom else 0, keep=keep)
     _tell(listener, waiting, code)
 
 

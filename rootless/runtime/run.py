@@ -71,8 +71,8 @@ def run(
             listener.wait(container.pid)
         return 0
     code = _wait(created, ahead, oom, listener, request.timeout)
-    if oom and oom.kills:
-        log.warn(container.describe_oom(oom.kills))
+    if oom and (said := container.describe_end(oom, code)):
+        log.warn(said)
     try:
         if at_end:
             code = at_end() or code

@@ -101,7 +101,10 @@ def test_run_says_that_memory_ran_out(container, rootless, manager):
     box = container(patch)
     result = rootless("--cgroup-manager", manager, "run", "-b", box.bundle.path, box.id)
     assert result.returncode == 137
-    assert f"out of memory: the kernel killed a process of the container: memory.max is {16 * MIB}" in result.stderr
+    said = [f"out of memory: the kernel killed a process of the container: memory.max is {16 * MIB}"]
+    if manager == "systemd":  # it may remove the scope, and with it the count, before that can be read
+        said.append(f"probably out of memory: memory.max is {16 * MIB} bytes")
+    assert [each for each in said if each in result.stderr], result.stderr
 
 
 def test_memory_that_runs_out_in_the_set_up_is_reported_with_the_limit(container, rootless, manager):
